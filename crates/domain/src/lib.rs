@@ -1,0 +1,38 @@
+//! The vocabulary and every rule of the business, as plain values and plain functions.
+//!
+//! Nothing here waits, reads a clock, rolls a die or touches a socket: time and luck are
+//! arguments. Each rule stands in the file that bears its name:
+//!
+//! | Question | File |
+//! |---|---|
+//! | What does an HTTP result mean? | [`outcome`] |
+//! | When is the next attempt, or is it the end? | [`retry`] |
+//! | When is an endpoint disabled? | [`disable`] |
+//! | Which change earns an email? | [`notice`] |
+//! | What does one finished attempt change? | [`machine`] |
+//! | How is a request signed? | [`signature`] |
+//! | Where may a webhook be sent? | [`target`] |
+//! | How many may be in flight to one endpoint? | [`pace`] |
+//! | Which shard does an endpoint belong to? | [`ownership`] |
+//! | How large may anything be? | [`limits`] |
+//! | How is a duration written? | [`duration`] |
+
+pub mod account;
+pub mod delivery;
+pub mod disable;
+pub mod duration;
+pub mod endpoint;
+pub mod event;
+pub mod headers;
+pub mod ids;
+pub mod limits;
+pub mod machine;
+pub mod notice;
+pub mod outcome;
+pub mod ownership;
+pub mod pace;
+pub mod replay;
+pub mod retry;
+pub mod signature;
+pub mod target;
+pub mod time;

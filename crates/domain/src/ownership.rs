@@ -1,0 +1,57 @@
+//! Which shard an endpoint belongs to. Shards are what nodes own and hand over.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{BootId, Id};
+
+/// A fixed slice of the endpoints.
+pub type Shard = u16;
+
+/// The shard of an endpoint, or of anything else that is worked on under a shard's fence:
+/// a hash of its id modulo the count of shards, which never changes for a store.
+///
+/// FNV-1a over the id's bytes: ids already hold 74 random bits, so it need only be stable
+/// across versions and machines, which the standard library's hasher does not promise.
+///
+/// # Panics
+/// If `shards` is 0.
+pub fn shard_of(id: impl Id, shards: u16) -> Shard {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in id.bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    let folded = hash ^ (hash >> 32);
+    u16::try_from(folded % u64::from(shards)).expect("a remainder below a u16")
+}
+
+/// The right to write as a shard's owner. Every owner's transaction presents it, and fails
+/// when a later owner has claimed the shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fence {
+    /// The shard.
+    pub shard: Shard,
+    /// Counts the owners that the shard has had.
+    pub epoch: u64,
+    /// The node, in its present run.
+    pub node: BootId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{EndpointId, Mint};
+    use crate::time::Timestamp;
+
+    #[test]
+    fn shards_are_stable_and_even() {
+        assert_eq!(shard_of(EndpointId::from_bytes([1; 16]), 256), 158);
+        let mint = Mint::new();
+        let mut counts = vec![0_u32; 256];
+        for step in 0..256_000 {
+            let id: EndpointId = mint.id(Timestamp::from_millis(1_700_000_000_000 + step));
+            counts[usize::from(shard_of(id, 256))] += 1;
+        }
+        let (least, most) = (counts.iter().min().copied(), counts.iter().max().copied());
+        assert!(least > Some(800) && most < Some(1_200), "{least:?} to {most:?} of 1,000 expected");
+    }
+}

@@ -1,0 +1,239 @@
+//! When a failed delivery is tried again, and when it has had its last chance.
+//!
+//! Exponential backoff with jitter: `delay(k) = base × factor^(k-1) × uniform(1-j, 1+j)`
+//! before retry `k`. `base` is not configured but derived: the largest with which the last
+//! retry still starts within the window after the first attempt began, when every jitter is
+//! at its maximum and every attempt times out.
+
+use std::time::Duration;
+
+use crate::time::Timestamp;
+
+/// The retry schedule of an installation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    max_retries: u8,
+    window: Duration,
+    factor: f64,
+    jitter: f64,
+    timeout: Duration,
+    base: Duration,
+}
+
+/// The shortest first delay; a window that allows less is refused.
+const MIN_BASE: Duration = Duration::from_millis(1);
+/// Most retries. Attempts are then at most 11 by default and never more than 101.
+pub const MAX_RETRIES: u8 = 100;
+/// The longest window: 90 days.
+pub const MAX_WINDOW: Duration = Duration::from_secs(90 * 24 * 3600);
+/// Longer than any delay of a schedule that is accepted, and short enough to be added up.
+const NEVER: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
+/// How far `Retry-After` may stretch a delay: to this many times the delay without jitter.
+const MAX_STRETCH: f64 = 2.0;
+
+/// Why a schedule is refused.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum PolicyError {
+    /// `max_retries` is out of range.
+    #[error("max_retries must be at most {MAX_RETRIES}")]
+    MaxRetries,
+    /// `factor` is out of range.
+    #[error("factor must be a number from 1 to 10")]
+    Factor,
+    /// `jitter` is out of range.
+    #[error("jitter must be a number from 0 to 0.9")]
+    Jitter,
+    /// The delays grow beyond any window.
+    #[error(
+        "{max_retries} retries, each delay {factor} times the one before, fit in no window; \
+         lower max_retries or factor"
+    )]
+    FitsNoWindow {
+        /// The count of retries.
+        max_retries: u8,
+        /// The growth.
+        factor: f64,
+    },
+    /// `window` is longer than 90 days.
+    #[error("window must be at most 90 days")]
+    WindowTooLong,
+    /// The attempts do not fit in the window.
+    #[error(
+        "the window is too small for {attempts} attempts that may each take {timeout:?}; \
+         the smallest window that fits is {smallest:?}"
+    )]
+    WindowTooSmall {
+        /// How many attempts there are.
+        attempts: u32,
+        /// How long each may take.
+        timeout: Duration,
+        /// The smallest window that fits.
+        smallest: Duration,
+    },
+}
+
+/// What follows a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another attempt, no sooner than this.
+    At(Timestamp),
+    /// Nothing: every attempt is used up.
+    Exhausted,
+}
+
+/// A failed attempt, as far as the schedule asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Failed {
+    /// Attempts made, this one included; at least 1.
+    pub attempts: u8,
+    /// When the first attempt began.
+    pub first_attempt_at: Timestamp,
+    /// When this one ended.
+    pub ended_at: Timestamp,
+    /// How long the endpoint asked to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+impl Policy {
+    /// A schedule of `max_retries` retries within `window`, for attempts that take at most
+    /// `timeout` each.
+    ///
+    /// # Errors
+    /// When a value is out of range or the attempts do not fit.
+    pub fn new(
+        max_retries: u8,
+        window: Duration,
+        factor: f64,
+        jitter: f64,
+        timeout: Duration,
+    ) -> Result<Self, PolicyError> {
+        if max_retries > MAX_RETRIES {
+            return Err(PolicyError::MaxRetries);
+        }
+        if !(1.0..=10.0).contains(&factor) {
+            return Err(PolicyError::Factor);
+        }
+        if !(0.0..=0.9).contains(&jitter) {
+            return Err(PolicyError::Jitter);
+        }
+        if window > MAX_WINDOW {
+            return Err(PolicyError::WindowTooLong);
+        }
+        let mut policy = Self { max_retries, window, factor, jitter, timeout, base: MIN_BASE };
+        let smallest = policy.longest();
+        if smallest > MAX_WINDOW {
+            return Err(PolicyError::FitsNoWindow { max_retries, factor });
+        }
+        if max_retries > 0 && smallest > window {
+            let smallest = Duration::from_millis(millis_up(smallest));
+            let attempts = u32::from(max_retries) + 1;
+            return Err(PolicyError::WindowTooSmall { attempts, timeout, smallest });
+        }
+        policy.base = policy.derive_base();
+        Ok(policy)
+    }
+
+    /// What follows a failed attempt. `luck`, from 0 to 1, picks the jitter.
+    #[must_use]
+    pub fn next(&self, failed: Failed, luck: f64) -> Next {
+        if failed.attempts > self.max_retries {
+            return Next::Exhausted;
+        }
+        let retry = failed.attempts.max(1);
+        let (shortest, longest) = self.delay_bounds(retry);
+        let jittered = shortest + (longest - shortest).mul_f64(luck.clamp(0.0, 1.0));
+        let asked =
+            failed.retry_after.unwrap_or_default().min(self.delay(retry).mul_f64(MAX_STRETCH));
+        let wanted = failed.ended_at.plus(jittered.max(asked));
+        // The last moment from which those that follow still fit at their shortest. Luck alone
+        // never reaches it, but `Retry-After` may. When the service itself was so late that
+        // nothing fits, keeping the spacing matters more.
+        let rest = self.shortest_after(retry);
+        let latest = failed.first_attempt_at.plus(self.window.saturating_sub(rest));
+        let earliest = failed.ended_at.plus(Duration::from_millis(millis_up(shortest)));
+        Next::At(wanted.min(latest).max(earliest))
+    }
+
+    /// The delay before retry `retry` (from 1) without jitter.
+    #[must_use]
+    pub fn delay(&self, retry: u8) -> Duration {
+        let delay = self.base.as_secs_f64() * self.factor.powi(i32::from(retry) - 1);
+        // Only a schedule that `new` refuses comes near this.
+        Duration::try_from_secs_f64(delay).unwrap_or(NEVER).min(NEVER)
+    }
+
+    /// The shortest and the longest delay before retry `retry` (from 1) that jitter makes.
+    #[must_use]
+    pub fn delay_bounds(&self, retry: u8) -> (Duration, Duration) {
+        let delay = self.delay(retry);
+        (delay.mul_f64(1.0 - self.jitter), delay.mul_f64(1.0 + self.jitter))
+    }
+
+    /// How many retries follow the first attempt at most.
+    #[must_use]
+    pub fn max_retries(&self) -> u8 {
+        self.max_retries
+    }
+
+    /// How long after the first attempt the last retry may start.
+    #[must_use]
+    pub fn window(&self) -> Duration {
+        self.window
+    }
+
+    /// How many times the one before each delay is.
+    #[must_use]
+    pub fn factor(&self) -> f64 {
+        self.factor
+    }
+
+    /// By up to which part of itself each delay is made longer or shorter.
+    #[must_use]
+    pub fn jitter(&self) -> f64 {
+        self.jitter
+    }
+
+    /// How long one attempt may take.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// The longest time from the start of the first attempt to the start of the last retry.
+    fn longest(&self) -> Duration {
+        (1..=self.max_retries).map(|k| self.timeout + self.delay_bounds(k).1).sum()
+    }
+
+    /// The time from the start of retry `retry` to the start of the last one, when every
+    /// attempt times out and every delay is at its shortest.
+    fn shortest_after(&self, retry: u8) -> Duration {
+        (retry + 1..=self.max_retries).map(|k| self.timeout + self.delay_bounds(k).0).sum()
+    }
+
+    fn derive_base(&self) -> Duration {
+        if self.max_retries == 0 {
+            return MIN_BASE;
+        }
+        let waiting = self.window.saturating_sub(self.timeout * u32::from(self.max_retries));
+        let steps: f64 = (0..self.max_retries).map(|k| self.factor.powi(i32::from(k))).sum();
+        let base = waiting.div_f64((1.0 + self.jitter) * steps);
+        // Whole microseconds, down, so that sums of floating-point products stay inside.
+        let micros = u64::try_from(base.as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros(micros).max(MIN_BASE)
+    }
+}
+
+fn millis_up(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+impl Default for Policy {
+    /// 10 retries within 24 hours, factor 2.5, jitter 0.2, 5 seconds an attempt.
+    fn default() -> Self {
+        Self::new(10, Duration::from_secs(24 * 3600), 2.5, 0.2, Duration::from_secs(5))
+            .expect("the defaults fit")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn any_policy() -> impl Strategy<Value = Policy> {
+    (0_u8..=20, 0_u64..=7_776_000_000, 1.0..=10.0, 0.0..=0.9, 1_u64..=30_000).prop_filter_map(
+        "the attempts do not fit",
+        |(retries, window, factor, jitter, timeout)| {
+            let (window, timeout) = (Duration::from_millis(window), Duration::from_millis(timeout));
+            Policy::new(retries, window, factor, jitter, timeout).ok()
+        },
+    )
+}
+
+/// One failed attempt after the other, each taking its share of the timeout.
+fn starts(
+    policy: &Policy,
+    luck: &[f64],
+    share: &[f64],
+    ask: Option<Duration>,
+) -> Vec<(Timestamp, Timestamp)> {
+    let first = Timestamp::from_millis(1_000_000);
+    let mut attempts = vec![];
+    let mut start = first;
+    loop {
+        let n = attempts.len();
+        let took = policy.timeout.mul_f64(share[n % share.len()]);
+        let end = start.plus(took);
+        attempts.push((start, end));
+        let failed = Failed {
+            attempts: u8::try_from(attempts.len()).expect("few"),
+            first_attempt_at: first,
+            ended_at: end,
+            retry_after: ask,
+        };
+        match policy.next(failed, luck[n % luck.len()]) {
+            Next::At(due) => start = due,
+            Next::Exhausted => return attempts,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_schedule_keeps_its_promises(
+        policy in any_policy(),
+        luck in prop::collection::vec(0.0..=1.0, 1..20),
+        share in prop::collection::vec(0.0..=1.0, 1..20),
+        ask in prop::option::of((0_u64..200_000).prop_map(Duration::from_secs)),
+    ) {
+        let attempts = starts(&policy, &luck, &share, ask);
+        prop_assert_eq!(attempts.len(), usize::from(policy.max_retries) + 1);
+        let (first, last) = (attempts[0].0, attempts[attempts.len() - 1].0);
+        // Each delay is cut to whole milliseconds, upwards where it must not be too short.
+        let slack = Duration::from_millis(u64::from(policy.max_retries));
+        prop_assert!(last.since(first) <= policy.window + slack, "{:?}", last.since(first));
+        for (k, pair) in (1..).zip(attempts.windows(2)) {
+            let delay = pair[1].0.since(pair[0].1);
+            let (shortest, longest) = policy.delay_bounds(k);
+            prop_assert!(delay >= shortest, "retry {}: {:?} < {:?}", k, delay, shortest);
+            let longest = if ask.is_some() { longest.max(policy.delay(k).mul_f64(MAX_STRETCH)) } else { longest };
+            prop_assert!(delay <= longest + 2 * Duration::from_millis(1), "retry {}: {:?} > {:?}", k, delay, longest);
+        }
+    }
+
+    #[test]
+    fn the_worst_case_fills_the_window(policy in any_policy()) {
+        prop_assume!(policy.max_retries > 0 && policy.base > 100 * Duration::from_millis(1));
+        let attempts = starts(&policy, &[1.0], &[1.0], None);
+        let last = attempts[attempts.len() - 1].0.since(attempts[0].0);
+        prop_assert!(last + policy.window / 100 + Duration::from_millis(25) >= policy.window);
+    }
+
+    #[test]
+    fn a_refusal_names_a_window_that_fits(
+        retries in 1_u8..=20, factor in 1.0..=3.0, jitter in 0.0..=0.9, timeout in 1_u64..30_000,
+    ) {
+        let timeout = Duration::from_millis(timeout);
+        let Err(PolicyError::WindowTooSmall { smallest, .. }) =
+            Policy::new(retries, Duration::ZERO, factor, jitter, timeout) else { return Ok(()) };
+        prop_assert!(Policy::new(retries, smallest, factor, jitter, timeout).is_ok());
+        let less = smallest - 2 * Duration::from_millis(1);
+        prop_assert!(Policy::new(retries, less, factor, jitter, timeout).is_err());
+    }
+}
+
+#[test]
+fn the_default_is_about_eleven_seconds_growing_to_half_a_day() {
+    let policy = Policy::default();
+    assert_eq!(policy.max_retries(), 10);
+    assert!((Duration::from_secs(11)..Duration::from_secs(12)).contains(&policy.delay(1)));
+    assert!(
+        (Duration::from_secs(11 * 3600)..Duration::from_secs(13 * 3600))
+            .contains(&policy.delay(10))
+    );
+}
+
+#[test]
+fn retry_after_lengthens_within_bounds_and_never_shortens() {
+    let policy = Policy::default();
+    let at = Timestamp::from_millis(1_000_000);
+    let failed =
+        |retry_after| Failed { attempts: 1, first_attempt_at: at, ended_at: at, retry_after };
+    let due = |ask: Option<u64>| match policy.next(failed(ask.map(Duration::from_secs)), 0.5) {
+        Next::At(due) => due.since(at),
+        Next::Exhausted => panic!("ten retries are left"),
+    };
+    assert_eq!(due(Some(0)), due(None));
+    assert_eq!(due(Some(15)), 15 * SECOND);
+    assert!(due(Some(3600)) <= policy.delay(1) * 2);
+}
+
+#[test]
+fn our_own_outage_keeps_the_spacing() {
+    let policy = Policy::default();
+    let first = Timestamp::from_millis(1_000_000);
+    let late = first.plus(3 * policy.window());
+    let failed = Failed { attempts: 4, first_attempt_at: first, ended_at: late, retry_after: None };
+    let Next::At(due) = policy.next(failed, 0.5) else { panic!("seven retries are left") };
+    assert!(due.since(late) >= policy.delay_bounds(4).0);
+}
+
+#[test]
+fn without_retries_the_first_failure_exhausts() {
+    let policy = Policy::new(0, Duration::ZERO, 2.5, 0.2, 5 * SECOND).expect("fits");
+    let at = Timestamp::from_millis(1);
+    let failed = Failed { attempts: 1, first_attempt_at: at, ended_at: at, retry_after: None };
+    assert_eq!(policy.next(failed, 0.5), Next::Exhausted);
+}
+
+#[test]
+fn nonsense_is_refused() {
+    let day = Duration::from_secs(86_400);
+    let new =
+        |retries, window, factor, jitter| Policy::new(retries, window, factor, jitter, SECOND);
+    assert_eq!(new(101, day, 2.5, 0.2), Err(PolicyError::MaxRetries));
+    assert_eq!(new(10, day, 0.5, 0.2), Err(PolicyError::Factor));
+    assert_eq!(new(10, day, f64::NAN, 0.2), Err(PolicyError::Factor));
+    assert_eq!(new(10, day, 2.5, -0.1), Err(PolicyError::Jitter));
+    assert_eq!(new(10, day, 2.5, f64::INFINITY), Err(PolicyError::Jitter));
+    assert_eq!(new(10, 91 * day, 2.5, 0.2), Err(PolicyError::WindowTooLong));
+    for (retries, factor) in [(100, 2.5), (100, 10.0), (20, 10.0)] {
+        let refused = Err(PolicyError::FitsNoWindow { max_retries: retries, factor });
+        assert_eq!(new(retries, 90 * day, factor, 0.2), refused);
+    }
+}

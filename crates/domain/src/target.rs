@@ -1,0 +1,233 @@
+//! Where a webhook may be sent: http and https URLs, and no address inside the house.
+//!
+//! A URL is checked when it is given, and every address that its host resolves to is
+//! checked again when a connection is made (DNS may answer differently by then).
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
+use url::{Host, Url};
+
+use crate::limits::MAX_URL_BYTES;
+
+/// A URL that webhooks can be sent to: http or https, with a host, without userinfo and
+/// without fragment.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetUrl(Url);
+
+/// Why a URL is refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum TargetError {
+    /// Not a URL.
+    #[error("is not an absolute URL: {0}")]
+    Malformed(String),
+    /// Another scheme.
+    #[error("must begin with http:// or https://")]
+    Scheme,
+    /// `user:password@`, which would be shown wherever the URL is shown.
+    #[error("must not hold a user name or password; use a header instead")]
+    Userinfo,
+    /// `#part`, which is never sent.
+    #[error("must not have a fragment (#…), since it would never be sent")]
+    Fragment,
+    /// Over the bound.
+    #[error("must have at most {MAX_URL_BYTES} bytes")]
+    TooLong,
+    /// Port 0.
+    #[error("must not name port 0")]
+    Port,
+    /// An address that is not on the public internet.
+    #[error("{0}")]
+    Forbidden(ForbiddenAddress),
+}
+
+/// The address is private, loopback, link-local or otherwise not public.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{host} is not a public address, and this installation does not allow it")]
+pub struct ForbiddenAddress {
+    /// The address or name, as the caller wrote it.
+    pub host: String,
+}
+
+impl TargetUrl {
+    /// Checks `text` as a person gave it.
+    ///
+    /// # Errors
+    /// When it is no URL of the form above, or names a forbidden address outright. Other
+    /// spellings of an address (`2130706433`, `0177.0.0.1`) are the address (WHATWG URL §3.5).
+    pub fn parse(text: &str, policy: &AddressPolicy) -> Result<Self, TargetError> {
+        if text.len() > MAX_URL_BYTES {
+            return Err(TargetError::TooLong);
+        }
+        let url = Url::parse(text).map_err(|error| TargetError::Malformed(error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(TargetError::Scheme);
+        }
+        if !url.username().is_empty() || url.password().is_some() || authority(text).contains('@') {
+            return Err(TargetError::Userinfo);
+        }
+        if url.fragment().is_some() {
+            return Err(TargetError::Fragment);
+        }
+        if url.port() == Some(0) {
+            return Err(TargetError::Port);
+        }
+        if url.as_str().len() > MAX_URL_BYTES {
+            return Err(TargetError::TooLong);
+        }
+        let target = Self(url);
+        target.check_host(policy).map_err(TargetError::Forbidden)?;
+        Ok(target)
+    }
+
+    /// Checks the host as far as the URL alone tells: an address, or a name that always
+    /// means this machine (RFC 6761 §6.3).
+    ///
+    /// # Errors
+    /// When `policy` forbids it.
+    pub fn check_host(&self, policy: &AddressPolicy) -> Result<(), ForbiddenAddress> {
+        match self.0.host() {
+            Some(Host::Ipv4(ip)) => policy.check(ip.into()),
+            Some(Host::Ipv6(ip)) => policy.check(ip.into()),
+            Some(Host::Domain(name)) if is_local_name(name) => policy
+                .check(Ipv4Addr::LOCALHOST.into())
+                .or_else(|_| policy.check(Ipv6Addr::LOCALHOST.into()))
+                .map_err(|_| ForbiddenAddress { host: name.to_owned() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The URL, normalized.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// The URL, normalized.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TargetUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What stands between the scheme and the path, as it was written; the parser drops an
+/// empty userinfo (`http://@host`) without a word.
+fn authority(text: &str) -> &str {
+    let rest = text.split_once(':').map_or("", |(_, rest)| rest);
+    let rest = rest.trim_start_matches(['/', '\\']);
+    rest.split(['/', '\\', '?', '#']).next().unwrap_or("")
+}
+
+fn is_local_name(name: &str) -> bool {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+/// Which addresses webhooks may go to: all public ones, and those that the operator allows.
+#[derive(Clone, Debug, Default)]
+pub struct AddressPolicy {
+    allowed: Vec<IpNet>,
+}
+
+impl AddressPolicy {
+    /// Public addresses and those in `allowed`.
+    #[must_use]
+    pub fn new(allowed: Vec<IpNet>) -> Self {
+        Self { allowed }
+    }
+
+    /// Checks one address.
+    ///
+    /// # Errors
+    /// When it is not public and not allowed.
+    pub fn check(&self, ip: IpAddr) -> Result<(), ForbiddenAddress> {
+        let real = embedded_v4(ip).map_or(ip, IpAddr::V4);
+        let allowed = |ip| self.allowed.iter().any(|net| net.contains(&ip));
+        if allowed(real) || allowed(ip) || (is_public(real) && is_public_carrier(ip)) {
+            Ok(())
+        } else {
+            Err(ForbiddenAddress { host: ip.to_string() })
+        }
+    }
+}
+
+/// The IPv4 address that an IPv6 one stands for: mapped and compatible (RFC 4291 §2.5.5),
+/// NAT64 (RFC 6052 §2.1), 6to4 (RFC 3056 §2).
+fn embedded_v4(ip: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(ip) = ip else { return None };
+    let [a, b, c, d, e, f, g, h] = ip.segments();
+    let last = || Some(Ipv4Addr::from((u32::from(g) << 16) | u32::from(h)));
+    match (a, b, c, d, e, f) {
+        (0, 0, 0, 0, 0, 0xffff) | (0, 0, 0, 0, 0xffff, 0) | (0x64, 0xff9b, 0, 0, 0, 0) => last(),
+        (0, 0, 0, 0, 0, 0) if !ip.is_unspecified() && !ip.is_loopback() => last(),
+        (0x2002, ..) => Some(Ipv4Addr::from((u32::from(b) << 16) | u32::from(c))),
+        _ => None,
+    }
+}
+
+/// An IPv6 address that carries an IPv4 one is judged by what it carries.
+fn is_public_carrier(ip: IpAddr) -> bool {
+    embedded_v4(ip).is_some() || is_public(ip)
+}
+
+fn is_public(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => !FORBIDDEN_V4.iter().any(|net| net.contains(&ip)),
+        IpAddr::V6(ip) => !FORBIDDEN_V6.iter().any(|net| net.contains(&ip)),
+    }
+}
+
+const fn v4(a: u8, b: u8, c: u8, prefix: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, 0), prefix)
+}
+
+const fn v6(a: u16, b: u16, c: u16, prefix: u8) -> Ipv6Net {
+    Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0), prefix)
+}
+
+/// The IANA IPv4 special-purpose registry (RFC 6890), multicast and class E.
+const FORBIDDEN_V4: [Ipv4Net; 16] = [
+    v4(0, 0, 0, 8),       // this network
+    v4(10, 0, 0, 8),      // private
+    v4(100, 64, 0, 10),   // carrier-grade NAT; cloud metadata lives here too
+    v4(127, 0, 0, 8),     // loopback
+    v4(169, 254, 0, 16),  // link-local; cloud metadata
+    v4(172, 16, 0, 12),   // private
+    v4(192, 0, 0, 24),    // protocol assignments
+    v4(192, 0, 2, 24),    // documentation
+    v4(192, 31, 196, 24), // AS112
+    v4(192, 88, 99, 24),  // 6to4 relay anycast
+    v4(192, 168, 0, 16),  // private
+    v4(198, 18, 0, 15),   // benchmarking
+    v4(198, 51, 100, 24), // documentation
+    v4(203, 0, 113, 24),  // documentation
+    v4(224, 0, 0, 4),     // multicast
+    v4(240, 0, 0, 4),     // reserved, broadcast
+];
+
+/// The IANA IPv6 special-purpose registry, site-local and multicast.
+const FORBIDDEN_V6: [Ipv6Net; 12] = [
+    v6(0, 0, 0, 8),               // unspecified, loopback, and what nobody routes
+    v6(0x64, 0xff9b, 1, 48),      // local-use NAT64
+    v6(0x100, 0, 0, 64),          // discard
+    v6(0x2001, 0, 0, 23),         // protocol assignments, Teredo
+    v6(0x2001, 0xdb8, 0, 32),     // documentation
+    v6(0x2620, 0x4f, 0x8000, 48), // AS112
+    v6(0x3fff, 0, 0, 20),         // documentation
+    v6(0x5f00, 0, 0, 16),         // segment routing
+    v6(0xfc00, 0, 0, 7),          // unique local
+    v6(0xfe80, 0, 0, 10),         // link-local
+    v6(0xfec0, 0, 0, 10),         // site-local
+    v6(0xff00, 0, 0, 8),          // multicast
+];
+
+#[cfg(test)]
+mod tests;
