@@ -1,0 +1,395 @@
+//! Accepting events: one transaction for the idempotency key, the events, and a delivery with
+//! its queue rows for every endpoint that wants one. There is no queue beside the store, so
+//! there is nothing that a crash could lose between two writes.
+//!
+//! Deliveries get their ids in the order of the request, and the strict [`Ordering`] of an
+//! endpoint is the order of those ids. It is promised for what is made here. An event that
+//! exceeds one of the two bounds of this transaction is fanned out in steps afterwards (see
+//! `fan_out`), each event by itself, and later events may overtake it.
+//!
+//! [`Ordering`]: postrider_domain::endpoint::Ordering
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_domain::delivery::{Delivery, Progress};
+use postrider_domain::endpoint::State;
+use postrider_domain::event::{Event, EventTypeName, Payload};
+use postrider_domain::ids::{self, AccountId, EndpointId, EventId, Mint};
+use postrider_domain::limits::MAX_FAN_OUT_PER_TRANSACTION;
+use postrider_domain::time::Timestamp;
+
+use crate::accounts::account_exists;
+use crate::enqueue::Place;
+use crate::keys::event::Head;
+use crate::keys::fan_out::FanOut;
+use crate::keys::idempotency::Remembered;
+use crate::keys::{event, event_type, expiry, fan_out, idempotency, subscription};
+use crate::kv::{Error, Range, Tx, prefix_end};
+use crate::records::{Ready, Records, Wake};
+
+/// How long an idempotency key is remembered.
+pub const IDEMPOTENCY_MEMORY: Duration = Duration::from_secs(24 * 3600);
+
+/// Most deliveries that one transaction makes for all its events: with their rows, and with the
+/// events of the largest batch, it is well below [`MAX_TRANSACTION`](crate::kv::MAX_TRANSACTION).
+pub(crate) const MAX_DELIVERIES: usize = 1_500;
+
+/// A request's idempotency key and what it came with, as hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Idempotency {
+    /// SHA-256 of the key.
+    pub key_sha256: [u8; 32],
+    /// SHA-256 of the request.
+    pub body_sha256: [u8; 32],
+}
+
+/// Events that are durable now.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// One for each event, in their order.
+    pub receipts: Vec<Receipt>,
+    /// The work that they made.
+    pub wakes: Vec<Wake>,
+    /// The idempotency key was known: these are the events of the first time.
+    pub repeated: bool,
+}
+
+/// What the sender of an event is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The event's id.
+    pub id: EventId,
+    /// Its type.
+    pub event_type: EventTypeName,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// How many endpoints receive it.
+    pub deliveries: u64,
+}
+
+/// Why nothing was accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// There is no such account.
+    #[error("there is no such account")]
+    NoSuchAccount,
+    /// The catalogue does not have an event's type.
+    #[error("event {index} has an unknown type")]
+    UnknownEventType {
+        /// Which event, from 0.
+        index: usize,
+    },
+    /// The idempotency key was used with another request.
+    #[error("the idempotency key was used with another request")]
+    IdempotencyKeyReused,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+/// What one accepting transaction has gathered.
+struct Draft<'a> {
+    records: &'a Records,
+    tx: &'a Tx,
+    mint: &'a Mint,
+    account: AccountId,
+    /// How many deliveries this transaction may still make.
+    room: usize,
+    /// Who wants the types that have come so far; none for a type that is not in the catalogue.
+    audiences: HashMap<EventTypeName, Option<Audience>>,
+    receipts: Vec<Receipt>,
+    wakes: Vec<Wake>,
+}
+
+/// Who wants the events of one type.
+#[derive(Clone)]
+enum Audience {
+    /// These endpoints, whose deliveries one transaction can make.
+    Few(Arc<[EndpointId]>),
+    /// More endpoints than that.
+    Many { count: u64 },
+}
+
+impl Records {
+    /// Accepts events, all or none. When this returns they are on disk.
+    ///
+    /// # Errors
+    /// See [`AcceptError`]; nothing was accepted then.
+    pub async fn accept(
+        &self,
+        account: AccountId,
+        events: Vec<Event>,
+        idempotency: Option<Idempotency>,
+        mint: &Mint,
+        now: Timestamp,
+    ) -> Result<Accepted, AcceptError> {
+        if self.store.is_nearly_full() {
+            // What is left of the disk is for ending what was accepted.
+            return Err(Error::Full.into());
+        }
+        let events = &events;
+        self.store
+            .transact(|tx, maybe_committed| async move {
+                if !account_exists(&tx, account).await? {
+                    return Err(AcceptError::NoSuchAccount);
+                }
+                if let Some(idempotency) = &idempotency {
+                    if let Some(receipts) = recall(&tx, account, idempotency).await? {
+                        return Ok(Accepted { receipts, wakes: Vec::new(), repeated: true });
+                    }
+                    remember(self, &tx, account, idempotency, events, now);
+                }
+                if maybe_committed
+                    && let Some(receipts) = receipts(&tx, account, ids(events)).await?
+                {
+                    return Ok(Accepted { receipts, wakes: Vec::new(), repeated: false });
+                }
+                let mut draft = Draft {
+                    records: self,
+                    tx: &tx,
+                    mint,
+                    account,
+                    room: MAX_DELIVERIES,
+                    audiences: HashMap::new(),
+                    receipts: Vec::with_capacity(events.len()),
+                    wakes: Vec::new(),
+                };
+                for (index, event) in events.iter().enumerate() {
+                    let Some(audience) = draft.audience(&event.event_type).await? else {
+                        return Err(AcceptError::UnknownEventType { index });
+                    };
+                    draft.add(event, &audience).await?;
+                }
+                Ok(Accepted { receipts: draft.receipts, wakes: draft.wakes, repeated: false })
+            })
+            .await
+    }
+}
+
+impl Draft<'_> {
+    async fn add(&mut self, event: &Event, audience: &Audience) -> Result<(), Error> {
+        let deliveries = match audience {
+            Audience::Few(endpoints) if endpoints.len() <= self.room => {
+                self.room -= endpoints.len();
+                let mut count = 0;
+                for endpoint in endpoints.iter() {
+                    count += u64::from(self.deliver(event, *endpoint).await?);
+                }
+                count
+            }
+            Audience::Few(endpoints) => {
+                self.fan_out_later(event);
+                u64::try_from(endpoints.len()).expect("bounded")
+            }
+            Audience::Many { count } => {
+                self.fan_out_later(event);
+                *count
+            }
+        };
+        save_event(self.tx, event, deliveries);
+        self.receipts.push(Receipt {
+            id: event.id,
+            event_type: event.event_type.clone(),
+            created_at: event.created_at,
+            deliveries,
+        });
+        Ok(())
+    }
+
+    /// Who wants a type: read once, however many events of it there are.
+    async fn audience(&mut self, event_type: &EventTypeName) -> Result<Option<Audience>, Error> {
+        if let Some(known) = self.audiences.get(event_type) {
+            return Ok(known.clone());
+        }
+        let audience = match self.tx.get(event_type::key(event_type)).await? {
+            Some(_) => Some(self.read_audience(event_type).await?),
+            None => None,
+        };
+        self.audiences.insert(event_type.clone(), audience.clone());
+        Ok(audience)
+    }
+
+    async fn read_audience(&self, event_type: &EventTypeName) -> Result<Audience, Error> {
+        let mut endpoints = Vec::new();
+        for list in [Some(event_type), None] {
+            let range = Range::prefix(subscription::of_type(self.account, list));
+            let rows = self.tx.range(range.limit(MAX_FAN_OUT_PER_TRANSACTION + 1)).await?;
+            for (key, _) in &rows {
+                endpoints.push(subscription::of_key(key)?);
+            }
+        }
+        if endpoints.len() <= MAX_FAN_OUT_PER_TRANSACTION {
+            return Ok(Audience::Few(endpoints.into()));
+        }
+        let named = count(self.tx, subscription::of_type(self.account, Some(event_type))).await?;
+        let all = count(self.tx, subscription::of_type(self.account, None)).await?;
+        Ok(Audience::Many { count: named + all })
+    }
+
+    async fn deliver(&mut self, event: &Event, endpoint: EndpointId) -> Result<bool, Error> {
+        let place =
+            Place { account: self.account, endpoint, shard: self.records.shard_of(endpoint) };
+        let Some(delivery) = deliver(self.tx, place, event_of(event), self.mint).await? else {
+            return Ok(false);
+        };
+        if delivery.1 == State::Enabled {
+            let ready = Ready { delivery: delivery.0, payload: event.payload.clone() };
+            self.wakes.push(Wake::Endpoint {
+                shard: place.shard,
+                account: self.account,
+                endpoint,
+                ready: Some(Box::new(ready)),
+            });
+        }
+        Ok(true)
+    }
+
+    /// Leaves the deliveries to the owner of the event's shard.
+    fn fan_out_later(&mut self, event: &Event) {
+        let shard = self.records.shard_of(event.id);
+        let cursor = FanOut { account: self.account, all_types: false, after: None };
+        self.tx.save(fan_out::key(shard, event.id), &cursor);
+        self.wakes.push(Wake::Jobs { shard });
+    }
+}
+
+/// What a delivery needs to know of its event.
+#[derive(Clone, Copy)]
+pub(crate) struct EventOf<'a> {
+    pub(crate) id: EventId,
+    pub(crate) event_type: &'a EventTypeName,
+    pub(crate) created_at: Timestamp,
+}
+
+fn event_of(event: &Event) -> EventOf<'_> {
+    EventOf { id: event.id, event_type: &event.event_type, created_at: event.created_at }
+}
+
+/// Makes the delivery of an event to an endpoint, due at once, unless the endpoint is gone.
+pub(crate) async fn deliver(
+    tx: &Tx,
+    place: Place,
+    event: EventOf<'_>,
+    mint: &Mint,
+) -> Result<Option<(Delivery, State)>, Error> {
+    let Some(mut gate) = place.gate(tx).await?.filter(|gate| gate.state != State::Deleted) else {
+        return Ok(None);
+    };
+    // Nothing new is among what is being given up, even if this clock lags behind another's.
+    let given_up = gate.discard_through.map(ids::created_at);
+    let beyond = given_up.map(|at| at.plus(Duration::from_millis(1)));
+    let delivery = Delivery {
+        id: mint.id(event.created_at.max(beyond.unwrap_or(event.created_at))),
+        account: place.account,
+        event: event.id,
+        event_type: event.event_type.clone(),
+        endpoint: place.endpoint,
+        created_at: event.created_at,
+        attempt_count: 0,
+        first_attempt_at: None,
+        progress: Progress::Pending { due: event.created_at },
+    };
+    place.add(tx, &delivery, &mut gate);
+    Ok(Some((delivery, gate.state)))
+}
+
+fn save_event(tx: &Tx, event: &Event, deliveries: u64) {
+    let payload = event.payload.bytes();
+    let head = Head {
+        event_type: event.event_type.clone(),
+        created_at: event.created_at,
+        deliveries,
+        payload_bytes: u64::try_from(payload.len()).expect("bounded"),
+    };
+    tx.save(event::head(event.account, event.id), &head);
+    for (number, start) in (0..).zip((0..payload.len()).step_by(event::CHUNK)) {
+        let chunk = payload.slice(start..payload.len().min(start + event::CHUNK));
+        tx.set(event::chunk(event.account, event.id, number), chunk);
+    }
+}
+
+/// The payload of an event, put together again. None when it is not there: no payload is empty.
+pub(crate) async fn load_payload(
+    tx: &Tx,
+    account: AccountId,
+    id: EventId,
+) -> Result<Option<Payload>, Error> {
+    let mut rows = tx.snap_range(Range::prefix(event::chunks(account, id))).await?;
+    let bytes = match rows.len() {
+        0 => return Ok(None),
+        1 => rows.remove(0).1,
+        _ => rows.iter().flat_map(|(_, chunk)| chunk.iter().copied()).collect(),
+    };
+    Ok(Some(Payload::from_stored(bytes)))
+}
+
+fn ids(events: &[Event]) -> Vec<EventId> {
+    events.iter().map(|event| event.id).collect()
+}
+
+/// The answer to an idempotency key that is known.
+async fn recall(
+    tx: &Tx,
+    account: AccountId,
+    idempotency: &Idempotency,
+) -> Result<Option<Vec<Receipt>>, AcceptError> {
+    let key = idempotency::key(account, &idempotency.key_sha256);
+    let Some(remembered) = tx.load::<Remembered>(&key).await? else {
+        return Ok(None);
+    };
+    if remembered.body_sha256 != idempotency.body_sha256 {
+        return Err(AcceptError::IdempotencyKeyReused);
+    }
+    Ok(receipts(tx, account, remembered.events).await?)
+}
+
+fn remember(
+    records: &Records,
+    tx: &Tx,
+    account: AccountId,
+    idempotency: &Idempotency,
+    events: &[Event],
+    now: Timestamp,
+) {
+    let Some(first) = events.first() else { return };
+    let remembered = Remembered { body_sha256: idempotency.body_sha256, events: ids(events) };
+    tx.save(idempotency::key(account, &idempotency.key_sha256), &remembered);
+    let shard = records.shard_of(first.id);
+    let at = now.plus(IDEMPOTENCY_MEMORY);
+    tx.set(expiry::key(shard, at, account, &idempotency.key_sha256), Vec::new());
+}
+
+/// The receipts of events that were accepted before; none when one of them is not there.
+async fn receipts(
+    tx: &Tx,
+    account: AccountId,
+    ids: Vec<EventId>,
+) -> Result<Option<Vec<Receipt>>, Error> {
+    let mut receipts = Vec::with_capacity(ids.len());
+    for id in ids {
+        let Some(head) = tx.snap_load::<Head>(&event::head(account, id)).await? else {
+            return Ok(None);
+        };
+        let Head { event_type, created_at, deliveries, .. } = head;
+        receipts.push(Receipt { id, event_type, created_at, deliveries });
+    }
+    Ok(Some(receipts))
+}
+
+/// How many rows begin with `prefix`.
+async fn count(tx: &Tx, prefix: Vec<u8>) -> Result<u64, Error> {
+    const AT_ONCE: usize = 4_096;
+    let end = prefix_end(&prefix);
+    let mut begin = prefix;
+    let mut count = 0;
+    loop {
+        let rows = tx.snap_range(Range::new(begin, end.clone()).limit(AT_ONCE)).await?;
+        count += u64::try_from(rows.len()).expect("bounded");
+        match rows.last() {
+            Some((last, _)) if rows.len() == AT_ONCE => begin = [last, &[0][..]].concat(),
+            _ => return Ok(count),
+        }
+    }
+}

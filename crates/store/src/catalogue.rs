@@ -1,0 +1,77 @@
+//! The catalogue of event types.
+
+use postrider_domain::event::{EventType, EventTypeName};
+
+use crate::codec::decode;
+use crate::keys::event_type;
+use crate::kv::{Error, Range, prefix_end};
+use crate::records::{Page, PageRequest, Records, page};
+
+impl Records {
+    /// Adds an event type, or takes the place of the one with its name, whose `created_at` stays.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn put_event_type(&self, record: EventType) -> Result<EventType, Error> {
+        let record = &record;
+        self.store
+            .transact(|tx, _| async move {
+                let key = event_type::key(&record.name);
+                let mut record = record.clone();
+                if let Some(earlier) = tx.load::<EventType>(&key).await? {
+                    record.created_at = earlier.created_at;
+                }
+                tx.save(key, &record);
+                Ok(record)
+            })
+            .await
+    }
+
+    /// One event type.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn event_type(&self, name: &EventTypeName) -> Result<Option<EventType>, Error> {
+        self.store.read(|tx| async move { tx.snap_load(&event_type::key(name)).await }).await
+    }
+
+    /// Event types by name.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn event_types(
+        &self,
+        request: PageRequest<EventTypeName>,
+    ) -> Result<Page<EventType>, Error> {
+        let all = event_type::all();
+        let end = prefix_end(&all);
+        // A name's key ends in a NUL, so the next byte is after it and before every other.
+        let begin = request.after.map_or(all, |after| [event_type::key(&after), vec![0]].concat());
+        let range = Range::new(begin, end).limit(request.limit + 1);
+        let rows = self
+            .store
+            .read(|tx| {
+                let range = range.clone();
+                async move { tx.snap_range(range).await }
+            })
+            .await?;
+        let items = rows.iter().map(|(_, value)| decode(value)).collect::<Result<_, _>>()?;
+        Ok(page(items, request.limit, |event_type: &EventType| event_type.name.to_string()))
+    }
+
+    /// Removes an event type; events of it are no longer accepted. Endpoints that named it keep
+    /// it, for when it returns. False when there is none.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn delete_event_type(&self, name: &EventTypeName) -> Result<bool, Error> {
+        self.store
+            .transact(|tx, _| async move {
+                let key = event_type::key(name);
+                let known = tx.get(&key).await?.is_some();
+                tx.clear(key);
+                Ok(known)
+            })
+            .await
+    }
+}

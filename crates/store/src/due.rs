@@ -1,0 +1,271 @@
+//! The two-level queue as the owner of a shard reads it: pointers tell which endpoints want a
+//! look, and an endpoint's own queue tells what it has to send.
+
+use postrider_domain::delivery::{Delivery, End, Progress};
+use postrider_domain::endpoint::{Endpoint, Health, Ordering, State};
+use postrider_domain::event::Payload;
+use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId};
+use postrider_domain::ownership::{Fence, Shard};
+use postrider_domain::time::Timestamp;
+
+use crate::accept::load_payload;
+use crate::codec::decode;
+use crate::enqueue::Place;
+use crate::keys::gate::{self, Gate};
+use crate::keys::queue::Rank;
+use crate::keys::{delivery, due, endpoint, health, pending, queue};
+use crate::kv::{Error, Range, Tx};
+use crate::leases::OwnerError;
+use crate::records::Records;
+
+/// Deliveries that one transaction discards.
+const DISCARDED_AT_ONCE: usize = 200;
+
+/// An endpoint that wants a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DueEndpoint {
+    /// When.
+    pub at: Timestamp,
+    /// Whose it is.
+    pub account: AccountId,
+    /// The endpoint.
+    pub endpoint: EndpointId,
+}
+
+/// What there is to do for an endpoint.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// Nothing: there is no such endpoint, and never was or no longer is.
+    Gone,
+    /// Pending deliveries have to be discarded first: see [`Records::discard_some`].
+    Discard,
+    /// Nothing: it is disabled or deleted.
+    Closed,
+    /// It is sent to.
+    Send(Box<Workload>),
+}
+
+/// What an endpoint that is sent to has to send.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// What its owner set.
+    pub endpoint: Endpoint,
+    /// How it has fared.
+    pub health: Health,
+    /// In parallel order, the retries that are due first. They go before first attempts.
+    pub retries: Head,
+    /// The first attempts that are due first; in strict order, the oldest deliveries.
+    pub firsts: Head,
+}
+
+/// The beginning of a queue.
+#[derive(Clone, Debug, Default)]
+pub struct Head {
+    /// The deliveries, in their order.
+    pub deliveries: Vec<Delivery>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+impl Records {
+    /// The endpoints of a shard, those first that want a look first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn due_endpoints(
+        &self,
+        shard: Shard,
+        limit: usize,
+    ) -> Result<Vec<DueEndpoint>, Error> {
+        let rows = self
+            .store
+            .read(|tx| async move {
+                tx.snap_range(Range::prefix(due::of_shard(shard)).limit(limit)).await
+            })
+            .await?;
+        let decoded = rows.iter().map(|(key, value)| {
+            let (at, endpoint) = due::of_key(key)?;
+            Ok(DueEndpoint { at, account: decode(value)?, endpoint })
+        });
+        decoded.collect()
+    }
+
+    /// What there is to do for an endpoint, with at most `limit` deliveries of each queue.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn workload(
+        &self,
+        account: AccountId,
+        id: EndpointId,
+        limit: usize,
+    ) -> Result<Work, Error> {
+        self.store
+            .read(|tx| async move {
+                let Some(gate) = tx.snap_load::<Gate>(&gate::key(account, id)).await? else {
+                    return Ok(Work::Gone);
+                };
+                if gate.discard_through.is_some() {
+                    return Ok(Work::Discard);
+                }
+                let endpoint: Option<Endpoint> = tx.snap_load(&endpoint::key(account, id)).await?;
+                let (State::Enabled, Some(endpoint)) = (gate.state, endpoint) else {
+                    return Ok(Work::Closed);
+                };
+                let health = tx.snap_load(&health::key(account, id)).await?.unwrap_or_default();
+                let (retries, firsts) = queues(account, id, endpoint.ordering);
+                let retries = match retries {
+                    Some(retries) => head(&tx, account, retries, limit).await?,
+                    None => Head::default(),
+                };
+                let firsts = head(&tx, account, firsts, limit).await?;
+                Ok(Work::Send(Box::new(Workload { endpoint, health, retries, firsts })))
+            })
+            .await
+    }
+
+    /// The payload of an event. None when it is gone, as with its account.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn payload(
+        &self,
+        account: AccountId,
+        event: EventId,
+    ) -> Result<Option<Payload>, Error> {
+        self.store.read(|tx| async move { load_payload(&tx, account, event).await }).await
+    }
+
+    /// Puts an endpoint's pointer to the time when its queue next wants a look, and gives that
+    /// time; none when there is nothing to wait for. While there is something to discard, the
+    /// pointer stays where it is.
+    ///
+    /// # Errors
+    /// When the shard has a later owner, or the store fails.
+    pub async fn settle(
+        &self,
+        fence: Fence,
+        account: AccountId,
+        endpoint: EndpointId,
+        ordering: Ordering,
+    ) -> Result<Option<Timestamp>, OwnerError> {
+        let place = Place { account, endpoint, shard: fence.shard };
+        self.as_owner(fence, |tx| async move {
+            let Some(mut gate) = place.gate(&tx).await? else {
+                return Ok(None);
+            };
+            let next = match gate.state {
+                _ if gate.discard_through.is_some() => gate.pointer,
+                State::Enabled => next_due(&tx, place, ordering).await?,
+                State::Disabled(_) | State::Deleted => None,
+            };
+            place.point(&tx, &mut gate, next);
+            Ok(next)
+        })
+        .await
+    }
+
+    /// Discards some of the pending deliveries that were given up, and tells whether there may
+    /// be more.
+    ///
+    /// # Errors
+    /// When the shard has a later owner, or the store fails.
+    pub async fn discard_some(
+        &self,
+        fence: Fence,
+        account: AccountId,
+        endpoint: EndpointId,
+        now: Timestamp,
+    ) -> Result<bool, OwnerError> {
+        let place = Place { account, endpoint, shard: fence.shard };
+        self.as_owner(fence, |tx| async move {
+            let Some(mut gate) = place.gate(&tx).await? else {
+                return Ok(false);
+            };
+            let Some(through) = gate.discard_through else {
+                return Ok(false);
+            };
+            let discarded = discard(&tx, place, through, now).await?;
+            let more = discarded == DISCARDED_AT_ONCE;
+            if more {
+                let discarded = u64::try_from(discarded).expect("bounded");
+                gate.discarding = gate.discarding.saturating_sub(discarded);
+            } else {
+                (gate.discard_through, gate.discarding) = (None, 0);
+            }
+            place.save_gate(&tx, &gate);
+            if gate.state != State::Enabled {
+                place.close(&tx, &mut gate);
+            }
+            Ok(more)
+        })
+        .await
+    }
+}
+
+/// Discards the oldest of the pending deliveries up to `through`, and gives their number.
+async fn discard(
+    tx: &Tx,
+    place: Place,
+    through: DeliveryId,
+    now: Timestamp,
+) -> Result<usize, Error> {
+    let Place { account, endpoint, .. } = place;
+    let begin = pending::of_endpoint(account, endpoint);
+    let end = [pending::key(account, endpoint, through), vec![0]].concat();
+    let rows = tx.range(Range::new(begin, end).limit(DISCARDED_AT_ONCE)).await?;
+    for (key, _) in &rows {
+        let key = delivery::key(account, delivery::of_key(key)?);
+        if let Some(before) = tx.load::<Delivery>(&key).await? {
+            let progress = Progress::Finished { end: End::Discarded, at: now };
+            place.advance(tx, &before, &Delivery { progress, ..before.clone() });
+        }
+    }
+    Ok(rows.len())
+}
+
+/// The prefixes of an endpoint's queues: of its retries, if they stand apart, and of the rest.
+fn queues(
+    account: AccountId,
+    endpoint: EndpointId,
+    ordering: Ordering,
+) -> (Option<Vec<u8>>, Vec<u8>) {
+    let of_rank = |rank| queue::of_rank(account, endpoint, rank);
+    match ordering {
+        Ordering::Parallel => (Some(of_rank(Rank::Retry)), of_rank(Rank::First)),
+        Ordering::Strict => (None, pending::of_endpoint(account, endpoint)),
+    }
+}
+
+async fn head(tx: &Tx, account: AccountId, queue: Vec<u8>, limit: usize) -> Result<Head, Error> {
+    let rows = tx.snap_range(Range::prefix(queue).limit(limit + 1)).await?;
+    let mut deliveries = Vec::with_capacity(rows.len().min(limit));
+    for (key, _) in rows.iter().take(limit) {
+        let key = delivery::key(account, delivery::of_key(key)?);
+        deliveries.extend(tx.snap_load::<Delivery>(&key).await?);
+    }
+    Ok(Head { deliveries, more: rows.len() > limit })
+}
+
+/// When the first in line is due. Checked at commit, so that a delivery that is being accepted
+/// at this moment is either seen here or sees the pointer that this leads to.
+async fn next_due(tx: &Tx, place: Place, ordering: Ordering) -> Result<Option<Timestamp>, Error> {
+    let Place { account, endpoint, .. } = place;
+    match queues(account, endpoint, ordering) {
+        (Some(retries), firsts) => {
+            let due = [first_due(tx, retries).await?, first_due(tx, firsts).await?];
+            Ok(due.into_iter().flatten().min())
+        }
+        (None, by_age) => {
+            let rows = tx.range(Range::prefix(by_age).limit(1)).await?;
+            let Some((key, _)) = rows.first() else { return Ok(None) };
+            let key = delivery::key(account, delivery::of_key(key)?);
+            Ok(tx.load::<Delivery>(&key).await?.and_then(|first| first.due()))
+        }
+    }
+}
+
+async fn first_due(tx: &Tx, queue: Vec<u8>) -> Result<Option<Timestamp>, Error> {
+    let rows = tx.range(Range::prefix(queue).limit(1)).await?;
+    rows.first().map(|(key, _)| queue::of_key(key).map(|(due, _)| due)).transpose()
+}

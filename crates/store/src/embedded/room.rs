@@ -1,0 +1,104 @@
+//! Disk space kept in reserve, and what a failed write means.
+//!
+//! The data file is allocated ahead of its use, so that a full disk is met here, in good time,
+//! rather than by LMDB in the middle of a commit: the store is then nearly full, new work is to be
+//! refused, and the work at hand is finished in the reserve. This is the ballast file that one
+//! would delete in an emergency, only that nobody else can take the room in between.
+
+use std::fs::File;
+use std::io;
+
+use heed::{Env, MdbError, WithoutTls};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+
+use super::files::used;
+
+/// The file grows when less than this lies allocated beyond the last page in use.
+const RESERVE: u64 = 8 << 20;
+/// How much it grows at a time.
+const STEP: u64 = 16 << 20;
+
+pub(super) struct Room {
+    env: Env<WithoutTls>,
+    file: File,
+    /// The length of the file as last seen.
+    allocated: u64,
+}
+
+impl Room {
+    pub(super) fn new(env: Env<WithoutTls>) -> Result<Self, heed::Error> {
+        let file = env.try_clone_inner_file()?;
+        let allocated = file.metadata()?.len();
+        Ok(Self { env, file, allocated })
+    }
+
+    /// Restores the reserve if need be, and says whether it is there. To be called under the write
+    /// lock, as every process of the host does this.
+    pub(super) fn ensure(&mut self) -> bool {
+        let wanted = used(&self.env) + RESERVE;
+        if self.allocated >= wanted {
+            return true;
+        }
+        // Another process may have made it grow.
+        self.allocated = self.file.metadata().map_or(0, |metadata| metadata.len());
+        self.allocated >= wanted || self.grow(wanted + STEP - RESERVE)
+    }
+
+    /// After a commit, makes the file as long as the store says it is. Without the reserve it may
+    /// be shorter, as LMDB does not write pages that a transaction took and gave back; and a file
+    /// that is too short is taken for a damaged one.
+    pub(super) fn cover(&mut self) {
+        if self.allocated >= used(&self.env) {
+            return;
+        }
+        let env = self.env.clone();
+        // With the lock, as another process may be making the file longer.
+        let Ok(_lock) = env.write_txn() else { return };
+        let used = used(&env);
+        self.allocated = self.file.metadata().map_or(used, |metadata| metadata.len());
+        if self.allocated < used && self.file.set_len(used).is_ok() {
+            self.allocated = used;
+        }
+    }
+
+    fn grow(&mut self, target: u64) -> bool {
+        let more = target.saturating_sub(self.allocated);
+        match fallocate(&self.file, FallocateFlags::empty(), self.allocated, more) {
+            Ok(()) => {
+                self.allocated = target;
+                true
+            }
+            Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => false,
+            // A file system that cannot allocate ahead: do without.
+            Err(_) => true,
+        }
+    }
+
+    /// Whether a write or commit that failed with `error` met a full disk, so that nothing was
+    /// written and it may be tried again later. If not, the disk has failed.
+    pub(super) fn is_full(&mut self, error: &heed::Error) -> bool {
+        match error {
+            heed::Error::Mdb(MdbError::MapFull | MdbError::TxnFull) => true,
+            heed::Error::Io(error) => match Errno::from_io_error(error) {
+                Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => true,
+                // LMDB reports a short write as EIO. It is one only if there is no room now.
+                Some(Errno::IO) => self.is_disk_full(),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    fn is_disk_full(&mut self) -> bool {
+        let length = self.file.metadata().map(|metadata| metadata.len());
+        let grown = length.map(|length| (self.allocated = length, self.grow(length + STEP)));
+        matches!(grown, Ok(((), false)))
+    }
+}
+
+/// Whether `error` came from the operating system rather than from LMDB's own rules.
+pub(super) fn is_io(error: &heed::Error) -> bool {
+    matches!(error, heed::Error::Io(error) if error.kind() != io::ErrorKind::OutOfMemory)
+        || matches!(error, heed::Error::Mdb(MdbError::Panic))
+}

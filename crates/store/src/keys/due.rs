@@ -1,0 +1,36 @@
+//! `s shard due endpoint` → the account: at most one pointer for each endpoint, to the time
+//! at which its queue wants a look. The upper level of the two-level queue of Apple's QuiCK
+//! (SIGMOD 2021); the lower one is [`super::queue`].
+
+use postrider_domain::ids::EndpointId;
+use postrider_domain::ownership::Shard;
+use postrider_domain::time::Timestamp;
+
+use super::{Key, Table, Tail};
+use crate::kv::Error;
+
+pub(crate) fn key(shard: Shard, due: Timestamp, endpoint: EndpointId) -> Vec<u8> {
+    Key::shard(shard, Table::Due).time(due).id(endpoint).done()
+}
+
+pub(crate) fn of_shard(shard: Shard) -> Vec<u8> {
+    Key::shard(shard, Table::Due).done()
+}
+
+pub(crate) fn of_key(key: &[u8]) -> Result<(Timestamp, EndpointId), Error> {
+    let mut tail = Tail(key);
+    let endpoint = tail.id()?;
+    Ok((tail.time()?, endpoint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip() {
+        let time = Timestamp::from_millis(77);
+        assert_eq!(of_key(&key(3, time, EndpointId::MAX)), Ok((time, EndpointId::MAX)));
+        assert!(key(3, time, EndpointId::MAX).starts_with(&of_shard(3)));
+    }
+}

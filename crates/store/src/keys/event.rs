@@ -1,0 +1,60 @@
+//! `a account event` → [`Head`], and `a account event chunk` → a piece of the payload. They
+//! are apart so that a list of events does not read payloads.
+
+use postrider_domain::event::EventTypeName;
+use postrider_domain::ids::{AccountId, EventId};
+use postrider_domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Key, Table, Tail};
+use crate::kv::{Error, MAX_VALUE};
+
+/// What is known of an event without its payload.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Head {
+    pub(crate) event_type: EventTypeName,
+    pub(crate) created_at: Timestamp,
+    pub(crate) deliveries: u64,
+    pub(crate) payload_bytes: u64,
+}
+
+/// The bytes of one piece of a payload.
+pub(crate) const CHUNK: usize = MAX_VALUE;
+
+pub(crate) fn head(account: AccountId, event: EventId) -> Vec<u8> {
+    Key::account(account, Table::EventHead).id(event).done()
+}
+
+pub(crate) fn of_account(account: AccountId) -> Vec<u8> {
+    Key::account(account, Table::EventHead).done()
+}
+
+pub(crate) fn chunk(account: AccountId, event: EventId, number: u8) -> Vec<u8> {
+    Key::account(account, Table::EventPayload).id(event).byte(number).done()
+}
+
+pub(crate) fn chunks(account: AccountId, event: EventId) -> Vec<u8> {
+    Key::account(account, Table::EventPayload).id(event).done()
+}
+
+/// The id in a head's key.
+pub(crate) fn of_key(key: &[u8]) -> Result<EventId, Error> {
+    Tail(key).id()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip() {
+        assert_eq!(of_key(&head(AccountId::MIN, EventId::MAX)), Ok(EventId::MAX));
+        let chunk = chunk(AccountId::MIN, EventId::MAX, 2);
+        assert!(chunk.starts_with(&chunks(AccountId::MIN, EventId::MAX)));
+    }
+
+    #[test]
+    fn the_largest_payload_fits_in_numbered_chunks() {
+        assert!(postrider_domain::limits::MAX_BODY_BYTES.div_ceil(CHUNK) <= usize::from(u8::MAX));
+    }
+}

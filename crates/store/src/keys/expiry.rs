@@ -1,0 +1,36 @@
+//! `s shard time account hash` → nothing: the idempotency key of that account may be
+//! forgotten from then on. The shard in front spreads the writes.
+
+use postrider_domain::ids::{AccountId, Id};
+use postrider_domain::ownership::Shard;
+use postrider_domain::time::Timestamp;
+
+use super::{Key, Table, Tail};
+use crate::kv::Error;
+
+pub(crate) fn key(shard: Shard, at: Timestamp, account: AccountId, sha256: &[u8; 32]) -> Vec<u8> {
+    before(shard, at).into_iter().chain(account.bytes()).chain(*sha256).collect()
+}
+
+/// The end of the range of what expires before `at`.
+pub(crate) fn before(shard: Shard, at: Timestamp) -> Vec<u8> {
+    Key::shard(shard, Table::Expiry).time(at).done()
+}
+
+pub(crate) fn of_key(key: &[u8]) -> Result<(AccountId, [u8; 32]), Error> {
+    let mut tail = Tail(key);
+    let sha256 = tail.take()?;
+    Ok((tail.id()?, sha256))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip() {
+        let time = Timestamp::from_millis(5);
+        assert_eq!(of_key(&key(9, time, AccountId::MAX, &[7; 32])), Ok((AccountId::MAX, [7; 32])));
+        assert!(before(9, time) < key(9, time, AccountId::MIN, &[0; 32]));
+    }
+}

@@ -1,0 +1,71 @@
+//! `a account endpoint` → [`Gate`]: what an accepting transaction must know of an endpoint.
+
+use postrider_domain::delivery::{Delivery, DeliveryState};
+use postrider_domain::endpoint::State;
+use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
+use postrider_domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Key, Table, Tail};
+use crate::kv::Error;
+
+/// Whether an endpoint is sent to, and where its pointer stands. It changes seldom while the
+/// endpoint is busy, so that accepting transactions, which read it, seldom conflict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Gate {
+    pub(crate) state: State,
+    /// The time in its [`super::due`] row, if it has one.
+    pub(crate) pointer: Option<Timestamp>,
+    /// Pending deliveries up to this one are given up: they are to be discarded before anything
+    /// is sent, and count as discarded until then. The pointer stays while there is work left.
+    pub(crate) discard_through: Option<DeliveryId>,
+    /// How many of them there still are. It is not kept for an endpoint that is deleted.
+    pub(crate) discarding: u64,
+}
+
+impl Gate {
+    /// Whether a delivery, if it is pending, is to be discarded.
+    pub(crate) fn gives_up(&self, id: DeliveryId) -> bool {
+        self.discard_through.is_some_and(|through| id <= through)
+    }
+
+    /// Where a delivery stands, as people see it.
+    pub(crate) fn state_of(&self, delivery: &Delivery) -> DeliveryState {
+        if self.gives_up(delivery.id) {
+            delivery.state(&State::Deleted)
+        } else {
+            delivery.state(&self.state)
+        }
+    }
+}
+
+pub(crate) fn key(account: AccountId, endpoint: EndpointId) -> Vec<u8> {
+    Key::account(account, Table::Gate).id(endpoint).done()
+}
+
+/// The endpoint, if the key of a row of `account` is that of a gate.
+pub(crate) fn of_key(account: AccountId, key: &[u8]) -> Result<Option<EndpointId>, Error> {
+    let gates = Key::account(account, Table::Gate).done();
+    key.starts_with(&gates).then(|| Tail(key).id()).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    #[test]
+    fn round_trip() {
+        let gate = Gate {
+            state: State::Deleted,
+            pointer: Some(Timestamp::EPOCH),
+            discard_through: Some(DeliveryId::MAX),
+            discarding: 7,
+        };
+        assert_eq!(codec::decode(&codec::encode(&gate)), Ok(gate));
+        let (account, endpoint) = (AccountId::MIN, EndpointId::MAX);
+        assert_eq!(of_key(account, &key(account, endpoint)), Ok(Some(endpoint)));
+        let other = crate::keys::health::key(account, endpoint);
+        assert_eq!(of_key(account, &other), Ok(None));
+    }
+}

@@ -1,0 +1,33 @@
+//! `s shard` → [`Owner`]: whose the shard is. Every write of an owner reads it.
+
+use postrider_domain::ids::BootId;
+use postrider_domain::ownership::Shard;
+use serde::{Deserialize, Serialize};
+
+use super::{Key, Table};
+
+/// The newest owner of a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Owner {
+    pub(crate) epoch: u64,
+    pub(crate) node: BootId,
+}
+
+pub(crate) fn key(shard: Shard) -> Vec<u8> {
+    Key::shard(shard, Table::Owner).done()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postrider_domain::ids::Id;
+
+    use crate::codec;
+
+    #[test]
+    fn round_trip() {
+        let owner = Owner { epoch: 1 << 40, node: BootId::from_bytes([5; 16]) };
+        assert_eq!(codec::decode(&codec::encode(&owner)), Ok(owner));
+        assert!(key(255) < key(256));
+    }
+}

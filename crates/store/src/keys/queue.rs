@@ -1,0 +1,68 @@
+//! `a account endpoint rank due delivery` → nothing: the order in which an endpoint's
+//! deliveries are due. The lower level of the two-level queue.
+
+use postrider_domain::delivery::Delivery;
+use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
+use postrider_domain::time::Timestamp;
+
+use super::{Key, Table, Tail};
+use crate::kv::Error;
+
+/// Retries stand apart from first attempts: however many new deliveries come for an endpoint
+/// that fails, those that were first keep their schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Rank {
+    Retry = 1,
+    First = 2,
+}
+
+impl Rank {
+    pub(crate) fn of(delivery: &Delivery) -> Self {
+        if delivery.attempt_count > 0 { Self::Retry } else { Self::First }
+    }
+}
+
+pub(crate) fn key(delivery: &Delivery, due: Timestamp) -> Vec<u8> {
+    let Delivery { account, endpoint, id, .. } = *delivery;
+    let rank = Rank::of(delivery) as u8;
+    Key::account(account, Table::Queue).id(endpoint).byte(rank).time(due).id(id).done()
+}
+
+pub(crate) fn of_rank(account: AccountId, endpoint: EndpointId, rank: Rank) -> Vec<u8> {
+    Key::account(account, Table::Queue).id(endpoint).byte(rank as u8).done()
+}
+
+pub(crate) fn of_key(key: &[u8]) -> Result<(Timestamp, DeliveryId), Error> {
+    let mut tail = Tail(key);
+    let delivery = tail.id()?;
+    Ok((tail.time()?, delivery))
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_domain::delivery::Progress;
+    use postrider_domain::event::EventTypeName;
+    use postrider_domain::ids::EventId;
+
+    use super::*;
+
+    #[test]
+    fn round_trip() {
+        let due = Timestamp::from_millis(1 << 40);
+        let delivery = Delivery {
+            id: DeliveryId::MAX,
+            account: AccountId::MIN,
+            event: EventId::MIN,
+            event_type: EventTypeName::parse("a").expect("a name"),
+            endpoint: EndpointId::MIN,
+            created_at: due,
+            attempt_count: 1,
+            first_attempt_at: None,
+            progress: Progress::Pending { due },
+        };
+        let key = key(&delivery, due);
+        assert_eq!(of_key(&key), Ok((due, DeliveryId::MAX)));
+        assert!(key.starts_with(&of_rank(AccountId::MIN, EndpointId::MIN, Rank::Retry)));
+    }
+}

@@ -1,0 +1,30 @@
+//! `s shard account` → nothing: the account is gone, and some of its data may still be there.
+
+use postrider_domain::ids::AccountId;
+use postrider_domain::ownership::Shard;
+
+use super::{Key, Table, Tail};
+use crate::kv::Error;
+
+pub(crate) fn key(shard: Shard, account: AccountId) -> Vec<u8> {
+    Key::shard(shard, Table::Removal).id(account).done()
+}
+
+pub(crate) fn of_shard(shard: Shard) -> Vec<u8> {
+    Key::shard(shard, Table::Removal).done()
+}
+
+pub(crate) fn of_key(key: &[u8]) -> Result<AccountId, Error> {
+    Tail(key).id()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip() {
+        assert_eq!(of_key(&key(3, AccountId::MAX)), Ok(AccountId::MAX));
+        assert!(key(3, AccountId::MIN).starts_with(&of_shard(3)));
+    }
+}

@@ -1,0 +1,43 @@
+//! `a account name endpoint` → nothing: the endpoint wants events of that type. The name `*`,
+//! which no event type can have, is every type.
+
+use postrider_domain::event::EventTypeName;
+use postrider_domain::ids::{AccountId, EndpointId};
+
+use super::{Key, Table, Tail};
+use crate::kv::Error;
+
+fn name_of(event_type: Option<&EventTypeName>) -> &str {
+    event_type.map_or("*", EventTypeName::as_str)
+}
+
+/// `event_type` none is every type.
+pub(crate) fn key(
+    account: AccountId,
+    event_type: Option<&EventTypeName>,
+    endpoint: EndpointId,
+) -> Vec<u8> {
+    Key::account(account, Table::Subscription).text(name_of(event_type)).id(endpoint).done()
+}
+
+pub(crate) fn of_type(account: AccountId, event_type: Option<&EventTypeName>) -> Vec<u8> {
+    Key::account(account, Table::Subscription).text(name_of(event_type)).done()
+}
+
+pub(crate) fn of_key(key: &[u8]) -> Result<EndpointId, Error> {
+    Tail(key).id()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip() {
+        let name = EventTypeName::parse("a.b").expect("a name");
+        let key = key(AccountId::MIN, Some(&name), EndpointId::MAX);
+        assert_eq!(of_key(&key), Ok(EndpointId::MAX));
+        assert!(key.starts_with(&of_type(AccountId::MIN, Some(&name))));
+        assert!(!key.starts_with(&of_type(AccountId::MIN, None)));
+    }
+}

@@ -1,0 +1,153 @@
+//! A transaction's memory, for the engines that check reads by value: what it has read, to be
+//! compared at the commit, and what it will write.
+
+use bytes::Bytes;
+
+use super::{Change, Error, Pair, Range, Writes};
+
+/// A row as it lies in the store.
+pub(crate) type Row<'a> = (&'a [u8], &'a [u8]);
+
+/// One state of the store, to read from.
+pub(crate) trait Snapshot {
+    fn value(&self, key: &[u8]) -> Result<Option<&[u8]>, Error>;
+
+    /// The rows with `begin ≤ key < end`, the last one first if `reverse`.
+    fn rows<'a>(
+        &'a self,
+        begin: &'a [u8],
+        end: &'a [u8],
+        reverse: bool,
+    ) -> Result<impl Iterator<Item = Result<Row<'a>, Error>>, Error>;
+}
+
+/// The reads to be checked, and the writes to be made.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    gets: Vec<(Vec<u8>, Option<Bytes>)>,
+    ranges: Vec<Scan>,
+    pub(crate) writes: Writes,
+}
+
+/// A part of the store that was read, and every row in it.
+#[derive(Debug)]
+struct Scan {
+    begin: Vec<u8>,
+    end: Vec<u8>,
+    rows: Vec<Pair>,
+    reverse: bool,
+}
+
+impl Buffer {
+    /// The value of `key` after this transaction's own writes. If it is `checked` and came from the
+    /// snapshot, it is remembered.
+    pub(crate) fn get(
+        &mut self,
+        snapshot: &impl Snapshot,
+        key: &[u8],
+        checked: bool,
+    ) -> Result<Option<Bytes>, Error> {
+        let change = self.writes.of(key);
+        match change {
+            Some(Change::Set(value)) => return Ok(Some(value)),
+            Some(Change::Clear) => return Ok(None),
+            Some(Change::Add(_)) | None => {}
+        }
+        let value = snapshot.value(key)?.map(Bytes::copy_from_slice);
+        if checked {
+            self.gets.push((key.to_vec(), value.clone()));
+        }
+        Ok(match change {
+            Some(change) => change.apply(value.as_deref()),
+            None => value,
+        })
+    }
+
+    /// The rows of `range` after this transaction's own writes. If they are `checked`, the part of
+    /// the range that was looked at is remembered.
+    pub(crate) fn range(
+        &mut self,
+        snapshot: &impl Snapshot,
+        range: Range,
+        checked: bool,
+    ) -> Result<Vec<Pair>, Error> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (limit, reverse) = (range.limit, range.reverse);
+        let touched = self.writes.touch(&range.begin, &range.end);
+        let scan = self.scan(snapshot, range, touched)?;
+        let result = if touched {
+            let merged = self.writes.overlay(&scan.rows, &scan.begin, &scan.end).into_iter();
+            if reverse { merged.rev().take(limit).collect() } else { merged.take(limit).collect() }
+        } else {
+            scan.rows.clone()
+        };
+        if checked {
+            self.ranges.push(scan);
+        }
+        Ok(result)
+    }
+
+    /// Reads the snapshot until `range.limit` rows were found that survive this transaction's own
+    /// writes, and narrows the range to what was looked at.
+    fn scan(&self, snapshot: &impl Snapshot, range: Range, touched: bool) -> Result<Scan, Error> {
+        let Range { mut begin, mut end, limit, reverse } = range;
+        let mut rows = Vec::new();
+        let mut found = 0;
+        for row in snapshot.rows(&begin, &end, reverse)? {
+            let (key, value) = row?;
+            found += usize::from(!touched || self.writes.keep(key));
+            rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+            if found == limit {
+                break;
+            }
+        }
+        if let (true, Some((last, _))) = (found == limit, rows.last()) {
+            if reverse {
+                begin = last.to_vec();
+            } else {
+                end = [last.as_ref(), &[0]].concat();
+            }
+        }
+        Ok(Scan { begin, end, rows, reverse })
+    }
+
+    /// The single keys that were read.
+    pub(crate) fn keys_read(&self) -> impl Iterator<Item = &[u8]> {
+        self.gets.iter().map(|(key, _)| key.as_slice())
+    }
+
+    /// The stretches, from begin to before end, of which everything was read.
+    pub(crate) fn stretches_read(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.ranges.iter().map(|scan| (scan.begin.as_slice(), scan.end.as_slice()))
+    }
+
+    /// Whether everything that was read is the same in `snapshot`.
+    pub(crate) fn holds_in(&self, snapshot: &impl Snapshot) -> Result<bool, Error> {
+        for (key, value) in &self.gets {
+            if snapshot.value(key)? != value.as_deref() {
+                return Ok(false);
+            }
+        }
+        for scan in &self.ranges {
+            if !scan.holds_in(snapshot)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Scan {
+    fn holds_in(&self, snapshot: &impl Snapshot) -> Result<bool, Error> {
+        let mut rows = snapshot.rows(&self.begin, &self.end, self.reverse)?;
+        for (key, value) in &self.rows {
+            match rows.next().transpose()? {
+                Some(row) if row == (key.as_ref(), value.as_ref()) => {}
+                _ => return Ok(false),
+            }
+        }
+        Ok(rows.next().is_none())
+    }
+}

@@ -1,0 +1,56 @@
+//! Durable records.
+//!
+//! [`kv`] is an ordered map of bytes with optimistic transactions, kept by one of several
+//! engines ([`embedded`], [`memory`]). On it stand the [`Records`]: what each of them writes
+//! together, and what must have been so for the write to be right, is decided here, in one
+//! transaction a call. Nothing above this crate knows which engine runs.
+//!
+//! | File | What it keeps together |
+//! |---|---|
+//! | `accept` | an event with its deliveries and their queue rows |
+//! | `fan_out` | the same for more endpoints than one transaction takes, in steps |
+//! | `enqueue` | one delivery's rows: queue, pending list, counter and pointer |
+//! | `apply` | what a finished attempt changed, under the shard's fence |
+//! | `endpoints` | an endpoint, its subscriptions and its gate |
+//! | `due` | the two-level queue, as the owner of a shard reads it |
+//! | `leases` | who owns a shard |
+//! | `notices` | what people must be told |
+//! | `replays` | durable jobs that deliver again |
+//! | `sweep` | forgetting what has expired, and the data of accounts that are gone |
+//! | `accounts`, `catalogue`, `query` | the rest of what people see |
+//! | `records` | the handle on them all, and what they share |
+//! | `keys/` | every key's layout |
+//! | `codec` | every record's layout |
+
+pub mod embedded;
+pub mod kv;
+pub mod memory;
+
+mod accept;
+mod accounts;
+mod apply;
+mod catalogue;
+mod codec;
+mod due;
+mod endpoints;
+mod enqueue;
+mod fan_out;
+mod keys;
+mod leases;
+mod notices;
+mod query;
+mod records;
+mod replays;
+mod sweep;
+
+#[cfg(test)]
+mod tests;
+
+pub use accept::{AcceptError, Accepted, IDEMPOTENCY_MEMORY, Idempotency, Receipt};
+pub use apply::{Applied, Finished};
+pub use due::{DueEndpoint, Head, Work, Workload};
+pub use endpoints::{EndpointView, Held};
+pub use leases::OwnerError;
+pub use query::{DeliveryFilter, DeliveryView, EventView};
+pub use records::{FORMAT, OpenError, Page, PageRequest, Ready, Records, Wake};
+pub use replays::ReplayCount;

@@ -1,0 +1,251 @@
+//! What people look up: events, deliveries and their attempts.
+
+use postrider_domain::delivery::{Attempt, Delivery, DeliveryState, Progress};
+use postrider_domain::endpoint::State;
+use postrider_domain::event::{Event, EventTypeName};
+use postrider_domain::ids::{self, AccountId, DeliveryId, EndpointId, EventId, Mint};
+use postrider_domain::time::Timestamp;
+
+use crate::accept::load_payload;
+use crate::codec::decode;
+use crate::endpoints::{state_behind, state_of};
+use crate::keys::event::Head;
+use crate::keys::gate::{self, Gate};
+use crate::keys::{attempt, delivery, event};
+use crate::kv::{Error, Range, Tx, prefix_end};
+use crate::records::{Page, PageRequest, Records, Wake, page};
+
+/// An event in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventView {
+    /// Its id.
+    pub id: EventId,
+    /// Its type.
+    pub event_type: EventTypeName,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// How many endpoints receive it.
+    pub deliveries: u64,
+    /// The size of its payload.
+    pub payload_bytes: u64,
+}
+
+/// A delivery as people see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryView {
+    /// The delivery.
+    pub delivery: Delivery,
+    /// Where it stands.
+    pub state: DeliveryState,
+}
+
+/// Which deliveries to list; what is absent does not restrict.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryFilter {
+    /// Those that stand so.
+    pub state: Option<DeliveryState>,
+    /// Those of this type.
+    pub event_type: Option<EventTypeName>,
+    /// Those made at this time or later.
+    pub since: Option<Timestamp>,
+}
+
+/// Rows that a filtered list looks at before it answers with what it has.
+const MOST_LOOKED_AT: usize = 2_000;
+
+impl Records {
+    /// One event with its payload, and how many endpoints receive it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn event(
+        &self,
+        account: AccountId,
+        id: EventId,
+    ) -> Result<Option<(Event, u64)>, Error> {
+        self.store
+            .read(|tx| async move {
+                let Some(head) = tx.snap_load::<Head>(&event::head(account, id)).await? else {
+                    return Ok(None);
+                };
+                let payload = load_payload(&tx, account, id).await?.ok_or_else(|| {
+                    Error::Corrupt(format!("the payload of the event {id} is missing"))
+                })?;
+                let Head { event_type, created_at, deliveries, .. } = head;
+                Ok(Some((Event { id, account, event_type, created_at, payload }, deliveries)))
+            })
+            .await
+    }
+
+    /// An account's events, newest first, without their payloads.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn events(
+        &self,
+        account: AccountId,
+        request: PageRequest<EventId>,
+    ) -> Result<Page<EventView>, Error> {
+        let all = event::of_account(account);
+        let end =
+            request.after.map_or_else(|| prefix_end(&all), |after| event::head(account, after));
+        let range = Range::new(all, end).limit(request.limit + 1).reverse();
+        let rows = self
+            .store
+            .read(|tx| {
+                let range = range.clone();
+                async move { tx.snap_range(range).await }
+            })
+            .await?;
+        let items = rows.iter().map(|(key, value)| {
+            let Head { event_type, created_at, deliveries, payload_bytes } = decode(value)?;
+            Ok(EventView {
+                id: event::of_key(key)?,
+                event_type,
+                created_at,
+                deliveries,
+                payload_bytes,
+            })
+        });
+        let items = items.collect::<Result<_, Error>>()?;
+        Ok(page(items, request.limit, |event: &EventView| event.id.to_string()))
+    }
+
+    /// An endpoint's deliveries, newest first. A page may have fewer items than asked for and
+    /// still a next one: a call looks at a bounded number of rows.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn deliveries(
+        &self,
+        account: AccountId,
+        endpoint: EndpointId,
+        filter: DeliveryFilter,
+        request: PageRequest<DeliveryId>,
+    ) -> Result<Page<DeliveryView>, Error> {
+        let key = |id| delivery::of_endpoint(account, endpoint, id);
+        let begin = key(filter.since.map_or(DeliveryId::MIN, ids::floor));
+        let end = request.after.map_or_else(|| [key(DeliveryId::MAX), vec![0]].concat(), key);
+        let range = Range::new(begin, end).limit(MOST_LOOKED_AT + 1).reverse();
+        let filter = &filter;
+        self.store
+            .read(|tx| {
+                let (range, limit) = (range.clone(), request.limit);
+                async move {
+                    let gate: Option<Gate> = tx.snap_load(&gate::key(account, endpoint)).await?;
+                    let rows = tx.snap_range(range).await?;
+                    let mut items = Vec::new();
+                    for (looked_at, (row, _)) in rows.iter().enumerate() {
+                        let id = delivery::of_key(row)?;
+                        let record: Option<Delivery> =
+                            tx.snap_load(&delivery::key(account, id)).await?;
+                        let view = record.map(|delivery| DeliveryView {
+                            state: state_behind(gate.as_ref(), &delivery),
+                            delivery,
+                        });
+                        items.extend(view.filter(|view| filter.takes(view)));
+                        let full = items.len() == limit || looked_at + 1 == MOST_LOOKED_AT;
+                        if full && looked_at + 1 < rows.len() {
+                            return Ok(Page { items, next: Some(id.to_string()) });
+                        }
+                    }
+                    Ok::<_, Error>(Page { items, next: None })
+                }
+            })
+            .await
+    }
+
+    /// One delivery with its attempts, the first one first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn delivery(
+        &self,
+        account: AccountId,
+        id: DeliveryId,
+    ) -> Result<Option<(DeliveryView, Vec<Attempt>)>, Error> {
+        self.store
+            .read(|tx| async move {
+                let Some(delivery) = tx.snap_load::<Delivery>(&delivery::key(account, id)).await?
+                else {
+                    return Ok(None);
+                };
+                let state = state_of(&tx, &delivery).await?;
+                let rows = tx.snap_range(Range::prefix(attempt::of_delivery(account, id))).await?;
+                let attempts =
+                    rows.iter().map(|(_, value)| decode(value)).collect::<Result<_, _>>()?;
+                Ok(Some((DeliveryView { delivery, state }, attempts)))
+            })
+            .await
+    }
+
+    /// Makes a new delivery of the same event to the same endpoint, with its own retries. None
+    /// when there is no such delivery or its endpoint is gone.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn retry_delivery(
+        &self,
+        account: AccountId,
+        id: DeliveryId,
+        mint: &Mint,
+        now: Timestamp,
+    ) -> Result<Option<(DeliveryView, Vec<Wake>)>, Error> {
+        let new = mint.id(now);
+        self.store
+            .transact(|tx, _| async move {
+                let Some(old) = tx.load::<Delivery>(&delivery::key(account, id)).await? else {
+                    return Ok(None);
+                };
+                self.again(&tx, &old, new, now).await
+            })
+            .await
+    }
+
+    /// The delivery `new` of the same event to the same endpoint as `old`. Harmless when it is
+    /// there already.
+    pub(crate) async fn again(
+        &self,
+        tx: &Tx,
+        old: &Delivery,
+        new: DeliveryId,
+        now: Timestamp,
+    ) -> Result<Option<(DeliveryView, Vec<Wake>)>, Error> {
+        let place = self.place(old.account, old.endpoint);
+        let Some(mut gate) = place.gate(tx).await?.filter(|gate| gate.state != State::Deleted)
+        else {
+            return Ok(None);
+        };
+        let made: Option<Delivery> = tx.load(&delivery::key(old.account, new)).await?;
+        let delivery = if let Some(made) = made {
+            made
+        } else {
+            let delivery = Delivery {
+                id: new,
+                created_at: now,
+                attempt_count: 0,
+                first_attempt_at: None,
+                progress: Progress::Pending { due: now },
+                ..old.clone()
+            };
+            place.add(tx, &delivery, &mut gate);
+            delivery
+        };
+        let wake = Wake::Endpoint {
+            shard: place.shard,
+            account: old.account,
+            endpoint: old.endpoint,
+            ready: None,
+        };
+        let wakes = if gate.state == State::Enabled { vec![wake] } else { Vec::new() };
+        Ok(Some((DeliveryView { state: gate.state_of(&delivery), delivery }, wakes)))
+    }
+}
+
+impl DeliveryFilter {
+    fn takes(&self, view: &DeliveryView) -> bool {
+        self.state.is_none_or(|state| view.state == state)
+            && self.event_type.as_ref().is_none_or(|name| view.delivery.event_type == *name)
+            && self.since.is_none_or(|since| view.delivery.created_at >= since)
+    }
+}

@@ -1,0 +1,170 @@
+//! The handle on the durable records, and what its parts share.
+
+use postrider_domain::delivery::Delivery;
+use postrider_domain::event::Payload;
+use postrider_domain::ids::{AccountId, EndpointId, Id};
+use postrider_domain::ownership::{Shard, shard_of};
+
+use crate::keys::meta::{self, Meta};
+use crate::kv::{Error, Store};
+
+/// The layout of the records that this version reads and writes.
+pub const FORMAT: u32 = 1;
+
+/// The durable records, over any engine. Clones are cheap and share everything.
+///
+/// Unless it says otherwise, a method fails only as the store does: with
+/// [`Error::Unavailable`] or [`Error::Full`] nothing was written, save that a commit under way
+/// when the time ran out may still take effect.
+#[derive(Clone, Debug)]
+pub struct Records {
+    pub(crate) store: Store,
+    shards: u16,
+}
+
+/// Why the records cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A newer version of Postrider wrote them.
+    #[error(
+        "the store was written by a newer version (format {found}; this version reads {FORMAT})"
+    )]
+    Newer {
+        /// Its format.
+        found: u32,
+    },
+    /// The count of shards is fixed when a store is created.
+    #[error("the store has {found} shards, fixed when it was created, and {wanted} are configured")]
+    Shards {
+        /// What the store has.
+        found: u16,
+        /// What was asked for.
+        wanted: u16,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+/// Which part of a list to read.
+#[derive(Clone, Debug)]
+pub struct PageRequest<C> {
+    /// Most items.
+    pub limit: usize,
+    /// The last item of the page before this one.
+    pub after: Option<C>,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Where the next page starts, as text; none at the end of the list.
+    pub next: Option<String>,
+}
+
+/// Work for the owner of a shard. A hint: the rows that it tells of are durable, and the owner
+/// finds them by itself, only later.
+#[derive(Clone, Debug)]
+pub enum Wake {
+    /// An endpoint has a delivery due.
+    Endpoint {
+        /// The endpoint's shard.
+        shard: Shard,
+        /// Whose it is.
+        account: AccountId,
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// The delivery itself, which saves reading it.
+        ready: Option<Box<Ready>>,
+    },
+    /// What an actor may remember of an endpoint is out of date.
+    Changed {
+        /// The endpoint's shard.
+        shard: Shard,
+        /// Whose it is.
+        account: AccountId,
+        /// The endpoint.
+        endpoint: EndpointId,
+    },
+    /// The shard has a fan-out or a replay to work on.
+    Jobs {
+        /// The shard.
+        shard: Shard,
+    },
+}
+
+/// A delivery that is due now, with what it sends.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// The delivery.
+    pub delivery: Delivery,
+    /// Its event's payload.
+    pub payload: Payload,
+}
+
+impl Wake {
+    /// Whose owner it is for.
+    #[must_use]
+    pub fn shard(&self) -> Shard {
+        match *self {
+            Self::Endpoint { shard, .. } | Self::Changed { shard, .. } | Self::Jobs { shard } => {
+                shard
+            }
+        }
+    }
+}
+
+impl Records {
+    /// Opens the records in `store`, or creates them with so many shards.
+    ///
+    /// # Errors
+    /// When another version or another configuration wrote them, or the store fails.
+    pub async fn open(store: Store, shards: u16) -> Result<Self, OpenError> {
+        let found = store
+            .transact::<_, Error, _, _>(move |tx, _| async move {
+                if let Some(found) = tx.load::<Meta>(&meta::key()).await? {
+                    return Ok(found);
+                }
+                let created = Meta { format: FORMAT, shards };
+                tx.save(meta::key(), &created);
+                Ok(created)
+            })
+            .await?;
+        match found {
+            Meta { format, .. } if format > FORMAT => Err(OpenError::Newer { found: format }),
+            Meta { shards: found, .. } if found != shards => {
+                Err(OpenError::Shards { found, wanted: shards })
+            }
+            _ => Ok(Self { store, shards }),
+        }
+    }
+
+    /// How many shards there are.
+    #[must_use]
+    pub fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    /// The shard that an endpoint, an event or a replay is worked on in.
+    pub fn shard_of(&self, id: impl Id) -> Shard {
+        shard_of(id, self.shards)
+    }
+
+    /// Whether the store answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.store.read(|tx| async move { tx.get(meta::key()).await.map(drop) }).await
+    }
+}
+
+/// Cuts what was read for a page, which is one row more than the page has, to the page.
+pub(crate) fn page<T>(mut items: Vec<T>, limit: usize, cursor: impl Fn(&T) -> String) -> Page<T> {
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = if more { items.last().map(cursor) } else { None };
+    Page { items, next }
+}

@@ -1,0 +1,235 @@
+//! Replays: durable jobs that make new deliveries of past events, in bounded steps with a
+//! durable cursor, by the owner of the replay's shard.
+
+use postrider_domain::delivery::Delivery;
+use postrider_domain::ids::{self, AccountId, DeliveryId, Id, Mint, ReplayId};
+use postrider_domain::ownership::{Fence, Shard};
+use postrider_domain::replay::{Command, Filter, Replay, ReplayState};
+use postrider_domain::time::Timestamp;
+
+use crate::codec::decode;
+use crate::endpoints::state_of;
+use crate::keys::{delivery, replay};
+use crate::kv::{Error, Range, Tx};
+use crate::leases::OwnerError;
+use crate::records::{Records, Wake};
+
+/// Deliveries that one transaction looks at.
+const STEP: usize = 200;
+/// Deliveries that are looked at, in many transactions, to count what a replay would take.
+const MOST_COUNTED: usize = 100_000;
+
+/// How many deliveries a replay would take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayCount {
+    /// So many at least.
+    pub total: u64,
+    /// And no more: all of them were looked at.
+    pub exact: bool,
+}
+
+impl Records {
+    /// How many deliveries a replay made now would take. It looks at a bounded number of them.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn count_replay(
+        &self,
+        account: AccountId,
+        filter: &Filter,
+    ) -> Result<ReplayCount, Error> {
+        self.count_within(account, filter, MOST_COUNTED).await
+    }
+
+    /// The same with another bound.
+    pub(crate) async fn count_within(
+        &self,
+        account: AccountId,
+        filter: &Filter,
+        most_looked_at: usize,
+    ) -> Result<ReplayCount, Error> {
+        let (mut total, mut looked_at, mut cursor) = (0, 0, None);
+        while looked_at < most_looked_at {
+            let (taken, last) = self
+                .store
+                .read(|tx| async move {
+                    let (taken, last) =
+                        look(&tx, account, filter, DeliveryId::MAX, cursor, usize::MAX).await?;
+                    Ok::<_, Error>((taken.len(), last))
+                })
+                .await?;
+            total += u64::try_from(taken).expect("bounded");
+            looked_at += STEP;
+            cursor = last;
+            if last.is_none() {
+                return Ok(ReplayCount { total, exact: true });
+            }
+        }
+        Ok(ReplayCount { total, exact: false })
+    }
+
+    /// Adds a replay, which runs from then on.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn create_replay(&self, record: &Replay) -> Result<Vec<Wake>, Error> {
+        let shard = self.shard_of(record.id);
+        self.store
+            .transact(|tx, _| async move {
+                save(&tx, shard, record);
+                Ok(vec![Wake::Jobs { shard }])
+            })
+            .await
+    }
+
+    /// One replay.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn replay(&self, account: AccountId, id: ReplayId) -> Result<Option<Replay>, Error> {
+        self.store.read(|tx| async move { tx.load(&replay::key(account, id)).await }).await
+    }
+
+    /// Does to a replay what a person asked: the replay as it is then and the work that it makes,
+    /// or the state in which that has no meaning. None when there is no such replay.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn command_replay(
+        &self,
+        account: AccountId,
+        id: ReplayId,
+        command: Command,
+        now: Timestamp,
+    ) -> Result<Option<Result<(Replay, Vec<Wake>), ReplayState>>, Error> {
+        let shard = self.shard_of(id);
+        self.store
+            .transact(|tx, _| async move {
+                let Some(mut record) = tx.load::<Replay>(&replay::key(account, id)).await? else {
+                    return Ok(None);
+                };
+                let Some(state) = record.state.after(command) else {
+                    return Ok(Some(Err(record.state)));
+                };
+                if state == ReplayState::Cancelled && record.state != state {
+                    record.finished_at = Some(now);
+                }
+                record.state = state;
+                save(&tx, shard, &record);
+                let running = state == ReplayState::Running;
+                let wakes = if running { vec![Wake::Jobs { shard }] } else { Vec::new() };
+                Ok(Some(Ok((record, wakes))))
+            })
+            .await
+    }
+
+    /// The replays of a shard that run.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn running_replays(&self, shard: Shard) -> Result<Vec<(AccountId, ReplayId)>, Error> {
+        const MOST: usize = 100;
+        let rows = self
+            .store
+            .read(|tx| async move {
+                tx.snap_range(Range::prefix(replay::running_in(shard)).limit(MOST)).await
+            })
+            .await?;
+        rows.iter().map(|(key, value)| Ok((decode(value)?, replay::of_key(key)?))).collect()
+    }
+
+    /// Takes one step of a replay: at most `most` new deliveries. Gives the replay as it is then
+    /// and the work that it made; none when it does not run.
+    ///
+    /// # Errors
+    /// When the shard has a later owner, or the store fails.
+    pub async fn step_replay(
+        &self,
+        fence: Fence,
+        account: AccountId,
+        id: ReplayId,
+        most: usize,
+        mint: &Mint,
+        now: Timestamp,
+    ) -> Result<Option<(Replay, Vec<Wake>)>, OwnerError> {
+        self.as_owner(fence, |tx| async move {
+            let record: Option<Replay> = tx.load(&replay::key(account, id)).await?;
+            let Some(mut record) = record.filter(|record| record.state == ReplayState::Running)
+            else {
+                tx.clear(replay::running(fence.shard, id));
+                return Ok(None);
+            };
+            let limit = most.min(STEP);
+            let (taken, last) = look(
+                &tx,
+                account,
+                &record.filter,
+                DeliveryId::from_bytes(record.id.bytes()),
+                record.cursor,
+                limit,
+            )
+            .await?;
+            let mut wakes = Vec::new();
+            for old in &taken {
+                if let Some((_, woken)) = self.again(&tx, old, mint.id(now), now).await? {
+                    wakes.extend(woken);
+                }
+            }
+            record.done += u64::try_from(taken.len()).expect("bounded");
+            if last.is_some() {
+                record.cursor = last;
+            } else {
+                record.state = ReplayState::Completed;
+                record.finished_at = Some(now);
+            }
+            save(&tx, fence.shard, &record);
+            Ok(Some((record, wakes)))
+        })
+        .await
+    }
+}
+
+fn save(tx: &Tx, shard: Shard, record: &Replay) {
+    tx.save(replay::key(record.account, record.id), record);
+    match record.state {
+        ReplayState::Running => tx.save(replay::running(shard, record.id), &record.account),
+        _ => tx.clear(replay::running(shard, record.id)),
+    }
+}
+
+/// Looks at some deliveries after `cursor` that were made before `made_before` was, until it has
+/// `most` that the filter takes: those, and the last one looked at; none at the end.
+async fn look(
+    tx: &Tx,
+    account: AccountId,
+    filter: &Filter,
+    made_before: DeliveryId,
+    cursor: Option<DeliveryId>,
+    most: usize,
+) -> Result<(Vec<Delivery>, Option<DeliveryId>), Error> {
+    let key = |id| match filter.endpoint {
+        Some(endpoint) => delivery::of_endpoint(account, endpoint, id),
+        None => delivery::key(account, id),
+    };
+    let until = filter.until.map_or(made_before, |until| made_before.min(ids::floor(until)));
+    let begin = match cursor {
+        Some(cursor) => [key(cursor), vec![0]].concat(),
+        None => key(filter.since.map_or(DeliveryId::MIN, ids::floor)),
+    };
+    let rows = tx.snap_range(Range::new(begin, key(until)).limit(STEP)).await?;
+    let mut taken = Vec::new();
+    for (row, _) in &rows {
+        let id = delivery::of_key(row)?;
+        let Some(record) = tx.snap_load::<Delivery>(&delivery::key(account, id)).await? else {
+            continue;
+        };
+        if filter.takes(&record, state_of(tx, &record).await?) {
+            taken.push(record);
+        }
+        if taken.len() >= most {
+            return Ok((taken, Some(id)));
+        }
+    }
+    let last = if rows.len() == STEP { rows.last() } else { None };
+    Ok((taken, last.map(|(row, _)| delivery::of_key(row)).transpose()?))
+}

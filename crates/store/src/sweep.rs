@@ -1,0 +1,44 @@
+//! Forgetting what is no longer needed, in bounded steps.
+
+use postrider_domain::ownership::{Fence, Shard};
+use postrider_domain::time::Timestamp;
+
+use crate::keys::{expiry, idempotency, removal};
+use crate::kv::{Error, Range, Tx};
+use crate::leases::OwnerError;
+use crate::records::Records;
+
+/// Idempotency keys that one sweep forgets.
+const AT_ONCE: usize = 200;
+
+impl Records {
+    /// Forgets idempotency keys whose time is over, and the data of accounts that are gone, and
+    /// tells whether there may be more.
+    ///
+    /// # Errors
+    /// When the shard has a later owner, or the store fails.
+    pub async fn sweep(&self, fence: Fence, now: Timestamp) -> Result<bool, OwnerError> {
+        self.as_owner(fence, |tx| async move {
+            let expired = forget_some(&tx, fence.shard, now).await?;
+            let rows =
+                tx.snap_range(Range::prefix(removal::of_shard(fence.shard)).limit(1)).await?;
+            if let Some((key, _)) = rows.first() {
+                self.remove_some(&tx, removal::of_key(key)?).await?;
+            }
+            Ok(expired || !rows.is_empty())
+        })
+        .await
+    }
+}
+
+async fn forget_some(tx: &Tx, shard: Shard, now: Timestamp) -> Result<bool, Error> {
+    let begin = expiry::before(shard, Timestamp::EPOCH);
+    let end = expiry::before(shard, now);
+    let rows = tx.snap_range(Range::new(begin, end).limit(AT_ONCE)).await?;
+    for (row, _) in &rows {
+        let (account, sha256) = expiry::of_key(row)?;
+        tx.clear(idempotency::key(account, &sha256));
+        tx.clear(row.to_vec());
+    }
+    Ok(rows.len() == AT_ONCE)
+}

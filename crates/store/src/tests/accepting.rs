@@ -1,0 +1,177 @@
+use postrider_domain::limits::{
+    MAX_BATCH_EVENTS, MAX_EVENT_TYPE_BYTES, MAX_FAN_OUT_PER_TRANSACTION,
+};
+use postrider_domain::ownership::shard_of;
+
+use super::*;
+use crate::accept::MAX_DELIVERIES;
+use crate::kv::Error;
+use crate::{AcceptError, Idempotency, PageRequest, Wake};
+
+const KEY: Idempotency = Idempotency { key_sha256: [1; 32], body_sha256: [2; 32] };
+
+#[tokio::test]
+async fn an_event_reaches_those_who_want_it() {
+    let world = World::new().await;
+    let wants_a = world.endpoint(&["a"]).await;
+    let wants_all = world.endpoint(&["*"]).await;
+    let wants_b = world.endpoint(&["b"]).await;
+    let wants_none = world.endpoint(&[]).await;
+    let accepted = world.accept("a", later(1)).await;
+    assert_eq!(accepted.receipts[0].deliveries, 2);
+    for (endpoint, pending) in [(wants_a, 1), (wants_all, 1), (wants_b, 0), (wants_none, 0)] {
+        let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
+        assert_eq!(view.unfinished, pending);
+        assert_eq!(view.oldest_pending_at, (pending > 0).then_some(later(1)));
+        assert_eq!(world.pointers(endpoint).await.len(), usize::try_from(pending).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn all_or_nothing() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(&["*"]).await;
+    let events = vec![world.event("a", later(1)), world.event("unknown", later(1))];
+    let refused =
+        world.records.accept(world.account, events, Some(KEY), &world.mint, later(1)).await;
+    assert!(matches!(refused, Err(AcceptError::UnknownEventType { index: 1 })));
+    let page = PageRequest { limit: 10, after: None };
+    assert!(world.records.events(world.account, page).await.unwrap().items.is_empty());
+    let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
+    assert_eq!(view.unfinished, 0);
+    let stranger = world.mint.id(START);
+    let refused = world.records.accept(stranger, vec![], None, &world.mint, later(1)).await;
+    assert!(matches!(refused, Err(AcceptError::NoSuchAccount)));
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_one_request() {
+    let world = World::new().await;
+    world.endpoint(&["a"]).await;
+    let send = async |body, now| {
+        let events = vec![world.event("a", now), world.event("a", now)];
+        let key = Idempotency { body_sha256: [body; 32], ..KEY };
+        world.records.accept(world.account, events, Some(key), &world.mint, now).await
+    };
+    let first = send(2, later(1)).await.unwrap();
+    let second = send(2, later(50)).await.unwrap();
+    assert_eq!(first.receipts, second.receipts);
+    assert!(second.repeated && second.wakes.is_empty());
+    assert!(matches!(send(3, later(60)).await, Err(AcceptError::IdempotencyKeyReused)));
+    let page = PageRequest { limit: 10, after: None };
+    assert_eq!(world.records.events(world.account, page).await.unwrap().items.len(), 2);
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_forgotten_after_its_time_and_not_before() {
+    let world = World::new().await;
+    let event = world.event("a", later(1));
+    let fence = world.fences[usize::from(shard_of(event.id, SHARDS))];
+    let accept =
+        |event| world.records.accept(world.account, vec![event], Some(KEY), &world.mint, later(1));
+    accept(event).await.unwrap();
+    let end = later(1).plus(crate::IDEMPOTENCY_MEMORY);
+    world.records.sweep(fence, end).await.unwrap();
+    assert!(accept(world.event("a", later(2))).await.unwrap().repeated);
+    world.records.sweep(fence, end.plus(Duration::from_millis(1))).await.unwrap();
+    assert!(!accept(world.event("a", later(3))).await.unwrap().repeated);
+}
+
+#[tokio::test]
+async fn a_large_payload_comes_back_whole() {
+    let world = World::new().await;
+    let text = format!("\"{}\"", "x".repeat(250_000));
+    let mut event = world.event("a", later(1));
+    event.payload = Payload::parse(text.clone().into()).unwrap();
+    let id = event.id;
+    world.records.accept(world.account, vec![event], None, &world.mint, later(1)).await.unwrap();
+    let payload = world.records.payload(world.account, id).await.unwrap().unwrap();
+    assert_eq!(payload.bytes(), text.as_bytes());
+}
+
+#[tokio::test]
+async fn a_payload_that_is_gone_is_not_an_empty_one() {
+    let world = World::new().await;
+    let id = world.accept("a", later(1)).await.receipts[0].id;
+    let chunk = &crate::keys::event::chunk(world.account, id, 0);
+    let lose = world.records.store.transact(|tx, _| async move {
+        tx.clear(chunk.clone());
+        Ok::<_, Error>(())
+    });
+    lose.await.unwrap();
+    assert_eq!(world.records.payload(world.account, id).await, Ok(None));
+    let damaged = world.records.event(world.account, id).await;
+    assert!(matches!(damaged, Err(Error::Corrupt(_))), "{damaged:?}");
+    let unknown = world.mint.id(later(2));
+    assert_eq!(world.records.payload(world.account, unknown).await, Ok(None));
+    assert_eq!(world.records.event(world.account, unknown).await, Ok(None));
+}
+
+/// So many events of about 1 KiB, of a type with the longest name.
+async fn batch(world: &World, count: usize) -> Vec<Event> {
+    let long = "t".repeat(MAX_EVENT_TYPE_BYTES);
+    let event_type = world.records.event_type(&name("a")).await.unwrap().unwrap();
+    world.records.put_event_type(EventType { name: name(&long), ..event_type }).await.unwrap();
+    let text = bytes::Bytes::from(format!("\"{}\"", "x".repeat(1_000)));
+    let event =
+        |_| Event { payload: Payload::from_stored(text.clone()), ..world.event(&long, later(1)) };
+    (0..count).map(event).collect()
+}
+
+#[tokio::test]
+async fn a_batch_reaches_a_strict_endpoint_in_its_order() {
+    let world = World::new().await;
+    let endpoint = world.ordered_endpoint(&["*"], Ordering::Strict).await;
+    let events = batch(&world, MAX_BATCH_EVENTS).await;
+    let sent: Vec<_> = events.iter().map(|event| event.id).collect();
+    let accepted =
+        world.records.accept(world.account, events, Some(KEY), &world.mint, later(1)).await;
+    let accepted = accepted.unwrap();
+    assert!(accepted.receipts.iter().all(|receipt| receipt.deliveries == 1));
+    assert!(accepted.wakes.iter().all(|wake| matches!(wake, Wake::Endpoint { .. })));
+    let queue = world.workload(endpoint, MAX_BATCH_EVENTS).await.firsts.deliveries;
+    assert_eq!(queue.iter().map(|delivery| delivery.event).collect::<Vec<_>>(), sent);
+}
+
+#[tokio::test]
+async fn a_batch_with_more_deliveries_than_a_transaction_makes_is_fanned_out_from_there() {
+    let world = World::new().await;
+    let endpoints = [world.endpoint(&["*"]).await, world.endpoint(&["*"]).await];
+    let events = batch(&world, MAX_BATCH_EVENTS).await;
+    let accepted =
+        world.records.accept(world.account, events, Some(KEY), &world.mint, later(1)).await;
+    let accepted = accepted.unwrap();
+    assert!(accepted.receipts.iter().all(|receipt| receipt.deliveries == 2));
+    let later = accepted.wakes.iter().filter(|wake| matches!(wake, Wake::Jobs { .. })).count();
+    assert_eq!(later, MAX_BATCH_EVENTS - MAX_DELIVERIES / 2);
+    for fence in &world.fences {
+        while world.records.step_fan_out(*fence, &world.mint).await.unwrap().is_some() {}
+    }
+    for endpoint in endpoints {
+        let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
+        assert_eq!(usize::try_from(view.unfinished), Ok(MAX_BATCH_EVENTS));
+    }
+}
+
+#[tokio::test]
+async fn a_wide_event_is_fanned_out_in_steps() {
+    let world = World::new().await;
+    let count = MAX_FAN_OUT_PER_TRANSACTION + 30;
+    for number in 0..count {
+        world.endpoint(if number % 2 == 0 { &["a"] } else { &["*"] }).await;
+    }
+    let accepted = world.accept("a", later(1)).await;
+    assert_eq!(accepted.receipts[0].deliveries, u64::try_from(count).unwrap());
+    let [Wake::Jobs { shard }] = accepted.wakes[..] else { panic!("{:?}", accepted.wakes) };
+    let fence = world.fences[usize::from(shard)];
+    let mut wakes = Vec::new();
+    while let Some(step) = world.records.step_fan_out(fence, &world.mint).await.unwrap() {
+        assert!(step.len() <= MAX_FAN_OUT_PER_TRANSACTION);
+        wakes.extend(step);
+    }
+    assert_eq!(wakes.len(), count);
+    let page = PageRequest { limit: 1000, after: None };
+    for view in world.records.endpoints(world.account, page).await.unwrap().items {
+        assert_eq!(view.unfinished, 1);
+    }
+}

@@ -1,0 +1,231 @@
+use postrider_domain::delivery::DeliveryState;
+use postrider_domain::endpoint::{DisabledReason, State};
+
+use super::*;
+use crate::{Held, OwnerError};
+
+#[tokio::test]
+async fn a_success_ends_a_delivery() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(&["a"]).await;
+    world.accept("a", later(1)).await;
+    let Applied::Stepped(step) = world.attempt(endpoint, 204, later(5)).await else {
+        panic!("applied")
+    };
+    let (view, attempts) =
+        world.records.delivery(world.account, step.delivery.id).await.unwrap().unwrap();
+    assert_eq!((view.state, attempts.len()), (DeliveryState::Delivered, 1));
+    let settled =
+        world.records.settle(world.fence(endpoint), world.account, endpoint, Ordering::Parallel);
+    assert_eq!(settled.await, Ok(None));
+    assert!(world.pointers(endpoint).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_failure_moves_the_delivery_to_its_next_time() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(&["a"]).await;
+    world.accept("a", later(1)).await;
+    let Applied::Stepped(step) = world.attempt(endpoint, 500, later(5)).await else {
+        panic!("applied")
+    };
+    let due = step.delivery.due();
+    let settled =
+        world.records.settle(world.fence(endpoint), world.account, endpoint, Ordering::Parallel);
+    assert_eq!(settled.await, Ok(due));
+    assert_eq!(world.pointers(endpoint).await, [due.unwrap()]);
+    let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
+    assert_eq!((view.health.failure_count, view.unfinished), (1, 1));
+}
+
+#[tokio::test]
+async fn exhaustion_disables_holds_and_tells_in_one_transaction() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(&["a"]).await;
+    world.accept("a", later(1)).await;
+    let mut now = later(5);
+    for _ in 0..11 {
+        let Applied::Stepped(step) = world.attempt(endpoint, 500, now).await else {
+            panic!("applied")
+        };
+        now = step.delivery.due().unwrap_or(now);
+    }
+    world.accept("a", now).await;
+    let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
+    let State::Disabled(disabled) = view.state else { panic!("{:?}", view.state) };
+    assert_eq!((disabled.reason, view.unfinished), (DisabledReason::Exhausted, 1));
+    assert!(world.pointers(endpoint).await.is_empty());
+    let notices = world.records.notices(world.fence(endpoint).shard, 10).await.unwrap();
+    assert_eq!(notices.len(), 1);
+    world.records.finish_notice(world.fence(endpoint), &notices[0]).await.unwrap();
+    assert!(world.records.notices(world.fence(endpoint).shard, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_older_owner_writes_nothing() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(&["a"]).await;
+    world.accept("a", later(1)).await;
+    let old = world.fence(endpoint);
+    world.records.claim(&[old.shard], BootId::MAX).await.unwrap();
+    assert_eq!(world.attempt(endpoint, 200, later(5)).await, Applied::Fenced);
+    let settled = world.records.settle(old, world.account, endpoint, Ordering::Parallel).await;
+    assert_eq!(settled, Err(OwnerError::Fenced));
+    let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
+    assert_eq!(view.unfinished, 1);
+}
+
+#[tokio::test]
+async fn the_same_attempt_twice_is_one_and_another_with_its_number_is_stale() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(&["a"]).await;
+    world.accept("a", later(1)).await;
+    let workload = world.workload(endpoint, 1).await;
+    let finished = Finished {
+        fence: world.fence(endpoint),
+        account: world.account,
+        endpoint,
+        delivery: workload.first().id,
+        attempted: world.attempted(1, 500, later(5)),
+    };
+    let Applied::Stepped(first) = world.apply(finished.clone()).await else { panic!("applied") };
+    let Applied::Stepped(again) = world.apply(finished.clone()).await else { panic!("applied") };
+    assert_eq!(first, again);
+    let other = Finished { attempted: world.attempted(1, 200, later(6)), ..finished };
+    assert_eq!(world.apply(other).await, Applied::Stale);
+}
+
+#[tokio::test]
+async fn held_deliveries_resume_or_are_discarded() {
+    for (held, state) in
+        [(Held::Resume, DeliveryState::Pending), (Held::Discard, DeliveryState::Discarded)]
+    {
+        let world = World::new().await;
+        let endpoint = world.endpoint(&["a"]).await;
+        world.records.disable_endpoint(world.account, endpoint, later(1)).await.unwrap();
+        for number in 0..450 {
+            assert!(world.accept("a", later(2 + number)).await.wakes.is_empty());
+        }
+        let list = async || {
+            let page = crate::PageRequest { limit: 250, after: None };
+            let filter = crate::DeliveryFilter::default();
+            world.records.deliveries(world.account, endpoint, filter, page).await.unwrap().items
+        };
+        assert!(list().await.iter().all(|view| view.state == DeliveryState::Held));
+        let view = world
+            .records
+            .enable_endpoint(world.account, endpoint, held, later(900))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(view.state, State::Enabled);
+        assert_eq!(view.unfinished, if held == Held::Resume { 450 } else { 0 });
+        assert!(list().await.iter().all(|view| view.state == state), "{held:?}");
+        assert_eq!(world.pointers(endpoint).await, [later(900)]);
+    }
+}
+
+#[tokio::test]
+async fn what_was_given_up_is_discarded_by_the_owner_whatever_comes_between() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(&["a"]).await;
+    let disable =
+        async |at| drop(world.records.disable_endpoint(world.account, endpoint, at).await.unwrap());
+    let enable = async |held, at| {
+        let enabled = world.records.enable_endpoint(world.account, endpoint, held, at);
+        enabled.await.unwrap().unwrap()
+    };
+    let work = async || world.records.workload(world.account, endpoint, 1).await.unwrap();
+    disable(later(1)).await;
+    for number in 0..450 {
+        world.accept("a", later(2 + number)).await;
+    }
+    assert_eq!(enable(Held::Discard, later(900)).await.unfinished, 0);
+    // By a clock that lags behind.
+    world.accept("a", later(100)).await;
+    assert!(matches!(work().await, Work::Discard));
+    let fence = world.fence(endpoint);
+    let step = |fence| world.records.discard_some(fence, world.account, endpoint, later(901));
+    assert_eq!(step(fence).await, Ok(true));
+    disable(later(902)).await;
+    let settle = || world.records.settle(fence, world.account, endpoint, Ordering::Parallel);
+    assert_eq!(settle().await, Ok(Some(later(100))), "the owner has not done with it");
+    let view = enable(Held::Resume, later(903)).await;
+    assert_eq!(view.unfinished, 1);
+    assert!(view.oldest_pending_at > Some(later(451)));
+    assert_eq!(step(fence).await, Ok(true));
+    assert_eq!(step(fence).await, Ok(false));
+    assert!(matches!(work().await, Work::Send(_)));
+    let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
+    assert_eq!(view.unfinished, 1);
+    world.records.claim(&[fence.shard], BootId::MAX).await.unwrap();
+    assert_eq!(step(fence).await, Err(OwnerError::Fenced));
+}
+
+#[tokio::test]
+async fn an_attempt_on_what_was_given_up_is_stale() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(&["a"]).await;
+    world.accept("a", later(1)).await;
+    let delivery = world.workload(endpoint, 1).await.first().id;
+    world.records.disable_endpoint(world.account, endpoint, later(2)).await.unwrap();
+    world.records.enable_endpoint(world.account, endpoint, Held::Discard, later(3)).await.unwrap();
+    let late = Finished {
+        fence: world.fence(endpoint),
+        account: world.account,
+        endpoint,
+        delivery,
+        attempted: world.attempted(1, 200, later(5)),
+    };
+    assert_eq!(world.apply(late).await, Applied::Stale);
+    world.discard(endpoint, later(6)).await;
+    let (view, _) = world.records.delivery(world.account, delivery).await.unwrap().unwrap();
+    assert_eq!(view.state, DeliveryState::Discarded);
+    assert_eq!(view.delivery.due(), None);
+}
+
+#[tokio::test]
+async fn in_strict_order_the_oldest_comes_first() {
+    let world = World::new().await;
+    let endpoint = world.ordered_endpoint(&["a"], Ordering::Strict).await;
+    world.accept("a", later(1)).await;
+    world.accept("a", later(2)).await;
+    let Applied::Stepped(step) = world.attempt(endpoint, 500, later(5)).await else {
+        panic!("applied")
+    };
+    let workload = world.workload(endpoint, 10).await;
+    assert_eq!(workload.first().id, step.delivery.id);
+    let settled =
+        world.records.settle(world.fence(endpoint), world.account, endpoint, Ordering::Strict);
+    assert_eq!(settled.await, Ok(step.delivery.due()));
+}
+
+#[tokio::test]
+async fn deleting_discards_and_late_attempts_are_stale() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(&["a"]).await;
+    world.accept("a", later(1)).await;
+    let workload = world.workload(endpoint, 1).await;
+    assert!(world.records.delete_endpoint(world.account, endpoint, later(3)).await.unwrap());
+    assert!(!world.records.delete_endpoint(world.account, endpoint, later(3)).await.unwrap());
+    let id = workload.first().id;
+    let (view, _) = world.records.delivery(world.account, id).await.unwrap().unwrap();
+    assert_eq!(view.state, DeliveryState::Discarded);
+    let late = Finished {
+        fence: world.fence(endpoint),
+        account: world.account,
+        endpoint,
+        delivery: id,
+        attempted: world.attempted(1, 200, later(5)),
+    };
+    assert_eq!(world.apply(late).await, Applied::Stale);
+    assert_eq!(world.pointers(endpoint).await, [later(3)]);
+    let work = async || world.records.workload(world.account, endpoint, 1).await.unwrap();
+    assert!(matches!(work().await, Work::Discard));
+    world.discard(endpoint, later(4)).await;
+    assert!(matches!(work().await, Work::Closed));
+    assert!(world.pointers(endpoint).await.is_empty());
+    let (view, _) = world.records.delivery(world.account, id).await.unwrap().unwrap();
+    assert_eq!(view.delivery.due(), None);
+    assert_eq!(world.accept("a", later(6)).await.receipts[0].deliveries, 0);
+}

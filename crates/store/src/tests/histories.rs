@@ -1,0 +1,192 @@
+//! Random histories on a store that conflicts and forgets to say what it committed. After each,
+//! the rows of every endpoint agree with each other and with what was accepted.
+
+use std::collections::BTreeSet;
+
+use postrider_domain::delivery::Delivery;
+use postrider_domain::endpoint::State;
+use postrider_domain::ids::DeliveryId;
+use proptest::prelude::*;
+
+use super::*;
+use crate::keys::{delivery, pending, queue};
+use crate::kv::{Range, counter};
+use crate::{DeliveryFilter, Held, PageRequest};
+
+#[derive(Clone, Debug)]
+enum Action {
+    Accept,
+    Attempt { status: u16 },
+    Disable,
+    Enable { held: bool },
+    Discard,
+    Settle,
+    Retry,
+    TakeOver,
+}
+
+fn any_action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        4 => Just(Action::Accept),
+        6 => prop_oneof![Just(200), Just(500)].prop_map(|status| Action::Attempt { status }),
+        1 => Just(Action::Disable),
+        1 => any::<bool>().prop_map(|held| Action::Enable { held }),
+        1 => Just(Action::Discard),
+        2 => Just(Action::Settle),
+        1 => Just(Action::Retry),
+        1 => Just(Action::TakeOver),
+    ]
+}
+
+async fn play(world: &mut World, endpoint: EndpointId, actions: Vec<Action>) -> u64 {
+    let account = world.account;
+    let mut made = 0;
+    for (step, action) in (1..).zip(actions) {
+        let now = later(step * 60_000);
+        match action {
+            Action::Accept => made += world.accept("a", now).await.receipts[0].deliveries,
+            Action::Attempt { status } => {
+                let Work::Send(workload) =
+                    world.records.workload(account, endpoint, 1).await.unwrap()
+                else {
+                    continue;
+                };
+                let waiting = workload.retries.deliveries.len() + workload.firsts.deliveries.len();
+                if waiting > 0 {
+                    world.attempt(endpoint, status, now).await;
+                }
+            }
+            Action::Disable => {
+                drop(world.records.disable_endpoint(account, endpoint, now).await.unwrap())
+            }
+            Action::Enable { held } => {
+                let held = if held { Held::Resume } else { Held::Discard };
+                world.records.enable_endpoint(account, endpoint, held, now).await.unwrap();
+            }
+            Action::Discard => {
+                let fence = world.fence(endpoint);
+                world.records.discard_some(fence, account, endpoint, now).await.unwrap();
+            }
+            Action::Settle => {
+                let fence = world.fence(endpoint);
+                world.records.settle(fence, account, endpoint, Ordering::Parallel).await.unwrap();
+            }
+            Action::Retry => {
+                let page = PageRequest { limit: 1, after: None };
+                let list =
+                    world.records.deliveries(account, endpoint, DeliveryFilter::default(), page);
+                if let Some(view) = list.await.unwrap().items.first() {
+                    let retried =
+                        world.records.retry_delivery(account, view.delivery.id, &world.mint, now);
+                    made += u64::from(retried.await.unwrap().is_some());
+                }
+            }
+            Action::TakeOver => {
+                let shards: Vec<_> = (0..SHARDS).collect();
+                world.fences = world.records.claim(&shards, BootId::MAX).await.unwrap();
+            }
+        }
+    }
+    made
+}
+
+/// What is given up counts as discarded before and after the owner has seen to it.
+async fn finish_discarding(world: &World, endpoint: EndpointId, end: Timestamp) {
+    let states = async || {
+        let page = PageRequest { limit: 10_000, after: None };
+        let list =
+            world.records.deliveries(world.account, endpoint, DeliveryFilter::default(), page);
+        let items = list.await.unwrap().items;
+        let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
+        let states: Vec<_> = items.iter().map(|view| view.state).collect();
+        (view.unfinished, view.oldest_pending_at, states)
+    };
+    let work = world.records.workload(world.account, endpoint, 1).await.unwrap();
+    if let Work::Discard = work {
+        assert_eq!(world.pointers(endpoint).await.len(), 1, "the owner finds it");
+        let before = states().await;
+        world.discard(endpoint, end).await;
+        assert_eq!(states().await, before);
+    }
+}
+
+async fn check(world: &World, endpoint: EndpointId, made: u64, end: Timestamp) {
+    let account = world.account;
+    let view = world.records.endpoint(account, endpoint).await.unwrap().unwrap();
+    let rows = |prefix: Vec<u8>| {
+        world.records.store.read(move |tx| {
+            let range = Range::prefix(prefix.clone());
+            async move { tx.snap_range(range).await }
+        })
+    };
+    let page = PageRequest { limit: 10_000, after: None };
+    let all =
+        world.records.deliveries(account, endpoint, DeliveryFilter::default(), page).await.unwrap();
+    assert_eq!(u64::try_from(all.items.len()).unwrap(), made, "every delivery is listed");
+    let unfinished: Vec<&Delivery> = all
+        .items
+        .iter()
+        .map(|view| &view.delivery)
+        .filter(|delivery| delivery.due().is_some())
+        .collect();
+    let ids: BTreeSet<DeliveryId> = unfinished.iter().map(|delivery| delivery.id).collect();
+
+    let pending = rows(pending::of_endpoint(account, endpoint)).await.unwrap();
+    let pending: BTreeSet<_> =
+        pending.iter().map(|(key, _)| delivery::of_key(key).unwrap()).collect();
+    assert_eq!(pending, ids, "what is pending");
+    let mut queued = Vec::new();
+    for rank in [queue::Rank::Retry, queue::Rank::First] {
+        queued.extend(rows(queue::of_rank(account, endpoint, rank)).await.unwrap());
+    }
+    let queued: BTreeSet<_> = queued.iter().map(|(key, _)| queue::of_key(key).unwrap()).collect();
+    let due: BTreeSet<_> =
+        unfinished.iter().map(|delivery| (delivery.due().unwrap(), delivery.id)).collect();
+    assert_eq!(queued, due, "exactly one due row each");
+    let count = rows(pending::count(account, endpoint)).await.unwrap();
+    let count = counter(count.first().map(|(_, value)| value.as_ref()));
+    assert_eq!(u64::try_from(count), Ok(view.unfinished));
+    assert_eq!(usize::try_from(count), Ok(ids.len()), "the counter");
+
+    let pointers = world.pointers(endpoint).await;
+    assert!(pointers.len() <= 1, "at most one pointer");
+    match (view.state, due.first()) {
+        (State::Enabled, Some((first, _))) => {
+            assert!(pointers[0] <= (*first).max(end), "somebody looks in time");
+        }
+
+        (State::Enabled, None) => {}
+        (State::Disabled(_) | State::Deleted, _) => assert!(pointers.is_empty(), "nobody looks"),
+    }
+    for view in all.items {
+        let (_, attempts) =
+            world.records.delivery(account, view.delivery.id).await.unwrap().unwrap();
+        let numbers: Vec<u8> = attempts.iter().map(|attempt| attempt.number).collect();
+        let expected: Vec<u8> = (1..=view.delivery.attempt_count).collect();
+        assert_eq!(numbers, expected, "attempts without a gap");
+        assert!(numbers.len() <= 11);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn rows_agree_after_every_history(seed in any::<u64>(), actions in prop::collection::vec(any_action(), 1..80)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let faults = Faults {
+                conflict: 0.1,
+                lost_before_commit: 0.05,
+                lost_after_commit: 0.05,
+                delay: Duration::ZERO,
+            };
+            let mut world = World::with_faults(seed, faults).await;
+            let endpoint = world.endpoint(&["a"]).await;
+            let end = later(60_000 * u64::try_from(actions.len()).unwrap());
+            let made = play(&mut world, endpoint, actions).await;
+            finish_discarding(&world, endpoint, end).await;
+            check(&world, endpoint, made, end).await;
+        });
+    }
+}

@@ -1,0 +1,192 @@
+//! The records as a whole: what a transaction of theirs promises, and that the promises hold
+//! over histories with conflicts and unknown commits.
+
+mod accepting;
+mod delivering;
+mod histories;
+mod jobs;
+mod people;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_domain::account::{Account, EmailAddress, Name};
+use postrider_domain::delivery::{Delivery, RequestHead};
+use postrider_domain::endpoint::{Endpoint, Ordering, Secrets, Subscription};
+use postrider_domain::event::{Event, EventType, EventTypeName, Payload};
+use postrider_domain::headers::CustomHeaders;
+use postrider_domain::ids::{AccountId, BootId, EndpointId, Mint};
+use postrider_domain::machine::{Attempted, Rules};
+use postrider_domain::outcome;
+use postrider_domain::ownership::Fence;
+use postrider_domain::signature::Secret;
+use postrider_domain::target::{AddressPolicy, TargetUrl};
+use postrider_domain::time::Timestamp;
+
+use crate::kv::Store;
+use crate::memory::{Faults, Memory};
+use crate::{Accepted, Applied, Finished, Records, Work, Workload};
+
+const SHARDS: u16 = 4;
+const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+/// A store with an account, an event type and the fences of all shards.
+struct World {
+    records: Records,
+    memory: Arc<Memory>,
+    mint: Mint,
+    account: AccountId,
+    fences: Vec<Fence>,
+    rules: Rules,
+}
+
+fn name(text: &str) -> EventTypeName {
+    EventTypeName::parse(text).expect("a name")
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::with_faults(0, Faults::default()).await
+    }
+
+    /// The faults begin once the world is there.
+    async fn with_faults(seed: u64, faults: Faults) -> Self {
+        let memory = Arc::new(Memory::with_faults(seed, Faults::default()));
+        let records =
+            Records::open(Store::new(memory.clone(), seed), SHARDS).await.expect("opened");
+        let mint = Mint::new();
+        let account = Account {
+            id: mint.id(START),
+            name: Name::parse("Acme").expect("a name"),
+            contact_emails: vec![EmailAddress::parse("ops@acme.example").expect("an address")],
+            created_at: START,
+            updated_at: START,
+        };
+        records.create_account(&account).await.expect("created");
+        for event_type in ["a", "b"] {
+            let event_type = EventType {
+                name: name(event_type),
+                description: String::new(),
+                example: "{}".to_owned(),
+                schema: None,
+                created_at: START,
+                updated_at: START,
+            };
+            records.put_event_type(event_type).await.expect("put");
+        }
+        let shards: Vec<_> = (0..SHARDS).collect();
+        let fences = records.claim(&shards, BootId::MIN).await.expect("claimed");
+        memory.set_faults(faults);
+        Self { records, memory, mint, account: account.id, fences, rules: Rules::default() }
+    }
+
+    async fn endpoint(&self, event_types: &[&str]) -> EndpointId {
+        self.ordered_endpoint(event_types, Ordering::Parallel).await
+    }
+
+    async fn ordered_endpoint(&self, event_types: &[&str], ordering: Ordering) -> EndpointId {
+        let url = TargetUrl::parse("https://example.com/", &AddressPolicy::default());
+        let event_types = match event_types {
+            ["*"] => Subscription::All,
+            names => Subscription::Only(names.iter().map(|text| name(text)).collect()),
+        };
+        let endpoint = Endpoint {
+            id: self.mint.id(START),
+            account: self.account,
+            name: Name::parse("Hook").expect("a name"),
+            url: url.expect("a URL"),
+            event_types,
+            headers: CustomHeaders::default(),
+            ordering,
+            secrets: Secrets::new(Secret::from_bytes([1; 32])),
+            created_at: START,
+            updated_at: START,
+        };
+        assert!(self.records.create_endpoint(&endpoint).await.expect("created"));
+        endpoint.id
+    }
+
+    fn event(&self, event_type: &str, now: Timestamp) -> Event {
+        Event {
+            id: self.mint.id(now),
+            account: self.account,
+            event_type: name(event_type),
+            created_at: now,
+            payload: Payload::from_stored("{\"n\":1}".into()),
+        }
+    }
+
+    async fn accept(&self, event_type: &str, now: Timestamp) -> Accepted {
+        let event = self.event(event_type, now);
+        self.records
+            .accept(self.account, vec![event], None, &self.mint, now)
+            .await
+            .expect("accepted")
+    }
+
+    fn fence(&self, endpoint: EndpointId) -> Fence {
+        self.fences[usize::from(self.records.shard_of(endpoint))]
+    }
+
+    async fn workload(&self, endpoint: EndpointId, limit: usize) -> Workload {
+        match self.records.workload(self.account, endpoint, limit).await.expect("read") {
+            Work::Send(workload) => *workload,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What the owner of an endpoint does when it is told to discard.
+    async fn discard(&self, endpoint: EndpointId, now: Timestamp) {
+        let fence = self.fence(endpoint);
+        while self.records.discard_some(fence, self.account, endpoint, now).await.expect("owner") {}
+    }
+
+    /// Makes the first attempt in line end with `status` at `now`.
+    async fn attempt(&self, endpoint: EndpointId, status: u16, now: Timestamp) -> Applied {
+        let delivery = self.workload(endpoint, 1).await.first().clone();
+        let attempted = self.attempted(delivery.attempt_count + 1, status, now);
+        let finished = Finished {
+            fence: self.fence(endpoint),
+            account: self.account,
+            endpoint,
+            delivery: delivery.id,
+            attempted,
+        };
+        self.apply(finished).await
+    }
+
+    fn attempted(&self, number: u8, status: u16, now: Timestamp) -> Attempted {
+        Attempted {
+            id: self.mint.id(now),
+            number,
+            at: now,
+            ended_at: now.plus(Duration::from_millis(20)),
+            duration_ms: 20,
+            request: RequestHead { url: "https://example.com/".to_owned(), headers: vec![] },
+            response: None,
+            outcome: outcome::of_status(status, None, None),
+            luck: 0.5,
+        }
+    }
+
+    async fn apply(&self, finished: Finished) -> Applied {
+        self.records.apply(&[finished], &self.rules).await.expect("applied").remove(0)
+    }
+
+    async fn pointers(&self, endpoint: EndpointId) -> Vec<Timestamp> {
+        let shard = self.records.shard_of(endpoint);
+        let due = self.records.due_endpoints(shard, 1000).await.expect("read");
+        due.into_iter().filter(|due| due.endpoint == endpoint).map(|due| due.at).collect()
+    }
+}
+
+impl Workload {
+    /// What comes first.
+    fn first(&self) -> &Delivery {
+        self.retries.deliveries.first().unwrap_or_else(|| &self.firsts.deliveries[0])
+    }
+}
+
+fn later(millis: u64) -> Timestamp {
+    START.plus(Duration::from_millis(millis))
+}

@@ -1,0 +1,135 @@
+use postrider_domain::account::ApiKey;
+
+use super::*;
+use crate::keys::account_space;
+use crate::kv::Range;
+use crate::{FORMAT, OpenError, PageRequest};
+
+#[tokio::test]
+async fn pages_go_on_where_they_ended() {
+    let world = World::new().await;
+    let mut made = Vec::new();
+    for _ in 0..7 {
+        made.insert(0, world.endpoint(&["a"]).await);
+    }
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page =
+            world.records.endpoints(world.account, PageRequest { limit: 3, after }).await.unwrap();
+        seen.extend(page.items.iter().map(|view| view.endpoint.id));
+        match page.next {
+            Some(next) => after = Some(next.parse().unwrap()),
+            None => break,
+        }
+    }
+    assert_eq!(seen, made);
+    let first = PageRequest { limit: 1, after: None };
+    let page = world.records.event_types(first).await.unwrap();
+    assert_eq!(page.next.as_deref(), Some("a"));
+    let second = PageRequest { limit: 1, after: Some(name("a")) };
+    let page = world.records.event_types(second).await.unwrap();
+    assert_eq!((page.items[0].name.as_str(), page.next), ("b", None));
+}
+
+#[tokio::test]
+async fn a_deleted_key_opens_nothing() {
+    let world = World::new().await;
+    let key = ApiKey {
+        id: world.mint.id(START),
+        account: world.account,
+        name: Name::parse("ci").unwrap(),
+        sha256: [9; 32],
+        created_at: START,
+    };
+    assert!(world.records.create_key(&key).await.unwrap());
+    assert_eq!(world.records.key_by_hash([9; 32]).await.unwrap(), Some((world.account, key.id)));
+    assert!(world.records.delete_key(world.account, key.id).await.unwrap());
+    assert!(!world.records.delete_key(world.account, key.id).await.unwrap());
+    assert_eq!(world.records.key_by_hash([9; 32]).await.unwrap(), None);
+}
+
+async fn rows_of(world: &World) -> usize {
+    let range = &Range::prefix(account_space(world.account));
+    let rows = world.records.store.read(|tx| async move { tx.snap_range(range.clone()).await });
+    rows.await.unwrap().len()
+}
+
+/// An account with a key, an endpoint, and more rows than go at once.
+async fn crowded() -> (World, EndpointId) {
+    let world = World::new().await;
+    let key = ApiKey {
+        id: world.mint.id(START),
+        account: world.account,
+        name: Name::parse("ci").unwrap(),
+        sha256: [9; 32],
+        created_at: START,
+    };
+    world.records.create_key(&key).await.unwrap();
+    let endpoint = world.endpoint(&["a"]).await;
+    for number in 0..100 {
+        world.accept("a", later(number)).await;
+    }
+    assert!(rows_of(&world).await > 400);
+    (world, endpoint)
+}
+
+#[tokio::test]
+async fn a_deleted_account_leaves_nothing_behind() {
+    let (world, endpoint) = crowded().await;
+    assert!(world.records.delete_account(world.account).await.unwrap());
+    assert!(!world.records.delete_account(world.account).await.unwrap());
+    assert_eq!(rows_of(&world).await, 0);
+    assert_eq!(world.records.key_by_hash([9; 32]).await.unwrap(), None);
+    assert!(world.pointers(endpoint).await.is_empty());
+    let page = PageRequest { limit: 10, after: None };
+    assert!(world.records.accounts(page).await.unwrap().items.is_empty());
+}
+
+#[tokio::test]
+async fn a_deletion_that_was_cut_off_is_finished_by_the_owner() {
+    let (world, endpoint) = crowded().await;
+    assert!(world.records.close_account(world.account).await.unwrap());
+    let page = PageRequest { limit: 10, after: None };
+    assert!(world.records.accounts(page).await.unwrap().items.is_empty());
+    assert_eq!(world.records.account(world.account).await, Ok(None));
+    assert_eq!(world.records.key_by_hash([9; 32]).await.unwrap(), None);
+    let fence = world.fences[usize::from(world.records.shard_of(world.account))];
+    let (mut before, mut steps) = (rows_of(&world).await, 0);
+    while world.records.sweep(fence, later(200)).await.unwrap() {
+        let after = rows_of(&world).await;
+        assert!(after + 200 >= before, "a step is bounded");
+        (before, steps) = (after, steps + 1);
+    }
+    assert!(steps > 2 && before == 0, "{steps} steps, {before} rows");
+    assert!(world.pointers(endpoint).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_changed_subscription_holds_at_once() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(&["a"]).await;
+    let change =
+        |endpoint: &mut Endpoint| endpoint.event_types = Subscription::Only([name("b")].into());
+    world.records.update_endpoint(world.account, endpoint, change).await.unwrap();
+    assert_eq!(world.accept("a", later(1)).await.receipts[0].deliveries, 0);
+    assert_eq!(world.accept("b", later(2)).await.receipts[0].deliveries, 1);
+}
+
+#[tokio::test]
+async fn another_version_or_another_count_of_shards_is_refused() {
+    let world = World::new().await;
+    let open = |shards| Records::open(Store::new(world.memory.clone(), 0), shards);
+    assert!(open(SHARDS).await.is_ok());
+    assert!(matches!(open(9).await, Err(OpenError::Shards { found: SHARDS, wanted: 9 })));
+    let newer = crate::keys::meta::Meta { format: FORMAT + 1, shards: SHARDS };
+    let store = Store::new(world.memory.clone(), 0);
+    let newer = &newer;
+    store
+        .transact::<_, crate::kv::Error, _, _>(|tx, _| async move {
+            tx.save(crate::keys::meta::key(), newer);
+            Ok(())
+        })
+        .await
+        .unwrap();
+    assert!(matches!(open(SHARDS).await, Err(OpenError::Newer { found }) if found == FORMAT + 1));
+}
