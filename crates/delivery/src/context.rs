@@ -1,0 +1,63 @@
+//! What every actor of a node shares.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use postrider_cluster::route::Notifier;
+use postrider_domain::ids::Mint;
+use postrider_domain::time::{Clock, Timestamp};
+use postrider_store::Records;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use tokio_util::task::TaskTracker;
+
+use crate::metrics::Metrics;
+use crate::permits::Permits;
+use crate::recorder::Recorder;
+use crate::sender::Sender;
+use crate::workers::Shards;
+
+/// What every actor of a node shares.
+pub(crate) struct Context {
+    pub(crate) records: Records,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) dice: Dice,
+    pub(crate) mint: Arc<Mint>,
+    pub(crate) sender: Sender,
+    pub(crate) recorder: Recorder,
+    pub(crate) permits: Permits,
+    pub(crate) notifier: Arc<dyn Notifier>,
+    pub(crate) metrics: Metrics,
+    pub(crate) shards: Shards,
+    /// The attempts that are under way.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) draining: AtomicBool,
+}
+
+impl Context {
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Whether no new attempt may start.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+}
+
+/// Where luck comes from: seeded, so that a run can be repeated.
+#[derive(Debug)]
+pub struct Dice(Mutex<SmallRng>);
+
+impl Dice {
+    /// Dice that fall as `seed` says.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(Mutex::new(SmallRng::seed_from_u64(seed)))
+    }
+
+    /// A number from 0 to below 1.
+    pub fn roll(&self) -> f64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).random()
+    }
+}

@@ -1,0 +1,391 @@
+//! The actor of one endpoint: what is due, what is in flight, and how fast it may go.
+//!
+//! It lives while its endpoint has work due or in flight. When there is none for a while it
+//! settles the endpoint's pointer, so that its shard finds it again in time, and asks to be
+//! retired.
+
+use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use postrider_domain::delivery::Delivery;
+use postrider_domain::endpoint::{self, Endpoint, Ordering};
+use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
+use postrider_domain::outcome::Outcome;
+use postrider_domain::ownership::Fence;
+use postrider_domain::pace::Pace;
+use postrider_domain::time::Timestamp;
+use postrider_store::{OwnerError, Ready, Work, Workload};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use crate::attempt::{self, Ended, Job};
+use crate::context::Context;
+use crate::line::{Line, WINDOW};
+use crate::permits::Permit;
+use crate::shard;
+
+/// How far off the next attempt must be for the actor to end.
+const LINGER: Duration = Duration::from_secs(5);
+/// How long it must have had nothing to do: a busy endpoint keeps its actor between events.
+const IDLE: Duration = Duration::from_secs(2);
+/// The pause after an attempt could not be made or recorded, through no fault of the endpoint's.
+/// Such an attempt may have gone over the wire, so it is not repeated at once.
+const AFTER_TROUBLE: Duration = Duration::from_secs(10);
+/// The pause after the store failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What an endpoint's actor is told.
+pub(crate) enum Message {
+    /// There may be work; perhaps the delivery itself.
+    Wake(Option<Box<Ready>>),
+    /// The endpoint was changed, enabled or disabled.
+    Changed,
+    /// A permit that it waited for.
+    Permit(Permit),
+    /// An attempt is over and on record.
+    Ended(Box<Ended>),
+    /// Time has passed that it waited for.
+    Tick,
+}
+
+/// What an endpoint's actor begins with.
+pub(crate) struct Arguments {
+    pub(crate) context: Arc<Context>,
+    pub(crate) shard: ActorRef<shard::Message>,
+    pub(crate) fence: Fence,
+    pub(crate) account: AccountId,
+    pub(crate) endpoint: EndpointId,
+}
+
+/// The actor's type; all that it knows is in [`Data`].
+pub(crate) struct EndpointActor;
+
+/// What the actor knows.
+pub(crate) struct Data {
+    about: Arguments,
+    myself: ActorRef<Message>,
+    phase: Phase,
+    line: Line,
+    in_flight: HashSet<DeliveryId>,
+    pace: Pace,
+    failing: bool,
+    /// A permit has been asked for.
+    asked: bool,
+    /// Messages that the shard sent and that were handled; see [`shard::Message::Idle`].
+    handled: u64,
+    /// Since when there has been nothing to do.
+    idle_since: Option<Timestamp>,
+    /// After trouble of our own, nothing is done until then.
+    paused_until: Option<Timestamp>,
+    timer: Option<(Timestamp, tokio::task::AbortHandle)>,
+}
+
+/// What is known of the endpoint.
+enum Phase {
+    /// It has to be read.
+    Unknown,
+    /// It is sent to.
+    Enabled(Arc<Endpoint>),
+    /// It is disabled or gone: nothing is sent.
+    Closed,
+}
+
+#[ractor::async_trait]
+impl Actor for EndpointActor {
+    type Msg = Message;
+    type State = Data;
+    type Arguments = Arguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Message>,
+        about: Arguments,
+    ) -> Result<Data, ActorProcessingErr> {
+        about.context.metrics.endpoints.add(1, &[]);
+        Ok(Data {
+            about,
+            myself,
+            phase: Phase::Unknown,
+            line: Line::new(),
+            in_flight: HashSet::new(),
+            pace: Pace::starting(0),
+            failing: false,
+            asked: false,
+            handled: 0,
+            idle_since: None,
+            paused_until: None,
+            timer: None,
+        })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Message>,
+        message: Message,
+        data: &mut Data,
+    ) -> Result<(), ActorProcessingErr> {
+        let permit = data.note(message);
+        data.go_on(permit).await;
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<Message>,
+        data: &mut Data,
+    ) -> Result<(), ActorProcessingErr> {
+        data.about.context.metrics.endpoints.add(-1, &[]);
+        data.stop_timer();
+        Ok(())
+    }
+}
+
+impl Data {
+    /// Takes in what a message says.
+    fn note(&mut self, message: Message) -> Option<Permit> {
+        match message {
+            Message::Wake(ready) => {
+                self.handled += 1;
+                match ready {
+                    Some(ready) => self.line.offer(*ready),
+                    None => self.line.hint(),
+                }
+            }
+            Message::Changed => {
+                self.handled += 1;
+                self.phase = Phase::Unknown;
+            }
+            Message::Permit(permit) => {
+                self.asked = false;
+                return Some(permit);
+            }
+            Message::Ended(ended) => self.ended(*ended),
+            Message::Tick => self.stop_timer(),
+        }
+        None
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        match ended {
+            Ended::Recorded { outcome, delivery, disabled } => {
+                self.in_flight.remove(&delivery.id);
+                self.failing = matches!(outcome, Outcome::Failure(_));
+                self.pace = if self.failing {
+                    self.pace.after_failure()
+                } else {
+                    self.pace.after_success()
+                };
+                self.line.put_back(delivery);
+                if disabled {
+                    self.phase = Phase::Closed;
+                }
+            }
+            Ended::Stale { delivery } => {
+                self.in_flight.remove(&delivery);
+                self.phase = Phase::Unknown;
+            }
+            Ended::Trouble { delivery } => {
+                self.in_flight.remove(&delivery);
+                self.phase = Phase::Unknown;
+                self.paused_until = Some(self.about.context.now().plus(AFTER_TROUBLE));
+            }
+            Ended::Fenced => self.fenced(),
+        }
+    }
+
+    fn fenced(&mut self) {
+        let _ = self.about.shard.cast(shard::Message::Fenced);
+        self.phase = Phase::Closed;
+    }
+
+    /// Starts what may start, and sees to it that it is woken for the rest.
+    async fn go_on(&mut self, mut permit: Option<Permit>) {
+        let now = self.about.context.now();
+        if let Some(until) = self.paused_until.filter(|until| *until > now) {
+            return self.wake_at(until);
+        }
+        match self.read_if_needed().await {
+            // What is to be discarded goes first; it is on its way.
+            Ok(()) if matches!(self.phase, Phase::Unknown) => return,
+            Ok(()) => {}
+            Err(OwnerError::Fenced) => return self.fenced(),
+            Err(OwnerError::Store(error)) => {
+                tracing::warn!(endpoint = %self.about.endpoint, %error, "an endpoint's queue cannot be read");
+                return self.wake_at(now.plus(PAUSE));
+            }
+        }
+        while let Phase::Enabled(endpoint) = &self.phase {
+            if self.about.context.is_draining() {
+                return;
+            }
+            let endpoint = endpoint.clone();
+            let now = self.about.context.now();
+            if self.in_flight.len() >= self.limit(endpoint.ordering) {
+                return;
+            }
+            if self.line.wants_read(now) {
+                self.phase = Phase::Unknown;
+                return Box::pin(self.go_on(permit)).await;
+            }
+            let Some(due) = self.line.next_due().filter(|due| *due <= now) else {
+                break;
+            };
+            let permits = &self.about.context.permits;
+            let waited_for = permit.take().filter(|permit| permit.is_for_failing() == self.failing);
+            let Some(permit) = waited_for.or_else(|| permits.try_acquire(self.failing)) else {
+                return self.ask_for_permit();
+            };
+            let entry = self.line.pop_due(now).expect("it is due");
+            self.in_flight.insert(entry.delivery.id);
+            self.idle_since = None;
+            self.about.context.metrics.started(now.since(due));
+            self.start(endpoint, entry.delivery, entry.payload, permit);
+        }
+        drop(permit);
+        self.rest().await;
+    }
+
+    fn limit(&self, ordering: Ordering) -> usize {
+        match ordering {
+            Ordering::Strict => 1,
+            Ordering::Parallel => self.pace.limit() as usize,
+        }
+    }
+
+    fn start(
+        &self,
+        endpoint: Arc<Endpoint>,
+        delivery: Delivery,
+        payload: Option<postrider_domain::event::Payload>,
+        permit: Permit,
+    ) {
+        let job = Job { fence: self.about.fence, endpoint, delivery, payload, permit };
+        let (context, myself) = (self.about.context.clone(), self.myself.clone());
+        self.about.context.tasks.spawn(async move {
+            let delivery = job.delivery.id;
+            let made = AssertUnwindSafe(attempt::make(&context, job)).catch_unwind().await;
+            let ended = made.unwrap_or(Ended::Trouble { delivery });
+            // The actor may have failed meanwhile; its successor reads what was recorded.
+            let _ = myself.cast(Message::Ended(Box::new(ended)));
+        });
+    }
+
+    fn ask_for_permit(&mut self) {
+        if !std::mem::replace(&mut self.asked, true) {
+            let (permits, failing, myself) =
+                (self.about.context.permits.clone(), self.failing, self.myself.clone());
+            tokio::spawn(async move {
+                let _ = myself.cast(Message::Permit(permits.acquire(failing).await));
+            });
+        }
+    }
+
+    async fn read_if_needed(&mut self) -> Result<(), OwnerError> {
+        if !matches!(self.phase, Phase::Unknown) {
+            return Ok(());
+        }
+        let Arguments { context, fence, account, endpoint, .. } = &self.about;
+        let now = context.now();
+        // Those in flight stand at the head of the queue too.
+        let limit = WINDOW + self.in_flight.len();
+        match context.records.workload(*account, *endpoint, limit).await? {
+            Work::Discard => {
+                context.records.discard_some(*fence, *account, *endpoint, now).await?;
+                // One step a message: there may be very many, and more may have been said.
+                let _ = self.myself.cast(Message::Tick);
+            }
+            Work::Send(workload) => self.learn(*workload, now),
+            Work::Closed | Work::Gone => {
+                self.line.invalidate();
+                self.phase = Phase::Closed;
+            }
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, workload: Workload, now: Timestamp) {
+        let Workload { endpoint, health, retries, firsts } = workload;
+        self.line.load(endpoint.ordering, retries, firsts, &self.in_flight, now);
+        if self.in_flight.is_empty() {
+            self.take_health(&health);
+        }
+        self.phase = Phase::Enabled(Arc::new(endpoint));
+    }
+
+    /// At its start an actor knows nothing of earlier failures but what is on record.
+    fn take_health(&mut self, health: &endpoint::Health) {
+        self.failing = health.failure_count > 0;
+        if self.failing {
+            self.pace = Pace::starting(health.failure_count);
+        }
+    }
+
+    /// Waits for the next due time, or asks to be retired when there is nothing to wait for.
+    async fn rest(&mut self) {
+        if !self.in_flight.is_empty() {
+            if let Some(due) = self.line.next_due() {
+                self.wake_at(due);
+            }
+            return;
+        }
+        let now = self.about.context.now();
+        match (&self.phase, self.line.next_due()) {
+            (Phase::Enabled(_), Some(due)) if due <= now.plus(LINGER) => self.wake_at(due),
+            _ => {
+                let idle_since = *self.idle_since.get_or_insert(now);
+                if now.since(idle_since) >= IDLE {
+                    self.retire(now).await;
+                } else {
+                    self.wake_at(idle_since.plus(IDLE));
+                }
+            }
+        }
+    }
+
+    async fn retire(&mut self, now: Timestamp) {
+        let Arguments { context, fence, account, endpoint, shard, .. } = &self.about;
+        let ordering = match &self.phase {
+            Phase::Enabled(endpoint) => endpoint.ordering,
+            Phase::Unknown | Phase::Closed => Ordering::Parallel,
+        };
+        match context.records.settle(*fence, *account, *endpoint, ordering).await {
+            // Something came between the last read and this one.
+            Ok(Some(next)) if next <= now => {
+                self.phase = Phase::Unknown;
+                let _ = self.myself.cast(Message::Tick);
+            }
+            Ok(next) => {
+                let idle = shard::Message::Idle {
+                    account: *account,
+                    endpoint: *endpoint,
+                    handled: self.handled,
+                    next,
+                };
+                let _ = shard.cast(idle);
+            }
+            Err(OwnerError::Fenced) => self.fenced(),
+            Err(OwnerError::Store(error)) => {
+                tracing::warn!(%endpoint, %error, "an endpoint's pointer cannot be settled");
+                self.wake_at(now.plus(PAUSE));
+            }
+        }
+    }
+
+    fn wake_at(&mut self, at: Timestamp) {
+        if self.timer.as_ref().is_some_and(|(planned, _)| *planned <= at) {
+            return;
+        }
+        self.stop_timer();
+        let after = at.since(self.about.context.now()).max(Duration::from_millis(1));
+        let timer = self.myself.send_after(after, || Message::Tick);
+        self.timer = Some((at, timer.abort_handle()));
+    }
+
+    fn stop_timer(&mut self) {
+        if let Some((_, timer)) = self.timer.take() {
+            timer.abort();
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! A shard's durable jobs: fan-outs, replays, and forgetting what has expired. Each goes in
+//! bounded steps with a durable cursor, so that a lost node costs at most a step.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use postrider_domain::ids::{AccountId, ReplayId};
+use postrider_domain::ownership::Fence;
+use postrider_domain::replay::ReplayState;
+use postrider_store::OwnerError;
+
+use crate::context::Context;
+
+/// How often a running replay is worked on.
+const BEAT: Duration = Duration::from_millis(100);
+/// Steps of one replay in a beat; a step makes at most 200 deliveries.
+const STEPS: usize = 8;
+/// The pause after the store failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Works until the shard has no jobs left or the node drains.
+///
+/// # Errors
+/// When the shard has a later owner.
+pub(crate) async fn run(context: &Context, fence: Fence) -> Result<(), Fenced> {
+    loop {
+        match all(context, fence).await {
+            Ok(()) => return Ok(()),
+            Err(OwnerError::Fenced) => return Err(Fenced),
+            Err(OwnerError::Store(error)) => {
+                tracing::warn!(shard = fence.shard, %error, "the shard's jobs wait for the store");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        if context.is_draining() {
+            return Ok(());
+        }
+    }
+}
+
+/// The shard has a later owner.
+pub(crate) struct Fenced;
+
+async fn all(context: &Context, fence: Fence) -> Result<(), OwnerError> {
+    fan_out(context, fence).await?;
+    while context.records.sweep(fence, context.now()).await? {}
+    replay(context, fence).await
+}
+
+async fn fan_out(context: &Context, fence: Fence) -> Result<(), OwnerError> {
+    while !context.is_draining() {
+        match context.records.step_fan_out(fence, &context.mint).await? {
+            Some(wakes) => context.shards.wake(wakes),
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+async fn replay(context: &Context, fence: Fence) -> Result<(), OwnerError> {
+    let mut budgets: HashMap<ReplayId, f64> = HashMap::new();
+    while !context.is_draining() {
+        let running = context.records.running_replays(fence.shard).await?;
+        if running.is_empty() {
+            break;
+        }
+        budgets.retain(|id, _| running.iter().any(|(_, running)| running == id));
+        let mut made = 0;
+        for job in running {
+            made += beat(context, fence, job, budgets.entry(job.1).or_default()).await?;
+        }
+        // A fan-out that comes meanwhile does not wait for a long replay.
+        fan_out(context, fence).await?;
+        // What the filter passes over costs nobody a delivery, so it goes as fast as it can.
+        if made > 0 {
+            tokio::time::sleep(BEAT).await;
+        }
+    }
+    Ok(())
+}
+
+/// Takes a replay's steps of one beat, and gives how many deliveries they made. What `budget`
+/// carries over is never more than a beat's worth, so nothing is made up for in a burst.
+async fn beat(
+    context: &Context,
+    fence: Fence,
+    (account, id): (AccountId, ReplayId),
+    budget: &mut f64,
+) -> Result<usize, OwnerError> {
+    let records = &context.records;
+    let rate = records.replay(account, id).await?.map_or(0, |replay| replay.rate);
+    let share = f64::from(rate) * BEAT.as_secs_f64();
+    *budget = budget.min(share) + share;
+    let mut made = 0;
+    for _ in 0..STEPS {
+        let most = *budget as usize;
+        if most == 0 && rate > 0 {
+            // Slower than one a beat: nothing is due yet.
+            return Ok(made.max(1));
+        }
+        let now = context.now();
+        let step = records.step_replay(fence, account, id, most, &context.mint, now).await?;
+        let Some((replay, wakes)) = step else { break };
+        *budget -= wakes.len() as f64;
+        made += wakes.len();
+        context.shards.wake(wakes);
+        if replay.state != ReplayState::Running || context.is_draining() {
+            break;
+        }
+    }
+    Ok(made)
+}

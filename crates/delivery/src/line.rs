@@ -1,0 +1,331 @@
+//! The deliveries that an endpoint's actor has at hand, in the order in which they are to be
+//! sent: the beginnings of the endpoint's queues, kept in memory.
+//!
+//! In parallel order, a retry that is due goes before first attempts, and of several the one of
+//! the oldest delivery: however much comes for an endpoint that fails, what was first keeps its
+//! schedule, and the endpoint is disabled in time.
+//!
+//! What the store holds decides. A wake may bring a delivery along, which saves reading it, but
+//! only one that this line cannot have seen already; any other wake is a hint to read again.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use postrider_domain::delivery::Delivery;
+use postrider_domain::endpoint::Ordering;
+use postrider_domain::event::Payload;
+use postrider_domain::ids::{self, DeliveryId};
+use postrider_domain::time::Timestamp;
+use postrider_store::{Head, Ready};
+
+/// Most deliveries that an actor has at hand of each queue; the rest wait in the store.
+pub(crate) const WINDOW: usize = 128;
+/// Largest payload that is kept with a waiting delivery; a larger one is read when it is sent.
+const PAYLOAD_KEPT: usize = 8 * 1024;
+/// How many ids that wakes brought are remembered between two reads.
+const SEEN: usize = 4 * WINDOW;
+
+/// The beginnings of an endpoint's queues.
+pub(crate) struct Line {
+    ordering: Ordering,
+    /// Empty in strict order.
+    retries: Queue,
+    /// First attempts; in strict order, everything.
+    firsts: Queue,
+    /// Something has come that is not at hand.
+    stale: bool,
+    /// No delivery up to this one is new: a read has seen it, if it was there.
+    read_through: DeliveryId,
+    /// Later ones that wakes brought since.
+    seen: HashSet<DeliveryId>,
+}
+
+/// The beginning of one queue.
+#[derive(Default)]
+struct Queue {
+    entries: BTreeMap<(Timestamp, DeliveryId), Entry>,
+    /// The store has deliveries beyond those at hand.
+    more: bool,
+}
+
+/// A delivery at hand.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) delivery: Delivery,
+    pub(crate) due: Timestamp,
+    pub(crate) payload: Option<Payload>,
+}
+
+impl Line {
+    /// A line that has to be read.
+    pub(crate) fn new() -> Self {
+        Self {
+            ordering: Ordering::Parallel,
+            retries: Queue::default(),
+            firsts: Queue::default(),
+            stale: true,
+            read_through: DeliveryId::MIN,
+            seen: HashSet::new(),
+        }
+    }
+
+    /// Takes what was read from the store at `now`, but for what is in flight.
+    pub(crate) fn load(
+        &mut self,
+        ordering: Ordering,
+        retries: Head,
+        firsts: Head,
+        in_flight: &HashSet<DeliveryId>,
+        now: Timestamp,
+    ) {
+        self.ordering = ordering;
+        let newest = firsts.deliveries.iter().map(|delivery| delivery.id).max();
+        let made_by_now = ids::floor(now.plus(Duration::from_millis(1)));
+        self.read_through =
+            self.read_through.max(made_by_now).max(newest.unwrap_or(DeliveryId::MIN));
+        self.seen.clear();
+        self.stale = false;
+        self.retries.load(retries, ordering, in_flight);
+        self.firsts.load(firsts, ordering, in_flight);
+    }
+
+    /// Forgets what is at hand; it has to be read again.
+    pub(crate) fn invalidate(&mut self) {
+        self.retries = Queue::default();
+        self.firsts = Queue::default();
+        self.stale = true;
+    }
+
+    /// A hint that something may have come.
+    pub(crate) fn hint(&mut self) {
+        self.stale = true;
+    }
+
+    /// A delivery that was just accepted.
+    pub(crate) fn offer(&mut self, ready: Ready) {
+        let Ready { delivery, payload } = ready;
+        let new = delivery.id > self.read_through && self.seen.insert(delivery.id);
+        if self.seen.len() > SEEN {
+            let newest = self.seen.drain().max().unwrap_or(self.read_through);
+            self.read_through = self.read_through.max(newest);
+            self.stale = true;
+        }
+        // In strict order an earlier one may be under way to us, so only the store tells.
+        if !new || self.ordering == Ordering::Strict {
+            self.stale |= !self.firsts.holds(delivery.id);
+            return;
+        }
+        // A copy of its own: the given one may be a small part of a large request.
+        let keeps = payload.bytes().len() <= PAYLOAD_KEPT;
+        let own = || Payload::from_stored(Bytes::copy_from_slice(payload.bytes()));
+        self.firsts.insert(delivery, self.ordering, keeps.then(own));
+    }
+
+    /// A delivery that failed and has another attempt.
+    pub(crate) fn put_back(&mut self, delivery: Delivery) {
+        match self.ordering {
+            Ordering::Parallel => self.retries.insert(delivery, self.ordering, None),
+            Ordering::Strict => self.firsts.insert(delivery, self.ordering, None),
+        }
+    }
+
+    /// The delivery that is to be sent next, if one is due.
+    pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<Entry> {
+        self.retries.pop_oldest_due(now).or_else(|| self.firsts.pop_first_due(now))
+    }
+
+    /// When the first delivery at hand is due.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        [self.retries.next_due(), self.firsts.next_due()].into_iter().flatten().min()
+    }
+
+    /// Whether the store has to be read before the next delivery can be chosen at `now`.
+    pub(crate) fn wants_read(&self, now: Timestamp) -> bool {
+        let nothing_due = self.next_due().is_none_or(|due| due > now);
+        let stale = self.stale && (nothing_due || self.ordering == Ordering::Strict);
+        stale || self.retries.is_used_up() || self.firsts.is_used_up()
+    }
+}
+
+impl Queue {
+    fn load(&mut self, head: Head, ordering: Ordering, in_flight: &HashSet<DeliveryId>) {
+        let mut before = std::mem::take(&mut self.entries);
+        self.more = head.more;
+        for delivery in head.deliveries {
+            if let Some(due) = delivery.due().filter(|_| !in_flight.contains(&delivery.id)) {
+                let key = key(ordering, due, delivery.id);
+                let payload = before.remove(&key).and_then(|entry| entry.payload);
+                self.entries.insert(key, Entry { delivery, due, payload });
+            }
+        }
+    }
+
+    fn insert(&mut self, delivery: Delivery, ordering: Ordering, payload: Option<Payload>) {
+        let Some(due) = delivery.due() else { return };
+        let key = key(ordering, due, delivery.id);
+        // Behind what is at hand there may be earlier ones in the store.
+        let behind = self.entries.last_key_value().is_none_or(|(last, _)| key > *last);
+        if self.more && behind {
+            return;
+        }
+        self.entries.insert(key, Entry { delivery, due, payload });
+        if self.entries.len() > WINDOW {
+            self.entries.pop_last();
+            self.more = true;
+        }
+    }
+
+    /// Of all that are due, the oldest.
+    fn pop_oldest_due(&mut self, now: Timestamp) -> Option<Entry> {
+        let due = self.entries.range(..=(now, DeliveryId::MAX));
+        let oldest = due.map(|(key, _)| *key).min_by_key(|(_, id)| *id)?;
+        self.entries.remove(&oldest)
+    }
+
+    /// The first in line, if it is due.
+    fn pop_first_due(&mut self, now: Timestamp) -> Option<Entry> {
+        let first = self.entries.first_entry()?;
+        (first.get().due <= now).then(|| first.remove())
+    }
+
+    fn next_due(&self) -> Option<Timestamp> {
+        self.entries.first_key_value().map(|(_, entry)| entry.due)
+    }
+
+    fn holds(&self, id: DeliveryId) -> bool {
+        self.entries.values().any(|entry| entry.delivery.id == id)
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.more && self.entries.is_empty()
+    }
+}
+
+fn key(ordering: Ordering, due: Timestamp, id: DeliveryId) -> (Timestamp, DeliveryId) {
+    match ordering {
+        Ordering::Parallel => (due, id),
+        Ordering::Strict => (Timestamp::EPOCH, id),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_domain::delivery::Progress;
+    use postrider_domain::event::EventTypeName;
+    use postrider_domain::ids::{AccountId, EndpointId, EventId, Mint};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn delivery(mint: &Mint, made: u64, due: u64) -> Delivery {
+        let created_at = Timestamp::from_millis(made);
+        Delivery {
+            id: mint.id(created_at),
+            account: AccountId::MIN,
+            event: EventId::MIN,
+            event_type: EventTypeName::parse("a").expect("a name"),
+            endpoint: EndpointId::MIN,
+            created_at,
+            attempt_count: 0,
+            first_attempt_at: None,
+            progress: Progress::Pending { due: Timestamp::from_millis(due) },
+        }
+    }
+
+    fn ready(delivery: Delivery) -> Ready {
+        Ready { delivery, payload: Payload::from_stored("{}".into()) }
+    }
+
+    fn loaded(ordering: Ordering, deliveries: Vec<Delivery>, more: bool) -> Line {
+        let mut line = Line::new();
+        let firsts = Head { deliveries, more };
+        line.load(ordering, Head::default(), firsts, &HashSet::new(), NOW);
+        line
+    }
+
+    fn ids(line: &mut Line, now: Timestamp) -> Vec<DeliveryId> {
+        std::iter::from_fn(|| line.pop_due(now)).map(|entry| entry.delivery.id).collect()
+    }
+
+    #[test]
+    fn parallel_is_oldest_due_first_and_strict_is_oldest_first() {
+        let mint = Mint::new();
+        let (first, second) = (delivery(&mint, 1, 900_000), delivery(&mint, 2, 800_000));
+        let both = vec![first.clone(), second.clone()];
+        assert_eq!(
+            ids(&mut loaded(Ordering::Parallel, both.clone(), false), NOW),
+            [second.id, first.id]
+        );
+        assert_eq!(ids(&mut loaded(Ordering::Strict, both, false), NOW), [first.id, second.id]);
+    }
+
+    #[test]
+    fn due_retries_go_first_and_of_them_the_oldest_delivery() {
+        let mint = Mint::new();
+        let (oldest, newer, new) =
+            (delivery(&mint, 1, 900_000), delivery(&mint, 2, 800_000), delivery(&mint, 3, 3));
+        let mut line = loaded(Ordering::Parallel, vec![new.clone()], false);
+        line.put_back(newer.clone());
+        line.put_back(oldest.clone());
+        line.put_back(delivery(&mint, 0, NOW.millis() + 1));
+        assert_eq!(ids(&mut line, NOW), [oldest.id, newer.id, new.id]);
+        assert_eq!(line.next_due(), Some(NOW.plus(Duration::from_millis(1))));
+    }
+
+    #[test]
+    fn in_strict_order_a_waiting_delivery_holds_back_the_later_ones() {
+        let mint = Mint::new();
+        let deliveries = vec![delivery(&mint, 1, 2_000_000), delivery(&mint, 2, 1)];
+        let mut line = loaded(Ordering::Strict, deliveries, false);
+        assert!(line.pop_due(NOW).is_none());
+        assert_eq!(line.next_due(), Some(Timestamp::from_millis(2_000_000)));
+    }
+
+    #[test]
+    fn what_a_read_may_have_seen_is_only_a_hint() {
+        let mint = Mint::new();
+        let old = delivery(&mint, NOW.millis(), 1);
+        let new = delivery(&mint, NOW.millis() + 5, 1);
+        let mut line = loaded(Ordering::Parallel, vec![], false);
+        line.offer(ready(old));
+        assert!(line.pop_due(NOW).is_none() && line.wants_read(NOW));
+        let mut line = loaded(Ordering::Parallel, vec![], false);
+        line.offer(ready(new.clone()));
+        assert_eq!(line.pop_due(NOW).map(|entry| entry.delivery.id), Some(new.id));
+        line.offer(ready(new));
+        assert!(line.pop_due(NOW).is_none(), "the same wake twice is one delivery");
+    }
+
+    #[test]
+    fn what_is_in_flight_is_not_loaded() {
+        let mint = Mint::new();
+        let flying = delivery(&mint, 1, 1);
+        let mut line = Line::new();
+        let in_flight = HashSet::from([flying.id]);
+        let firsts = Head { deliveries: vec![flying], more: false };
+        line.load(Ordering::Parallel, Head::default(), firsts, &in_flight, NOW);
+        assert!(line.pop_due(NOW).is_none());
+    }
+
+    #[test]
+    fn behind_the_window_the_store_comes_first() {
+        let mint = Mint::new();
+        let mut line = loaded(Ordering::Parallel, vec![delivery(&mint, 1, 10)], true);
+        line.offer(ready(delivery(&mint, NOW.millis() + 5, 20)));
+        assert_eq!(ids(&mut line, NOW).len(), 1);
+        assert!(line.wants_read(NOW));
+    }
+
+    #[test]
+    fn the_window_is_bounded() {
+        let mint = Mint::new();
+        let mut line = loaded(Ordering::Parallel, vec![], false);
+        for _ in 0..2 * WINDOW {
+            line.offer(ready(delivery(&mint, NOW.millis() + 5, 20)));
+        }
+        assert_eq!(ids(&mut line, NOW).len(), WINDOW);
+        assert!(line.wants_read(NOW));
+    }
+}

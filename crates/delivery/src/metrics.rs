@@ -1,0 +1,97 @@
+//! What a node tells of its deliveries. Names follow the OpenTelemetry conventions: a unit of
+//! its own, no plural for it, attributes for what is told apart.
+
+use std::time::Duration;
+
+use opentelemetry::metrics::{Counter, Histogram, UpDownCounter};
+use opentelemetry::{KeyValue, global};
+use postrider_domain::delivery::{End, Progress};
+use postrider_domain::machine::Step;
+
+/// The instruments.
+pub(crate) struct Metrics {
+    attempts: Counter<u64>,
+    attempt_duration: Histogram<f64>,
+    lateness: Histogram<f64>,
+    finished: Counter<u64>,
+    age: Histogram<f64>,
+    disabled: Counter<u64>,
+    pub(crate) in_flight: UpDownCounter<i64>,
+    pub(crate) endpoints: UpDownCounter<i64>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let meter = global::meter("postrider");
+        let seconds = |name, description| {
+            meter
+                .f64_histogram(name)
+                .with_unit("s")
+                .with_description(description)
+                .with_boundaries(BUCKETS.to_vec())
+        };
+        Self {
+            attempts: meter
+                .u64_counter("postrider.attempts")
+                .with_description(
+                    "Attempts on record, by outcome: success, or the kind of failure.",
+                )
+                .build(),
+            attempt_duration: seconds("postrider.attempt.duration", "How long attempts took.")
+                .build(),
+            lateness: seconds(
+                "postrider.attempt.lateness",
+                "How long after it was due an attempt began.",
+            )
+            .build(),
+            finished: meter
+                .u64_counter("postrider.deliveries.finished")
+                .with_description("Deliveries that came to their end, by end.")
+                .build(),
+            age: seconds("postrider.delivery.age", "How old a delivery was when it succeeded.")
+                .build(),
+            disabled: meter
+                .u64_counter("postrider.endpoints.disabled")
+                .with_description("Endpoints that were disabled by failures.")
+                .build(),
+            in_flight: meter
+                .i64_up_down_counter("postrider.attempts.in_flight")
+                .with_description("Requests under way.")
+                .build(),
+            endpoints: meter
+                .i64_up_down_counter("postrider.endpoints.active")
+                .with_description("Endpoints with an actor: those with work due or in flight.")
+                .build(),
+        }
+    }
+
+    pub(crate) fn started(&self, lateness: Duration) {
+        self.lateness.record(lateness.as_secs_f64(), &[]);
+    }
+
+    pub(crate) fn recorded(&self, step: &Step) {
+        let outcome = step.attempt.error.as_ref().map_or("success", |error| error.kind.as_str());
+        self.attempts.add(1, &[KeyValue::new("outcome", outcome)]);
+        self.attempt_duration.record(f64::from(step.attempt.duration_ms) / 1000.0, &[]);
+        if let Progress::Finished { end, at } = step.delivery.progress {
+            let end = match end {
+                End::Delivered => {
+                    self.age.record(at.since(step.delivery.created_at).as_secs_f64(), &[]);
+                    "delivered"
+                }
+                End::Exhausted => "exhausted",
+                End::Discarded => "discarded",
+            };
+            self.finished.add(1, &[KeyValue::new("end", end)]);
+        }
+        if step.disabled.is_some() {
+            self.disabled.add(1, &[]);
+        }
+    }
+}
+
+/// From the wire's milliseconds to a day of retries.
+const BUCKETS: [f64; 16] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 3600.0,
+    86400.0,
+];

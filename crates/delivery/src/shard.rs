@@ -1,0 +1,298 @@
+//! The actor of one shard: it supervises the endpoints' actors, starts one when there is work
+//! for it, and holds the due window, that is the time at which the next pointer wants a look.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use postrider_domain::ids::{AccountId, EndpointId};
+use postrider_domain::ownership::Fence;
+use postrider_domain::time::Timestamp;
+use postrider_store::{Ready, Wake};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+
+use crate::context::Context;
+use crate::endpoint::{self, Arguments, EndpointActor};
+use crate::jobs::{self, Fenced};
+
+/// How often the due rows are read even if nobody tells of any: signals hint, rows tell.
+const RESCAN: Duration = Duration::from_secs(5);
+/// How often the shard looks for jobs that nobody told of.
+const LOOK_FOR_JOBS: Duration = Duration::from_secs(60);
+/// The pause before a failed actor's endpoint is looked at again.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Pointers that one scan reads.
+const SCAN: usize = 4096;
+
+/// What a shard's actor is told.
+pub(crate) enum Message {
+    /// There is work.
+    Wake(Wake),
+    /// An endpoint's actor has nothing to do. It may go, unless it was sent more messages than
+    /// it had handled when it said so.
+    Idle {
+        /// Whose.
+        account: AccountId,
+        /// Which.
+        endpoint: EndpointId,
+        /// How many of the shard's messages it had handled.
+        handled: u64,
+        /// When its endpoint wants to be looked at next.
+        next: Option<Timestamp>,
+    },
+    /// It is time to read the due rows.
+    Scan,
+    /// The shard's jobs are done for now.
+    JobsDone,
+    /// The shard has a later owner.
+    Fenced,
+}
+
+/// The actor's type; all that it knows is in [`Data`].
+pub(crate) struct ShardActor;
+
+/// What the actor knows.
+pub(crate) struct Data {
+    context: Arc<Context>,
+    fence: Fence,
+    myself: ActorRef<Message>,
+    /// By account too: nobody can have another's endpoint worked on, or kept from it.
+    endpoints: HashMap<(AccountId, EndpointId), Child>,
+    scan: Option<(Timestamp, tokio::task::AbortHandle)>,
+    jobs: Jobs,
+    jobs_looked_for: Option<Timestamp>,
+}
+
+struct Child {
+    actor: ActorRef<endpoint::Message>,
+    sent: u64,
+}
+
+/// Whether the shard's jobs are being worked on.
+enum Jobs {
+    Resting,
+    Running,
+    /// And more have come.
+    RunningAndMore,
+}
+
+#[ractor::async_trait]
+impl Actor for ShardActor {
+    type Msg = Message;
+    type State = Data;
+    type Arguments = (Arc<Context>, Fence);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Message>,
+        (context, fence): (Arc<Context>, Fence),
+    ) -> Result<Data, ActorProcessingErr> {
+        let _ = myself.cast(Message::Scan);
+        Ok(Data {
+            context,
+            fence,
+            myself,
+            endpoints: HashMap::new(),
+            scan: None,
+            jobs: Jobs::Resting,
+            jobs_looked_for: None,
+        })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Message>,
+        message: Message,
+        data: &mut Data,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Wake(Wake::Endpoint { account, endpoint, ready, .. }) => {
+                data.tell(account, endpoint, ready).await;
+            }
+            Message::Wake(Wake::Changed { account, endpoint, .. }) => {
+                data.changed(account, endpoint).await
+            }
+            Message::Wake(Wake::Jobs { .. }) => data.run_jobs(),
+            Message::Idle { account, endpoint, handled, next } => {
+                data.retire((account, endpoint), handled, next);
+            }
+            Message::Scan => data.scan().await,
+            Message::JobsDone => data.jobs_done(),
+            Message::Fenced => data.give_up(),
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<Message>,
+        event: SupervisionEvent,
+        data: &mut Data,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorFailed(actor, error) => {
+                tracing::error!(%error, shard = data.fence.shard, "an endpoint's actor failed; it starts anew");
+                data.lost(&actor);
+            }
+            SupervisionEvent::ActorTerminated(actor, ..) => data.lost(&actor),
+            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl Data {
+    async fn tell(&mut self, account: AccountId, endpoint: EndpointId, ready: Option<Box<Ready>>) {
+        self.send(account, endpoint, endpoint::Message::Wake(ready)).await;
+    }
+
+    async fn changed(&mut self, account: AccountId, endpoint: EndpointId) {
+        self.send(account, endpoint, endpoint::Message::Changed).await;
+    }
+
+    async fn send(&mut self, account: AccountId, endpoint: EndpointId, message: endpoint::Message) {
+        if self.context.is_draining() {
+            return;
+        }
+        let place = (account, endpoint);
+        if !self.endpoints.contains_key(&place) && !self.start(account, endpoint).await {
+            return;
+        }
+        if let Some(child) = self.endpoints.get_mut(&place) {
+            child.sent += 1;
+            // An actor that has just failed is told of by its supervision event.
+            let _ = child.actor.cast(message);
+        }
+    }
+
+    async fn start(&mut self, account: AccountId, endpoint: EndpointId) -> bool {
+        let arguments = Arguments {
+            context: self.context.clone(),
+            shard: self.myself.clone(),
+            fence: self.fence,
+            account,
+            endpoint,
+        };
+        match Actor::spawn_linked(None, EndpointActor, arguments, self.myself.get_cell()).await {
+            Ok((actor, _)) => {
+                self.endpoints.insert((account, endpoint), Child { actor, sent: 0 });
+                true
+            }
+            Err(error) => {
+                tracing::error!(%endpoint, %error, "an endpoint's actor cannot start");
+                self.scan_at(self.context.now().plus(AFTER_FAILURE));
+                false
+            }
+        }
+    }
+
+    fn retire(&mut self, place: (AccountId, EndpointId), handled: u64, next: Option<Timestamp>) {
+        if self.endpoints.get(&place).is_some_and(|child| child.sent == handled)
+            && let Some(child) = self.endpoints.remove(&place)
+        {
+            child.actor.stop(None);
+        }
+        if let Some(next) = next {
+            self.scan_at(next);
+        }
+    }
+
+    fn lost(&mut self, actor: &ActorCell) {
+        let before = self.endpoints.len();
+        self.endpoints.retain(|_, child| child.actor.get_id() != actor.get_id());
+        if self.endpoints.len() < before {
+            self.scan_at(self.context.now().plus(AFTER_FAILURE));
+        }
+    }
+
+    /// Reads the due rows and tells those who have something due. The actors that live are told
+    /// too: a wake may have been lost.
+    async fn scan(&mut self) {
+        self.stop_timer();
+        let now = self.context.now();
+        let mut next = now.plus(RESCAN);
+        match self.context.records.due_endpoints(self.fence.shard, SCAN).await {
+            Ok(due) => {
+                if due.len() == SCAN {
+                    next = now.plus(AFTER_FAILURE);
+                }
+                for pointer in due {
+                    if pointer.at > now {
+                        next = next.min(pointer.at);
+                        break;
+                    }
+                    self.tell(pointer.account, pointer.endpoint, None).await;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(shard = self.fence.shard, %error, "the due rows cannot be read");
+                next = now.plus(AFTER_FAILURE);
+            }
+        }
+        if self.jobs_looked_for.is_none_or(|at| now.since(at) >= LOOK_FOR_JOBS) {
+            self.jobs_looked_for = Some(now);
+            self.run_jobs();
+        }
+        self.scan_at(next);
+    }
+
+    fn scan_at(&mut self, at: Timestamp) {
+        if self.scan.as_ref().is_some_and(|(planned, _)| *planned <= at) {
+            return;
+        }
+        self.stop_timer();
+        let after = at.since(self.context.now()).max(Duration::from_millis(1));
+        let timer = self.myself.send_after(after, || Message::Scan);
+        self.scan = Some((at, timer.abort_handle()));
+    }
+
+    fn stop_timer(&mut self) {
+        if let Some((_, timer)) = self.scan.take() {
+            timer.abort();
+        }
+    }
+
+    fn run_jobs(&mut self) {
+        if self.context.is_draining() {
+            return;
+        }
+        self.jobs = match self.jobs {
+            Jobs::Resting => {
+                let (context, fence, myself) =
+                    (self.context.clone(), self.fence, self.myself.clone());
+                tokio::spawn(async move {
+                    let run = AssertUnwindSafe(jobs::run(&context, fence)).catch_unwind();
+                    let told = match run.await {
+                        Ok(Err(Fenced)) => Message::Fenced,
+                        // What panicked is tried again when the shard looks for jobs next.
+                        Ok(Ok(())) | Err(_) => Message::JobsDone,
+                    };
+                    let _ = myself.cast(told);
+                });
+                Jobs::Running
+            }
+            Jobs::Running | Jobs::RunningAndMore => Jobs::RunningAndMore,
+        };
+    }
+
+    fn jobs_done(&mut self) {
+        if let Jobs::RunningAndMore = std::mem::replace(&mut self.jobs, Jobs::Resting) {
+            self.run_jobs();
+        }
+    }
+
+    fn give_up(&mut self) {
+        tracing::error!(
+            shard = self.fence.shard,
+            epoch = self.fence.epoch,
+            "the shard has a later owner"
+        );
+        self.context.shards.remove(self.fence);
+        for (_, child) in self.endpoints.drain() {
+            child.actor.stop(None);
+        }
+        self.myself.stop(None);
+    }
+}

@@ -1,0 +1,161 @@
+use std::collections::HashSet;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use postrider_cluster::route::Workers;
+use postrider_domain::endpoint::{Ordering, State};
+use postrider_domain::retry;
+use postrider_store::Held;
+use tokio::time::Instant;
+
+use super::world::{Answer, BROKEN, OK, Receiver, World, hasty};
+
+#[tokio::test]
+async fn an_event_arrives_once() {
+    let mut receiver = Receiver::start(|_| OK).await;
+    let world = World::new(hasty()).await;
+    let endpoint = world.endpoint(&receiver.url, Ordering::Parallel).await;
+    for number in 0..200 {
+        world.publish(&format!("{number}")).await;
+    }
+    let mut bodies = HashSet::new();
+    for _ in 0..200 {
+        assert!(bodies.insert(receiver.next().await.1), "twice");
+    }
+    world.until(endpoint, |view| view.unfinished == 0).await;
+}
+
+#[tokio::test]
+async fn what_nobody_told_of_is_found() {
+    let mut receiver = Receiver::start(|_| OK).await;
+    let world = World::new(hasty()).await;
+    let endpoint = world.endpoint(&receiver.url, Ordering::Parallel).await;
+    world.accept_silently("1").await;
+    receiver.next().await;
+    world.until(endpoint, |view| view.unfinished == 0).await;
+    // The actor lives and is idle; a lost wake is made up for by the next look.
+    world.accept_silently("2").await;
+    assert_eq!(receiver.next().await.1, "2");
+}
+
+#[tokio::test]
+async fn failures_are_retried_on_schedule_then_the_endpoint_is_disabled() {
+    let mut receiver = Receiver::start(|_| BROKEN).await;
+    let policy = hasty();
+    let world = World::new(policy.clone()).await;
+    let endpoint = world.endpoint(&receiver.url, Ordering::Parallel).await;
+    world.publish("1").await;
+    let mut last: Option<Instant> = None;
+    for attempt in 0..3_u8 {
+        receiver.next().await;
+        if let Some(last) = last {
+            assert!(last.elapsed() >= policy.delay_bounds(attempt).0, "attempt {attempt} is early");
+        }
+        last = Some(Instant::now());
+    }
+    world.until(endpoint, |view| matches!(view.state, State::Disabled(_))).await;
+    world.publish("2").await;
+    world.until(endpoint, |view| view.unfinished == 1).await;
+    let notified = async {
+        while world.nudges.0.load(SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), notified).await.expect("the notifier is told");
+}
+
+#[tokio::test]
+async fn held_deliveries_resume() {
+    let mut receiver = Receiver::start(|_| OK).await;
+    let world = World::new(hasty()).await;
+    let endpoint = world.endpoint(&receiver.url, Ordering::Parallel).await;
+    let now = || postrider_domain::time::Clock::now(&super::world::RealClock);
+    world.records.disable_endpoint(world.account, endpoint, now()).await.unwrap();
+    world.publish("1").await;
+    world.records.enable_endpoint(world.account, endpoint, Held::Resume, now()).await.unwrap();
+    let shard = world.records.shard_of(endpoint);
+    let account = world.account;
+    world.delivery.wake(vec![postrider_store::Wake::Changed { shard, account, endpoint }]);
+    receiver.next().await;
+    world.until(endpoint, |view| view.unfinished == 0).await;
+}
+
+#[tokio::test]
+async fn strict_order_survives_failures() {
+    let mut receiver = Receiver::start(|request| if request % 2 == 0 { BROKEN } else { OK }).await;
+    let world = World::new(hasty()).await;
+    let endpoint = world.endpoint(&receiver.url, Ordering::Strict).await;
+    for number in 0..4 {
+        world.publish(&format!("{number}")).await;
+    }
+    let mut bodies = Vec::new();
+    for _ in 0..8 {
+        bodies.push(receiver.next().await.1);
+    }
+    assert_eq!(bodies, ["0", "0", "1", "1", "2", "2", "3", "3"]);
+    world.until(endpoint, |view| view.unfinished == 0).await;
+}
+
+#[tokio::test]
+async fn hanging_endpoints_slow_nobody() {
+    let hanging = Receiver::start(|_| Answer::Hang).await;
+    let mut healthy = Receiver::start(|_| OK).await;
+    let policy = retry::Policy::new(2, Duration::from_secs(60), 2.0, 0.1, Duration::from_secs(15))
+        .expect("fits");
+    let world = World::new(policy).await;
+    for _ in 0..100 {
+        world.endpoint(&hanging.url, Ordering::Parallel).await;
+    }
+    world.endpoint(&healthy.url, Ordering::Parallel).await;
+    for number in 0..20 {
+        world.publish(&format!("{number}")).await;
+    }
+    // All within one request's time to hang.
+    for _ in 0..20 {
+        healthy.next().await;
+    }
+    assert!(world.delivery.in_flight() >= 100, "the others are still hanging");
+}
+
+#[tokio::test]
+async fn draining_lets_what_is_in_flight_end() {
+    let mut receiver = Receiver::start(|_| Answer::Hang).await;
+    let world = World::new(hasty()).await;
+    let endpoint = world.endpoint(&receiver.url, Ordering::Parallel).await;
+    world.publish("1").await;
+    receiver.next().await;
+    assert_eq!(world.delivery.drain(Duration::from_secs(10)).await, 0);
+    let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
+    assert_eq!((view.health.failure_count, view.unfinished), (1, 1));
+}
+
+#[tokio::test]
+async fn a_panic_costs_time_and_no_more() {
+    let mut receiver = Receiver::start(|_| OK).await;
+    let world = World::new(hasty()).await;
+    let endpoint = world.endpoint(&receiver.url, Ordering::Parallel).await;
+    world.publish("1").await;
+    receiver.next().await;
+    world.until(endpoint, |view| view.unfinished == 0).await;
+    // The endpoint's actor panics, then its shard's, which is told of it, then that one again.
+    world.clock.0.store(3, SeqCst);
+    world.publish("2").await;
+    assert_eq!(receiver.next().await.1, "2");
+    assert_eq!(world.clock.0.load(SeqCst), 0);
+    world.until(endpoint, |view| view.unfinished == 0).await;
+}
+
+#[tokio::test]
+async fn nobody_keeps_anothers_endpoint_from_being_worked_on() {
+    let mut receiver = Receiver::start(|_| OK).await;
+    let world = World::new(hasty()).await;
+    let endpoint = world.endpoint(&receiver.url, Ordering::Parallel).await;
+    let shard = world.records.shard_of(endpoint);
+    let stranger = postrider_domain::ids::AccountId::MAX;
+    let changed = || vec![postrider_store::Wake::Changed { shard, account: stranger, endpoint }];
+    world.delivery.wake(changed());
+    world.publish("1").await;
+    world.delivery.wake(changed());
+    receiver.next().await;
+    world.until(endpoint, |view| view.unfinished == 0).await;
+}

@@ -1,0 +1,5 @@
+//! The actors and the sender against real sockets, over the memory engine.
+
+mod actors;
+mod wire;
+mod world;

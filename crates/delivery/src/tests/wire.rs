@@ -1,0 +1,166 @@
+use std::time::Duration;
+
+use postrider_domain::endpoint::{Endpoint, Ordering};
+use postrider_domain::event::Payload;
+use postrider_domain::headers::CustomHeaders;
+use postrider_domain::ids::EventId;
+use postrider_domain::outcome::{ErrorKind, Outcome};
+use postrider_domain::target::{AddressPolicy, TargetUrl};
+use postrider_domain::time::Clock;
+use tokio::net::TcpListener;
+
+use super::world::{Answer, OK, RealClock, Receiver, World, hasty, loopback, name};
+use crate::sender::Message;
+use crate::{Sender, Sent};
+
+async fn send(sender: &Sender, endpoint: &Endpoint) -> Sent {
+    let payload = Payload::from_stored("{\"a\" : 1}".into());
+    let message = Message { event: EventId::MIN, event_type: &name("a"), payload: &payload };
+    sender.send(endpoint, message, RealClock.now()).await
+}
+
+async fn send_to(url: &str) -> Sent {
+    let world = World::new(hasty()).await;
+    let endpoint = world.build_endpoint(url, Ordering::Parallel);
+    let sender = Sender::new(loopback(), Duration::from_millis(300)).unwrap();
+    send(&sender, &endpoint).await
+}
+
+async fn answered(answer: Answer) -> Sent {
+    let receiver = Receiver::start(move |_| answer).await;
+    send_to(&receiver.url).await
+}
+
+fn kind(sent: &Sent) -> Option<ErrorKind> {
+    match &sent.outcome {
+        Outcome::Success { .. } => None,
+        Outcome::Failure(failure) => Some(failure.kind),
+    }
+}
+
+#[tokio::test]
+async fn the_record_is_what_went_over_the_wire() {
+    let mut receiver = Receiver::start(|_| OK).await;
+    let world = World::new(hasty()).await;
+    let mut endpoint = world.build_endpoint(&receiver.url, Ordering::Parallel);
+    let custom = [
+        ("X-Api-Key".to_owned(), "k".to_owned()),
+        ("Authorization".to_owned(), "Bearer t".to_owned()),
+    ];
+    endpoint.headers = CustomHeaders::parse(custom).unwrap();
+    let sender = Sender::new(loopback(), Duration::from_secs(5)).unwrap();
+    for _ in 0..2 {
+        let sent = send(&sender, &endpoint).await;
+        assert_eq!(kind(&sent), None);
+        let (head, body) = receiver.next().await;
+        let mut recorded = "POST /hook?x=1 HTTP/1.1\r\n".to_owned();
+        for (name, value) in &sent.request.headers {
+            recorded.push_str(&format!("{name}: {value}\r\n"));
+        }
+        assert_eq!(head, recorded + "\r\n");
+        assert_eq!(body, "{\"a\" : 1}");
+        assert_eq!(sent.request.url, receiver.url);
+        for part in [
+            "content-type: application/json\r\n",
+            "webhook-event-type: a\r\n",
+            "user-agent: Postrider/",
+        ] {
+            assert!(head.contains(part), "{head}");
+        }
+        let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        let (id, at) = (header("webhook-id: "), header("webhook-timestamp: "));
+        let signature = header("webhook-signature: ");
+        assert!(endpoint.secrets.current.verifies(id, at, body.as_bytes(), signature));
+    }
+}
+
+#[tokio::test]
+async fn the_status_line_decides() {
+    let sent = answered(Answer::Bytes("HTTP/1.1 204 Fine\r\n\r\n")).await;
+    assert_eq!(kind(&sent), None);
+    for bytes in [
+        "HTTP/1.1 301 M\r\nlocation: /x\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 404 N\r\ncontent-length: 2\r\n\r\nno",
+    ] {
+        let sent = answered(Answer::Bytes(bytes)).await;
+        assert_eq!(kind(&sent), Some(ErrorKind::Status), "{bytes}");
+        assert!(sent.response.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_never_ends_changes_nothing_but_the_time() {
+    let sent = answered(Answer::Bytes("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")).await;
+    assert_eq!(kind(&sent), None);
+    assert_eq!(sent.response.as_ref().unwrap().body.as_ref(), b"half");
+    assert!(sent.duration >= Duration::from_millis(300));
+}
+
+#[tokio::test]
+async fn only_an_interim_answer_is_a_timeout() {
+    let sent =
+        answered(Answer::Bytes("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\n\r\n")).await;
+    assert_eq!(kind(&sent), Some(ErrorKind::Timeout));
+}
+
+#[tokio::test]
+async fn what_goes_wrong_has_its_kind() {
+    assert_eq!(kind(&answered(Answer::Hang).await), Some(ErrorKind::Timeout));
+    assert_eq!(kind(&answered(Answer::Close).await), Some(ErrorKind::Protocol));
+    assert_eq!(
+        kind(&answered(Answer::Bytes("SSH-2.0-OpenSSH\r\n")).await),
+        Some(ErrorKind::Protocol)
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    assert_eq!(kind(&send_to(&format!("http://{address}/")).await), Some(ErrorKind::Connect));
+    let receiver =
+        Receiver::start(|_| Answer::Bytes("HTTP/1.1 400 Bad\r\ncontent-length: 0\r\n\r\n")).await;
+    let tls = receiver.url.replace("http://", "https://");
+    assert_eq!(
+        kind(&send_to(&tls).await),
+        Some(ErrorKind::Timeout),
+        "it never reads a whole request"
+    );
+    let speaks_first = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let tls = format!("https://{}/", speaks_first.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = speaks_first.accept().await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 Bad\r\n\r\n")
+            .await
+            .unwrap();
+        std::future::pending::<()>().await;
+    });
+    assert_eq!(kind(&send_to(&tls).await), Some(ErrorKind::Tls));
+}
+
+#[tokio::test]
+async fn forbidden_addresses_are_blocked_when_sending_too() {
+    let mut receiver = Receiver::start(|_| OK).await;
+    let world = World::new(hasty()).await;
+    let public = Sender::new(AddressPolicy::default(), Duration::from_secs(5)).unwrap();
+    let port = receiver.url.rsplit(':').next().unwrap().to_owned();
+    for host in ["127.0.0.1", "localhost"] {
+        let mut endpoint = world.build_endpoint(&receiver.url, Ordering::Parallel);
+        endpoint.url = TargetUrl::parse(&format!("http://{host}:{port}"), &loopback()).unwrap();
+        let sent = send(&public, &endpoint).await;
+        assert_eq!(kind(&sent), Some(ErrorKind::Blocked), "{host}: {:?}", sent.outcome);
+    }
+    // The name of this machine resolves, by its hosts file, to an address of its own.
+    let sender = Sender::new(loopback(), Duration::from_secs(5)).unwrap();
+    let mut endpoint = world.build_endpoint(&receiver.url, Ordering::Parallel);
+    endpoint.url = TargetUrl::parse(&format!("http://localhost:{port}"), &loopback()).unwrap();
+    assert_eq!(kind(&send(&sender, &endpoint).await), None);
+    receiver.next().await;
+}
+
+#[tokio::test]
+async fn answers_are_kept_within_bounds() {
+    let body: &'static str = Box::leak("x".repeat(100_000).into_boxed_str());
+    let bytes: &'static str = Box::leak(
+        format!("HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n{body}").into_boxed_str(),
+    );
+    let sent = answered(Answer::Bytes(bytes)).await;
+    assert_eq!(sent.response.unwrap().body.len(), 4096);
+}

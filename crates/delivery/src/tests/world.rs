@@ -1,0 +1,276 @@
+//! A node's deliverers, an account, and a receiver that answers as it is told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use postrider_cluster::route::{Notifier, Workers};
+use postrider_domain::account::{Account, Name};
+use postrider_domain::endpoint::{Endpoint, Ordering, Secrets, Subscription};
+use postrider_domain::event::{Event, EventType, EventTypeName, Payload};
+use postrider_domain::headers::CustomHeaders;
+use postrider_domain::ids::{AccountId, BootId, EndpointId, EventId, Mint};
+use postrider_domain::machine::Rules;
+use postrider_domain::ownership::Fence;
+use postrider_domain::retry;
+use postrider_domain::signature::Secret;
+use postrider_domain::target::{AddressPolicy, TargetUrl};
+use postrider_domain::time::{Clock, Timestamp};
+use postrider_store::Records;
+use postrider_store::kv::Store;
+use postrider_store::memory::Memory;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use crate::{Delivery, Dice, Options, Sender};
+
+pub(crate) const SHARDS: u16 = 4;
+/// Long enough for the slowest machine; a test that waits for it fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The system's clock.
+pub(crate) struct RealClock;
+
+impl Clock for RealClock {
+    #[expect(clippy::disallowed_methods, reason = "tests against real sockets run in real time")]
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Timestamp::EPOCH.plus(since.expect("after 1970"))
+    }
+}
+
+/// The system's clock, which panics as often as it is told to.
+#[derive(Default)]
+pub(crate) struct FragileClock(pub(crate) AtomicUsize);
+
+impl Clock for FragileClock {
+    fn now(&self) -> Timestamp {
+        let left = self.0.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+        assert!(left.is_err(), "the clock breaks, as the test wants");
+        RealClock.now()
+    }
+}
+
+/// Counts the nudges.
+#[derive(Default)]
+pub(crate) struct Nudges(pub(crate) AtomicUsize);
+
+impl Notifier for Nudges {
+    fn nudge(&self, _fence: Fence) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) records: Records,
+    pub(crate) delivery: Delivery,
+    pub(crate) clock: Arc<FragileClock>,
+    pub(crate) nudges: Arc<Nudges>,
+    pub(crate) mint: Arc<Mint>,
+    pub(crate) account: AccountId,
+}
+
+pub(crate) fn loopback() -> AddressPolicy {
+    AddressPolicy::new(vec!["127.0.0.0/8".parse().expect("a network")])
+}
+
+pub(crate) fn name(text: &str) -> EventTypeName {
+    EventTypeName::parse(text).expect("a name")
+}
+
+/// Three attempts within a second, each of at most 300 ms.
+pub(crate) fn hasty() -> retry::Policy {
+    retry::Policy::new(2, Duration::from_secs(1), 2.0, 0.1, Duration::from_millis(300))
+        .expect("fits")
+}
+
+impl World {
+    pub(crate) async fn new(retry: retry::Policy) -> Self {
+        let records =
+            Records::open(Store::new(Arc::new(Memory::new()), 1), SHARDS).await.expect("opened");
+        let mint = Arc::new(Mint::new());
+        let now = RealClock.now();
+        let account = Account {
+            id: mint.id(now),
+            name: Name::parse("Acme").expect("a name"),
+            contact_emails: vec![],
+            created_at: now,
+            updated_at: now,
+        };
+        records.create_account(&account).await.expect("created");
+        let event_type = EventType {
+            name: name("a"),
+            description: String::new(),
+            example: "{}".to_owned(),
+            schema: None,
+            created_at: now,
+            updated_at: now,
+        };
+        records.put_event_type(event_type).await.expect("put");
+        let nudges = Arc::new(Nudges::default());
+        let clock = Arc::new(FragileClock::default());
+        let starting = Delivery::start(Options {
+            records: records.clone(),
+            sender: Sender::new(loopback(), retry.timeout()).expect("a sender"),
+            rules: Rules { retry, ..Rules::default() },
+            notifier: nudges.clone(),
+            clock: clock.clone(),
+            mint: mint.clone(),
+            dice: Dice::new(1),
+        });
+        let delivery = starting.await.expect("started");
+        let shards: Vec<_> = (0..SHARDS).collect();
+        for fence in records.claim(&shards, BootId::MIN).await.expect("claimed") {
+            delivery.own(fence).await.expect("started");
+        }
+        Self { records, delivery, clock, nudges, mint, account: account.id }
+    }
+
+    pub(crate) fn build_endpoint(&self, url: &str, ordering: Ordering) -> Endpoint {
+        let now = RealClock.now();
+        Endpoint {
+            id: self.mint.id(now),
+            account: self.account,
+            name: Name::parse("Hook").expect("a name"),
+            url: TargetUrl::parse(url, &loopback()).expect("a URL"),
+            event_types: Subscription::Only([name("a")].into()),
+            headers: CustomHeaders::default(),
+            ordering,
+            secrets: Secrets::new(Secret::from_bytes([1; 32])),
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    pub(crate) async fn endpoint(&self, url: &str, ordering: Ordering) -> EndpointId {
+        let endpoint = self.build_endpoint(url, ordering);
+        assert!(self.records.create_endpoint(&endpoint).await.expect("created"));
+        endpoint.id
+    }
+
+    /// Accepts an event without telling anybody of it.
+    pub(crate) async fn accept_silently(
+        &self,
+        payload: &str,
+    ) -> (EventId, Vec<postrider_store::Wake>) {
+        let now = RealClock.now();
+        let event = Event {
+            id: self.mint.id(now),
+            account: self.account,
+            event_type: name("a"),
+            created_at: now,
+            payload: Payload::from_stored(payload.to_owned().into()),
+        };
+        let id = event.id;
+        let accepted = self.records.accept(self.account, vec![event], None, &self.mint, now).await;
+        (id, accepted.expect("accepted").wakes)
+    }
+
+    pub(crate) async fn publish(&self, payload: &str) -> EventId {
+        let (id, wakes) = self.accept_silently(payload).await;
+        self.delivery.wake(wakes);
+        id
+    }
+
+    /// Waits until `done` holds of an endpoint's records.
+    pub(crate) async fn until(
+        &self,
+        endpoint: EndpointId,
+        done: impl Fn(&postrider_store::EndpointView) -> bool,
+    ) {
+        let looking = async {
+            loop {
+                let view = self
+                    .records
+                    .endpoint(self.account, endpoint)
+                    .await
+                    .expect("read")
+                    .expect("there");
+                if done(&view) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, looking).await.expect("it comes to that in time");
+    }
+}
+
+/// What a receiver does with a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Answer {
+    /// These bytes.
+    Bytes(&'static str),
+    /// Nothing, and the connection stays open.
+    Hang,
+    /// Nothing, and the connection ends.
+    Close,
+}
+
+pub(crate) const OK: Answer = Answer::Bytes("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+pub(crate) const BROKEN: Answer = Answer::Bytes("HTTP/1.1 500 Broken\r\ncontent-length: 0\r\n\r\n");
+
+/// A receiver that shows the very bytes of each request.
+pub(crate) struct Receiver {
+    pub(crate) url: String,
+    requests: mpsc::UnboundedReceiver<(String, String)>,
+}
+
+impl Receiver {
+    /// Answers the nth request, from 0, as `answer` says.
+    pub(crate) async fn start(answer: impl Fn(usize) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/hook?x=1", listener.local_addr().expect("an address"));
+        let (sender, requests) = mpsc::unbounded_channel();
+        let (answer, count) = (Arc::new(answer), Arc::new(AtomicUsize::new(0)));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(converse(stream, sender.clone(), answer.clone(), count.clone()));
+            }
+        });
+        Self { url, requests }
+    }
+
+    /// The head and the body of the next request.
+    pub(crate) async fn next(&mut self) -> (String, String) {
+        let next = tokio::time::timeout(PATIENCE, self.requests.recv());
+        next.await.expect("a request in time").expect("the receiver runs")
+    }
+}
+
+async fn converse(
+    mut stream: TcpStream,
+    requests: mpsc::UnboundedSender<(String, String)>,
+    answer: Arc<impl Fn(usize) -> Answer>,
+    count: Arc<AtomicUsize>,
+) {
+    let mut buffer = Vec::new();
+    loop {
+        let Some((head, body)) = take_request(&mut buffer) else {
+            match stream.read_buf(&mut buffer).await {
+                Ok(1..) => continue,
+                _ => return,
+            }
+        };
+        let _ = requests.send((head, body));
+        match answer(count.fetch_add(1, SeqCst)) {
+            Answer::Bytes(bytes) => drop(stream.write_all(bytes.as_bytes()).await),
+            Answer::Hang => std::future::pending().await,
+            Answer::Close => return,
+        }
+    }
+}
+
+fn take_request(buffer: &mut Vec<u8>) -> Option<(String, String)> {
+    let end = buffer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
+    let all = end + length.parse::<usize>().ok()?;
+    if buffer.len() < all {
+        return None;
+    }
+    let body = String::from_utf8_lossy(&buffer[end..all]).into_owned();
+    buffer.drain(..all);
+    Some((head, body))
+}

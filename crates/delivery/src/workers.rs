@@ -1,0 +1,191 @@
+//! The door to the actors: what is owned here, and how it starts and drains.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use postrider_cluster::route::{Notifier, TestReport, Workers};
+use postrider_domain::endpoint::Endpoint;
+use postrider_domain::event::Event;
+use postrider_domain::ids::Mint;
+use postrider_domain::machine::Rules;
+use postrider_domain::ownership::{Fence, Shard};
+use postrider_domain::time::Clock;
+use postrider_store::{Records, Wake};
+use ractor::rpc::CallResult;
+use ractor::{Actor, ActorRef, SpawnErr};
+use tokio_util::task::TaskTracker;
+
+use crate::context::{Context, Dice};
+use crate::metrics::Metrics;
+use crate::permits::Permits;
+use crate::recorder::Recorder;
+use crate::sender::{Message, Sender};
+use crate::shard;
+use crate::supervisor::{self, Supervisor};
+
+/// How long a shard's actor may take to start.
+const START: Duration = Duration::from_secs(10);
+
+/// What the actors are made with.
+pub struct Options {
+    /// The durable records.
+    pub records: Records,
+    /// The rules.
+    pub rules: Rules,
+    /// Makes requests.
+    pub sender: Sender,
+    /// Is told of new notices.
+    pub notifier: Arc<dyn Notifier>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids.
+    pub mint: Arc<Mint>,
+    /// Luck.
+    pub dice: Dice,
+}
+
+/// The deliverers of this node. Clones share them.
+#[derive(Clone)]
+pub struct Delivery {
+    context: Arc<Context>,
+    supervisor: ActorRef<supervisor::Message>,
+}
+
+/// The deliverers cannot work on a shard.
+#[derive(Debug, thiserror::Error)]
+#[error("the actors cannot be started: {0}")]
+pub struct StartError(String);
+
+impl From<SpawnErr> for StartError {
+    fn from(error: SpawnErr) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Delivery {
+    /// Starts the deliverers of a node that owns nothing yet.
+    ///
+    /// # Errors
+    /// When their supervisor cannot start.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let Options { records, rules, sender, notifier, clock, mint, dice } = options;
+        let rules = Arc::new(rules);
+        let recorder = Recorder::start(records.clone(), rules);
+        let context = Context {
+            shards: Shards::new(records.shards()),
+            records,
+            clock,
+            dice,
+            mint,
+            sender,
+            recorder,
+            permits: Permits::new(),
+            notifier,
+            metrics: Metrics::new(),
+            tasks: TaskTracker::new(),
+            draining: AtomicBool::new(false),
+        };
+        let context = Arc::new(context);
+        let (supervisor, _) = Actor::spawn(None, Supervisor, context.clone()).await?;
+        Ok(Self { context, supervisor })
+    }
+
+    /// Starts to work on a shard that was claimed.
+    ///
+    /// # Errors
+    /// When its actor cannot start.
+    pub async fn own(&self, fence: Fence) -> Result<(), StartError> {
+        let own = |reply| supervisor::Message::Own(fence, reply);
+        match self.supervisor.call(own, Some(START)).await {
+            Ok(CallResult::Success(started)) => Ok(started?),
+            Ok(CallResult::Timeout) => Err(StartError("no answer in time".to_owned())),
+            Ok(CallResult::SenderError) => Err(StartError("the supervisor has ended".to_owned())),
+            Err(error) => Err(StartError(error.to_string())),
+        }
+    }
+
+    /// Starts no new attempt, and waits, at most so long, for those in flight to end and be
+    /// recorded. Gives how many were left.
+    pub async fn drain(&self, at_most: Duration) -> usize {
+        self.context.draining.store(true, Ordering::Release);
+        self.context.tasks.close();
+        let _ = tokio::time::timeout(at_most, self.context.tasks.wait()).await;
+        for actor in self.context.shards.take_all() {
+            actor.stop(None);
+        }
+        self.context.tasks.len()
+    }
+
+    /// Requests in flight now.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.context.permits.in_use()
+    }
+}
+
+#[async_trait]
+impl Workers for Delivery {
+    fn wake(&self, wakes: Vec<Wake>) {
+        self.context.shards.wake(wakes);
+    }
+
+    async fn send_test(&self, endpoint: Endpoint, event: Event) -> TestReport {
+        let message =
+            Message { event: event.id, event_type: &event.event_type, payload: &event.payload };
+        let sent = self.context.sender.send(&endpoint, message, self.context.now()).await;
+        TestReport {
+            error: sent.outcome.error(),
+            duration_ms: sent.duration_ms(),
+            request: sent.request,
+            response: sent.response,
+        }
+    }
+}
+
+/// The actors of the shards that this node owns.
+pub(crate) struct Shards(RwLock<Vec<Option<Owned>>>);
+
+struct Owned {
+    fence: Fence,
+    actor: ActorRef<shard::Message>,
+}
+
+impl Shards {
+    fn new(count: u16) -> Self {
+        Self(RwLock::new((0..count).map(|_| None).collect()))
+    }
+
+    /// Passes work to the owners here. What another node owns is its to find.
+    pub(crate) fn wake(&self, wakes: Vec<Wake>) {
+        let shards = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        for wake in wakes {
+            if let Some(Some(owned)) = shards.get(usize::from(wake.shard())) {
+                // An actor that has stopped is past its ownership.
+                let _ = owned.actor.cast(shard::Message::Wake(wake));
+            }
+        }
+    }
+
+    pub(crate) fn insert(&self, fence: Fence, actor: ActorRef<shard::Message>) {
+        self.slot(fence.shard, |slot| *slot = Some(Owned { fence, actor }));
+    }
+
+    /// Forgets a shard, unless it is owned anew meanwhile.
+    pub(crate) fn remove(&self, fence: Fence) {
+        self.slot(fence.shard, |slot| {
+            slot.take_if(|owned| owned.fence == fence);
+        });
+    }
+
+    fn slot<T>(&self, shard: Shard, change: impl FnOnce(&mut Option<Owned>) -> T) -> T {
+        let mut shards = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut shards[usize::from(shard)])
+    }
+
+    fn take_all(&self) -> Vec<ActorRef<shard::Message>> {
+        let mut shards = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        shards.iter_mut().filter_map(Option::take).map(|owned| owned.actor).collect()
+    }
+}
