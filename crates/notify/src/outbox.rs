@@ -1,0 +1,383 @@
+//! The notifier: one actor a node, and the handle on it.
+//!
+//! The actor takes one step a message, and a step is one look at a shard or one email, so that
+//! it can be stopped between any two. While the mail server (or the store) is away it does
+//! nothing at all until the wait is over; nudges do not shorten that. One notice that some
+//! contact's server puts off waits by itself and holds nobody else up; so does one that makes a
+//! step panic or meets a damaged record, and a shard with a damaged notice: the actor goes on.
+
+mod errand;
+mod progress;
+#[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::FutureExt;
+use postrider_cluster::route::Notifier;
+use postrider_domain::notice::Notice;
+use postrider_domain::ownership::{Fence, Shard};
+use postrider_domain::time::Clock;
+use postrider_store::{OwnerError, Records, kv};
+use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use tokio::time::Instant;
+use tracing::{debug, error, warn};
+
+use crate::backoff::Backoff;
+use crate::smtp::Mailer;
+use errand::{Courier, Errand, Trouble};
+use progress::{Book, Progress};
+
+/// Most notices of one shard that are read at once.
+const LOOK: usize = 1_000;
+/// How long an email in flight is awaited when the notifier stops.
+const LAST_EMAIL: Duration = Duration::from_secs(5);
+
+/// Starts notifiers.
+pub struct Notify;
+
+/// The notifier could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("the notifier cannot be started")]
+pub struct StartError(#[from] SpawnErr);
+
+/// The handle on the notifier. Clones are cheap and share it.
+#[derive(Clone)]
+pub struct NotifierHandle {
+    actor: ActorRef<Message>,
+    nudged: Nudged,
+}
+
+/// Shards that have something new. A set beside the mailbox, so that ten thousand nudges are
+/// one message.
+type Nudged = Arc<Mutex<BTreeSet<Shard>>>;
+
+/// How often and how fast.
+#[derive(Clone, Copy)]
+struct Intervals {
+    /// Every shard is looked at again so often.
+    rescan: Duration,
+    /// Between tries while nothing can be sent.
+    away: Backoff,
+    /// Between tries of a notice that was put off or set aside.
+    deferred: Backoff,
+}
+
+const INTERVALS: Intervals = Intervals {
+    rescan: Duration::from_secs(15),
+    away: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) },
+    deferred: Backoff { first: Duration::from_secs(60), longest: Duration::from_secs(3600) },
+};
+
+impl Notify {
+    /// Starts the notifier, which owns no shard yet. `seed` makes its jitter.
+    ///
+    /// # Errors
+    /// When the actor does not start.
+    pub async fn start(
+        records: Records,
+        clock: Arc<dyn Clock>,
+        mailer: Mailer,
+        seed: u64,
+    ) -> Result<NotifierHandle, StartError> {
+        let courier = Courier { records, clock, mailer };
+        start(courier, seed, INTERVALS).await
+    }
+}
+
+async fn start(
+    courier: Courier,
+    seed: u64,
+    intervals: Intervals,
+) -> Result<NotifierHandle, StartError> {
+    let nudged = Nudged::default();
+    let state = State {
+        courier,
+        intervals,
+        luck: SmallRng::seed_from_u64(seed),
+        nudged: Arc::clone(&nudged),
+        owned: BTreeMap::new(),
+        to_look: BTreeSet::new(),
+        damaged: BTreeSet::new(),
+        queue: VecDeque::new(),
+        book: Book::default(),
+        troubles: 0,
+        phase: Phase::Idle,
+    };
+    let (actor, _) = Actor::spawn(None, Outbox, state).await?;
+    Ok(NotifierHandle { actor, nudged })
+}
+
+impl NotifierHandle {
+    /// Sets the shards whose notices this node sends, also those left by an earlier owner.
+    pub fn own(&self, fences: Vec<Fence>) {
+        self.tell(Message::Own(fences));
+    }
+
+    /// Stops. An email in flight is awaited for some seconds; one that does not end by then is
+    /// broken off and sent again by the next owner.
+    pub async fn stop(&self) {
+        let stopped = self.actor.stop_and_wait(None, Some(LAST_EMAIL)).await;
+        if stopped.is_err() {
+            self.actor.kill();
+        }
+    }
+
+    fn tell(&self, message: Message) {
+        if self.actor.send_message(message).is_err() {
+            debug!("the notifier has stopped");
+        }
+    }
+}
+
+impl Notifier for NotifierHandle {
+    fn nudge(&self, fence: Fence) {
+        let mut nudged = self.nudged.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = nudged.is_empty();
+        nudged.insert(fence.shard);
+        drop(nudged);
+        if first {
+            self.tell(Message::Nudged);
+        }
+    }
+}
+
+/// What the actor is told.
+enum Message {
+    /// These shards, and no others, are this node's.
+    Own(Vec<Fence>),
+    /// Some shards have something new.
+    Nudged,
+    /// Time to look at every shard.
+    Rescan,
+    /// Take the next step.
+    Step,
+    /// The wait is over.
+    Resume,
+}
+
+struct Outbox;
+
+struct State {
+    courier: Courier,
+    intervals: Intervals,
+    luck: SmallRng,
+    nudged: Nudged,
+    owned: BTreeMap<Shard, Fence>,
+    /// Shards to look at once the queue is empty.
+    to_look: BTreeSet<Shard>,
+    /// Shards whose notices could not be read when last looked at.
+    damaged: BTreeSet<Shard>,
+    /// Notices of one shard, oldest first.
+    queue: VecDeque<(Fence, Notice)>,
+    book: Book,
+    /// Failures in a row that concern every notice.
+    troubles: u32,
+    phase: Phase,
+}
+
+/// What the actor waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Something to do.
+    Idle,
+    /// Its own `Step`, which is in the mailbox.
+    Busy,
+    /// `Resume`, while the mail server or the store is away.
+    Away,
+}
+
+#[async_trait]
+impl Actor for Outbox {
+    type Msg = Message;
+    type State = State;
+    type Arguments = State;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Message>,
+        state: State,
+    ) -> Result<State, ActorProcessingErr> {
+        myself.send_interval(state.intervals.rescan, || Message::Rescan);
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Own(fences) => state.own(fences),
+            Message::Nudged => state.take_nudges(),
+            Message::Rescan => state.to_look.extend(state.owned.keys()),
+            Message::Resume => state.phase = Phase::Idle,
+            Message::Step => {
+                state.phase = Phase::Idle;
+                if let Err(trouble) = state.guarded_step().await {
+                    let wait = state.away();
+                    warn!(%trouble, ?wait, "emails wait");
+                    myself.send_after(wait, || Message::Resume);
+                }
+            }
+        }
+        if state.phase == Phase::Idle && state.has_work() {
+            state.phase = Phase::Busy;
+            myself.send_message(Message::Step)?;
+        }
+        Ok(())
+    }
+
+    /// It has no children; the default would stop it if it ever had one that ended.
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<Message>,
+        _: SupervisionEvent,
+        _: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+impl State {
+    fn own(&mut self, fences: Vec<Fence>) {
+        self.owned = fences.into_iter().map(|f| (f.shard, f)).collect();
+        self.to_look = self.owned.keys().copied().collect();
+        self.damaged.clear();
+        self.queue.clear();
+    }
+
+    fn take_nudges(&mut self) {
+        let nudged =
+            std::mem::take(&mut *self.nudged.lock().unwrap_or_else(PoisonError::into_inner));
+        let ours = nudged.into_iter().filter(|s| self.owned.contains_key(s));
+        self.to_look.extend(ours);
+    }
+
+    fn has_work(&self) -> bool {
+        !self.queue.is_empty() || !self.to_look.is_empty()
+    }
+
+    /// A step whose panic is a trouble like others: nobody would start the actor again. What a
+    /// step does to the state it does at its end, so nothing is left half done.
+    async fn guarded_step(&mut self) -> Result<(), Trouble> {
+        let stepped = AssertUnwindSafe(self.step()).catch_unwind().await;
+        stepped.unwrap_or_else(|_| {
+            if let Some((_, notice)) = self.queue.front().cloned() {
+                error!(endpoint = %notice.endpoint, "telling of a disabled endpoint panicked");
+                self.set_aside(&notice);
+            }
+            Err(Trouble::Panic)
+        })
+    }
+
+    async fn step(&mut self) -> Result<(), Trouble> {
+        if let Some((fence, notice)) = self.queue.front().cloned() {
+            match self.tell(fence, &notice).await {
+                Err(Trouble::Store(damage @ kv::Error::Corrupt(_))) => {
+                    self.damaged_notice(&notice, &damage);
+                }
+                told => told?,
+            }
+        } else if let Some(shard) = self.to_look.first().copied() {
+            self.look(shard).await?;
+            self.to_look.remove(&shard);
+        }
+        self.troubles = 0;
+        Ok(())
+    }
+
+    async fn look(&mut self, shard: Shard) -> Result<(), Trouble> {
+        let Some(fence) = self.owned.get(&shard).copied() else {
+            return Ok(());
+        };
+        let notices = match self.courier.records.notices(shard, LOOK).await {
+            Err(damage @ kv::Error::Corrupt(_)) => {
+                self.damaged_shard(shard, &damage);
+                return Ok(());
+            }
+            read => read?,
+        };
+        self.damaged.remove(&shard);
+        let now = Instant::now();
+        let due = notices.into_iter().filter(|n| self.book.is_due(n, now));
+        self.queue.extend(due.map(|notice| (fence, notice)));
+        Ok(())
+    }
+
+    /// Does one notice's errand. It leaves the queue only when that came to something.
+    async fn tell(&mut self, fence: Fence, notice: &Notice) -> Result<(), Trouble> {
+        let mut progress = self.book.progress(notice);
+        let errand = self.courier.run(notice, &mut progress).await?;
+        if errand == Errand::Deferred {
+            self.put_off(notice, progress);
+            return Ok(());
+        }
+        // Before the notice goes, lest a store that fails now makes us send it twice.
+        self.book.note(notice, progress);
+        match self.courier.records.finish_notice(fence, notice).await {
+            Ok(()) => {
+                self.queue.pop_front();
+            }
+            Err(OwnerError::Fenced) => self.disown(fence.shard),
+            Err(OwnerError::Store(error)) => return Err(error.into()),
+        }
+        self.book.forget(notice);
+        Ok(())
+    }
+
+    /// Says once that a shard's notices cannot be read. The next rescan looks at it again.
+    fn damaged_shard(&mut self, shard: Shard, damage: &kv::Error) {
+        if self.damaged.insert(shard) {
+            error!(shard, %damage, "a shard's notices cannot be read; its emails wait");
+        }
+    }
+
+    /// Says once that what the first notice of the queue needs cannot be read, and sets it aside.
+    fn damaged_notice(&mut self, notice: &Notice, damage: &kv::Error) {
+        if self.book.progress(notice).mishaps == 0 {
+            error!(endpoint = %notice.endpoint, %damage, "an email waits for what cannot be read");
+        }
+        self.set_aside(notice);
+    }
+
+    /// Lets the first notice of the queue wait by itself, for no contact's fault.
+    fn set_aside(&mut self, notice: &Notice) {
+        let mut progress = self.book.progress(notice);
+        progress.mishaps = progress.mishaps.saturating_add(1);
+        self.put_off(notice, progress);
+    }
+
+    /// Lets the first notice of the queue wait by itself.
+    fn put_off(&mut self, notice: &Notice, mut progress: Progress) {
+        let failures = progress.deferrals.saturating_add(progress.mishaps);
+        let wait = self.intervals.deferred.wait(failures, self.luck.random());
+        progress.due = Some(Instant::now() + wait);
+        self.book.note(notice, progress);
+        self.queue.pop_front();
+    }
+
+    /// A later owner has the shard, and sends what is left of its notices.
+    fn disown(&mut self, shard: Shard) {
+        debug!(shard, "the shard's notices are another node's now");
+        self.owned.remove(&shard);
+        self.to_look.remove(&shard);
+        self.queue.clear();
+    }
+
+    /// Counts a failure that concerns every notice, and says how long to wait.
+    fn away(&mut self) -> Duration {
+        self.phase = Phase::Away;
+        self.troubles = self.troubles.saturating_add(1);
+        self.intervals.away.wait(self.troubles, self.luck.random())
+    }
+}

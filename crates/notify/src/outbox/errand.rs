@@ -1,0 +1,165 @@
+//! What is done about one notice: read what the email says, send it, and judge from what the
+//! mail server said to each contact whether the notice is done with.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lettre::Address;
+use lettre::message::Mailbox;
+use postrider_domain::notice::Notice;
+use postrider_domain::time::{Clock, Timestamp};
+use postrider_store::{Records, kv};
+use tracing::{error, info, warn};
+
+use super::progress::Progress;
+use crate::message::{Facts, compose};
+use crate::smtp::{Away, Mailer, Verdict};
+
+/// A contact whose server keeps asking to come again later is given up after this long…
+const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// …but not before this many conversations, since the node itself may have been away.
+const GIVE_UP_DEFERRALS: u32 = 10;
+
+/// Runs errands.
+pub(super) struct Courier {
+    pub records: Records,
+    pub clock: Arc<dyn Clock>,
+    pub mailer: Mailer,
+}
+
+/// What an errand came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Errand {
+    /// Nobody is owed an email any more: the notice can go.
+    Done,
+    /// Some contact's server asked to come again later.
+    Deferred,
+}
+
+/// Why nothing can be done at the moment, for this notice or any other.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    #[error("the mail server is away: {0}")]
+    Mail(#[from] Away),
+    #[error("the notices cannot be read or removed: {0}")]
+    Store(#[from] kv::Error),
+    /// The panic hook has logged it.
+    #[error("a step panicked")]
+    Panic,
+}
+
+impl Courier {
+    /// Tells those contacts that are owed an email, and notes in `progress` who no longer is.
+    pub(super) async fn run(
+        &self,
+        notice: &Notice,
+        progress: &mut Progress,
+    ) -> Result<Errand, Trouble> {
+        let Some(facts) = self.facts(notice).await? else {
+            info!(endpoint = %notice.endpoint, "endpoint is gone; nobody is told that it was disabled");
+            return Ok(Errand::Done);
+        };
+        let contacts = contacts(&facts);
+        if contacts.is_empty() {
+            warn!(account = %notice.account, endpoint = %notice.endpoint,
+                "endpoint was disabled, and its account has no contact to tell");
+            return Ok(Errand::Done);
+        }
+        let owed: Vec<Address> = contacts
+            .iter()
+            .filter(|contact| !progress.settled.contains(&contact.to_string()))
+            .cloned()
+            .collect();
+        if owed.is_empty() {
+            return Ok(Errand::Done);
+        }
+        let to = contacts.into_iter().map(|email| Mailbox::new(None, email));
+        let now = self.clock.now();
+        let message = match compose(&facts, &self.mailer.sender().0, to.collect(), now) {
+            Ok(message) => message,
+            Err(error) => {
+                // It would be no better next time.
+                error!(endpoint = %notice.endpoint, %error, "cannot write the email of a disabled endpoint");
+                return Ok(Errand::Done);
+            }
+        };
+        let verdicts = self.mailer.send(&owed, &message).await?;
+        Ok(self.judge(notice, progress, &owed, verdicts, now))
+    }
+
+    /// What the email says; none when the account or the endpoint is gone.
+    async fn facts(&self, notice: &Notice) -> Result<Option<Facts>, kv::Error> {
+        let Some(account) = self.records.account(notice.account).await? else {
+            return Ok(None);
+        };
+        let endpoint = self.records.endpoint(notice.account, notice.endpoint);
+        let Some(endpoint) = endpoint.await? else {
+            return Ok(None);
+        };
+        let delivery = match notice.disabled.delivery {
+            Some(id) => self.records.delivery(notice.account, id).await?,
+            None => None,
+        };
+        Ok(Some(Facts {
+            notice: notice.clone(),
+            account,
+            endpoint,
+            delivery: delivery.map(|(view, _)| view.delivery),
+        }))
+    }
+
+    fn judge(
+        &self,
+        notice: &Notice,
+        progress: &mut Progress,
+        owed: &[Address],
+        verdicts: Vec<Verdict>,
+        now: Timestamp,
+    ) -> Errand {
+        let endpoint = notice.endpoint;
+        let last_chance =
+            progress.deferrals + 1 >= GIVE_UP_DEFERRALS && now.since(notice.at()) >= GIVE_UP_AFTER;
+        let mut errand = Errand::Done;
+        for (contact, verdict) in owed.iter().zip(verdicts) {
+            match verdict {
+                Verdict::Accepted => {
+                    info!(%endpoint, %contact, "told that the endpoint is disabled")
+                }
+                Verdict::Refused(reason) => {
+                    error!(%endpoint, %contact, %reason, "the mail server refuses the email for good");
+                }
+                Verdict::Deferred(reason) if last_chance => {
+                    error!(%endpoint, %contact, %reason, "the mail server put the email off too often");
+                }
+                Verdict::Deferred(reason) => {
+                    warn!(%endpoint, %contact, %reason, "the mail server puts the email off");
+                    errand = Errand::Deferred;
+                    continue;
+                }
+            }
+            progress.settled.insert(contact.to_string());
+        }
+        if errand == Errand::Deferred {
+            progress.deferrals += 1;
+        }
+        errand
+    }
+}
+
+/// The account's contacts, each once. One that the mail library does not take is left out with
+/// an error in the log.
+fn contacts(facts: &Facts) -> Vec<Address> {
+    let mut seen = BTreeSet::new();
+    let mut contacts = Vec::new();
+    for contact in &facts.account.contact_emails {
+        match contact.as_str().parse::<Address>() {
+            Ok(address) if seen.insert(address.to_string()) => contacts.push(address),
+            Ok(_) => {}
+            Err(error) => {
+                error!(contact = contact.as_str(), %error, "no mail can be sent to this contact")
+            }
+        }
+    }
+    contacts
+}

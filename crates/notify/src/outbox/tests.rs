@@ -1,0 +1,454 @@
+//! The notifier against a real SMTP server and the memory engine.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use mailin::{Action, Handler, Response, SessionBuilder, response};
+use postrider_domain::account::Account;
+use postrider_domain::endpoint::Endpoint;
+use postrider_domain::ids::{BootId, Mint};
+use postrider_domain::time::Timestamp;
+use postrider_store::kv::{Pair, Range, Store};
+use postrider_store::memory::Memory;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::*;
+use crate::smtp::{Sender, Server};
+
+/// Fast enough for a test; the order of the three is that of the real ones.
+const FAST: Intervals = Intervals {
+    rescan: Duration::from_millis(50),
+    away: Backoff { first: Duration::from_millis(20), longest: Duration::from_millis(50) },
+    deferred: Backoff { first: Duration::from_millis(50), longest: Duration::from_millis(100) },
+};
+/// Never looks again by itself.
+const ON_NUDGE: Intervals = Intervals { rescan: Duration::from_secs(3600), ..FAST };
+/// What fails does so after this long; nothing waits so long otherwise.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Now;
+
+impl Clock for Now {
+    fn now(&self) -> Timestamp {
+        samples::AT
+    }
+}
+
+/// Panics when it is first asked, as a bug in the errand of one notice would.
+#[derive(Default)]
+struct PanicsOnce(AtomicBool);
+
+impl Clock for PanicsOnce {
+    fn now(&self) -> Timestamp {
+        assert!(self.0.swap(true, Ordering::SeqCst), "as it was asked to");
+        samples::AT
+    }
+}
+
+/// An SMTP server that passes on what it takes: recipients and text.
+#[derive(Clone)]
+struct Postbox {
+    taken: UnboundedSender<(Vec<String>, String)>,
+    recipients: Vec<String>,
+    text: Vec<u8>,
+    /// Conversations in which the recipient `later@…` is still put off.
+    put_off: Arc<AtomicUsize>,
+}
+
+impl Handler for Postbox {
+    fn mail(&mut self, _: IpAddr, _: &str, _: &str) -> Response {
+        self.recipients.clear();
+        self.text.clear();
+        response::OK
+    }
+
+    fn rcpt(&mut self, to: &str) -> Response {
+        if to.starts_with("never@") {
+            return response::NO_MAILBOX;
+        }
+        let left = |left: usize| left.checked_sub(1);
+        if to.starts_with("later@")
+            && self.put_off.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_ok()
+        {
+            return response::OUT_OF_SPACE;
+        }
+        self.recipients.push(to.to_owned());
+        response::OK
+    }
+
+    fn data(&mut self, line: &[u8]) -> io::Result<()> {
+        self.text.extend_from_slice(line);
+        Ok(())
+    }
+
+    fn data_end(&mut self) -> Response {
+        let text = String::from_utf8_lossy(&self.text).into_owned();
+        let _ = self.taken.send((self.recipients.clone(), text));
+        response::OK
+    }
+}
+
+type Taken = UnboundedReceiver<(Vec<String>, String)>;
+
+/// Serves until the process ends.
+fn serve(listener: TcpListener, put_off: usize) -> Taken {
+    let (taken, inbox) = unbounded_channel();
+    let postbox = Postbox {
+        taken,
+        recipients: Vec::new(),
+        text: Vec::new(),
+        put_off: Arc::new(AtomicUsize::new(put_off)),
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (stream, postbox) = (stream.expect("a connection"), postbox.clone());
+            // A client that breaks off ends its own conversation.
+            std::thread::spawn(move || converse(&stream, postbox));
+        }
+    });
+    inbox
+}
+
+fn converse(mut stream: &TcpStream, postbox: Postbox) -> io::Result<()> {
+    let mut lines = BufReader::new(stream);
+    let mut session = SessionBuilder::new("mail.test").build(stream.peer_addr()?.ip(), postbox);
+    let mut response = session.greeting();
+    loop {
+        if response.action != Action::NoReply {
+            stream.write_all(&response.buffer()?)?;
+        }
+        let mut line = Vec::new();
+        if response.action == Action::Close || lines.read_until(b'\n', &mut line)? == 0 {
+            return Ok(());
+        }
+        response = session.process(&line);
+    }
+}
+
+fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    (listener, address)
+}
+
+/// Takes so many connections and drops them without a word.
+async fn hang_up(listener: TcpListener, times: usize) -> TcpListener {
+    let hanging_up = tokio::task::spawn_blocking(move || {
+        for _ in 0..times {
+            listener.accept().expect("a connection");
+        }
+        listener
+    });
+    hanging_up.await.expect("joins")
+}
+
+struct Scene {
+    store: Store,
+    records: Records,
+    fences: Vec<Fence>,
+    account: Account,
+    endpoint: Endpoint,
+    notice: Notice,
+}
+
+impl Scene {
+    /// An account with these contacts, and a notice of its endpoint.
+    async fn new(contacts: &[&str]) -> Self {
+        let store = Store::new(Arc::new(Memory::new()), 1);
+        let records = Records::open(store.clone(), 8).await.expect("opens");
+        let boot: BootId = Mint::new().id(samples::AT);
+        let shards: Vec<Shard> = (0..8).collect();
+        let fences = records.claim(&shards, boot).await.expect("claims");
+        let account = samples::account(contacts);
+        let endpoint = samples::endpoint(&account, "Orders");
+        let notice = samples::notice(&endpoint);
+        let scene = Self { store, records, fences, account, endpoint, notice };
+        scene.records.create_account(&scene.account).await.expect("created");
+        assert!(scene.records.create_endpoint(&scene.endpoint).await.expect("created"));
+        scene.record(&scene.notice).await;
+        scene
+    }
+
+    fn fence(&self) -> Fence {
+        self.fences[usize::from(self.records.shard_of(self.endpoint.id))]
+    }
+
+    /// Records the endpoint's next notice, a second after the first.
+    async fn record_another(&self) {
+        let mut another = self.notice.clone();
+        another.disabled.at = samples::AT.plus(Duration::from_secs(1));
+        self.record(&another).await;
+    }
+
+    async fn record(&self, notice: &Notice) {
+        let recorded = self.records.record_notice(self.fence(), notice).await;
+        recorded.expect("recorded");
+    }
+
+    async fn rows(&self) -> Vec<Pair> {
+        let everything = |tx: kv::Tx| async move { tx.range(Range::prefix([])).await };
+        self.store.read::<_, kv::Error, _, _>(everything).await.expect("read")
+    }
+
+    /// Damages every row that was not there `before`, and gives what they were.
+    async fn damage_since(&self, before: &[Pair]) -> Vec<Pair> {
+        let rows = self.rows().await.into_iter();
+        let new: Vec<Pair> = rows.filter(|row| !before.contains(row)).collect();
+        let damaged: Vec<Pair> =
+            new.iter().map(|(key, _)| (key.clone(), "damaged".into())).collect();
+        assert!(!damaged.is_empty());
+        self.write(&damaged).await;
+        new
+    }
+
+    async fn write(&self, rows: &[Pair]) {
+        let write = |tx: kv::Tx, _| async move {
+            for (key, value) in rows {
+                tx.set(key.clone(), value.clone());
+            }
+            Ok(())
+        };
+        self.store.transact::<_, kv::Error, _, _>(write).await.expect("written");
+    }
+
+    async fn start(&self, smtp: SocketAddr, intervals: Intervals) -> NotifierHandle {
+        self.start_at(smtp, intervals, Arc::new(Now)).await
+    }
+
+    async fn start_at(
+        &self,
+        smtp: SocketAddr,
+        intervals: Intervals,
+        clock: Arc<dyn Clock>,
+    ) -> NotifierHandle {
+        let server = Server::parse(&format!("smtp://{smtp}")).expect("a server");
+        let sender = Sender::parse("Postrider <webhooks@example.com>").expect("a sender");
+        let courier = Courier {
+            records: self.records.clone(),
+            clock,
+            mailer: Mailer::new(server, sender).expect("a mailer"),
+        };
+        let handle = start(courier, 1, intervals).await.expect("starts");
+        handle.own(self.fences.clone());
+        handle
+    }
+
+    /// Waits until no notice is left.
+    async fn until_told(&self) {
+        let told = async {
+            while !self.left().await.is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.expect("the notice goes");
+    }
+
+    async fn left(&self) -> Vec<Notice> {
+        let shard = self.fence().shard;
+        self.records.notices(shard, 10).await.expect("read")
+    }
+}
+
+async fn next(inbox: &mut Taken) -> (Vec<String>, String) {
+    tokio::time::timeout(PATIENCE, inbox.recv())
+        .await
+        .expect("an email in time")
+        .expect("the server runs")
+}
+
+#[tokio::test]
+async fn what_an_earlier_run_left_is_sent_once_and_removed() {
+    let (listener, smtp) = listen();
+    let mut inbox = serve(listener, 0);
+    let scene = Scene::new(&["ops@example.com", "dev@example.com", "ops@example.com"]).await;
+    let notifier = scene.start(smtp, FAST).await;
+
+    let (recipients, text) = next(&mut inbox).await;
+    assert_eq!(recipients, ["ops@example.com", "dev@example.com"]);
+    for part in [
+        "Subject: Webhook endpoint \"Orders\" was disabled",
+        "https://example.com/hooks",
+        "no answer within 5s",
+        "Auto-Submitted: auto-generated",
+        &format!("<{}.1700000000000@example.com>", scene.endpoint.id),
+    ] {
+        assert!(text.contains(part), "no {part:?} in:\n{text}");
+    }
+    scene.until_told().await;
+    notifier.stop().await;
+    assert!(inbox.try_recv().is_err(), "a second email");
+}
+
+#[tokio::test]
+async fn a_nudge_is_enough() {
+    let (listener, smtp) = listen();
+    let mut inbox = serve(listener, 0);
+    let scene = Scene::new(&["ops@example.com"]).await;
+    let notifier = scene.start(smtp, ON_NUDGE).await;
+    next(&mut inbox).await;
+    scene.until_told().await;
+
+    scene.record_another().await;
+    for _ in 0..100 {
+        notifier.nudge(scene.fence());
+    }
+    let (_, text) = next(&mut inbox).await;
+    assert!(text.contains("1700000001000@example.com"), "{text}");
+    scene.until_told().await;
+}
+
+#[tokio::test]
+async fn a_mail_server_that_was_away_gets_the_email_when_it_is_back() {
+    let (listener, smtp) = listen();
+    let scene = Scene::new(&["ops@example.com"]).await;
+    let notifier = scene.start(smtp, FAST).await;
+    let listener = hang_up(listener, 3).await;
+    assert_eq!(scene.left().await, std::slice::from_ref(&scene.notice));
+
+    let mut inbox = serve(listener, 0);
+    next(&mut inbox).await;
+    scene.until_told().await;
+    notifier.stop().await;
+    assert!(inbox.try_recv().is_err(), "a second email");
+}
+
+#[tokio::test]
+async fn a_refused_contact_costs_the_others_nothing() {
+    let (listener, smtp) = listen();
+    let mut inbox = serve(listener, 0);
+    let scene = Scene::new(&["never@example.com", "ops@example.com"]).await;
+    let _notifier = scene.start(smtp, FAST).await;
+    assert_eq!(next(&mut inbox).await.0, ["ops@example.com"]);
+    scene.until_told().await;
+}
+
+#[tokio::test]
+async fn a_notice_that_nobody_takes_is_given_up() {
+    let (listener, smtp) = listen();
+    let mut inbox = serve(listener, 0);
+    let scene = Scene::new(&["never@example.com"]).await;
+    let _notifier = scene.start(smtp, FAST).await;
+    scene.until_told().await;
+    assert!(inbox.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_contact_that_is_put_off_is_tried_again_alone() {
+    let (listener, smtp) = listen();
+    let mut inbox = serve(listener, 3);
+    let scene = Scene::new(&["ops@example.com", "later@example.com"]).await;
+    let notifier = scene.start(smtp, FAST).await;
+    assert_eq!(next(&mut inbox).await.0, ["ops@example.com"]);
+    assert_eq!(next(&mut inbox).await.0, ["later@example.com"]);
+    scene.until_told().await;
+    notifier.stop().await;
+    assert!(inbox.try_recv().is_err(), "a third email");
+}
+
+#[tokio::test]
+async fn a_notice_whose_errand_panics_waits_and_the_others_go() {
+    let (listener, smtp) = listen();
+    let mut inbox = serve(listener, 0);
+    let scene = Scene::new(&["ops@example.com"]).await;
+    scene.record_another().await;
+    let notifier = scene.start_at(smtp, FAST, Arc::new(PanicsOnce::default())).await;
+    for id in ["1700000001000@example.com", "1700000000000@example.com"] {
+        let (_, text) = next(&mut inbox).await;
+        assert!(text.contains(id), "no {id} in:\n{text}");
+    }
+    scene.until_told().await;
+    notifier.stop().await;
+    assert!(inbox.try_recv().is_err(), "a third email");
+}
+
+#[tokio::test]
+async fn a_shard_with_a_damaged_notice_waits_and_the_others_go() {
+    let (listener, smtp) = listen();
+    let mut inbox = serve(listener, 0);
+    let scene = Scene::new(&["ops@example.com"]).await;
+    let in_shard = async |shard: Shard, notice: &Notice| {
+        let fence = scene.fences[usize::from(shard)];
+        scene.records.record_notice(fence, notice).await.expect("recorded");
+    };
+    scene.records.finish_notice(scene.fence(), &scene.notice).await.expect("finished");
+    let before = scene.rows().await;
+    in_shard(0, &scene.notice).await;
+    let sound = scene.damage_since(&before).await;
+    let mut another = scene.notice.clone();
+    another.disabled.at = samples::AT.plus(Duration::from_secs(1));
+    in_shard(7, &another).await;
+
+    let _notifier = scene.start(smtp, FAST).await;
+    let (_, text) = next(&mut inbox).await;
+    assert!(text.contains("1700000001000@example.com"), "{text}");
+    scene.write(&sound).await;
+    let (_, text) = next(&mut inbox).await;
+    assert!(text.contains("1700000000000@example.com"), "{text}");
+}
+
+#[tokio::test]
+async fn a_notice_that_needs_a_damaged_record_waits_and_the_others_go() {
+    let (listener, smtp) = listen();
+    let mut inbox = serve(listener, 0);
+    let scene = Scene::new(&["ops@example.com"]).await;
+    let before = scene.rows().await;
+    let damaged = samples::endpoint(&scene.account, "Damaged");
+    assert!(scene.records.create_endpoint(&damaged).await.expect("created"));
+    let sound = scene.damage_since(&before).await;
+    let mut first = samples::notice(&damaged);
+    first.disabled.at = Timestamp::EPOCH;
+    scene.record(&first).await;
+
+    let _notifier = scene.start(smtp, FAST).await;
+    let (_, text) = next(&mut inbox).await;
+    assert!(text.contains("\"Orders\""), "{text}");
+    scene.write(&sound).await;
+    let (_, text) = next(&mut inbox).await;
+    assert!(text.contains("\"Damaged\""), "{text}");
+    scene.until_told().await;
+}
+
+#[tokio::test]
+async fn nobody_to_tell_and_nothing_to_tell_of() {
+    let (listener, smtp) = listen();
+    let mut inbox = serve(listener, 0);
+    let no_contact = Scene::new(&[]).await;
+    let _first = no_contact.start(smtp, FAST).await;
+    no_contact.until_told().await;
+
+    let gone = Scene::new(&["ops@example.com"]).await;
+    let deleted =
+        gone.records.delete_endpoint(gone.account.id, gone.endpoint.id, samples::AT).await;
+    assert!(deleted.expect("deleted"));
+    gone.record(&gone.notice).await;
+    let _second = gone.start(smtp, FAST).await;
+    gone.until_told().await;
+    assert!(inbox.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_later_owner_keeps_the_notice() {
+    let (listener, smtp) = listen();
+    let mut inbox = serve(listener, 0);
+    let scene = Scene::new(&["ops@example.com"]).await;
+    let heir: BootId = Mint::new().id(samples::AT);
+    let claimed = scene.records.claim(&[scene.fence().shard], heir).await;
+    claimed.expect("claims");
+    let notifier = scene.start(smtp, FAST).await;
+    next(&mut inbox).await;
+    notifier.stop().await;
+    assert_eq!(scene.left().await, std::slice::from_ref(&scene.notice));
+}
+
+#[tokio::test]
+async fn stops_although_the_mail_server_hangs() {
+    // It takes the connection and says nothing.
+    let (listener, smtp) = listen();
+    let scene = Scene::new(&["ops@example.com"]).await;
+    let notifier = scene.start(smtp, FAST).await;
+    let connected = tokio::task::spawn_blocking(move || listener.accept());
+    let _connection = connected.await.expect("joins").expect("connects");
+    tokio::time::timeout(PATIENCE, notifier.stop()).await.expect("stops");
+    assert_eq!(scene.left().await.len(), 1);
+}

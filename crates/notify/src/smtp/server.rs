@@ -1,0 +1,223 @@
+//! Where the mail server is and how to speak to it, from a URL; and who the emails are from.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use lettre::message::Mailbox;
+use lettre::transport::smtp::authentication::Credentials;
+use url::{Host, Url};
+
+/// A mail server, as `[email] smtp_url` names it:
+///
+/// | URL | Means |
+/// |---|---|
+/// | `smtp://host:port` | without TLS; port 25 |
+/// | `smtp://user:password@host:port?tls=required` | STARTTLS; port 587 |
+/// | `smtps://user:password@host:port` | TLS from the first byte; port 465 |
+///
+/// A user name and password go over TLS only, save to this very machine.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Server {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) security: Security,
+    pub(super) credentials: Option<Credentials>,
+}
+
+/// When TLS begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Security {
+    None,
+    StartTls,
+    Tls,
+}
+
+/// Why a text is no [`Server`].
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ServerError {
+    /// Not a URL of the form above.
+    #[error(
+        "must be a URL such as smtp://127.0.0.1:1025, smtp://user:password@host?tls=required or \
+         smtps://user:password@host"
+    )]
+    Malformed,
+    /// The password would travel in the clear.
+    #[error("holds a password, which would travel unencrypted; use smtps:// or add ?tls=required")]
+    PasswordInTheClear,
+}
+
+impl Server {
+    /// Reads the URL.
+    ///
+    /// # Errors
+    /// When it is not of the form above.
+    pub fn parse(text: &str) -> Result<Self, ServerError> {
+        let url = Url::parse(text).map_err(|_| ServerError::Malformed)?;
+        let (security, default_port) = match (url.scheme(), url.query()) {
+            ("smtp", None) => (Security::None, 25),
+            ("smtp", Some("tls=required")) => (Security::StartTls, 587),
+            ("smtps", None) => (Security::Tls, 465),
+            _ => return Err(ServerError::Malformed),
+        };
+        let host = host(&url).ok_or(ServerError::Malformed)?;
+        let port = url.port().unwrap_or(default_port);
+        if port == 0 || !matches!(url.path(), "" | "/") || url.fragment().is_some() {
+            return Err(ServerError::Malformed);
+        }
+        let credentials = credentials(&url)?;
+        if credentials.is_some() && security == Security::None && !is_this_machine(&host) {
+            return Err(ServerError::PasswordInTheClear);
+        }
+        Ok(Self { host, port, security, credentials })
+    }
+}
+
+/// The address without what is secret.
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Server({self}, {:?})", self.security)
+    }
+}
+
+/// The host. An address is taken apart by hand: for schemes other than http the parser leaves
+/// IPv4 addresses as names.
+fn host(url: &Url) -> Option<String> {
+    match url.host()? {
+        Host::Domain("") => None,
+        Host::Domain(name) => Some(name.to_owned()),
+        Host::Ipv4(ip) => Some(ip.to_string()),
+        Host::Ipv6(ip) => Some(ip.to_string()),
+    }
+}
+
+fn is_this_machine(host: &str) -> bool {
+    host == "localhost" || IpAddr::from_str(host).is_ok_and(|ip| ip.is_loopback())
+}
+
+fn credentials(url: &Url) -> Result<Option<Credentials>, ServerError> {
+    match (url.username(), url.password()) {
+        ("", None) => Ok(None),
+        (user, Some(password)) if !user.is_empty() => {
+            let user = percent_decode(user).ok_or(ServerError::Malformed)?;
+            let password = percent_decode(password).ok_or(ServerError::Malformed)?;
+            Ok(Some(Credentials::new(user, password)))
+        }
+        _ => Err(ServerError::Malformed),
+    }
+}
+
+/// Undoes `%40` and the like (RFC 3986 §2.1).
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let high = char::from(rest.next()?).to_digit(16)?;
+            let low = char::from(rest.next()?).to_digit(16)?;
+            bytes.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Who the emails are from, such as `Postrider <webhooks@example.com>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sender(pub(crate) Mailbox);
+
+/// The text is no [`Sender`].
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("must be a mailbox such as Postrider <webhooks@example.com>")]
+pub struct SenderError;
+
+impl Sender {
+    /// Reads a mailbox, with or without a name.
+    ///
+    /// # Errors
+    /// When it is not one.
+    pub fn parse(text: &str) -> Result<Self, SenderError> {
+        text.parse().map(Self).map_err(|_| SenderError)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> (String, u16, Security, Option<Credentials>) {
+        let server = Server::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        (server.host, server.port, server.security, server.credentials)
+    }
+
+    #[test]
+    fn the_three_forms() {
+        let login = Some(Credentials::new("me@x".into(), "p%w".into()));
+        assert_eq!(
+            parsed("smtp://127.0.0.1:1025"),
+            ("127.0.0.1".into(), 1025, Security::None, None)
+        );
+        assert_eq!(parsed("smtp://mail/"), ("mail".into(), 25, Security::None, None));
+        assert_eq!(
+            parsed("smtp://me%40x:p%25w@mail.example?tls=required"),
+            ("mail.example".into(), 587, Security::StartTls, login)
+        );
+        assert_eq!(parsed("smtps://[::1]"), ("::1".into(), 465, Security::Tls, None));
+    }
+
+    #[test]
+    fn garbage_is_refused() {
+        for text in [
+            "",
+            "127.0.0.1:25",
+            "http://mail",
+            "smtp:",
+            "smtp://",
+            "smtp://mail:0",
+            "smtp://mail:99999",
+            "smtp://mail/path",
+            "smtp://mail?tls=maybe",
+            "smtps://mail#x",
+            "smtps://me@mail",
+            "smtps://:pw@mail",
+            "smtps://me:%zz@mail",
+            "smtps://me:%4@mail",
+        ] {
+            assert_eq!(Server::parse(text).err(), Some(ServerError::Malformed), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_password_goes_over_tls_or_nowhere() {
+        assert_eq!(
+            Server::parse("smtp://me:pw@mail.example").err(),
+            Some(ServerError::PasswordInTheClear)
+        );
+        for local in ["smtp://me:pw@127.0.0.1:1025", "smtp://me:pw@localhost"] {
+            assert!(Server::parse(local).is_ok(), "{local}");
+        }
+    }
+
+    #[test]
+    fn the_password_stays_out_of_logs() {
+        let server = Server::parse("smtps://me:hunter2@mail").expect("a server");
+        assert_eq!(format!("{server} {server:?}"), "mail:465 Server(mail:465, Tls)");
+    }
+
+    #[test]
+    fn senders() {
+        for good in ["Postrider <webhooks@example.com>", "webhooks@example.com"] {
+            assert!(Sender::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "Postrider", "a@b\r\nBcc: c@d", "<>"] {
+            assert_eq!(Sender::parse(bad), Err(SenderError), "{bad}");
+        }
+    }
+}
