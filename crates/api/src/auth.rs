@@ -1,0 +1,199 @@
+//! Who asks, and what that one may see.
+//!
+//! The gate stands before everything under `/v1`, also before routes that do not exist and
+//! bodies that are not read yet: it looks up the key, and the account in the path, and leaves
+//! [`Caller`] and [`Tenant`] for the handlers. A handler that takes a [`Tenant`] cannot come to
+//! another account's data; one that takes an [`Operator`] refuses account keys.
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use data_encoding::BASE64URL_NOPAD;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use postrider_domain::ids::AccountId;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::error::Problem;
+use crate::{App, random};
+
+/// What the text of an account's key begins with, so that leaked ones are recognized.
+const KEY_PREFIX: &str = "prk_";
+/// Longest key that is looked at.
+const MAX_KEY_BYTES: usize = 512;
+/// Below this path, an account's id comes next.
+const ACCOUNTS: &str = "/v1/accounts/";
+
+/// The operator's key, as its SHA-256.
+#[derive(Clone)]
+pub struct OperatorKey([u8; 32]);
+
+impl OperatorKey {
+    /// The key with this text.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(sha256(text))
+    }
+
+    /// Whether `key` has this hash. Takes the same time whatever it is.
+    fn is(&self, key: &[u8; 32]) -> bool {
+        self.0.ct_eq(key).into()
+    }
+}
+
+/// A new account key: its text, which is shown once, and its hash, which is kept.
+pub(crate) fn new_key() -> Result<(String, [u8; 32]), Problem> {
+    let text = format!("{KEY_PREFIX}{}", BASE64URL_NOPAD.encode(&random::bytes()?));
+    let hash = sha256(&text);
+    Ok((text, hash))
+}
+
+/// Whose key a request carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    Operator,
+    Account(AccountId),
+}
+
+/// The account in the path, which exists and which the caller may see.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tenant(pub AccountId);
+
+/// The caller is the operator.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Operator;
+
+/// Lets a request pass if its key opens what its path names.
+pub(crate) async fn gate(
+    State(app): State<App>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let path = request.uri().path();
+    if path != "/v1" && !path.starts_with("/v1/") {
+        return Ok(next.run(request).await);
+    }
+    let caller = identify(&app, request.headers()).await?;
+    if let Some(segment) = account_in(path) {
+        let tenant = admit(&app, caller, segment).await?;
+        request.extensions_mut().insert(tenant);
+    }
+    request.extensions_mut().insert(caller);
+    Ok(next.run(request).await)
+}
+
+/// Whose key it is. An account's key is looked up each time, so that a deleted one stops working
+/// at once.
+async fn identify(app: &App, headers: &HeaderMap) -> Result<Caller, Problem> {
+    let key = bearer(headers).ok_or_else(|| {
+        unauthorized("Send a key in the header Authorization, as in «Bearer KEY».")
+    })?;
+    let hash = sha256(key);
+    if app.0.api.operator_key.is(&hash) {
+        return Ok(Caller::Operator);
+    }
+    match app.records().key_by_hash(hash).await? {
+        Some((account, _)) => Ok(Caller::Account(account)),
+        None => Err(unauthorized("The key is unknown. It may have been deleted.")),
+    }
+}
+
+/// Whether `caller` may see the account that the path names. To an account every other one is as
+/// if it did not exist.
+async fn admit(app: &App, caller: Caller, segment: &str) -> Result<Tenant, Problem> {
+    let nobody = || Problem::not_found("account");
+    let id: AccountId = segment.parse().map_err(|_| nobody())?;
+    let known = match caller {
+        Caller::Account(own) => own == id,
+        Caller::Operator => app.records().account(id).await?.is_some(),
+    };
+    known.then_some(Tenant(id)).ok_or_else(nobody)
+}
+
+/// The segment of the path where an account's id stands.
+fn account_in(path: &str) -> Option<&str> {
+    let segment = path.strip_prefix(ACCOUNTS)?.split('/').next()?;
+    (!segment.is_empty()).then_some(segment)
+}
+
+/// The key in `Authorization: Bearer KEY` (RFC 6750 §2.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let key = key.trim();
+    let fits = scheme.eq_ignore_ascii_case("bearer") && (1..=MAX_KEY_BYTES).contains(&key.len());
+    fits.then_some(key)
+}
+
+fn unauthorized(detail: &str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, detail)
+}
+
+fn sha256(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+impl<S: Sync> FromRequestParts<S> for Tenant {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        left_by_gate(parts)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        match left_by_gate(parts)? {
+            Caller::Operator => Ok(Self),
+            Caller::Account(_) => {
+                Err(Problem::new(StatusCode::FORBIDDEN, "This call takes the operator's key."))
+            }
+        }
+    }
+}
+
+/// What the gate left with the request. Fails closed where the gate does not stand.
+fn left_by_gate<T: Copy + Send + Sync + 'static>(parts: &Parts) -> Result<T, Problem> {
+    parts.extensions.get().copied().ok_or_else(|| {
+        tracing::error!(path = parts.uri.path(), "a route lies outside the gate");
+        Problem::internal()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bearer_scheme() {
+        let of = |value: &'static str| {
+            let headers = HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())]);
+            bearer(&headers).map(str::to_owned)
+        };
+        assert_eq!(of("Bearer abc").as_deref(), Some("abc"));
+        assert_eq!(of("bearer  abc ").as_deref(), Some("abc"));
+        for bad in ["", "Bearer", "Bearer ", "abc", "Basic abc"] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_account_of_a_path() {
+        assert_eq!(account_in("/v1/accounts/a"), Some("a"));
+        assert_eq!(account_in("/v1/accounts/a/endpoints/b"), Some("a"));
+        for path in ["/v1/accounts", "/v1/accounts/", "/v1/event-types/a", "/v1"] {
+            assert_eq!(account_in(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn new_keys_look_like_keys_and_differ() {
+        let (text, hash) = new_key().unwrap();
+        assert_eq!((text.len(), &text[..4]), (47, "prk_"));
+        assert!(OperatorKey::new(&text).is(&hash));
+        assert_ne!(new_key().unwrap().1, hash);
+    }
+}

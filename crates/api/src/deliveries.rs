@@ -1,0 +1,133 @@
+//! Deliveries: what became of events, attempt by attempt.
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use postrider_domain::delivery::DeliveryState;
+use postrider_domain::event::{EventTypeName, Payload};
+use postrider_domain::ids::{DeliveryId, EndpointId};
+use postrider_domain::time::Timestamp;
+use postrider_store::DeliveryFilter;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::App;
+use crate::auth::Tenant;
+use crate::error::Problem;
+use crate::extract::PathId;
+use crate::fields::choose;
+use crate::page::{ListParams, Params};
+use crate::wire::List;
+use crate::wire::delivery::{
+    AttemptBody, DeliveryBody, DeliveryDetailBody, STATES, delivery_state,
+};
+
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get)).routes(routes!(retry))
+}
+
+/// Which deliveries; what is absent does not restrict.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
+struct FilterParams {
+    /// Those that stand so.
+    #[param(schema_with = delivery_state)]
+    state: Option<DeliveryState>,
+    /// Those of this type.
+    event_type: Option<String>,
+    /// Those made at this time or later (RFC 3339).
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
+}
+
+/// List an endpoint's deliveries
+///
+/// Newest first. With a filter, a page may have fewer items than asked for, even none, and still
+/// a next one.
+#[utoipa::path(
+    get, path = "/v1/accounts/{account}/endpoints/{endpoint}/deliveries", tag = "Deliveries",
+    params(FilterParams, ListParams),
+    responses((status = OK, description = "A page of deliveries", body = List<DeliveryBody>))
+)]
+async fn list(
+    tenant: Tenant,
+    PathId(endpoint): PathId<EndpointId>,
+    State(app): State<App>,
+    mut params: Params,
+) -> Result<Json<List<DeliveryBody>>, Problem> {
+    let filter = DeliveryFilter {
+        state: params.take("state", |text| choose(text, &STATES)),
+        event_type: params.take("event_type", EventTypeName::parse),
+        since: params.take("since", str::parse::<Timestamp>),
+    };
+    let page = params.page();
+    params.finish()?;
+    if app.records().endpoint(tenant.0, endpoint).await?.is_none() {
+        return Err(Problem::not_found("endpoint"));
+    }
+    let page = app.records().deliveries(tenant.0, endpoint, filter, page).await?;
+    Ok(Json(List::of(page)))
+}
+
+/// Get a delivery with its attempts
+#[utoipa::path(
+    get, path = "/v1/accounts/{account}/deliveries/{delivery}", tag = "Deliveries",
+    responses((status = OK, description = "The delivery", body = DeliveryDetailBody))
+)]
+async fn get(
+    tenant: Tenant,
+    PathId(id): PathId<DeliveryId>,
+    State(app): State<App>,
+) -> Result<Json<DeliveryDetailBody>, Problem> {
+    let found = app.records().delivery(tenant.0, id).await?;
+    let (view, attempts) = found.ok_or_else(|| Problem::not_found("delivery"))?;
+    let event = match attempts.is_empty() {
+        true => None,
+        false => app.records().event(tenant.0, view.delivery.event).await?,
+    };
+    let payload = event.as_ref().map(|(event, _)| &event.payload).map(Payload::bytes);
+    let attempts = attempts
+        .into_iter()
+        .map(|attempt| AttemptBody::new(attempt, payload.map(|bytes| bytes.as_ref())));
+    let attempts = attempts.collect();
+    Ok(Json(DeliveryDetailBody { delivery: view.into(), attempts }))
+}
+
+/// Deliver again
+///
+/// Makes a new delivery of the same event to the same endpoint, with its own retries. It is held
+/// while the endpoint is disabled.
+#[utoipa::path(
+    post, path = "/v1/accounts/{account}/deliveries/{delivery}/retry", tag = "Deliveries",
+    responses(
+        (status = CREATED, description = "The new delivery", body = DeliveryBody),
+        (status = CONFLICT, description = "The endpoint was deleted", body = Problem,
+            content_type = "application/problem+json"),
+    )
+)]
+async fn retry(
+    tenant: Tenant,
+    PathId(id): PathId<DeliveryId>,
+    State(app): State<App>,
+) -> Result<(StatusCode, Json<DeliveryBody>), Problem> {
+    let made = app.records().retry_delivery(tenant.0, id, app.mint(), app.now()).await?;
+    let Some((view, wakes)) = made else {
+        return Err(why_not_again(&app, tenant, id).await?);
+    };
+    app.router().wake(wakes);
+    Ok((StatusCode::CREATED, Json(view.into())))
+}
+
+/// Deliveries outlive their endpoint.
+async fn why_not_again(app: &App, tenant: Tenant, id: DeliveryId) -> Result<Problem, Problem> {
+    Ok(match app.records().delivery(tenant.0, id).await? {
+        Some(_) => Problem::conflict(
+            "urn:postrider:problem:endpoint-deleted",
+            "The endpoint was deleted",
+            "Nothing can be delivered to it again.",
+        ),
+        None => Problem::not_found("delivery"),
+    })
+}

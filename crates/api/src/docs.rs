@@ -1,0 +1,196 @@
+//! The OpenAPI document, and the page to read it.
+//!
+//! Each handler brings its own entry. What holds for many of them stands here once: the keys, the
+//! meaning of the parts of a path, and the problems that a call can answer with.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use http::header::{
+    CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{Object, Type};
+use utoipa::openapi::security::{
+    Http, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
+use utoipa::openapi::{
+    Components, Content, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required,
+    ResponseBuilder, ResponsesBuilder,
+};
+use utoipa::{PartialSchema, ToSchema};
+use utoipa_swagger_ui::Config;
+
+use crate::App;
+use crate::error::{FieldError, PROBLEM_JSON, Problem};
+use crate::extract::PathText;
+
+/// Where the document is.
+const DOCUMENT: &str = "/openapi.json";
+/// What the page may do: show itself, and call this host.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; \
+     style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; \
+     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// What holds for every call.
+const INTRODUCTION: &str = "Postrider delivers webhooks.\n\n\
+    Errors are problem details (RFC 9457); every invalid field is listed at once, with its JSON \
+    pointer: 400 for JSON that is malformed and for invalid query parameters (the pointer then \
+    goes into the query, read as an object), 422 for well-formed JSON with invalid fields. Fields \
+    and parameters that are not known are invalid.\n\n\
+    Lists take `limit` and `cursor` and answer with `data` and `next_cursor`. Times are RFC 3339 \
+    in UTC with milliseconds. Ids sort by creation.";
+
+/// The document before the handlers bring their entries.
+pub(crate) fn frame() -> OpenApi {
+    let info = InfoBuilder::new()
+        .title("Postrider")
+        .description(Some(INTRODUCTION))
+        .version(env!("CARGO_PKG_VERSION"))
+        .build();
+    let mut components = Components::new();
+    for (name, description) in [
+        ("operator_key", "The operator's key: everything."),
+        ("account_key", "An account's key (`prk_…`): that account alone."),
+    ] {
+        components.add_security_scheme(name, SecurityScheme::Http(bearer(description)));
+    }
+    components.schemas.extend([
+        (Problem::name().into_owned(), Problem::schema()),
+        (FieldError::name().into_owned(), FieldError::schema()),
+    ]);
+    let either = ["operator_key", "account_key"].map(requirement);
+    OpenApiBuilder::new().info(info).components(Some(components)).security(Some(either)).build()
+}
+
+fn bearer(description: &str) -> Http {
+    HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build()
+}
+
+fn requirement(scheme: &str) -> SecurityRequirement {
+    SecurityRequirement::new::<_, [&str; 0], &str>(scheme, [])
+}
+
+/// The routes of the document and of the page.
+pub(crate) fn pages(mut document: OpenApi) -> Router<App> {
+    complete(&mut document);
+    let text = document.to_json().expect("an OpenAPI document has no maps with odd keys");
+    let text = Bytes::from(text);
+    let config =
+        Arc::new(Config::from(DOCUMENT).validator_url("none").persist_authorization(false));
+    let index = config.clone();
+    Router::new()
+        .route(DOCUMENT, get(async move || ([(CONTENT_TYPE, "application/json")], text.clone())))
+        .route("/docs", get(async || Redirect::permanent("/docs/")))
+        .route("/docs/", get(async move || page("", index.clone())))
+        .route(
+            "/docs/{*file}",
+            get(async move |PathText(file): PathText| page(&file, config.clone())),
+        )
+}
+
+/// A file of the page.
+fn page(file: &str, config: Arc<Config<'static>>) -> Result<Response, Problem> {
+    let served = utoipa_swagger_ui::serve(file, config).map_err(|error| {
+        tracing::error!(%error, file, "a file of the documentation page cannot be served");
+        Problem::internal()
+    })?;
+    let served = served.ok_or_else(|| Problem::not_found("page"))?;
+    let headers = [
+        (CONTENT_TYPE, served.content_type.as_str()),
+        (CONTENT_SECURITY_POLICY, PAGE_POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+    ];
+    let encoding = served.gzpipped.then_some([(CONTENT_ENCODING, "gzip")]);
+    Ok(match encoding {
+        Some(encoding) => (headers, encoding, served.bytes.into_owned()).into_response(),
+        None => (headers, served.bytes.into_owned()).into_response(),
+    })
+}
+
+/// Adds to each call what follows from its path, its body and its keys.
+fn complete(document: &mut OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        let operations =
+            [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            name(operation);
+            let parts = path_parameters(path).map(RefOr::T);
+            operation.parameters.get_or_insert_default().extend(parts);
+            let keyed = path.starts_with("/v1/");
+            let problems = keyed.then(|| problems(path, operation)).into_iter().flatten();
+            let mut responses = ResponsesBuilder::from(std::mem::take(&mut operation.responses));
+            for (status, description) in problems {
+                responses = responses.response(status, problem(description));
+            }
+            operation.responses = responses.build();
+        }
+    }
+}
+
+/// Handlers of different subjects have the same name; with the subject it is the only one.
+fn name(operation: &mut Operation) {
+    let subject = operation.tags.iter().flatten().next().cloned().unwrap_or_default();
+    if let Some(id) = &mut operation.operation_id {
+        *id = format!("{}_{id}", subject.to_lowercase().replace(' ', "_"));
+    }
+}
+
+fn path_parameters(path: &str) -> impl Iterator<Item = Parameter> {
+    let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    names.map(|name| {
+        let what = match name {
+            "name" => "The name of an event type.".to_owned(),
+            name => format!("The id of the {name}."),
+        };
+        ParameterBuilder::new()
+            .name(name)
+            .parameter_in(ParameterIn::Path)
+            .required(Required::True)
+            .description(Some(what))
+            .schema(Some(Object::with_type(Type::String)))
+            .build()
+    })
+}
+
+/// The problems that a call can answer with, whatever it does.
+fn problems(path: &str, operation: &Operation) -> Vec<(&'static str, &'static str)> {
+    let mut all = vec![
+        ("401", "No key, or a wrong one"),
+        ("429", "Too many requests are being worked on; see Retry-After"),
+        ("500", "Our mistake"),
+        ("503", "The store cannot be reached, and nothing was changed; see Retry-After"),
+    ];
+    let operator_only = operation.security.is_some();
+    if operator_only {
+        all.push(("403", "The call takes the operator's key"));
+    }
+    if path.contains('{') {
+        all.push(("404", "There is no such thing, or another account has it"));
+    }
+    if operation.request_body.is_some() {
+        all.extend([
+            ("400", "The body is not JSON, or a header is invalid"),
+            ("408", "The body took too long to arrive"),
+            ("413", "The body is too large"),
+            ("415", "The body is not declared to be JSON"),
+            ("422", "Fields are invalid; all of them are listed"),
+        ]);
+    } else if operation.parameters.iter().flatten().any(in_query) {
+        all.push(("400", "Parameters are invalid; all of them are listed"));
+    }
+    all
+}
+
+fn in_query(parameter: &RefOr<Parameter>) -> bool {
+    matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query)
+}
+
+fn problem(description: &str) -> utoipa::openapi::Response {
+    let content = Content::new(Some(Ref::from_schema_name(Problem::name())));
+    ResponseBuilder::new().description(description).content(PROBLEM_JSON, content).build()
+}

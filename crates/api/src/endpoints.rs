@@ -1,0 +1,405 @@
+//! Endpoints: where an account's webhooks go.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use postrider_domain::account::Name;
+use postrider_domain::endpoint::{
+    Endpoint, Health, Ordering, Secrets, State as Enabling, Subscription,
+};
+use postrider_domain::event::{EventTypeName, EventTypeNameError};
+use postrider_domain::headers::CustomHeaders;
+use postrider_domain::ids::{AccountId, EndpointId};
+use postrider_domain::limits::MAX_EVENT_TYPES_PER_ENDPOINT;
+use postrider_domain::signature::Secret;
+use postrider_domain::target::TargetUrl;
+use postrider_store::{EndpointView, Held};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::auth::Tenant;
+use crate::error::Problem;
+use crate::extract::{JsonBody, PathId};
+use crate::fields::{Field, Fields, Findings};
+use crate::page::{ListParams, Params};
+use crate::wire::List;
+use crate::wire::endpoint::{ALL_TYPES, EndpointBody, NewEndpointBody, ORDERINGS, ordering};
+use crate::{App, event_types, random};
+
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(get, update, delete))
+        .routes(routes!(enable))
+        .routes(routes!(disable))
+}
+
+/// An endpoint to make.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
+struct NewEndpoint {
+    /// What people call it: 1 to 200 characters.
+    #[schema(example = "Billing")]
+    name: String,
+    /// Where webhooks go: an http or https URL whose host is not inside a private network.
+    #[schema(example = "https://example.com/webhooks")]
+    url: String,
+    /// Which events it wants: up to 100 names of the catalogue, `["*"]` for all types, or `[]`
+    /// for none.
+    #[schema(example = json!(["application.created"]))]
+    event_types: Vec<String>,
+    /// What is added to each request, name to value: up to 32 headers.
+    headers: Option<BTreeMap<String, String>>,
+    /// Whether deliveries may overtake each other (`parallel`, the default) or not (`strict`).
+    #[schema(schema_with = ordering)]
+    ordering: Option<Ordering>,
+}
+
+/// What to change of an endpoint; what is absent stays as it is.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
+struct EndpointChange {
+    /// What people call it: 1 to 200 characters.
+    name: Option<String>,
+    /// Where webhooks go: an http or https URL whose host is not inside a private network.
+    url: Option<String>,
+    /// Which events it wants: up to 100 names of the catalogue, `["*"]` for all types, or `[]`
+    /// for none. Names that it has already may have left the catalogue.
+    event_types: Option<Vec<String>>,
+    /// What is added to each request, all of it: up to 32 headers, name to value.
+    headers: Option<BTreeMap<String, String>>,
+    /// Whether deliveries may overtake each other (`parallel`) or not (`strict`).
+    #[schema(schema_with = ordering)]
+    ordering: Option<Ordering>,
+}
+
+/// What becomes of the deliveries that were held.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
+struct Enable {
+    /// Whether they are sent (`resume`, the default) or given up (`discard`).
+    held: Option<HeldChoice>,
+}
+
+#[derive(Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum HeldChoice {
+    Resume,
+    Discard,
+}
+
+/// What an owner set; all of it for a new endpoint, some of it for a change.
+struct Settings {
+    name: Option<Name>,
+    url: Option<TargetUrl>,
+    wanted: Option<Wanted>,
+    headers: Option<CustomHeaders>,
+    ordering: Option<Ordering>,
+}
+
+impl Settings {
+    fn of_new(fields: &mut Fields<'_>, app: &App) -> Self {
+        Self {
+            name: fields.required("name", |field| field.parse(Name::parse)),
+            url: fields.required("url", |field| url(field, app)),
+            wanted: fields.required("event_types", Wanted::read),
+            headers: fields.optional("headers", |field| field.texts(CustomHeaders::parse)),
+            ordering: fields.optional("ordering", |field| field.choice(&ORDERINGS)),
+        }
+    }
+
+    fn of_change(fields: &mut Fields<'_>, app: &App) -> Self {
+        Self {
+            name: fields.change("name", |field| field.parse(Name::parse)),
+            url: fields.change("url", |field| url(field, app)),
+            wanted: fields.change("event_types", Wanted::read),
+            headers: fields.change("headers", |field| field.texts(CustomHeaders::parse)),
+            ordering: fields.change("ordering", |field| field.choice(&ORDERINGS)),
+        }
+    }
+
+    /// Checks what the fields alone cannot tell. `had` is what a change begins with.
+    async fn check(
+        &self,
+        app: &App,
+        had: Option<&Subscription>,
+        findings: &mut Findings,
+    ) -> Result<(), Problem> {
+        match &self.wanted {
+            Some(wanted) => wanted.check(app, had, findings).await,
+            None => Ok(()),
+        }
+    }
+
+    fn apply(&self, endpoint: &mut Endpoint) {
+        if let Some(name) = &self.name {
+            endpoint.name.clone_from(name);
+        }
+        if let Some(url) = &self.url {
+            endpoint.url.clone_from(url);
+        }
+        if let Some(wanted) = &self.wanted {
+            endpoint.event_types = wanted.subscription();
+        }
+        if let Some(headers) = &self.headers {
+            endpoint.headers.clone_from(headers);
+        }
+        if let Some(ordering) = self.ordering {
+            endpoint.ordering = ordering;
+        }
+    }
+}
+
+fn url(field: Field<'_, '_>, app: &App) -> Option<TargetUrl> {
+    field.parse(|text| TargetUrl::parse(text, &app.0.api.targets))
+}
+
+/// The event types that an owner listed, with their places.
+struct Wanted {
+    /// Where `*` stands.
+    all: Option<String>,
+    names: Vec<(String, EventTypeName)>,
+}
+
+impl Wanted {
+    fn read(field: Field<'_, '_>) -> Option<Self> {
+        let items = field.list(0..=MAX_EVENT_TYPES_PER_ENDPOINT, |item| {
+            item.parse(|text| match text {
+                ALL_TYPES => Ok::<_, EventTypeNameError>(None),
+                name => EventTypeName::parse(name).map(Some),
+            })
+        })?;
+        let mut wanted = Self { all: None, names: Vec::new() };
+        for (pointer, item) in items {
+            match item {
+                None => wanted.all = Some(pointer),
+                Some(name) => wanted.names.push((pointer, name)),
+            }
+        }
+        Some(wanted)
+    }
+
+    /// A name that the endpoint has already stays valid when its type leaves the catalogue.
+    async fn check(
+        &self,
+        app: &App,
+        had: Option<&Subscription>,
+        findings: &mut Findings,
+    ) -> Result<(), Problem> {
+        if let Some(pointer) = self.all.as_ref().filter(|_| !self.names.is_empty()) {
+            findings.add(pointer, "stands for every type and cannot be combined with names");
+        }
+        let has = |name| matches!(had, Some(Subscription::Only(names)) if names.contains(name));
+        let new: Vec<_> = self.names.iter().filter(|(_, name)| !has(name)).cloned().collect();
+        event_types::check_known(app, &new, findings).await
+    }
+
+    fn subscription(&self) -> Subscription {
+        match self.all {
+            Some(_) => Subscription::All,
+            None => {
+                let names: BTreeSet<_> = self.names.iter().map(|(_, name)| name.clone()).collect();
+                Subscription::Only(names)
+            }
+        }
+    }
+}
+
+/// List endpoints
+///
+/// Newest first.
+#[utoipa::path(
+    get, path = "/v1/accounts/{account}/endpoints", tag = "Endpoints",
+    params(ListParams),
+    responses((status = OK, description = "A page of endpoints", body = List<EndpointBody>))
+)]
+async fn list(
+    tenant: Tenant,
+    State(app): State<App>,
+    mut params: Params,
+) -> Result<Json<List<EndpointBody>>, Problem> {
+    let page = params.page();
+    params.finish()?;
+    Ok(Json(List::of(app.records().endpoints(tenant.0, page).await?)))
+}
+
+/// Make an endpoint
+///
+/// It is enabled at once. The answer holds the secret that its requests are signed with.
+#[utoipa::path(
+    post, path = "/v1/accounts/{account}/endpoints", tag = "Endpoints",
+    request_body = NewEndpoint,
+    responses((status = CREATED, description = "The endpoint", body = NewEndpointBody))
+)]
+async fn create(
+    tenant: Tenant,
+    State(app): State<App>,
+    JsonBody(body): JsonBody,
+) -> Result<(StatusCode, Json<NewEndpointBody>), Problem> {
+    let mut fields = Fields::of(&body)?;
+    let settings = Settings::of_new(&mut fields, &app);
+    settings.check(&app, None, fields.findings()).await?;
+    let endpoint = new_endpoint(&app, tenant.0, settings, random::bytes()?);
+    let endpoint = fields.finish(endpoint)?;
+    if !app.records().create_endpoint(&endpoint).await? {
+        return Err(Problem::not_found("account"));
+    }
+    let signing_secret = endpoint.secrets.current.reveal();
+    let endpoint = untouched(endpoint).into();
+    Ok((StatusCode::CREATED, Json(NewEndpointBody { endpoint, signing_secret })))
+}
+
+/// An endpoint as its owner set it, unless something is missing.
+fn new_endpoint(
+    app: &App,
+    account: AccountId,
+    settings: Settings,
+    secret: [u8; 32],
+) -> Option<Endpoint> {
+    let now = app.now();
+    Some(Endpoint {
+        id: app.mint().id(now),
+        account,
+        name: settings.name?,
+        url: settings.url?,
+        event_types: settings.wanted?.subscription(),
+        headers: settings.headers.unwrap_or_default(),
+        ordering: settings.ordering.unwrap_or_default(),
+        secrets: Secrets::new(Secret::from_bytes(secret)),
+        created_at: now,
+        updated_at: now,
+    })
+}
+
+/// A new endpoint, to which nothing was sent.
+fn untouched(endpoint: Endpoint) -> EndpointView {
+    EndpointView {
+        endpoint,
+        state: Enabling::Enabled,
+        health: Health::default(),
+        unfinished: 0,
+        oldest_pending_at: None,
+    }
+}
+
+/// Get an endpoint
+#[utoipa::path(
+    get, path = "/v1/accounts/{account}/endpoints/{endpoint}", tag = "Endpoints",
+    responses((status = OK, description = "The endpoint", body = EndpointBody))
+)]
+async fn get(
+    tenant: Tenant,
+    PathId(id): PathId<EndpointId>,
+    State(app): State<App>,
+) -> Result<Json<EndpointBody>, Problem> {
+    answer(app.records().endpoint(tenant.0, id).await?)
+}
+
+/// Change an endpoint
+///
+/// What is absent stays as it is. Attempts that begin later go by the new settings.
+#[utoipa::path(
+    patch, path = "/v1/accounts/{account}/endpoints/{endpoint}", tag = "Endpoints",
+    request_body = EndpointChange,
+    responses((status = OK, description = "The endpoint as it is now", body = EndpointBody))
+)]
+async fn update(
+    tenant: Tenant,
+    PathId(id): PathId<EndpointId>,
+    State(app): State<App>,
+    JsonBody(body): JsonBody,
+) -> Result<Json<EndpointBody>, Problem> {
+    let mut fields = Fields::of(&body)?;
+    let before = app.records().endpoint(tenant.0, id).await?;
+    let before = before.ok_or_else(|| Problem::not_found("endpoint"))?.endpoint;
+    let settings = Settings::of_change(&mut fields, &app);
+    settings.check(&app, Some(&before.event_types), fields.findings()).await?;
+    let settings = fields.finish(Some(settings))?;
+    let now = app.now();
+    let change = |endpoint: &mut Endpoint| {
+        settings.apply(endpoint);
+        endpoint.updated_at = now;
+    };
+    let view = app.records().update_endpoint(tenant.0, id, change).await?;
+    changed(&app, view)
+}
+
+/// Remove an endpoint
+///
+/// Deliveries that are pending or held are discarded.
+#[utoipa::path(
+    delete, path = "/v1/accounts/{account}/endpoints/{endpoint}", tag = "Endpoints",
+    responses((status = NO_CONTENT, description = "It is gone"))
+)]
+async fn delete(
+    tenant: Tenant,
+    PathId(id): PathId<EndpointId>,
+    State(app): State<App>,
+) -> Result<StatusCode, Problem> {
+    if !app.records().delete_endpoint(tenant.0, id, app.now()).await? {
+        return Err(Problem::not_found("endpoint"));
+    }
+    app.router().changed(tenant.0, id);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Enable an endpoint
+///
+/// Deliveries that were held are sent, at a measured pace, or given up. The body may be left out.
+/// An endpoint that is enabled stays as it is.
+#[utoipa::path(
+    post, path = "/v1/accounts/{account}/endpoints/{endpoint}/enable", tag = "Endpoints",
+    request_body(content = Option<Enable>),
+    responses((status = OK, description = "The endpoint as it is now", body = EndpointBody))
+)]
+async fn enable(
+    tenant: Tenant,
+    PathId(id): PathId<EndpointId>,
+    State(app): State<App>,
+    JsonBody(body): JsonBody,
+) -> Result<Json<EndpointBody>, Problem> {
+    let mut fields = Fields::of_optional(&body)?;
+    let choices = [HeldChoice::Resume, HeldChoice::Discard];
+    let held = fields.optional("held", |field| field.choice(&choices));
+    let held = match fields.finish(Some(held))? {
+        None | Some(HeldChoice::Resume) => Held::Resume,
+        Some(HeldChoice::Discard) => Held::Discard,
+    };
+    let view = app.records().enable_endpoint(tenant.0, id, held, app.now()).await?;
+    changed(&app, view)
+}
+
+/// Disable an endpoint
+///
+/// Nothing more is sent to it; deliveries that are pending, and new ones, are held. An endpoint
+/// that is disabled stays as it is.
+#[utoipa::path(
+    post, path = "/v1/accounts/{account}/endpoints/{endpoint}/disable", tag = "Endpoints",
+    responses((status = OK, description = "The endpoint as it is now", body = EndpointBody))
+)]
+async fn disable(
+    tenant: Tenant,
+    PathId(id): PathId<EndpointId>,
+    State(app): State<App>,
+) -> Result<Json<EndpointBody>, Problem> {
+    let view = app.records().disable_endpoint(tenant.0, id, app.now()).await?;
+    changed(&app, view)
+}
+
+/// Tells the endpoint's owner, and answers. Nobody is told of an endpoint that the account does
+/// not have: another account may have it.
+fn changed(app: &App, view: Option<EndpointView>) -> Result<Json<EndpointBody>, Problem> {
+    if let Some(EndpointView { endpoint, .. }) = &view {
+        app.router().changed(endpoint.account, endpoint.id);
+    }
+    answer(view)
+}
+
+fn answer(view: Option<EndpointView>) -> Result<Json<EndpointBody>, Problem> {
+    let view = view.ok_or_else(|| Problem::not_found("endpoint"))?;
+    Ok(Json(view.into()))
+}

@@ -1,0 +1,381 @@
+//! Events: how they come in, and how they are read again.
+//!
+//! Publishing is the path that everything else waits for. The payload is found in the body and
+//! kept as it is, without being taken apart; only a type with a schema has it read. When the
+//! quick reading fails, a slow one finds out all that is wrong.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use axum::Json;
+use axum::extract::{FromRequestParts, State};
+use bytes::Bytes;
+use http::StatusCode;
+use http::request::Parts;
+use postrider_domain::event::{Event, EventTypeName, Payload};
+use postrider_domain::ids::{AccountId, EventId};
+use postrider_domain::limits::{MAX_BATCH_EVENTS, MAX_IDEMPOTENCY_KEY_BYTES};
+use postrider_domain::time::Timestamp;
+use postrider_store::{AcceptError, Idempotency};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::App;
+use crate::auth::Tenant;
+use crate::error::Problem;
+use crate::event_types::UNKNOWN;
+use crate::extract::{BatchBody, JsonBody, PathId};
+use crate::fields::{Field, Fields, Findings};
+use crate::page::{ListParams, Params};
+use crate::wire::List;
+use crate::wire::event::{EventBody, EventSummaryBody, ReceiptBody, ReceiptsBody};
+
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list, publish))
+        .routes(routes!(publish_batch))
+        .routes(routes!(get))
+}
+
+/// An event to publish.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
+struct NewEvent {
+    /// A type of the catalogue.
+    #[schema(example = "application.created")]
+    event_type: String,
+    /// What to send, at most 256 KiB and nested at most 64 deep. Receivers get these very bytes.
+    #[schema(value_type = Value, example = json!({"application_id": "a1", "name": "Ada"}))]
+    payload: Value,
+}
+
+/// Events to publish, all or none.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
+struct NewEvents {
+    /// 1 to 1,000 events.
+    #[schema(min_items = 1, max_items = 1000)]
+    events: Vec<NewEvent>,
+}
+
+/// What makes a request safe to repeat.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
+struct IdempotencyParams {
+    /// A name for this request, 1 to 256 visible ASCII characters. When the request is sent again
+    /// with the same name within 24 h, it has the same answer and no further effect.
+    #[param(rename = "Idempotency-Key")]
+    idempotency_key: Option<String>,
+}
+
+/// An event as it stands in a body.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEvent<'a> {
+    #[serde(borrow)]
+    event_type: Cow<'a, str>,
+    #[serde(borrow)]
+    payload: &'a RawValue,
+}
+
+/// A batch as it stands in a body.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBatch<'a> {
+    #[serde(borrow)]
+    events: Vec<RawEvent<'a>>,
+}
+
+/// An event as far as it could be read, not yet checked against the catalogue. What is missing has
+/// left an error.
+#[derive(Default)]
+struct Draft {
+    event_type: Option<EventTypeName>,
+    payload: Option<Payload>,
+}
+
+impl Draft {
+    /// A well-formed event, quickly.
+    fn quick(raw: &RawEvent<'_>, body: &Bytes) -> Option<Self> {
+        let event_type = EventTypeName::parse(&raw.event_type).ok()?;
+        let payload = Payload::of_json(body.slice_ref(raw.payload.get().as_bytes())).ok()?;
+        Some(Self { event_type: Some(event_type), payload: Some(payload) })
+    }
+
+    /// Any event, with all that is wrong with it.
+    fn slow(fields: &mut Fields<'_>, body: &Bytes) -> Self {
+        Self {
+            event_type: fields.required("event_type", |field| field.parse(EventTypeName::parse)),
+            payload: fields.required("payload", |field| payload(field, body)),
+        }
+    }
+
+    /// The event, once nothing is wrong with it.
+    fn event(self, id: EventId, account: AccountId, created_at: Timestamp) -> Event {
+        const READ: &str = "a field that cannot be read leaves an error";
+        let event_type = self.event_type.expect(READ);
+        Event { id, account, event_type, created_at, payload: self.payload.expect(READ) }
+    }
+}
+
+/// A payload that stands in `body`, of which it keeps its bytes.
+pub(crate) fn payload(field: Field<'_, '_>, body: &Bytes) -> Option<Payload> {
+    match Payload::of_json(body.slice_ref(field.raw().get().as_bytes())) {
+        Ok(payload) => Some(payload),
+        Err(error) => field.fail(error),
+    }
+}
+
+/// The two forms of a request to publish; they differ in where an event's fields stand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Single,
+    Batch,
+}
+
+impl Form {
+    /// The events in their places, and what is wrong with them.
+    fn read(self, body: &Bytes) -> Result<(Vec<Draft>, Findings), Problem> {
+        match self.read_quickly(body) {
+            Some(drafts) => Ok((drafts, Findings::default())),
+            None => self.read_slowly(body),
+        }
+    }
+
+    fn read_quickly(self, body: &Bytes) -> Option<Vec<Draft>> {
+        match self {
+            Self::Single => {
+                let event = serde_json::from_slice(body).ok()?;
+                Some(vec![Draft::quick(&event, body)?])
+            }
+            Self::Batch => {
+                let RawBatch { events } = serde_json::from_slice(body).ok()?;
+                let fits = (1..=MAX_BATCH_EVENTS).contains(&events.len());
+                let drafts = events.iter().filter(|_| fits).map(|event| Draft::quick(event, body));
+                drafts.collect::<Option<Vec<_>>>().filter(|_| fits)
+            }
+        }
+    }
+
+    fn read_slowly(self, body: &Bytes) -> Result<(Vec<Draft>, Findings), Problem> {
+        let mut fields = Fields::of(body)?;
+        let drafts = match self {
+            Self::Single => vec![Draft::slow(&mut fields, body)],
+            Self::Batch => {
+                let drafts = fields.required("events", |field| {
+                    field.list(1..=MAX_BATCH_EVENTS, |item| {
+                        let draft = item.object(|fields| Some(Draft::slow(fields, body)));
+                        // What is no object keeps its place, so that the others have theirs.
+                        Some(draft.unwrap_or_default())
+                    })
+                });
+                drafts.unwrap_or_default().into_iter().map(|(_, draft)| draft).collect()
+            }
+        };
+        Ok((drafts, fields.into_findings()))
+    }
+
+    /// The pointer to a field of an event.
+    fn pointer(self, index: usize, field: &str) -> String {
+        match self {
+            Self::Single => format!("/{field}"),
+            Self::Batch => format!("/events/{index}/{field}"),
+        }
+    }
+
+    /// What tells this request from any other that has the same idempotency key.
+    fn sha256(self, body: &[u8]) -> [u8; 32] {
+        let form: &[u8] = match self {
+            Self::Single => b"single\0",
+            Self::Batch => b"batch\0",
+        };
+        Sha256::new().chain_update(form).chain_update(body).finalize().into()
+    }
+}
+
+/// The header `Idempotency-Key`, as its SHA-256.
+struct IdempotencyKey(Option<[u8; 32]>);
+
+impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let mut values = parts.headers.get_all("idempotency-key").iter();
+        let Some(value) = values.next() else {
+            return Ok(Self(None));
+        };
+        let key = value.as_bytes();
+        let fits = (1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&key.len());
+        if !fits || !key.iter().all(u8::is_ascii_graphic) || values.next().is_some() {
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "The header Idempotency-Key must be given once and have 1 to 256 visible ASCII \
+                 characters.",
+            ));
+        }
+        Ok(Self(Some(Sha256::digest(key).into())))
+    }
+}
+
+/// Publish an event
+///
+/// Answers once the event is durable, with the number of endpoints that receive it.
+#[utoipa::path(
+    post, path = "/v1/accounts/{account}/events", tag = "Events",
+    params(IdempotencyParams),
+    request_body = NewEvent,
+    responses(
+        (status = ACCEPTED, description = "It is durable", body = ReceiptBody),
+        (status = CONFLICT, description = "The idempotency key was used with another request",
+            body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn publish(
+    tenant: Tenant,
+    State(app): State<App>,
+    key: IdempotencyKey,
+    JsonBody(body): JsonBody,
+) -> Result<(StatusCode, Json<ReceiptBody>), Problem> {
+    let mut receipts = accept(&app, tenant.0, Form::Single, key, &body).await?;
+    let receipt = receipts.pop().ok_or_else(Problem::internal)?;
+    Ok((StatusCode::ACCEPTED, Json(receipt)))
+}
+
+/// Publish a batch of events
+///
+/// All or none: answers once all of them are durable.
+#[utoipa::path(
+    post, path = "/v1/accounts/{account}/events/batch", tag = "Events",
+    params(IdempotencyParams),
+    request_body = NewEvents,
+    responses(
+        (status = ACCEPTED, description = "They are durable", body = ReceiptsBody),
+        (status = CONFLICT, description = "The idempotency key was used with another request",
+            body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn publish_batch(
+    tenant: Tenant,
+    State(app): State<App>,
+    key: IdempotencyKey,
+    JsonBody(body): BatchBody,
+) -> Result<(StatusCode, Json<ReceiptsBody>), Problem> {
+    let data = accept(&app, tenant.0, Form::Batch, key, &body).await?;
+    Ok((StatusCode::ACCEPTED, Json(ReceiptsBody { data })))
+}
+
+async fn accept(
+    app: &App,
+    account: AccountId,
+    form: Form,
+    IdempotencyKey(key): IdempotencyKey,
+    body: &Bytes,
+) -> Result<Vec<ReceiptBody>, Problem> {
+    let (drafts, findings) = form.read(body)?;
+    let unknown = check(app, form, &drafts, findings).await?;
+    // A repeated request has its first answer, also when a type was removed since; so it is the
+    // store that refuses unknown types, after it has looked for the key.
+    if key.is_none() {
+        Findings::of(&unknown, UNKNOWN).verdict()?;
+    }
+    let idempotency =
+        key.map(|key_sha256| Idempotency { key_sha256, body_sha256: form.sha256(body) });
+    let now = app.now();
+    let events = drafts.into_iter().map(|draft| draft.event(app.mint().id(now), account, now));
+    let accepted = app.records().accept(account, events.collect(), idempotency, app.mint(), now);
+    let accepted = accepted.await.map_err(|error| refused(error, form, unknown))?;
+    app.router().wake(accepted.wakes);
+    Ok(accepted.receipts.into_iter().map(Into::into).collect())
+}
+
+/// Holds payloads against the schemas of their types, and adds to `findings`. Gives the pointers to
+/// types that are not in the catalogue, if nothing else is wrong.
+async fn check(
+    app: &App,
+    form: Form,
+    drafts: &[Draft],
+    mut findings: Findings,
+) -> Result<Vec<String>, Problem> {
+    let mut types = HashMap::with_capacity(1);
+    let mut unknown = Vec::new();
+    for (index, Draft { event_type, payload }) in drafts.iter().enumerate() {
+        let Some(event_type) = event_type else { continue };
+        if !types.contains_key(event_type) {
+            types.insert(event_type, app.records().event_type(event_type).await?);
+        }
+        match &types[event_type] {
+            None => unknown.push(form.pointer(index, "event_type")),
+            Some(entry) => {
+                let (Some(schema), Some(payload)) = (&entry.schema, payload) else { continue };
+                for (at, detail) in app.0.schemas.check(event_type, schema, payload.bytes()) {
+                    findings.add(form.pointer(index, "payload") + &at, detail);
+                }
+            }
+        }
+    }
+    if findings.is_empty() {
+        return Ok(unknown);
+    }
+    for pointer in unknown {
+        findings.add(pointer, UNKNOWN);
+    }
+    findings.verdict().map(|()| Vec::new())
+}
+
+fn refused(error: AcceptError, form: Form, mut unknown: Vec<String>) -> Problem {
+    match error {
+        AcceptError::NoSuchAccount => Problem::not_found("account"),
+        AcceptError::UnknownEventType { index } => {
+            let pointer = form.pointer(index, "event_type");
+            if !unknown.contains(&pointer) {
+                unknown.push(pointer);
+            }
+            Problem::invalid_fields(Findings::of(&unknown, UNKNOWN).into_errors())
+        }
+        AcceptError::IdempotencyKeyReused => Problem::conflict(
+            "urn:postrider:problem:idempotency-key-reused",
+            "The idempotency key was used with another request",
+            "Send a request again unchanged, or with another Idempotency-Key.",
+        ),
+        AcceptError::Store(error) => error.into(),
+    }
+}
+
+/// List events
+///
+/// Newest first, without their payloads.
+#[utoipa::path(
+    get, path = "/v1/accounts/{account}/events", tag = "Events",
+    params(ListParams),
+    responses((status = OK, description = "A page of events", body = List<EventSummaryBody>))
+)]
+async fn list(
+    tenant: Tenant,
+    State(app): State<App>,
+    mut params: Params,
+) -> Result<Json<List<EventSummaryBody>>, Problem> {
+    let page = params.page();
+    params.finish()?;
+    Ok(Json(List::of(app.records().events(tenant.0, page).await?)))
+}
+
+/// Get an event with its payload
+#[utoipa::path(
+    get, path = "/v1/accounts/{account}/events/{event}", tag = "Events",
+    responses((status = OK, description = "The event", body = EventBody))
+)]
+async fn get(
+    tenant: Tenant,
+    PathId(id): PathId<EventId>,
+    State(app): State<App>,
+) -> Result<Json<EventBody>, Problem> {
+    let found = app.records().event(tenant.0, id).await?;
+    let (event, deliveries) = found.ok_or_else(|| Problem::not_found("event"))?;
+    Ok(Json(EventBody::new(&event, deliveries)))
+}

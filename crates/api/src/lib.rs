@@ -1,0 +1,147 @@
+//! The HTTP API.
+//!
+//! Who takes part: a request passes the `guard` (a bound on requests in flight; a panic becomes
+//! an answer), then the gate of `auth` (whose key is it, and may it see this account?), and
+//! then the handler of its subject (`accounts`, `event_types`, `endpoints`, `events`,
+//! `deliveries`, `replays`). A handler reads the body through `extract` and `fields`, which
+//! find everything that is wrong with it at once, asks the durable records, and answers in the
+//! words of `wire`. Whatever goes wrong becomes a [`Problem`] in `error`.
+//!
+//! How data passes through: JSON becomes domain values at the door, and domain values become JSON
+//! on the way out; nothing in between is a bare string. What a change makes others do is told to
+//! the cluster's router after it is durable: a hint, which may be lost.
+//!
+//! `docs` gathers the OpenAPI document from the handlers, so that it cannot differ from them.
+
+mod accounts;
+mod api_keys;
+mod auth;
+mod deliveries;
+mod docs;
+mod endpoints;
+mod error;
+mod event_types;
+mod events;
+mod extract;
+mod fields;
+mod guard;
+mod health;
+mod page;
+mod random;
+mod replays;
+mod schemas;
+mod secrets;
+mod test_events;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use postrider_domain::ids::Mint;
+use postrider_domain::target::AddressPolicy;
+use postrider_domain::time::{Clock, Timestamp};
+use postrider_store::Records;
+use tokio::sync::Semaphore;
+use utoipa_axum::router::OpenApiRouter;
+
+pub use auth::OperatorKey;
+pub use error::{FieldError, Problem};
+
+/// What the API works with.
+pub struct Api {
+    /// The durable records, and the way to the nodes that work on them.
+    pub router: postrider_cluster::route::Router,
+    /// Makes ids.
+    pub mint: Arc<Mint>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// The key that may do everything.
+    pub operator_key: OperatorKey,
+    /// Where webhooks may go.
+    pub targets: AddressPolicy,
+    /// How the process is.
+    pub probe: Arc<dyn Probe>,
+}
+
+/// How the process is, for those who watch it.
+#[async_trait]
+pub trait Probe: Send + Sync + 'static {
+    /// The metrics in the text format of Prometheus.
+    fn metrics(&self) -> String;
+
+    /// Whether requests can be served: the store answers and the node has joined.
+    ///
+    /// # Errors
+    /// What is missing, in words.
+    async fn ready(&self) -> Result<(), String>;
+}
+
+/// The HTTP API as a service.
+pub fn app(api: Api) -> Router {
+    let app = App::new(api);
+    let (router, document) = routes().split_for_parts();
+    router
+        .merge(docs::pages(document))
+        .fallback(error::no_such_route)
+        .method_not_allowed_fallback(error::no_such_method)
+        .layer(from_fn_with_state(app.clone(), auth::gate))
+        .layer(from_fn_with_state(app.clone(), guard::admit))
+        .layer(from_fn(guard::catch_panic))
+        .with_state(app)
+}
+
+/// Every call, with its entry in the OpenAPI document.
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(docs::frame())
+        .merge(accounts::routes())
+        .merge(api_keys::routes())
+        .merge(event_types::routes())
+        .merge(endpoints::routes())
+        .merge(secrets::routes())
+        .merge(test_events::routes())
+        .merge(events::routes())
+        .merge(deliveries::routes())
+        .merge(replays::routes())
+        .merge(health::routes())
+}
+
+/// What handlers share. Clones are cheap.
+#[derive(Clone)]
+struct App(Arc<Shared>);
+
+struct Shared {
+    api: Api,
+    schemas: schemas::Schemas,
+    in_flight: Arc<Semaphore>,
+}
+
+impl App {
+    fn new(api: Api) -> Self {
+        Self(Arc::new(Shared {
+            api,
+            schemas: schemas::Schemas::default(),
+            in_flight: Arc::new(Semaphore::new(guard::MAX_IN_FLIGHT)),
+        }))
+    }
+
+    fn records(&self) -> &Records {
+        self.router().records()
+    }
+
+    fn router(&self) -> &postrider_cluster::route::Router {
+        &self.0.api.router
+    }
+
+    fn mint(&self) -> &Mint {
+        &self.0.api.mint
+    }
+
+    fn now(&self) -> Timestamp {
+        self.0.api.clock.now()
+    }
+}

@@ -1,0 +1,8 @@
+//! The API as callers see it: requests in, answers out, over records in memory.
+
+mod account_calls;
+mod contract;
+mod events;
+mod harness;
+mod operator_calls;
+mod refusals;

@@ -1,0 +1,292 @@
+use std::time::Duration;
+
+use postrider_store::Wake;
+use serde_json::{Value, json};
+
+use super::harness::{Account, House};
+
+async fn house() -> (House, Account) {
+    let house = House::new().await;
+    let account = house.account().await;
+    house.event_type("a.b").await;
+    (house, account)
+}
+
+#[tokio::test]
+async fn an_endpoints_life() {
+    let (house, account) = house().await;
+    let body = json!({
+        "name": "Billing", "url": "https://example.com/hook", "event_types": ["a.b"],
+        "headers": {"X-Env": "test"}, "ordering": "strict",
+    });
+    let mut made = house.own(&account, "POST /endpoints", body).await.expect(201);
+    let secret = made.as_object_mut().unwrap().remove("signing_secret").unwrap();
+    assert!(secret.as_str().unwrap().starts_with("whsec_"));
+    let call = |call: &str| {
+        let (method, rest) = call.split_once(' ').unwrap_or((call, ""));
+        format!("{method} /endpoints/{}{rest}", made["id"].as_str().unwrap())
+    };
+    assert_eq!(house.own(&account, &call("GET"), Value::Null).await.expect(200), made);
+    assert_eq!(
+        made,
+        json!({
+            "id": made["id"], "name": "Billing", "url": "https://example.com/hook",
+            "event_types": ["a.b"], "headers": {"X-Env": "test"}, "ordering": "strict",
+            "state": "enabled", "disabled": null, "failure_count": 0, "last_error": null,
+            "pending": 0, "held": 0, "oldest_pending_at": null,
+            "created_at": made["created_at"], "updated_at": made["updated_at"],
+        })
+    );
+
+    house.workers.take();
+    let body = json!({"event_types": ["*"], "headers": {}});
+    let changed = house.own(&account, &call("PATCH"), body).await.expect(200);
+    assert_eq!((&changed["event_types"], &changed["name"]), (&json!(["*"]), &json!("Billing")));
+    assert!(matches!(house.workers.take()[..], [Wake::Changed { .. }]));
+
+    let off = house.own(&account, &call("POST /disable"), Value::Null).await.expect(200);
+    assert_eq!((&off["state"], &off["disabled"]["reason"]), (&json!("disabled"), &json!("manual")));
+    let event = json!({"event_type": "a.b", "payload": {}});
+    house.own(&account, "POST /events", event).await.expect(202);
+    let off = house.own(&account, &call("GET"), Value::Null).await.expect(200);
+    assert_eq!((&off["held"], &off["pending"]), (&json!(1), &json!(0)));
+    let on = house.own(&account, &call("POST /enable"), Value::Null).await.expect(200);
+    assert_eq!(
+        (&on["state"], &on["pending"], &on["disabled"]),
+        (&json!("enabled"), &json!(1), &Value::Null)
+    );
+
+    house.own(&account, &call("POST /disable"), Value::Null).await.expect(200);
+    let body = json!({"held": "drop"});
+    assert_eq!(house.own(&account, &call("POST /enable"), body).await.pointers(422), ["/held"]);
+    let body = json!({"held": "discard"});
+    house.own(&account, &call("POST /enable"), body).await.expect(200);
+
+    house.own(&account, &call("DELETE"), Value::Null).await.expect(204);
+    house.own(&account, &call("GET"), Value::Null).await.assert_problem(404);
+    house.own(&account, &call("DELETE"), Value::Null).await.assert_problem(404);
+}
+
+#[tokio::test]
+async fn every_invalid_field_of_an_endpoint_is_listed_at_once() {
+    let (house, account) = house().await;
+    let body = json!({
+        "name": "", "url": "http://127.0.0.1/", "ordering": "random",
+        "event_types": ["a.b", "no.such", "..", 7, "no.other"],
+        "headers": {"X-Good": "1", "webhook-id": "x", "X-Bad": 2, "a/b": "c"},
+        "zz": true,
+    });
+    let mut found = house.own(&account, "POST /endpoints", body).await.pointers(422);
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "/event_types/1",
+            "/event_types/2",
+            "/event_types/3",
+            "/event_types/4",
+            "/headers/X-Bad",
+            "/headers/a~1b",
+            "/headers/webhook-id",
+            "/name",
+            "/ordering",
+            "/url",
+            "/zz",
+        ]
+    );
+    let found = house.own(&account, "POST /endpoints", json!({})).await.pointers(422);
+    assert_eq!(found, ["/name", "/url", "/event_types"]);
+    let body = json!({"name": "e", "url": "https://example.com", "event_types": ["a.b", "*"]});
+    let found = house.own(&account, "POST /endpoints", body).await.pointers(422);
+    assert_eq!(found, ["/event_types/1"]);
+    let call = format!("PATCH /endpoints/{}", house.endpoint(&account).await);
+    let body = json!({"url": "ftp://example.com", "event_types": ["no.such"], "headers": null});
+    let found = house.own(&account, &call, body).await.pointers(422);
+    assert_eq!(found, ["/url", "/headers", "/event_types/0"]);
+}
+
+#[tokio::test]
+async fn an_endpoint_may_keep_a_type_that_left_the_catalogue() {
+    let (house, account) = house().await;
+    for name in ["a.c", "a.d"] {
+        house.event_type(name).await;
+    }
+    let body = json!({"name": "e", "url": "https://example.com/", "event_types": ["a.b", "a.c"]});
+    let made = house.own(&account, "POST /endpoints", body.clone()).await.expect(201);
+    for name in ["a.b", "a.d"] {
+        let call = format!("DELETE /v1/event-types/{name}");
+        house.operator(&call, Value::Null).await.expect(204);
+    }
+    let call = format!("PATCH /endpoints/{}", made["id"].as_str().unwrap());
+    let kept = house.own(&account, &call, body.clone()).await.expect(200);
+    assert_eq!(kept["event_types"], json!(["a.b", "a.c"]));
+    let more = json!({"event_types": ["a.b", "a.d"]});
+    let found = house.own(&account, &call, more).await.pointers(422);
+    assert_eq!(found, ["/event_types/1"]);
+    let found = house.own(&account, "POST /endpoints", body).await.pointers(422);
+    assert_eq!(found, ["/event_types/0"], "a new endpoint has no names yet");
+    house.own(&account, &call, json!({"event_types": ["a.c"]})).await.expect(200);
+    let back = json!({"event_types": ["a.b"]});
+    assert_eq!(house.own(&account, &call, back).await.pointers(422), ["/event_types/0"]);
+}
+
+#[tokio::test]
+async fn secrets_rotate_with_an_overlap() {
+    let (house, account) = house().await;
+    let id = house.endpoint(&account).await;
+    let (get, rotate) =
+        (format!("GET /endpoints/{id}/secret"), format!("POST /endpoints/{id}/rotate-secret"));
+    let first = house.own(&account, &get, Value::Null).await.expect(200);
+    assert_eq!(first["replaced"], json!([]));
+    let second = house.own(&account, &rotate, json!({"overlap": "1h30m"})).await.expect(200);
+    assert_eq!(second["replaced"][0]["signing_secret"], first["signing_secret"]);
+    assert_ne!(second["signing_secret"], first["signing_secret"]);
+    assert_eq!(house.own(&account, &get, Value::Null).await.expect(200), second);
+    house.clock.advance(Duration::from_secs(5_400));
+    let later = house.own(&account, &get, Value::Null).await.expect(200);
+    assert_eq!(later["replaced"], json!([]));
+    let third = house.own(&account, &rotate, Value::Null).await.expect(200);
+    assert_eq!(third["replaced"][0]["signing_secret"], second["signing_secret"]);
+    for overlap in [json!("1w"), json!("31d"), json!(5), json!("-1s")] {
+        let found = house.own(&account, &rotate, json!({"overlap": overlap})).await.pointers(422);
+        assert_eq!(found, ["/overlap"]);
+    }
+}
+
+#[tokio::test]
+async fn a_test_event_shows_what_went_over_the_wire() {
+    let (house, account) = house().await;
+    let id = house.endpoint(&account).await;
+    house.own(&account, &format!("POST /endpoints/{id}/disable"), Value::Null).await.expect(200);
+    let test = format!("POST /endpoints/{id}/test");
+    let result = house.own(&account, &test, json!({"event_type": "a.b"})).await.expect(200);
+    assert_eq!(
+        result,
+        json!({
+            "request": {
+                "method": "POST", "url": "https://example.com/",
+                "headers": [["webhook-id", result["request"]["headers"][0][1]]],
+                "body": r#"{"of":"a.b"}"#,
+            },
+            "response": {"status": 204, "headers": [], "body": "ok \u{fffd}"},
+            "error": null,
+            "duration_ms": 7,
+        })
+    );
+    let body = json!({"event_type": "a.b", "payload": null});
+    let result = house.own(&account, &test, body).await.expect(200);
+    assert_eq!(result["request"]["body"], "null");
+    for event_type in ["no.such", ".."] {
+        let body = json!({"event_type": event_type});
+        assert_eq!(house.own(&account, &test, body).await.pointers(422), ["/event_type"]);
+    }
+    let events = house.own(&account, "GET /events", Value::Null).await.expect(200);
+    assert_eq!(events["data"], json!([]), "a test event is not stored");
+}
+
+#[tokio::test]
+async fn deliveries_are_listed_shown_and_made_again() {
+    let (house, account) = house().await;
+    let id = house.endpoint(&account).await;
+    let event = json!({"event_type": "a.b", "payload": {"x": 1}});
+    let event = house.own(&account, "POST /events", event).await.expect(202);
+    let list = format!("GET /endpoints/{id}/deliveries");
+    let page = house.own(&account, &list, Value::Null).await.expect(200);
+    let delivery = &page["data"][0];
+    assert_eq!(delivery["event_id"], event["id"]);
+    assert_eq!((&delivery["state"], &delivery["attempt_count"]), (&json!("pending"), &json!(0)));
+    let path = format!("/deliveries/{}", delivery["id"].as_str().unwrap());
+    let shown = house.own(&account, &format!("GET {path}"), Value::Null).await.expect(200);
+    assert_eq!((&shown["id"], &shown["attempts"]), (&delivery["id"], &json!([])));
+
+    house.workers.take();
+    let again = house.own(&account, &format!("POST {path}/retry"), Value::Null).await.expect(201);
+    assert_ne!(again["id"], delivery["id"]);
+    assert_eq!(again["event_id"], event["id"]);
+    assert!(!house.workers.take().is_empty());
+
+    for (query, count) in [
+        ("?state=pending", 2),
+        ("?state=delivered", 0),
+        ("?event_type=a.b&limit=1", 1),
+        ("?event_type=other", 0),
+        ("?since=2000-01-01T00:00:00Z", 2),
+        ("?since=2100-01-01T00:00:00Z&state=", 0),
+    ] {
+        let page = house.own(&account, &format!("{list}{query}"), Value::Null).await.expect(200);
+        assert_eq!(page["data"].as_array().unwrap().len(), count, "{query}");
+    }
+    let bad = format!("{list}?state=lost&event_type=..&since=20260101T000000Z&limit=x&cursor=y");
+    let found = house.own(&account, &bad, Value::Null).await.pointers(400);
+    assert_eq!(found, ["/state", "/event_type", "/since", "/limit", "/cursor"]);
+
+    house.own(&account, &format!("DELETE /endpoints/{id}"), Value::Null).await.expect(204);
+    house.workers.take();
+    let refused = house.own(&account, &format!("POST {path}/retry"), Value::Null).await;
+    refused.assert_problem(409);
+    assert_eq!(refused.json()["title"], "The endpoint was deleted");
+    assert!(house.workers.take().is_empty());
+    let unknown = format!("POST /deliveries/dlv_{}/retry", "0".repeat(26));
+    house.own(&account, &unknown, Value::Null).await.assert_problem(404);
+}
+
+#[tokio::test]
+async fn a_replays_life() {
+    let (house, account) = house().await;
+    let id = house.endpoint(&account).await;
+    let event = json!({"event_type": "a.b", "payload": {"x": 1}});
+    house.own(&account, "POST /events", event).await.expect(202);
+    let disable = format!("POST /endpoints/{id}/disable");
+    house.own(&account, &disable, Value::Null).await.expect(200);
+    let enable = format!("POST /endpoints/{id}/enable");
+    house.own(&account, &enable, json!({"held": "discard"})).await.expect(200);
+
+    let body = json!({"endpoint": id, "dry_run": true});
+    let counted = house.own(&account, "POST /replays", body).await.expect(200);
+    assert_eq!((&counted["dry_run"], &counted["exact"]), (&json!(true), &json!(true)));
+    assert_eq!(counted["total"], 1, "discarded the moment that the answer said so");
+    house.workers.take();
+    let body = json!({"endpoint": id, "states": ["discarded", "exhausted"], "rate": 5});
+    let made = house.own(&account, "POST /replays", body).await.expect(202);
+    assert!(matches!(house.workers.take()[..], [Wake::Jobs { .. }]));
+    assert_eq!(
+        (&made["state"], &made["rate"], &made["done"]),
+        (&json!("running"), &json!(5), &json!(0))
+    );
+    let path = format!("/replays/{}", made["id"].as_str().unwrap());
+    let read = house.own(&account, &format!("GET {path}"), Value::Null).await.expect(200);
+    assert_eq!(read, made);
+    for (command, state) in
+        [("pause", "paused"), ("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")]
+    {
+        let call = format!("POST {path}/{command}");
+        let now = house.own(&account, &call, Value::Null).await.expect(200);
+        assert_eq!(now["state"], state);
+    }
+    house.own(&account, &format!("POST {path}/resume"), Value::Null).await.assert_problem(409);
+}
+
+#[tokio::test]
+async fn every_invalid_field_of_a_replay_is_listed_at_once() {
+    let (house, account) = house().await;
+    let body = json!({
+        "endpoint": format!("ep_{}", "0".repeat(26)), "event_types": [], "rate": 0,
+        "states": ["held", "delivered", "x"], "since": "2026-01-02T00:00:00Z",
+        "until": "2026-01-01T00:00:00Z", "dry_run": "yes", "speed": 1,
+    });
+    let mut found = house.own(&account, "POST /replays", body).await.pointers(422);
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "/dry_run",
+            "/endpoint",
+            "/event_types",
+            "/rate",
+            "/speed",
+            "/states/0",
+            "/states/2",
+            "/until",
+        ]
+    );
+}

@@ -1,0 +1,227 @@
+//! An API over records in memory, workers that only take notes, and a clock that stands still
+//! until it is moved.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Body;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use postrider_cluster::route::{self, TestReport, Workers};
+use postrider_domain::delivery::{RequestHead, Response};
+use postrider_domain::endpoint::Endpoint;
+use postrider_domain::event::Event;
+use postrider_domain::ids::{AccountId, Mint};
+use postrider_domain::target::AddressPolicy;
+use postrider_domain::time::{Clock, Timestamp};
+use postrider_store::kv::Store;
+use postrider_store::memory::Memory;
+use postrider_store::{Records, Wake};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use crate::{Api, OperatorKey, Probe, app};
+
+/// The operator's key.
+pub(super) const OPERATOR: &str = "the operator's key";
+
+pub(super) struct House {
+    pub app: Router,
+    pub records: Records,
+    pub workers: Arc<Notes>,
+    pub clock: Arc<TestClock>,
+}
+
+/// An account and a key to it.
+pub(super) struct Account {
+    pub id: AccountId,
+    pub key: String,
+}
+
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub bytes: Vec<u8>,
+}
+
+impl Answer {
+    #[track_caller]
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.bytes)))
+    }
+
+    /// The answer, which must have this status.
+    #[track_caller]
+    pub(super) fn expect(self, status: u16) -> Value {
+        let text = String::from_utf8_lossy(&self.bytes);
+        assert_eq!(self.status.as_u16(), status, "{text}");
+        if text.is_empty() { Value::Null } else { self.json() }
+    }
+
+    /// The pointers of the errors of a problem, which must have this status.
+    #[track_caller]
+    pub(super) fn pointers(self, status: u16) -> Vec<String> {
+        self.assert_problem(status);
+        let errors = self.json()["errors"].as_array().unwrap().clone();
+        let pointer = |error: &Value| error["pointer"].as_str().unwrap().to_owned();
+        errors.iter().map(pointer).collect()
+    }
+
+    #[track_caller]
+    pub(super) fn assert_problem(&self, status: u16) {
+        let problem = self.json();
+        assert_eq!(self.status.as_u16(), status, "{problem}");
+        assert_eq!(problem["status"], status);
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        for field in ["type", "title", "detail"] {
+            assert!(problem[field].is_string(), "{problem}");
+        }
+        assert!(problem["errors"].is_array(), "{problem}");
+    }
+}
+
+impl House {
+    pub(super) async fn new() -> Self {
+        Self::over(Memory::new()).await
+    }
+
+    pub(super) async fn over(memory: Memory) -> Self {
+        let records = Records::open(Store::new(Arc::new(memory), 1), 4).await.unwrap();
+        let workers = Arc::new(Notes::default());
+        let clock = Arc::new(TestClock(AtomicU64::new(1_800_000_000_000)));
+        let app = app(Api {
+            router: route::Router::new(records.clone(), workers.clone()),
+            mint: Arc::new(Mint::new()),
+            clock: clock.clone(),
+            operator_key: OperatorKey::new(OPERATOR),
+            targets: AddressPolicy::default(),
+            probe: Arc::new(Well),
+        });
+        Self { app, records, workers, clock }
+    }
+
+    pub(super) async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.app.clone().oneshot(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes().to_vec();
+        Answer { status: head.status, headers: head.headers, bytes }
+    }
+
+    /// A request with a key and a body; `Null` is none.
+    pub(super) async fn call(&self, key: &str, call: &str, body: Value) -> Answer {
+        let text = if body.is_null() { String::new() } else { body.to_string() };
+        self.send(request(Some(key), call, text)).await
+    }
+
+    /// A request to a path below the account's own.
+    pub(super) async fn own(&self, account: &Account, call: &str, body: Value) -> Answer {
+        let (method, path) = call.split_once(' ').unwrap();
+        let call = format!("{method} /v1/accounts/{}{path}", account.id);
+        self.call(&account.key, &call, body).await
+    }
+
+    pub(super) async fn operator(&self, call: &str, body: Value) -> Answer {
+        self.call(OPERATOR, call, body).await
+    }
+
+    pub(super) async fn account(&self) -> Account {
+        let body = json!({"name": "Example", "contact_emails": ["ops@example.com"]});
+        let made = self.operator("POST /v1/accounts", body).await.expect(201);
+        let id = made["id"].as_str().unwrap();
+        let call = format!("POST /v1/accounts/{id}/api-keys");
+        let key = self.operator(&call, json!({"name": "test"})).await.expect(201);
+        Account { id: id.parse().unwrap(), key: key["key"].as_str().unwrap().to_owned() }
+    }
+
+    pub(super) async fn event_type(&self, name: &str) {
+        let body = json!({"description": "", "example": {"of": name}});
+        self.operator(&format!("PUT /v1/event-types/{name}"), body).await.expect(200);
+    }
+
+    /// A new endpoint for every type; its id.
+    pub(super) async fn endpoint(&self, account: &Account) -> String {
+        let body = json!({"name": "e", "url": "https://example.com/", "event_types": ["*"]});
+        let made = self.own(account, "POST /endpoints", body).await.expect(201);
+        made["id"].as_str().unwrap().to_owned()
+    }
+}
+
+/// `call` is a method and a path.
+pub(super) fn request(key: Option<&str>, call: &str, body: impl Into<Body>) -> Request<Body> {
+    let (method, path) = call.split_once(' ').unwrap();
+    let mut request = Request::new(body.into());
+    *request.method_mut() = Method::from_bytes(method.as_bytes()).unwrap();
+    *request.uri_mut() = path.parse().unwrap();
+    let headers = request.headers_mut();
+    headers.insert("content-type", "application/json".parse().unwrap());
+    if let Some(key) = key {
+        headers.insert("authorization", format!("Bearer {key}").parse().unwrap());
+    }
+    request
+}
+
+/// Workers that note what they are told.
+#[derive(Default)]
+pub(super) struct Notes {
+    wakes: Mutex<Vec<Wake>>,
+}
+
+impl Notes {
+    pub(super) fn take(&self) -> Vec<Wake> {
+        std::mem::take(&mut self.wakes.lock().unwrap())
+    }
+}
+
+#[async_trait]
+impl Workers for Notes {
+    fn wake(&self, wakes: Vec<Wake>) {
+        self.wakes.lock().unwrap().extend(wakes);
+    }
+
+    async fn send_test(&self, endpoint: Endpoint, event: Event) -> TestReport {
+        assert_ne!(event.event_type.as_str(), "test.panic", "as it was asked to");
+        let headers = vec![("webhook-id".to_owned(), event.id.to_string())];
+        TestReport {
+            request: RequestHead { url: endpoint.url.as_str().to_owned(), headers },
+            response: Some(Response {
+                status: 204,
+                headers: Vec::new(),
+                body: b"ok \xff".as_slice().into(),
+            }),
+            error: None,
+            duration_ms: 7,
+        }
+    }
+}
+
+pub(super) struct TestClock(AtomicU64);
+
+impl TestClock {
+    pub(super) fn advance(&self, by: Duration) {
+        self.0.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::Relaxed))
+    }
+}
+
+struct Well;
+
+#[async_trait]
+impl Probe for Well {
+    fn metrics(&self) -> String {
+        "postrider_up 1\n".to_owned()
+    }
+
+    async fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
+}

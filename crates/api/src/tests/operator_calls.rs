@@ -1,0 +1,133 @@
+use serde_json::{Value, json};
+
+use super::harness::{House, request};
+
+#[tokio::test]
+async fn an_accounts_life() {
+    let house = House::new().await;
+    let body = json!({"name": "Käufer", "contact_emails": ["a@example.com", "b@example.com"]});
+    let made = house.operator("POST /v1/accounts", body).await.expect(201);
+    let call = |method: &str| format!("{method} /v1/accounts/{}", made["id"].as_str().unwrap());
+    assert_eq!(made["contact_emails"], json!(["a@example.com", "b@example.com"]));
+    assert_eq!(house.operator(&call("GET"), Value::Null).await.expect(200), made);
+
+    house.clock.advance(std::time::Duration::from_secs(1));
+    let changed = house.operator(&call("PATCH"), json!({"name": "New"})).await.expect(200);
+    assert_eq!(
+        (&changed["name"], &changed["contact_emails"]),
+        (&json!("New"), &made["contact_emails"])
+    );
+    assert!(changed["updated_at"].as_str() > made["updated_at"].as_str());
+
+    house.operator(&call("DELETE"), Value::Null).await.expect(204);
+    house.operator(&call("GET"), Value::Null).await.assert_problem(404);
+}
+
+#[tokio::test]
+async fn every_invalid_field_is_listed_at_once() {
+    let house = House::new().await;
+    let body = json!({"name": " ", "contact_emails": ["a@example.com", "x", 7], "extra": 1});
+    let pointers = house.operator("POST /v1/accounts", body).await.pointers(422);
+    assert_eq!(pointers, ["/name", "/contact_emails/1", "/contact_emails/2", "/extra"]);
+    let pointers = house.operator("POST /v1/accounts", json!({})).await.pointers(422);
+    assert_eq!(pointers, ["/name", "/contact_emails"]);
+    let body = json!({"name": "x", "contact_emails": []});
+    assert_eq!(house.operator("POST /v1/accounts", body).await.pointers(422), ["/contact_emails"]);
+    let call = format!("PATCH /v1/accounts/{}", house.account().await.id);
+    let pointers = house.operator(&call, json!({"name": null, "id": "x"})).await.pointers(422);
+    assert_eq!(pointers, ["/name", "/id"]);
+}
+
+#[tokio::test]
+async fn lists_are_newest_first_in_pages() {
+    let house = House::new().await;
+    let mut made = Vec::new();
+    for _ in 0..5 {
+        made.insert(0, house.account().await.id.to_string());
+    }
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let call = format!("GET /v1/accounts?limit=2&cursor={cursor}");
+        let page = house.operator(&call, Value::Null).await.expect(200);
+        let data = page["data"].as_array().unwrap();
+        assert!(data.len() <= 2);
+        found.extend(data.iter().map(|account| account["id"].as_str().unwrap().to_owned()));
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = next.to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!(found, made);
+    let bad = house.operator("GET /v1/accounts?limit=0&cursor=x&y=1", Value::Null).await;
+    assert_eq!(bad.pointers(400), ["/limit", "/cursor", "/y"]);
+}
+
+#[tokio::test]
+async fn keys_are_shown_once_and_stop_at_once() {
+    let house = House::new().await;
+    let account = house.account().await;
+    house.own(&account, "GET /endpoints", Value::Null).await.expect(200);
+    let keys = format!("/v1/accounts/{}/api-keys", account.id);
+    let list = house.operator(&format!("GET {keys}"), Value::Null).await;
+    assert!(!String::from_utf8_lossy(&list.bytes).contains(&account.key));
+    let list = list.expect(200);
+    assert_eq!(list["data"][0]["name"], "test");
+    let delete = format!("DELETE {keys}/{}", list["data"][0]["id"].as_str().unwrap());
+    house.operator(&delete, Value::Null).await.expect(204);
+    house.operator(&delete, Value::Null).await.assert_problem(404);
+    house.own(&account, "GET /endpoints", Value::Null).await.assert_problem(401);
+}
+
+#[tokio::test]
+async fn the_catalogue() {
+    let house = House::new().await;
+    let account = house.account().await;
+    let text = r#"{"description":"d","example":{"b":1.50,"a":[ ]},"schema":{"type": "object"}}"#;
+    let put = request(Some(super::harness::OPERATOR), "PUT /v1/event-types/a.b", text);
+    let first = house.send(put).await;
+    assert!(String::from_utf8_lossy(&first.bytes).contains(r#""example":{"b":1.50,"a":[ ]}"#));
+    let first = first.expect(200);
+    house.clock.advance(std::time::Duration::from_secs(1));
+    let body = json!({"description": "", "example": null, "schema": null});
+    let second = house.operator("PUT /v1/event-types/a.b", body).await.expect(200);
+    assert_eq!(second["created_at"], first["created_at"]);
+    assert_ne!(second["updated_at"], first["updated_at"]);
+    assert_eq!((&second["schema"], &second["example"]), (&Value::Null, &Value::Null));
+    house.event_type("a.a").await;
+
+    let read = house.call(&account.key, "GET /v1/event-types/a.b", Value::Null).await.expect(200);
+    assert_eq!(read, second);
+    let list =
+        house.call(&account.key, "GET /v1/event-types?limit=1", Value::Null).await.expect(200);
+    assert_eq!((&list["data"][0]["name"], &list["next_cursor"]), (&json!("a.a"), &json!("a.a")));
+
+    house.operator("DELETE /v1/event-types/a.b", Value::Null).await.expect(204);
+    for call in ["GET /v1/event-types/a.b", "GET /v1/event-types/-..", "DELETE /v1/event-types/a.b"]
+    {
+        house.operator(call, Value::Null).await.assert_problem(404);
+    }
+}
+
+#[tokio::test]
+async fn a_broken_entry_is_refused_with_all_its_errors() {
+    let house = House::new().await;
+    let body = json!({
+        "description": "x".repeat(2001),
+        "example": {"n": "x".repeat(33_000)},
+        "schema": {"properties": {"a": {"type": "strange"}, "b": {"minLength": -1}}},
+        "name": "a.b",
+    });
+    let mut found = house.operator("PUT /v1/event-types/a..b", body).await.pointers(422);
+    found.sort();
+    let schema = ["/schema/properties/a/type", "/schema/properties/b/minLength"];
+    assert_eq!(found, ["/description", "/example", "/name", "/name", schema[0], schema[1]]);
+
+    let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}});
+    let body = json!({"description": "", "example": {"n": "x"}, "schema": schema});
+    let found = house.operator("PUT /v1/event-types/a.b", body).await.pointers(422);
+    assert_eq!(found, ["/example/n"]);
+    let schema = json!({"properties": {"a": {"$ref": "http://127.0.0.1:1/s.json"}}});
+    let body = json!({"description": "", "example": {}, "schema": schema});
+    let found = house.operator("PUT /v1/event-types/a.b", body).await.pointers(422);
+    assert_eq!(found, ["/schema/properties/a/$ref"]);
+}

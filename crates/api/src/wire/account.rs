@@ -1,0 +1,72 @@
+//! Accounts and their keys.
+
+use postrider_domain::account::{Account, ApiKey, EmailAddress};
+use postrider_domain::ids::{AccountId, KeyId};
+use postrider_domain::time::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// An account.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Account)]
+pub(crate) struct AccountBody {
+    /// Its id.
+    #[schema(value_type = String, example = "acct_06b2k1d5h3vqf8m2c9r7t4w0xg")]
+    id: AccountId,
+    /// What people call it.
+    #[schema(example = "Example Ltd")]
+    name: String,
+    /// Who is told when one of its endpoints is disabled.
+    #[schema(example = json!(["ops@example.com"]))]
+    contact_emails: Vec<String>,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// When it was last changed.
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: Timestamp,
+}
+
+impl From<Account> for AccountBody {
+    fn from(account: Account) -> Self {
+        let emails = account.contact_emails.iter().map(EmailAddress::as_str);
+        Self {
+            id: account.id,
+            name: account.name.as_str().to_owned(),
+            contact_emails: emails.map(str::to_owned).collect(),
+            created_at: account.created_at,
+            updated_at: account.updated_at,
+        }
+    }
+}
+
+/// An API key, without its text.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ApiKey)]
+pub(crate) struct KeyBody {
+    /// Its id, which is no secret.
+    #[schema(value_type = String, example = "key_06b2k1d5h3vqf8m2c9r7t4w0xg")]
+    id: KeyId,
+    /// What people call it.
+    name: String,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+}
+
+impl From<ApiKey> for KeyBody {
+    fn from(key: ApiKey) -> Self {
+        Self { id: key.id, name: key.name.as_str().to_owned(), created_at: key.created_at }
+    }
+}
+
+/// A new API key with its text.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ApiKeyWithText)]
+pub(crate) struct NewKeyBody {
+    #[serde(flatten)]
+    pub about: KeyBody,
+    /// The key. It is shown this once, and only its hash is stored.
+    #[schema(example = "prk_mB1u4nE0cS2xq9w7y5t3r1p0o8i6u4y2t0r9e7w5q3A")]
+    pub key: String,
+}
