@@ -1,0 +1,205 @@
+//! The command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use postrider_domain::duration::{self, ParseDurationError};
+use postrider_domain::signature::Secret;
+
+/// A durable webhook sender.
+#[derive(Debug, Parser)]
+#[command(name = "postrider", version, about, long_about = LONG_ABOUT, after_help = AFTER_HELP)]
+#[command(arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const LONG_ABOUT: &str = "\
+A durable webhook sender.
+
+Accounts register endpoints; when an event occurs, every endpoint that asked for its type receives \
+the JSON payload by HTTP POST, signed after Standard Webhooks. A failed delivery is retried for up \
+to a day; when all attempts are used up, the endpoint is disabled, what follows is held for it, \
+and its owner gets an email.";
+
+const AFTER_HELP: &str = "\
+Try it, with nothing to set up:
+
+  postrider serve         a node with its store in ./postrider-data, on http://127.0.0.1:8080;
+                          it prints where the operator key is; /docs explains the API
+  postrider listen        in another terminal: a receiver that prints each webhook
+
+Exit codes: 0 after an orderly stop, 1 after a failure, 2 if it was refused at start.";
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a node
+    #[command(long_about = SERVE, after_help = SERVE_EXAMPLE)]
+    Serve(Serve),
+    /// Receive webhooks and print them, to try things out
+    #[command(long_about = LISTEN, after_help = LISTEN_EXAMPLE)]
+    Listen(Listen),
+    /// Check a configuration file, and print when retries would be made
+    CheckConfig(CheckConfig),
+}
+
+const SERVE: &str = "\
+Runs a node until it is told to stop. On SIGTERM or Ctrl-C it takes no more requests, finishes what \
+is in flight (a request has 5 seconds, an attempt the time that any attempt has and a second) and \
+exits with 0.
+
+On its first start it makes the operator key and writes it to operator.key in the data directory. \
+POSTRIDER_OPERATOR_KEY gives one instead. Every option of the file can be overridden by the \
+environment as POSTRIDER_SECTION__KEY. POSTRIDER_LOG says what is logged: info, debug, or by \
+module, as in info,postrider_delivery=debug.";
+
+const SERVE_EXAMPLE: &str = "\
+Examples:
+  postrider serve
+  postrider serve --config /etc/postrider/node.toml
+  POSTRIDER_HTTP__LISTEN=0.0.0.0:80 postrider serve";
+
+/// `postrider serve`
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The configuration file; without one, a single node with an embedded store
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `postrider check-config`
+#[derive(Debug, Args)]
+pub struct CheckConfig {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+const LISTEN: &str = "\
+Receives webhooks, prints each at a glance, checks its signature, and answers 200, or whatever else \
+you want to see Postrider deal with. It ends on Ctrl-C.
+
+A node sends to this machine only if its configuration allows it:
+  [delivery] allow_private_targets = [\"127.0.0.0/8\"]";
+
+const LISTEN_EXAMPLE: &str = "\
+Examples:
+  postrider listen --secret whsec_…                check signatures
+  postrider listen --fail 503                      see retries
+  postrider listen --slow 10s                      see timeouts
+  postrider listen --redirect https://example.com  see that redirects are not followed";
+
+/// `postrider listen`
+#[derive(Debug, Args)]
+pub struct Listen {
+    /// The port to listen on; 0 picks a free one
+    #[arg(long, default_value_t = 9000)]
+    pub port: u16,
+    /// The address to listen on
+    #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
+    pub host: IpAddr,
+    /// A signing secret of the endpoint; repeat it for several
+    #[arg(long = "secret", value_name = "WHSEC", value_parser = secret, env = "POSTRIDER_LISTEN_SECRET")]
+    #[arg(hide_env_values = true, value_delimiter = ',')]
+    pub secrets: Vec<Secret>,
+    /// Answer with this status instead of 200
+    #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(200..=599))]
+    pub fail: Option<u16>,
+    /// Answer only after this time, such as 10s
+    #[arg(long, value_name = "DURATION", value_parser = delay)]
+    pub slow: Option<Duration>,
+    /// Answer 302 with this Location
+    #[arg(long, value_name = "URL", conflicts_with = "fail", value_parser = location)]
+    pub redirect: Option<String>,
+    /// Print the headers, too
+    #[arg(long)]
+    pub headers: bool,
+}
+
+/// A message of our own that does not repeat the text, which is a secret.
+fn secret(text: &str) -> Result<Secret, String> {
+    Secret::parse(text).map_err(|error| error.to_string())
+}
+
+fn delay(text: &str) -> Result<Duration, ParseDurationError> {
+    duration::parse(text)
+}
+
+fn location(text: &str) -> Result<String, &'static str> {
+    let legal = !text.is_empty() && http::HeaderValue::from_str(text).is_ok();
+    legal
+        .then(|| text.to_owned())
+        .ok_or("must be a URL without spaces at its ends and control characters")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn listen(arguments: &[&str]) -> Result<Listen, clap::Error> {
+        let all = ["postrider", "listen"].iter().chain(arguments);
+        match Cli::try_parse_from(all)?.command {
+            Command::Listen(listen) => Ok(listen),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_needs_no_file_and_check_config_does() {
+        assert!(Cli::try_parse_from(["postrider", "serve"]).is_ok());
+        assert!(Cli::try_parse_from(["postrider", "serve", "--config", "a.toml"]).is_ok());
+        let refused = Cli::try_parse_from(["postrider", "check-config"]).expect_err("refused");
+        assert_eq!(refused.exit_code(), 2);
+    }
+
+    #[test]
+    fn listen_takes_what_it_should_do() {
+        let plain = listen(&[]).expect("good");
+        assert_eq!((plain.port, plain.host.to_string().as_str()), (9000, "127.0.0.1"));
+        let secret = Secret::from_bytes([1; 32]).reveal();
+        let full = listen(&[
+            "--secret",
+            &secret,
+            "--secret",
+            &secret,
+            "--slow",
+            "1s500ms",
+            "--fail",
+            "503",
+            "--headers",
+        ])
+        .expect("good");
+        assert_eq!(full.secrets.len(), 2);
+        assert_eq!(full.slow, Some(Duration::from_millis(1_500)));
+        assert_eq!(full.fail, Some(503));
+        assert!(full.headers);
+    }
+
+    #[test]
+    fn listen_refuses_nonsense() {
+        for arguments in [
+            &["--secret", "whsec_short"][..],
+            &["--fail", "99"],
+            &["--fail", "600"],
+            &["--slow", "10"],
+            &["--port", "65536"],
+            &["--host", "localhost"],
+            &["--redirect", "a\nb"],
+            &["--redirect", "https://example.com", "--fail", "500"],
+        ] {
+            assert!(listen(arguments).is_err(), "{arguments:?}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The data directory: writable, used by one node, with the operator's key in it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::ops::RangeInclusive;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use data_encoding::BASE64URL_NOPAD;
+use rand::TryRng;
+use rand::rngs::SysRng;
+
+/// How many characters an operator key may have.
+const OPERATOR_KEY_LENGTH: RangeInclusive<usize> = 16..=512;
+
+/// A data directory that this process has to itself. The lock ends with the process, however
+/// that ends.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// It cannot be made or written.
+    #[error("the data directory {} cannot be written", path.display())]
+    NotWritable {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another node runs on it.
+    #[error("the data directory {} is used by another running node ({holder})", path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// What that node wrote of itself.
+        holder: String,
+    },
+    /// The operator's key in it is unusable.
+    #[error("{} {problem}", path.display())]
+    OperatorKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// The operator's key, and whether it was made just now.
+pub struct OperatorKeyFile {
+    /// The key.
+    pub key: String,
+    /// Where it stands.
+    pub path: PathBuf,
+    /// Whether this start made it.
+    pub is_new: bool,
+}
+
+impl DataDir {
+    /// Takes the directory for the node of this name, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be written or another node has it.
+    pub fn take(path: &Path, node: &str) -> Result<Self, DataDirError> {
+        let not_writable = |source| DataDirError::NotWritable { path: path.to_owned(), source };
+        std::fs::create_dir_all(path).map_err(not_writable)?;
+        let mut options = OpenOptions::new();
+        let lock_path = path.join("node.lock");
+        let mut lock = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(lock_path)
+            .map_err(not_writable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = lock.read_to_string(&mut holder);
+                let holder = holder.trim().to_owned();
+                return Err(DataDirError::Locked { path: path.to_owned(), holder });
+            }
+            Err(TryLockError::Error(source)) => return Err(not_writable(source)),
+        }
+        let holder = format!("{node}, process {}\n", std::process::id());
+        // On a full disk the node must still start, so that it can finish what it has.
+        let _ = lock.set_len(0).and_then(|()| lock.write_all(holder.as_bytes()));
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The operator's key, made at the first start and readable by the owner alone.
+    ///
+    /// # Errors
+    /// When it cannot be read, is no key (see [`check_operator_key`]), or cannot be made.
+    pub fn operator_key(&self) -> Result<OperatorKeyFile, DataDirError> {
+        let path = self.path.join("operator.key");
+        let problem = |problem: String| DataDirError::OperatorKey { path: path.clone(), problem };
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let key = check_operator_key(&text)
+                    .map_err(|rule| {
+                        problem(format!("{rule}; remove the file to have a new key made"))
+                    })?
+                    .to_owned();
+                Ok(OperatorKeyFile { key, path, is_new: false })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let key = new_key().map_err(|error| problem(format!("cannot be made: {error}")))?;
+                write_private(&path, &key)
+                    .map_err(|error| problem(format!("cannot be written: {error}")))?;
+                Ok(OperatorKeyFile { key, path, is_new: true })
+            }
+            Err(error) => Err(problem(format!("cannot be read: {error}"))),
+        }
+    }
+}
+
+/// The key in `text`, which is one line and may end as one. The error continues a sentence that
+/// begins with where the text stands.
+///
+/// # Errors
+/// When it is not 16 to 512 visible ASCII characters, which is what a client can send in a header.
+pub fn check_operator_key(text: &str) -> Result<&str, String> {
+    let key = text.strip_suffix('\n').unwrap_or(text);
+    let key = key.strip_suffix('\r').unwrap_or(key);
+    let is_visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_visible && OPERATOR_KEY_LENGTH.contains(&key.len()) {
+        return Ok(key);
+    }
+    let (least, most) = OPERATOR_KEY_LENGTH.into_inner();
+    Err(format!("must be one line of {least} to {most} visible ASCII characters"))
+}
+
+fn new_key() -> io::Result<String> {
+    let mut bytes = [0; 32];
+    SysRng.try_fill_bytes(&mut bytes).map_err(io::Error::other)?;
+    Ok(format!("pro_{}", BASE64URL_NOPAD.encode(&bytes)))
+}
+
+/// Writes beside and renames, so that no half of a key is ever found.
+fn write_private(path: &Path, key: &str) -> io::Result<()> {
+    let draft = path.with_extension("key.new");
+    let _ = std::fs::remove_file(&draft);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    file.write_all(format!("{key}\n").as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&draft, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn one_node_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DataDir::take(dir.path(), "one").unwrap();
+        let second = DataDir::take(dir.path(), "two").unwrap_err();
+        assert!(second.to_string().contains("one, process"), "{second}");
+        drop(first);
+        DataDir::take(dir.path(), "two").unwrap();
+    }
+
+    #[test]
+    fn the_key_stays_and_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = DataDir::take(dir.path(), "one").unwrap();
+        let first = dir.operator_key().unwrap();
+        let again = dir.operator_key().unwrap();
+        assert!(first.is_new && !again.is_new);
+        assert_eq!(first.key, again.key);
+        assert_eq!(std::fs::metadata(&first.path).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::write(&first.path, "\n").unwrap();
+        assert!(matches!(dir.operator_key(), Err(DataDirError::OperatorKey { .. })));
+    }
+
+    #[test]
+    fn a_key_is_one_line_of_visible_characters() {
+        let key = "0123456789abcdef";
+        for text in [key.to_owned(), format!("{key}\n"), format!("{key}\r\n")] {
+            assert_eq!(check_operator_key(&text), Ok(key));
+        }
+        assert!(check_operator_key(&"k".repeat(512)).is_ok());
+        for text in ["", "\n", &key[1..], &format!("{key} {key}"), &format!("{key}\n{key}\n")] {
+            assert!(check_operator_key(text).is_err(), "{text:?}");
+        }
+        for text in [format!("{key}é"), format!("{key}\0"), "k".repeat(513)] {
+            assert!(check_operator_key(&text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_in_its_place_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, "").unwrap();
+        let error = DataDir::take(&path, "one").unwrap_err();
+        assert!(error.to_string().contains("file"), "{error}");
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(!error.to_string().contains(&cause), "printed twice: {error}: {cause}");
+    }
+}

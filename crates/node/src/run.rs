@@ -1,0 +1,248 @@
+//! The node from start to stop: what is opened, claimed and started, in which order, and how
+//! it ends.
+//!
+//! Start: data directory → store → claim of every shard → notifier → deliverers → HTTP. A
+//! request is served only when what it leads to is there. Stop: HTTP, deliverers and notifier
+//! let what is under way end, all at the same time; the store is closed with the process.
+
+use std::env::VarError;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use async_trait::async_trait;
+use postrider_api::{Api, OperatorKey, Probe};
+use postrider_cluster::route::Router;
+use postrider_delivery::{Delivery, Dice, Options, Sender};
+use postrider_domain::ids::{BootId, Mint};
+use postrider_domain::machine::Rules;
+use postrider_domain::target::AddressPolicy;
+use postrider_domain::time::Clock;
+use postrider_notify::smtp::Mailer;
+use postrider_notify::{NotifierHandle, Notify};
+use postrider_store::Records;
+use postrider_store::embedded::Embedded;
+use postrider_store::kv::Store;
+use rand::TryRng;
+use rand::rngs::SysRng;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::data_dir::{DataDir, check_operator_key};
+use crate::server;
+use crate::telemetry::{self, Telemetry};
+
+/// What attempts in flight have beyond the longest that one may take, for its record; and the
+/// HTTP server beyond its own patience.
+const DRAIN_SLACK: Duration = Duration::from_secs(1);
+
+/// Why a node ended otherwise than it should.
+pub enum Failure {
+    /// It could not start.
+    Start(anyhow::Error),
+    /// It failed after it had started.
+    Later(anyhow::Error),
+}
+
+/// A node that serves.
+struct Running {
+    delivery: Delivery,
+    notifier: NotifierHandle,
+    server: JoinHandle<()>,
+    stop: CancellationToken,
+    /// How long attempts in flight have to end.
+    patience: Duration,
+    // The lock on the data directory ends with it.
+    _dir: DataDir,
+}
+
+/// Runs a node until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot start, that is when the data directory, the store or the listening address
+/// cannot be had; or when it cannot stop in order.
+pub async fn serve(config: Config) -> Result<(), Failure> {
+    let mut signals = StopSignals::listen().map_err(Failure::Start)?;
+    let running = start(config).await.map_err(Failure::Start)?;
+    signals.received().await;
+    running.stop().await.map_err(Failure::Later)
+}
+
+async fn start(config: Config) -> Result<Running> {
+    raise_file_limit();
+    let name = config.node.name.to_string();
+    let dir = DataDir::take(&config.node.data_dir, &name)?;
+    let key = operator_key(&dir)?;
+    let telemetry = Arc::new(Telemetry::start(&name)?);
+    let listener = TcpListener::bind(config.http.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.http.listen))?;
+    let records = open_store(&config, &dir).await?;
+    let (delivery, notifier, mint) = start_workers(&config, &records).await?;
+    let api = Api {
+        router: Router::new(records.clone(), Arc::new(delivery.clone())),
+        mint,
+        clock: Arc::new(SystemClock),
+        operator_key: OperatorKey::new(&key),
+        targets: targets(&config),
+        probe: Arc::new(NodeProbe { telemetry, records }),
+    };
+    announce(&name, &listener.local_addr()?.to_string(), &dir);
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(server::serve(listener, postrider_api::app(api), stop.clone()));
+    let patience = config.retry.timeout() + DRAIN_SLACK;
+    Ok(Running { delivery, notifier, server, stop, patience, _dir: dir })
+}
+
+async fn open_store(config: &Config, dir: &DataDir) -> Result<Records> {
+    let store = Arc::new(Embedded::open(dir.path())?);
+    let stats = store.clone();
+    telemetry::observe_store(move || stats.stats());
+    Records::open(Store::new(store, seed()?), config.cluster.shards)
+        .await
+        .with_context(|| format!("cannot use the store in {}", dir.path().display()))
+}
+
+impl Running {
+    /// Serves no new request and starts no new attempt, and lets what is under way end: requests,
+    /// attempts and an email, all at the same time.
+    async fn stop(self) -> Result<()> {
+        tracing::info!("draining: no new requests, no new attempts");
+        self.stop.cancel();
+        let serving = tokio::time::timeout(server::DRAIN + DRAIN_SLACK, self.server);
+        let (left, served, ()) =
+            tokio::join!(self.delivery.drain(self.patience), serving, self.notifier.stop());
+        if left > 0 {
+            tracing::warn!(left, "some attempts did not end in time; they are made again later");
+        }
+        match served {
+            Ok(served) => served.context("the HTTP server failed")?,
+            Err(_) => tracing::warn!("the HTTP server did not end in time"),
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Claims every shard for this start of the node, and starts those who work on them.
+async fn start_workers(
+    config: &Config,
+    records: &Records,
+) -> Result<(Delivery, NotifierHandle, Arc<Mint>)> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let mint = Arc::new(Mint::new());
+    let boot: BootId = mint.id(clock.now());
+    let shards: Vec<_> = (0..records.shards()).collect();
+    let fences = records.claim(&shards, boot).await.context("cannot claim the shards")?;
+    let mailer = Mailer::new(config.email.server.clone(), config.email.sender.clone())?;
+    let notifier = Notify::start(records.clone(), clock.clone(), mailer, seed()?).await?;
+    notifier.own(fences.clone());
+    let delivery = Delivery::start(Options {
+        records: records.clone(),
+        rules: Rules { retry: config.retry.clone(), disable: config.delivery.disable },
+        sender: Sender::new(targets(config), config.retry.timeout())?,
+        notifier: Arc::new(notifier.clone()),
+        clock,
+        mint: mint.clone(),
+        dice: Dice::new(seed()?),
+    })
+    .await?;
+    for fence in fences {
+        delivery.own(fence).await?;
+    }
+    Ok((delivery, notifier, mint))
+}
+
+fn targets(config: &Config) -> AddressPolicy {
+    AddressPolicy::new(config.delivery.allow_private_targets.clone())
+}
+
+/// The key that the environment gives, or the one in the data directory.
+fn operator_key(dir: &DataDir) -> Result<String> {
+    match std::env::var("POSTRIDER_OPERATOR_KEY") {
+        Ok(text) => match check_operator_key(&text) {
+            Ok(key) => return Ok(key.to_owned()),
+            Err(rule) => bail!("POSTRIDER_OPERATOR_KEY {rule}"),
+        },
+        Err(VarError::NotUnicode(_)) => bail!("POSTRIDER_OPERATOR_KEY is not text"),
+        Err(VarError::NotPresent) => {}
+    }
+    let file = dir.operator_key()?;
+    if file.is_new {
+        say(&format!("the operator key is new and stands in {}", file.path.display()));
+    }
+    Ok(file.key)
+}
+
+fn announce(name: &str, address: &str, dir: &DataDir) {
+    let dir = dir.path().display();
+    say(&format!(
+        "postrider {name} listens on http://{address}, data in {dir}; API reference at /docs"
+    ));
+}
+
+/// A line for whoever started the node. Nobody need read it.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Connections are files, and the usual soft limit of 1,024 is less than what a node has in
+/// flight. The hard limit is the operator's word.
+fn raise_file_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!(%error, ?current, "the limit of open files cannot be raised");
+    }
+}
+
+/// What tells a node to stop. Made before anybody can know that the node runs.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).context("cannot wait for signals");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn seed() -> Result<u64> {
+    SysRng.try_next_u64().context("the operating system gives no random numbers")
+}
+
+/// What the API tells of the process.
+struct NodeProbe {
+    telemetry: Arc<Telemetry>,
+    records: Records,
+}
+
+#[async_trait]
+impl Probe for NodeProbe {
+    fn metrics(&self) -> String {
+        self.telemetry.text()
+    }
+
+    async fn ready(&self) -> Result<(), String> {
+        self.records.ping().await.map_err(|error| error.to_string())
+    }
+}
