@@ -1,0 +1,26 @@
+//! The real binary, end to end, over its HTTP interface: one module a subject.
+
+mod api_errors;
+mod auth_and_isolation;
+mod delivery;
+mod email;
+mod full_disk;
+mod held;
+mod idempotency;
+mod isolation;
+mod listen;
+mod ordering;
+mod outcomes;
+mod replays;
+mod retries_and_disable;
+mod secrets;
+mod ssrf;
+mod start_up;
+mod surface;
+mod test_events;
+
+use std::time::Duration;
+
+/// How long anything may take that happens at once on a quiet machine. Tests share two
+/// processors, so that it is generous; nothing waits for it but failures.
+const SOON: Duration = Duration::from_secs(10);

@@ -1,0 +1,270 @@
+//! Starting and stopping: what is refused and how it says so, and how a node leaves.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use postrider_tests::binary::{self, Ended};
+use postrider_tests::config::Config;
+use postrider_tests::node::Node;
+use postrider_tests::port::Port;
+use postrider_tests::receiver::Behaviour;
+use postrider_tests::scene::Scene;
+use postrider_tests::wait::{millis, seconds};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::SOON;
+
+/// Runs `serve` with this configuration file, which must be refused with exit code 2 and these
+/// words.
+async fn refused(toml: &str, words: &[&str]) -> Result<Ended> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("node.toml");
+    fs::write(&file, toml)?;
+    let ended = binary::run(&["serve", "--config", &file.to_string_lossy()]).await?;
+    ensure!(ended.code == Some(2), "exit code {:?} for\n{toml}\n{}", ended.code, ended.output);
+    for word in words {
+        ensure!(ended.output.contains(word), "no {word:?} for\n{toml}\n{}", ended.output);
+    }
+    ensure!(!ended.output.contains("panicked"), "{}", ended.output);
+    Ok(ended)
+}
+
+#[tokio::test]
+async fn an_unknown_key_is_refused_with_its_line() -> Result<()> {
+    refused("[delivery]\n\ntiemout = \"5s\"\n", &["tiemout", "3"]).await?;
+    refused("[node]\nname = \"n\"\n[delivry]\ntimeout = \"5s\"\n", &["delivry", "4"]).await?;
+    refused("[node\n", &["1"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bad_value_is_refused_with_its_key() -> Result<()> {
+    let cases = [
+        ("[delivery]\ntimeout = \"soon\"\n", "timeout"),
+        ("[delivery]\ntimeout = 5\n", "timeout"),
+        ("[delivery]\nallow_private_targets = [\"127.0.0.0/99\"]\n", "allow_private_targets"),
+        ("[retry]\nmax_retries = -1\n", "max_retries"),
+        ("[retry]\nfactor = 0.5\n", "factor"),
+        ("[retry]\njitter = 2.0\n", "jitter"),
+        ("[store]\nkind = \"paper\"\n", "kind"),
+        ("[http]\nlisten = \"nowhere\"\n", "listen"),
+        ("[email]\nsmtp_url = \"http://x\"\nfrom = \"a@example.com\"\n", "smtp_url"),
+        ("[email]\nsmtp_url = \"smtp://127.0.0.1:25\"\nfrom = \"nobody\"\n", "from"),
+    ];
+    for (toml, key) in cases {
+        refused(toml, &[key]).await?;
+    }
+    let missing = binary::run(&["serve", "--config", "/no/such/file.toml"]).await?;
+    ensure!(missing.code == Some(2), "{missing:?}");
+    ensure!(missing.output.contains("/no/such/file.toml"), "{}", missing.output);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_window_that_is_too_small_is_refused_with_the_smallest_that_fits() -> Result<()> {
+    let ended = refused("[retry]\nwindow = \"20s\"\n", &["window"]).await?;
+    // Ten attempts of 5 s before the last retry starts, and some milliseconds of waiting.
+    let smallest = ended
+        .output
+        .split(|c: char| !c.is_ascii_digit())
+        .find_map(|number| number.parse::<u32>().ok().filter(|seconds| (50..65).contains(seconds)));
+    ensure!(smallest.is_some(), "no window of 50 to 65 s in {}", ended.output);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_data_directory_that_cannot_be_written_is_refused() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("file");
+    fs::write(&file, "no directory")?;
+    let within = file.join("data");
+    let toml = |dir: &Path| Config::new().toml(dir, 1);
+    refused(&toml(&within), &[&within.to_string_lossy()]).await?;
+    refused(&toml(&file), &[&file.to_string_lossy()]).await?;
+    // Even the superuser makes no directories there.
+    refused(&toml(Path::new("/proc/postrider")), &["/proc/postrider"]).await?;
+    let locked = directory.path().join("locked");
+    fs::create_dir(&locked)?;
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o500))?;
+    if fs::write(locked.join("probe"), "").is_err() {
+        refused(&toml(&locked), &[&locked.to_string_lossy()]).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_data_directory_in_use_is_refused_and_its_user_unharmed() -> Result<()> {
+    let scene = Scene::start(Config::impatient()).await?;
+    let directory = scene.node.data_dir().to_owned();
+    let port = Port::reserve()?;
+    let toml = Config::new().toml(&directory, port.number());
+    refused(&toml, &[&directory.to_string_lossy()]).await?;
+    let hook = scene.hook("unharmed");
+    scene.endpoint(&hook).await?;
+    scene.publish(&json!({})).await?;
+    hook.wait_for(1, SOON).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn data_of_a_newer_version_is_refused_and_left_as_it_is() -> Result<()> {
+    let mut scene = Scene::start(Config::impatient()).await?;
+    scene.node.stop().await?;
+    let node = &scene.node;
+    let file = store_file(node.data_dir())?;
+    let mut bytes = fs::read(&file)?;
+    raise_format(&mut bytes)?;
+    fs::write(&file, &bytes)?;
+    let toml = Config::new().toml(node.data_dir(), node.port());
+    refused(&toml, &[&node.data_dir().to_string_lossy(), "newer"]).await?;
+    Ok(())
+}
+
+/// LMDB's data file.
+fn store_file(data_dir: &Path) -> Result<std::path::PathBuf> {
+    let mut directories = vec![data_dir.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.file_name().is_some_and(|name| name == "data.mdb") {
+                return Ok(path);
+            }
+        }
+    }
+    anyhow::bail!("no data.mdb in {}", data_dir.display())
+}
+
+/// Writes a high number over the store's format, as a later version would: the record `g 1`
+/// holds its own version, the format, and then the number of shards, 256 by default. Before it
+/// LMDB keeps the length of the key.
+fn raise_format(bytes: &mut [u8]) -> Result<()> {
+    const LENGTH_KEY_VERSION: &[u8] = &[2, 0, b'g', 1, 1];
+    const SHARDS: &[u8] = &[0x80, 0x02];
+    let fits = |at: &usize| {
+        bytes[*at..].starts_with(LENGTH_KEY_VERSION) && bytes[*at + 6..].starts_with(SHARDS)
+    };
+    let places: Vec<_> = (0..bytes.len().saturating_sub(8)).filter(fits).collect();
+    ensure!(!places.is_empty(), "the record of the format is not where this test looks");
+    for at in places {
+        bytes[at + 5] = 0x7f;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_said_plainly() -> Result<()> {
+    let other = Node::start(Config::impatient()).await?;
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("node.toml");
+    fs::write(&file, Config::new().toml(&directory.path().join("data"), other.port()))?;
+    let ended = binary::run(&["serve", "--config", &file.to_string_lossy()]).await?;
+    ensure!(ended.code.is_some_and(|code| code != 0), "{ended:?}");
+    ensure!(ended.output.contains(&other.port().to_string()), "{}", ended.output);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_environment_overrides_the_file() -> Result<()> {
+    let config = Config::impatient().env("POSTRIDER_RETRY__MAX_RETRIES", "1");
+    let scene = Scene::start(config).await?;
+    let hook = scene.hook("twice");
+    hook.behave(Behaviour::status(500));
+    let endpoint = scene.endpoint(&hook).await?;
+    scene.publish(&json!({})).await?;
+    let disabled = |e: &postrider_tests::client::records::Endpoint| e.state == "disabled";
+    scene.account.until_endpoint(&endpoint.id, "is disabled", SOON, disabled).await?;
+    assert_eq!(hook.received().len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_operators_key_is_private_or_given() -> Result<()> {
+    let node = Node::start(Config::impatient()).await?;
+    let file = node.data_dir().join("operator.key");
+    assert_eq!(fs::metadata(&file)?.permissions().mode() & 0o777, 0o600);
+    ensure!(node.log().contains(&*file.to_string_lossy()), "it says where: {}", node.log());
+    let key = fs::read_to_string(&file)?;
+    ensure!(!node.log().contains(key.trim()), "the log shows the key");
+    node.operator_api()?.get("/v1/accounts").await?.expect(200)?;
+
+    let given = "a-key-that-the-operator-chose-0123456789";
+    let config = Config::impatient().env("POSTRIDER_OPERATOR_KEY", given);
+    let node = Node::start(config).await?;
+    node.api(Some(given)).get("/v1/accounts").await?.expect(200)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_node_is_ready_within_a_second() -> Result<()> {
+    let mut node = Node::start(Config::impatient()).await?;
+    let mut fastest = seconds(60);
+    for _ in 0..3 {
+        node.stop().await?;
+        let began = Instant::now();
+        node.restart().await?;
+        fastest = fastest.min(began.elapsed());
+    }
+    // The fastest of three, as other tests share the processors.
+    ensure!(fastest < seconds(1), "{fastest:?}");
+    let (address, data) = (format!("127.0.0.1:{}", node.port()), node.data_dir());
+    for word in [address.as_str(), &data.to_string_lossy()] {
+        ensure!(node.log().contains(word), "no {word} in {}", node.log());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn sigterm_finishes_what_is_in_flight() -> Result<()> {
+    let mut scene = Scene::start(Config::impatient()).await?;
+    let hook = scene.hook("slow");
+    hook.behave(Behaviour::Slow(millis(700)));
+    let endpoint = scene.endpoint(&hook).await?;
+    let event = scene.publish(&json!({})).await?;
+    hook.wait_for(1, SOON).await?;
+    scene.node.stop().await?;
+    let answered = &hook.received()[0];
+    assert_eq!(answered.answered, Some(200), "it was cut off");
+    scene.node.restart().await?;
+    let delivery = scene.account.delivery_of(&event.id, &endpoint.id).await?;
+    assert_eq!((delivery.state.as_str(), delivery.attempt_count), ("delivered", 1));
+    assert_eq!(hook.received().len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn sigterm_waits_no_longer_than_an_attempt() -> Result<()> {
+    let mut scene = Scene::start(Config::new()).await?;
+    let hook = scene.hook("hang");
+    hook.behave(Behaviour::Hang);
+    scene.endpoint(&hook).await?;
+    scene.publish(&json!({})).await?;
+    hook.wait_for(1, SOON).await?;
+    let began = Instant::now();
+    scene.node.stop().await?;
+    ensure!(began.elapsed() < seconds(8), "{:?}", began.elapsed());
+    Ok(())
+}
+
+#[tokio::test]
+async fn help_is_worth_reading() -> Result<()> {
+    let cases: [(&[&str], &[&str]); 3] = [
+        (&["--help"], &["serve", "listen", "Usage"]),
+        (&["serve", "--help"], &["--config", "operator.key", "POSTRIDER_"]),
+        (&["listen", "--help"], &["--port", "--fail", "--slow", "--redirect"]),
+    ];
+    for (arguments, words) in cases {
+        let ended = binary::run(arguments).await?;
+        ensure!(ended.code == Some(0), "{ended:?}");
+        for word in words {
+            ensure!(ended.output.contains(word), "no {word} in {}", ended.output);
+        }
+    }
+    let wrong = binary::run(&["sevre"]).await?;
+    ensure!(wrong.code == Some(2), "{wrong:?}");
+    wrong.output.contains("serve").then_some(()).context("it says what could be meant")
+}

@@ -1,0 +1,90 @@
+//! The figures as they came out, and the goals beside them.
+
+use crate::Options;
+use crate::bare::Bare;
+use crate::latency::Latency;
+use crate::node::Throughput;
+use crate::scale::Scale;
+
+/// Prints each measurement when it is there, and keeps what the goals ask for.
+pub struct Report {
+    goals: Vec<Goal>,
+}
+
+struct Goal {
+    what: String,
+    figure: String,
+    met: bool,
+}
+
+impl Report {
+    pub fn new(options: &Options) -> Self {
+        println!(
+            "{} endpoints, {} in flight, {} byte payloads, {} s each, {} processors",
+            options.endpoints,
+            options.in_flight,
+            options.body,
+            options.seconds,
+            std::thread::available_parallelism().map_or(0, usize::from),
+        );
+        Self { goals: Vec::new() }
+    }
+
+    pub fn bare(&mut self, bare: &Bare) {
+        println!("bare loop: {:.0} requests/s", bare.per_s);
+    }
+
+    pub fn node(&mut self, how: &str, node: &Throughput, bare: &Bare) {
+        let ratio = node.delivered_per_s / bare.per_s;
+        println!(
+            "node, {how}: accepted {:.0}/s, delivered {:.0}/s, {ratio:.3} of the bare loop, \
+             {:.3} CPU-s per 1,000 deliveries, memory {:.0} MiB ({:.0} MiB without mapped files)",
+            node.accepted_per_s,
+            node.delivered_per_s,
+            node.cpu_s_per_1000,
+            node.memory_mib.0,
+            node.memory_mib.1,
+        );
+        let least = if how.starts_with("batches") { 0.25 } else { 0.12 };
+        self.goal(
+            format!("{how}: node / bare loop ≥ {least}"),
+            format!("{ratio:.3}"),
+            ratio >= least,
+        );
+        let cpu = node.cpu_s_per_1000;
+        self.goal(format!("{how}: CPU-s per 1,000 < 0.3"), format!("{cpu:.3}"), cpu < 0.3);
+    }
+
+    pub fn latency(&mut self, latency: &Latency) {
+        println!(
+            "at half that load ({:.0} events/s), client to receiver: p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms",
+            latency.rate, latency.p50, latency.p99, latency.p999,
+        );
+        self.goal(
+            "p99 at half load ≤ 50 ms".to_owned(),
+            format!("{:.2} ms", latency.p99),
+            latency.p99 <= 50.0,
+        );
+    }
+
+    pub fn scale(&mut self, scale: &Scale) {
+        let (resident, anonymous) = scale.memory_mib;
+        println!(
+            "{} endpoints registered, {} active: memory {resident:.0} MiB ({anonymous:.0} MiB without mapped files)",
+            scale.registered, scale.active,
+        );
+        let what = format!("{} endpoints, 1 % active, < 300 MB", scale.registered);
+        self.goal(what, format!("{resident:.0} MiB"), resident * 1.048_576 < 300.0);
+    }
+
+    pub fn goals(&self) {
+        println!();
+        for Goal { what, figure, met } in &self.goals {
+            println!("{} {what}: {figure}", if *met { "met   " } else { "MISSED" });
+        }
+    }
+
+    fn goal(&mut self, what: String, figure: String, met: bool) {
+        self.goals.push(Goal { what, figure, met });
+    }
+}

@@ -1,0 +1,123 @@
+//! The `postrider` binary: where it is, and running any of its commands.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::NamedTempFile;
+use tokio::process::{Child, Command};
+
+use crate::wait::{self, seconds};
+
+/// How long a command may take that ends by itself.
+const ENDS_WITHIN: Duration = seconds(20);
+
+/// What a command that has ended leaves behind.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote, standard output first.
+    pub output: String,
+}
+
+/// Runs `postrider` with `arguments` until it ends by itself.
+pub async fn run(arguments: &[&str]) -> Result<Ended> {
+    let mut command = command(&[])?;
+    let running = command.args(arguments).kill_on_drop(true).output();
+    let Ok(output) = tokio::time::timeout(ENDS_WITHIN, running).await else {
+        bail!("postrider {arguments:?} did not end within {ENDS_WITHIN:?}");
+    };
+    let output = output.context("run postrider")?;
+    let both = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&both).into_owned();
+    Ok(Ended { code: output.status.code(), output: text })
+}
+
+/// A command that goes on until it is stopped. It ends with this value.
+#[derive(Debug)]
+pub struct Running {
+    process: Child,
+    output: NamedTempFile,
+}
+
+impl Running {
+    /// Starts `postrider` with `arguments`.
+    pub fn start(arguments: &[&str]) -> Result<Self> {
+        let output = NamedTempFile::new().context("make a file for the output")?;
+        let mut command = command(&[])?;
+        command.args(arguments).kill_on_drop(true);
+        redirect(&mut command, output.reopen()?)?;
+        let process = command.spawn().context("start postrider")?;
+        Ok(Self { process, output })
+    }
+
+    /// Waits until it has written `text`, and gives all that it has written.
+    pub async fn says(&self, text: &str, within: Duration) -> Result<String> {
+        let what = format!("postrider writes {text:?}");
+        let said = async || Ok(Some(self.output()?).filter(|output| output.contains(text)));
+        let waited = wait::until(&what, within, said).await;
+        waited.with_context(|| self.output().unwrap_or_default())
+    }
+
+    /// SIGTERM, and how it ended.
+    pub async fn stop(mut self) -> Result<ExitStatus> {
+        terminate(&self.process)?;
+        self.process.wait().await.context("wait for postrider")
+    }
+
+    fn output(&self) -> Result<String> {
+        let bytes = fs::read(self.output.path()).context("read the output")?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+/// The command `postrider`, with a command in front of it that executes its arguments in its own
+/// process, if any. It reads nothing, and the settings of the tests, and of the developer who
+/// runs them, are kept from it.
+pub(crate) fn command(launcher: &[String]) -> Result<Command> {
+    let binary = path()?;
+    let mut words = launcher.iter().map(AsRef::as_ref).chain([binary.as_os_str()]);
+    let mut command = Command::new(words.next().context("a program")?);
+    command.args(words).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("POSTRIDER_") {
+            command.env_remove(name);
+        }
+    }
+    Ok(command)
+}
+
+/// Lets the command write all that it writes to `file`.
+pub(crate) fn redirect(command: &mut Command, file: File) -> Result<()> {
+    command.stdout(file.try_clone()?).stderr(file);
+    Ok(())
+}
+
+/// SIGTERM.
+pub(crate) fn terminate(process: &Child) -> Result<()> {
+    let id = process.id().context("the process has ended")?;
+    let pid = i32::try_from(id).ok().and_then(Pid::from_raw).context("a process id")?;
+    kill_process(pid, Signal::TERM).context("signal the process")
+}
+
+/// Where the binary is: `POSTRIDER_BIN`, or beside this program, where Cargo built it.
+fn path() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("POSTRIDER_BIN") {
+        let path = fs::canonicalize(&path)
+            .with_context(|| format!("POSTRIDER_BIN is {}", path.display()))?;
+        return Ok(path);
+    }
+    let here = std::env::current_exe().context("find this program")?;
+    let found = here.ancestors().skip(1).take(2).map(|dir| dir.join("postrider"));
+    found.into_iter().find(|path| path.is_file()).with_context(|| {
+        format!(
+            "no postrider binary near {}: build it with `cargo build -p postrider-node`, or \
+             name one in POSTRIDER_BIN",
+            here.display()
+        )
+    })
+}

@@ -1,0 +1,96 @@
+//! I4, I5, I9: the attempts of each delivery, by themselves.
+
+use std::time::Duration;
+
+use super::Violations;
+use crate::client::records::{Attempt, Delivery};
+use crate::evidence::{Evidence, after, since};
+use crate::receiver::Received;
+use crate::wait::millis;
+
+/// Times are recorded in whole milliseconds, and a sum of three is off by as many.
+const ROUNDING: Duration = millis(3);
+/// How much longer than its timeout an attempt may last until it is noticed.
+const OVERTIME: Duration = millis(100);
+
+/// I4: at most 11 recorded attempts per delivery, numbered without a gap.
+#[must_use]
+pub fn numbered(evidence: &Evidence) -> Violations {
+    let most = u64::from(evidence.schedule.max_retries) + 1;
+    let fault = |delivery: &Delivery| {
+        let numbers: Vec<_> = delivery.attempts.iter().map(|attempt| attempt.number).collect();
+        let count = delivery.attempt_count;
+        let expected: Vec<_> = (1..=count).collect();
+        let fits = numbers == expected && count <= most;
+        let full = delivery.state != "exhausted" || count == most;
+        (!fits || !full).then(|| {
+            let (id, state) = (&delivery.id, &delivery.state);
+            format!("{id} is {state} with the attempts {numbers:?}, counted {count} of {most}")
+        })
+    };
+    evidence.store.deliveries.iter().filter_map(fault).collect()
+}
+
+/// I5: attempt k+1 starts no sooner than the schedule allows, and the last is scheduled within
+/// the window. How late the node itself was, because it was dead, moves the window.
+#[must_use]
+pub fn spaced(evidence: &Evidence) -> Violations {
+    evidence.store.deliveries.iter().flat_map(|delivery| spacing(evidence, delivery)).collect()
+}
+
+fn spacing(evidence: &Evidence, delivery: &Delivery) -> Violations {
+    let (id, schedule) = (&delivery.id, &evidence.schedule);
+    let mut violations = Vec::new();
+    let mut late = Duration::ZERO;
+    for (pair, retry) in delivery.attempts.windows(2).zip(1_u32..) {
+        let (failed, next) = (&pair[0], &pair[1]);
+        let Some(due) = failed.next_attempt_at else {
+            violations.push(format!("attempt {retry} of {id} plans no next one"));
+            continue;
+        };
+        let planned = since(due, ended(failed)) + ROUNDING;
+        if planned < schedule.shortest(retry) {
+            let least = schedule.shortest(retry);
+            violations.push(format!("retry {retry} of {id} is due after {planned:?} < {least:?}"));
+        }
+        if next.at < due {
+            let early = since(due, next.at);
+            violations.push(format!("retry {retry} of {id} began {early:?} before it was due"));
+        }
+        late += since(next.at, due);
+    }
+    violations.extend(beyond_window(evidence, delivery, late));
+    violations
+}
+
+fn beyond_window(evidence: &Evidence, delivery: &Delivery, late: Duration) -> Option<String> {
+    let first = delivery.attempts.first()?;
+    let due = delivery.attempts.iter().filter_map(|attempt| attempt.next_attempt_at).max()?;
+    let window = evidence.schedule.window;
+    let planned = since(due, first.at);
+    let beyond = planned > window + late + ROUNDING;
+    beyond.then(|| format!("{} has a retry planned {planned:?} after its first", delivery.id))
+}
+
+/// I9: no attempt lasts longer than its timeout and a tenth of a second, neither on record nor
+/// on the wire.
+#[must_use]
+pub fn bounded(evidence: &Evidence) -> Violations {
+    let most = evidence.schedule.timeout + OVERTIME;
+    let recorded = evidence.store.deliveries.iter().flat_map(|delivery| {
+        let long = |attempt: &&Attempt| millis(attempt.duration_ms) > most;
+        delivery.attempts.iter().filter(long).map(|attempt| {
+            let (number, took) = (attempt.number, attempt.duration_ms);
+            format!("attempt {number} of {} took {took} ms", delivery.id)
+        })
+    });
+    let on_the_wire = evidence.received.iter().filter_map(|request: &Received| {
+        let took = request.duration().filter(|&took| took > most)?;
+        Some(format!("request {} to {} took {took:?}", request.index, request.path))
+    });
+    recorded.chain(on_the_wire).collect()
+}
+
+fn ended(attempt: &Attempt) -> jiff::Timestamp {
+    after(attempt.at, millis(attempt.duration_ms))
+}

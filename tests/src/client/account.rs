@@ -1,0 +1,251 @@
+//! An account's calls.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+use futures::{StreamExt, TryStreamExt, stream};
+use http::Method;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::records::{Accepted, Delivery, Endpoint, Event, Page, Replay, Tested};
+use super::{Answer, Api};
+use crate::wait;
+
+/// How many records are read at a time when a whole account is read.
+const READS_AT_ONCE: usize = 16;
+
+/// One tenant, with its own key.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Its id.
+    pub id: String,
+    /// For calls that are not typed here.
+    pub api: Api,
+}
+
+/// An endpoint to be created; every event type and parallel order unless said otherwise.
+#[derive(Clone, Debug)]
+pub struct NewEndpoint {
+    url: String,
+    event_types: Vec<String>,
+    headers: BTreeMap<String, String>,
+    ordering: &'static str,
+}
+
+impl NewEndpoint {
+    /// An endpoint that receives everything at `url`.
+    #[must_use]
+    pub fn at(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            event_types: vec!["*".to_owned()],
+            headers: BTreeMap::new(),
+            ordering: "parallel",
+        }
+    }
+
+    /// Only these types.
+    #[must_use]
+    pub fn of_types(mut self, types: &[&str]) -> Self {
+        self.event_types = types.iter().map(|&name| name.to_owned()).collect();
+        self
+    }
+
+    /// One more header on every request.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// One delivery at a time, in order.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        self.ordering = "strict";
+        self
+    }
+
+    /// The body of the call that creates it.
+    #[must_use]
+    pub fn body(&self) -> Value {
+        json!({
+            "name": self.url.rsplit('/').next().filter(|n| !n.is_empty()).unwrap_or("endpoint"),
+            "url": self.url,
+            "event_types": self.event_types,
+            "headers": self.headers,
+            "ordering": self.ordering,
+        })
+    }
+}
+
+impl Account {
+    /// The account `id`, calling through `api`.
+    #[must_use]
+    pub fn new(id: String, api: Api) -> Self {
+        Self { id, api }
+    }
+
+    /// A path under this account.
+    #[must_use]
+    pub fn path(&self, rest: &str) -> String {
+        format!("/v1/accounts/{}{rest}", self.id)
+    }
+
+    /// Creates an endpoint.
+    pub async fn create(&self, endpoint: &NewEndpoint) -> Result<Endpoint> {
+        self.api.post(&self.path("/endpoints"), &endpoint.body()).await?.parse(201)
+    }
+
+    /// Reads an endpoint.
+    pub async fn endpoint(&self, id: &str) -> Result<Endpoint> {
+        self.read(&format!("/endpoints/{id}")).await
+    }
+
+    /// Changes an endpoint.
+    pub async fn change(&self, id: &str, change: &Value) -> Result<Endpoint> {
+        self.api.patch(&self.path(&format!("/endpoints/{id}")), change).await?.parse(200)
+    }
+
+    /// Enables an endpoint, which resumes or discards what it holds.
+    pub async fn enable(&self, id: &str, held: &str) -> Result<()> {
+        self.command(&format!("/endpoints/{id}/enable"), &json!({"held": held})).await
+    }
+
+    /// Disables an endpoint.
+    pub async fn disable(&self, id: &str) -> Result<()> {
+        self.command(&format!("/endpoints/{id}/disable"), &json!({})).await
+    }
+
+    /// Sends a test event and gives what went over the wire.
+    pub async fn test(&self, id: &str, body: &Value) -> Result<Tested> {
+        self.api.post(&self.path(&format!("/endpoints/{id}/test")), body).await?.parse(200)
+    }
+
+    /// Waits until an endpoint is as `wanted`, and gives it.
+    pub async fn until_endpoint(
+        &self,
+        id: &str,
+        what: &str,
+        within: Duration,
+        wanted: impl Fn(&Endpoint) -> bool,
+    ) -> Result<Endpoint> {
+        let what = format!("endpoint {id} {what}");
+        wait::until(&what, within, async || Ok(Some(self.endpoint(id).await?).filter(&wanted)))
+            .await
+    }
+
+    /// Publishes an event whose payload is this JSON text, byte for byte.
+    pub async fn publish(&self, event_type: &str, payload: &str) -> Result<Accepted> {
+        self.try_publish(event_type, payload, None).await?.parse(202)
+    }
+
+    /// Publishes an event and gives the answer, whatever it is.
+    pub async fn try_publish(
+        &self,
+        event_type: &str,
+        payload: &str,
+        idempotency_key: Option<&str>,
+    ) -> Result<Answer> {
+        let headers: Vec<_> =
+            idempotency_key.map(|key| ("idempotency-key", key)).into_iter().collect();
+        let body = event_json(event_type, payload);
+        self.api.send(Method::POST, &self.path("/events"), &headers, Some(body)).await
+    }
+
+    /// Publishes events, all or none, and gives the answer, whatever it is.
+    pub async fn try_publish_batch(&self, events: &[(&str, &str)]) -> Result<Answer> {
+        let events: Vec<_> =
+            events.iter().map(|(name, payload)| event_json(name, payload)).collect();
+        let body = format!(r#"{{"events":[{}]}}"#, events.join(","));
+        self.api.send(Method::POST, &self.path("/events/batch"), &[], Some(body)).await
+    }
+
+    /// Every event, newest first.
+    pub async fn events(&self) -> Result<Vec<Event>> {
+        self.list("/events?").await
+    }
+
+    /// An endpoint's deliveries, newest first, without their attempts.
+    pub async fn deliveries(&self, endpoint: &str) -> Result<Vec<Delivery>> {
+        self.list(&format!("/endpoints/{endpoint}/deliveries?")).await
+    }
+
+    /// An endpoint's deliveries, newest first, with their attempts.
+    pub async fn full_deliveries(&self, endpoint: &str) -> Result<Vec<Delivery>> {
+        let ids = self.deliveries(endpoint).await?.into_iter().map(|delivery| delivery.id);
+        stream::iter(ids)
+            .map(async |id| self.delivery(&id).await)
+            .buffered(READS_AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    /// One delivery with its attempts.
+    pub async fn delivery(&self, id: &str) -> Result<Delivery> {
+        self.read(&format!("/deliveries/{id}")).await
+    }
+
+    /// The delivery of one event to one endpoint. An event has one, unless it was repeated.
+    pub async fn delivery_of(&self, event: &str, endpoint: &str) -> Result<Delivery> {
+        let all = self.deliveries(endpoint).await?;
+        let found = all.iter().find(|delivery| delivery.event_id == event);
+        match found {
+            Some(delivery) => self.delivery(&delivery.id).await,
+            None => anyhow::bail!("{event} has no delivery to {endpoint}"),
+        }
+    }
+
+    /// Waits until a delivery is as `wanted`, and gives it.
+    pub async fn until_delivery(
+        &self,
+        id: &str,
+        what: &str,
+        within: Duration,
+        wanted: impl Fn(&Delivery) -> bool,
+    ) -> Result<Delivery> {
+        let what = format!("delivery {id} {what}");
+        wait::until(&what, within, async || Ok(Some(self.delivery(id).await?).filter(&wanted)))
+            .await
+    }
+
+    /// Starts a replay.
+    pub async fn replay(&self, filter: &Value) -> Result<Replay> {
+        let answer = self.api.post(&self.path("/replays"), filter).await?;
+        serde_json::from_value(answer.succeeded()?).map_err(Into::into)
+    }
+
+    /// Reads a replay's progress.
+    pub async fn replay_progress(&self, id: &str) -> Result<Replay> {
+        self.read(&format!("/replays/{id}")).await
+    }
+
+    /// Reads a record of this account.
+    pub async fn read<T: DeserializeOwned>(&self, rest: &str) -> Result<T> {
+        self.api.get(&self.path(rest)).await?.parse(200)
+    }
+
+    /// Reads a list of this account to its end; `rest` ends in `?` or `&`.
+    pub async fn list<T: DeserializeOwned>(&self, rest: &str) -> Result<Vec<T>> {
+        let mut all = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page: Page<T> = self.read(&format!("{rest}limit=100{cursor}")).await?;
+            all.extend(page.data);
+            match page.next_cursor {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    async fn command(&self, rest: &str, body: &Value) -> Result<()> {
+        self.api.post(&self.path(rest), body).await?.succeeded().map(|_| ())
+    }
+}
+
+/// An event as the API takes it. The payload is put in as it is, so that its bytes survive.
+fn event_json(event_type: &str, payload: &str) -> String {
+    format!(r#"{{"event_type":{},"payload":{payload}}}"#, Value::from(event_type))
+}

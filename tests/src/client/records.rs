@@ -1,0 +1,203 @@
+//! What the API answers with. Fields that a caller may not rely on are left out; fields that
+//! may come are ignored.
+#![expect(missing_docs, reason = "the fields are those of the interface contract")]
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Page<T> {
+    pub data: Vec<T>,
+    pub next_cursor: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct AccountRecord {
+    pub id: String,
+    pub name: String,
+    pub contact_emails: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct NewKey {
+    pub id: String,
+    pub key: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Endpoint {
+    pub id: String,
+    pub name: String,
+    pub url: String,
+    pub event_types: Vec<String>,
+    pub headers: BTreeMap<String, String>,
+    pub ordering: String,
+    pub state: String,
+    pub disabled: Option<Disabled>,
+    pub failure_count: u64,
+    pub last_error: Option<LastError>,
+    pub pending: u64,
+    pub held: u64,
+    pub oldest_pending_at: Option<Timestamp>,
+    /// In the answer to its creation alone.
+    pub signing_secret: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Disabled {
+    pub reason: String,
+    pub at: Timestamp,
+    pub delivery_id: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct LastError {
+    pub at: Timestamp,
+    pub kind: String,
+    pub status: Option<u16>,
+    pub message: String,
+    pub delivery_id: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Accepted {
+    pub id: String,
+    pub event_type: String,
+    pub created_at: Timestamp,
+    pub deliveries: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Event {
+    pub id: String,
+    pub event_type: String,
+    pub created_at: Timestamp,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Delivery {
+    pub id: String,
+    pub event_id: String,
+    pub endpoint_id: String,
+    pub event_type: String,
+    pub state: String,
+    pub attempt_count: u64,
+    pub next_attempt_at: Option<Timestamp>,
+    pub created_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+    /// Not in lists.
+    #[serde(default)]
+    pub attempts: Vec<Attempt>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Attempt {
+    pub number: u64,
+    pub at: Timestamp,
+    pub duration_ms: u64,
+    pub request: WireRequest,
+    pub response: Option<WireResponse>,
+    pub error: Option<AttemptError>,
+    pub next_attempt_at: Option<Timestamp>,
+    /// The owner's fence, where the product shows it.
+    pub shard: Option<u64>,
+    pub epoch: Option<u64>,
+    pub node: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct WireRequest {
+    pub method: String,
+    pub url: String,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct WireResponse {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct AttemptError {
+    pub kind: String,
+    pub message: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Tested {
+    pub request: WireRequest,
+    pub response: Option<WireResponse>,
+    pub error: Option<AttemptError>,
+    pub duration_ms: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Replay {
+    pub id: String,
+    pub state: String,
+    pub total: u64,
+    pub done: u64,
+}
+
+/// RFC 9457.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    pub detail: Option<String>,
+    #[serde(default)]
+    pub errors: Vec<FieldError>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct FieldError {
+    pub pointer: String,
+    pub detail: String,
+}
+
+impl Problem {
+    /// The JSON pointers of the fields that are wrong, sorted.
+    #[must_use]
+    pub fn pointers(&self) -> Vec<&str> {
+        let mut pointers: Vec<_> = self.errors.iter().map(|e| e.pointer.as_str()).collect();
+        pointers.sort_unstable();
+        pointers
+    }
+}
+
+impl Delivery {
+    /// The one event type and state line that error messages show.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let errors: Vec<_> =
+            self.attempts.iter().filter_map(|a| a.error.as_ref()).map(|e| &e.kind).collect();
+        format!("{} {} after {} attempts {errors:?}", self.id, self.state, self.attempt_count)
+    }
+}
+
+impl WireRequest {
+    /// A header's value, by its name in any case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        find(&self.headers, name)
+    }
+}
+
+impl WireResponse {
+    /// A header's value, by its name in any case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        find(&self.headers, name)
+    }
+}
+
+fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+}

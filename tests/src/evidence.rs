@@ -1,0 +1,168 @@
+//! What a scenario leaves behind for the [`checker`](crate::checker): the client's log, the
+//! receiver's log, the email, the faults that were made, and the store's records as the API
+//! shows them.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::Result;
+use jiff::Timestamp;
+
+use crate::client::Account;
+use crate::client::records::{Delivery, Endpoint, Event};
+use crate::load::Publication;
+use crate::mail::Mail;
+use crate::receiver::{Hook, Received};
+use crate::schedule::Schedule;
+
+/// Everything about one run.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    /// The client's log.
+    pub publications: Vec<Publication>,
+    /// The receiver's log.
+    pub received: Vec<Received>,
+    /// The email that arrived.
+    pub mails: Vec<Mail>,
+    /// What the store holds at the end.
+    pub store: StoreRecords,
+    /// Whom was sent to.
+    pub subscribers: Vec<Subscriber>,
+    /// When nodes were killed.
+    pub kills: Vec<Kill>,
+    /// Which endpoints were disabled by hand, and when.
+    pub pauses: Vec<Pause>,
+    /// The schedule that the node was configured with.
+    pub schedule: Schedule,
+    /// What the run must at least have had, to show anything.
+    pub least: Least,
+}
+
+/// The store's records.
+#[derive(Clone, Debug)]
+pub struct StoreRecords {
+    /// Every event of the account.
+    pub events: Vec<Event>,
+    /// Every endpoint of the account.
+    pub endpoints: Vec<Endpoint>,
+    /// Every delivery, with its attempts.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// An endpoint, as its owner knows it.
+#[derive(Clone, Debug)]
+pub struct Subscriber {
+    /// Its id.
+    pub endpoint: String,
+    /// The path of the receiver that it names.
+    pub path: String,
+    /// The secret that its requests are signed with.
+    pub secret: String,
+    /// The types of events that it asked for; `*` is every type.
+    pub event_types: Vec<String>,
+}
+
+/// A `kill -9`. The process died between these two times.
+#[derive(Clone, Copy, Debug)]
+pub struct Kill {
+    /// Before the signal was sent.
+    pub sent: Timestamp,
+    /// After the process was gone.
+    pub gone: Timestamp,
+}
+
+/// An endpoint disabled by hand.
+#[derive(Clone, Debug)]
+pub struct Pause {
+    /// Which.
+    pub endpoint: String,
+    /// When the call to disable it was answered.
+    pub acknowledged: Timestamp,
+    /// When enabling it was asked for.
+    pub enabled: Option<Timestamp>,
+}
+
+/// The least that a run must have had.
+#[derive(Clone, Copy, Debug)]
+pub struct Least {
+    /// Accepted events.
+    pub events: usize,
+    /// Kills.
+    pub kills: usize,
+    /// Endpoints that were disabled because a delivery was exhausted.
+    pub disabled: usize,
+}
+
+impl Subscriber {
+    /// The owner of `endpoint`, as its creation was answered, who listens at `hook`.
+    #[must_use]
+    pub fn new(endpoint: &Endpoint, hook: &Hook) -> Self {
+        Self {
+            endpoint: endpoint.id.clone(),
+            path: hook.path().to_owned(),
+            secret: endpoint.signing_secret.clone().unwrap_or_default(),
+            event_types: endpoint.event_types.clone(),
+        }
+    }
+
+    /// Whether it asked for events of this type.
+    #[must_use]
+    pub fn wants(&self, event_type: &str) -> bool {
+        self.event_types.iter().any(|wanted| wanted == "*" || wanted == event_type)
+    }
+}
+
+impl StoreRecords {
+    /// Reads everything that the account may see.
+    pub async fn read(account: &Account) -> Result<Self> {
+        let endpoints: Vec<Endpoint> = account.list("/endpoints?").await?;
+        let mut deliveries = Vec::new();
+        for endpoint in &endpoints {
+            deliveries.extend(account.full_deliveries(&endpoint.id).await?);
+        }
+        Ok(Self { events: account.events().await?, endpoints, deliveries })
+    }
+}
+
+/// Which requests belong to which delivery.
+#[derive(Debug)]
+pub struct Posts<'a>(HashMap<(String, &'a str), Vec<&'a Received>>);
+
+impl<'a> Posts<'a> {
+    /// Sorts the receiver's log by event and endpoint.
+    #[must_use]
+    pub fn of(evidence: &'a Evidence) -> Self {
+        let endpoints: HashMap<_, _> = evidence
+            .subscribers
+            .iter()
+            .map(|subscriber| (subscriber.path.as_str(), subscriber.endpoint.as_str()))
+            .collect();
+        let mut posts: HashMap<_, Vec<_>> = HashMap::new();
+        for request in &evidence.received {
+            if let Some(&endpoint) = endpoints.get(request.path.as_str()) {
+                let event = request.webhook_id().unwrap_or_default();
+                posts.entry((event, endpoint)).or_default().push(request);
+            }
+        }
+        Self(posts)
+    }
+
+    /// The requests of one delivery, in the order of arrival.
+    #[must_use]
+    pub fn of_delivery(&self, delivery: &'a Delivery) -> &[&'a Received] {
+        let key = (delivery.event_id.clone(), delivery.endpoint_id.as_str());
+        self.0.get(&key).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// `time` plus `duration`.
+#[must_use]
+pub fn after(time: Timestamp, duration: Duration) -> Timestamp {
+    time.saturating_add(duration).unwrap_or(Timestamp::MAX)
+}
+
+/// How long after `earlier` this is; zero when it is not after it.
+#[must_use]
+pub fn since(later: Timestamp, earlier: Timestamp) -> Duration {
+    Duration::try_from(later.duration_since(earlier)).unwrap_or_default()
+}

@@ -1,0 +1,29 @@
+//! The harness: everything that a test of the real `postrider` binary needs, and nothing of
+//! Postrider's own code. What it knows of the product is the interface contract.
+//!
+//! Who takes part in a scenario:
+//!
+//! ```text
+//!   Load, Operator, Account ──HTTP API──▶ Node (a real process) ──webhooks──▶ Receiver
+//!        │                                  │        └───────────email──────▶ MailServer
+//!   what was asked                     kill, stop, restart          what arrived, byte for byte
+//!        └──────────────────────▶ checker::check ◀──────────────────────────────┘
+//! ```
+//!
+//! [`scene::Scene`] puts one of each on the stage. Every record is awaited, with a deadline,
+//! never slept for. The [`checker`] holds the invariants, one function each.
+
+pub mod background;
+pub mod binary;
+pub mod checker;
+pub mod client;
+pub mod config;
+pub mod evidence;
+pub mod load;
+pub mod mail;
+pub mod node;
+pub mod port;
+pub mod receiver;
+pub mod scene;
+pub mod schedule;
+pub mod wait;

@@ -1,0 +1,251 @@
+//! A client under way while nodes die: it publishes without pause, and logs what it asks
+//! before it asks, and what it was answered.
+//!
+//! Three kinds of publications, mixed by a seed:
+//! - with an idempotency key, asked again until an answer comes (and some once more after it);
+//! - without a key, asked once: when no answer comes, nobody knows what became of it;
+//! - batches, asked once: all of it or nothing must have happened.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::client::{Account, Answer};
+
+/// How many publish side by side.
+const WORKERS: u64 = 4;
+/// How long a worker rests between two publications; bounds what must be checked later.
+const PAUSE: Duration = Duration::from_millis(30);
+/// How long it rests when no node answers.
+const AWAY_PAUSE: Duration = Duration::from_millis(20);
+/// How long the last answers may take once the load is stopped.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
+/// Events in a batch.
+const BATCH: usize = 5;
+
+/// Events that were asked to be published together.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// Their type.
+    pub event_type: String,
+    /// Their payloads; no two of a load are the same.
+    pub payloads: Vec<String>,
+    /// The key, if it has one.
+    pub idempotency_key: Option<String>,
+    /// Every call, in order.
+    pub calls: Vec<Call>,
+}
+
+/// One call and its answer.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// When it was asked.
+    pub asked: Timestamp,
+    /// When it was answered.
+    pub answered: Option<Timestamp>,
+    /// How.
+    pub outcome: Outcome,
+}
+
+/// What is known after a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Accepted, as these events.
+    Accepted(Vec<String>),
+    /// Refused with this status: nothing happened.
+    Refused(u16),
+    /// No answer came, or has come yet.
+    Unknown,
+}
+
+/// The load, while it runs.
+#[derive(Debug)]
+pub struct Load {
+    shared: Arc<Shared>,
+    workers: JoinSet<Result<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    account: Account,
+    event_type: String,
+    log: Mutex<Vec<Publication>>,
+    stopped: AtomicBool,
+}
+
+impl Load {
+    /// Starts to publish events of `event_type`; `seed` decides which kind follows which.
+    #[must_use]
+    pub fn start(account: Account, event_type: &str, seed: u64) -> Self {
+        let shared = Arc::new(Shared {
+            account,
+            event_type: event_type.to_owned(),
+            log: Mutex::default(),
+            stopped: AtomicBool::new(false),
+        });
+        let mut workers = JoinSet::new();
+        for worker in 0..WORKERS {
+            let rng = StdRng::seed_from_u64(seed.wrapping_add(worker));
+            workers.spawn(Arc::clone(&shared).work(worker, rng));
+        }
+        Self { shared, workers }
+    }
+
+    /// Publishes nothing new, waits for the answers that are still to come, and gives the log.
+    pub async fn stop(mut self) -> Result<Vec<Publication>> {
+        self.shared.stopped.store(true, Ordering::Relaxed);
+        while let Some(worker) = self.workers.join_next().await {
+            worker.context("a worker of the load")??;
+        }
+        Ok(self.shared.log().clone())
+    }
+}
+
+impl Shared {
+    async fn work(self: Arc<Self>, worker: u64, mut rng: StdRng) -> Result<()> {
+        for round in 0_u64.. {
+            if self.stopped.load(Ordering::Relaxed) {
+                break;
+            }
+            let name = format!("{worker}-{round}");
+            match rng.random_range(0..8) {
+                0 => self.batch(&name).await?,
+                1 | 2 => self.single(&name, None).await.map(|_| ())?,
+                _ => self.until_answered(&name, rng.random_ratio(1, 10)).await?,
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+
+    async fn batch(&self, name: &str) -> Result<()> {
+        let payloads: Vec<_> = (0..BATCH).map(|n| payload(&format!("{name}-{n}"))).collect();
+        let index = self.announce(&payloads, None);
+        let events: Vec<_> =
+            payloads.iter().map(|text| (self.event_type.as_str(), text.as_str())).collect();
+        let asked = self.ask(index);
+        let outcome = outcome(self.account.try_publish_batch(&events).await)?;
+        self.answered(index, asked, outcome);
+        Ok(())
+    }
+
+    async fn single(&self, name: &str, key: Option<&str>) -> Result<(usize, Outcome)> {
+        let payloads = [payload(name)];
+        let index = self.announce(&payloads, key);
+        let outcome = self.call(index, &payloads[0], key).await?;
+        Ok((index, outcome))
+    }
+
+    async fn until_answered(&self, name: &str, once_more: bool) -> Result<()> {
+        let key = format!("key-{name}");
+        let (index, mut outcome) = self.single(name, Some(&key)).await?;
+        let mut stopped_at = None;
+        while !matches!(outcome, Outcome::Accepted(_)) {
+            if self.stopped.load(Ordering::Relaxed) {
+                let since: &Instant = stopped_at.get_or_insert_with(Instant::now);
+                if since.elapsed() > ANSWERED_WITHIN {
+                    bail!("no answer to {key} within {ANSWERED_WITHIN:?} of calm: {outcome:?}");
+                }
+            }
+            tokio::time::sleep(AWAY_PAUSE).await;
+            outcome = self.call(index, &payload(name), Some(&key)).await?;
+        }
+        if once_more {
+            self.call(index, &payload(name), Some(&key)).await?;
+        }
+        Ok(())
+    }
+
+    async fn call(&self, index: usize, payload: &str, key: Option<&str>) -> Result<Outcome> {
+        let asked = self.ask(index);
+        let answer = self.account.try_publish(&self.event_type, payload, key).await;
+        let outcome = outcome(answer)?;
+        self.answered(index, asked, outcome.clone());
+        Ok(outcome)
+    }
+
+    fn announce(&self, payloads: &[String], key: Option<&str>) -> usize {
+        let mut log = self.log();
+        log.push(Publication {
+            event_type: self.event_type.clone(),
+            payloads: payloads.to_vec(),
+            idempotency_key: key.map(str::to_owned),
+            calls: Vec::new(),
+        });
+        log.len() - 1
+    }
+
+    fn ask(&self, index: usize) -> usize {
+        let calls = &mut self.log()[index].calls;
+        let asked = Timestamp::now();
+        calls.push(Call { asked, answered: None, outcome: Outcome::Unknown });
+        calls.len() - 1
+    }
+
+    fn answered(&self, index: usize, call: usize, outcome: Outcome) {
+        let call = &mut self.log()[index].calls[call];
+        call.answered = (outcome != Outcome::Unknown).then(Timestamp::now);
+        call.outcome = outcome;
+    }
+
+    fn log(&self) -> MutexGuard<'_, Vec<Publication>> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Publication {
+    /// One event, published and accepted beside the load.
+    pub async fn publish(account: &Account, event_type: &str, payload: &str) -> Result<Self> {
+        let asked = Timestamp::now();
+        let accepted = account.publish(event_type, payload).await?;
+        let outcome = Outcome::Accepted(vec![accepted.id]);
+        Ok(Self {
+            event_type: event_type.to_owned(),
+            payloads: vec![payload.to_owned()],
+            idempotency_key: None,
+            calls: vec![Call { asked, answered: Some(Timestamp::now()), outcome }],
+        })
+    }
+
+    /// What is known of it after all its calls.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        let outcomes = || self.calls.iter().map(|call| &call.outcome);
+        let accepted = outcomes().find(|outcome| matches!(outcome, Outcome::Accepted(_)));
+        let unknown = outcomes().find(|&outcome| *outcome == Outcome::Unknown);
+        accepted.or(unknown).or(outcomes().next_back()).cloned().unwrap_or(Outcome::Unknown)
+    }
+}
+
+/// Reads an answer; one that is neither an acceptance nor an orderly refusal is an error.
+fn outcome(answer: Result<Answer>) -> Result<Outcome> {
+    let Ok(answer) = answer else {
+        return Ok(Outcome::Unknown);
+    };
+    match answer.status {
+        202 => accepted_ids(&answer.expect(202)?).map(Outcome::Accepted),
+        status @ (429 | 503) => Ok(Outcome::Refused(status)),
+        _ => bail!("the load: {answer}"),
+    }
+}
+
+fn accepted_ids(body: &Value) -> Result<Vec<String>> {
+    let id = |event: &Value| event["id"].as_str().map(str::to_owned).context("an id");
+    match body["data"].as_array() {
+        Some(events) => events.iter().map(id).collect(),
+        None => Ok(vec![id(body)?]),
+    }
+}
+
+fn payload(name: &str) -> String {
+    // The odd spacing must survive too.
+    format!(r#"{{ "name":"{name}",  "amount": 1.50 }}"#)
+}

@@ -1,0 +1,201 @@
+//! The other end of a webhook: an HTTP/1.1 server that keeps every request byte for byte, and
+//! behaves as badly as it is told, path by path.
+//!
+//! A [`Hook`] is one path: a test gives its URL to an endpoint, sets how it behaves, and
+//! awaits what arrives. Connections are served in [`connection`]; what is kept of a request
+//! stands in [`request`]; the ways to answer, in [`behaviour`].
+
+pub mod behaviour;
+mod connection;
+pub mod request;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::background::Background;
+use crate::port::Port;
+pub use behaviour::Behaviour;
+pub use request::Received;
+
+/// A server that receives webhooks.
+#[derive(Debug)]
+pub struct Receiver {
+    state: Arc<State>,
+    port: Port,
+    _thread: Background,
+}
+
+/// One path of a [`Receiver`].
+#[derive(Clone, Debug)]
+pub struct Hook {
+    state: Arc<State>,
+    address: SocketAddr,
+    path: String,
+}
+
+/// What the connections and the hooks share.
+#[derive(Debug)]
+struct State {
+    log: Mutex<Log>,
+    /// Counts the changes of the log, for those who wait.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    requests: Vec<Received>,
+    behaviours: HashMap<String, Behaviour>,
+    /// How often each path has failed each webhook, for [`Behaviour::FailFirst`].
+    failed: HashMap<(String, String), u32>,
+}
+
+impl Receiver {
+    /// Starts a server on a free port of 127.0.0.1.
+    pub async fn start() -> Result<Self> {
+        let port = Port::reserve()?;
+        let listener = port.listen().context("listen for webhooks")?.into_std()?;
+        let state = Arc::new(State { log: Mutex::default(), changes: watch::Sender::new(0) });
+        let thread = Background::start("receiver")?;
+        thread.spawn(connection::accept(listener, Arc::clone(&state)));
+        Ok(Self { state, port, _thread: thread })
+    }
+
+    /// A path, which answers 200 until it is told otherwise.
+    #[must_use]
+    pub fn hook(&self, name: &str) -> Hook {
+        let path = format!("/{name}");
+        Hook { state: Arc::clone(&self.state), address: self.address(), path }
+    }
+
+    /// Every request so far, in the order of arrival.
+    #[must_use]
+    pub fn received(&self) -> Vec<Received> {
+        self.state.log().requests.clone()
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// Waits until `wanted` gives a value for the requests so far.
+    pub async fn until<T>(
+        &self,
+        what: &str,
+        within: Duration,
+        wanted: impl Fn(&[Received]) -> Option<T>,
+    ) -> Result<T> {
+        self.state.until(what, within, wanted).await
+    }
+}
+
+impl Hook {
+    /// Behaves so from the next request on.
+    pub fn behave(&self, behaviour: Behaviour) {
+        self.state.log().behaviours.insert(self.path.clone(), behaviour);
+    }
+
+    /// The URL that leads here.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}{}", self.address, self.path)
+    }
+
+    /// The path.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What arrived here, in the order of arrival.
+    #[must_use]
+    pub fn received(&self) -> Vec<Received> {
+        self.mine(&self.state.log().requests)
+    }
+
+    /// Waits until `n` requests have arrived, and gives all that have.
+    pub async fn wait_for(&self, n: usize, within: Duration) -> Result<Vec<Received>> {
+        let what = format!("{n} requests arrive at {}", self.path);
+        let enough = |log: &[Received]| Some(self.mine(log)).filter(|mine| mine.len() >= n);
+        self.state
+            .until(&what, within, enough)
+            .await
+            .map_err(|error| anyhow::anyhow!("{error:#}; {} did", self.received().len()))
+    }
+
+    /// Waits until `n` requests are over: answered, or given up by the sender.
+    pub async fn wait_for_ended(&self, n: usize, within: Duration) -> Result<Vec<Received>> {
+        let what = format!("{n} requests to {} are over", self.path);
+        let enough = |log: &[Received]| {
+            let mine = self.mine(log);
+            (mine.iter().filter(|r| r.ended.is_some()).count() >= n).then_some(mine)
+        };
+        self.state.until(&what, within, enough).await
+    }
+
+    fn mine(&self, log: &[Received]) -> Vec<Received> {
+        log.iter().filter(|request| request.path == self.path).cloned().collect()
+    }
+}
+
+impl State {
+    fn log(&self) -> MutexGuard<'_, Log> {
+        // A panic of another holder is that test's failure; the log itself stays whole.
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a request and gives its place in the log, and how to behave towards it.
+    fn record(&self, mut request: Received) -> (usize, Behaviour) {
+        let mut log = self.log();
+        let behaviour = log.behaviours.get(&request.path).cloned().unwrap_or_default();
+        let webhook = (request.path.clone(), request.webhook_id().unwrap_or_default().to_owned());
+        let failed = log.failed.entry(webhook).or_insert(0);
+        let behaviour = behaviour.resolve(failed);
+        request.index = log.requests.len();
+        let index = request.index;
+        log.requests.push(request);
+        drop(log);
+        self.changes.send_modify(|n| *n += 1);
+        (index, behaviour)
+    }
+
+    /// Notes how a request ended.
+    fn finish(&self, index: usize, answered: Option<u16>) {
+        if let Some(request) = self.log().requests.get_mut(index) {
+            request.answered = answered;
+            request.ended = Some(Instant::now());
+        }
+        self.changes.send_modify(|n| *n += 1);
+    }
+
+    async fn until<T>(
+        &self,
+        what: &str,
+        within: Duration,
+        wanted: impl Fn(&[Received]) -> Option<T>,
+    ) -> Result<T> {
+        let mut changes = self.changes.subscribe();
+        let waiting = async {
+            loop {
+                if let Some(value) = wanted(&self.log().requests) {
+                    return Ok(value);
+                }
+                changes.changed().await.context("the receiver is gone")?;
+            }
+        };
+        match tokio::time::timeout(within, waiting).await {
+            Ok(value) => value,
+            Err(_) => bail!("waited {within:?} in vain until {what}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
