@@ -50,6 +50,8 @@ pub(crate) enum Message {
     Tick,
 }
 
+impl ractor::Message for Message {}
+
 /// What an endpoint's actor begins with.
 pub(crate) struct Arguments {
     pub(crate) context: Arc<Context>,

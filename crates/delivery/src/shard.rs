@@ -50,6 +50,8 @@ pub(crate) enum Message {
     Fenced,
 }
 
+impl ractor::Message for Message {}
+
 /// The actor's type; all that it knows is in [`Data`].
 pub(crate) struct ShardActor;
 
@@ -137,7 +139,9 @@ impl Actor for ShardActor {
                 data.lost(&actor);
             }
             SupervisionEvent::ActorTerminated(actor, ..) => data.lost(&actor),
-            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
+            SupervisionEvent::ActorStarted(_)
+            | SupervisionEvent::ProcessGroupChanged(_)
+            | SupervisionEvent::PidLifecycleEvent(_) => {}
         }
         Ok(())
     }

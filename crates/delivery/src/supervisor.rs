@@ -24,6 +24,8 @@ pub(crate) enum Message {
     Restart(Fence),
 }
 
+impl ractor::Message for Message {}
+
 /// The actor's type; all that it knows is in [`Data`].
 pub(crate) struct Supervisor;
 
@@ -86,7 +88,9 @@ impl Actor for Supervisor {
             SupervisionEvent::ActorTerminated(actor, ..) => {
                 data.shards.remove(&actor.get_id());
             }
-            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
+            SupervisionEvent::ActorStarted(_)
+            | SupervisionEvent::ProcessGroupChanged(_)
+            | SupervisionEvent::PidLifecycleEvent(_) => {}
         }
         Ok(())
     }

@@ -164,6 +164,8 @@ enum Message {
     Resume,
 }
 
+impl ractor::Message for Message {}
+
 struct Outbox;
 
 struct State {

@@ -1,0 +1,1 @@
+//! Publishing by actor message from outside the nodes.
