@@ -9,7 +9,7 @@ use crate::keys::meta::{self, Meta};
 use crate::kv::{Error, Store};
 
 /// The layout of the records that this version reads and writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The durable records, over any engine. Clones are cheap and share everything.
 ///
@@ -125,6 +125,10 @@ impl Records {
         let found = store
             .transact::<_, Error, _, _>(move |tx, _| async move {
                 if let Some(found) = tx.load::<Meta>(&meta::key()).await? {
+                    if found.format < FORMAT && found.shards == shards {
+                        // Older records stay readable; an older version must not read newer ones.
+                        tx.save(meta::key(), &Meta { format: FORMAT, shards });
+                    }
                     return Ok(found);
                 }
                 let created = Meta { format: FORMAT, shards };
