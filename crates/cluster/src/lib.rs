@@ -1,7 +1,23 @@
-//! How work finds the node that does it.
+//! How the nodes of a cluster share the work: who is alive, who owns which shard, how nodes talk,
+//! and what they and other services can ask of each other.
 //!
-//! Today one node owns every shard, and [`route`] hands work to its own workers. What owns
-//! which shard across nodes, and how nodes talk, joins here.
+//! The store is the authority: leases and owners stand there, and every owner's write presents its
+//! fence. What nodes tell each other are hints, which may be lost.
+//!
+//! | File | Is |
+//! |---|---|
+//! | [`membership`] | who is alive, by an observer's own clock |
+//! | [`keeper`] | observes, plans and acts: leases renewed, shards taken and handed over |
+//! | [`tenure`] | a shard that is held, as a value |
+//! | [`view`] | what a node knows of the cluster at one moment |
+//! | [`route`] | how work finds those who do it |
+//! | [`post`] | wakes on their way to other nodes |
+//! | [`link`] | the sockets between nodes: TLS, deadlines, bounds |
 
+pub mod keeper;
 pub mod link;
+pub mod membership;
+pub mod post;
 pub mod route;
+pub mod tenure;
+pub mod view;

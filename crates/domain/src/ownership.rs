@@ -1,5 +1,8 @@
 //! Which shard an endpoint belongs to. Shards are what nodes own and hand over.
 
+pub mod plan;
+pub use plan::{Holding, Member, Standing};
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{BootId, Id};
