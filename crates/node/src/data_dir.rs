@@ -123,8 +123,8 @@ impl DataDir {
                 Ok(SecretFile { text, path, is_new: false })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let text =
-                    new_secret(prefix).map_err(|error| problem(format!("cannot be made: {error}")))?;
+                let text = new_secret(prefix)
+                    .map_err(|error| problem(format!("cannot be made: {error}")))?;
                 match write_private(&path, &text) {
                     Ok(()) => Ok(SecretFile { text, path, is_new: true }),
                     // Another node has made one meanwhile.

@@ -155,7 +155,11 @@ impl Running {
         let (left, served) = tokio::join!(self.keeper.stop(), serving);
         if left > 0 {
             let in_flight = self.workers.delivery.in_flight();
-            tracing::warn!(shards = left, in_flight, "not all ended in time; it is made again later");
+            tracing::warn!(
+                shards = left,
+                in_flight,
+                "not all ended in time; it is made again later"
+            );
         }
         self.workers.notifier.stop().await;
         if let Some(others) = self.others {
