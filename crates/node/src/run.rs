@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use postrider_api::{Api, OperatorKey, Probe};
+use postrider_cluster::door::Door;
 use postrider_cluster::route::Router;
 use postrider_delivery::{Delivery, Dice, Options, Sender};
 use postrider_domain::ids::{BootId, Mint};
@@ -86,9 +87,11 @@ async fn start(config: Config) -> Result<Running> {
     let records = open_store(&config, &dir).await?;
     let (delivery, notifier, mint) = start_workers(&config, &records).await?;
     let api = Api {
-        router: Router::new(records.clone(), Arc::new(delivery.clone())),
-        mint,
-        clock: Arc::new(SystemClock),
+        door: Door::new(
+            Router::new(records.clone(), Arc::new(delivery.clone())),
+            mint,
+            Arc::new(SystemClock),
+        ),
         operator_key: OperatorKey::new(&key),
         targets: targets(&config),
         probe: Arc::new(NodeProbe { telemetry, records }),
