@@ -12,12 +12,22 @@
 //! | [`view`] | what a node knows of the cluster at one moment |
 //! | [`route`] | how work finds those who do it |
 //! | [`post`] | wakes on their way to other nodes |
+//! | [`mesh`] | which links a node keeps, and what it says over them |
 //! | [`link`] | the sockets between nodes: TLS, deadlines, bounds |
+//! | [`gateway`] | the one actor of a node that others can send to |
+//! | [`messages`] | the internal actor messaging API |
+//! | [`door`] | what a request to the product does, whichever way it came in |
+//! | [`schemas`] | what payloads are held against |
 
+pub mod door;
+pub mod gateway;
 pub mod keeper;
 pub mod link;
 pub mod membership;
+pub mod mesh;
+pub mod messages;
 pub mod post;
 pub mod route;
+pub mod schemas;
 pub mod tenure;
 pub mod view;

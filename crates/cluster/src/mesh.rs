@@ -91,7 +91,7 @@ impl Mesh {
             Ok(addresses) => addresses,
             Err(error) => return tracing::info!(seed, %error, "a seed cannot be resolved"),
         };
-        for address in addresses {
+        for address in addresses.filter(|address| Some(*address) != self.link.local_addr()) {
             match self.link.connect(address).await {
                 Ok(()) => return,
                 // It may not have started yet; the store will tell of it.
@@ -112,9 +112,8 @@ impl Mesh {
                     }
                 });
             }
-            match tokio::time::timeout(DIAL_EVERY, view.changed()).await {
-                Ok(Err(_)) => return,
-                Ok(Ok(())) | Err(_) => {}
+            if let Ok(Err(_)) = tokio::time::timeout(DIAL_EVERY, view.changed()).await {
+                return;
             }
         }
     }
@@ -138,10 +137,8 @@ impl Mesh {
                     Ok(Event::Down(peer)) => {
                         tokio::spawn(self.clone().look_into(peer.name.boot, keeper.clone()));
                     }
-                    Ok(Event::Up(peer)) => {
-                        tracing::info!(peer = %peer.name, "linked");
-                    }
-                    Err(RecvError::Lagged(_)) => {}
+                    // A node that was missed is seen when it does not renew its lease.
+                    Ok(Event::Up(_)) | Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return,
                 },
                 changed = view.changed() => {

@@ -101,7 +101,7 @@ impl Office {
             match view.owner(wake.shard()) {
                 // The picture says that it is ours, and yet nobody here works on it: not yet, or no
                 // longer.
-                Some(owner) if owner != self.me => self.outbox(owner).push(since, wake),
+                Some(owner) if owner.node != self.me => self.outbox(owner.node).push(since, wake),
                 _ => self.stray(since, wake),
             }
         }

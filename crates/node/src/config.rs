@@ -25,7 +25,7 @@ use postrider_domain::retry::{self, PolicyError};
 use postrider_domain::{disable, duration};
 use postrider_notify::smtp;
 
-pub use cluster::{Cluster, Company, TlsFiles};
+pub use cluster::{Cluster, Company};
 use reader::{Problem, Reader};
 
 /// Everything that the operator can choose.
@@ -284,11 +284,6 @@ fn timeout(text: &str) -> Result<Duration, String> {
 }
 
 impl NodeName {
-    /// The name as it was given.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     fn parse(text: &str) -> Result<Self, &'static str> {
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
         if (1..=64).contains(&text.len()) && text.bytes().all(fits) {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use postrider_api::{Api, OperatorKey, Probe};
+use postrider_cluster::door::Door;
 use postrider_cluster::keeper::{self, Identity, Keeper, Tenants};
 use postrider_cluster::route::Router;
 use postrider_cluster::tenure::Tenure;
@@ -123,9 +124,7 @@ async fn start(config: Config) -> Result<Running> {
     }
     keeper.joined().await;
     let api = Api {
-        router,
-        mint,
-        clock: Arc::new(SystemClock),
+        door,
         operator_key: OperatorKey::new(&key),
         targets: targets(&config),
         probe: Arc::new(NodeProbe { telemetry, records, keeper: keeper.clone() }),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_domain::ids::BootId;
-use postrider_domain::ownership::{Fence, Holding, Member, Shard, Standing, plan};
+use postrider_domain::ownership::{Fence, Holding, Member, Plan, Shard, Standing, plan};
 use postrider_store::kv::Error;
 use postrider_store::{Lease, Owner, Ownership, Records};
 use rand::rngs::SmallRng;
@@ -232,14 +232,14 @@ impl Round {
         self.claim(&again).await
     }
 
-    fn plan(&self) -> plan::Plan {
-        let Some(ownership) = &self.ownership else { return plan::Plan::default() };
+    fn plan(&self) -> Plan {
+        let Some(ownership) = &self.ownership else { return Plan::default() };
         let now = Instant::now();
         let nodes = self.membership.nodes(now);
         let members: Vec<Member<'_>> =
             nodes.iter().filter_map(|(lease, state)| member(lease, *state)).collect();
         if !members.iter().any(|member| member.node == self.me.node) {
-            return plan::Plan::default();
+            return Plan::default();
         }
         let holdings: Vec<Holding> = (0..)
             .zip(&ownership.owners)
@@ -248,7 +248,7 @@ impl Round {
                 movable: !self.moved.contains_key(&shard),
             })
             .collect();
-        plan::plan(&members, &holdings, self.me.node)
+        plan(&members, &holdings, self.me.node)
     }
 
     /// Takes shards that nobody alive owns.

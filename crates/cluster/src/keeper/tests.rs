@@ -174,7 +174,7 @@ async fn a_leaving_node_hands_everything_over_and_is_gone() {
     world.until_shared(&[2]).await;
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     assert_eq!(world.records.leases().await.unwrap().len(), 1);
-    assert_eq!(two.view().borrow().shards_of(boot(2)), usize::from(SHARDS));
+    assert_eq!(two.view().borrow().counts().get(&boot(2)), Some(&usize::from(SHARDS)));
 }
 
 #[tokio::test(start_paused = true)]

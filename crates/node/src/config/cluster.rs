@@ -69,8 +69,10 @@ impl Company {
         }
         let Some(listen) = listen else {
             let given = ["advertise", "seeds", "cookie_file", "tls_ca", "tls_cert", "tls_key"];
-            for key in given.into_iter().filter(|key| reader.has("cluster", key)) {
-                reader.complain("cluster", key, NEEDS_LISTEN.to_owned());
+            for key in given {
+                if reader.has("cluster", key) {
+                    reader.complain("cluster", key, NEEDS_LISTEN.to_owned());
+                }
             }
             return None;
         };
