@@ -9,9 +9,11 @@ use std::collections::HashMap;
 
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
+use axum::middleware::from_fn;
 use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
+use postrider_cluster::metrics::Way;
 use postrider_domain::event::{Event, EventTypeName, Payload};
 use postrider_domain::ids::{AccountId, EventId};
 use postrider_domain::limits::{MAX_BATCH_EVENTS, MAX_IDEMPOTENCY_KEY_BYTES};
@@ -32,6 +34,7 @@ use crate::event_types::UNKNOWN;
 use crate::extract::{BatchBody, JsonBody, PathId};
 use crate::fields::{Field, Fields, Findings};
 use crate::page::{ListParams, Params};
+use crate::spans;
 use crate::wire::List;
 use crate::wire::event::{EventBody, EventSummaryBody, ReceiptBody, ReceiptsBody};
 
@@ -40,6 +43,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(list, publish))
         .routes(routes!(publish_batch))
         .routes(routes!(get))
+        .layer(from_fn(spans::accept))
 }
 
 /// An event to publish.
@@ -290,6 +294,9 @@ async fn accept(
     let events = drafts.into_iter().map(|draft| draft.event(app.mint().id(now), account, now));
     let accepted = app.records().accept(account, events.collect(), idempotency, app.mint(), now);
     let accepted = accepted.await.map_err(|error| refused(error, form, unknown))?;
+    if !accepted.repeated {
+        app.0.instruments.accepted(Way::Http, accepted.receipts.len());
+    }
     app.router().wake(accepted.wakes);
     Ok(accepted.receipts.into_iter().map(Into::into).collect())
 }

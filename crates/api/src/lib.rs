@@ -31,6 +31,7 @@ mod random;
 mod replays;
 mod schemas;
 mod secrets;
+mod spans;
 mod test_events;
 mod wire;
 
@@ -42,6 +43,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
+use postrider_cluster::metrics::Instruments;
 use postrider_domain::ids::Mint;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::{Clock, Timestamp};
@@ -117,6 +119,7 @@ struct App(Arc<Shared>);
 struct Shared {
     api: Api,
     schemas: schemas::Schemas,
+    instruments: Instruments,
     in_flight: Arc<Semaphore>,
 }
 
@@ -125,6 +128,7 @@ impl App {
         Self(Arc::new(Shared {
             api,
             schemas: schemas::Schemas::default(),
+            instruments: Instruments::new(),
             in_flight: Arc::new(Semaphore::new(guard::MAX_IN_FLIGHT)),
         }))
     }

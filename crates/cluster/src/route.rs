@@ -11,6 +11,8 @@ use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::ownership::Fence;
 use postrider_store::{Records, Wake};
 
+use crate::trace;
+
 /// Those who deliver, on this node.
 #[async_trait]
 pub trait Workers: Send + Sync + 'static {
@@ -61,9 +63,10 @@ impl Router {
     }
 
     /// Tells the owners of work.
-    pub fn wake(&self, wakes: Vec<Wake>) {
+    pub fn wake(&self, mut wakes: Vec<Wake>) {
         if !wakes.is_empty() {
-            self.workers.wake(wakes);
+            trace::hand_on(&mut wakes);
+            trace::nudge(wakes.len()).in_scope(|| self.workers.wake(wakes));
         }
     }
 

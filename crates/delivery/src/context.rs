@@ -11,6 +11,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio_util::task::TaskTracker;
 
+use crate::census::Waiting;
 use crate::metrics::Metrics;
 use crate::permits::Permits;
 use crate::recorder::Recorder;
@@ -29,6 +30,7 @@ pub(crate) struct Context {
     pub(crate) notifier: Arc<dyn Notifier>,
     pub(crate) metrics: Metrics,
     pub(crate) shards: Shards,
+    pub(crate) waiting: Mutex<Waiting>,
     /// The attempts that are under way.
     pub(crate) tasks: TaskTracker,
     pub(crate) draining: AtomicBool,
@@ -37,6 +39,11 @@ pub(crate) struct Context {
 impl Context {
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// What waited when it was counted last.
+    pub(crate) fn waiting(&self) -> Waiting {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether no new attempt may start.

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::{self, Endpoint, Ordering};
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
 use postrider_domain::outcome::Outcome;
@@ -22,7 +21,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::attempt::{self, Ended, Job};
 use crate::context::Context;
-use crate::line::{Line, WINDOW};
+use crate::line::{Entry, Line, WINDOW};
 use crate::permits::Permit;
 use crate::shard;
 
@@ -198,6 +197,7 @@ impl Data {
     }
 
     fn fenced(&mut self) {
+        self.about.context.metrics.cluster.fenced(1);
         let _ = self.about.shard.cast(shard::Message::Fenced);
         self.phase = Phase::Closed;
     }
@@ -243,7 +243,7 @@ impl Data {
             self.in_flight.insert(entry.delivery.id);
             self.idle_since = None;
             self.about.context.metrics.started(now.since(due));
-            self.start(endpoint, entry.delivery, entry.payload, permit);
+            self.start(endpoint, entry, permit);
         }
         drop(permit);
         self.rest().await;
@@ -256,14 +256,9 @@ impl Data {
         }
     }
 
-    fn start(
-        &self,
-        endpoint: Arc<Endpoint>,
-        delivery: Delivery,
-        payload: Option<postrider_domain::event::Payload>,
-        permit: Permit,
-    ) {
-        let job = Job { fence: self.about.fence, endpoint, delivery, payload, permit };
+    fn start(&self, endpoint: Arc<Endpoint>, entry: Entry, permit: Permit) {
+        let Entry { delivery, payload, trace, .. } = entry;
+        let job = Job { fence: self.about.fence, endpoint, delivery, payload, trace, permit };
         let (context, myself) = (self.about.context.clone(), self.myself.clone());
         self.about.context.tasks.spawn(async move {
             let delivery = job.delivery.id;

@@ -1,7 +1,8 @@
 //! The door to the actors: what is owned here, and how it starts and drains.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,6 +18,7 @@ use ractor::rpc::CallResult;
 use ractor::{Actor, ActorRef, SpawnErr};
 use tokio_util::task::TaskTracker;
 
+use crate::census::{self, Waiting};
 use crate::context::{Context, Dice};
 use crate::metrics::Metrics;
 use crate::permits::Permits;
@@ -84,10 +86,12 @@ impl Delivery {
             permits: Permits::new(),
             notifier,
             metrics: Metrics::new(),
+            waiting: Mutex::default(),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
         };
         let context = Arc::new(context);
+        census::start(&context);
         let (supervisor, _) = Actor::spawn(None, Supervisor, context.clone()).await?;
         Ok(Self { context, supervisor })
     }
@@ -116,6 +120,12 @@ impl Delivery {
             actor.stop(None);
         }
         self.context.tasks.len()
+    }
+
+    /// What waits on this node, as it was counted last.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        self.context.waiting()
     }
 
     /// Requests in flight now.
@@ -166,6 +176,12 @@ impl Shards {
                 let _ = owned.actor.cast(shard::Message::Wake(wake));
             }
         }
+    }
+
+    /// The shards that are owned here.
+    pub(crate) fn owned(&self) -> HashSet<Shard> {
+        let shards = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        shards.iter().flatten().map(|owned| owned.fence.shard).collect()
     }
 
     pub(crate) fn insert(&self, fence: Fence, actor: ActorRef<shard::Message>) {

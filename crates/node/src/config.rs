@@ -24,6 +24,7 @@ use postrider_domain::retry::{self, PolicyError};
 use postrider_domain::{disable, duration};
 use postrider_notify::smtp;
 
+use crate::telemetry::Collector;
 use reader::{Item, Problem, Reader};
 
 /// Everything that the operator can choose.
@@ -41,6 +42,8 @@ pub struct Config {
     pub retry: retry::Policy,
     /// How emails are sent.
     pub email: Email,
+    /// Whom the node tells of itself.
+    pub telemetry: Telemetry,
 }
 
 /// `[node]`
@@ -82,6 +85,13 @@ pub struct Email {
     pub server: smtp::Server,
     /// Who the emails are from.
     pub sender: smtp::Sender,
+}
+
+/// `[telemetry]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telemetry {
+    /// The collector, if there is one.
+    pub otlp_endpoint: Option<Collector>,
 }
 
 /// A node's name: 1 to 64 letters, digits, `.`, `_` and `-`.
@@ -130,6 +140,7 @@ impl Config {
             delivery: Delivery::build(reader),
             retry: retry_policy(reader),
             email: Email::build(reader),
+            telemetry: Telemetry::build(reader),
         };
         refuse_what_is_to_come(reader);
         reader.refuse_unknown();
@@ -165,6 +176,15 @@ impl Http {
     fn build(reader: &mut Reader) -> Self {
         let listen = reader.option("http", "listen", |text: String| address(&text));
         Self { listen: listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))) }
+    }
+}
+
+impl Telemetry {
+    fn build(reader: &mut Reader) -> Self {
+        let endpoint = reader.option("telemetry", "otlp_endpoint", |url: String| {
+            if url.trim().is_empty() { Ok(None) } else { url.trim().parse().map(Some) }
+        });
+        Self { otlp_endpoint: endpoint.flatten() }
     }
 }
 
@@ -284,10 +304,6 @@ fn refuse_what_is_to_come(reader: &mut Reader) {
     reader.option("cluster", "listen", |_: String| Err::<(), _>(ALONE));
     reader.option("cluster", "seeds", |_: Vec<Item>| Err::<(), _>(ALONE));
     reader.option("cluster", "cookie_file", |_: String| Err::<(), _>(ALONE));
-    reader.option("telemetry", "otlp_endpoint", |url: String| match url.as_str() {
-        "" => Ok(()),
-        _ => Err("this version does not export telemetry; leave it empty (GET /metrics works)"),
-    });
 }
 
 fn address(text: &str) -> Result<SocketAddr, &'static str> {
