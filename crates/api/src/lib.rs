@@ -31,6 +31,7 @@ mod page;
 mod random;
 mod replays;
 mod secrets;
+mod spans;
 mod test_events;
 mod wire;
 
