@@ -25,6 +25,7 @@ pub mod load;
 pub mod mail;
 pub mod node;
 pub mod plan;
+pub mod otlp;
 pub mod port;
 pub mod receiver;
 pub mod scene;

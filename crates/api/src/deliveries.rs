@@ -81,8 +81,7 @@ async fn get(
     PathId(id): PathId<DeliveryId>,
     State(app): State<App>,
 ) -> Result<Json<DeliveryDetailBody>, Problem> {
-    let found = app.records().delivery(tenant.0, id).await?;
-    let (view, attempts) = found.ok_or_else(|| Problem::not_found("delivery"))?;
+    let (view, attempts) = app.door().delivery(tenant.0, id).await?;
     let event = match attempts.is_empty() {
         true => None,
         false => app.records().event(tenant.0, view.delivery.event).await?,
@@ -112,22 +111,5 @@ async fn retry(
     PathId(id): PathId<DeliveryId>,
     State(app): State<App>,
 ) -> Result<(StatusCode, Json<DeliveryBody>), Problem> {
-    let made = app.records().retry_delivery(tenant.0, id, app.mint(), app.now()).await?;
-    let Some((view, wakes)) = made else {
-        return Err(why_not_again(&app, tenant, id).await?);
-    };
-    app.router().wake(wakes);
-    Ok((StatusCode::CREATED, Json(view.into())))
-}
-
-/// Deliveries outlive their endpoint.
-async fn why_not_again(app: &App, tenant: Tenant, id: DeliveryId) -> Result<Problem, Problem> {
-    Ok(match app.records().delivery(tenant.0, id).await? {
-        Some(_) => Problem::conflict(
-            "urn:postrider:problem:endpoint-deleted",
-            "The endpoint was deleted",
-            "Nothing can be delivered to it again.",
-        ),
-        None => Problem::not_found("delivery"),
-    })
+    Ok((StatusCode::CREATED, Json(app.door().retry(tenant.0, id).await?.into())))
 }

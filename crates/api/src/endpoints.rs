@@ -296,7 +296,7 @@ async fn get(
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
 ) -> Result<Json<EndpointBody>, Problem> {
-    answer(app.records().endpoint(tenant.0, id).await?)
+    Ok(Json(app.door().endpoint(tenant.0, id).await?.into()))
 }
 
 /// Change an endpoint
@@ -314,8 +314,7 @@ async fn update(
     JsonBody(body): JsonBody,
 ) -> Result<Json<EndpointBody>, Problem> {
     let mut fields = Fields::of(&body)?;
-    let before = app.records().endpoint(tenant.0, id).await?;
-    let before = before.ok_or_else(|| Problem::not_found("endpoint"))?.endpoint;
+    let before = app.door().endpoint(tenant.0, id).await?.endpoint;
     let settings = Settings::of_change(&mut fields, &app);
     settings.check(&app, Some(&before.event_types), fields.findings()).await?;
     let settings = fields.finish(Some(settings))?;
@@ -325,7 +324,7 @@ async fn update(
         endpoint.updated_at = now;
     };
     let view = app.records().update_endpoint(tenant.0, id, change).await?;
-    changed(&app, view)
+    Ok(Json(app.door().changed(view)?.into()))
 }
 
 /// Remove an endpoint
@@ -369,8 +368,7 @@ async fn enable(
         None | Some(HeldChoice::Resume) => Held::Resume,
         Some(HeldChoice::Discard) => Held::Discard,
     };
-    let view = app.records().enable_endpoint(tenant.0, id, held, app.now()).await?;
-    changed(&app, view)
+    Ok(Json(app.door().enable(tenant.0, id, held).await?.into()))
 }
 
 /// Disable an endpoint
@@ -386,20 +384,5 @@ async fn disable(
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
 ) -> Result<Json<EndpointBody>, Problem> {
-    let view = app.records().disable_endpoint(tenant.0, id, app.now()).await?;
-    changed(&app, view)
-}
-
-/// Tells the endpoint's owner, and answers. Nobody is told of an endpoint that the account does
-/// not have: another account may have it.
-fn changed(app: &App, view: Option<EndpointView>) -> Result<Json<EndpointBody>, Problem> {
-    if let Some(EndpointView { endpoint, .. }) = &view {
-        app.router().changed(endpoint.account, endpoint.id);
-    }
-    answer(view)
-}
-
-fn answer(view: Option<EndpointView>) -> Result<Json<EndpointBody>, Problem> {
-    let view = view.ok_or_else(|| Problem::not_found("endpoint"))?;
-    Ok(Json(view.into()))
+    Ok(Json(app.door().disable(tenant.0, id).await?.into()))
 }

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode, Uri};
+use postrider_cluster::door::Refusal;
 use postrider_store::kv;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -136,6 +137,37 @@ impl From<kv::Error> for Problem {
                 tracing::error!(%error, "a request failed");
                 Self::internal()
             }
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NoSuchAccount => Self::not_found("account"),
+            Refusal::NoSuchEndpoint => Self::not_found("endpoint"),
+            Refusal::NoSuchDelivery => Self::not_found("delivery"),
+            Refusal::EndpointDeleted => Self::conflict(
+                "urn:postrider:problem:endpoint-deleted",
+                "The endpoint was deleted",
+                "Nothing can be delivered to it again.",
+            ),
+            Refusal::IdempotencyKeyReused => Self::conflict(
+                "urn:postrider:problem:idempotency-key-reused",
+                "The idempotency key was used with another request",
+                "Send a request again unchanged, or with another Idempotency-Key.",
+            ),
+            Refusal::Invalid(findings) => Self::invalid_fields(
+                findings
+                    .into_vec()
+                    .into_iter()
+                    .map(|finding| FieldError {
+                        pointer: format!("/{}{}", finding.field.as_str(), finding.pointer),
+                        detail: finding.detail,
+                    })
+                    .collect(),
+            ),
+            Refusal::Store(error) => error.into(),
         }
     }
 }

@@ -4,6 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use bytes::Bytes;
 use http::StatusCode;
+use postrider_cluster::door::UNKNOWN_TYPE;
+use postrider_cluster::schemas;
 use postrider_domain::event::{EventType, EventTypeName};
 use postrider_domain::limits::{MAX_CATALOGUE_JSON_BYTES, MAX_DESCRIPTION_CHARS};
 use serde_json::Value;
@@ -11,6 +13,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::App;
 use crate::auth::Operator;
 use crate::error::Problem;
 use crate::extract::{JsonBody, PathText};
@@ -18,10 +21,6 @@ use crate::fields::{Field, Fields, Findings};
 use crate::page::{ListParams, Params};
 use crate::wire::List;
 use crate::wire::event::EventTypeBody;
-use crate::{App, schemas};
-
-/// What is said of a name that the catalogue does not have.
-pub(crate) const UNKNOWN: &str = "is not in the catalogue of event types";
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, put, delete))
@@ -35,7 +34,7 @@ pub(crate) async fn check_known(
 ) -> Result<(), Problem> {
     for (pointer, name) in names {
         if app.records().event_type(name).await?.is_none() {
-            findings.add(pointer, UNKNOWN);
+            findings.add(pointer, UNKNOWN_TYPE);
         }
     }
     Ok(())

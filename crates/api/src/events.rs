@@ -5,18 +5,18 @@
 //! quick reading fails, a slow one finds out all that is wrong.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
+use axum::middleware::from_fn;
 use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
-use postrider_domain::event::{Event, EventTypeName, Payload};
+use postrider_cluster::door::{self, Finding, IdempotencyKey, Refusal, Sketch};
+use postrider_cluster::metrics::Way;
+use postrider_domain::event::{EventTypeName, Payload};
 use postrider_domain::ids::{AccountId, EventId};
-use postrider_domain::limits::{MAX_BATCH_EVENTS, MAX_IDEMPOTENCY_KEY_BYTES};
-use postrider_domain::time::Timestamp;
-use postrider_store::{AcceptError, Idempotency};
+use postrider_domain::limits::MAX_BATCH_EVENTS;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -28,10 +28,10 @@ use utoipa_axum::routes;
 use crate::App;
 use crate::auth::Tenant;
 use crate::error::Problem;
-use crate::event_types::UNKNOWN;
 use crate::extract::{BatchBody, JsonBody, PathId};
 use crate::fields::{Field, Fields, Findings};
 use crate::page::{ListParams, Params};
+use crate::spans;
 use crate::wire::List;
 use crate::wire::event::{EventBody, EventSummaryBody, ReceiptBody, ReceiptsBody};
 
@@ -40,6 +40,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(list, publish))
         .routes(routes!(publish_batch))
         .routes(routes!(get))
+        .layer(from_fn(spans::accept))
 }
 
 /// An event to publish.
@@ -92,35 +93,18 @@ struct RawBatch<'a> {
     events: Vec<RawEvent<'a>>,
 }
 
-/// An event as far as it could be read, not yet checked against the catalogue. What is missing has
-/// left an error.
-#[derive(Default)]
-struct Draft {
-    event_type: Option<EventTypeName>,
-    payload: Option<Payload>,
+/// A well-formed event, quickly.
+fn quick(raw: &RawEvent<'_>, body: &Bytes) -> Option<Sketch> {
+    let event_type = EventTypeName::parse(&raw.event_type).ok()?;
+    let payload = Payload::of_json(body.slice_ref(raw.payload.get().as_bytes())).ok()?;
+    Some(Sketch { event_type: Some(event_type), payload: Some(payload) })
 }
 
-impl Draft {
-    /// A well-formed event, quickly.
-    fn quick(raw: &RawEvent<'_>, body: &Bytes) -> Option<Self> {
-        let event_type = EventTypeName::parse(&raw.event_type).ok()?;
-        let payload = Payload::of_json(body.slice_ref(raw.payload.get().as_bytes())).ok()?;
-        Some(Self { event_type: Some(event_type), payload: Some(payload) })
-    }
-
-    /// Any event, with all that is wrong with it.
-    fn slow(fields: &mut Fields<'_>, body: &Bytes) -> Self {
-        Self {
-            event_type: fields.required("event_type", |field| field.parse(EventTypeName::parse)),
-            payload: fields.required("payload", |field| payload(field, body)),
-        }
-    }
-
-    /// The event, once nothing is wrong with it.
-    fn event(self, id: EventId, account: AccountId, created_at: Timestamp) -> Event {
-        const READ: &str = "a field that cannot be read leaves an error";
-        let event_type = self.event_type.expect(READ);
-        Event { id, account, event_type, created_at, payload: self.payload.expect(READ) }
+/// Any event, with all that is wrong with it.
+fn slow(fields: &mut Fields<'_>, body: &Bytes) -> Sketch {
+    Sketch {
+        event_type: fields.required("event_type", |field| field.parse(EventTypeName::parse)),
+        payload: fields.required("payload", |field| payload(field, body)),
     }
 }
 
@@ -141,51 +125,55 @@ enum Form {
 
 impl Form {
     /// The events in their places, and what is wrong with them.
-    fn read(self, body: &Bytes) -> Result<(Vec<Draft>, Findings), Problem> {
+    fn read(self, body: &Bytes) -> Result<(Vec<Sketch>, Findings), Problem> {
         match self.read_quickly(body) {
-            Some(drafts) => Ok((drafts, Findings::default())),
+            Some(sketches) => Ok((sketches, Findings::default())),
             None => self.read_slowly(body),
         }
     }
 
-    fn read_quickly(self, body: &Bytes) -> Option<Vec<Draft>> {
+    fn read_quickly(self, body: &Bytes) -> Option<Vec<Sketch>> {
         match self {
             Self::Single => {
                 let event = serde_json::from_slice(body).ok()?;
-                Some(vec![Draft::quick(&event, body)?])
+                Some(vec![quick(&event, body)?])
             }
             Self::Batch => {
                 let RawBatch { events } = serde_json::from_slice(body).ok()?;
                 let fits = (1..=MAX_BATCH_EVENTS).contains(&events.len());
-                let drafts = events.iter().filter(|_| fits).map(|event| Draft::quick(event, body));
-                drafts.collect::<Option<Vec<_>>>().filter(|_| fits)
+                let sketches = events.iter().filter(|_| fits).map(|event| quick(event, body));
+                sketches.collect::<Option<Vec<_>>>().filter(|_| fits)
             }
         }
     }
 
-    fn read_slowly(self, body: &Bytes) -> Result<(Vec<Draft>, Findings), Problem> {
+    fn read_slowly(self, body: &Bytes) -> Result<(Vec<Sketch>, Findings), Problem> {
         let mut fields = Fields::of(body)?;
-        let drafts = match self {
-            Self::Single => vec![Draft::slow(&mut fields, body)],
+        let sketches = match self {
+            Self::Single => vec![slow(&mut fields, body)],
             Self::Batch => {
-                let drafts = fields.required("events", |field| {
+                let sketches = fields.required("events", |field| {
                     field.list(1..=MAX_BATCH_EVENTS, |item| {
-                        let draft = item.object(|fields| Some(Draft::slow(fields, body)));
+                        let sketch = item.object(|fields| Some(slow(fields, body)));
                         // What is no object keeps its place, so that the others have theirs.
-                        Some(draft.unwrap_or_default())
+                        Some(sketch.unwrap_or_default())
                     })
                 });
-                drafts.unwrap_or_default().into_iter().map(|(_, draft)| draft).collect()
+                sketches.unwrap_or_default().into_iter().map(|(_, sketch)| sketch).collect()
             }
         };
-        Ok((drafts, fields.into_findings()))
+        Ok((sketches, fields.into_findings()))
     }
 
-    /// The pointer to a field of an event.
-    fn pointer(self, index: usize, field: &str) -> String {
-        match self {
-            Self::Single => format!("/{field}"),
-            Self::Batch => format!("/events/{index}/{field}"),
+    /// Adds what the door found, each at its pointer into the body.
+    fn note(self, found: door::Findings, findings: &mut Findings) {
+        for Finding { index, field, pointer, detail } in found.into_vec() {
+            let field = field.as_str();
+            let pointer = match self {
+                Self::Single => format!("/{field}{pointer}"),
+                Self::Batch => format!("/events/{index}/{field}{pointer}"),
+            };
+            findings.add(pointer, detail);
         }
     }
 
@@ -199,10 +187,10 @@ impl Form {
     }
 }
 
-/// The header `Idempotency-Key`, as its SHA-256.
-struct IdempotencyKey(Option<[u8; 32]>);
+/// The header `Idempotency-Key`.
+struct KeyHeader(Option<IdempotencyKey>);
 
-impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
+impl<S: Sync> FromRequestParts<S> for KeyHeader {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
@@ -210,16 +198,14 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
         let Some(value) = values.next() else {
             return Ok(Self(None));
         };
-        let key = value.as_bytes();
-        let fits = (1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&key.len());
-        if !fits || !key.iter().all(u8::is_ascii_graphic) || values.next().is_some() {
-            return Err(Problem::new(
+        match IdempotencyKey::parse(value.as_bytes()) {
+            Ok(key) if values.next().is_none() => Ok(Self(Some(key))),
+            _ => Err(Problem::new(
                 StatusCode::BAD_REQUEST,
                 "The header Idempotency-Key must be given once and have 1 to 256 visible ASCII \
                  characters.",
-            ));
+            )),
         }
-        Ok(Self(Some(Sha256::digest(key).into())))
     }
 }
 
@@ -239,7 +225,7 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
 async fn publish(
     tenant: Tenant,
     State(app): State<App>,
-    key: IdempotencyKey,
+    KeyHeader(key): KeyHeader,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<ReceiptBody>), Problem> {
     let mut receipts = accept(&app, tenant.0, Form::Single, key, &body).await?;
@@ -263,7 +249,7 @@ async fn publish(
 async fn publish_batch(
     tenant: Tenant,
     State(app): State<App>,
-    key: IdempotencyKey,
+    KeyHeader(key): KeyHeader,
     JsonBody(body): BatchBody,
 ) -> Result<(StatusCode, Json<ReceiptsBody>), Problem> {
     let data = accept(&app, tenant.0, Form::Batch, key, &body).await?;
@@ -274,76 +260,25 @@ async fn accept(
     app: &App,
     account: AccountId,
     form: Form,
-    IdempotencyKey(key): IdempotencyKey,
+    key: Option<IdempotencyKey>,
     body: &Bytes,
 ) -> Result<Vec<ReceiptBody>, Problem> {
-    let (drafts, findings) = form.read(body)?;
-    let unknown = check(app, form, &drafts, findings).await?;
-    // A repeated request has its first answer, also when a type was removed since; so it is the
-    // store that refuses unknown types, after it has looked for the key.
-    if key.is_none() {
-        Findings::of(&unknown, UNKNOWN).verdict()?;
+    let (sketches, mut findings) = form.read(body)?;
+    if !findings.is_empty() {
+        form.note(app.door().check(&sketches).await?, &mut findings);
+        return Err(findings.problem());
     }
-    let idempotency =
-        key.map(|key_sha256| Idempotency { key_sha256, body_sha256: form.sha256(body) });
-    let now = app.now();
-    let events = drafts.into_iter().map(|draft| draft.event(app.mint().id(now), account, now));
-    let accepted = app.records().accept(account, events.collect(), idempotency, app.mint(), now);
-    let accepted = accepted.await.map_err(|error| refused(error, form, unknown))?;
-    app.router().wake(accepted.wakes);
-    Ok(accepted.receipts.into_iter().map(Into::into).collect())
-}
-
-/// Holds payloads against the schemas of their types, and adds to `findings`. Gives the pointers to
-/// types that are not in the catalogue, if nothing else is wrong.
-async fn check(
-    app: &App,
-    form: Form,
-    drafts: &[Draft],
-    mut findings: Findings,
-) -> Result<Vec<String>, Problem> {
-    let mut types = HashMap::with_capacity(1);
-    let mut unknown = Vec::new();
-    for (index, Draft { event_type, payload }) in drafts.iter().enumerate() {
-        let Some(event_type) = event_type else { continue };
-        if !types.contains_key(event_type) {
-            types.insert(event_type, app.records().event_type(event_type).await?);
+    let drafts = sketches
+        .into_iter()
+        .map(|sketch| sketch.finish().expect("a field that cannot be read leaves an error"));
+    let idempotency = key.map(|key| key.of_request(form.sha256(body)));
+    match app.door().publish(Way::Http, account, drafts.collect(), idempotency).await {
+        Ok(receipts) => Ok(receipts.into_iter().map(Into::into).collect()),
+        Err(Refusal::Invalid(found)) => {
+            form.note(found, &mut findings);
+            Err(findings.problem())
         }
-        match &types[event_type] {
-            None => unknown.push(form.pointer(index, "event_type")),
-            Some(entry) => {
-                let (Some(schema), Some(payload)) = (&entry.schema, payload) else { continue };
-                for (at, detail) in app.0.schemas.check(event_type, schema, payload.bytes()) {
-                    findings.add(form.pointer(index, "payload") + &at, detail);
-                }
-            }
-        }
-    }
-    if findings.is_empty() {
-        return Ok(unknown);
-    }
-    for pointer in unknown {
-        findings.add(pointer, UNKNOWN);
-    }
-    findings.verdict().map(|()| Vec::new())
-}
-
-fn refused(error: AcceptError, form: Form, mut unknown: Vec<String>) -> Problem {
-    match error {
-        AcceptError::NoSuchAccount => Problem::not_found("account"),
-        AcceptError::UnknownEventType { index } => {
-            let pointer = form.pointer(index, "event_type");
-            if !unknown.contains(&pointer) {
-                unknown.push(pointer);
-            }
-            Problem::invalid_fields(Findings::of(&unknown, UNKNOWN).into_errors())
-        }
-        AcceptError::IdempotencyKeyReused => Problem::conflict(
-            "urn:postrider:problem:idempotency-key-reused",
-            "The idempotency key was used with another request",
-            "Send a request again unchanged, or with another Idempotency-Key.",
-        ),
-        AcceptError::Store(error) => error.into(),
+        Err(refusal) => Err(refusal.into()),
     }
 }
 

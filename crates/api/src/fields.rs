@@ -28,15 +28,6 @@ const MAX_ERRORS: usize = 1_000;
 pub(crate) struct Findings(Vec<FieldError>);
 
 impl Findings {
-    /// The same error at each of `pointers`.
-    pub(crate) fn of(pointers: &[String], detail: &str) -> Self {
-        let mut findings = Self::default();
-        for pointer in pointers {
-            findings.add(pointer, detail);
-        }
-        findings
-    }
-
     pub(crate) fn add(&mut self, pointer: impl Into<String>, detail: impl Display) {
         if self.0.len() < MAX_ERRORS {
             let detail = clip(&detail.to_string(), MAX_ERROR_CHARS);
@@ -50,7 +41,12 @@ impl Findings {
 
     /// An error that lists them all, unless there are none.
     pub(crate) fn verdict(self) -> Result<(), Problem> {
-        if self.0.is_empty() { Ok(()) } else { Err(Problem::invalid_fields(self.0)) }
+        if self.0.is_empty() { Ok(()) } else { Err(self.problem()) }
+    }
+
+    /// What was found, as an answer.
+    pub(crate) fn problem(self) -> Problem {
+        Problem::invalid_fields(self.0)
     }
 
     /// The errors.

@@ -7,9 +7,10 @@
 //! find everything that is wrong with it at once, asks the durable records, and answers in the
 //! words of `wire`. Whatever goes wrong becomes a [`Problem`] in `error`.
 //!
-//! How data passes through: JSON becomes domain values at the door, and domain values become JSON
-//! on the way out; nothing in between is a bare string. What a change makes others do is told to
-//! the cluster's router after it is durable: a hint, which may be lost.
+//! How data passes through: JSON becomes domain values on the way in, and domain values become JSON
+//! on the way out; nothing in between is a bare string. What can also be asked by actor message is
+//! done by the cluster's door, for both alike, and its refusals become problems here. What a change
+//! makes others do is told to the cluster's router after it is durable: a hint, which may be lost.
 //!
 //! `docs` gathers the OpenAPI document from the handlers, so that it cannot differ from them.
 
@@ -29,8 +30,8 @@ mod health;
 mod page;
 mod random;
 mod replays;
-mod schemas;
 mod secrets;
+mod spans;
 mod test_events;
 mod wire;
 
@@ -42,9 +43,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
+use postrider_cluster::door::Door;
 use postrider_domain::ids::Mint;
 use postrider_domain::target::AddressPolicy;
-use postrider_domain::time::{Clock, Timestamp};
+use postrider_domain::time::Timestamp;
 use postrider_store::Records;
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
@@ -54,12 +56,9 @@ pub use error::{FieldError, Problem};
 
 /// What the API works with.
 pub struct Api {
-    /// The durable records, and the way to the nodes that work on them.
-    pub router: postrider_cluster::route::Router,
-    /// Makes ids.
-    pub mint: Arc<Mint>,
-    /// Tells the time.
-    pub clock: Arc<dyn Clock>,
+    /// What requests do, whichever way they come in: the records, the way to the nodes that work on
+    /// them, ids and the time.
+    pub door: Door,
     /// The key that may do everything.
     pub operator_key: OperatorKey,
     /// Where webhooks may go.
@@ -116,32 +115,31 @@ struct App(Arc<Shared>);
 
 struct Shared {
     api: Api,
-    schemas: schemas::Schemas,
     in_flight: Arc<Semaphore>,
 }
 
 impl App {
     fn new(api: Api) -> Self {
-        Self(Arc::new(Shared {
-            api,
-            schemas: schemas::Schemas::default(),
-            in_flight: Arc::new(Semaphore::new(guard::MAX_IN_FLIGHT)),
-        }))
+        Self(Arc::new(Shared { api, in_flight: Arc::new(Semaphore::new(guard::MAX_IN_FLIGHT)) }))
     }
 
     fn records(&self) -> &Records {
-        self.router().records()
+        self.door().records()
+    }
+
+    fn door(&self) -> &Door {
+        &self.0.api.door
     }
 
     fn router(&self) -> &postrider_cluster::route::Router {
-        &self.0.api.router
+        self.door().router()
     }
 
     fn mint(&self) -> &Mint {
-        &self.0.api.mint
+        self.door().mint()
     }
 
     fn now(&self) -> Timestamp {
-        self.0.api.clock.now()
+        self.door().now()
     }
 }

@@ -4,6 +4,7 @@
 use axum::Json;
 use axum::extract::State;
 use bytes::Bytes;
+use postrider_cluster::door::UNKNOWN_TYPE;
 use postrider_domain::event::{Event, EventTypeName, Payload};
 use postrider_domain::ids::EndpointId;
 use serde_json::Value;
@@ -14,7 +15,6 @@ use utoipa_axum::routes;
 use crate::App;
 use crate::auth::Tenant;
 use crate::error::Problem;
-use crate::event_types::UNKNOWN;
 use crate::events::payload;
 use crate::extract::{JsonBody, PathId};
 use crate::fields::Fields;
@@ -77,7 +77,7 @@ async fn read(app: &App, body: &Bytes) -> Result<(EventTypeName, Payload), Probl
             Some(entry) => {
                 given.get_or_insert_with(|| Payload::from_stored(entry.example.into()));
             }
-            None => fields.reject("event_type", UNKNOWN),
+            None => fields.reject("event_type", UNKNOWN_TYPE),
         }
     }
     fields.finish(name.zip(given))

@@ -1,16 +1,15 @@
 //! What every actor of a node shares.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use postrider_cluster::route::Notifier;
+use postrider_cluster::route::{Notifier, Router};
 use postrider_domain::ids::Mint;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::Records;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use tokio_util::task::TaskTracker;
 
+use crate::census::Waiting;
 use crate::metrics::Metrics;
 use crate::permits::Permits;
 use crate::recorder::Recorder;
@@ -20,6 +19,7 @@ use crate::workers::Shards;
 /// What every actor of a node shares.
 pub(crate) struct Context {
     pub(crate) records: Records,
+    pub(crate) router: Router,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) dice: Dice,
     pub(crate) mint: Arc<Mint>,
@@ -29,9 +29,7 @@ pub(crate) struct Context {
     pub(crate) notifier: Arc<dyn Notifier>,
     pub(crate) metrics: Metrics,
     pub(crate) shards: Shards,
-    /// The attempts that are under way.
-    pub(crate) tasks: TaskTracker,
-    pub(crate) draining: AtomicBool,
+    pub(crate) waiting: Mutex<Waiting>,
 }
 
 impl Context {
@@ -39,9 +37,9 @@ impl Context {
         self.clock.now()
     }
 
-    /// Whether no new attempt may start.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+    /// What waited when it was counted last.
+    pub(crate) fn waiting(&self) -> Waiting {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

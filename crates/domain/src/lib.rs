@@ -13,9 +13,10 @@
 //! | How is a request signed? | [`signature`] |
 //! | Where may a webhook be sent? | [`target`] |
 //! | How many may be in flight to one endpoint? | [`pace`] |
-//! | Which shard does an endpoint belong to? | [`ownership`] |
+//! | Which shard does an endpoint belong to, and which node owns it? | [`ownership`] |
 //! | How large may anything be? | [`limits`] |
 //! | How is a duration written? | [`duration`] |
+//! | Which trace does work belong to? | [`trace`] |
 
 pub mod account;
 pub mod delivery;
@@ -36,3 +37,4 @@ pub mod retry;
 pub mod signature;
 pub mod target;
 pub mod time;
+pub mod trace;

@@ -2,6 +2,7 @@
 
 mod cli;
 mod clock;
+mod company;
 mod config;
 mod data_dir;
 mod listen;
@@ -21,6 +22,7 @@ use clap::Parser;
 use cli::{Cli, Command};
 use clock::SystemClock;
 use config::Config;
+use telemetry::Telemetry;
 
 /// Measured: a tenth less processor time for a delivery than with the system's allocator.
 #[global_allocator]
@@ -31,17 +33,25 @@ const REFUSED: u8 = 2;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let command = Cli::parse().command;
-    if let Err(error) = logging::start() {
-        return refuse(&error);
-    }
-    match command {
+    match Cli::parse().command {
         Command::Serve(options) => serve(options.config.as_deref()).await,
-        Command::CheckConfig(options) => check(&options.config),
-        Command::Listen(options) => match listen::run(options, Arc::new(SystemClock)).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => refuse(&error),
-        },
+        Command::CheckConfig(options) => with_logs(async { check(&options.config) }).await,
+        Command::Listen(options) => with_logs(listen(options)).await,
+    }
+}
+
+/// Runs what logs and exports nothing.
+async fn with_logs(command: impl Future<Output = ExitCode>) -> ExitCode {
+    match logging::start(None) {
+        Ok(()) => command.await,
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn listen(options: cli::Listen) -> ExitCode {
+    match listen::run(options, Arc::new(SystemClock)).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(&error),
     }
 }
 
@@ -50,7 +60,16 @@ async fn serve(file: Option<&Path>) -> ExitCode {
         Ok(config) => config,
         Err(refused) => return refuse(&refused),
     };
-    match run::serve(config).await {
+    let telemetry =
+        Telemetry::start(&config.node.name.to_string(), config.telemetry.otlp_endpoint.as_ref());
+    let telemetry = match telemetry {
+        Ok(telemetry) => Arc::new(telemetry),
+        Err(error) => return refuse(&format!("telemetry cannot be exported: {error:#}")),
+    };
+    if let Err(error) = logging::start(telemetry.otlp()) {
+        return refuse(&error);
+    }
+    match run::serve(config, telemetry).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(run::Failure::Start(error)) => refuse(&format!("{error:#}")),
         Err(run::Failure::Later(error)) => {

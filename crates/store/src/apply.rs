@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use postrider_domain::delivery::{Attempt, Delivery};
+use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::{Health, State};
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
 use postrider_domain::machine::{self, Attempted, Before, Rules, Step};
@@ -13,8 +13,8 @@ use crate::enqueue::Place;
 use crate::keys::gate::Gate;
 use crate::keys::{attempt, delivery, health};
 use crate::kv::{Error, Tx};
-use crate::leases::holds;
 use crate::notices;
+use crate::owners::holds;
 use crate::records::Records;
 
 /// An attempt that was made, by the owner of its endpoint's shard.
@@ -109,9 +109,9 @@ async fn before(tx: &Tx, place: Place, id: DeliveryId) -> Result<Option<(Before,
 /// or another.
 async fn recorded(tx: &Tx, now: Before, attempted: &Attempted) -> Result<Applied, Error> {
     let key = attempt::key(now.delivery.account, now.delivery.id, attempted.number);
-    let attempt: Option<Attempt> = tx.snap_load(&key).await?;
+    let attempt = tx.snap_get(&key).await?.map(|bytes| attempt::decode(&bytes)).transpose()?;
     Ok(match attempt {
-        Some(attempt) if attempt.id == attempted.id => {
+        Some((attempt, _)) if attempt.id == attempted.id => {
             let by_this = |disabled: &postrider_domain::endpoint::Disabled| {
                 disabled.delivery == Some(now.delivery.id) && disabled.at == attempted.ended_at
             };
@@ -139,7 +139,8 @@ async fn write(
     step: &Step,
     fence: Fence,
 ) -> Result<(), Error> {
-    tx.save(attempt::key(place.account, before.id, step.attempt.number), &step.attempt);
+    let key = attempt::key(place.account, before.id, step.attempt.number);
+    tx.set(key, attempt::encode(&step.attempt, fence));
     place.advance(tx, before, &step.delivery);
     if let Some(record) = &step.health {
         tx.save(health::key(place.account, place.endpoint), record);

@@ -9,22 +9,30 @@ use serde::de::DeserializeOwned;
 
 use crate::kv::{Error, Tx};
 
-/// The layout that this version writes.
+/// The first layout, which most records still have.
 const VERSION: u8 = 1;
 
 pub(crate) fn encode(record: &impl Serialize) -> Bytes {
-    let bytes = postcard::to_extend(record, vec![VERSION]);
+    encode_as(VERSION, record)
+}
+
+/// For a record that has more than one layout.
+pub(crate) fn encode_as(version: u8, record: &impl Serialize) -> Bytes {
+    let bytes = postcard::to_extend(record, vec![version]);
     bytes.expect("records are plain data, which always serializes").into()
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    decode_as(VERSION, bytes)
+}
+
+/// For a record that has more than one layout.
+pub(crate) fn decode_as<T: DeserializeOwned>(version: u8, bytes: &[u8]) -> Result<T, Error> {
     let what = std::any::type_name::<T>();
     match bytes.split_first() {
-        Some((&VERSION, rest)) => postcard::from_bytes(rest)
+        Some((found, rest)) if *found == version => postcard::from_bytes(rest)
             .map_err(|error| Error::Corrupt(format!("a record of {what}: {error}"))),
-        Some((version, _)) => {
-            Err(Error::Corrupt(format!("a record of {what} has version {version}")))
-        }
+        Some((found, _)) => Err(Error::Corrupt(format!("a record of {what} has version {found}"))),
         None => Err(Error::Corrupt(format!("a record of {what} is empty"))),
     }
 }

@@ -15,7 +15,7 @@ use crate::keys::gate::{self, Gate};
 use crate::keys::queue::Rank;
 use crate::keys::{delivery, due, endpoint, health, pending, queue};
 use crate::kv::{Error, Range, Tx};
-use crate::leases::OwnerError;
+use crate::owners::OwnerError;
 use crate::records::Records;
 
 /// Deliveries that one transaction discards.

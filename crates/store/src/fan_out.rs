@@ -16,7 +16,7 @@ use crate::keys::event::Head;
 use crate::keys::fan_out::{self, FanOut};
 use crate::keys::{event, subscription};
 use crate::kv::{Error, Range, Tx, prefix_end};
-use crate::leases::OwnerError;
+use crate::owners::OwnerError;
 use crate::records::{Records, Wake};
 
 impl Records {

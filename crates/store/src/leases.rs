@@ -1,79 +1,89 @@
-//! Who owns a shard. An owner's every write goes through [`Records::as_owner`]: no fence, no
-//! write.
+//! Which nodes claim to be alive. A node renews its lease by writing a greater revision; whether
+//! it is alive is for each observer to judge, by how long the revision has stood still on the
+//! observer's own clock. No transaction of the data reads a lease.
 
-use std::future::Future;
+use std::net::SocketAddr;
 
 use postrider_domain::ids::BootId;
-use postrider_domain::ownership::{Fence, Shard};
+use serde::{Deserialize, Serialize};
 
-use crate::keys::owner::{self, Owner};
-use crate::kv::{Error, Tx};
+use crate::codec::decode;
+use crate::keys::lease;
+use crate::kv::{Error, Range};
 use crate::records::Records;
 
-/// Why an owner's write did not happen.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OwnerError {
-    /// Another owner has claimed the shard since. Stop working on it.
-    #[error("another owner has claimed the shard")]
-    Fenced,
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] Error),
+/// A node's claim to be alive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The node, in its present run.
+    pub node: BootId,
+    /// Its name, which it keeps from run to run.
+    pub name: String,
+    /// Where other nodes reach it.
+    pub address: Option<SocketAddr>,
+    /// The version of Postrider that it runs.
+    pub version: String,
+    /// It gives its shards away, and takes none.
+    pub draining: bool,
+    /// Grows with every renewal.
+    pub revision: u64,
 }
 
-/// Claims in one transaction.
-const CLAIMS: usize = 500;
-
 impl Records {
-    /// Makes `node` the owner of `shards`, whoever owned them, and gives the fences to present.
-    /// From then on the fences of all earlier owners are refused.
+    /// Writes a lease, and tells whether there was one of this node before.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn claim(&self, shards: &[Shard], node: BootId) -> Result<Vec<Fence>, Error> {
-        let mut fences = Vec::with_capacity(shards.len());
-        for shards in shards.chunks(CLAIMS) {
-            let claimed = self.store.transact(|tx, _| async move {
-                let mut claimed = Vec::with_capacity(shards.len());
-                for shard in shards {
-                    claimed.push(claim(&tx, *shard, node).await?);
-                }
-                Ok::<_, Error>(claimed)
-            });
-            fences.extend(claimed.await?);
-        }
-        Ok(fences)
-    }
-
-    /// Runs `body` as the owner of a shard: it fails with `Fenced`, and writes nothing, once the
-    /// shard has a later owner.
-    pub(crate) async fn as_owner<T, F, Fut>(&self, fence: Fence, body: F) -> Result<T, OwnerError>
-    where
-        T: Send,
-        F: Fn(Tx) -> Fut + Send + Sync,
-        Fut: Future<Output = Result<T, Error>> + Send,
-    {
-        let body = &body;
+    pub async fn renew_lease(&self, lease: &Lease) -> Result<bool, Error> {
+        let key = lease::key(lease.node);
+        let key = &key;
         self.store
             .transact(|tx, _| async move {
-                if !holds(&tx, fence).await? {
-                    return Err(OwnerError::Fenced);
-                }
-                Ok(body(tx).await?)
+                let before: Option<Lease> = tx.load(key).await?;
+                tx.save(key.clone(), lease);
+                Ok(before.is_some())
             })
             .await
     }
-}
 
-async fn claim(tx: &Tx, shard: Shard, node: BootId) -> Result<Fence, Error> {
-    let before: Option<Owner> = tx.load(&owner::key(shard)).await?;
-    let epoch = before.map_or(1, |owner| owner.epoch + 1);
-    tx.save(owner::key(shard), &Owner { epoch, node });
-    Ok(Fence { shard, epoch, node })
-}
+    /// Every lease, also those of nodes that died.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn leases(&self) -> Result<Vec<Lease>, Error> {
+        let read =
+            self.store.read(|tx| async move { tx.snap_range(Range::prefix(lease::all())).await });
+        let rows: Vec<_> = read.await?;
+        rows.iter().map(|(_, value)| decode(value)).collect()
+    }
 
-/// Whether `fence` is still the shard's newest. Checked again at commit.
-pub(crate) async fn holds(tx: &Tx, fence: Fence) -> Result<bool, Error> {
-    let owner: Option<Owner> = tx.load(&owner::key(fence.shard)).await?;
-    Ok(owner.is_some_and(|owner| owner.epoch == fence.epoch && owner.node == fence.node))
+    /// Removes a lease, if its revision is still this one: its node leaves, or is dead.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn remove_lease(&self, node: BootId, revision: u64) -> Result<(), Error> {
+        let key = lease::key(node);
+        let key = &key;
+        self.store
+            .transact(|tx, _| async move {
+                let lease: Option<Lease> = tx.load(key).await?;
+                if lease.is_some_and(|lease| lease.revision == revision) {
+                    tx.clear(key.clone());
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Removes the leases that earlier runs of the node `name` left. Only for who knows that none
+    /// of them still runs.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn remove_earlier_leases(&self, name: &str) -> Result<(), Error> {
+        for lease in self.leases().await?.into_iter().filter(|lease| lease.name == name) {
+            self.remove_lease(lease.node, lease.revision).await?;
+        }
+        Ok(())
+    }
 }

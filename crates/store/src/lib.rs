@@ -13,7 +13,8 @@
 //! | `apply` | what a finished attempt changed, under the shard's fence |
 //! | `endpoints` | an endpoint, its subscriptions and its gate |
 //! | `due` | the two-level queue, as the owner of a shard reads it |
-//! | `leases` | who owns a shard |
+//! | `leases` | which nodes claim to be alive |
+//! | `owners` | who owns a shard |
 //! | `notices` | what people must be told |
 //! | `replays` | durable jobs that deliver again |
 //! | `sweep` | forgetting what has expired, and the data of accounts that are gone |
@@ -38,6 +39,7 @@ mod fan_out;
 mod keys;
 mod leases;
 mod notices;
+mod owners;
 mod query;
 mod records;
 mod replays;
@@ -50,7 +52,9 @@ pub use accept::{AcceptError, Accepted, IDEMPOTENCY_MEMORY, Idempotency, Receipt
 pub use apply::{Applied, Finished};
 pub use due::{DueEndpoint, Head, Work, Workload};
 pub use endpoints::{EndpointView, Held};
-pub use leases::OwnerError;
-pub use query::{DeliveryFilter, DeliveryView, EventView};
+pub use keys::owner::Owner;
+pub use leases::Lease;
+pub use owners::{OwnerError, Ownership};
+pub use query::{DeliveryFilter, DeliveryView, EventView, RecordedAttempt};
 pub use records::{FORMAT, OpenError, Page, PageRequest, Ready, Records, Wake};
 pub use replays::ReplayCount;

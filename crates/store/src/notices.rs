@@ -6,7 +6,7 @@ use postrider_domain::ownership::{Fence, Shard};
 use crate::codec::decode;
 use crate::keys::notice;
 use crate::kv::{Error, Range, Tx};
-use crate::leases::OwnerError;
+use crate::owners::OwnerError;
 use crate::records::Records;
 
 impl Records {

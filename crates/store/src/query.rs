@@ -4,6 +4,7 @@ use postrider_domain::delivery::{Attempt, Delivery, DeliveryState, Progress};
 use postrider_domain::endpoint::State;
 use postrider_domain::event::{Event, EventTypeName};
 use postrider_domain::ids::{self, AccountId, DeliveryId, EndpointId, EventId, Mint};
+use postrider_domain::ownership::Fence;
 use postrider_domain::time::Timestamp;
 
 use crate::accept::load_payload;
@@ -52,6 +53,10 @@ pub struct DeliveryFilter {
 
 /// Rows that a filtered list looks at before it answers with what it has.
 const MOST_LOOKED_AT: usize = 2_000;
+
+/// An attempt, and the right by which it was recorded, if that is known: records that were made
+/// before there were several nodes do not tell.
+pub type RecordedAttempt = (Attempt, Option<Fence>);
 
 impl Records {
     /// One event with its payload, and how many endpoints receive it.
@@ -163,7 +168,7 @@ impl Records {
         &self,
         account: AccountId,
         id: DeliveryId,
-    ) -> Result<Option<(DeliveryView, Vec<Attempt>)>, Error> {
+    ) -> Result<Option<(DeliveryView, Vec<RecordedAttempt>)>, Error> {
         self.store
             .read(|tx| async move {
                 let Some(delivery) = tx.snap_load::<Delivery>(&delivery::key(account, id)).await?
@@ -172,8 +177,10 @@ impl Records {
                 };
                 let state = state_of(&tx, &delivery).await?;
                 let rows = tx.snap_range(Range::prefix(attempt::of_delivery(account, id))).await?;
-                let attempts =
-                    rows.iter().map(|(_, value)| decode(value)).collect::<Result<_, _>>()?;
+                let attempts = rows
+                    .iter()
+                    .map(|(_, value)| attempt::decode(value))
+                    .collect::<Result<_, _>>()?;
                 Ok(Some((DeliveryView { delivery, state }, attempts)))
             })
             .await

@@ -4,12 +4,13 @@ use postrider_domain::delivery::Delivery;
 use postrider_domain::event::Payload;
 use postrider_domain::ids::{AccountId, EndpointId, Id};
 use postrider_domain::ownership::{Shard, shard_of};
+use postrider_domain::trace::TraceContext;
 
 use crate::keys::meta::{self, Meta};
 use crate::kv::{Error, Store};
 
 /// The layout of the records that this version reads and writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The durable records, over any engine. Clones are cheap and share everything.
 ///
@@ -102,6 +103,8 @@ pub struct Ready {
     pub delivery: Delivery,
     /// Its event's payload.
     pub payload: Payload,
+    /// The trace that it came to be in. It is in memory alone: after a restart it is gone.
+    pub trace: Option<TraceContext>,
 }
 
 impl Wake {
@@ -112,6 +115,35 @@ impl Wake {
             Self::Endpoint { shard, .. } | Self::Changed { shard, .. } | Self::Jobs { shard } => {
                 shard
             }
+        }
+    }
+
+    /// The same without what saves reading.
+    #[must_use]
+    pub fn without_delivery(self) -> Self {
+        match self {
+            Self::Endpoint { shard, account, endpoint, .. } => {
+                Self::Endpoint { shard, account, endpoint, ready: None }
+            }
+            other => other,
+        }
+    }
+
+    /// The trace that its delivery belongs to, if it brings one along.
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceContext> {
+        match self {
+            Self::Endpoint { ready: Some(ready), .. } => ready.trace,
+            _ => None,
+        }
+    }
+
+    /// The size of the payload that it brings along.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Endpoint { ready: Some(ready), .. } => ready.payload.bytes().len(),
+            _ => 0,
         }
     }
 }
@@ -125,6 +157,10 @@ impl Records {
         let found = store
             .transact::<_, Error, _, _>(move |tx, _| async move {
                 if let Some(found) = tx.load::<Meta>(&meta::key()).await? {
+                    if found.format < FORMAT && found.shards == shards {
+                        // Older records stay readable; an older version must not read newer ones.
+                        tx.save(meta::key(), &Meta { format: FORMAT, shards });
+                    }
                     return Ok(found);
                 }
                 let created = Meta { format: FORMAT, shards };

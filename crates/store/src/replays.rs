@@ -11,7 +11,7 @@ use crate::codec::decode;
 use crate::endpoints::state_of;
 use crate::keys::{delivery, replay};
 use crate::kv::{Error, Range, Tx};
-use crate::leases::OwnerError;
+use crate::owners::OwnerError;
 use crate::records::{Records, Wake};
 
 /// Deliveries that one transaction looks at.

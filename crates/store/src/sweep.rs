@@ -5,7 +5,7 @@ use postrider_domain::time::Timestamp;
 
 use crate::keys::{expiry, idempotency, removal};
 use crate::kv::{Error, Range, Tx};
-use crate::leases::OwnerError;
+use crate::owners::OwnerError;
 use crate::records::Records;
 
 /// Idempotency keys that one sweep forgets.

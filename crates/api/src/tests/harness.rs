@@ -11,6 +11,7 @@ use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
+use postrider_cluster::door::Door;
 use postrider_cluster::route::{self, TestReport, Workers};
 use postrider_domain::delivery::{RequestHead, Response};
 use postrider_domain::endpoint::Endpoint;
@@ -95,9 +96,11 @@ impl House {
         let workers = Arc::new(Notes::default());
         let clock = Arc::new(TestClock(AtomicU64::new(1_800_000_000_000)));
         let app = app(Api {
-            router: route::Router::new(records.clone(), workers.clone()),
-            mint: Arc::new(Mint::new()),
-            clock: clock.clone(),
+            door: Door::new(
+                route::Router::new(records.clone(), workers.clone()),
+                Arc::new(Mint::new()),
+                clock.clone(),
+            ),
             operator_key: OperatorKey::new(OPERATOR),
             targets: AddressPolicy::default(),
             probe: Arc::new(Well),
@@ -179,8 +182,9 @@ impl Notes {
 
 #[async_trait]
 impl Workers for Notes {
-    fn wake(&self, wakes: Vec<Wake>) {
+    fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake> {
         self.wakes.lock().unwrap().extend(wakes);
+        Vec::new()
     }
 
     async fn send_test(&self, endpoint: Endpoint, event: Event) -> TestReport {

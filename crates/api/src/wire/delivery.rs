@@ -1,9 +1,10 @@
 //! Deliveries and their attempts.
 
-use postrider_domain::delivery::{Attempt, DeliveryState};
-use postrider_domain::ids::{AttemptId, DeliveryId, EndpointId, EventId};
+use postrider_domain::delivery::DeliveryState;
+use postrider_domain::ids::{AttemptId, BootId, DeliveryId, EndpointId, EventId};
+use postrider_domain::ownership::Shard;
 use postrider_domain::time::Timestamp;
-use postrider_store::DeliveryView;
+use postrider_store::{DeliveryView, RecordedAttempt};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::Object;
@@ -101,10 +102,17 @@ pub(crate) struct AttemptBody {
     /// When the next attempt was due; null after a success and after the last.
     #[schema(value_type = Option<String>, format = DateTime)]
     next_attempt_at: Option<Timestamp>,
+    /// The endpoint's shard; null, like the next two, for what an early version recorded.
+    shard: Option<Shard>,
+    /// Counts the owners that the shard had had when the attempt was recorded.
+    epoch: Option<u64>,
+    /// The node that made it, in one of its runs.
+    #[schema(value_type = Option<String>, example = "boot_06b2k1d5h3vqf8m2c9r7t4w0xg")]
+    node: Option<BootId>,
 }
 
 impl AttemptBody {
-    pub(crate) fn new(attempt: Attempt, payload: Option<&[u8]>) -> Self {
+    pub(crate) fn new((attempt, fence): RecordedAttempt, payload: Option<&[u8]>) -> Self {
         Self {
             id: attempt.id,
             number: attempt.number,
@@ -114,6 +122,9 @@ impl AttemptBody {
             response: attempt.response.map(Into::into),
             error: attempt.error.map(Into::into),
             next_attempt_at: attempt.next_attempt_at,
+            shard: fence.map(|fence| fence.shard),
+            epoch: fence.map(|fence| fence.epoch),
+            node: fence.map(|fence| fence.node),
         }
     }
 }

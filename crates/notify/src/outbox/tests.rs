@@ -228,9 +228,10 @@ impl Scene {
             records: self.records.clone(),
             clock,
             mailer: Mailer::new(server, sender).expect("a mailer"),
+            instruments: Instruments::new(),
         };
         let handle = start(courier, 1, intervals).await.expect("starts");
-        handle.own(self.fences.clone());
+        self.fences.iter().for_each(|fence| handle.own(Tenure::begin(*fence).0));
         handle
     }
 

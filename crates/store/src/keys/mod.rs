@@ -22,7 +22,9 @@ pub(crate) mod fan_out;
 pub(crate) mod gate;
 pub(crate) mod health;
 pub(crate) mod idempotency;
+pub(crate) mod lease;
 pub(crate) mod meta;
+pub(crate) mod moves;
 pub(crate) mod notice;
 pub(crate) mod owner;
 pub(crate) mod pending;
@@ -46,6 +48,8 @@ enum Table {
     ApiKeyByHash = 2,
     EventType = 3,
     AccountList = 4,
+    Lease = 5,
+    Moves = 6,
     // In `a`.
     Account = 10,
     ApiKey = 11,

@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::{Key, Table};
 
 /// The newest owner of a shard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Owner {
-    pub(crate) epoch: u64,
-    pub(crate) node: BootId,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Counts the owners that the shard has had.
+    pub epoch: u64,
+    /// The node, in one of its runs. It may be gone since.
+    pub node: BootId,
 }
 
 pub(crate) fn key(shard: Shard) -> Vec<u8> {

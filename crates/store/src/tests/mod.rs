@@ -5,6 +5,7 @@ mod accepting;
 mod delivering;
 mod histories;
 mod jobs;
+mod nodes;
 mod people;
 
 use std::sync::Arc;

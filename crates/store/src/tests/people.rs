@@ -3,7 +3,7 @@ use postrider_domain::account::ApiKey;
 use super::*;
 use crate::keys::account_space;
 use crate::kv::Range;
-use crate::{FORMAT, OpenError, PageRequest};
+use crate::{FORMAT, OpenError, PageRequest, Records};
 
 #[tokio::test]
 async fn pages_go_on_where_they_ended() {
@@ -113,6 +113,32 @@ async fn a_changed_subscription_holds_at_once() {
     world.records.update_endpoint(world.account, endpoint, change).await.unwrap();
     assert_eq!(world.accept("a", later(1)).await.receipts[0].deliveries, 0);
     assert_eq!(world.accept("b", later(2)).await.receipts[0].deliveries, 1);
+}
+
+/// What the first version of the layout leaves, the next start of a newer one takes on.
+#[tokio::test]
+async fn an_older_format_is_taken_on() {
+    let memory = std::sync::Arc::new(crate::memory::Memory::with_faults(0, Default::default()));
+    let store = || Store::new(memory.clone(), 0);
+    let format = || async {
+        let store = store();
+        let read = store.read::<_, crate::kv::Error, _, _>(|tx| async move {
+            tx.load::<crate::keys::meta::Meta>(&crate::keys::meta::key()).await
+        });
+        read.await.unwrap().map(|meta| meta.format)
+    };
+    store()
+        .transact::<_, crate::kv::Error, _, _>(|tx, _| async move {
+            let old = crate::keys::meta::Meta { format: FORMAT - 1, shards: SHARDS };
+            tx.save(crate::keys::meta::key(), &old);
+            Ok(())
+        })
+        .await
+        .unwrap();
+    assert!(matches!(Records::open(store(), 9).await, Err(OpenError::Shards { .. })));
+    assert_eq!(format().await, Some(FORMAT - 1), "a refused start changes nothing");
+    assert!(Records::open(store(), SHARDS).await.is_ok());
+    assert_eq!(format().await, Some(FORMAT));
 }
 
 #[tokio::test]

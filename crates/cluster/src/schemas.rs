@@ -11,8 +11,6 @@ use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
 use postrider_domain::event::EventTypeName;
 use serde_json::Value;
 
-use crate::fields::child;
-
 /// Most compiled schemas that are kept. Beyond it one makes room, and is compiled anew when it
 /// is wanted again.
 const MAX_COMPILED: usize = 1_000;
@@ -24,7 +22,7 @@ const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 const MAX_PATTERN_BYTES: usize = 1024 * 1024;
 
 /// What is wrong, and where: a JSON pointer and a description.
-pub(crate) type Violation = (String, String);
+pub type Violation = (String, String);
 
 /// Compiled schemas by the name of their event type. An entry counts only while its text is that
 /// of the catalogue, so that a change of the schema is heeded at once.
@@ -89,7 +87,7 @@ impl Schemas {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub(crate) fn compile(schema: &Value) -> Result<Validator, Vec<Violation>> {
+pub fn compile(schema: &Value) -> Result<Validator, Vec<Violation>> {
     // The meta-schema has eight parts, and each of them would complain.
     if !schema.is_object() && !schema.is_boolean() {
         return Err(vec![(String::new(), "must be an object or a boolean".to_owned())]);
@@ -117,8 +115,9 @@ pub(crate) fn compile(schema: &Value) -> Result<Validator, Vec<Violation>> {
         })
 }
 
-/// How `value` violates a schema.
-pub(crate) fn violations(validator: &Validator, value: &Value) -> Vec<Violation> {
+/// How `value` violates a schema; empty when it does not.
+#[must_use]
+pub fn violations(validator: &Validator, value: &Value) -> Vec<Violation> {
     if validator.is_valid(value) {
         return Vec::new();
     }
@@ -145,7 +144,7 @@ fn find_foreign_references(value: &Value, pointer: &str, found: &mut Vec<Violati
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
-                let pointer = child(pointer, name);
+                let pointer = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
                 let to = value.as_str().filter(|to| !to.starts_with('#'));
                 match (name.as_str(), to) {
                     ("$ref" | "$dynamicRef", Some(to)) => {

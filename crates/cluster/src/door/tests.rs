@@ -1,0 +1,1 @@
+//! The door, over records in memory and workers that take notes.

@@ -1,0 +1,281 @@
+//! The gateway: the one actor of a node that other nodes and other services can send to.
+//!
+//! Who takes part: callers find a gateway through the process group [`GROUP`] and send it the bytes
+//! of a [`Call`]; the gateway reads them, has the [`Door`] do what is asked or, for what concerns
+//! the node itself, its [`Local`], and replies. Each call gets a task of its own, so that none waits
+//! for another's transaction; what is light, or what the cluster's work waits for, the actor
+//! answers by itself.
+//!
+//! Every reply port is answered: bytes that are no message, a variant that this build does not
+//! know, too many calls at once, and a panic in a task each have an error for an answer. Only who
+//! gives up waiting hears nothing.
+
+mod answer;
+mod message;
+
+#[cfg(test)]
+mod tests;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use postrider_domain::ownership::Shard;
+use postrider_store::Wake;
+use ractor::rpc::CallResult;
+use ractor::{
+    Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent, pg,
+};
+use ractor_cluster::NodeId;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+pub use self::message::GatewayMessage;
+use crate::door::Door;
+use crate::messages::{Call, CallError, CallErrorKind, Reply, Request, decode_reply, encode_reply};
+use crate::metrics::Instruments;
+use crate::view::View;
+
+/// The process group that every gateway joins.
+pub const GROUP: &str = "postrider.gateway";
+/// Most calls that a gateway has in hand. Each of them may wait for the store; what is beyond is
+/// refused at once, so that the caller can go elsewhere.
+pub const MAX_CALLS: usize = 256;
+/// How long a gateway that stops waits for the calls that it has in hand.
+const LAST_CALLS: Duration = Duration::from_secs(5);
+
+/// What concerns the gateway's node itself.
+pub trait Local: Send + Sync + 'static {
+    /// Passes work on to the owners of shards on this node, and gives the shards that it does not
+    /// own. A hint that may be lost.
+    fn wake(&self, wakes: Vec<Wake>) -> Vec<Shard>;
+
+    /// Ownership has changed in the store: look now.
+    fn look(&self);
+
+    /// What this node sees of the cluster.
+    fn view(&self) -> Arc<View>;
+}
+
+/// A gateway that runs. Clones are the same gateway.
+#[derive(Clone)]
+pub struct Gateway {
+    actor: ActorRef<GatewayMessage>,
+    tasks: TaskTracker,
+}
+
+impl Gateway {
+    /// Starts the gateway of this node, for others to find.
+    ///
+    /// # Errors
+    /// When its actor cannot start.
+    pub async fn start(door: Door, local: Arc<dyn Local>) -> Result<Self, SpawnErr> {
+        let tasks = TaskTracker::new();
+        let context = Context {
+            house: Arc::new(House { door, local, instruments: Instruments::new() }),
+            places: Arc::new(Semaphore::new(MAX_CALLS)),
+            tasks: tasks.clone(),
+        };
+        let (actor, _) = Actor::spawn(None, GatewayActor, context).await?;
+        Ok(Self { actor, tasks })
+    }
+
+    /// Takes no new call, and waits for those in hand, at most 5 s.
+    pub async fn stop(&self) {
+        pg::leave(GROUP.to_owned(), vec![self.actor.get_cell()]);
+        let last_calls = async {
+            // It fails only when the actor has ended.
+            let _ = self.actor.drain_and_wait(None).await;
+            self.tasks.close();
+            self.tasks.wait().await;
+        };
+        if tokio::time::timeout(LAST_CALLS, last_calls).await.is_err() {
+            tracing::warn!(left = self.tasks.len(), "some calls did not end in time");
+        }
+    }
+
+    /// The actor, for calls from this node.
+    #[must_use]
+    pub fn actor(&self) -> &ActorRef<GatewayMessage> {
+        &self.actor
+    }
+}
+
+/// The gateway of another node, once its session has told of it.
+#[must_use]
+pub fn of(node: NodeId) -> Option<ActorRef<GatewayMessage>> {
+    let members = pg::get_members(&GROUP.to_owned());
+    let gateway = members.into_iter().find(|member| match member.get_id() {
+        ActorId::Remote { node_id, .. } => node_id == node,
+        ActorId::Local(_) => false,
+    });
+    gateway.map(Into::into)
+}
+
+/// Calls a gateway and waits for its answer, at most so long.
+///
+/// # Errors
+/// The gateway's error, or `TooLarge`, `TimedOut` or `Lost` when it could not be called or did not
+/// answer.
+pub async fn call(
+    gateway: &ActorRef<GatewayMessage>,
+    call: impl Into<Call>,
+    timeout: Duration,
+) -> Result<Reply, CallError> {
+    let bytes = call.into().encode()?;
+    decode_reply(&call_raw(gateway, bytes, timeout).await?)
+}
+
+/// Calls a gateway with any bytes, and gives those that it answers.
+///
+/// # Errors
+/// `TimedOut` or `Lost`.
+pub async fn call_raw(
+    gateway: &ActorRef<GatewayMessage>,
+    bytes: Vec<u8>,
+    timeout: Duration,
+) -> Result<Vec<u8>, CallError> {
+    let lost = |message: &str| CallError::new(CallErrorKind::Lost, message);
+    match gateway.call(|reply| GatewayMessage::Call(bytes, reply), Some(timeout)).await {
+        Ok(CallResult::Success(answer)) => Ok(answer),
+        Ok(CallResult::Timeout) => {
+            let message = format!("the gateway did not answer within {timeout:?}");
+            Err(CallError::new(CallErrorKind::TimedOut, message))
+        }
+        Ok(CallResult::SenderError) => Err(lost("the session ended before the answer came")),
+        Err(_) => Err(lost("the gateway is gone")),
+    }
+}
+
+/// Sends a gateway a message that needs no answer. It may be lost.
+///
+/// # Errors
+/// `TooLarge`, or `Lost` when the gateway is known to be gone.
+pub fn cast(gateway: &ActorRef<GatewayMessage>, call: impl Into<Call>) -> Result<(), CallError> {
+    let bytes = call.into().encode()?;
+    let sent = gateway.cast(GatewayMessage::Cast(bytes));
+    sent.map_err(|_| CallError::new(CallErrorKind::Lost, "the gateway is gone"))
+}
+
+/// What answers calls.
+struct House {
+    door: Door,
+    local: Arc<dyn Local>,
+    instruments: Instruments,
+}
+
+/// The actor's type; all that it knows is in [`Context`].
+struct GatewayActor;
+
+struct Context {
+    house: Arc<House>,
+    places: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+#[ractor::async_trait]
+impl Actor for GatewayActor {
+    type Msg = GatewayMessage;
+    type State = Context;
+    type Arguments = Context;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<GatewayMessage>,
+        context: Context,
+    ) -> Result<Context, ActorProcessingErr> {
+        Ok(context)
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<GatewayMessage>,
+        _context: &mut Context,
+    ) -> Result<(), ActorProcessingErr> {
+        pg::join(GROUP.to_owned(), vec![myself.get_cell()]);
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<GatewayMessage>,
+        message: GatewayMessage,
+        context: &mut Context,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            GatewayMessage::Call(bytes, reply) if Call::is_light(&bytes) => {
+                answer(reply, &context.house.answer_light(&bytes));
+            }
+            GatewayMessage::Call(bytes, reply) => context.take(bytes, reply),
+            GatewayMessage::Cast(bytes) => context.house.heed(&bytes),
+            GatewayMessage::Unknown(variant, reply) => {
+                let message = format!("a gateway has no message {variant:?}");
+                answer(reply, &Err(CallError::new(CallErrorKind::UnknownKind, message)));
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<GatewayMessage>,
+        event: SupervisionEvent,
+        _context: &mut Context,
+    ) -> Result<(), ActorProcessingErr> {
+        // It has no children, and whatever is told of other actors must not end it.
+        tracing::debug!(%event, "the gateway goes on");
+        Ok(())
+    }
+}
+
+impl Context {
+    /// Gives a call its task, if there is a place for it.
+    fn take(&self, bytes: Vec<u8>, reply: RpcReplyPort<Vec<u8>>) {
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            let message = format!("the gateway has {MAX_CALLS} calls in hand");
+            return answer(reply, &Err(CallError::new(CallErrorKind::Overloaded, message)));
+        };
+        let house = self.house.clone();
+        self.tasks.spawn(async move {
+            let outcome = AssertUnwindSafe(house.answer(&bytes)).catch_unwind().await;
+            // The panic's message has gone to the log, by the process's hook.
+            let outcome = outcome.unwrap_or_else(|_| Err(CallError::internal()));
+            answer(reply, &outcome);
+            drop(place);
+        });
+    }
+}
+
+fn answer(reply: RpcReplyPort<Vec<u8>>, outcome: &Result<Reply, CallError>) {
+    // Whoever asked may have given up.
+    let _ = reply.send(encode_reply(outcome));
+}
+
+impl House {
+    /// Answers what needs no waiting.
+    fn answer_light(&self, bytes: &[u8]) -> Result<Reply, CallError> {
+        match Call::decode(bytes)?.request {
+            Request::Ping => Ok(answer::pong()),
+            Request::WakeMany(many) => self.wake(many),
+            Request::Handed(_) => {
+                self.local.look();
+                Ok(Reply::Seen)
+            }
+            // What `is_light` takes for light is answered above.
+            other => Err(CallError::new(CallErrorKind::Internal, format!("{other:?} waits"))),
+        }
+    }
+
+    /// Does what a message asks that wants no answer. What makes sense only with an answer is let
+    /// go.
+    fn heed(&self, bytes: &[u8]) {
+        let outcome = match Call::is_light(bytes) {
+            true => self.answer_light(bytes).map(drop),
+            false => Call::decode(bytes).map(drop),
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(%error, "a message without an answer came to nothing");
+        }
+    }
+}

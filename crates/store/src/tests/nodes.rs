@@ -1,0 +1,69 @@
+use postrider_domain::ids::{BootId, Id};
+
+use super::*;
+use crate::{Lease, Owner, OwnerError};
+
+const ONE: BootId = BootId::MIN;
+const TWO: BootId = BootId::MAX;
+
+fn lease(node: BootId, name: &str, revision: u64) -> Lease {
+    Lease {
+        node,
+        name: name.to_owned(),
+        address: None,
+        version: "1".to_owned(),
+        draining: false,
+        revision,
+    }
+}
+
+#[tokio::test]
+async fn a_lease_is_renewed_and_removed_only_as_it_was_seen() {
+    let world = World::new().await;
+    assert!(!world.records.renew_lease(&lease(ONE, "one", 1)).await.unwrap());
+    assert!(world.records.renew_lease(&lease(ONE, "one", 2)).await.unwrap());
+    world.records.remove_lease(ONE, 1).await.unwrap();
+    assert_eq!(world.records.leases().await.unwrap(), [lease(ONE, "one", 2)]);
+    world.records.remove_lease(ONE, 2).await.unwrap();
+    assert_eq!(world.records.leases().await.unwrap(), []);
+    assert!(!world.records.renew_lease(&lease(ONE, "one", 3)).await.unwrap(), "it was removed");
+}
+
+#[tokio::test]
+async fn earlier_runs_of_a_node_are_forgotten_by_name() {
+    let world = World::new().await;
+    world.records.renew_lease(&lease(ONE, "one", 1)).await.unwrap();
+    let other = lease(TWO, "two", 1);
+    world.records.renew_lease(&other).await.unwrap();
+    world.records.remove_earlier_leases("one").await.unwrap();
+    assert_eq!(world.records.leases().await.unwrap(), [other]);
+}
+
+#[tokio::test]
+async fn of_two_who_take_a_shard_over_one_gets_it() {
+    let world = World::new().await;
+    let before = world.records.ownership(None).await.unwrap().unwrap();
+    let seen: Vec<_> = (0..SHARDS).zip(before.owners).collect();
+    let third = BootId::from_bytes([3; 16]);
+    let taken = world.records.take_over(&seen[..3], TWO).await.unwrap();
+    assert_eq!(taken.iter().map(|fence| fence.shard).collect::<Vec<_>>(), [0, 1, 2]);
+    let late = world.records.take_over(&seen, third).await.unwrap();
+    assert_eq!(late, [Fence { shard: 3, epoch: 2, node: third }]);
+    let stale = world.records.hand_over(world.fences[0], third).await;
+    assert_eq!(stale, Err(OwnerError::Fenced));
+}
+
+#[tokio::test]
+async fn a_shard_is_handed_over_by_right_and_the_change_is_seen() {
+    let world = World::new().await;
+    let before = world.records.ownership(None).await.unwrap().unwrap();
+    assert_eq!(world.records.ownership(Some(before.moves)).await.unwrap(), None);
+    let heirs = world.records.hand_over(world.fences[1], TWO).await.unwrap();
+    assert_eq!(heirs, Fence { shard: 1, epoch: 2, node: TWO });
+    let after = world.records.ownership(Some(before.moves)).await.unwrap().unwrap();
+    assert_eq!(after.owners[1], Some(Owner { epoch: 2, node: TWO }));
+    assert_eq!(after.owners[0], before.owners[0]);
+    let again = world.records.hand_over(world.fences[1], TWO).await;
+    assert_eq!(again, Err(OwnerError::Fenced), "its right is gone");
+    assert!(world.records.sweep(heirs, START).await.is_ok());
+}
