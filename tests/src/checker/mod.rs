@@ -56,7 +56,7 @@ pub const INVARIANTS: [Invariant; 14] = [
     always("I4: attempts are numbered without a gap", attempts::numbered),
     by_the_clock("I5: attempts keep the schedule", attempts::spaced),
     by_the_clock("I6: every duplicate has its reason", duplicates::explained),
-    always("I6: without a fault of a node, one success", duplicates::succeeded_once),
+    always("I6: where only clocks differ, one success", duplicates::succeeded_once),
     by_the_clock("I7: a disabled endpoint is left alone", disabling::left_alone),
     always("I8: a disabling brings an email", disabling::told),
     always("I9: no attempt outlasts its timeout", attempts::bounded),

@@ -521,7 +521,7 @@ fn where_clocks_differ_times_are_not_compared() {
         run.one_clock = false;
         run.received.push(post(3, "good", run.received[0].arrived, 200));
     });
-    assert_eq!(twice, name("I6: without"));
+    assert_eq!(twice, name("I6: where"));
 }
 
 #[test]
