@@ -65,16 +65,19 @@ pub type Attributes = BTreeMap<String, String>;
 pub struct Span {
     /// Who tells of it.
     pub resource: Attributes,
-    /// The ids, in hexadecimal; the parent's is empty when there is none.
+    /// Its trace, in hexadecimal.
     pub trace_id: String,
+    /// Its id, in hexadecimal.
     pub span_id: String,
+    /// Its parent's; empty when there is none.
     pub parent_id: String,
     /// Its name.
     pub name: String,
     /// As OTLP numbers them: 2 is a server, 3 a client, 4 a producer, 5 a consumer.
     pub kind: i32,
-    /// When it began and ended, in nanoseconds.
+    /// When it began, in nanoseconds since 1970.
     pub began: u64,
+    /// When it ended.
     pub ended: u64,
     /// Whether it says that it failed.
     pub failed: bool,
