@@ -123,6 +123,18 @@ mod tests {
     }
 
     #[test]
+    fn without_a_collector_there_are_no_spans_to_export() {
+        for text in ["info", "trace", "postrider=debug,ractor=trace"] {
+            let filter = filter(|_| Some(text.to_owned())).expect("a filter");
+            let lines = fmt::layer::<Registry>().with_filter(without(&[trace::TARGET], filter));
+            let logs = tracing_subscriber::registry().with(lines);
+            tracing::subscriber::with_default(logs, || {
+                assert!(tracing::info_span!(target: trace::TARGET, "accept").is_disabled());
+            });
+        }
+    }
+
+    #[test]
     fn a_bad_filter_is_named() {
         let refused = filtered(None, Some("postrider=loud")).expect_err("refused");
         assert!(refused.to_string().starts_with("RUST_LOG: "), "{refused}");

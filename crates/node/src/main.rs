@@ -9,6 +9,7 @@ mod listen;
 mod logging;
 mod run;
 mod server;
+mod status;
 mod telemetry;
 
 use std::fmt::Display;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::{Cli, Cluster, Command};
 use clock::SystemClock;
 use config::Config;
 use telemetry::Telemetry;
@@ -36,6 +37,7 @@ async fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(options) => serve(options.config.as_deref()).await,
         Command::CheckConfig(options) => with_logs(async { check(&options.config) }).await,
+        Command::Cluster(Cluster::Status(options)) => with_logs(status(options)).await,
         Command::Listen(options) => with_logs(listen(options)).await,
     }
 }
@@ -76,6 +78,13 @@ async fn serve(file: Option<&Path>) -> ExitCode {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+async fn status(options: cli::Status) -> ExitCode {
+    match status::run(options).await {
+        Ok(code) => code,
+        Err(error) => refuse(&format!("{error:#}")),
     }
 }
 

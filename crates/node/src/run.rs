@@ -126,6 +126,7 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
     keeper.joined().await;
     let api = Api {
         door,
+        view: keeper.view(),
         operator_key: OperatorKey::new(&key),
         targets: targets(&config),
         probe: Arc::new(NodeProbe { telemetry, records, keeper: keeper.clone() }),
