@@ -13,7 +13,7 @@ use postrider_tests::scene::ORDER;
 use postrider_tests::steady::{self, Steady};
 use postrider_tests::wait::seconds;
 
-use crate::stage::Stage;
+use crate::stage::{SOME_OF_ITS_SHARE, Stage};
 
 /// The longest that an endpoint may wait for its next event.
 const LONGEST_GAP: Duration = seconds(1);
@@ -105,11 +105,11 @@ pub(crate) fn config() -> Config {
 async fn nobody_notices_a_node_that_joins_or_leaves() -> Result<()> {
     let mut flow = Flow::begin(Stage::start(config(), 3, 2).await?).await?;
     flow.stage.cluster.join(2).await?;
-    flow.stage.balanced(3).await?;
+    flow.stage.shared(3, SOME_OF_ITS_SHARE).await?;
     tokio::time::sleep(CALM).await;
     let joined = Timestamp::now();
     flow.stage.cluster.leave(2).await?;
-    flow.stage.balanced(2).await?;
+    flow.stage.shared(2, SOME_OF_ITS_SHARE).await?;
     let (since, paths) = (flow.since, flow.paths.clone());
     let ended = flow.end(CALM).await?;
     let joining = steady::gaps(&ended.received, &paths, since, joined);

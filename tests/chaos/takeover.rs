@@ -49,7 +49,6 @@ async fn a_killed_node_is_replaced_within_three_seconds() -> Result<()> {
         kills.push(flow.stage.cluster.kill(node).await?.from);
         tokio::time::sleep(AFTER_A_KILL + seconds(1)).await;
         flow.stage.cluster.start_one(node).await?;
-        flow.stage.balanced(3).await?;
     }
     let paths = flow.paths.clone();
     let ended = flow.end(seconds(2)).await?;
@@ -70,7 +69,6 @@ async fn a_frozen_node_is_replaced_within_fifteen_seconds() -> Result<()> {
     let thawed = Timestamp::now();
     flow.stage.cluster.thaw(&open)?;
     flow.stage.cluster.ready().await?;
-    flow.stage.balanced(3).await?;
     let paths = flow.paths.clone();
     let ended = flow.end(seconds(2)).await?;
     let wait = waited(&ended.received, &paths, frozen)?;
