@@ -21,7 +21,7 @@ const PATIENCE: Duration = seconds(2);
 const SHARED_WITHIN: Duration = seconds(30);
 
 /// What counts as balanced at the start.
-pub(crate) const MOST_OF_ITS_SHARE: f64 = 0.8;
+pub(crate) const MOST_OF_ITS_SHARE: f64 = 0.6;
 /// A few shards, which came in a round or two.
 pub(crate) const SOME_OF_ITS_SHARE: f64 = 0.2;
 

@@ -73,9 +73,10 @@ async fn a_frozen_node_is_replaced_within_fifteen_seconds() -> Result<()> {
     let ended = flow.end(seconds(2)).await?;
     let wait = waited(&ended.received, &paths, frozen)?;
     let resumed = steady::gaps(&ended.received, &paths, thawed, after(thawed, seconds(5)));
-    let (resumed, again) = (resumed.first().map(|gap| gap.lasted), again(&ended));
+    let again = again(&ended);
+    let resumed = &resumed[..resumed.len().min(3)];
     eprintln!(
-        "SIGSTOP: the last endpoint waited {wait:?}; the longest gap after SIGCONT {resumed:?}; \
+        "SIGSTOP: the last endpoint waited {wait:?}; the longest gaps after SIGCONT {resumed:?}; \
          {again} requests came twice"
     );
     ensure!(wait <= AFTER_SILENCE, "a wait of {wait:?}");

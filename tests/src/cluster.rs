@@ -94,12 +94,14 @@ impl Cluster {
         Ok(Self { members, roster: Roster::default(), network: Some(network), files })
     }
 
-    /// Starts the first `count` nodes, and waits until they are ready.
+    /// Starts the first `count` nodes, and waits until they are ready. The first makes the store;
+    /// the others come together, so that each gets its share at once.
     pub async fn start(&mut self, count: usize) -> Result<()> {
-        for index in 0..count {
-            self.start_one(index).await?;
+        self.start_one(0).await?;
+        for index in 1..count {
+            self.spawn(index)?;
         }
-        Ok(())
+        self.ready().await
     }
 
     /// Starts a node and waits until it is ready.
