@@ -9,10 +9,10 @@ use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use postrider_tests::checker::{self, bounds, duplicates};
 use postrider_tests::client::Account;
-use postrider_tests::client::records::Endpoint;
+use postrider_tests::client::records::{Delivery, Endpoint};
 use postrider_tests::cluster::watch::{Seen, Watch};
 use postrider_tests::config::Config;
-use postrider_tests::evidence::{Evidence, Least, Pause, StoreRecords, Subscriber};
+use postrider_tests::evidence::{Evidence, Least, Pause, StoreRecords, Subscriber, after};
 use postrider_tests::fault::{Fault, Kind};
 use postrider_tests::load::{Load, Publication};
 use postrider_tests::plan::{Plan, Step};
@@ -77,6 +77,7 @@ pub(crate) struct Story {
     faults: Vec<Fault>,
     schedule: Schedule,
     least: Least,
+    one_clock: bool,
 }
 
 impl Story {
@@ -99,7 +100,8 @@ impl Story {
     ) -> Self {
         let load = Load::over(stage.accounts(), ORDER, seed, pause);
         let watch = Watch::start(&stage.operator, &stage.cluster.bases(), stage.cluster.roster());
-        Self { stage, subscribers, load, watch, faults: Vec::new(), schedule, least }
+        let faults = Vec::new();
+        Self { stage, subscribers, load, watch, faults, schedule, least, one_clock: true }
     }
 
     /// Does what the plan says, while an endpoint is disabled by hand and enabled again.
@@ -179,7 +181,12 @@ impl Story {
         let healed = Timestamp::now();
         let publications = self.load.stop().await?;
         let faults = u32::try_from(self.faults.len())?;
-        settle(&self.stage, SETTLED_WITHIN + BACKLOG_PER_FAULT * faults).await?;
+        let within = SETTLED_WITHIN + BACKLOG_PER_FAULT * faults;
+        if self.one_clock {
+            settle(&self.stage, within).await?;
+        } else {
+            settle_what_is_due(&self.stage, within).await?;
+        }
         let mails = self.stage.mail.wait_for(self.least.disabled, SETTLED_WITHIN).await?;
         let Seen { sightings, vitals } = self.watch.stop();
         let evidence = Evidence {
@@ -192,13 +199,20 @@ impl Story {
             healed,
             sightings,
             vitals,
-            one_clock: true,
+            one_clock: self.one_clock,
             pauses,
             schedule: self.schedule,
             least: Least { faults: planned, ..self.least },
         };
         self.stage.cluster.stop().await?;
         Ok(evidence)
+    }
+
+    /// The clock of a node is going to be wrong: what it stamps with a time to come is not waited
+    /// for.
+    pub(crate) fn clocks_differ(mut self) -> Self {
+        self.one_clock = false;
+        self
     }
 
     /// Notes faults that somebody else made.
@@ -270,6 +284,27 @@ async fn settle(stage: &Stage, within: Duration) -> Result<()> {
         }
     }
     settled
+}
+
+/// Waits until nothing is pending but what is due later than any retry could be.
+async fn settle_what_is_due(stage: &Stage, within: Duration) -> Result<()> {
+    let account = &stage.account;
+    let settled = async || {
+        let later = after(Timestamp::now(), 2 * WINDOW);
+        for endpoint in account.list::<Endpoint>("/endpoints?").await? {
+            let pending = format!("/endpoints/{}/deliveries?state=pending&", endpoint.id);
+            let pending = account.list::<Delivery>(&pending).await?;
+            let due_later = |d: &Delivery| d.next_attempt_at.is_some_and(|due| due > later);
+            // Behind the first of a strict endpoint, all others wait.
+            let first = pending.last().is_some_and(due_later);
+            let strict = endpoint.ordering == "strict" && first;
+            if endpoint.state == "enabled" && !strict && !pending.iter().all(due_later) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    };
+    wait::until("all that is due is settled", within, settled).await
 }
 
 /// Says what a run was made of, and checks it.

@@ -12,8 +12,9 @@ use crate::wait::millis;
 
 /// Times are recorded in whole milliseconds, and a sum of three is off by as many.
 const ROUNDING: Duration = millis(3);
-/// How much longer than its timeout an attempt may last until it is noticed.
-const OVERTIME: Duration = millis(100);
+/// How much longer than its timeout an attempt may last until it is noticed: a tenth of a second
+/// by itself, and more where many nodes share few processors.
+const OVERTIME: Duration = millis(300);
 
 /// I4: at most 11 recorded attempts per delivery, numbered without a gap.
 #[must_use]
@@ -74,7 +75,7 @@ fn beyond_window(evidence: &Evidence, delivery: &Delivery, late: Duration) -> Op
     beyond.then(|| format!("{} has a retry planned {planned:?} after its first", delivery.id))
 }
 
-/// I9: no attempt lasts longer than its timeout and a tenth of a second, neither on record nor
+/// I9: no attempt lasts longer than its timeout and some overtime, neither on record nor
 /// on the wire. Nobody can end the attempts of a node that is paused.
 #[must_use]
 pub fn bounded(evidence: &Evidence) -> Violations {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::Violations;
 use crate::client::records::Delivery;
 use crate::evidence::{Evidence, after, since};
-use crate::wait::{millis, seconds};
+use crate::wait::seconds;
 
 /// How long the cluster may take to find itself again.
 const RECOVERY: Duration = seconds(30);
@@ -18,7 +18,8 @@ const PUNCTUAL: Duration = seconds(1);
 /// I13: after the last fault heals, nothing is overdue within backlog ÷ rate + 30 s.
 ///
 /// Of each endpoint: its backlog is what began after the faults though it was due before they
-/// were over; its rate, one request at a time, each as long as the mean of its attempts.
+/// were over; its rate, what it did in the first 30 s, and at least one request at a time, each
+/// as long as may be.
 #[must_use]
 pub fn worked_off(evidence: &Evidence) -> Violations {
     let mut endpoints: HashMap<&str, Vec<&Delivery>> = HashMap::new();
@@ -29,21 +30,23 @@ pub fn worked_off(evidence: &Evidence) -> Violations {
     endpoints.into_iter().flat_map(of_endpoint).collect()
 }
 
-/// When an attempt was due, when it began, and how long it took.
+/// When an attempt was due, and when it began.
 struct Turn<'a> {
     delivery: &'a Delivery,
     due: Timestamp,
     began: Timestamp,
-    took: Duration,
 }
 
 fn overdue(evidence: &Evidence, endpoint: &str, deliveries: Vec<&Delivery>) -> Violations {
     let turns: Vec<_> = deliveries.into_iter().flat_map(turns).collect();
     let healed = evidence.healed;
     let backlog = turns.iter().filter(|turn| turn.due <= healed && turn.began > healed).count();
-    let took: Duration = turns.iter().map(|turn| turn.took).sum();
-    let mean = took.checked_div(u32::try_from(turns.len()).unwrap_or(u32::MAX));
-    let rest = mean.unwrap_or_default() * u32::try_from(backlog).unwrap_or(u32::MAX);
+    let soon = after(healed, RECOVERY);
+    let done = turns.iter().filter(|turn| healed < turn.began && turn.began <= soon).count();
+    // Nothing done is no rate at all.
+    let each = RECOVERY.checked_div(u32::try_from(done).unwrap_or(u32::MAX)).unwrap_or_default();
+    let each = each.min(evidence.schedule.timeout);
+    let rest = each * u32::try_from(backlog).unwrap_or(u32::MAX);
     let caught_up = after(healed, rest + RECOVERY);
     let paused = evidence.pauses.iter().filter(|pause| pause.endpoint == endpoint);
     let resumed = paused.filter_map(|pause| pause.enabled).max();
@@ -67,8 +70,9 @@ fn overdue(evidence: &Evidence, endpoint: &str, deliveries: Vec<&Delivery>) -> V
 fn turns(delivery: &Delivery) -> impl Iterator<Item = Turn<'_>> {
     let planned = delivery.attempts.iter().map(|attempt| attempt.next_attempt_at);
     let due = std::iter::once(Some(delivery.created_at)).chain(planned);
-    delivery.attempts.iter().zip(due).filter_map(move |(attempt, due)| {
-        let took = millis(attempt.duration_ms);
-        Some(Turn { delivery, due: due?, began: attempt.at, took })
-    })
+    delivery
+        .attempts
+        .iter()
+        .zip(due)
+        .filter_map(move |(attempt, due)| Some(Turn { delivery, due: due?, began: attempt.at }))
 }

@@ -287,7 +287,7 @@ fn disabled_without_a_word() {
 #[test]
 fn an_attempt_without_end() {
     assert_eq!(
-        caught(|run| run.received[0].ended = Some(run.received[0].began + millis(1_200))),
+        caught(|run| run.received[0].ended = Some(run.received[0].began + millis(1_400))),
         name("I9:")
     );
 }
@@ -443,7 +443,7 @@ fn nobody_ends_the_attempts_of_a_frozen_node() {
     let frozen = |kind| {
         caught(|run| {
             let start = run.received[0].arrived;
-            run.received[0].ended = Some(run.received[0].began + millis(1_200));
+            run.received[0].ended = Some(run.received[0].began + millis(1_400));
             run.faults.push(fault(kind, after(start, millis(100)), millis(1_000)));
         })
     };
