@@ -1,7 +1,7 @@
-//! The door between those who take requests and those who deliver. Whoever accepts an event or
-//! changes an endpoint tells the [`Router`], which tells the owner of the shard.
+//! How work finds those who do it. Whoever accepts an event or changes an endpoint tells the
+//! [`Router`], which tells the owner of the shard: on this node, or on another by [`Post`].
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use postrider_domain::delivery::{AttemptError, RequestHead, Response};
@@ -11,11 +11,14 @@ use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::ownership::Fence;
 use postrider_store::{Records, Wake};
 
+use crate::post::Post;
+
 /// Those who deliver, on this node.
 #[async_trait]
 pub trait Workers: Send + Sync + 'static {
-    /// Tells of work. A hint that may be lost: what it tells of is durable.
-    fn wake(&self, wakes: Vec<Wake>);
+    /// Tells of work, and gives back what is not for a shard that is owned here. A hint that may be
+    /// lost: what it tells of is durable.
+    fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake>;
 
     /// Sends an event to an endpoint once, now, and counts it for nothing.
     async fn send_test(&self, endpoint: Endpoint, event: Event) -> TestReport;
@@ -40,18 +43,45 @@ pub struct TestReport {
     pub duration_ms: u32,
 }
 
-/// The door. Clones are cheap and share everything.
+/// The door to those who work. Clones are cheap and share everything.
 #[derive(Clone)]
 pub struct Router {
     records: Records,
-    workers: Arc<dyn Workers>,
+    reach: Arc<Reach>,
+}
+
+/// Whom the router can tell; set once they are there, and until then nobody is told.
+#[derive(Default)]
+struct Reach {
+    workers: OnceLock<Arc<dyn Workers>>,
+    post: OnceLock<Post>,
 }
 
 impl Router {
-    /// A door to the workers of this node.
+    /// A router that reaches nobody yet.
+    #[must_use]
+    pub fn unattached(records: Records) -> Self {
+        Self { records, reach: Arc::default() }
+    }
+
+    /// A router to the workers of this node.
     #[must_use]
     pub fn new(records: Records, workers: Arc<dyn Workers>) -> Self {
-        Self { records, workers }
+        let router = Self::unattached(records);
+        router.attach(workers);
+        router
+    }
+
+    /// Tells of the workers of this node, once.
+    pub fn attach(&self, workers: Arc<dyn Workers>) {
+        let first = self.reach.workers.set(workers).is_ok();
+        assert!(first, "a router has the workers of one node");
+    }
+
+    /// Tells of the way to other nodes, once.
+    pub fn attach_post(&self, post: Post) {
+        let first = self.reach.post.set(post).is_ok();
+        assert!(first, "a router has one way to other nodes");
     }
 
     /// The durable records.
@@ -62,19 +92,36 @@ impl Router {
 
     /// Tells the owners of work.
     pub fn wake(&self, wakes: Vec<Wake>) {
-        if !wakes.is_empty() {
-            self.workers.wake(wakes);
+        if wakes.is_empty() {
+            return;
+        }
+        let others = self.wake_here(wakes);
+        if let Some(post) = self.reach.post.get() {
+            post.send(others);
+        }
+    }
+
+    /// Tells the owners on this node of work, and gives back what is not theirs.
+    #[must_use]
+    pub fn wake_here(&self, wakes: Vec<Wake>) -> Vec<Wake> {
+        match self.reach.workers.get() {
+            Some(workers) => workers.wake(wakes),
+            None => wakes,
         }
     }
 
     /// Tells the owner that an endpoint was changed, enabled, disabled or deleted.
     pub fn changed(&self, account: AccountId, endpoint: EndpointId) {
         let shard = self.records.shard_of(endpoint);
-        self.workers.wake(vec![Wake::Changed { shard, account, endpoint }]);
+        self.wake(vec![Wake::Changed { shard, account, endpoint }]);
     }
 
-    /// Sends a test event and waits for what comes of it.
+    /// Sends a test event from this node and waits for what comes of it.
+    ///
+    /// # Panics
+    /// When the workers are not attached yet: nobody is served before they are.
     pub async fn send_test(&self, endpoint: Endpoint, event: Event) -> TestReport {
-        self.workers.send_test(endpoint, event).await
+        let workers = self.reach.workers.get().expect("workers are attached before requests come");
+        workers.send_test(endpoint, event).await
     }
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use postrider_domain::ids::BootId;
 use postrider_domain::ownership::Shard;
+use postrider_store::Owner;
 use serde::{Deserialize, Serialize};
 
 /// The cluster as one node sees it.
@@ -14,14 +15,14 @@ pub struct View {
     /// The nodes that have a lease, or had one until lately.
     pub nodes: Vec<NodeView>,
     /// The owner of each shard, by its number.
-    pub owners: Vec<Option<Held>>,
+    pub owners: Vec<Option<Owner>>,
 }
 
 /// A node as another one sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeView {
     /// The node, in its present run.
-    pub boot: BootId,
+    pub node: BootId,
     /// What its operator calls it.
     pub name: String,
     /// The version that it runs.
@@ -46,34 +47,25 @@ pub enum NodeState {
     Dead,
 }
 
-/// Who owns a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// The node, in its run.
-    pub node: BootId,
-    /// Counts the owners that the shard has had.
-    pub epoch: u64,
-}
-
 impl View {
     /// Who owns a shard.
     #[must_use]
-    pub fn owner(&self, shard: Shard) -> Option<Held> {
+    pub fn owner(&self, shard: Shard) -> Option<Owner> {
         self.owners.get(usize::from(shard)).copied().flatten()
     }
 
     /// A node that is in the view.
     #[must_use]
-    pub fn node(&self, boot: BootId) -> Option<&NodeView> {
-        self.nodes.iter().find(|node| node.boot == boot)
+    pub fn node(&self, node: BootId) -> Option<&NodeView> {
+        self.nodes.iter().find(|view| view.node == node)
     }
 
     /// How many shards each node owns; one that owns none is not among them.
     #[must_use]
     pub fn counts(&self) -> HashMap<BootId, usize> {
         let mut counts = HashMap::with_capacity(self.nodes.len());
-        for held in self.owners.iter().flatten() {
-            *counts.entry(held.node).or_default() += 1;
+        for owner in self.owners.iter().flatten() {
+            *counts.entry(owner.node).or_default() += 1;
         }
         counts
     }
@@ -82,8 +74,8 @@ impl View {
     #[must_use]
     pub fn unowned(&self) -> usize {
         let living = self.nodes.iter().filter(|node| node.state != NodeState::Dead);
-        let living: HashSet<_> = living.map(|node| node.boot).collect();
-        let owned = self.owners.iter().flatten().filter(|held| living.contains(&held.node));
+        let living: HashSet<_> = living.map(|node| node.node).collect();
+        let owned = self.owners.iter().flatten().filter(|owner| living.contains(&owner.node));
         self.owners.len() - owned.count()
     }
 }
@@ -109,7 +101,7 @@ mod tests {
 
     fn node(byte: u8, state: NodeState) -> NodeView {
         NodeView {
-            boot: BootId::from_bytes([byte; 16]),
+            node: BootId::from_bytes([byte; 16]),
             name: format!("node-{byte}"),
             version: "1".to_owned(),
             state,
@@ -119,7 +111,7 @@ mod tests {
 
     #[test]
     fn shards_of_the_dead_and_of_strangers_are_unowned() {
-        let held = |byte| Some(Held { node: BootId::from_bytes([byte; 16]), epoch: 1 });
+        let held = |byte| Some(Owner { node: BootId::from_bytes([byte; 16]), epoch: 1 });
         let view = View {
             nodes: vec![node(1, NodeState::Suspect), node(2, NodeState::Dead)],
             owners: vec![held(1), held(1), held(2), held(3), None],

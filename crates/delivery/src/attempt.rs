@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use postrider_cluster::tenure::Tenure;
 use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Payload;
 use postrider_domain::ids::DeliveryId;
 use postrider_domain::machine::Attempted;
 use postrider_domain::outcome::Outcome;
-use postrider_domain::ownership::Fence;
 use postrider_domain::time::Timestamp;
 use postrider_store::{Applied, Finished};
 
@@ -18,7 +18,8 @@ use crate::sender::{Message, Sent};
 
 /// An attempt that is to be made.
 pub(crate) struct Job {
-    pub(crate) fence: Fence,
+    /// Held until the attempt is on record.
+    pub(crate) tenure: Tenure,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) delivery: Delivery,
     pub(crate) payload: Option<Payload>,
@@ -54,7 +55,7 @@ pub(crate) enum Ended {
 
 /// Makes an attempt, puts it on record, and then tells those who must know.
 pub(crate) async fn make(context: &Context, job: Job) -> Ended {
-    let Job { fence, endpoint, delivery, payload, permit } = job;
+    let Job { tenure, endpoint, delivery, payload, permit } = job;
     let payload = match payload {
         Some(payload) => payload,
         None => match context.records.payload(delivery.account, delivery.event).await {
@@ -78,7 +79,7 @@ pub(crate) async fn make(context: &Context, job: Job) -> Ended {
     }
     let outcome = sent.outcome.clone();
     let finished = Finished {
-        fence,
+        fence: tenure.fence(),
         account: delivery.account,
         endpoint: delivery.endpoint,
         delivery: delivery.id,
@@ -92,7 +93,7 @@ pub(crate) async fn make(context: &Context, job: Job) -> Ended {
             context.metrics.recorded(&step);
             if let Some(notice) = &step.notice {
                 tracing::info!(endpoint = %notice.endpoint, reason = ?notice.disabled.reason, "an endpoint is disabled");
-                context.notifier.nudge(fence);
+                context.notifier.nudge(tenure.fence());
             }
             Ended::Recorded { outcome, disabled: step.disabled.is_some(), delivery: step.delivery }
         }

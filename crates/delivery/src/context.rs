@@ -1,15 +1,13 @@
 //! What every actor of a node shares.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use postrider_cluster::route::Notifier;
+use postrider_cluster::route::{Notifier, Router};
 use postrider_domain::ids::Mint;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::Records;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use tokio_util::task::TaskTracker;
 
 use crate::metrics::Metrics;
 use crate::permits::Permits;
@@ -20,6 +18,7 @@ use crate::workers::Shards;
 /// What every actor of a node shares.
 pub(crate) struct Context {
     pub(crate) records: Records,
+    pub(crate) router: Router,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) dice: Dice,
     pub(crate) mint: Arc<Mint>,
@@ -29,19 +28,11 @@ pub(crate) struct Context {
     pub(crate) notifier: Arc<dyn Notifier>,
     pub(crate) metrics: Metrics,
     pub(crate) shards: Shards,
-    /// The attempts that are under way.
-    pub(crate) tasks: TaskTracker,
-    pub(crate) draining: AtomicBool,
 }
 
 impl Context {
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-
-    /// Whether no new attempt may start.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
     }
 }
 

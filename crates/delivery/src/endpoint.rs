@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use postrider_cluster::tenure::Tenure;
 use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::{self, Endpoint, Ordering};
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
 use postrider_domain::outcome::Outcome;
-use postrider_domain::ownership::Fence;
 use postrider_domain::pace::Pace;
 use postrider_domain::time::Timestamp;
 use postrider_store::{OwnerError, Ready, Work, Workload};
@@ -35,6 +35,9 @@ const IDLE: Duration = Duration::from_secs(2);
 const AFTER_TROUBLE: Duration = Duration::from_secs(10);
 /// The pause after the store failed.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long what was read of the endpoint is believed: whoever disabled it may not have been able to
+/// tell this node. Shorter than the time after which a node that is cut off counts as dead.
+const BELIEVED: Duration = Duration::from_secs(5);
 
 /// What an endpoint's actor is told.
 pub(crate) enum Message {
@@ -56,7 +59,7 @@ impl ractor::Message for Message {}
 pub(crate) struct Arguments {
     pub(crate) context: Arc<Context>,
     pub(crate) shard: ActorRef<shard::Message>,
-    pub(crate) fence: Fence,
+    pub(crate) tenure: Tenure,
     pub(crate) account: AccountId,
     pub(crate) endpoint: EndpointId,
 }
@@ -88,8 +91,8 @@ pub(crate) struct Data {
 enum Phase {
     /// It has to be read.
     Unknown,
-    /// It is sent to.
-    Enabled(Arc<Endpoint>),
+    /// It is sent to, as it was read at this time.
+    Enabled(Arc<Endpoint>, Timestamp),
     /// It is disabled or gone: nothing is sent.
     Closed,
 }
@@ -218,16 +221,16 @@ impl Data {
                 return self.wake_at(now.plus(PAUSE));
             }
         }
-        while let Phase::Enabled(endpoint) = &self.phase {
-            if self.about.context.is_draining() {
+        while let Phase::Enabled(endpoint, read_at) = &self.phase {
+            if self.about.tenure.is_over() {
                 return;
             }
-            let endpoint = endpoint.clone();
+            let (endpoint, read_at) = (endpoint.clone(), *read_at);
             let now = self.about.context.now();
             if self.in_flight.len() >= self.limit(endpoint.ordering) {
                 return;
             }
-            if self.line.wants_read(now) {
+            if self.line.wants_read(now) || now.since(read_at) >= BELIEVED {
                 self.phase = Phase::Unknown;
                 return Box::pin(self.go_on(permit)).await;
             }
@@ -263,9 +266,10 @@ impl Data {
         payload: Option<postrider_domain::event::Payload>,
         permit: Permit,
     ) {
-        let job = Job { fence: self.about.fence, endpoint, delivery, payload, permit };
+        let tenure = self.about.tenure.clone();
+        let job = Job { tenure, endpoint, delivery, payload, permit };
         let (context, myself) = (self.about.context.clone(), self.myself.clone());
-        self.about.context.tasks.spawn(async move {
+        tokio::spawn(async move {
             let delivery = job.delivery.id;
             let made = AssertUnwindSafe(attempt::make(&context, job)).catch_unwind().await;
             let ended = made.unwrap_or(Ended::Trouble { delivery });
@@ -288,13 +292,13 @@ impl Data {
         if !matches!(self.phase, Phase::Unknown) {
             return Ok(());
         }
-        let Arguments { context, fence, account, endpoint, .. } = &self.about;
+        let Arguments { context, tenure, account, endpoint, .. } = &self.about;
         let now = context.now();
         // Those in flight stand at the head of the queue too.
         let limit = WINDOW + self.in_flight.len();
         match context.records.workload(*account, *endpoint, limit).await? {
             Work::Discard => {
-                context.records.discard_some(*fence, *account, *endpoint, now).await?;
+                context.records.discard_some(tenure.fence(), *account, *endpoint, now).await?;
                 // One step a message: there may be very many, and more may have been said.
                 let _ = self.myself.cast(Message::Tick);
             }
@@ -313,7 +317,7 @@ impl Data {
         if self.in_flight.is_empty() {
             self.take_health(&health);
         }
-        self.phase = Phase::Enabled(Arc::new(endpoint));
+        self.phase = Phase::Enabled(Arc::new(endpoint), now);
     }
 
     /// At its start an actor knows nothing of earlier failures but what is on record.
@@ -334,7 +338,7 @@ impl Data {
         }
         let now = self.about.context.now();
         match (&self.phase, self.line.next_due()) {
-            (Phase::Enabled(_), Some(due)) if due <= now.plus(LINGER) => self.wake_at(due),
+            (Phase::Enabled(..), Some(due)) if due <= now.plus(LINGER) => self.wake_at(due),
             _ => {
                 let idle_since = *self.idle_since.get_or_insert(now);
                 if now.since(idle_since) >= IDLE {
@@ -347,12 +351,12 @@ impl Data {
     }
 
     async fn retire(&mut self, now: Timestamp) {
-        let Arguments { context, fence, account, endpoint, shard, .. } = &self.about;
+        let Arguments { context, tenure, account, endpoint, shard, .. } = &self.about;
         let ordering = match &self.phase {
-            Phase::Enabled(endpoint) => endpoint.ordering,
+            Phase::Enabled(endpoint, _) => endpoint.ordering,
             Phase::Unknown | Phase::Closed => Ordering::Parallel,
         };
-        match context.records.settle(*fence, *account, *endpoint, ordering).await {
+        match context.records.settle(tenure.fence(), *account, *endpoint, ordering).await {
             // Something came between the last read and this one.
             Ok(Some(next)) if next <= now => {
                 self.phase = Phase::Unknown;

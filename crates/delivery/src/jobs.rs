@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use postrider_cluster::tenure::Tenure;
 use postrider_domain::ids::{AccountId, ReplayId};
-use postrider_domain::ownership::Fence;
 use postrider_domain::replay::ReplayState;
 use postrider_store::OwnerError;
 
@@ -18,21 +18,21 @@ const STEPS: usize = 8;
 /// The pause after the store failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Works until the shard has no jobs left or the node drains.
+/// Works until the shard has no jobs left or the tenure is over.
 ///
 /// # Errors
 /// When the shard has a later owner.
-pub(crate) async fn run(context: &Context, fence: Fence) -> Result<(), Fenced> {
+pub(crate) async fn run(context: &Context, tenure: &Tenure) -> Result<(), Fenced> {
     loop {
-        match all(context, fence).await {
+        match all(context, tenure).await {
             Ok(()) => return Ok(()),
             Err(OwnerError::Fenced) => return Err(Fenced),
             Err(OwnerError::Store(error)) => {
-                tracing::warn!(shard = fence.shard, %error, "the shard's jobs wait for the store");
+                tracing::warn!(shard = tenure.fence().shard, %error, "the shard's jobs wait for the store");
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        if context.is_draining() {
+        if tenure.is_over() {
             return Ok(());
         }
     }
@@ -41,36 +41,36 @@ pub(crate) async fn run(context: &Context, fence: Fence) -> Result<(), Fenced> {
 /// The shard has a later owner.
 pub(crate) struct Fenced;
 
-async fn all(context: &Context, fence: Fence) -> Result<(), OwnerError> {
-    fan_out(context, fence).await?;
-    while context.records.sweep(fence, context.now()).await? {}
-    replay(context, fence).await
+async fn all(context: &Context, tenure: &Tenure) -> Result<(), OwnerError> {
+    fan_out(context, tenure).await?;
+    while !tenure.is_over() && context.records.sweep(tenure.fence(), context.now()).await? {}
+    replay(context, tenure).await
 }
 
-async fn fan_out(context: &Context, fence: Fence) -> Result<(), OwnerError> {
-    while !context.is_draining() {
-        match context.records.step_fan_out(fence, &context.mint).await? {
-            Some(wakes) => context.shards.wake(wakes),
+async fn fan_out(context: &Context, tenure: &Tenure) -> Result<(), OwnerError> {
+    while !tenure.is_over() {
+        match context.records.step_fan_out(tenure.fence(), &context.mint).await? {
+            Some(wakes) => context.router.wake(wakes),
             None => break,
         }
     }
     Ok(())
 }
 
-async fn replay(context: &Context, fence: Fence) -> Result<(), OwnerError> {
+async fn replay(context: &Context, tenure: &Tenure) -> Result<(), OwnerError> {
     let mut budgets: HashMap<ReplayId, f64> = HashMap::new();
-    while !context.is_draining() {
-        let running = context.records.running_replays(fence.shard).await?;
+    while !tenure.is_over() {
+        let running = context.records.running_replays(tenure.fence().shard).await?;
         if running.is_empty() {
             break;
         }
         budgets.retain(|id, _| running.iter().any(|(_, running)| running == id));
         let mut made = 0;
         for job in running {
-            made += beat(context, fence, job, budgets.entry(job.1).or_default()).await?;
+            made += beat(context, tenure, job, budgets.entry(job.1).or_default()).await?;
         }
         // A fan-out that comes meanwhile does not wait for a long replay.
-        fan_out(context, fence).await?;
+        fan_out(context, tenure).await?;
         // What the filter passes over costs nobody a delivery, so it goes as fast as it can.
         if made > 0 {
             tokio::time::sleep(BEAT).await;
@@ -83,7 +83,7 @@ async fn replay(context: &Context, fence: Fence) -> Result<(), OwnerError> {
 /// carries over is never more than a beat's worth, so nothing is made up for in a burst.
 async fn beat(
     context: &Context,
-    fence: Fence,
+    tenure: &Tenure,
     (account, id): (AccountId, ReplayId),
     budget: &mut f64,
 ) -> Result<usize, OwnerError> {
@@ -99,12 +99,13 @@ async fn beat(
             return Ok(made.max(1));
         }
         let now = context.now();
-        let step = records.step_replay(fence, account, id, most, &context.mint, now).await?;
+        let step =
+            records.step_replay(tenure.fence(), account, id, most, &context.mint, now).await?;
         let Some((replay, wakes)) = step else { break };
         *budget -= wakes.len() as f64;
         made += wakes.len();
-        context.shards.wake(wakes);
-        if replay.state != ReplayState::Running || context.is_draining() {
+        context.router.wake(wakes);
+        if replay.state != ReplayState::Running || tenure.is_over() {
             break;
         }
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use postrider_cluster::tenure::Tenure;
 use postrider_domain::ids::{AccountId, EndpointId};
-use postrider_domain::ownership::Fence;
 use postrider_domain::time::Timestamp;
 use postrider_store::{Ready, Wake};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -48,6 +48,8 @@ pub(crate) enum Message {
     JobsDone,
     /// The shard has a later owner.
     Fenced,
+    /// The tenure is over.
+    End,
 }
 
 impl ractor::Message for Message {}
@@ -58,7 +60,7 @@ pub(crate) struct ShardActor;
 /// What the actor knows.
 pub(crate) struct Data {
     context: Arc<Context>,
-    fence: Fence,
+    tenure: Tenure,
     myself: ActorRef<Message>,
     /// By account too: nobody can have another's endpoint worked on, or kept from it.
     endpoints: HashMap<(AccountId, EndpointId), Child>,
@@ -84,17 +86,18 @@ enum Jobs {
 impl Actor for ShardActor {
     type Msg = Message;
     type State = Data;
-    type Arguments = (Arc<Context>, Fence);
+    type Arguments = (Arc<Context>, Tenure);
 
     async fn pre_start(
         &self,
         myself: ActorRef<Message>,
-        (context, fence): (Arc<Context>, Fence),
+        (context, tenure): (Arc<Context>, Tenure),
     ) -> Result<Data, ActorProcessingErr> {
         let _ = myself.cast(Message::Scan);
+        tell_of_the_end(&tenure, myself.clone());
         Ok(Data {
             context,
-            fence,
+            tenure,
             myself,
             endpoints: HashMap::new(),
             scan: None,
@@ -123,6 +126,7 @@ impl Actor for ShardActor {
             Message::Scan => data.scan().await,
             Message::JobsDone => data.jobs_done(),
             Message::Fenced => data.give_up(),
+            Message::End => data.end(),
         }
         Ok(())
     }
@@ -135,7 +139,7 @@ impl Actor for ShardActor {
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorFailed(actor, error) => {
-                tracing::error!(%error, shard = data.fence.shard, "an endpoint's actor failed; it starts anew");
+                tracing::error!(%error, shard = data.tenure.fence().shard, "an endpoint's actor failed; it starts anew");
                 data.lost(&actor);
             }
             SupervisionEvent::ActorTerminated(actor, ..) => data.lost(&actor),
@@ -157,7 +161,7 @@ impl Data {
     }
 
     async fn send(&mut self, account: AccountId, endpoint: EndpointId, message: endpoint::Message) {
-        if self.context.is_draining() {
+        if self.tenure.is_over() {
             return;
         }
         let place = (account, endpoint);
@@ -175,7 +179,7 @@ impl Data {
         let arguments = Arguments {
             context: self.context.clone(),
             shard: self.myself.clone(),
-            fence: self.fence,
+            tenure: self.tenure.clone(),
             account,
             endpoint,
         };
@@ -217,7 +221,7 @@ impl Data {
         self.stop_timer();
         let now = self.context.now();
         let mut next = now.plus(RESCAN);
-        match self.context.records.due_endpoints(self.fence.shard, SCAN).await {
+        match self.context.records.due_endpoints(self.tenure.fence().shard, SCAN).await {
             Ok(due) => {
                 if due.len() == SCAN {
                     next = now.plus(AFTER_FAILURE);
@@ -231,7 +235,7 @@ impl Data {
                 }
             }
             Err(error) => {
-                tracing::warn!(shard = self.fence.shard, %error, "the due rows cannot be read");
+                tracing::warn!(shard = self.tenure.fence().shard, %error, "the due rows cannot be read");
                 next = now.plus(AFTER_FAILURE);
             }
         }
@@ -259,15 +263,15 @@ impl Data {
     }
 
     fn run_jobs(&mut self) {
-        if self.context.is_draining() {
+        if self.tenure.is_over() {
             return;
         }
         self.jobs = match self.jobs {
             Jobs::Resting => {
-                let (context, fence, myself) =
-                    (self.context.clone(), self.fence, self.myself.clone());
+                let (context, tenure, myself) =
+                    (self.context.clone(), self.tenure.clone(), self.myself.clone());
                 tokio::spawn(async move {
-                    let run = AssertUnwindSafe(jobs::run(&context, fence)).catch_unwind();
+                    let run = AssertUnwindSafe(jobs::run(&context, &tenure)).catch_unwind();
                     let told = match run.await {
                         Ok(Err(Fenced)) => Message::Fenced,
                         // What panicked is tried again when the shard looks for jobs next.
@@ -288,15 +292,30 @@ impl Data {
     }
 
     fn give_up(&mut self) {
-        tracing::error!(
-            shard = self.fence.shard,
-            epoch = self.fence.epoch,
-            "the shard has a later owner"
-        );
-        self.context.shards.remove(self.fence);
+        if !self.tenure.is_over() {
+            let fence = self.tenure.fence();
+            tracing::warn!(shard = fence.shard, epoch = fence.epoch, "the shard has a later owner");
+            self.tenure.give_up();
+        }
+        self.end();
+    }
+
+    /// Nothing new begins. What is in flight ends by itself, and holds the tenure until then.
+    fn end(&mut self) {
+        self.context.shards.remove(self.tenure.fence());
+        self.stop_timer();
         for (_, child) in self.endpoints.drain() {
             child.actor.stop(None);
         }
         self.myself.stop(None);
     }
+}
+
+fn tell_of_the_end(tenure: &Tenure, shard: ActorRef<Message>) {
+    let ending = tenure.ending();
+    tokio::spawn(async move {
+        ending.wait().await;
+        // It may have failed meanwhile; the supervisor starts none anew whose tenure is over.
+        let _ = shard.cast(Message::End);
+    });
 }

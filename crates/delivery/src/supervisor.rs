@@ -1,10 +1,10 @@
-//! The supervisor of a node's shards: one that fails starts anew, with the same fence.
+//! The supervisor of a node's shards: one that fails starts anew, in the same tenure.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_domain::ownership::Fence;
+use postrider_cluster::tenure::Tenure;
 use ractor::{
     Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr,
     SupervisionEvent,
@@ -19,9 +19,9 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// What the supervisor is told.
 pub(crate) enum Message {
     /// Work on a shard that was claimed.
-    Own(Fence, RpcReplyPort<Result<(), SpawnErr>>),
+    Own(Tenure, RpcReplyPort<Result<(), SpawnErr>>),
     /// Start a shard anew that failed.
-    Restart(Fence),
+    Restart(Tenure),
 }
 
 impl ractor::Message for Message {}
@@ -32,7 +32,7 @@ pub(crate) struct Supervisor;
 /// What the supervisor knows.
 pub(crate) struct Data {
     context: Arc<Context>,
-    shards: HashMap<ActorId, Fence>,
+    shards: HashMap<ActorId, Tenure>,
 }
 
 #[ractor::async_trait]
@@ -56,15 +56,17 @@ impl Actor for Supervisor {
         data: &mut Data,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Own(fence, reply) => {
-                let started = data.start(fence, myself.get_cell()).await;
+            Message::Own(tenure, reply) => {
+                let started = data.start(tenure, myself.get_cell()).await;
                 // Whoever asked may have given up.
                 let _ = reply.send(started);
             }
-            Message::Restart(fence) => {
-                if let Err(error) = data.start(fence, myself.get_cell()).await {
-                    tracing::error!(shard = fence.shard, %error, "a shard cannot start anew");
-                    myself.send_after(AFTER_FAILURE, move || Message::Restart(fence));
+            Message::Restart(tenure) if tenure.is_over() => {}
+            Message::Restart(tenure) => {
+                if let Err(error) = data.start(tenure.clone(), myself.get_cell()).await {
+                    let shard = tenure.fence().shard;
+                    tracing::error!(shard, %error, "a shard cannot start anew");
+                    myself.send_after(AFTER_FAILURE, move || Message::Restart(tenure));
                 }
             }
         }
@@ -79,12 +81,13 @@ impl Actor for Supervisor {
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorFailed(actor, error) => {
-                if let Some(fence) = data.shards.remove(&actor.get_id()) {
-                    tracing::error!(shard = fence.shard, %error, "a shard failed; it starts anew");
-                    myself.send_after(AFTER_FAILURE, move || Message::Restart(fence));
+                if let Some(tenure) = data.shards.remove(&actor.get_id()) {
+                    let shard = tenure.fence().shard;
+                    tracing::error!(shard, %error, "a shard failed; it starts anew");
+                    myself.send_after(AFTER_FAILURE, move || Message::Restart(tenure));
                 }
             }
-            // It gave its shard up, or the node drains.
+            // Its tenure is over.
             SupervisionEvent::ActorTerminated(actor, ..) => {
                 data.shards.remove(&actor.get_id());
             }
@@ -97,11 +100,11 @@ impl Actor for Supervisor {
 }
 
 impl Data {
-    async fn start(&mut self, fence: Fence, myself: ActorCell) -> Result<(), SpawnErr> {
-        let arguments = (self.context.clone(), fence);
+    async fn start(&mut self, tenure: Tenure, myself: ActorCell) -> Result<(), SpawnErr> {
+        let arguments = (self.context.clone(), tenure.clone());
         let (actor, _) = Actor::spawn_linked(None, ShardActor, arguments, myself).await?;
-        self.shards.insert(actor.get_id(), fence);
-        self.context.shards.insert(fence, actor);
+        self.context.shards.insert(tenure.fence(), actor.clone());
+        self.shards.insert(actor.get_id(), tenure);
         Ok(())
     }
 }

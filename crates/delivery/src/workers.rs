@@ -1,11 +1,11 @@
 //! The door to the actors: what is owned here, and how it starts and drains.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use postrider_cluster::route::{Notifier, TestReport, Workers};
+use postrider_cluster::route::{Notifier, Router, TestReport, Workers};
+use postrider_cluster::tenure::Tenure;
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Event;
 use postrider_domain::ids::Mint;
@@ -15,7 +15,6 @@ use postrider_domain::time::Clock;
 use postrider_store::{Records, Wake};
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorRef, SpawnErr};
-use tokio_util::task::TaskTracker;
 
 use crate::context::{Context, Dice};
 use crate::metrics::Metrics;
@@ -32,6 +31,8 @@ const START: Duration = Duration::from_secs(10);
 pub struct Options {
     /// The durable records.
     pub records: Records,
+    /// Takes work to the owners of its shards, wherever they are.
+    pub router: Router,
     /// The rules.
     pub rules: Rules,
     /// Makes requests.
@@ -70,12 +71,13 @@ impl Delivery {
     /// # Errors
     /// When their supervisor cannot start.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options { records, rules, sender, notifier, clock, mint, dice } = options;
+        let Options { records, router, rules, sender, notifier, clock, mint, dice } = options;
         let rules = Arc::new(rules);
         let recorder = Recorder::start(records.clone(), rules);
         let context = Context {
             shards: Shards::new(records.shards()),
             records,
+            router,
             clock,
             dice,
             mint,
@@ -84,38 +86,25 @@ impl Delivery {
             permits: Permits::new(),
             notifier,
             metrics: Metrics::new(),
-            tasks: TaskTracker::new(),
-            draining: AtomicBool::new(false),
         };
         let context = Arc::new(context);
         let (supervisor, _) = Actor::spawn(None, Supervisor, context.clone()).await?;
         Ok(Self { context, supervisor })
     }
 
-    /// Starts to work on a shard that was claimed.
+    /// Works on a shard until the tenure is over. What is in flight then holds the tenure until it
+    /// is on record.
     ///
     /// # Errors
     /// When its actor cannot start.
-    pub async fn own(&self, fence: Fence) -> Result<(), StartError> {
-        let own = |reply| supervisor::Message::Own(fence, reply);
+    pub async fn own(&self, tenure: Tenure) -> Result<(), StartError> {
+        let own = |reply| supervisor::Message::Own(tenure, reply);
         match self.supervisor.call(own, Some(START)).await {
             Ok(CallResult::Success(started)) => Ok(started?),
             Ok(CallResult::Timeout) => Err(StartError("no answer in time".to_owned())),
             Ok(CallResult::SenderError) => Err(StartError("the supervisor has ended".to_owned())),
             Err(error) => Err(StartError(error.to_string())),
         }
-    }
-
-    /// Starts no new attempt, and waits, at most so long, for those in flight to end and be
-    /// recorded. Gives how many were left.
-    pub async fn drain(&self, at_most: Duration) -> usize {
-        self.context.draining.store(true, Ordering::Release);
-        self.context.tasks.close();
-        let _ = tokio::time::timeout(at_most, self.context.tasks.wait()).await;
-        for actor in self.context.shards.take_all() {
-            actor.stop(None);
-        }
-        self.context.tasks.len()
     }
 
     /// Requests in flight now.
@@ -127,8 +116,8 @@ impl Delivery {
 
 #[async_trait]
 impl Workers for Delivery {
-    fn wake(&self, wakes: Vec<Wake>) {
-        self.context.shards.wake(wakes);
+    fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake> {
+        self.context.shards.wake(wakes)
     }
 
     async fn send_test(&self, endpoint: Endpoint, event: Event) -> TestReport {
@@ -157,15 +146,20 @@ impl Shards {
         Self(RwLock::new((0..count).map(|_| None).collect()))
     }
 
-    /// Passes work to the owners here. What another node owns is its to find.
-    pub(crate) fn wake(&self, wakes: Vec<Wake>) {
+    /// Passes work to the owners here, and gives back what is not theirs.
+    fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake> {
         let shards = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut others = Vec::new();
         for wake in wakes {
-            if let Some(Some(owned)) = shards.get(usize::from(wake.shard())) {
-                // An actor that has stopped is past its ownership.
-                let _ = owned.actor.cast(shard::Message::Wake(wake));
+            match shards.get(usize::from(wake.shard())) {
+                Some(Some(owned)) => {
+                    // An actor that has just stopped is past its ownership.
+                    let _ = owned.actor.cast(shard::Message::Wake(wake));
+                }
+                _ => others.push(wake),
             }
         }
+        others
     }
 
     pub(crate) fn insert(&self, fence: Fence, actor: ActorRef<shard::Message>) {
@@ -182,10 +176,5 @@ impl Shards {
     fn slot<T>(&self, shard: Shard, change: impl FnOnce(&mut Option<Owned>) -> T) -> T {
         let mut shards = self.0.write().unwrap_or_else(PoisonError::into_inner);
         change(&mut shards[usize::from(shard)])
-    }
-
-    fn take_all(&self) -> Vec<ActorRef<shard::Message>> {
-        let mut shards = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        shards.iter_mut().filter_map(Option::take).map(|owned| owned.actor).collect()
     }
 }

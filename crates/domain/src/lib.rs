@@ -13,7 +13,7 @@
 //! | How is a request signed? | [`signature`] |
 //! | Where may a webhook be sent? | [`target`] |
 //! | How many may be in flight to one endpoint? | [`pace`] |
-//! | Which shard does an endpoint belong to? | [`ownership`] |
+//! | Which shard does an endpoint belong to, and which node owns it? | [`ownership`] |
 //! | How large may anything be? | [`limits`] |
 //! | How is a duration written? | [`duration`] |
 

@@ -1,8 +1,21 @@
-//! Which shard an endpoint belongs to. Shards are what nodes own and hand over.
+//! Which shard an endpoint belongs to, and which node owns which shard. Shards are what nodes
+//! own and hand over.
+//!
+//! | Question | File |
+//! |---|---|
+//! | Which shards do I claim, and which do I give to whom? | `plan` |
+//! | How many shards may a node own? | `balance` |
+//! | Which node suits a shard best? | `rendezvous` |
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{BootId, Id};
+
+mod balance;
+mod plan;
+mod rendezvous;
+
+pub use plan::{Holding, Member, Plan, Standing, plan};
 
 /// A fixed slice of the endpoints.
 pub type Shard = u16;
@@ -16,12 +29,15 @@ pub type Shard = u16;
 /// # Panics
 /// If `shards` is 0.
 pub fn shard_of(id: impl Id, shards: u16) -> Shard {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in id.bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
+    let hash = fnv1a(&id.bytes());
     let folded = hash ^ (hash >> 32);
     u16::try_from(folded % u64::from(shards)).expect("a remainder below a u16")
+}
+
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// The right to write as a shard's owner. Every owner's transaction presents it, and fails

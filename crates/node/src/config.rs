@@ -5,6 +5,7 @@
 //! complaint; this module says which options there are, what each may be, and what it is when
 //! nobody says. The environment wins over the file. What comes out holds parsed values alone.
 
+mod cluster;
 mod environment;
 mod file;
 mod reader;
@@ -24,7 +25,8 @@ use postrider_domain::retry::{self, PolicyError};
 use postrider_domain::{disable, duration};
 use postrider_notify::smtp;
 
-use reader::{Item, Problem, Reader};
+pub use cluster::{Cluster, Company};
+use reader::{Problem, Reader};
 
 /// Everything that the operator can choose.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,13 +61,6 @@ pub struct Http {
     pub listen: SocketAddr,
 }
 
-/// `[cluster]`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cluster {
-    /// How many shards a new store has.
-    pub shards: u16,
-}
-
 /// `[delivery]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
@@ -94,8 +89,6 @@ pub struct Refused {
     problems: Vec<Problem>,
 }
 
-/// Most shards; each costs its owner some rows and an actor.
-const MAX_SHARDS: u16 = 16_384;
 /// Bounds of the time for an attempt.
 const TIMEOUT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
 
@@ -165,18 +158,6 @@ impl Http {
     fn build(reader: &mut Reader) -> Self {
         let listen = reader.option("http", "listen", |text: String| address(&text));
         Self { listen: listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))) }
-    }
-}
-
-impl Cluster {
-    fn build(reader: &mut Reader) -> Self {
-        let shards = reader.option("cluster", "shards", |count: i64| {
-            u16::try_from(count)
-                .ok()
-                .filter(|count| (1..=MAX_SHARDS).contains(count))
-                .ok_or(format!("must be from 1 to {MAX_SHARDS}"))
-        });
-        Self { shards: shards.unwrap_or(256) }
     }
 }
 
@@ -272,7 +253,6 @@ fn explain(error: &PolicyError) -> (&'static str, String) {
 /// Options of the contract whose time has not come: known, so that they are not called
 /// misspelt, and refused rather than ignored.
 fn refuse_what_is_to_come(reader: &mut Reader) {
-    const ALONE: &str = "this version runs as a single node; remove this option";
     reader.option("store", "kind", |kind: String| match kind.as_str() {
         "embedded" => Ok(()),
         "foundationdb" => Err("this version has no FoundationDB engine; use \"embedded\""),
@@ -281,9 +261,6 @@ fn refuse_what_is_to_come(reader: &mut Reader) {
     reader.option("store", "cluster_file", |_: String| {
         Err::<(), _>("belongs to the FoundationDB engine, which this version does not have")
     });
-    reader.option("cluster", "listen", |_: String| Err::<(), _>(ALONE));
-    reader.option("cluster", "seeds", |_: Vec<Item>| Err::<(), _>(ALONE));
-    reader.option("cluster", "cookie_file", |_: String| Err::<(), _>(ALONE));
     reader.option("telemetry", "otlp_endpoint", |url: String| match url.as_str() {
         "" => Ok(()),
         _ => Err("this version does not export telemetry; leave it empty (GET /metrics works)"),

@@ -2,6 +2,7 @@
 
 mod cli;
 mod clock;
+mod company;
 mod config;
 mod data_dir;
 mod listen;

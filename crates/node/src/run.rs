@@ -1,9 +1,9 @@
-//! The node from start to stop: what is opened, claimed and started, in which order, and how
-//! it ends.
+//! The node from start to stop: what is opened and started, in which order, and how it ends.
 //!
-//! Start: data directory → store → claim of every shard → notifier → deliverers → HTTP. A
-//! request is served only when what it leads to is there. Stop: HTTP, deliverers and notifier
-//! let what is under way end, all at the same time; the store is closed with the process.
+//! Start: data directory → store → notifier and deliverers → the link to other nodes → the keeper,
+//! which takes this node's share of the shards → HTTP. A request is served only when what it leads
+//! to is there. Stop: HTTP lets requests under way end while the keeper hands every shard over, each
+//! as soon as nothing is under way on it; then the notifier, and the store with the process.
 
 use std::env::VarError;
 use std::io::Write;
@@ -14,9 +14,11 @@ use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use postrider_api::{Api, OperatorKey, Probe};
 use postrider_cluster::door::Door;
+use postrider_cluster::keeper::{self, Identity, Keeper, Tenants};
 use postrider_cluster::route::Router;
+use postrider_cluster::tenure::Tenure;
 use postrider_delivery::{Delivery, Dice, Options, Sender};
-use postrider_domain::ids::{BootId, Mint};
+use postrider_domain::ids::Mint;
 use postrider_domain::machine::Rules;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::Clock;
@@ -34,8 +36,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SystemClock;
+use crate::company::{self, Others};
 use crate::config::Config;
-use crate::data_dir::{DataDir, check_operator_key};
+use crate::data_dir::{DataDir, Use, check_operator_key};
 use crate::server;
 use crate::telemetry::{self, Telemetry};
 
@@ -53,14 +56,20 @@ pub enum Failure {
 
 /// A node that serves.
 struct Running {
-    delivery: Delivery,
-    notifier: NotifierHandle,
+    workers: Workers,
+    keeper: Keeper,
+    others: Option<Others>,
     server: JoinHandle<()>,
     stop: CancellationToken,
-    /// How long attempts in flight have to end.
-    patience: Duration,
-    // The lock on the data directory ends with it.
+    // The locks on the data directory end with it.
     _dir: DataDir,
+}
+
+/// Those who work on shards, on this node.
+#[derive(Clone)]
+struct Workers {
+    delivery: Delivery,
+    notifier: NotifierHandle,
 }
 
 /// Runs a node until SIGTERM or SIGINT.
@@ -78,29 +87,52 @@ pub async fn serve(config: Config) -> Result<(), Failure> {
 async fn start(config: Config) -> Result<Running> {
     raise_file_limit();
     let name = config.node.name.to_string();
-    let dir = DataDir::take(&config.node.data_dir, &name)?;
+    let usage = if config.cluster.company.is_some() { Use::Shared } else { Use::Alone };
+    let dir = DataDir::take(&config.node.data_dir, &name, usage)?;
     let key = operator_key(&dir)?;
     let telemetry = Arc::new(Telemetry::start(&name)?);
     let listener = TcpListener::bind(config.http.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.http.listen))?;
     let records = open_store(&config, &dir).await?;
-    let (delivery, notifier, mint) = start_workers(&config, &records).await?;
+    let mint = Arc::new(Mint::new());
+    let router = Router::unattached(records.clone());
+    let workers = start_workers(&config, &router, mint.clone()).await?;
+    let me = Identity {
+        node: mint.id(SystemClock.now()),
+        name: name.clone(),
+        address: config.cluster.company.as_ref().map(|company| company.advertise),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let mut others = match &config.cluster.company {
+        Some(company) => Some(Others::start(company, &dir, &me).await?),
+        None => None,
+    };
+    // The lock on its name tells that no earlier run of this node is left.
+    records.remove_earlier_leases(&name).await.context("cannot remove this node's old lease")?;
+    let keeper = Keeper::start(keeper::Options {
+        records: records.clone(),
+        me,
+        company: company::of(others.as_ref()),
+        tenants: Arc::new(workers.clone()),
+        patience: config.retry.timeout() + DRAIN_SLACK,
+        seed: seed()?,
+    });
+    let door = Door::new(router, mint, Arc::new(SystemClock));
+    if let Some(others) = &mut others {
+        others.join(door.clone(), &keeper).await?;
+    }
+    keeper.joined().await;
     let api = Api {
-        door: Door::new(
-            Router::new(records.clone(), Arc::new(delivery.clone())),
-            mint,
-            Arc::new(SystemClock),
-        ),
+        door,
         operator_key: OperatorKey::new(&key),
         targets: targets(&config),
-        probe: Arc::new(NodeProbe { telemetry, records }),
+        probe: Arc::new(NodeProbe { telemetry, records, keeper: keeper.clone() }),
     };
     announce(&name, &listener.local_addr()?.to_string(), &dir);
     let stop = CancellationToken::new();
     let server = tokio::spawn(server::serve(listener, postrider_api::app(api), stop.clone()));
-    let patience = config.retry.timeout() + DRAIN_SLACK;
-    Ok(Running { delivery, notifier, server, stop, patience, _dir: dir })
+    Ok(Running { workers, keeper, others, server, stop, _dir: dir })
 }
 
 async fn open_store(config: &Config, dir: &DataDir) -> Result<Records> {
@@ -113,16 +145,24 @@ async fn open_store(config: &Config, dir: &DataDir) -> Result<Records> {
 }
 
 impl Running {
-    /// Serves no new request and starts no new attempt, and lets what is under way end: requests,
-    /// attempts and an email, all at the same time.
+    /// Serves no new request and starts no new attempt, lets what is under way end, and hands the
+    /// shards over.
     async fn stop(self) -> Result<()> {
         tracing::info!("draining: no new requests, no new attempts");
         self.stop.cancel();
         let serving = tokio::time::timeout(server::DRAIN + DRAIN_SLACK, self.server);
-        let (left, served, ()) =
-            tokio::join!(self.delivery.drain(self.patience), serving, self.notifier.stop());
+        let (left, served) = tokio::join!(self.keeper.stop(), serving);
         if left > 0 {
-            tracing::warn!(left, "some attempts did not end in time; they are made again later");
+            let in_flight = self.workers.delivery.in_flight();
+            tracing::warn!(
+                shards = left,
+                in_flight,
+                "not all ended in time; it is made again later"
+            );
+        }
+        self.workers.notifier.stop().await;
+        if let Some(others) = self.others {
+            others.leave().await;
         }
         match served {
             Ok(served) => served.context("the HTTP server failed")?,
@@ -133,33 +173,39 @@ impl Running {
     }
 }
 
-/// Claims every shard for this start of the node, and starts those who work on them.
-async fn start_workers(
-    config: &Config,
-    records: &Records,
-) -> Result<(Delivery, NotifierHandle, Arc<Mint>)> {
+/// Starts those who work on shards; they own none yet.
+async fn start_workers(config: &Config, router: &Router, mint: Arc<Mint>) -> Result<Workers> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let mint = Arc::new(Mint::new());
-    let boot: BootId = mint.id(clock.now());
-    let shards: Vec<_> = (0..records.shards()).collect();
-    let fences = records.claim(&shards, boot).await.context("cannot claim the shards")?;
+    let records = router.records().clone();
     let mailer = Mailer::new(config.email.server.clone(), config.email.sender.clone())?;
     let notifier = Notify::start(records.clone(), clock.clone(), mailer, seed()?).await?;
-    notifier.own(fences.clone());
     let delivery = Delivery::start(Options {
-        records: records.clone(),
+        records,
+        router: router.clone(),
         rules: Rules { retry: config.retry.clone(), disable: config.delivery.disable },
         sender: Sender::new(targets(config), config.retry.timeout())?,
         notifier: Arc::new(notifier.clone()),
         clock,
-        mint: mint.clone(),
+        mint,
         dice: Dice::new(seed()?),
     })
     .await?;
-    for fence in fences {
-        delivery.own(fence).await?;
+    router.attach(Arc::new(delivery.clone()));
+    Ok(Workers { delivery, notifier })
+}
+
+#[async_trait]
+impl Tenants for Workers {
+    async fn begin(&self, tenure: Tenure) {
+        let shard = tenure.fence().shard;
+        if let Err(error) = self.delivery.own(tenure.clone()).await {
+            // Without a worker the tenure ends here, and the keeper begins another one.
+            tracing::error!(shard, %error, "the shard cannot be worked on");
+            tenure.give_up();
+            return;
+        }
+        self.notifier.own(tenure);
     }
-    Ok((delivery, notifier, mint))
 }
 
 fn targets(config: &Config) -> AddressPolicy {
@@ -180,7 +226,7 @@ fn operator_key(dir: &DataDir) -> Result<String> {
     if file.is_new {
         say(&format!("the operator key is new and stands in {}", file.path.display()));
     }
-    Ok(file.key)
+    Ok(file.text)
 }
 
 fn announce(name: &str, address: &str, dir: &DataDir) {
@@ -237,6 +283,7 @@ fn seed() -> Result<u64> {
 struct NodeProbe {
     telemetry: Arc<Telemetry>,
     records: Records,
+    keeper: Keeper,
 }
 
 #[async_trait]
@@ -246,6 +293,10 @@ impl Probe for NodeProbe {
     }
 
     async fn ready(&self) -> Result<(), String> {
-        self.records.ping().await.map_err(|error| error.to_string())
+        self.records.ping().await.map_err(|error| error.to_string())?;
+        match self.keeper.is_in() {
+            true => Ok(()),
+            false => Err("this node has lost touch with its cluster".to_owned()),
+        }
     }
 }

@@ -21,6 +21,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt;
 use postrider_cluster::route::Notifier;
+use postrider_cluster::tenure::Tenure;
 use postrider_domain::notice::Notice;
 use postrider_domain::ownership::{Fence, Shard};
 use postrider_domain::time::Clock;
@@ -117,9 +118,15 @@ async fn start(
 }
 
 impl NotifierHandle {
-    /// Sets the shards whose notices this node sends, also those left by an earlier owner.
-    pub fn own(&self, fences: Vec<Fence>) {
-        self.tell(Message::Own(fences));
+    /// Sends a shard's notices until the tenure is over, also those left by an earlier owner. An
+    /// email that is then under way holds the tenure until it is off and on record.
+    pub fn own(&self, tenure: Tenure) {
+        let (ending, handle) = (tenure.ending(), self.clone());
+        self.tell(Message::Own(tenure));
+        tokio::spawn(async move {
+            ending.wait().await;
+            handle.tell(Message::Ended);
+        });
     }
 
     /// Stops. An email in flight is awaited for some seconds; one that does not end by then is
@@ -152,8 +159,10 @@ impl Notifier for NotifierHandle {
 
 /// What the actor is told.
 enum Message {
-    /// These shards, and no others, are this node's.
-    Own(Vec<Fence>),
+    /// This shard is this node's.
+    Own(Tenure),
+    /// Some tenures are over.
+    Ended,
     /// Some shards have something new.
     Nudged,
     /// Time to look at every shard.
@@ -173,7 +182,7 @@ struct State {
     intervals: Intervals,
     luck: SmallRng,
     nudged: Nudged,
-    owned: BTreeMap<Shard, Fence>,
+    owned: BTreeMap<Shard, Tenure>,
     /// Shards to look at once the queue is empty.
     to_look: BTreeSet<Shard>,
     /// Shards whose notices could not be read when last looked at.
@@ -219,7 +228,8 @@ impl Actor for Outbox {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Own(fences) => state.own(fences),
+            Message::Own(tenure) => state.own(tenure),
+            Message::Ended => state.disown_ended(),
             Message::Nudged => state.take_nudges(),
             Message::Rescan => state.to_look.extend(state.owned.keys()),
             Message::Resume => state.phase = Phase::Idle,
@@ -251,11 +261,22 @@ impl Actor for Outbox {
 }
 
 impl State {
-    fn own(&mut self, fences: Vec<Fence>) {
-        self.owned = fences.into_iter().map(|f| (f.shard, f)).collect();
-        self.to_look = self.owned.keys().copied().collect();
-        self.damaged.clear();
-        self.queue.clear();
+    fn own(&mut self, tenure: Tenure) {
+        let shard = tenure.fence().shard;
+        self.damaged.remove(&shard);
+        self.to_look.insert(shard);
+        self.owned.insert(shard, tenure);
+        self.disown_ended();
+    }
+
+    /// Lets go of the shards whose tenure is over. What is queued under another fence than the
+    /// present one goes too, and is found again.
+    fn disown_ended(&mut self) {
+        self.owned.retain(|_, tenure| !tenure.is_over());
+        let owned = &self.owned;
+        self.to_look.retain(|shard| owned.contains_key(shard));
+        let holds = |fence: &Fence| owned.get(&fence.shard).is_some_and(|t| t.fence() == *fence);
+        self.queue.retain(|(fence, _)| holds(fence));
     }
 
     fn take_nudges(&mut self) {
@@ -299,7 +320,7 @@ impl State {
     }
 
     async fn look(&mut self, shard: Shard) -> Result<(), Trouble> {
-        let Some(fence) = self.owned.get(&shard).copied() else {
+        let Some(fence) = self.owned.get(&shard).map(Tenure::fence) else {
             return Ok(());
         };
         let notices = match self.courier.records.notices(shard, LOOK).await {
@@ -330,7 +351,7 @@ impl State {
             Ok(()) => {
                 self.queue.pop_front();
             }
-            Err(OwnerError::Fenced) => self.disown(fence.shard),
+            Err(OwnerError::Fenced) => self.disown(fence),
             Err(OwnerError::Store(error)) => return Err(error.into()),
         }
         self.book.forget(notice);
@@ -369,11 +390,12 @@ impl State {
     }
 
     /// A later owner has the shard, and sends what is left of its notices.
-    fn disown(&mut self, shard: Shard) {
-        debug!(shard, "the shard's notices are another node's now");
-        self.owned.remove(&shard);
-        self.to_look.remove(&shard);
-        self.queue.clear();
+    fn disown(&mut self, fence: Fence) {
+        debug!(shard = fence.shard, "the shard's notices are another node's now");
+        if let Some(tenure) = self.owned.get(&fence.shard).filter(|t| t.fence() == fence) {
+            tenure.give_up();
+        }
+        self.disown_ended();
     }
 
     /// Counts a failure that concerns every notice, and says how long to wait.

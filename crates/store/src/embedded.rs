@@ -1,8 +1,9 @@
 //! The embedded engine: LMDB, shared by the processes of one host.
 //!
 //! Who takes part: transactions read from LMDB snapshots on whatever thread their task runs, and
-//! buffer their writes; one [`committer`] thread per process takes the host-wide write lock, checks
+//! buffer their writes; one [`committer`] thread per process waits for the process's [`turn`], checks
 //! and applies all the transactions that are waiting, and makes them durable with a single commit;
+//! a [`watchdog`] thread per process ends another that keeps the turn and does not move;
 //! [`files`] looks at the files before they are mapped; [`room`] keeps disk space in reserve and tells a full disk from a broken one.
 //!
 //! How data passes through: a commit sends the transaction's [`Buffer`] to the committer over a
@@ -11,9 +12,15 @@
 
 mod committer;
 mod files;
+#[cfg(test)]
+mod hook;
+mod process;
 mod room;
+mod suspicion;
 #[cfg(test)]
 mod tests;
+mod turn;
+mod watchdog;
 
 use std::fmt;
 use std::io;
@@ -35,6 +42,8 @@ use crate::kv::{Buffer, Engine, Error, Pair, Range, Snapshot, Transaction, lock}
 use committer::{Committer, Message, Submission};
 use files::Problem;
 use room::Room;
+use turn::{Turn, Turnstile};
+use watchdog::Watchdog;
 
 /// The size of the memory map: address space, not memory, and so the most that the file can grow.
 const MAP_SIZE: usize = 1 << 40;
@@ -45,10 +54,16 @@ const MAX_SNAPSHOTS: usize = 256;
 /// Transactions that wait for the committer; further ones are refused.
 const MAX_WAITING: usize = 8192;
 
+/// Held while this process opens a store, so that none is opened twice.
+static OPENING: Mutex<()> = Mutex::new(());
+
 type Rows = heed::Database<'static, Raw, Raw>;
 
 /// A store in a directory of the local disk.
 pub struct Embedded {
+    /// Above `env`, and so dropped before it: while `env` is there the store is not opened anew,
+    /// and to close the files of the turn would then end the locks of another [`Turnstile`].
+    _watchdog: Watchdog,
     env: Env<WithoutTls>,
     rows: Rows,
     snapshots: Arc<Semaphore>,
@@ -99,27 +114,25 @@ impl Embedded {
     }
 
     fn try_open(dir: &Path) -> Result<Self, Problem> {
+        let _opening = lock(&OPENING);
         std::fs::create_dir_all(dir)?;
-        files::allocate_lock_file(dir, MAX_READERS)?;
-        files::check_meta_pages(dir)?;
-        let env = open_env(dir)?;
-        files::check_length(&env)?;
-        env.clear_stale_readers()?;
-        let transaction = env.write_txn()?;
-        let rows = env
-            .create_databases_and_commit(transaction, |options, transaction| {
-                options.create_database(transaction, None).map(CommitOrAbort::<_, ()>::Commit)
-            })?
-            .commit()
-            .expect("the closure commits");
+        // To touch the files of a store that is open here would end this process's locks on them.
+        if heed::env_closing_event(dir.canonicalize()?).is_some() {
+            return Err(heed::Error::EnvAlreadyOpened.into());
+        }
+        let mut turnstile = Turnstile::open(dir)?;
+        let watchdog = Watchdog::start(turnstile.gate().clone())?;
+        let (env, rows) = open_files(dir, &turnstile.take()?)?;
+        watchdog.opened(env.clone());
         let gauges = Arc::<Gauges>::default();
         let (submissions, waiting) = sync_channel(MAX_WAITING);
         let room = Room::new(env.clone())?;
         let committer = Committer::new(env.clone(), rows, room, gauges.clone());
         let committer = std::thread::Builder::new()
             .name("store-committer".to_owned())
-            .spawn(move || committer.run(&waiting))?;
+            .spawn(move || committer.run(turnstile, &waiting))?;
         Ok(Self {
+            _watchdog: watchdog,
             env,
             rows,
             snapshots: Arc::new(Semaphore::new(MAX_SNAPSHOTS)),
@@ -140,6 +153,23 @@ impl Embedded {
             commit_time_total: Duration::from_micros(read(&self.gauges.commit_micros)),
         }
     }
+}
+
+/// Opens the files, and makes them if they are not there: one process at a time.
+fn open_files(dir: &Path, _turn: &Turn<'_>) -> Result<(Env<WithoutTls>, Rows), Problem> {
+    files::allocate_lock_file(dir, MAX_READERS)?;
+    files::check_meta_pages(dir)?;
+    let env = open_env(dir)?;
+    files::check_length(&env)?;
+    env.clear_stale_readers()?;
+    let transaction = env.write_txn()?;
+    let rows = env
+        .create_databases_and_commit(transaction, |options, transaction| {
+            options.create_database(transaction, None).map(CommitOrAbort::<_, ()>::Commit)
+        })?
+        .commit()
+        .expect("the closure commits");
+    Ok((env, rows))
 }
 
 fn open_env(dir: &Path) -> Result<Env<WithoutTls>, heed::Error> {

@@ -114,6 +114,26 @@ impl Wake {
             }
         }
     }
+
+    /// The same without what saves reading.
+    #[must_use]
+    pub fn without_delivery(self) -> Self {
+        match self {
+            Self::Endpoint { shard, account, endpoint, .. } => {
+                Self::Endpoint { shard, account, endpoint, ready: None }
+            }
+            other => other,
+        }
+    }
+
+    /// The size of the payload that it brings along.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Endpoint { ready: Some(ready), .. } => ready.payload.bytes().len(),
+            _ => 0,
+        }
+    }
 }
 
 impl Records {

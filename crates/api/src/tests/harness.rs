@@ -182,8 +182,9 @@ impl Notes {
 
 #[async_trait]
 impl Workers for Notes {
-    fn wake(&self, wakes: Vec<Wake>) {
+    fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake> {
         self.wakes.lock().unwrap().extend(wakes);
+        Vec::new()
     }
 
     async fn send_test(&self, endpoint: Endpoint, event: Event) -> TestReport {

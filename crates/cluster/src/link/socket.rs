@@ -152,3 +152,52 @@ impl<R: AsyncRead + Unpin> AsyncRead for Wary<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_watches_over_a_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = dial(listener.local_addr().unwrap()).await.unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(stream.nodelay().unwrap());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED_TIMEOUT));
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE);
+    }
+
+    /// Both halves of a connection, as the node server gets them, and its other end.
+    fn halves() -> (BoxRead, BoxWrite, tokio::io::DuplexStream) {
+        let (near, far) = tokio::io::duplex(1_024);
+        let table = Arc::new(Table::new());
+        let ticket = table.admit(SocketAddr::from(([127, 0, 0, 1], 1))).unwrap();
+        let (reader, writer) = Box::new(Stream::new(near, ticket)).split();
+        (reader, writer, far)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_says_nothing_is_given_up() {
+        let (mut reader, _writer, mut far) = halves();
+        far.write_all(&[1]).await.unwrap();
+        reader.read_u8().await.unwrap();
+        let start = Instant::now();
+        let error = reader.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed().as_secs(), IDLE_TIMEOUT.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_given_up() {
+        let (_reader, mut writer, _far) = halves();
+        let start = Instant::now();
+        let error = writer.write_all(&[0; 2_048]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed().as_secs(), WRITE_TIMEOUT.as_secs());
+    }
+}

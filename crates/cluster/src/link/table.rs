@@ -188,6 +188,17 @@ impl Table {
         _ = self.events.send(event);
     }
 
+    /// How many connections there have ever been.
+    #[cfg(test)]
+    pub(super) fn seen(&self) -> u64 {
+        self.lock().last
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.lock().connections.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -197,17 +208,15 @@ impl State {
     /// Makes room for one more connection from outside, or says that there is none.
     fn make_room(&mut self) -> bool {
         let inside = || self.connections.iter().filter(|(_, one)| one.way == Way::In);
-        let mut unproved = inside().filter(|(_, one)| !one.is_ready()).map(|(serial, _)| *serial);
-        let oldest = unproved.next();
-        let is_full = inside().count() >= MAX_CONNECTIONS || unproved.count() + 1 >= MAX_UNPROVED;
-        match oldest {
-            _ if !is_full => true,
-            Some(oldest) => {
-                self.end(oldest, "made_room");
-                true
-            }
-            None => false,
+        let unproved = || inside().filter(|(_, one)| !one.is_ready());
+        if inside().count() < MAX_CONNECTIONS && unproved().count() < MAX_UNPROVED {
+            return true;
         }
+        let oldest = unproved().next().map(|(serial, _)| *serial);
+        if let Some(serial) = oldest {
+            self.end(serial, "made_room");
+        }
+        oldest.is_some()
     }
 
     /// Ends a connection that is not ready, or forgets one that is.
@@ -221,8 +230,8 @@ impl State {
 
     /// The newest ready connection to a peer.
     fn ready(&self, name: &PeerName) -> Option<Peer> {
-        let peers = self.connections.values().rev().filter_map(Connection::peer);
-        peers.into_iter().find(|peer| peer.name == *name).cloned()
+        let mut newest_first = self.connections.values().rev().filter_map(Connection::peer);
+        newest_first.find(|peer| peer.name == *name).cloned()
     }
 
     /// Whether the very connection is ready.

@@ -171,11 +171,11 @@ impl From<&View> for ClusterStatus {
     fn from(view: &View) -> Self {
         let counts = view.counts();
         let node = |node: &NodeView| NodeStatus {
-            id: node.boot,
+            id: node.node,
             name: node.name.clone(),
             version: node.version.clone(),
             state: node.state,
-            shards: count(counts.get(&node.boot).copied().unwrap_or(0)),
+            shards: count(counts.get(&node.node).copied().unwrap_or(0)),
             address: node.address,
         };
         Self {

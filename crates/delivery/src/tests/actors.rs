@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use postrider_cluster::route::Workers;
 use postrider_domain::endpoint::{Ordering, State};
+use postrider_domain::ids::BootId;
 use postrider_domain::retry;
 use postrider_store::Held;
 use tokio::time::Instant;
 
-use super::world::{Answer, BROKEN, OK, Receiver, World, hasty};
+use super::world::{Answer, BROKEN, OK, PATIENCE, Receiver, World, hasty};
 
 #[tokio::test]
 async fn an_event_arrives_once() {
@@ -118,15 +119,46 @@ async fn hanging_endpoints_slow_nobody() {
 }
 
 #[tokio::test]
-async fn draining_lets_what_is_in_flight_end() {
+async fn a_tenure_is_held_until_what_is_in_flight_is_on_record() {
     let mut receiver = Receiver::start(|_| Answer::Hang).await;
-    let world = World::new(hasty()).await;
+    let mut world = World::new(hasty()).await;
     let endpoint = world.endpoint(&receiver.url, Ordering::Parallel).await;
     world.publish("1").await;
     receiver.next().await;
-    assert_eq!(world.delivery.drain(Duration::from_secs(10)).await, 0);
+    world.disown_all().await;
     let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
     assert_eq!((view.health.failure_count, view.unfinished), (1, 1));
+    assert_eq!(world.delivery.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn what_came_between_two_tenures_is_sent_in_the_second_one() {
+    let mut receiver = Receiver::start(|_| OK).await;
+    let mut world = World::new(hasty()).await;
+    let endpoint = world.endpoint(&receiver.url, Ordering::Parallel).await;
+    world.publish("1").await;
+    receiver.next().await;
+    world.disown_all().await;
+    let (_, wakes) = world.accept_silently("2").await;
+    assert_eq!(world.delivery.wake(wakes).len(), 1, "nobody here works on it");
+    world.own_all().await;
+    assert_eq!(receiver.next().await.1, "2");
+    world.until(endpoint, |view| view.unfinished == 0).await;
+}
+
+#[tokio::test]
+async fn an_owner_that_was_superseded_records_nothing_and_gives_up() {
+    let mut receiver = Receiver::start(|_| OK).await;
+    let mut world = World::new(hasty()).await;
+    let endpoint = world.endpoint(&receiver.url, Ordering::Parallel).await;
+    let shard = world.records.shard_of(endpoint);
+    world.records.claim(&[shard], BootId::MAX).await.unwrap();
+    world.publish("1").await;
+    receiver.next().await;
+    let tenancy = &mut world.tenancies[usize::from(shard)];
+    tokio::time::timeout(PATIENCE, tenancy.released()).await.expect("it gives up");
+    let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
+    assert_eq!(view.unfinished, 1, "the new owner finds it");
 }
 
 #[tokio::test]
@@ -153,9 +185,9 @@ async fn nobody_keeps_anothers_endpoint_from_being_worked_on() {
     let shard = world.records.shard_of(endpoint);
     let stranger = postrider_domain::ids::AccountId::MAX;
     let changed = || vec![postrider_store::Wake::Changed { shard, account: stranger, endpoint }];
-    world.delivery.wake(changed());
+    let _ = world.delivery.wake(changed());
     world.publish("1").await;
-    world.delivery.wake(changed());
+    let _ = world.delivery.wake(changed());
     receiver.next().await;
     world.until(endpoint, |view| view.unfinished == 0).await;
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use postrider_cluster::route::{Notifier, Workers};
+use postrider_cluster::route::{Notifier, Router, Workers};
+use postrider_cluster::tenure::{Tenancy, Tenure};
 use postrider_domain::account::{Account, Name};
 use postrider_domain::endpoint::{Endpoint, Ordering, Secrets, Subscription};
 use postrider_domain::event::{Event, EventType, EventTypeName, Payload};
@@ -69,6 +70,8 @@ pub(crate) struct World {
     pub(crate) nudges: Arc<Nudges>,
     pub(crate) mint: Arc<Mint>,
     pub(crate) account: AccountId,
+    /// By shard.
+    pub(crate) tenancies: Vec<Tenancy>,
 }
 
 pub(crate) fn loopback() -> AddressPolicy {
@@ -110,8 +113,10 @@ impl World {
         records.put_event_type(event_type).await.expect("put");
         let nudges = Arc::new(Nudges::default());
         let clock = Arc::new(FragileClock::default());
+        let router = Router::unattached(records.clone());
         let starting = Delivery::start(Options {
             records: records.clone(),
+            router: router.clone(),
             sender: Sender::new(loopback(), retry.timeout()).expect("a sender"),
             rules: Rules { retry, ..Rules::default() },
             notifier: nudges.clone(),
@@ -120,11 +125,31 @@ impl World {
             dice: Dice::new(1),
         });
         let delivery = starting.await.expect("started");
+        router.attach(Arc::new(delivery.clone()));
+        let account = account.id;
+        let tenancies = Vec::new();
+        let mut world = Self { records, delivery, clock, nudges, mint, account, tenancies };
+        world.own_all().await;
+        world
+    }
+
+    /// Claims every shard and works on it.
+    pub(crate) async fn own_all(&mut self) {
         let shards: Vec<_> = (0..SHARDS).collect();
-        for fence in records.claim(&shards, BootId::MIN).await.expect("claimed") {
-            delivery.own(fence).await.expect("started");
+        for fence in self.records.claim(&shards, BootId::MIN).await.expect("claimed") {
+            let (tenure, tenancy) = Tenure::begin(fence);
+            self.delivery.own(tenure).await.expect("started");
+            self.tenancies.push(tenancy);
         }
-        Self { records, delivery, clock, nudges, mint, account: account.id }
+    }
+
+    /// Ends every tenure and waits until nothing is under way.
+    pub(crate) async fn disown_all(&mut self) {
+        for mut tenancy in self.tenancies.drain(..) {
+            tenancy.end();
+            let released = tokio::time::timeout(PATIENCE, tenancy.released());
+            released.await.expect("released in time");
+        }
     }
 
     pub(crate) fn build_endpoint(&self, url: &str, ordering: Ordering) -> Endpoint {
@@ -169,7 +194,7 @@ impl World {
 
     pub(crate) async fn publish(&self, payload: &str) -> EventId {
         let (id, wakes) = self.accept_silently(payload).await;
-        self.delivery.wake(wakes);
+        assert!(self.delivery.wake(wakes).is_empty());
         id
     }
 

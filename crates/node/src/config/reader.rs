@@ -141,6 +141,11 @@ impl Reader {
         self.refuse(place, Some(name), text);
     }
 
+    /// Whether an option was given.
+    pub fn has(&self, section: &str, key: &str) -> bool {
+        self.given.contains_key(&name(section, key))
+    }
+
     /// How many problems were noted so far.
     pub fn complaints(&self) -> usize {
         self.problems.len()

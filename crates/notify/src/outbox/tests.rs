@@ -230,7 +230,7 @@ impl Scene {
             mailer: Mailer::new(server, sender).expect("a mailer"),
         };
         let handle = start(courier, 1, intervals).await.expect("starts");
-        handle.own(self.fences.clone());
+        self.fences.iter().for_each(|fence| handle.own(Tenure::begin(*fence).0));
         handle
     }
 

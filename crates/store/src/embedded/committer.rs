@@ -3,6 +3,9 @@
 //! Reads are checked by value in the transaction that is being written, and so against the earlier
 //! transactions of the same group as well. A transaction that fails its check touches nothing and
 //! the group goes on; an error of the disk is the whole group's.
+//!
+//! A group begins when this process's [`Turn`] comes, and so takes on everybody who has come
+//! meanwhile. Whatever writes takes a turn by value.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::room::{Room, is_io};
+use super::turn::{Turn, Turnstile};
 use super::{Gauges, Reader, Rows, bounds, failure};
 use crate::kv::{Buffer, Change, Error, counter};
 
@@ -54,25 +58,40 @@ impl Committer {
     }
 
     /// Works until it is told to stop.
-    pub(super) fn run(mut self, waiting: &Receiver<Message>) {
+    pub(super) fn run(mut self, mut turnstile: Turnstile, waiting: &Receiver<Message>) {
         while !self.stopping {
             match waiting.recv_timeout(SWEEP_EVERY) {
                 Ok(Message::Commit(first)) if first.answer.is_closed() => {}
-                Ok(Message::Commit(first)) => self.commit(first, waiting),
+                Ok(Message::Commit(first)) => self.commit(&mut turnstile, first, waiting),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => self.stopping = true,
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if self.swept.elapsed() >= SWEEP_EVERY {
-                self.sweep();
+                self.sweep(&mut turnstile);
             }
         }
     }
 
     /// Commits `first` and everybody who is waiting by then, and answers them.
-    fn commit(&mut self, first: Submission, waiting: &Receiver<Message>) {
+    fn commit(
+        &mut self,
+        turnstile: &mut Turnstile,
+        first: Submission,
+        waiting: &Receiver<Message>,
+    ) {
+        let turn = match turnstile.take() {
+            Ok(turn) => turn,
+            Err(error) => {
+                tracing::error!(%error, "cannot take the store's write lock");
+                // Who has stopped waiting does not mind.
+                let _ = first.answer.send(Err(Error::Unavailable(error.to_string())));
+                return;
+            }
+        };
         let mut answers = Vec::new();
-        let outcome = self.try_commit(first, waiting, &mut answers);
-        let outcome = outcome.map_err(|error| self.judge(error));
+        let outcome = self.try_commit(&turn, first, waiting, &mut answers);
+        let outcome = outcome.map_err(|error| self.judge(error, &turn));
+        drop(turn);
         self.count(&answers, outcome.is_ok());
         for (answer, verdict) in answers {
             // Who has stopped waiting does not mind.
@@ -84,6 +103,7 @@ impl Committer {
     /// result is that of them all.
     fn try_commit(
         &mut self,
+        turn: &Turn<'_>,
         first: Submission,
         waiting: &Receiver<Message>,
         answers: &mut Vec<Answer>,
@@ -91,8 +111,8 @@ impl Committer {
         let Submission { buffer, snapshot, answer } = first;
         answers.push((answer, Ok(())));
         let env = self.env.clone();
-        let mut group = Group::begin(&env, self.rows)?;
-        self.gauges.nearly_full.store(!self.room.ensure(), Ordering::Relaxed);
+        let mut group = Group::begin(&env, self.rows, turn)?;
+        self.gauges.nearly_full.store(!self.room.ensure(turn), Ordering::Relaxed);
         answers[0].1 = group.admit(&buffer, snapshot)?;
         while answers.len() < MAX_GROUP
             && let Some(Submission { buffer, snapshot, answer }) = self.next(waiting)
@@ -101,9 +121,11 @@ impl Committer {
             let verdict = group.admit(&buffer, snapshot)?;
             answers.last_mut().expect("one was pushed").1 = verdict;
         }
+        #[cfg(test)]
+        super::hook::reached(super::hook::Stage::Group);
         let begun = Instant::now();
         group.commit()?;
-        self.room.cover();
+        self.room.cover(turn);
         let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.gauges.commit_micros.fetch_add(micros, Ordering::Relaxed);
         Ok(())
@@ -124,8 +146,8 @@ impl Committer {
     /// What a failed group's transactions are told. After an error of the disk that is not for want
     /// of room, the process ends: what the page cache then holds may not be what the disk holds,
     /// and LMDB would build on it.
-    fn judge(&mut self, error: heed::Error) -> Error {
-        if self.room.is_full(&error) {
+    fn judge(&mut self, error: heed::Error, turn: &Turn<'_>) -> Error {
+        if self.room.is_full(&error, turn) {
             self.gauges.nearly_full.store(true, Ordering::Relaxed);
             tracing::error!(%error, "the store's disk is full");
             return Error::Full;
@@ -148,23 +170,22 @@ impl Committer {
         }
     }
 
-    fn sweep(&mut self) {
+    fn sweep(&mut self, turnstile: &mut Turnstile) {
         self.swept = Instant::now();
         if let Err(error) = self.env.clear_stale_readers() {
             tracing::warn!(%error, "cannot clear stale readers");
         }
-        self.look_for_room();
+        self.look_for_room(turnstile);
     }
 
     /// While the store is nearly full new work is refused before it comes here, so that without
     /// this a store at rest would not notice that there is room again.
-    fn look_for_room(&mut self) {
+    fn look_for_room(&mut self, turnstile: &mut Turnstile) {
         if !self.gauges.nearly_full.load(Ordering::Relaxed) {
             return;
         }
-        let env = self.env.clone();
-        match env.write_txn() {
-            Ok(_lock) => self.gauges.nearly_full.store(!self.room.ensure(), Ordering::Relaxed),
+        match turnstile.take() {
+            Ok(turn) => self.gauges.nearly_full.store(!self.room.ensure(&turn), Ordering::Relaxed),
             Err(error) => tracing::warn!(%error, "cannot look whether the disk has room again"),
         }
     }
@@ -181,8 +202,7 @@ struct Group<'e> {
 }
 
 impl<'e> Group<'e> {
-    /// Takes the write lock of the host.
-    fn begin(env: &'e Env<WithoutTls>, rows: Rows) -> Result<Self, heed::Error> {
+    fn begin(env: &'e Env<WithoutTls>, rows: Rows, _turn: &Turn<'_>) -> Result<Self, heed::Error> {
         Ok(Self { txn: env.write_txn()?, rows, sums: BTreeMap::new(), changed: false })
     }
 

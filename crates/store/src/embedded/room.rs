@@ -13,6 +13,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
 use super::files::used;
+use super::turn::Turn;
 
 /// The file grows when less than this lies allocated beyond the last page in use.
 const RESERVE: u64 = 8 << 20;
@@ -33,9 +34,9 @@ impl Room {
         Ok(Self { env, file, allocated })
     }
 
-    /// Restores the reserve if need be, and says whether it is there. To be called under the write
-    /// lock, as every process of the host does this.
-    pub(super) fn ensure(&mut self) -> bool {
+    /// Restores the reserve if need be, and says whether it is there. It takes a turn, as every
+    /// process of the host does this.
+    pub(super) fn ensure(&mut self, _turn: &Turn<'_>) -> bool {
         let wanted = used(&self.env) + RESERVE;
         if self.allocated >= wanted {
             return true;
@@ -47,15 +48,13 @@ impl Room {
 
     /// After a commit, makes the file as long as the store says it is. Without the reserve it may
     /// be shorter, as LMDB does not write pages that a transaction took and gave back; and a file
-    /// that is too short is taken for a damaged one.
-    pub(super) fn cover(&mut self) {
-        if self.allocated >= used(&self.env) {
+    /// that is too short is taken for a damaged one. To be called in the turn of the commit, so
+    /// that nobody opens the store in between.
+    pub(super) fn cover(&mut self, _turn: &Turn<'_>) {
+        let used = used(&self.env);
+        if self.allocated >= used {
             return;
         }
-        let env = self.env.clone();
-        // With the lock, as another process may be making the file longer.
-        let Ok(_lock) = env.write_txn() else { return };
-        let used = used(&env);
         self.allocated = self.file.metadata().map_or(used, |metadata| metadata.len());
         if self.allocated < used && self.file.set_len(used).is_ok() {
             self.allocated = used;
@@ -77,7 +76,7 @@ impl Room {
 
     /// Whether a write or commit that failed with `error` met a full disk, so that nothing was
     /// written and it may be tried again later. If not, the disk has failed.
-    pub(super) fn is_full(&mut self, error: &heed::Error) -> bool {
+    pub(super) fn is_full(&mut self, error: &heed::Error, _turn: &Turn<'_>) -> bool {
         match error {
             heed::Error::Mdb(MdbError::MapFull | MdbError::TxnFull) => true,
             heed::Error::Io(error) => match Errno::from_io_error(error) {

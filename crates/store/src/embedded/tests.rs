@@ -1,7 +1,7 @@
 //! What only the embedded engine promises: durability, through kills and on a full disk.
 //!
-//! Two of the tests need a process to kill or to starve: they run this test binary again, with the
-//! name of a test that plays the child's part and does nothing on its own.
+//! Some of the tests need a process to kill, to stop or to starve: they run this test binary again,
+//! with the name of a test that plays the child's part and does nothing on its own.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -13,6 +13,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::Embedded;
 use crate::kv::{Engine, Error, Store, Tx, counter};
+
+mod shared;
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
 
@@ -135,29 +137,41 @@ async fn transactions_that_wait_share_a_commit() -> TestResult {
 async fn what_was_acknowledged_survives_a_kill() -> TestResult {
     let dir = tempfile::tempdir()?;
     for round in 0..3_u32 {
-        let mut child = child("embedded::tests::child_that_writes_until_killed", dir.path())?;
-        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let mut acknowledged = Vec::new();
-        while acknowledged.len() < 200 * (1 + round as usize) {
-            let line = lines.next().expect("the child writes until it is killed")?;
-            acknowledged.extend(line.strip_prefix("durable ").map(str::to_owned));
-        }
-        child.kill()?;
-        child.wait()?;
-        for line in lines {
-            // The last line may be torn.
-            let line = line?;
-            let key = line.strip_prefix("durable ").filter(|key| key.ends_with('.'));
-            acknowledged.extend(key.map(str::to_owned));
-        }
-        let store = open(dir.path());
-        for key in &acknowledged {
-            assert!(has(&store, key).await?, "{key} was acknowledged and lost, round {round}");
-        }
-        let count = store.read(|tx| async move { tx.get("count").await }).await?;
-        let sum = counter(count.as_deref());
-        assert!(sum >= acknowledged.len() as i64, "adds are durable as well");
+        let child = child("embedded::tests::child_that_writes_until_killed", dir.path())?;
+        let acknowledged = kill_after(child, 200 * (1 + round as usize))?;
+        assert_holds(&open(dir.path()), &acknowledged).await?;
     }
+    Ok(())
+}
+
+/// Kills a child when it has had so many answers, and gives all that it had.
+fn kill_after(mut child: Child, answers: usize) -> std::io::Result<Vec<String>> {
+    let mut lines = durable(&mut child);
+    let mut acknowledged: Vec<_> = lines.by_ref().take(answers).collect();
+    assert_eq!(acknowledged.len(), answers, "the child writes until it is killed");
+    child.kill()?;
+    child.wait()?;
+    acknowledged.extend(lines);
+    Ok(acknowledged)
+}
+
+/// The keys that a child says are durable. The test's name may stand before the first, and the last
+/// may be torn, so that keys end in a dot.
+fn durable(child: &mut Child) -> impl Iterator<Item = String> + use<> {
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    lines.map_while(Result::ok).filter_map(|line| {
+        let (_, key) = line.split_once("durable ")?;
+        key.ends_with('.').then(|| key.to_owned())
+    })
+}
+
+async fn assert_holds(store: &Store, acknowledged: &[String]) -> Result<(), Error> {
+    for key in acknowledged {
+        assert!(has(store, key).await?, "{key} was acknowledged and lost");
+    }
+    let count = store.read(|tx| async move { tx.get("count").await }).await?;
+    let sum = counter(count.as_deref());
+    assert!(sum >= acknowledged.len() as i64, "adds are durable as well");
     Ok(())
 }
 
@@ -171,14 +185,7 @@ async fn child_that_writes_until_killed() -> TestResult {
         let store = store.clone();
         tokio::spawn(async move {
             for number in 0_u64.. {
-                let key = format!("{}-{task}-{number}.", std::process::id());
-                let body = |tx: Tx, _| {
-                    tx.set(key.clone(), vec![7; 500]);
-                    tx.add("count", 1);
-                    async { Ok::<_, Error>(()) }
-                };
-                store.transact(body).await?;
-                println!("durable {key}");
+                write_durably(&store, format!("{}-{task}-{number}.", std::process::id())).await?;
             }
             Ok::<_, Error>(())
         })
@@ -189,43 +196,14 @@ async fn child_that_writes_until_killed() -> TestResult {
     Ok(())
 }
 
-/// Reads and writes what the others do: nothing is lost only if reads are checked at the commit.
-async fn increment(store: &Store, times: usize) -> Result<(), Error> {
-    for _ in 0..times {
-        let body = |tx: Tx, _| async move {
-            let before = counter(tx.get("n").await?.as_deref());
-            tx.set("n", (before + 1).to_le_bytes().to_vec());
-            Ok::<_, Error>(())
-        };
-        store.transact(body).await?;
-    }
-    Ok(())
-}
-
-#[tokio::test]
-async fn processes_that_share_a_store_see_each_other() -> TestResult {
-    let dir = tempfile::tempdir()?;
-    let store = open(dir.path());
-    let children: Vec<Child> = (0..2)
-        .map(|_| child("embedded::tests::child_that_increments", dir.path()))
-        .collect::<Result<_, _>>()?;
-    increment(&store, 100).await?;
-    for child in children {
-        let output = tokio::task::spawn_blocking(|| child.wait_with_output()).await??;
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{said}");
-    }
-    let total = store.read(|tx| async move { tx.get("n").await }).await?;
-    assert_eq!(counter(total.as_deref()), 300);
-    Ok(())
-}
-
-#[tokio::test]
-async fn child_that_increments() -> TestResult {
-    let Some(dir) = std::env::var_os(DIR) else {
-        return Ok(());
+async fn write_durably(store: &Store, key: String) -> Result<(), Error> {
+    let body = |tx: Tx, _| {
+        tx.set(key.clone(), vec![7; 500]);
+        tx.add("count", 1);
+        async { Ok::<_, Error>(()) }
     };
-    increment(&open(Path::new(&dir)), 100).await?;
+    store.transact(body).await?;
+    println!("durable {key}");
     Ok(())
 }
 

@@ -1,0 +1,403 @@
+//! One round of the keeper: observe, plan, act.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_domain::ids::BootId;
+use postrider_domain::ownership::{Fence, Holding, Member, Plan, Shard, Standing, plan};
+use postrider_store::kv::Error;
+use postrider_store::{Lease, Owner, Ownership, Records};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+
+use super::handoff::{self, Ended};
+use super::lifeline::Lifeline;
+use super::{Company, Identity, Options, Tenants};
+use crate::membership::Membership;
+use crate::tenure::{Tenancy, Tenure};
+use crate::view::{NodeState, NodeView, View};
+
+/// Between live nodes, a shard does not move again for so long.
+const STAYS: Duration = Duration::from_secs(60);
+/// Shards that are taken at once, so that a takeover does not come as a herd.
+const TAKEN_AT_ONCE: usize = 32;
+/// The pause between two such handfuls.
+const BREATH: Duration = Duration::from_millis(20);
+/// Most jitter before the shards of a dead node are taken.
+const JITTER_MS: u64 = 150;
+/// How often a leaving node looks whether its handoffs have ended.
+const LEAVING: Duration = Duration::from_millis(20);
+
+/// The keeper's state between rounds.
+pub(super) struct Round {
+    records: Records,
+    me: Identity,
+    company: Company,
+    tenants: Arc<dyn Tenants>,
+    patience: Duration,
+    luck: SmallRng,
+    view: watch::Sender<Arc<View>>,
+    look: Arc<Notify>,
+    /// None for a node that is alone.
+    lifeline: Option<Lifeline>,
+    membership: Membership,
+    ownership: Option<Ownership>,
+    /// When a shard was last seen to move from one live node to another.
+    moved: HashMap<Shard, Instant>,
+    /// What this node does about shards.
+    held: HashMap<Shard, Held>,
+    /// The epoch under which this node last worked on a shard.
+    used: HashMap<Shard, u64>,
+    handoffs: mpsc::UnboundedReceiver<(Shard, Ended)>,
+    handed: mpsc::UnboundedSender<(Shard, Ended)>,
+    leaving: bool,
+    /// Whether the store failed in the last round, which was said then.
+    blind: bool,
+}
+
+/// What this node does about a shard.
+enum Held {
+    /// It works on it.
+    Working(Tenancy),
+    /// The tenure is over, and something is still under way.
+    Ending(Tenancy),
+    /// It is being handed over.
+    Leaving,
+}
+
+impl Round {
+    pub(super) fn new(options: Options, view: watch::Sender<Arc<View>>, look: Arc<Notify>) -> Self {
+        let Options { records, me, company, tenants, patience, seed } = options;
+        let lifeline = match company {
+            Company::Alone => None,
+            Company::Others(_) => Some(Lifeline::start(records.clone(), &me)),
+        };
+        // At most one handoff a shard is under way.
+        let (handed, handoffs) = mpsc::unbounded_channel();
+        Self {
+            records,
+            me,
+            company,
+            tenants,
+            patience,
+            luck: SmallRng::seed_from_u64(seed),
+            view,
+            look,
+            lifeline,
+            membership: Membership::default(),
+            ownership: None,
+            moved: HashMap::new(),
+            held: HashMap::new(),
+            used: HashMap::new(),
+            handoffs,
+            handed,
+            leaving: false,
+            blind: false,
+        }
+    }
+
+    /// Notes that a node's process has ended.
+    pub(super) fn ended(&mut self, node: BootId) {
+        tracing::info!(%node, "a node's process has ended");
+        self.membership.ended(node);
+    }
+
+    /// Observes, plans and acts once.
+    pub(super) async fn run(&mut self) {
+        self.settle();
+        if !self.lifeline.as_ref().is_none_or(Lifeline::holds) {
+            return self.suspend();
+        }
+        match self.turn().await {
+            Ok(()) => self.blind = false,
+            Err(error) if self.blind => tracing::debug!(%error, "the cluster cannot be observed"),
+            Err(error) => {
+                tracing::warn!(%error, "the cluster cannot be observed; trying again");
+                self.blind = true;
+            }
+        }
+    }
+
+    async fn turn(&mut self) -> Result<(), Error> {
+        self.observe().await?;
+        self.reconcile().await?;
+        let plan = self.plan();
+        self.take(&plan.claims).await?;
+        for (shard, heir) in plan.moves {
+            self.give(shard, heir);
+        }
+        self.publish();
+        self.forget().await
+    }
+
+    /// Takes in what has come to an end since the last round.
+    fn settle(&mut self) {
+        while let Ok((shard, ended)) = self.handoffs.try_recv() {
+            self.held.remove(&shard);
+            if let (Ended::HandedOver(fence), Company::Others(others)) = (ended, &self.company) {
+                others.handed_over(fence);
+            }
+        }
+        for held in self.held.values_mut() {
+            if let Held::Working(tenancy) = held
+                && (tenancy.is_over() || tenancy.is_released())
+            {
+                end(held);
+            }
+        }
+        self.held.retain(|_, held| match held {
+            Held::Ending(tenancy) => !tenancy.is_released(),
+            Held::Working(_) | Held::Leaving => true,
+        });
+    }
+
+    /// This node may be taken for dead: it begins nothing more.
+    fn suspend(&mut self) {
+        let working = self.held.values().filter(|held| matches!(held, Held::Working(_))).count();
+        if working > 0 {
+            tracing::warn!(
+                shards = working,
+                "this node's lease is not renewed; it gives its shards up"
+            );
+        }
+        self.held.values_mut().for_each(end);
+    }
+
+    async fn observe(&mut self) -> Result<(), Error> {
+        let leases = match self.lifeline {
+            Some(_) => self.records.leases().await?,
+            None => vec![self.lease()],
+        };
+        let now = Instant::now();
+        self.membership.observe(leases, now);
+        let since = self.ownership.as_ref().map(|ownership| ownership.moves);
+        if let Some(new) = self.records.ownership(since).await? {
+            self.note_moves(&new, now);
+            self.ownership = Some(new);
+        }
+        Ok(())
+    }
+
+    /// What a node that is alone knows of itself.
+    fn lease(&self) -> Lease {
+        let Identity { node, name, address, version } = self.me.clone();
+        let revision =
+            self.ownership.as_ref().map_or(0, |ownership| ownership.moves.unsigned_abs());
+        Lease { node, name, address, version, draining: self.leaving, revision }
+    }
+
+    fn note_moves(&mut self, new: &Ownership, now: Instant) {
+        let Some(old) = &self.ownership else { return };
+        for (shard, (before, after)) in (0..).zip(old.owners.iter().zip(&new.owners)) {
+            let (Some(before), Some(after)) = (before, after) else { continue };
+            let was_there = self.membership.state(before.node, now);
+            let was_there = was_there.is_some_and(|state| state != NodeState::Dead);
+            if before.node != after.node && was_there {
+                self.moved.insert(shard, now);
+            }
+        }
+        self.moved.retain(|_, at| now - *at < STAYS);
+    }
+
+    /// Makes what is held here what the store says.
+    async fn reconcile(&mut self) -> Result<(), Error> {
+        let owners = self.ownership.as_ref().map(|ownership| ownership.owners.clone());
+        let mut again = Vec::new();
+        for (shard, owner) in (0..).zip(owners.unwrap_or_default()) {
+            let mine = owner.filter(|owner| owner.node == self.me.node);
+            match (self.held.get_mut(&shard), mine) {
+                (Some(held), _) => {
+                    let differs = |tenancy: &Tenancy| {
+                        mine.is_none_or(|owner| owner.epoch != tenancy.fence().epoch)
+                    };
+                    if matches!(held, Held::Working(tenancy) if differs(tenancy)) {
+                        tracing::warn!(shard, "the shard has a later owner");
+                        end(held);
+                    }
+                }
+                (None, None) => {}
+                (None, Some(_)) if self.leaving => {}
+                (None, Some(owner)) if self.used.get(&shard) == Some(&owner.epoch) => {
+                    again.push((shard, Some(owner)));
+                }
+                (None, Some(Owner { epoch, node })) => {
+                    self.begin(Fence { shard, epoch, node }).await;
+                }
+            }
+        }
+        // It was this node's before, and its tenure ended without a later owner.
+        self.claim(&again).await
+    }
+
+    fn plan(&self) -> Plan {
+        let Some(ownership) = &self.ownership else { return Plan::default() };
+        let now = Instant::now();
+        let nodes = self.membership.nodes(now);
+        let members: Vec<Member<'_>> =
+            nodes.iter().filter_map(|(lease, state)| member(lease, *state)).collect();
+        if !members.iter().any(|member| member.node == self.me.node) {
+            return Plan::default();
+        }
+        let holdings: Vec<Holding> = (0..)
+            .zip(&ownership.owners)
+            .map(|(shard, owner)| Holding {
+                owner: owner.map(|owner| owner.node),
+                movable: !self.moved.contains_key(&shard),
+            })
+            .collect();
+        plan(&members, &holdings, self.me.node)
+    }
+
+    /// Takes shards that nobody alive owns.
+    async fn take(&mut self, shards: &[Shard]) -> Result<(), Error> {
+        let Some(ownership) = &self.ownership else { return Ok(()) };
+        let seen: Vec<(Shard, Option<Owner>)> = shards
+            .iter()
+            .filter(|shard| !self.held.contains_key(shard))
+            .map(|&shard| (shard, ownership.owners[usize::from(shard)]))
+            .collect();
+        let from_the_dead = seen.iter().filter(|(_, owner)| owner.is_some()).count();
+        if from_the_dead > 0 && self.lifeline.is_some() {
+            tracing::info!(shards = from_the_dead, "taking the shards of a node that is gone");
+            let jitter = self.luck.random_range(0..JITTER_MS);
+            tokio::time::sleep(Duration::from_millis(jitter)).await;
+        }
+        self.claim(&seen).await
+    }
+
+    async fn claim(&mut self, seen: &[(Shard, Option<Owner>)]) -> Result<(), Error> {
+        for (handful, seen) in seen.chunks(TAKEN_AT_ONCE).enumerate() {
+            if handful > 0 && self.lifeline.is_some() {
+                tokio::time::sleep(BREATH).await;
+            }
+            for fence in self.records.take_over(seen, self.me.node).await? {
+                self.note_owner(fence);
+                self.begin(fence).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the picture of the owners up to date with what this node did; the next round reads it
+    /// anew in any case.
+    fn note_owner(&mut self, Fence { shard, epoch, node }: Fence) {
+        if let Some(ownership) = &mut self.ownership {
+            ownership.owners[usize::from(shard)] = Some(Owner { epoch, node });
+        }
+    }
+
+    async fn begin(&mut self, fence: Fence) {
+        let (tenure, tenancy) = Tenure::begin(fence);
+        self.used.insert(fence.shard, fence.epoch);
+        self.held.insert(fence.shard, Held::Working(tenancy));
+        self.tenants.begin(tenure).await;
+    }
+
+    /// Starts to hand a shard over.
+    fn give(&mut self, shard: Shard, heir: BootId) {
+        let Some(held) = self.held.get_mut(&shard) else { return };
+        if !matches!(held, Held::Working(_)) {
+            return;
+        }
+        let Held::Working(mut tenancy) = std::mem::replace(held, Held::Leaving) else { return };
+        let (records, patience) = (self.records.clone(), self.patience);
+        let (handed, look) = (self.handed.clone(), self.look.clone());
+        tokio::spawn(async move {
+            let ended = handoff::hand_over(&records, &mut tenancy, heir, patience).await;
+            // The keeper may have ended meanwhile.
+            let _ = handed.send((shard, ended));
+            look.notify_one();
+        });
+    }
+
+    fn publish(&self) {
+        let now = Instant::now();
+        let nodes = self.membership.nodes(now);
+        let view = View {
+            nodes: nodes.into_iter().map(|(lease, state)| node_view(lease, state)).collect(),
+            owners: self.ownership.as_ref().map(|o| o.owners.clone()).unwrap_or_default(),
+        };
+        self.view.send_if_modified(|current| {
+            let differs = **current != view;
+            if differs {
+                *current = Arc::new(view);
+            }
+            differs
+        });
+    }
+
+    /// Removes the leases of nodes that have been dead for long.
+    async fn forget(&self) -> Result<(), Error> {
+        for (node, revision) in self.membership.forgotten(Instant::now()) {
+            if node != self.me.node {
+                self.records.remove_lease(node, revision).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives every shard away and leaves. Gives the number of shards on which something was still
+    /// under way when the patience was over.
+    pub(super) async fn leave(mut self) -> usize {
+        self.leaving = true;
+        if let Some(lifeline) = &self.lifeline {
+            lifeline.drain();
+        }
+        let deadline = Instant::now() + self.patience;
+        while !self.held.is_empty() && Instant::now() < deadline {
+            self.run().await;
+            if !self.has_heirs() {
+                self.held.values_mut().for_each(end);
+            }
+            let _ = tokio::time::timeout(LEAVING, self.look.notified()).await;
+            self.settle();
+        }
+        // What is still being handed over goes on for a moment; the others take the rest when the
+        // lease is gone.
+        self.held.values_mut().for_each(end);
+        self.settle();
+        if let Some(lifeline) = &self.lifeline {
+            lifeline.end().await;
+        }
+        self.held.len()
+    }
+
+    fn has_heirs(&self) -> bool {
+        let nodes = self.membership.nodes(Instant::now());
+        let can_take = |state| matches!(state, NodeState::Alive | NodeState::Suspect);
+        nodes.iter().any(|(lease, state)| lease.node != self.me.node && can_take(*state))
+    }
+}
+
+/// Ends a tenure, if there is one.
+fn end(held: &mut Held) {
+    *held = match std::mem::replace(held, Held::Leaving) {
+        Held::Working(tenancy) => {
+            tenancy.end();
+            Held::Ending(tenancy)
+        }
+        other => other,
+    };
+}
+
+fn member(lease: &Lease, state: NodeState) -> Option<Member<'_>> {
+    let standing = match state {
+        NodeState::Alive | NodeState::Suspect => Standing::Alive,
+        NodeState::Draining => Standing::Draining,
+        NodeState::Dead => return None,
+    };
+    Some(Member { node: lease.node, name: &lease.name, standing })
+}
+
+fn node_view(lease: &Lease, state: NodeState) -> NodeView {
+    NodeView {
+        node: lease.node,
+        name: lease.name.clone(),
+        version: lease.version.clone(),
+        address: lease.address,
+        state,
+    }
+}

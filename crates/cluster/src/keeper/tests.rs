@@ -1,0 +1,303 @@
+//! Keepers over one store, on a clock that the tests own.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use postrider_domain::ids::Id;
+use postrider_domain::ownership::Shard;
+use postrider_store::kv::{Engine, Error, Store, Transaction};
+use postrider_store::memory::Memory;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::*;
+use crate::membership::{SELF_STOP, TTL};
+
+const SHARDS: u16 = 30;
+/// How long those who work take to end what is under way.
+const WINDING_UP: Duration = Duration::from_millis(80);
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// A store that can be away.
+struct Outage {
+    memory: Memory,
+    away: AtomicBool,
+}
+
+#[async_trait]
+impl Engine for Outage {
+    async fn begin(&self) -> Result<Box<dyn Transaction>, Error> {
+        match self.away.load(Ordering::SeqCst) {
+            true => Err(Error::Unavailable("it is away".to_owned())),
+            false => self.memory.begin().await,
+        }
+    }
+
+    fn version(&self) -> u64 {
+        self.memory.version()
+    }
+}
+
+/// Everybody who works, and proof that no two ever work on one shard.
+#[derive(Default)]
+struct Floor {
+    working: Mutex<BTreeSet<Shard>>,
+    begun: AtomicU32,
+    /// They keep their tenures for ever.
+    stubborn: AtomicBool,
+    /// Two may work on a shard: a node that was cut off cannot be told.
+    lenient: AtomicBool,
+}
+
+struct Crew(Arc<Floor>);
+
+#[async_trait]
+impl Tenants for Crew {
+    async fn begin(&self, tenure: Tenure) {
+        let (floor, shard) = (self.0.clone(), tenure.fence().shard);
+        let free = floor.working.lock().unwrap().insert(shard);
+        assert!(free || floor.lenient.load(Ordering::SeqCst), "two work on shard {shard}");
+        floor.begun.fetch_add(1, Ordering::SeqCst);
+        tokio::spawn(async move {
+            tenure.ending().wait().await;
+            sleep(WINDING_UP).await;
+            if floor.stubborn.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
+            floor.working.lock().unwrap().remove(&shard);
+            drop(tenure);
+        });
+    }
+}
+
+struct Nobody;
+
+impl Neighbours for Nobody {
+    fn handed_over(&self, _: Fence) {}
+}
+
+struct World {
+    store: Arc<Outage>,
+    records: Records,
+    floor: Arc<Floor>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let store = Arc::new(Outage { memory: Memory::new(), away: AtomicBool::new(false) });
+        let records = Records::open(Store::new(store.clone(), 1), SHARDS).await.unwrap();
+        Self { store, records, floor: Arc::default() }
+    }
+
+    fn node(&self, number: u8) -> Keeper {
+        self.keeper(number, Company::Others(Arc::new(Nobody)))
+    }
+
+    fn keeper(&self, number: u8, company: Company) -> Keeper {
+        let me = Identity {
+            node: boot(number),
+            name: format!("node-{number}"),
+            address: None,
+            version: "1".to_owned(),
+        };
+        Keeper::start(Options {
+            records: self.records.clone(),
+            me,
+            company,
+            tenants: Arc::new(Crew(self.floor.clone())),
+            patience: PATIENCE,
+            seed: number.into(),
+        })
+    }
+
+    /// Waits until these nodes, and no others, own about their share each, and work on it.
+    async fn until_shared(&self, nodes: &[u8]) {
+        let shared = async {
+            loop {
+                let owners = self.records.ownership(None).await.unwrap().unwrap().owners;
+                let of = |node: &u8| {
+                    owners.iter().flatten().filter(|owner| owner.node == boot(*node)).count()
+                };
+                let share = usize::from(SHARDS) / nodes.len();
+                let fair = nodes.iter().all(|node| of(node).abs_diff(share) <= 1 + share / 10);
+                let all = nodes.iter().map(of).sum::<usize>() == usize::from(SHARDS);
+                let worked_on = self.floor.working.lock().unwrap().len() == usize::from(SHARDS);
+                if fair && all && worked_on {
+                    return;
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(180), shared).await.expect("they come to share");
+    }
+}
+
+fn boot(number: u8) -> BootId {
+    BootId::from_bytes([number; 16])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_alone_works_on_everything() {
+    let world = World::new().await;
+    let node = world.keeper(1, Company::Alone);
+    node.joined().await;
+    world.until_shared(&[1]).await;
+    assert!(node.is_in() && world.records.leases().await.unwrap().is_empty());
+    assert_eq!(node.stop().await, 0);
+    assert!(world.floor.working.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_share_and_a_third_one_gets_its_part() {
+    let world = World::new().await;
+    let one = world.node(1);
+    one.joined().await;
+    world.until_shared(&[1]).await;
+    let two = world.node(2);
+    world.until_shared(&[1, 2]).await;
+    let three = world.node(3);
+    world.until_shared(&[1, 2, 3]).await;
+    for node in [&one, &two, &three] {
+        assert_eq!(node.view().borrow().unowned(), 0);
+        assert_eq!(node.view().borrow().nodes.len(), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leaving_node_hands_everything_over_and_is_gone() {
+    let world = World::new().await;
+    let (one, two) = (world.node(1), world.node(2));
+    world.until_shared(&[1, 2]).await;
+    let began = Instant::now();
+    assert_eq!(one.stop().await, 0);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    world.until_shared(&[2]).await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(world.records.leases().await.unwrap().len(), 1);
+    assert_eq!(two.view().borrow().counts().get(&boot(2)), Some(&usize::from(SHARDS)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_end_is_handed_over_all_the_same() {
+    let world = World::new().await;
+    let (one, _two) = (world.node(1), world.node(2));
+    world.until_shared(&[1, 2]).await;
+    world.floor.stubborn.store(true, Ordering::SeqCst);
+    world.floor.lenient.store(true, Ordering::SeqCst);
+    let left = timeout(PATIENCE * 2, one.stop()).await.expect("it does not wait for ever");
+    assert!(left > 0, "something was under way");
+    let all = async {
+        while world
+            .records
+            .ownership(None)
+            .await
+            .unwrap()
+            .unwrap()
+            .owners
+            .iter()
+            .flatten()
+            .any(|owner| owner.node != boot(2))
+        {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), all).await.expect("the other has all of them");
+}
+
+/// A node whose process is gone: its keeper, and with it its lease's renewals, are aborted.
+async fn die(world: &World, runtime: tokio::task::JoinHandle<()>) {
+    runtime.abort();
+    let _ = runtime.await;
+    world.floor.lenient.store(true, Ordering::SeqCst);
+}
+
+/// A keeper all of whose tasks can be ended at once.
+fn mortal(world: &World, number: u8) -> tokio::task::JoinHandle<()> {
+    let me = Identity {
+        node: boot(number),
+        name: format!("node-{number}"),
+        address: None,
+        version: "1".to_owned(),
+    };
+    let options = Options {
+        records: world.records.clone(),
+        me,
+        company: Company::Others(Arc::new(Nobody)),
+        tenants: Arc::new(Crew(world.floor.clone())),
+        patience: PATIENCE,
+        seed: 9,
+    };
+    let (view, _watched) = watch::channel(Arc::default());
+    let (_commands, told) = mpsc::channel(COMMANDS);
+    let look = Arc::new(Notify::new());
+    let round = Round::new(options, view, look.clone());
+    tokio::spawn(async move {
+        let _commands = _commands;
+        run(round, told, look, LOOK_EVERY).await;
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_shards_of_a_dead_node_are_taken_after_its_time() {
+    let world = World::new().await;
+    let one = world.node(1);
+    let two = mortal(&world, 2);
+    world.until_shared(&[1, 2]).await;
+    die(&world, two).await;
+    let died = Instant::now();
+    world.until_shared(&[1]).await;
+    let took = died.elapsed();
+    assert!(took > TTL - SELF_STOP && took < Duration::from_secs(13), "{took:?}");
+    drop(one);
+}
+
+#[tokio::test(start_paused = true)]
+async fn proof_of_its_end_saves_the_waiting() {
+    let world = World::new().await;
+    let one = world.node(1);
+    let two = mortal(&world, 2);
+    world.until_shared(&[1, 2]).await;
+    die(&world, two).await;
+    let died = Instant::now();
+    one.ended(boot(2)).await;
+    world.until_shared(&[1]).await;
+    assert!(died.elapsed() < Duration::from_secs(1), "{:?}", died.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_store_is_away_everybody_waits_and_then_goes_on() {
+    let world = World::new().await;
+    let (one, two) = (world.node(1), world.node(2));
+    world.until_shared(&[1, 2]).await;
+    let before = world.records.ownership(None).await.unwrap().unwrap().owners;
+    world.store.away.store(true, Ordering::SeqCst);
+    let nobody_works = async {
+        while !world.floor.working.lock().unwrap().is_empty() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(SELF_STOP + Duration::from_secs(1), nobody_works).await.expect("they stop in time");
+    sleep(TTL * 3).await;
+    world.store.away.store(false, Ordering::SeqCst);
+    world.until_shared(&[1, 2]).await;
+    let after = world.records.ownership(None).await.unwrap().unwrap().owners;
+    for (before, after) in before.iter().zip(&after) {
+        let (before, after) = (before.unwrap(), after.unwrap());
+        assert_eq!(before.node, after.node, "an outage moves nothing");
+        assert_eq!(before.epoch + 1, after.epoch, "and it is claimed anew");
+    }
+    assert!(one.is_in() && two.is_in());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_node_gets_its_shards_back() {
+    let world = World::new().await;
+    let one = world.node(1);
+    let two = world.node(2);
+    world.until_shared(&[1, 2]).await;
+    two.stop().await;
+    world.until_shared(&[1]).await;
+    let _again = world.node(3);
+    world.until_shared(&[1, 3]).await;
+    drop(one);
+}

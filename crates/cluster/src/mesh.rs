@@ -1,0 +1,241 @@
+//! The mesh: which links a node keeps, and what it says over them.
+//!
+//! Who takes part: every node keeps a link to every other one that the store knows, dialled by the
+//! younger of the two; wakes and handoffs travel over them, to the other node's gateway. A link that
+//! breaks is looked into at once: a host that says itself that nobody listens there any more has
+//! proved that the process ended, and need not be waited for. Everything else that can be wrong with
+//! a link proves nothing, and the leases decide.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use postrider_domain::ids::BootId;
+use postrider_domain::ownership::{Fence, Shard};
+use postrider_store::Wake;
+use ractor::ActorRef;
+use tokio::net::lookup_host;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::gateway::{self, GatewayMessage, Local};
+use crate::keeper::{Keeper, Neighbours};
+use crate::link::{self, Event, Link, Peer};
+use crate::messages::{Handed, Reply, Request, WakeMany};
+use crate::post::{Carrier, NotReached};
+use crate::route::Router;
+use crate::view::{NodeState, NodeView, View};
+
+/// How often links that are missing are dialled.
+const DIAL_EVERY: Duration = Duration::from_secs(1);
+/// How long a node may take to answer that it was woken.
+const CARRY: Duration = Duration::from_secs(2);
+/// How often, and how many times, a node whose link broke is asked whether it still listens.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+const ASK_TIMES: u32 = 40;
+
+/// The links of a node. Clones share them.
+#[derive(Clone)]
+pub struct Mesh {
+    me: BootId,
+    link: Link,
+}
+
+/// What other nodes want of this one.
+pub struct Here {
+    router: Router,
+    keeper: Keeper,
+}
+
+impl Mesh {
+    /// The mesh over `link`, of node `me`.
+    #[must_use]
+    pub fn new(me: BootId, link: Link) -> Self {
+        Self { me, link }
+    }
+
+    /// Keeps links to all nodes that the keeper sees, and tells it of those that have ended. Dials
+    /// `seeds` first, given as `host:port`.
+    pub fn tend(&self, keeper: Keeper, seeds: Vec<String>) {
+        for seed in seeds {
+            let mesh = self.clone();
+            tokio::spawn(async move { mesh.dial_seed(&seed).await });
+        }
+        tokio::spawn(self.clone().dial_missing(keeper.clone()));
+        tokio::spawn(self.clone().watch(keeper));
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn me(&self) -> BootId {
+        self.me
+    }
+
+    /// The nodes that are linked.
+    #[must_use]
+    pub fn peers(&self) -> Vec<Peer> {
+        self.link.peers()
+    }
+
+    fn is_linked(&self, node: BootId) -> bool {
+        self.link.peers().iter().any(|peer| peer.name.boot == node)
+    }
+
+    fn gateway(&self, node: BootId) -> Option<ActorRef<GatewayMessage>> {
+        let peer = self.link.peers().into_iter().find(|peer| peer.name.boot == node)?;
+        gateway::of(peer.node_id)
+    }
+
+    async fn dial_seed(&self, seed: &str) {
+        let addresses = match lookup_host(seed).await {
+            Ok(addresses) => addresses,
+            Err(error) => return tracing::info!(seed, %error, "a seed cannot be resolved"),
+        };
+        for address in addresses.filter(|address| Some(*address) != self.link.local_addr()) {
+            match self.link.connect(address).await {
+                Ok(()) => return,
+                // It may not have started yet; the store will tell of it.
+                Err(error) => tracing::debug!(seed, %error, "a seed cannot be connected to"),
+            }
+        }
+    }
+
+    async fn dial_missing(self, keeper: Keeper) {
+        let mut view = keeper.view();
+        loop {
+            let missing = self.missing(&view.borrow_and_update());
+            for (node, address) in missing {
+                let link = self.link.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = link.connect(address).await {
+                        tracing::debug!(%node, %error, "a node cannot be connected to");
+                    }
+                });
+            }
+            if let Ok(Err(_)) = tokio::time::timeout(DIAL_EVERY, view.changed()).await {
+                return;
+            }
+        }
+    }
+
+    /// Those that this node has to dial: the older ones, so that two nodes do not dial each other.
+    fn missing(&self, view: &View) -> Vec<(BootId, SocketAddr)> {
+        let wanted = |node: &&NodeView| {
+            node.node < self.me && node.state != NodeState::Dead && !self.is_linked(node.node)
+        };
+        let missing = view.nodes.iter().filter(wanted);
+        missing.filter_map(|node| Some((node.node, node.address?))).collect()
+    }
+
+    /// Looks into every link that breaks, and into nodes that do not renew their lease.
+    async fn watch(self, keeper: Keeper) {
+        let mut events = self.link.events();
+        let mut view = keeper.view();
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Ok(Event::Down(peer)) => {
+                        tokio::spawn(self.clone().look_into(peer.name.boot, keeper.clone()));
+                    }
+                    // A node that was missed is seen when it does not renew its lease.
+                    Ok(Event::Up(_)) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return,
+                },
+                changed = view.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let suspects = suspects(&view.borrow_and_update());
+                    for node in suspects.into_iter().filter(|node| *node != self.me) {
+                        tokio::spawn(self.clone().look_into(node, keeper.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the keeper when a node's host says that nobody listens there any more.
+    async fn look_into(self, node: BootId, keeper: Keeper) {
+        for _ in 0..ASK_TIMES {
+            let known = keeper.view().borrow().node(node).cloned();
+            let gone = known.filter(|node| node.state != NodeState::Dead);
+            let Some(address) = gone.and_then(|node| node.address) else { return };
+            if link::is_refused(address).await {
+                return keeper.ended(node).await;
+            }
+            if self.is_linked(node) {
+                return;
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+    }
+}
+
+fn suspects(view: &View) -> Vec<BootId> {
+    let suspects = view.nodes.iter().filter(|node| node.state == NodeState::Suspect);
+    suspects.map(|node| node.node).collect()
+}
+
+#[async_trait]
+impl Carrier for Mesh {
+    async fn carry(&self, to: BootId, wakes: &[Wake]) -> Result<Vec<Shard>, NotReached> {
+        let gateway = self.gateway(to).ok_or(NotReached)?;
+        let mut elsewhere = Vec::new();
+        for many in WakeMany::pack(wakes.iter().cloned(), |_| None) {
+            match gateway::call(&gateway, Request::WakeMany(many), CARRY).await {
+                Ok(Reply::Woken(woken)) => elsewhere.extend(woken.elsewhere),
+                Ok(other) => {
+                    tracing::warn!(node = %to, ?other, "a node does not say whom it woke");
+                    return Err(NotReached);
+                }
+                Err(error) => {
+                    tracing::debug!(node = %to, %error, "a node cannot be told of work");
+                    return Err(NotReached);
+                }
+            }
+        }
+        Ok(elsewhere)
+    }
+}
+
+impl Neighbours for Mesh {
+    fn handed_over(&self, fence: Fence) {
+        let told = self.gateway(fence.node).is_some_and(|gateway| {
+            let handed = Handed { shards: vec![fence.shard] };
+            gateway::cast(&gateway, Request::Handed(handed)).is_ok()
+        });
+        if !told {
+            tracing::debug!(shard = fence.shard, "the heir is not linked; it will see for itself");
+        }
+    }
+}
+
+impl Here {
+    /// What `router` and `keeper` do for other nodes.
+    #[must_use]
+    pub fn new(router: Router, keeper: Keeper) -> Arc<Self> {
+        Arc::new(Self { router, keeper })
+    }
+}
+
+impl Local for Here {
+    fn wake(&self, wakes: Vec<Wake>) -> Vec<Shard> {
+        let others = self.router.wake_here(wakes);
+        let mut shards: Vec<Shard> = others.iter().map(Wake::shard).collect();
+        shards.sort_unstable();
+        shards.dedup();
+        if !shards.is_empty() {
+            // Perhaps it was just handed to us.
+            self.keeper.look();
+        }
+        shards
+    }
+
+    fn look(&self) {
+        self.keeper.look();
+    }
+
+    fn view(&self) -> Arc<View> {
+        self.keeper.view().borrow().clone()
+    }
+}

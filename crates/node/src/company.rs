@@ -1,0 +1,90 @@
+//! The other nodes of the cluster: what a node that is one of several starts beside the rest.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use postrider_cluster::door::Door;
+use postrider_cluster::gateway::Gateway;
+use postrider_cluster::keeper::{Company, Identity, Keeper};
+use postrider_cluster::link::{self, Cookie, Link, PeerName, Tls};
+use postrider_cluster::mesh::{Here, Mesh};
+use postrider_cluster::post::Post;
+use postrider_cluster::route::Router;
+
+use crate::config;
+use crate::data_dir::DataDir;
+
+/// The link to the other nodes, and what is reached over it.
+pub struct Others {
+    link: Link,
+    mesh: Mesh,
+    seeds: Vec<String>,
+    gateway: Option<Gateway>,
+}
+
+/// Whether there are other nodes, for the keeper.
+pub fn of(others: Option<&Others>) -> Company {
+    match others {
+        Some(others) => Company::Others(Arc::new(others.mesh.clone())),
+        None => Company::Alone,
+    }
+}
+
+impl Others {
+    /// Opens the link.
+    ///
+    /// # Errors
+    /// When the cookie or the certificates cannot be had, or the address cannot be listened on.
+    pub async fn start(company: &config::Company, dir: &DataDir, me: &Identity) -> Result<Self> {
+        let options = link::Options {
+            name: PeerName { name: me.name.clone(), boot: me.node },
+            listen: Some(company.listen),
+            cookie: cookie(company, dir)?,
+            tls: tls(company)?,
+        };
+        let link = Link::start(options).await.context("cannot link to other nodes")?;
+        let mesh = Mesh::new(me.node, link.clone());
+        Ok(Self { link, mesh, seeds: company.seeds.clone(), gateway: None })
+    }
+
+    /// Lets other nodes and clients in, and reaches out to them.
+    ///
+    /// # Errors
+    /// When the gateway cannot start.
+    pub async fn join(&mut self, door: Door, keeper: &Keeper) -> Result<()> {
+        let router = door.router().clone();
+        let here = Here::new(router.clone(), keeper.clone());
+        self.gateway = Some(Gateway::start(door, here).await.context("no gateway")?);
+        router.attach_post(self.post(&router, keeper));
+        self.mesh.tend(keeper.clone(), self.seeds.clone());
+        Ok(())
+    }
+
+    fn post(&self, router: &Router, keeper: &Keeper) -> Post {
+        let (router, carrier) = (router.clone(), Arc::new(self.mesh.clone()));
+        let route = move |wakes| router.wake_here(wakes);
+        Post::open(self.mesh.me(), keeper.view(), carrier, keeper.nudge(), route)
+    }
+
+    /// Ends what is under way over the link, and closes it.
+    pub async fn leave(self) {
+        if let Some(gateway) = self.gateway {
+            gateway.stop().await;
+        }
+        self.link.stop().await;
+    }
+}
+
+fn cookie(company: &config::Company, dir: &DataDir) -> Result<Cookie> {
+    match &company.cookie_file {
+        Some(path) => Cookie::read(path).context("[cluster] cookie_file"),
+        None => Ok(Cookie::parse(&dir.cookie()?.text)?),
+    }
+}
+
+fn tls(company: &config::Company) -> Result<Option<Tls>> {
+    let Some(files) = &company.tls else { return Ok(None) };
+    let tls = Tls::load(&files.ca, &files.cert, &files.key)
+        .context("[cluster] tls_ca, tls_cert, tls_key")?;
+    Ok(Some(tls))
+}
