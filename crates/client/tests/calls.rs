@@ -21,7 +21,7 @@ use postrider_cluster::door::Door;
 use postrider_cluster::gateway::{self, Gateway, GatewayMessage, Local};
 use postrider_cluster::link::{self, Link, PeerName};
 use postrider_cluster::route::{Router, TestReport, Workers};
-use postrider_cluster::view::{Held, NodeState, NodeView, View};
+use postrider_cluster::view::{NodeState, NodeView, View};
 use postrider_domain::account::{Account, Name};
 use postrider_domain::endpoint::{Endpoint, Ordering, Secrets, Subscription};
 use postrider_domain::event::{Event, EventType, EventTypeName};
@@ -33,7 +33,7 @@ use postrider_domain::target::{AddressPolicy, TargetUrl};
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::embedded::Embedded;
 use postrider_store::kv::Store;
-use postrider_store::{Records, Wake};
+use postrider_store::{Owner, Records, Wake};
 use ractor::concurrency::oneshot;
 use ractor::message::SerializedMessage;
 use rustix::process::{Pid, Signal, kill_process};
@@ -333,7 +333,9 @@ struct Idle;
 
 #[async_trait]
 impl Workers for Idle {
-    fn wake(&self, _: Vec<Wake>) {}
+    fn wake(&self, _: Vec<Wake>) -> Vec<Wake> {
+        Vec::new()
+    }
 
     async fn send_test(&self, _: Endpoint, _: Event) -> TestReport {
         panic!("nobody asks for a test event here")
@@ -345,8 +347,8 @@ struct Alone(Arc<View>);
 
 impl Alone {
     fn new(boot: BootId, address: SocketAddr, other: Option<SocketAddr>) -> Self {
-        let node = |boot, address| NodeView {
-            boot,
+        let node = |node, address| NodeView {
+            node,
             name: "node".to_owned(),
             version: "1".to_owned(),
             state: NodeState::Alive,
@@ -354,7 +356,7 @@ impl Alone {
         };
         let mut nodes = vec![node(boot, address)];
         nodes.extend(other.map(|address| node(BootId::MAX, address)));
-        let owners = vec![Some(Held { node: boot, epoch: 1 }); SHARDS.into()];
+        let owners = vec![Some(Owner { node: boot, epoch: 1 }); SHARDS.into()];
         Self(Arc::new(View { nodes, owners }))
     }
 }

@@ -33,8 +33,9 @@ pub(crate) struct Notes(Mutex<Vec<Wake>>);
 
 #[async_trait]
 impl Workers for Notes {
-    fn wake(&self, wakes: Vec<Wake>) {
+    fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake> {
         self.0.lock().unwrap().extend(wakes);
+        Vec::new()
     }
 
     async fn send_test(&self, _: Endpoint, _: Event) -> TestReport {

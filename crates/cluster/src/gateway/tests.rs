@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::ids::{BootId, Id};
 use postrider_domain::ownership::Shard;
+use postrider_store::Owner;
 use postrider_store::memory::Faults;
 use ractor::Message;
 use ractor::concurrency::oneshot;
@@ -14,7 +15,7 @@ use ractor::message::SerializedMessage;
 use super::*;
 use crate::door::tests::World;
 use crate::messages::*;
-use crate::view::{Held, NodeState, NodeView};
+use crate::view::{NodeState, NodeView};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -165,13 +166,13 @@ async fn an_endpoint_is_disabled_and_enabled() {
 async fn the_cluster_is_shown_as_the_node_sees_it() {
     let boot = BootId::from_bytes([1; 16]);
     let node = NodeView {
-        boot,
+        node: boot,
         name: "node-1".to_owned(),
         version: "1".to_owned(),
         state: NodeState::Alive,
         address: None,
     };
-    let held = Some(Held { node: boot, epoch: 1 });
+    let held = Some(Owner { node: boot, epoch: 1 });
     let view = View { nodes: vec![node], owners: vec![held, None, held] };
     let house = House::new(Node { view: Some(Arc::new(view)), ..Node::default() }).await;
     let Ok(Reply::Cluster(status)) = house.call(Request::ClusterStatus).await else {
