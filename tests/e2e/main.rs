@@ -17,6 +17,7 @@ mod secrets;
 mod ssrf;
 mod start_up;
 mod surface;
+mod telemetry;
 mod test_events;
 
 use std::time::Duration;

@@ -22,6 +22,7 @@ pub mod evidence;
 pub mod load;
 pub mod mail;
 pub mod node;
+pub mod otlp;
 pub mod port;
 pub mod receiver;
 pub mod scene;

@@ -8,10 +8,12 @@ use std::borrow::Cow;
 
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
+use axum::middleware::from_fn;
 use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 use postrider_cluster::door::{self, Finding, IdempotencyKey, Refusal, Sketch};
+use postrider_cluster::metrics::Way;
 use postrider_domain::event::{EventTypeName, Payload};
 use postrider_domain::ids::{AccountId, EventId};
 use postrider_domain::limits::MAX_BATCH_EVENTS;
@@ -29,6 +31,7 @@ use crate::error::Problem;
 use crate::extract::{BatchBody, JsonBody, PathId};
 use crate::fields::{Field, Fields, Findings};
 use crate::page::{ListParams, Params};
+use crate::spans;
 use crate::wire::List;
 use crate::wire::event::{EventBody, EventSummaryBody, ReceiptBody, ReceiptsBody};
 
@@ -37,6 +40,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(list, publish))
         .routes(routes!(publish_batch))
         .routes(routes!(get))
+        .layer(from_fn(spans::accept))
 }
 
 /// An event to publish.
@@ -268,7 +272,7 @@ async fn accept(
         .into_iter()
         .map(|sketch| sketch.finish().expect("a field that cannot be read leaves an error"));
     let idempotency = key.map(|key| key.of_request(form.sha256(body)));
-    match app.door().publish(account, drafts.collect(), idempotency).await {
+    match app.door().publish(Way::Http, account, drafts.collect(), idempotency).await {
         Ok(receipts) => Ok(receipts.into_iter().map(Into::into).collect()),
         Err(Refusal::Invalid(found)) => {
             form.note(found, &mut findings);

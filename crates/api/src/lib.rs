@@ -17,6 +17,7 @@
 mod accounts;
 mod api_keys;
 mod auth;
+mod cluster;
 mod deliveries;
 mod docs;
 mod endpoints;
@@ -31,6 +32,7 @@ mod page;
 mod random;
 mod replays;
 mod secrets;
+mod spans;
 mod test_events;
 mod wire;
 
@@ -43,11 +45,12 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use postrider_cluster::door::Door;
+use postrider_cluster::view::View;
 use postrider_domain::ids::Mint;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::Timestamp;
 use postrider_store::Records;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use utoipa_axum::router::OpenApiRouter;
 
 pub use auth::OperatorKey;
@@ -58,6 +61,8 @@ pub struct Api {
     /// What requests do, whichever way they come in: the records, the way to the nodes that work on
     /// them, ids and the time.
     pub door: Door,
+    /// The cluster as this node sees it.
+    pub view: watch::Receiver<Arc<View>>,
     /// The key that may do everything.
     pub operator_key: OperatorKey,
     /// Where webhooks may go.
@@ -105,6 +110,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(events::routes())
         .merge(deliveries::routes())
         .merge(replays::routes())
+        .merge(cluster::routes())
         .merge(health::routes())
 }
 

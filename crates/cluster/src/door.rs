@@ -27,6 +27,7 @@ use postrider_store::{
 
 pub use self::idempotency::{IdempotencyKey, IdempotencyKeyError};
 pub use self::refusal::{Field, Finding, Findings, MAX_FINDINGS, Refusal, UNKNOWN_TYPE};
+use crate::metrics::{Instruments, Way};
 use crate::route::Router;
 use crate::schemas::Schemas;
 
@@ -39,6 +40,7 @@ struct Shared {
     mint: Arc<Mint>,
     clock: Arc<dyn Clock>,
     schemas: Schemas,
+    instruments: Instruments,
 }
 
 /// An event to publish.
@@ -71,7 +73,13 @@ impl Door {
     /// A door to what `router` leads to.
     #[must_use]
     pub fn new(router: Router, mint: Arc<Mint>, clock: Arc<dyn Clock>) -> Self {
-        Self(Arc::new(Shared { router, mint, clock, schemas: Schemas::default() }))
+        Self(Arc::new(Shared {
+            router,
+            mint,
+            clock,
+            schemas: Schemas::default(),
+            instruments: Instruments::new(),
+        }))
     }
 
     /// The way to those who deliver.
@@ -106,6 +114,7 @@ impl Door {
     /// that a store which cannot be reached may have taken them.
     pub async fn publish(
         &self,
+        way: Way,
         account: AccountId,
         drafts: Vec<Draft>,
         idempotency: Option<Idempotency>,
@@ -131,6 +140,9 @@ impl Door {
         let accepted =
             self.records().accept(account, events.collect(), idempotency, self.mint(), now).await;
         let accepted = accepted.map_err(|error| refused(error, unknown))?;
+        if !accepted.repeated {
+            self.0.instruments.accepted(way, accepted.receipts.len());
+        }
         self.router().wake(accepted.wakes);
         Ok(accepted.receipts)
     }

@@ -34,6 +34,7 @@ use tokio_util::task::TaskTracker;
 pub use self::message::GatewayMessage;
 use crate::door::Door;
 use crate::messages::{Call, CallError, CallErrorKind, Reply, Request, decode_reply, encode_reply};
+use crate::metrics::Instruments;
 use crate::view::View;
 
 /// The process group that every gateway joins.
@@ -72,7 +73,7 @@ impl Gateway {
     pub async fn start(door: Door, local: Arc<dyn Local>) -> Result<Self, SpawnErr> {
         let tasks = TaskTracker::new();
         let context = Context {
-            house: Arc::new(House { door, local }),
+            house: Arc::new(House { door, local, instruments: Instruments::new() }),
             places: Arc::new(Semaphore::new(MAX_CALLS)),
             tasks: tasks.clone(),
         };
@@ -168,6 +169,7 @@ pub fn cast(gateway: &ActorRef<GatewayMessage>, call: impl Into<Call>) -> Result
 struct House {
     door: Door,
     local: Arc<dyn Local>,
+    instruments: Instruments,
 }
 
 /// The actor's type; all that it knows is in [`Context`].

@@ -181,7 +181,7 @@ impl Carrier for Mesh {
     async fn carry(&self, to: BootId, wakes: &[Wake]) -> Result<Vec<Shard>, NotReached> {
         let gateway = self.gateway(to).ok_or(NotReached)?;
         let mut elsewhere = Vec::new();
-        for many in WakeMany::pack(wakes.iter().cloned(), |_| None) {
+        for many in WakeMany::pack(wakes.iter().cloned()) {
             match gateway::call(&gateway, Request::WakeMany(many), CARRY).await {
                 Ok(Reply::Woken(woken)) => elsewhere.extend(woken.elsewhere),
                 Ok(other) => {

@@ -12,6 +12,7 @@ use postrider_domain::ownership::Fence;
 use postrider_store::{Records, Wake};
 
 use crate::post::Post;
+use crate::trace;
 
 /// Those who deliver, on this node.
 #[async_trait]
@@ -91,14 +92,17 @@ impl Router {
     }
 
     /// Tells the owners of work.
-    pub fn wake(&self, wakes: Vec<Wake>) {
+    pub fn wake(&self, mut wakes: Vec<Wake>) {
         if wakes.is_empty() {
             return;
         }
-        let others = self.wake_here(wakes);
-        if let Some(post) = self.reach.post.get() {
-            post.send(others);
-        }
+        trace::hand_on(&mut wakes);
+        trace::nudge(wakes.len()).in_scope(|| {
+            let others = self.wake_here(wakes);
+            if let Some(post) = self.reach.post.get() {
+                post.send(others);
+            }
+        });
     }
 
     /// Tells the owners on this node of work, and gives back what is not theirs.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use postrider_cluster::tenure::Tenure;
+use postrider_cluster::trace;
 use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Payload;
@@ -10,11 +11,14 @@ use postrider_domain::ids::DeliveryId;
 use postrider_domain::machine::Attempted;
 use postrider_domain::outcome::Outcome;
 use postrider_domain::time::Timestamp;
+use postrider_domain::trace::TraceContext;
 use postrider_store::{Applied, Finished};
+use tracing::{Instrument, Span};
 
 use crate::context::Context;
 use crate::permits::Permit;
 use crate::sender::{Message, Sent};
+use crate::spans;
 
 /// An attempt that is to be made.
 pub(crate) struct Job {
@@ -23,6 +27,7 @@ pub(crate) struct Job {
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) delivery: Delivery,
     pub(crate) payload: Option<Payload>,
+    pub(crate) trace: Option<TraceContext>,
     pub(crate) permit: Permit,
 }
 
@@ -55,7 +60,7 @@ pub(crate) enum Ended {
 
 /// Makes an attempt, puts it on record, and then tells those who must know.
 pub(crate) async fn make(context: &Context, job: Job) -> Ended {
-    let Job { tenure, endpoint, delivery, payload, permit } = job;
+    let Job { tenure, endpoint, delivery, payload, trace, permit } = job;
     let payload = match payload {
         Some(payload) => payload,
         None => match context.records.payload(delivery.account, delivery.event).await {
@@ -67,16 +72,42 @@ pub(crate) async fn make(context: &Context, job: Job) -> Ended {
             }
         },
     };
-    let message =
-        Message { event: delivery.event, event_type: &delivery.event_type, payload: &payload };
+    let span = spans::attempt(&delivery, &endpoint.url, trace);
     let at = context.now();
-    context.metrics.in_flight.add(1, &[]);
-    let sent = context.sender.send(&endpoint, message, at).await;
-    context.metrics.in_flight.add(-1, &[]);
+    let sent = send(context, &endpoint, &delivery, &payload, at).instrument(span.clone()).await;
+    spans::ended(&span, &sent);
     if let Some(error) = sent.shortage {
         tracing::error!(%error, "this node cannot make requests");
         return Ended::Trouble { delivery: delivery.id };
     }
+    let commit = spans::commit(&delivery, tenure.fence(), trace::of(&span));
+    // It ends with the request, and not with the record.
+    drop(span);
+    record(context, &tenure, &delivery, at, sent, permit).instrument(commit).await
+}
+
+async fn send(
+    context: &Context,
+    endpoint: &Endpoint,
+    delivery: &Delivery,
+    payload: &Payload,
+    at: Timestamp,
+) -> Sent {
+    let message = Message { event: delivery.event, event_type: &delivery.event_type, payload };
+    context.metrics.in_flight.add(1, &[]);
+    let sent = context.sender.send(endpoint, message, at).await;
+    context.metrics.in_flight.add(-1, &[]);
+    sent
+}
+
+async fn record(
+    context: &Context,
+    tenure: &Tenure,
+    delivery: &Delivery,
+    at: Timestamp,
+    sent: Sent,
+    permit: Permit,
+) -> Ended {
     let outcome = sent.outcome.clone();
     let finished = Finished {
         fence: tenure.fence(),
@@ -88,6 +119,7 @@ pub(crate) async fn make(context: &Context, job: Job) -> Ended {
     let applied = context.recorder.record(finished).await;
     // Until then the attempt counts as in flight: while the store is away, nothing new begins.
     drop(permit);
+    spans::committed(&Span::current(), applied.as_ref());
     match applied {
         Some(Applied::Stepped(step)) => {
             context.metrics.recorded(&step);

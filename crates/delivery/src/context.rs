@@ -9,6 +9,7 @@ use postrider_store::Records;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::census::Waiting;
 use crate::metrics::Metrics;
 use crate::permits::Permits;
 use crate::recorder::Recorder;
@@ -28,11 +29,17 @@ pub(crate) struct Context {
     pub(crate) notifier: Arc<dyn Notifier>,
     pub(crate) metrics: Metrics,
     pub(crate) shards: Shards,
+    pub(crate) waiting: Mutex<Waiting>,
 }
 
 impl Context {
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// What waited when it was counted last.
+    pub(crate) fn waiting(&self) -> Waiting {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

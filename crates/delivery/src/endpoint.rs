@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use postrider_cluster::tenure::Tenure;
-use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::{self, Endpoint, Ordering};
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
 use postrider_domain::outcome::Outcome;
@@ -22,7 +21,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::attempt::{self, Ended, Job};
 use crate::context::Context;
-use crate::line::{Line, WINDOW};
+use crate::line::{Entry, Line, WINDOW};
 use crate::permits::Permit;
 use crate::shard;
 
@@ -201,6 +200,7 @@ impl Data {
     }
 
     fn fenced(&mut self) {
+        self.about.context.metrics.cluster.fenced(1);
         let _ = self.about.shard.cast(shard::Message::Fenced);
         self.phase = Phase::Closed;
     }
@@ -246,7 +246,7 @@ impl Data {
             self.in_flight.insert(entry.delivery.id);
             self.idle_since = None;
             self.about.context.metrics.started(now.since(due));
-            self.start(endpoint, entry.delivery, entry.payload, permit);
+            self.start(endpoint, entry, permit);
         }
         drop(permit);
         self.rest().await;
@@ -259,15 +259,10 @@ impl Data {
         }
     }
 
-    fn start(
-        &self,
-        endpoint: Arc<Endpoint>,
-        delivery: Delivery,
-        payload: Option<postrider_domain::event::Payload>,
-        permit: Permit,
-    ) {
+    fn start(&self, endpoint: Arc<Endpoint>, entry: Entry, permit: Permit) {
+        let Entry { delivery, payload, trace, .. } = entry;
         let tenure = self.about.tenure.clone();
-        let job = Job { tenure, endpoint, delivery, payload, permit };
+        let job = Job { tenure, endpoint, delivery, payload, trace, permit };
         let (context, myself) = (self.about.context.clone(), self.myself.clone());
         tokio::spawn(async move {
             let delivery = job.delivery.id;

@@ -26,7 +26,10 @@ pub(crate) async fn run(context: &Context, tenure: &Tenure) -> Result<(), Fenced
     loop {
         match all(context, tenure).await {
             Ok(()) => return Ok(()),
-            Err(OwnerError::Fenced) => return Err(Fenced),
+            Err(OwnerError::Fenced) => {
+                context.metrics.cluster.fenced(1);
+                return Err(Fenced);
+            }
             Err(OwnerError::Store(error)) => {
                 tracing::warn!(shard = tenure.fence().shard, %error, "the shard's jobs wait for the store");
                 tokio::time::sleep(PAUSE).await;

@@ -23,9 +23,11 @@
 //! | `endpoint`, `shard`, `supervisor` | the actors |
 //! | `jobs` | fan-outs and replays |
 //! | `context` | what every actor of a node shares |
-//! | `metrics` | what a node tells of its deliveries |
+//! | `metrics`, `spans` | what a node tells of its deliveries |
+//! | `census` | how many are held, and how old the oldest is that is not delivered |
 
 mod attempt;
+mod census;
 mod context;
 mod endpoint;
 mod failure;
@@ -37,12 +39,14 @@ mod recorder;
 mod resolver;
 mod sender;
 mod shard;
+mod spans;
 mod supervisor;
 mod workers;
 
 #[cfg(test)]
 mod tests;
 
+pub use census::Waiting;
 pub use context::Dice;
 pub use resolver::ResolverError;
 pub use sender::{Sender, SenderError, Sent};

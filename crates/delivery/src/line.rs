@@ -8,7 +8,7 @@
 //! What the store holds decides. A wake may bring a delivery along, which saves reading it, but
 //! only one that this line cannot have seen already; any other wake is a hint to read again.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use postrider_domain::endpoint::Ordering;
 use postrider_domain::event::Payload;
 use postrider_domain::ids::{self, DeliveryId};
 use postrider_domain::time::Timestamp;
+use postrider_domain::trace::TraceContext;
 use postrider_store::{Head, Ready};
 
 /// Most deliveries that an actor has at hand of each queue; the rest wait in the store.
@@ -37,8 +38,8 @@ pub(crate) struct Line {
     stale: bool,
     /// No delivery up to this one is new: a read has seen it, if it was there.
     read_through: DeliveryId,
-    /// Later ones that wakes brought since.
-    seen: HashSet<DeliveryId>,
+    /// Later ones that wakes brought since, with their traces.
+    seen: HashMap<DeliveryId, Option<TraceContext>>,
 }
 
 /// The beginning of one queue.
@@ -55,6 +56,8 @@ pub(crate) struct Entry {
     pub(crate) delivery: Delivery,
     pub(crate) due: Timestamp,
     pub(crate) payload: Option<Payload>,
+    /// The trace that it is in, while that is known: until its first attempt.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 impl Line {
@@ -66,7 +69,7 @@ impl Line {
             firsts: Queue::default(),
             stale: true,
             read_through: DeliveryId::MIN,
-            seen: HashSet::new(),
+            seen: HashMap::new(),
         }
     }
 
@@ -84,10 +87,10 @@ impl Line {
         let made_by_now = ids::floor(now.plus(Duration::from_millis(1)));
         self.read_through =
             self.read_through.max(made_by_now).max(newest.unwrap_or(DeliveryId::MIN));
-        self.seen.clear();
         self.stale = false;
-        self.retries.load(retries, ordering, in_flight);
-        self.firsts.load(firsts, ordering, in_flight);
+        self.retries.load(retries, ordering, in_flight, &self.seen);
+        self.firsts.load(firsts, ordering, in_flight, &self.seen);
+        self.seen.clear();
     }
 
     /// Forgets what is at hand; it has to be read again.
@@ -104,10 +107,10 @@ impl Line {
 
     /// A delivery that was just accepted.
     pub(crate) fn offer(&mut self, ready: Ready) {
-        let Ready { delivery, payload } = ready;
-        let new = delivery.id > self.read_through && self.seen.insert(delivery.id);
+        let Ready { delivery, payload, trace } = ready;
+        let new = delivery.id > self.read_through && self.seen.insert(delivery.id, trace).is_none();
         if self.seen.len() > SEEN {
-            let newest = self.seen.drain().max().unwrap_or(self.read_through);
+            let newest = self.seen.drain().map(|(id, _)| id).max().unwrap_or(self.read_through);
             self.read_through = self.read_through.max(newest);
             self.stale = true;
         }
@@ -119,14 +122,14 @@ impl Line {
         // A copy of its own: the given one may be a small part of a large request.
         let keeps = payload.bytes().len() <= PAYLOAD_KEPT;
         let own = || Payload::from_stored(Bytes::copy_from_slice(payload.bytes()));
-        self.firsts.insert(delivery, self.ordering, keeps.then(own));
+        self.firsts.insert(delivery, self.ordering, keeps.then(own), trace);
     }
 
     /// A delivery that failed and has another attempt.
     pub(crate) fn put_back(&mut self, delivery: Delivery) {
         match self.ordering {
-            Ordering::Parallel => self.retries.insert(delivery, self.ordering, None),
-            Ordering::Strict => self.firsts.insert(delivery, self.ordering, None),
+            Ordering::Parallel => self.retries.insert(delivery, self.ordering, None, None),
+            Ordering::Strict => self.firsts.insert(delivery, self.ordering, None, None),
         }
     }
 
@@ -149,19 +152,34 @@ impl Line {
 }
 
 impl Queue {
-    fn load(&mut self, head: Head, ordering: Ordering, in_flight: &HashSet<DeliveryId>) {
+    fn load(
+        &mut self,
+        head: Head,
+        ordering: Ordering,
+        in_flight: &HashSet<DeliveryId>,
+        seen: &HashMap<DeliveryId, Option<TraceContext>>,
+    ) {
         let mut before = std::mem::take(&mut self.entries);
         self.more = head.more;
         for delivery in head.deliveries {
             if let Some(due) = delivery.due().filter(|_| !in_flight.contains(&delivery.id)) {
                 let key = key(ordering, due, delivery.id);
-                let payload = before.remove(&key).and_then(|entry| entry.payload);
-                self.entries.insert(key, Entry { delivery, due, payload });
+                let (payload, trace) = match before.remove(&key) {
+                    Some(entry) => (entry.payload, entry.trace),
+                    None => (None, seen.get(&delivery.id).copied().flatten()),
+                };
+                self.entries.insert(key, Entry { delivery, due, payload, trace });
             }
         }
     }
 
-    fn insert(&mut self, delivery: Delivery, ordering: Ordering, payload: Option<Payload>) {
+    fn insert(
+        &mut self,
+        delivery: Delivery,
+        ordering: Ordering,
+        payload: Option<Payload>,
+        trace: Option<TraceContext>,
+    ) {
         let Some(due) = delivery.due() else { return };
         let key = key(ordering, due, delivery.id);
         // Behind what is at hand there may be earlier ones in the store.
@@ -169,7 +187,7 @@ impl Queue {
         if self.more && behind {
             return;
         }
-        self.entries.insert(key, Entry { delivery, due, payload });
+        self.entries.insert(key, Entry { delivery, due, payload, trace });
         if self.entries.len() > WINDOW {
             self.entries.pop_last();
             self.more = true;
@@ -235,7 +253,11 @@ mod tests {
     }
 
     fn ready(delivery: Delivery) -> Ready {
-        Ready { delivery, payload: Payload::from_stored("{}".into()) }
+        Ready { delivery, payload: Payload::from_stored("{}".into()), trace: traced() }
+    }
+
+    fn traced() -> Option<TraceContext> {
+        TraceContext::new([7; 16], [7; 8], 1)
     }
 
     fn loaded(ordering: Ordering, deliveries: Vec<Delivery>, more: bool) -> Line {
@@ -296,6 +318,22 @@ mod tests {
         assert_eq!(line.pop_due(NOW).map(|entry| entry.delivery.id), Some(new.id));
         line.offer(ready(new));
         assert!(line.pop_due(NOW).is_none(), "the same wake twice is one delivery");
+    }
+
+    #[test]
+    fn a_trace_lasts_through_reads_until_the_first_attempt() {
+        let mint = Mint::new();
+        let new = delivery(&mint, NOW.millis() + 5, 1);
+        for ordering in [Ordering::Parallel, Ordering::Strict] {
+            let mut line = loaded(ordering, vec![], false);
+            line.offer(ready(new.clone()));
+            let firsts = Head { deliveries: vec![new.clone()], more: false };
+            line.load(ordering, Head::default(), firsts, &HashSet::new(), NOW);
+            let entry = line.pop_due(NOW).expect("at hand");
+            assert_eq!(entry.trace, traced(), "{ordering:?}");
+            line.put_back(entry.delivery);
+            assert_eq!(line.pop_due(NOW).expect("at hand").trace, None);
+        }
     }
 
     #[test]

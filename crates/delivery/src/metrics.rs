@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use opentelemetry::metrics::{Counter, Histogram, UpDownCounter};
 use opentelemetry::{KeyValue, global};
+use postrider_cluster::metrics::Instruments;
 use postrider_domain::delivery::{End, Progress};
 use postrider_domain::machine::Step;
 
@@ -18,6 +19,8 @@ pub(crate) struct Metrics {
     disabled: Counter<u64>,
     pub(crate) in_flight: UpDownCounter<i64>,
     pub(crate) endpoints: UpDownCounter<i64>,
+    /// What every part of a node tells of.
+    pub(crate) cluster: Instruments,
 }
 
 impl Metrics {
@@ -33,6 +36,7 @@ impl Metrics {
         Self {
             attempts: meter
                 .u64_counter("postrider.attempts")
+                .with_unit("{attempt}")
                 .with_description(
                     "Attempts on record, by outcome: success, or the kind of failure.",
                 )
@@ -46,22 +50,27 @@ impl Metrics {
             .build(),
             finished: meter
                 .u64_counter("postrider.deliveries.finished")
+                .with_unit("{delivery}")
                 .with_description("Deliveries that came to their end, by end.")
                 .build(),
             age: seconds("postrider.delivery.age", "How old a delivery was when it succeeded.")
                 .build(),
             disabled: meter
                 .u64_counter("postrider.endpoints.disabled")
+                .with_unit("{endpoint}")
                 .with_description("Endpoints that were disabled by failures.")
                 .build(),
             in_flight: meter
                 .i64_up_down_counter("postrider.attempts.in_flight")
+                .with_unit("{attempt}")
                 .with_description("Requests under way.")
                 .build(),
             endpoints: meter
                 .i64_up_down_counter("postrider.endpoints.active")
+                .with_unit("{endpoint}")
                 .with_description("Endpoints with an actor: those with work due or in flight.")
                 .build(),
+            cluster: Instruments::new(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The door to the actors: what is owned here, and how it starts and drains.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +17,7 @@ use postrider_store::{Records, Wake};
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorRef, SpawnErr};
 
+use crate::census::{self, Waiting};
 use crate::context::{Context, Dice};
 use crate::metrics::Metrics;
 use crate::permits::Permits;
@@ -86,8 +88,10 @@ impl Delivery {
             permits: Permits::new(),
             notifier,
             metrics: Metrics::new(),
+            waiting: Mutex::default(),
         };
         let context = Arc::new(context);
+        census::start(&context);
         let (supervisor, _) = Actor::spawn(None, Supervisor, context.clone()).await?;
         Ok(Self { context, supervisor })
     }
@@ -105,6 +109,12 @@ impl Delivery {
             Ok(CallResult::SenderError) => Err(StartError("the supervisor has ended".to_owned())),
             Err(error) => Err(StartError(error.to_string())),
         }
+    }
+
+    /// What waits on this node, as it was counted last.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        self.context.waiting()
     }
 
     /// Requests in flight now.
@@ -160,6 +170,12 @@ impl Shards {
             }
         }
         others
+    }
+
+    /// The shards that are owned here.
+    pub(crate) fn owned(&self) -> HashSet<Shard> {
+        let shards = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        shards.iter().flatten().map(|owned| owned.fence.shard).collect()
     }
 
     pub(crate) fn insert(&self, fence: Fence, actor: ActorRef<shard::Message>) {

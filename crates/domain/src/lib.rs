@@ -16,6 +16,7 @@
 //! | Which shard does an endpoint belong to, and which node owns it? | [`ownership`] |
 //! | How large may anything be? | [`limits`] |
 //! | How is a duration written? | [`duration`] |
+//! | Which trace does work belong to? | [`trace`] |
 
 pub mod account;
 pub mod delivery;
@@ -36,3 +37,4 @@ pub mod retry;
 pub mod signature;
 pub mod target;
 pub mod time;
+pub mod trace;

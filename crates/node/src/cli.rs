@@ -46,6 +46,55 @@ pub enum Command {
     Listen(Listen),
     /// Check a configuration file, and print when retries would be made
     CheckConfig(CheckConfig),
+    /// Look at the cluster
+    #[command(subcommand)]
+    Cluster(Cluster),
+}
+
+/// `postrider cluster`
+#[derive(Debug, Subcommand)]
+pub enum Cluster {
+    /// Print its nodes, who owns what, and how old the oldest delivery is that waits
+    #[command(long_about = STATUS, after_help = STATUS_EXAMPLE)]
+    Status(Status),
+}
+
+const STATUS: &str = "\
+Asks a node for the cluster as that node sees it, and prints a table of its nodes and a map of its \
+shards. The node and the operator's key are those of the configuration file, or given by --url and \
+POSTRIDER_OPERATOR_KEY.
+
+Exit codes: 0 if every shard is owned by a living node, 1 if not, 2 if no node answered.";
+
+const STATUS_EXAMPLE: &str = "\
+Examples:
+  postrider cluster status --config cluster-config/three-nodes/node-1.toml
+  postrider cluster status --watch
+  POSTRIDER_OPERATOR_KEY=… postrider cluster status --url http://10.0.0.5:8080 --owners";
+
+/// `postrider cluster status`
+#[derive(Debug, Args)]
+pub struct Status {
+    /// The configuration file of a node on this machine
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The node to ask, instead
+    #[arg(long, value_name = "URL", value_parser = node_url)]
+    pub url: Option<http::Uri>,
+    /// Print it again every second, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
+    /// List the owner and the epoch of every shard, too
+    #[arg(long)]
+    pub owners: bool,
+}
+
+/// A plain address: keys are not sent further than to a node of one's own.
+fn node_url(text: &str) -> Result<http::Uri, &'static str> {
+    let url: http::Uri = text.parse().map_err(|_| "is no URL")?;
+    let plain = url.scheme_str() == Some("http") && url.host().is_some();
+    let bare = url.path_and_query().is_none_or(|path| path.as_str() == "/");
+    if plain && bare { Ok(url) } else { Err("must be like http://127.0.0.1:8080") }
 }
 
 const SERVE: &str = "\
@@ -162,6 +211,15 @@ mod tests {
         assert!(Cli::try_parse_from(["postrider", "serve", "--config", "a.toml"]).is_ok());
         let refused = Cli::try_parse_from(["postrider", "check-config"]).expect_err("refused");
         assert_eq!(refused.exit_code(), 2);
+    }
+
+    #[test]
+    fn cluster_status_takes_a_node_and_refuses_nonsense() {
+        let parse = |url| Cli::try_parse_from(["postrider", "cluster", "status", "--url", url]);
+        assert!(parse("http://127.0.0.1:8080").is_ok() && parse("http://[::1]:8080/").is_ok());
+        for url in ["127.0.0.1:8080", "https://a", "http://a/path", "http://a/?x", "ftp://a", ""] {
+            assert!(parse(url).is_err(), "{url}");
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ use postrider_domain::retry::{self, PolicyError};
 use postrider_domain::{disable, duration};
 use postrider_notify::smtp;
 
+use crate::telemetry::Collector;
 pub use cluster::{Cluster, Company};
 use reader::{Problem, Reader};
 
@@ -43,6 +44,8 @@ pub struct Config {
     pub retry: retry::Policy,
     /// How emails are sent.
     pub email: Email,
+    /// Whom the node tells of itself.
+    pub telemetry: Telemetry,
 }
 
 /// `[node]`
@@ -77,6 +80,13 @@ pub struct Email {
     pub server: smtp::Server,
     /// Who the emails are from.
     pub sender: smtp::Sender,
+}
+
+/// `[telemetry]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telemetry {
+    /// The collector, if there is one.
+    pub otlp_endpoint: Option<Collector>,
 }
 
 /// A node's name: 1 to 64 letters, digits, `.`, `_` and `-`.
@@ -123,6 +133,7 @@ impl Config {
             delivery: Delivery::build(reader),
             retry: retry_policy(reader),
             email: Email::build(reader),
+            telemetry: Telemetry::build(reader),
         };
         refuse_what_is_to_come(reader);
         reader.refuse_unknown();
@@ -158,6 +169,15 @@ impl Http {
     fn build(reader: &mut Reader) -> Self {
         let listen = reader.option("http", "listen", |text: String| address(&text));
         Self { listen: listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))) }
+    }
+}
+
+impl Telemetry {
+    fn build(reader: &mut Reader) -> Self {
+        let endpoint = reader.option("telemetry", "otlp_endpoint", |url: String| {
+            if url.trim().is_empty() { Ok(None) } else { url.trim().parse().map(Some) }
+        });
+        Self { otlp_endpoint: endpoint.flatten() }
     }
 }
 
@@ -260,10 +280,6 @@ fn refuse_what_is_to_come(reader: &mut Reader) {
     });
     reader.option("store", "cluster_file", |_: String| {
         Err::<(), _>("belongs to the FoundationDB engine, which this version does not have")
-    });
-    reader.option("telemetry", "otlp_endpoint", |url: String| match url.as_str() {
-        "" => Ok(()),
-        _ => Err("this version does not export telemetry; leave it empty (GET /metrics works)"),
     });
 }
 

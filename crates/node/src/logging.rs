@@ -1,15 +1,26 @@
 //! What the process says of itself, on stderr: lines for people on a terminal, JSON otherwise.
+//! With a collector the same goes there too, and so do spans, which stderr does not show.
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use postrider_cluster::trace;
+use tracing::Level;
+use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+
+use crate::telemetry::Otlp;
 
 /// Variables that hold a filter, the first of them that is set counting.
 const VARIABLES: [&str; 2] = ["POSTRIDER_LOG", "RUST_LOG"];
-/// OpenTelemetry tells at `info` of its own start, and ractor's spans would stand in every line
-/// that an actor writes.
-const DEFAULT: &str = "info,opentelemetry=warn,ractor=warn";
+/// OpenTelemetry tells at `info` of its own start, and of every export that fails, which our own
+/// telemetry sums up; ractor's spans would stand in every line that an actor writes.
+const DEFAULT: &str =
+    "info,opentelemetry=warn,opentelemetry_sdk=off,opentelemetry-otlp=off,ractor=warn";
+/// Those who make an export, and what would feed on itself if it were exported.
+const OF_EXPORTS: [&str; 7] =
+    ["opentelemetry", "reqwest", "hyper", "hyper_util", "rustls", "tower", "postrider::telemetry"];
 
 /// Why there are no logs.
 #[derive(Debug, thiserror::Error)]
@@ -27,19 +38,37 @@ pub enum LoggingError {
     Start(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Starts logging, for the whole process.
+/// Starts logging, for the whole process, and sends what is said to the collector too.
 ///
 /// # Errors
 /// When the environment asks for what cannot be, or logging has been started before.
-pub fn start() -> Result<(), LoggingError> {
-    let filter = filter(|name| std::env::var(name).ok())?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started = if std::io::stderr().is_terminal() {
-        builder.with_ansi(colours_wanted()).try_init()
+pub fn start(otlp: Option<&Otlp>) -> Result<(), LoggingError> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let mut layers =
+        vec![lines().with_filter(without(&[trace::TARGET], filter(variable)?)).boxed()];
+    if let Some(otlp) = otlp {
+        let spans = Targets::new().with_target(trace::TARGET, Level::INFO);
+        layers.push(otlp.spans().with_filter(spans).boxed());
+        let said = without(&[trace::TARGET], without(&OF_EXPORTS, filter(variable)?));
+        layers.push(otlp.logs().with_filter(said).boxed());
+    }
+    let started = tracing_subscriber::registry().with(layers).try_init();
+    started.map_err(|error| LoggingError::Start(error.into()))
+}
+
+fn lines() -> Box<dyn Layer<Registry> + Send + Sync> {
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        lines.with_ansi(colours_wanted()).boxed()
     } else {
-        builder.json().flatten_event(true).try_init()
-    };
-    started.map_err(LoggingError::Start)
+        lines.json().flatten_event(true).boxed()
+    }
+}
+
+/// The filter, but for these targets.
+fn without(targets: &[&str], filter: EnvFilter) -> EnvFilter {
+    let off = |target: &&str| format!("{target}=off").parse().expect("a directive");
+    targets.iter().map(off).fold(filter, EnvFilter::add_directive)
 }
 
 /// Whether the user has not asked for plain text (<https://no-color.org>).
@@ -87,6 +116,8 @@ mod tests {
             assert!(!tracing::enabled!(target: "opentelemetry", tracing::Level::INFO));
             assert!(!tracing::enabled!(target: "opentelemetry_sdk", tracing::Level::INFO));
             assert!(tracing::enabled!(target: "opentelemetry", tracing::Level::WARN));
+            assert!(!tracing::enabled!(target: "opentelemetry_sdk", tracing::Level::ERROR));
+            assert!(!tracing::enabled!(target: "opentelemetry-otlp", tracing::Level::ERROR));
             assert!(tracing::info_span!(target: "ractor::actor", "Actor").is_disabled());
         });
     }

@@ -9,6 +9,7 @@ mod listen;
 mod logging;
 mod run;
 mod server;
+mod status;
 mod telemetry;
 
 use std::fmt::Display;
@@ -19,9 +20,10 @@ use std::sync::Arc;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::{Cli, Cluster, Command};
 use clock::SystemClock;
 use config::Config;
+use telemetry::Telemetry;
 
 /// Measured: a tenth less processor time for a delivery than with the system's allocator.
 #[global_allocator]
@@ -32,17 +34,26 @@ const REFUSED: u8 = 2;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let command = Cli::parse().command;
-    if let Err(error) = logging::start() {
-        return refuse(&error);
-    }
-    match command {
+    match Cli::parse().command {
         Command::Serve(options) => serve(options.config.as_deref()).await,
-        Command::CheckConfig(options) => check(&options.config),
-        Command::Listen(options) => match listen::run(options, Arc::new(SystemClock)).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => refuse(&error),
-        },
+        Command::CheckConfig(options) => with_logs(async { check(&options.config) }).await,
+        Command::Cluster(Cluster::Status(options)) => with_logs(status(options)).await,
+        Command::Listen(options) => with_logs(listen(options)).await,
+    }
+}
+
+/// Runs what logs and exports nothing.
+async fn with_logs(command: impl Future<Output = ExitCode>) -> ExitCode {
+    match logging::start(None) {
+        Ok(()) => command.await,
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn listen(options: cli::Listen) -> ExitCode {
+    match listen::run(options, Arc::new(SystemClock)).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(&error),
     }
 }
 
@@ -51,13 +62,29 @@ async fn serve(file: Option<&Path>) -> ExitCode {
         Ok(config) => config,
         Err(refused) => return refuse(&refused),
     };
-    match run::serve(config).await {
+    let telemetry =
+        Telemetry::start(&config.node.name.to_string(), config.telemetry.otlp_endpoint.as_ref());
+    let telemetry = match telemetry {
+        Ok(telemetry) => Arc::new(telemetry),
+        Err(error) => return refuse(&format!("telemetry cannot be exported: {error:#}")),
+    };
+    if let Err(error) = logging::start(telemetry.otlp()) {
+        return refuse(&error);
+    }
+    match run::serve(config, telemetry).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(run::Failure::Start(error)) => refuse(&format!("{error:#}")),
         Err(run::Failure::Later(error)) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+async fn status(options: cli::Status) -> ExitCode {
+    match status::run(options).await {
+        Ok(code) => code,
+        Err(error) => refuse(&format!("{error:#}")),
     }
 }
 

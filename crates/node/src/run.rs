@@ -77,20 +77,21 @@ struct Workers {
 /// # Errors
 /// When it cannot start, that is when the data directory, the store or the listening address
 /// cannot be had; or when it cannot stop in order.
-pub async fn serve(config: Config) -> Result<(), Failure> {
+pub async fn serve(config: Config, telemetry: Arc<Telemetry>) -> Result<(), Failure> {
     let mut signals = StopSignals::listen().map_err(Failure::Start)?;
-    let running = start(config).await.map_err(Failure::Start)?;
+    let running = start(config, telemetry.clone()).await.map_err(Failure::Start)?;
     signals.received().await;
-    running.stop().await.map_err(Failure::Later)
+    let stopped = running.stop().await.map_err(Failure::Later);
+    telemetry.stop().await;
+    stopped
 }
 
-async fn start(config: Config) -> Result<Running> {
+async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
     raise_file_limit();
     let name = config.node.name.to_string();
     let usage = if config.cluster.company.is_some() { Use::Shared } else { Use::Alone };
     let dir = DataDir::take(&config.node.data_dir, &name, usage)?;
     let key = operator_key(&dir)?;
-    let telemetry = Arc::new(Telemetry::start(&name)?);
     let listener = TcpListener::bind(config.http.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.http.listen))?;
@@ -125,6 +126,7 @@ async fn start(config: Config) -> Result<Running> {
     keeper.joined().await;
     let api = Api {
         door,
+        view: keeper.view(),
         operator_key: OperatorKey::new(&key),
         targets: targets(&config),
         probe: Arc::new(NodeProbe { telemetry, records, keeper: keeper.clone() }),

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
+use postrider_cluster::metrics::Instruments;
 use postrider_cluster::route::Notifier;
 use postrider_cluster::tenure::Tenure;
 use postrider_domain::notice::Notice;
@@ -89,7 +90,7 @@ impl Notify {
         mailer: Mailer,
         seed: u64,
     ) -> Result<NotifierHandle, StartError> {
-        let courier = Courier { records, clock, mailer };
+        let courier = Courier { records, clock, mailer, instruments: Instruments::new() };
         start(courier, seed, INTERVALS).await
     }
 }

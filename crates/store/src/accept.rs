@@ -235,7 +235,7 @@ impl Draft<'_> {
             return Ok(false);
         };
         if delivery.1 == State::Enabled {
-            let ready = Ready { delivery: delivery.0, payload: event.payload.clone() };
+            let ready = Ready { delivery: delivery.0, payload: event.payload.clone(), trace: None };
             self.wakes.push(Wake::Endpoint {
                 shard: place.shard,
                 account: self.account,

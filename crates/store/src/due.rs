@@ -4,7 +4,7 @@
 use postrider_domain::delivery::{Delivery, End, Progress};
 use postrider_domain::endpoint::{Endpoint, Health, Ordering, State};
 use postrider_domain::event::Payload;
-use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId};
+use postrider_domain::ids::{self, AccountId, DeliveryId, EndpointId, EventId};
 use postrider_domain::ownership::{Fence, Shard};
 use postrider_domain::time::Timestamp;
 
@@ -18,6 +18,8 @@ use crate::kv::{Error, Range, Tx};
 use crate::owners::OwnerError;
 use crate::records::Records;
 
+/// Endpoints among which the oldest pending delivery is looked for.
+const OLDEST_AMONG: usize = 10_000;
 /// Deliveries that one transaction discards.
 const DISCARDED_AT_ONCE: usize = 200;
 
@@ -88,6 +90,36 @@ impl Records {
             Ok(DueEndpoint { at, account: decode(value)?, endpoint })
         });
         decoded.collect()
+    }
+
+    /// When the oldest delivery was made that is still to be delivered, among those of the first
+    /// 10,000 endpoints that want a look, from each shard alike. None when there is none.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn oldest_pending(&self) -> Result<Option<Timestamp>, Error> {
+        let limit = (OLDEST_AMONG / usize::from(self.shards())).max(1);
+        let mut oldest = None;
+        for shard in 0..self.shards() {
+            for due in self.due_endpoints(shard, limit).await? {
+                let made = self.oldest_of(due.account, due.endpoint).await?;
+                oldest = oldest.into_iter().chain(made).min();
+            }
+        }
+        Ok(oldest)
+    }
+
+    /// When an endpoint's oldest pending delivery was made; its id tells.
+    async fn oldest_of(
+        &self,
+        account: AccountId,
+        endpoint: EndpointId,
+    ) -> Result<Option<Timestamp>, Error> {
+        let range = Range::prefix(pending::of_endpoint(account, endpoint)).limit(1);
+        let range = &range;
+        let rows = self.store.read(|tx| async move { tx.snap_range(range.clone()).await }).await?;
+        let ids = rows.first().map(|(key, _)| delivery::of_key(key)).transpose()?;
+        Ok(ids.map(ids::created_at))
     }
 
     /// What there is to do for an endpoint, with at most `limit` deliveries of each queue.

@@ -1,10 +1,11 @@
 //! The embedded engine: LMDB, shared by the processes of one host.
 //!
 //! Who takes part: transactions read from LMDB snapshots on whatever thread their task runs, and
-//! buffer their writes; one [`committer`] thread per process waits for the process's [`turn`], checks
-//! and applies all the transactions that are waiting, and makes them durable with a single commit;
-//! a [`watchdog`] thread per process ends another that keeps the turn and does not move;
-//! [`files`] looks at the files before they are mapped; [`room`] keeps disk space in reserve and tells a full disk from a broken one.
+//! buffer their writes; one [`committer`] thread per process waits for the process's [`turn`],
+//! checks and applies all the transactions that are waiting, and makes them durable with a single
+//! commit; one [`watchdog`] thread per process looks at the [`process`] that keeps all the others
+//! out, and ends it when [`suspicion`] says so; [`files`] looks at the files before they are mapped;
+//! [`room`] keeps disk space in reserve and tells a full disk from a broken one.
 //!
 //! How data passes through: a commit sends the transaction's [`Buffer`] to the committer over a
 //! bounded channel and waits for the answer. The snapshot is given back before that, since a
@@ -15,6 +16,7 @@ mod files;
 #[cfg(test)]
 mod hook;
 mod process;
+mod readers;
 mod room;
 mod suspicion;
 #[cfg(test)]
@@ -23,6 +25,7 @@ mod turn;
 mod watchdog;
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -47,7 +50,7 @@ use watchdog::Watchdog;
 
 /// The size of the memory map: address space, not memory, and so the most that the file can grow.
 const MAP_SIZE: usize = 1 << 40;
-/// Reader slots in the lock file, for all the processes together.
+/// Reader slots in the lock file, for all the processes together: enough for sixteen.
 const MAX_READERS: u32 = 4096;
 /// Snapshots that one process holds at a time; further transactions wait to begin.
 const MAX_SNAPSHOTS: usize = 256;
@@ -70,6 +73,8 @@ pub struct Embedded {
     gauges: Arc<Gauges>,
     submissions: SyncSender<Message>,
     committer: Option<JoinHandle<()>>,
+    /// Below `env`, and so dropped after it: see [`files::allocate_lock_file`].
+    lock_file: Arc<File>,
 }
 
 /// What the committer has done since the start.
@@ -105,7 +110,11 @@ pub struct OpenError {
 impl Embedded {
     /// Opens the store in `dir`, and creates both if they are not there. A process may have a
     /// directory open once, and several processes may have it open at a time; all must be on one
-    /// host, as must the disk.
+    /// host and in one pid namespace of it, as LMDB and the watchdog tell them apart by their
+    /// numbers; the disk must be the host's own.
+    ///
+    /// A process that is stopped or frozen while it keeps the others out of the store is killed by
+    /// them.
     ///
     /// # Errors
     /// The directory or its files cannot be created, opened or locked, or are no store.
@@ -122,8 +131,8 @@ impl Embedded {
         }
         let mut turnstile = Turnstile::open(dir)?;
         let watchdog = Watchdog::start(turnstile.gate().clone())?;
-        let (env, rows) = open_files(dir, &turnstile.take()?)?;
-        watchdog.opened(env.clone());
+        let (env, rows, lock_file) = open_files(dir, &turnstile.take()?)?;
+        watchdog.opened(env.clone(), lock_file.clone());
         let gauges = Arc::<Gauges>::default();
         let (submissions, waiting) = sync_channel(MAX_WAITING);
         let room = Room::new(env.clone())?;
@@ -139,6 +148,7 @@ impl Embedded {
             gauges,
             submissions,
             committer: Some(committer),
+            lock_file,
         })
     }
 
@@ -153,11 +163,22 @@ impl Embedded {
             commit_time_total: Duration::from_micros(read(&self.gauges.commit_micros)),
         }
     }
+
+    fn snapshot(&self) -> Result<RoTxn<'static, WithoutTls>, heed::Error> {
+        match self.env.clone().static_read_txn() {
+            // Processes that were killed have left their slots behind.
+            Err(heed::Error::Mdb(MdbError::ReadersFull)) => {
+                self.env.clear_stale_readers()?;
+                self.env.clone().static_read_txn()
+            }
+            snapshot => snapshot,
+        }
+    }
 }
 
 /// Opens the files, and makes them if they are not there: one process at a time.
-fn open_files(dir: &Path, _turn: &Turn<'_>) -> Result<(Env<WithoutTls>, Rows), Problem> {
-    files::allocate_lock_file(dir, MAX_READERS)?;
+fn open_files(dir: &Path, _turn: &Turn<'_>) -> Result<(Env<WithoutTls>, Rows, Arc<File>), Problem> {
+    let lock_file = Arc::new(files::allocate_lock_file(dir, MAX_READERS)?);
     files::check_meta_pages(dir)?;
     let env = open_env(dir)?;
     files::check_length(&env)?;
@@ -169,7 +190,7 @@ fn open_files(dir: &Path, _turn: &Turn<'_>) -> Result<(Env<WithoutTls>, Rows), P
         })?
         .commit()
         .expect("the closure commits");
-    Ok((env, rows))
+    Ok((env, rows, lock_file))
 }
 
 fn open_env(dir: &Path) -> Result<Env<WithoutTls>, heed::Error> {
@@ -206,8 +227,8 @@ impl Engine for Embedded {
     async fn begin(&self) -> Result<Box<dyn Transaction>, Error> {
         let permit = self.snapshots.clone().acquire_owned().await;
         let permit = permit.expect("the semaphore is never closed");
-        let snapshot = self.env.clone().static_read_txn().map_err(failure)?;
-        let view = View { snapshot, rows: self.rows };
+        let snapshot = self.snapshot().map_err(failure)?;
+        let view = View { snapshot, rows: self.rows, _lock_file: self.lock_file.clone() };
         Ok(Box::new(EmbeddedTransaction {
             state: Mutex::new(Open { view, buffer: Buffer::default(), permit }),
             submissions: self.submissions.clone(),
@@ -296,8 +317,10 @@ fn stopped() -> Error {
 }
 
 struct View {
+    /// Has the environment open.
     snapshot: RoTxn<'static, WithoutTls>,
     rows: Rows,
+    _lock_file: Arc<File>,
 }
 
 impl View {

@@ -4,6 +4,7 @@ use postrider_domain::delivery::Delivery;
 use postrider_domain::event::Payload;
 use postrider_domain::ids::{AccountId, EndpointId, Id};
 use postrider_domain::ownership::{Shard, shard_of};
+use postrider_domain::trace::TraceContext;
 
 use crate::keys::meta::{self, Meta};
 use crate::kv::{Error, Store};
@@ -102,6 +103,8 @@ pub struct Ready {
     pub delivery: Delivery,
     /// Its event's payload.
     pub payload: Payload,
+    /// The trace that it came to be in. It is in memory alone: after a restart it is gone.
+    pub trace: Option<TraceContext>,
 }
 
 impl Wake {
@@ -123,6 +126,15 @@ impl Wake {
                 Self::Endpoint { shard, account, endpoint, ready: None }
             }
             other => other,
+        }
+    }
+
+    /// The trace that its delivery belongs to, if it brings one along.
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceContext> {
+        match self {
+            Self::Endpoint { ready: Some(ready), .. } => ready.trace,
+            _ => None,
         }
     }
 

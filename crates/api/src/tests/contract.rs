@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::harness::{Account, House, OPERATOR, request};
 
 /// Every call of the contract that this crate answers.
-const CALLS: [&str; 37] = [
+const CALLS: [&str; 38] = [
     "DELETE /v1/accounts/{account}",
     "DELETE /v1/accounts/{account}/api-keys/{key}",
     "DELETE /v1/accounts/{account}/endpoints/{endpoint}",
@@ -26,6 +26,7 @@ const CALLS: [&str; 37] = [
     "GET /v1/accounts/{account}/events",
     "GET /v1/accounts/{account}/events/{event}",
     "GET /v1/accounts/{account}/replays/{replay}",
+    "GET /v1/cluster",
     "GET /v1/event-types",
     "GET /v1/event-types/{name}",
     "PATCH /v1/accounts/{account}",

@@ -13,15 +13,16 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use postrider_cluster::door::Door;
 use postrider_cluster::route::{self, TestReport, Workers};
+use postrider_cluster::view::{NodeState, NodeView, View};
 use postrider_domain::delivery::{RequestHead, Response};
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Event;
-use postrider_domain::ids::{AccountId, Mint};
+use postrider_domain::ids::{AccountId, BootId, Id, Mint};
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::kv::Store;
 use postrider_store::memory::Memory;
-use postrider_store::{Records, Wake};
+use postrider_store::{Owner, Records, Wake};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -86,6 +87,22 @@ impl Answer {
     }
 }
 
+/// Two nodes, of which one is dead, and four shards.
+fn view() -> Arc<View> {
+    let node = |byte, state| NodeView {
+        node: BootId::from_bytes([byte; 16]),
+        name: format!("node-{byte}"),
+        version: "1.2.3".to_owned(),
+        state,
+        address: None,
+    };
+    let owner = |byte, epoch| Some(Owner { epoch, node: BootId::from_bytes([byte; 16]) });
+    Arc::new(View {
+        nodes: vec![node(1, NodeState::Alive), node(2, NodeState::Dead)],
+        owners: vec![owner(1, 7), owner(1, 1), owner(2, 3), None],
+    })
+}
+
 impl House {
     pub(super) async fn new() -> Self {
         Self::over(Memory::new()).await
@@ -101,6 +118,7 @@ impl House {
                 Arc::new(Mint::new()),
                 clock.clone(),
             ),
+            view: tokio::sync::watch::channel(view()).1,
             operator_key: OperatorKey::new(OPERATOR),
             targets: AddressPolicy::default(),
             probe: Arc::new(Well),

@@ -131,3 +131,38 @@ async fn a_broken_entry_is_refused_with_all_its_errors() {
     let found = house.operator("PUT /v1/event-types/a.b", body).await.pointers(422);
     assert_eq!(found, ["/schema/properties/a/$ref"]);
 }
+
+#[tokio::test]
+async fn the_cluster_is_shown() {
+    let house = House::new().await;
+    let cluster = house.operator("GET /v1/cluster", Value::Null).await.expect(200);
+    let nodes = cluster["nodes"].as_array().unwrap();
+    let of = |node: &Value| (node["name"].clone(), node["state"].clone(), node["shards"].clone());
+    assert_eq!(of(&nodes[0]), (json!("node-1"), json!("alive"), json!(2)));
+    assert_eq!(of(&nodes[1]), (json!("node-2"), json!("dead"), json!(1)));
+    assert!(nodes[0]["id"].as_str().unwrap().starts_with("boot_"));
+    assert_eq!(nodes[0]["version"], "1.2.3");
+    assert_eq!((&cluster["shards"], &cluster["unowned"]), (&json!(4), &json!(2)));
+    assert!(cluster["oldest_pending_age_ms"].is_null() && cluster.get("owners").is_none());
+
+    let call = "GET /v1/cluster?owners=true";
+    let owners = house.operator(call, Value::Null).await.expect(200)["owners"].clone();
+    let owners = owners.as_array().unwrap().clone();
+    assert_eq!(owners.len(), 3, "one was never owned");
+    assert_eq!((&owners[0]["shard"], &owners[0]["epoch"]), (&json!(0), &json!(7)));
+    let call = "GET /v1/cluster?owners=maybe&x=1";
+    assert_eq!(house.operator(call, Value::Null).await.pointers(400), ["/owners", "/x"]);
+}
+
+#[tokio::test]
+async fn the_oldest_pending_delivery_has_its_age() {
+    let house = House::new().await;
+    house.event_type("a").await;
+    let account = house.account().await;
+    house.endpoint(&account).await;
+    let event = json!({"event_type": "a", "payload": {}});
+    house.own(&account, "POST /events", event).await.expect(202);
+    house.clock.advance(std::time::Duration::from_secs(90));
+    let cluster = house.operator("GET /v1/cluster", Value::Null).await.expect(200);
+    assert_eq!(cluster["oldest_pending_age_ms"], 90_000);
+}

@@ -295,11 +295,8 @@ impl NodeEventSubscription for Watcher {
 
     fn node_session_authenticated(&self, session: Session) {
         let mut state = self.0.lock();
-        match state.of(&session) {
-            Some(connection) if name_of(&session).is_some() => {
-                connection.proved.store(true, Ordering::Relaxed);
-            }
-            _ => dismiss(&session),
+        if let Some(connection) = state.of(&session) {
+            connection.proved.store(true, Ordering::Relaxed);
         }
     }
 
@@ -311,7 +308,11 @@ impl NodeEventSubscription for Watcher {
                 connection.stage = Stage::Ready(Peer { name: name.clone(), node_id, address });
                 self.0.settle(&mut state, &name);
             }
-            _ => dismiss(&session),
+            _ => {
+                let name = session.peer_name.as_ref().map(|message| &message.name);
+                warn!(?name, "ended a session that is not of a peer");
+                session.actor.stop(Some("not_a_peer".to_owned()));
+            }
         }
     }
 
@@ -336,10 +337,4 @@ impl NodeEventSubscription for Watcher {
 
 fn name_of(session: &Session) -> Option<PeerName> {
     PeerName::from_wire(&session.peer_name.as_ref()?.name).ok()
-}
-
-fn dismiss(session: &Session) {
-    let name = session.peer_name.as_ref().map(|message| &message.name);
-    warn!(?name, "ended a session that is not of a peer");
-    session.actor.stop(Some("not_a_peer".to_owned()));
 }

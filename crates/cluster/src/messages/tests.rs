@@ -338,7 +338,7 @@ fn wake(ready: Option<usize>) -> Wake {
             progress: Progress::Pending { due: at(2) },
         };
         let payload = Payload::of_json(vec![b'1'; payload].into()).unwrap();
-        Box::new(Ready { delivery, payload })
+        Box::new(Ready { delivery, payload, trace: TRACE.parse().ok() })
     });
     Wake::Endpoint { shard: shard_of(endpoint, SHARDS), account, endpoint, ready }
 }
@@ -348,22 +348,21 @@ fn wakes_arrive_as_they_were() {
     let shard = shard_of(id::<EndpointId>(2), SHARDS);
     let changed = Wake::Changed { shard, account: id(1), endpoint: id(2) };
     let wakes = [wake(Some(7)), wake(None), changed, Wake::Jobs { shard: 3 }];
-    let packed = WakeMany::pack(wakes.clone(), |_| Some(TRACE.to_owned()));
+    let packed = WakeMany::pack(wakes.clone());
     let [many] = packed.try_into().unwrap();
     let arrived: Vec<_> = many.unpack(SHARDS).unwrap();
-    for ((wake, trace), sent) in arrived.into_iter().zip(wakes) {
+    for (wake, sent) in arrived.into_iter().zip(wakes) {
         assert_eq!(format!("{wake:?}"), format!("{sent:?}"));
-        assert_eq!(trace.as_deref(), Some(TRACE));
+        assert_eq!(wake.trace(), sent.trace());
     }
 }
 
 #[test]
 fn large_payloads_stay_behind_and_messages_are_bounded() {
-    let [many] =
-        WakeMany::pack([wake(Some(MAX_WAKE_PAYLOAD_BYTES + 1))], |_| None).try_into().unwrap();
+    let [many] = WakeMany::pack([wake(Some(MAX_WAKE_PAYLOAD_BYTES + 1))]).try_into().unwrap();
     assert!(matches!(many.nudges[0].work, Work::Endpoint { ready: None, .. }));
     for (count, payload) in [(2_500, None), (100, Some(MAX_WAKE_PAYLOAD_BYTES)), (900, Some(600))] {
-        let packed = WakeMany::pack((0..count).map(|_| wake(payload)), |_| Some(TRACE.to_owned()));
+        let packed = WakeMany::pack((0..count).map(|_| wake(payload)));
         assert_eq!(packed.iter().map(|many| many.nudges.len()).sum::<usize>(), count);
         for many in packed {
             assert!(many.nudges.len() <= MAX_WAKES);

@@ -12,10 +12,7 @@ use postrider_domain::time::Timestamp;
 use postrider_store::{Ready, Wake};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    CallError, CallErrorKind, MAX_TRACEPARENT_BYTES, MAX_WAKE_BYTES, MAX_WAKE_PAYLOAD_BYTES,
-    MAX_WAKES,
-};
+use super::{CallError, CallErrorKind, MAX_WAKE_BYTES, MAX_WAKE_PAYLOAD_BYTES, MAX_WAKES};
 
 /// More than one wake has beside its texts and its payload: four ids, numbers, lengths.
 const WAKE_BYTES: usize = 128;
@@ -84,18 +81,14 @@ pub struct ReadyDelivery {
 }
 
 impl WakeMany {
-    /// Packs work into as few messages as its bounds allow. `traceparent` tells where a wake
-    /// belongs in a trace.
-    pub fn pack(
-        wakes: impl IntoIterator<Item = Wake>,
-        traceparent: impl Fn(&Wake) -> Option<String>,
-    ) -> Vec<Self> {
+    /// Packs work into as few messages as its bounds allow.
+    pub fn pack(wakes: impl IntoIterator<Item = Wake>) -> Vec<Self> {
         let mut packed = Vec::new();
         let mut many = Self::default();
         let mut bytes = 0;
         for wake in wakes {
-            let trace = traceparent(&wake).filter(|text| text.len() <= MAX_TRACEPARENT_BYTES);
-            let nudge = Nudge { work: wake.into(), traceparent: trace };
+            let traceparent = wake.trace().map(|trace| trace.to_string());
+            let nudge = Nudge { work: wake.into(), traceparent };
             let size = nudge.size();
             let full = many.nudges.len() == MAX_WAKES || bytes + size > MAX_WAKE_BYTES;
             if full && !many.nudges.is_empty() {
@@ -111,12 +104,19 @@ impl WakeMany {
         packed
     }
 
-    /// The work, in a store of so many shards, with the trace context of each.
+    /// The work, in a store of so many shards.
     ///
     /// # Errors
     /// `Malformed` when something of it cannot be: nothing of it is to be done.
-    pub fn unpack(self, shards: u16) -> Result<Vec<(Wake, Option<String>)>, CallError> {
-        let unpack = |nudge: Nudge| Ok((nudge.work.wake(shards)?, nudge.traceparent));
+    pub fn unpack(self, shards: u16) -> Result<Vec<Wake>, CallError> {
+        let unpack = |Nudge { work, traceparent }: Nudge| {
+            let mut wake = work.wake(shards)?;
+            if let Wake::Endpoint { ready: Some(ready), .. } = &mut wake {
+                // A trace that cannot be read breaks off, and the work goes on.
+                ready.trace = traceparent.and_then(|text| text.parse().ok());
+            }
+            Ok(wake)
+        };
         self.nudges.into_iter().map(unpack).collect()
     }
 
@@ -176,7 +176,7 @@ impl Work {
 
 impl ReadyDelivery {
     /// The delivery, if it is due and small.
-    fn of(Ready { delivery, payload }: Ready) -> Option<Self> {
+    fn of(Ready { delivery, payload, .. }: Ready) -> Option<Self> {
         let Progress::Pending { due } = delivery.progress else { return None };
         (payload.bytes().len() <= MAX_WAKE_PAYLOAD_BYTES).then(|| Self {
             id: delivery.id,
@@ -207,7 +207,7 @@ impl ReadyDelivery {
             first_attempt_at: self.first_attempt_at,
             progress: Progress::Pending { due: self.due },
         };
-        Ok(Ready { delivery, payload })
+        Ok(Ready { delivery, payload, trace: None })
     }
 }
 

@@ -2,4 +2,4 @@
 
 mod actors;
 mod wire;
-mod world;
+pub(crate) mod world;

@@ -258,10 +258,26 @@ fn what_is_to_come_is_refused_and_not_ignored() {
         ("[cluster]\ncookie_file = \"cookie\"", "single node"),
         ("[store]\nkind = \"foundationdb\"", "no FoundationDB engine"),
         ("[store]\ncluster_file = \"fdb.cluster\"", "FoundationDB"),
-        ("[telemetry]\notlp_endpoint = \"http://x:4317\"", "does not export"),
     ] {
         let said = complaint(text);
         assert!(said.starts_with("node.toml:2: ") && said.contains(why), "{said}");
+    }
+}
+
+#[test]
+fn a_collector_is_a_url_and_nothing_is_none() {
+    let collector = |text: &str| {
+        let config = good(&format!("[telemetry]\notlp_endpoint = \"{text}\""), &[]);
+        config.telemetry.otlp_endpoint.map(|collector| collector.to_string())
+    };
+    assert_eq!(collector(""), None);
+    assert_eq!(collector("http://10.0.0.7:4318").as_deref(), Some("http://10.0.0.7:4318/"));
+    for (text, why) in
+        [("grpc://x:4317", "must be a URL"), ("http://me:secret@x", "must not hold a password")]
+    {
+        let said = complaint(&format!("[telemetry]\notlp_endpoint = \"{text}\""));
+        let place = "node.toml:2: [telemetry] otlp_endpoint: ";
+        assert!(said.starts_with(place) && said.contains(why), "{said}");
     }
 }
 

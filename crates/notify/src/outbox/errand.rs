@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lettre::Address;
 use lettre::message::Mailbox;
+use postrider_cluster::metrics::Instruments;
 use postrider_domain::notice::Notice;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::{Records, kv};
@@ -26,6 +27,7 @@ pub(super) struct Courier {
     pub records: Records,
     pub clock: Arc<dyn Clock>,
     pub mailer: Mailer,
+    pub instruments: Instruments,
 }
 
 /// What an errand came to.
@@ -124,6 +126,7 @@ impl Courier {
         for (contact, verdict) in owed.iter().zip(verdicts) {
             match verdict {
                 Verdict::Accepted => {
+                    self.instruments.emails_sent(1);
                     info!(%endpoint, %contact, "told that the endpoint is disabled")
                 }
                 Verdict::Refused(reason) => {

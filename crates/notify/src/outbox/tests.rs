@@ -228,6 +228,7 @@ impl Scene {
             records: self.records.clone(),
             clock,
             mailer: Mailer::new(server, sender).expect("a mailer"),
+            instruments: Instruments::new(),
         };
         let handle = start(courier, 1, intervals).await.expect("starts");
         self.fences.iter().for_each(|fence| handle.own(Tenure::begin(*fence).0));

@@ -88,6 +88,10 @@ impl Committer {
                 return;
             }
         };
+        if first.answer.is_closed() {
+            // The wait was too long for it.
+            return;
+        }
         let mut answers = Vec::new();
         let outcome = self.try_commit(&turn, first, waiting, &mut answers);
         let outcome = outcome.map_err(|error| self.judge(error, &turn));

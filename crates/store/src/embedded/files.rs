@@ -1,7 +1,7 @@
 //! What LMDB does not ask of its files before it maps them. To touch a mapped page that the file
 //! does not have, or that the disk has no room for, kills the process.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -38,9 +38,9 @@ impl From<io::Error> for Problem {
 }
 
 /// Gives the lock file its room on the disk, as LMDB would make it a hole and write to it through
-/// a map. To be called before this process opens the environment: closing a file ends the locks
-/// that the process has on it.
-pub(super) fn allocate_lock_file(dir: &Path, readers: u32) -> Result<(), Problem> {
+/// a map. The file must stay open for as long as this process has the environment open: closing it
+/// ends the locks that the process has on it, LMDB's among them.
+pub(super) fn allocate_lock_file(dir: &Path, readers: u32) -> Result<File, Problem> {
     let path = dir.join("lock.mdb");
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -51,7 +51,7 @@ pub(super) fn allocate_lock_file(dir: &Path, readers: u32) -> Result<(), Problem
             Err(Problem::LockFile(error.into()))
         }
         // Done, or a file system that cannot allocate ahead: do without.
-        _ => Ok(()),
+        _ => Ok(file),
     }
 }
 

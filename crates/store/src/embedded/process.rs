@@ -41,6 +41,13 @@ pub(super) fn look_at(pid: Pid) -> io::Result<(Identity, Condition)> {
     Ok((Identity { pid, started: whole.started }, condition))
 }
 
+/// The process that a thread belongs to.
+pub(super) fn of_thread(thread: Pid) -> io::Result<Pid> {
+    let status = fs::read_to_string(format!("/proc/{thread}/status"))?;
+    let pid = status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok());
+    pid.and_then(Pid::from_raw).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 fn condition(threads: &[char], cpu_ticks: u64) -> Condition {
     let stopped = |state| matches!(state, 'T' | 't');
     // A first thread that has ended before the others stays as a zombie.
@@ -114,6 +121,11 @@ mod tests {
         let (identity, condition) = look_at(getpid())?;
         assert_eq!((identity.pid, identity), (getpid(), look_at(getpid())?.0));
         assert_ne!(condition, Condition::Stopped);
+        for thread in fs::read_dir("/proc/self/task")? {
+            let name = thread?.file_name();
+            let thread = name.to_str().and_then(|name| Pid::from_raw(name.parse().ok()?));
+            assert_eq!(of_thread(thread.expect("a number"))?, getpid());
+        }
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rustix::process::Pid;
 use tokio::time::Instant;
 
 use super::process::{Condition, Identity};
@@ -27,6 +28,8 @@ pub(super) enum Obstacle {
     /// The write lock, for which this process waits the `wait`th time while the newest commit is
     /// that of `version`.
     Write { wait: u64, version: Option<usize> },
+    /// The lock on the table of readers, held by a thread.
+    Readers { thread: Pid },
 }
 
 /// Why a process must go.

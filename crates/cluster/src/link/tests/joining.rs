@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
 use super::world::{Authority, Node, PATIENCE, SLACK, eventually, join, name, options};
@@ -120,8 +121,14 @@ async fn nothing_comes_in_through_the_node_servers_own_listener() {
     plain.empty().await;
     plain.heard_nothing();
 
+    // It wants TLS, and answers anything else with an alert (RFC 8446 §6).
+    let mut stream = TcpStream::connect(hidden).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    const ALERT: u8 = 21;
+    assert_eq!(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap(), ALERT);
+
     // One that says nothing there keeps nobody out.
-    let _silent = tokio::net::TcpStream::connect(hidden).await.unwrap();
+    let _silent = TcpStream::connect(hidden).await.unwrap();
     join(&mut c, &mut a).await;
 }
 

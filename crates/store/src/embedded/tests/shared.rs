@@ -1,6 +1,7 @@
 //! What holds when several processes have the store open: they see each other, write in turn, and
 //! outlive each other, however one of them ends.
 
+use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::thread::JoinHandle;
 
@@ -8,6 +9,8 @@ use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
 use tokio::time::Instant;
 
 use super::super::hook::{HOOK, Stage};
+use super::super::process::of_thread;
+use super::super::readers::Readers;
 use super::*;
 
 /// Longer than a watchdog watches before it kills.
@@ -102,14 +105,17 @@ async fn processes_write_in_turn() -> TestResult {
     let engine = Arc::new(Embedded::open(dir.path())?);
     let store = Store::new(engine.clone(), 1);
     let flood = Busy::start("embedded::tests::shared::child_that_floods", dir.path())?;
+    let tasks = flood_with(&store);
+    tokio::time::timeout(PATIENCE, has_written(&engine, 1)).await?;
     let (groups, version) = (engine.stats().groups, engine.version());
-    while engine.version() < version + 200 {
-        set(&store, "mine".to_owned(), vec![1]).await?;
-    }
+    tokio::time::timeout(PATIENCE, has_written(&engine, version + 200)).await?;
     let mine = engine.stats().groups - groups;
     let all = engine.version() - version;
     assert!((all / 5..=all * 4 / 5).contains(&mine), "{mine} groups of {all}");
     flood.kill()?;
+    for task in tasks {
+        task.abort();
+    }
     Ok(())
 }
 
@@ -142,26 +148,37 @@ async fn who_writes_now_and_then_is_not_overtaken() -> TestResult {
     Ok(())
 }
 
-/// Always has more to commit than goes into a group, and so wants the lock again at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child_that_floods() -> TestResult {
     let Some(dir) = std::env::var_os(DIR) else {
         return Ok(());
     };
     let store = open(Path::new(&dir));
-    let tasks = (0..1500).map(|task| {
+    let tasks = flood_with(&store);
+    write_durably(&store, format!("{}.", std::process::id())).await?;
+    for task in tasks {
+        task.await??;
+    }
+    Ok(())
+}
+
+/// Always has more to commit than goes into a group, and so wants the lock again at once.
+fn flood_with(store: &Store) -> Vec<tokio::task::JoinHandle<Result<(), Error>>> {
+    let flood = |task: u32| {
         let store = store.clone();
         tokio::spawn(async move {
-            write_durably(&store, format!("{}-{task}.", std::process::id())).await?;
             loop {
                 set(&store, task.to_string(), vec![7]).await?;
             }
         })
-    });
-    for task in tasks.collect::<Vec<tokio::task::JoinHandle<Result<(), Error>>>>() {
-        task.await??;
+    };
+    (0..1500).map(flood).collect()
+}
+
+async fn has_written(engine: &Embedded, version: u64) {
+    while engine.stats().groups == 0 || engine.version() < version {
+        tokio::task::yield_now().await;
     }
-    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -180,7 +197,42 @@ async fn a_process_that_stops_within_a_group_is_killed() -> TestResult {
 
 #[tokio::test]
 async fn child_that_stops_in_a_group() -> TestResult {
-    child_that_stops(|stage| stop_if(stage == Stage::Group)).await
+    child_that_stops(|stage| {
+        if stage == Stage::Group {
+            stop_for_good();
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_hangs_within_a_group_is_killed() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let store = open(dir.path());
+    let mut child =
+        Ended(child("embedded::tests::shared::child_that_hangs_in_a_group", dir.path())?);
+    let lines: Vec<_> = durable(&mut child.0).take(2).collect();
+    assert_eq!(lines, ["committed.", "hanging."]);
+    let written = async {
+        // Each of them gives up before the watchdog does.
+        while set(&store, "a".to_owned(), vec![1]).await.is_err() {}
+    };
+    tokio::time::timeout(PATIENCE, written).await?;
+    assert_killed(child)?;
+    assert!(has(&store, "committed.").await?);
+    assert!(!has(&store, "not committed.").await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn child_that_hangs_in_a_group() -> TestResult {
+    child_that_stops(|stage| {
+        if stage == Stage::Group {
+            println!("durable hanging.");
+            stay();
+        }
+    })
+    .await
 }
 
 /// The others are to be let in even when they have only come to open the store.
@@ -199,7 +251,51 @@ async fn a_process_that_stops_with_the_turn_is_killed() -> TestResult {
 
 #[tokio::test]
 async fn child_that_stops_with_the_turn() -> TestResult {
-    child_that_stops(|stage| stop_if(stage == Stage::Turn)).await
+    child_that_stops(|stage| {
+        if stage == Stage::Turn {
+            stop_for_good();
+        }
+    })
+    .await
+}
+
+/// No hook reaches into LMDB: the child is stopped again and again, until it has the lock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_stops_as_a_snapshot_begins_is_killed() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let store = open(dir.path());
+    let child = Ended(child("embedded::tests::shared::child_that_only_begins", dir.path())?);
+    let readers = Readers::new(Arc::new(File::open(dir.path().join("lock.mdb"))?));
+    let begun = Instant::now();
+    loop {
+        assert!(begun.elapsed() < PATIENCE, "the child never had the lock");
+        kill_process(pid(&child.0), Signal::STOP)?;
+        waitpid(Some(pid(&child.0)), WaitOptions::UNTRACED)?;
+        if let Some(thread) = readers.thread()? {
+            assert_eq!(of_thread(thread)?, pid(&child.0));
+            break;
+        }
+        kill_process(pid(&child.0), Signal::CONT)?;
+        tokio::task::yield_now().await;
+    }
+    // On a thread of its own, as it blocks.
+    let reading = tokio::spawn(async move { has(&store, "a").await });
+    assert!(!tokio::time::timeout(PATIENCE, reading).await???);
+    assert_killed(child)?;
+    // To close the file ends this process's locks on it.
+    std::mem::forget(readers);
+    Ok(())
+}
+
+#[tokio::test]
+async fn child_that_only_begins() -> TestResult {
+    let Some(dir) = std::env::var_os(DIR) else {
+        return Ok(());
+    };
+    let engine = Embedded::open(Path::new(&dir))?;
+    loop {
+        drop(engine.begin().await?);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -213,6 +309,7 @@ async fn a_process_that_stops_elsewhere_is_left_alone() -> TestResult {
     while begun.elapsed() < Duration::from_secs(4) {
         set(&store, "a".to_owned(), vec![1]).await?;
     }
+    std::fs::write(dir.path().join("go"), "")?;
     kill_process(pid(&child.0), Signal::CONT)?;
     let status = child.0.wait()?;
     assert!(status.success(), "{status:?}");
@@ -229,7 +326,10 @@ async fn child_that_stops_at_rest() -> TestResult {
     };
     let store = open(Path::new(&dir));
     write_durably(&store, "before the stop.".to_owned()).await?;
-    stop_if(true);
+    stop();
+    while !Path::new(&dir).join("go").exists() {
+        tokio::task::yield_now().await;
+    }
     write_durably(&store, "after the stop.".to_owned()).await?;
     Ok(())
 }
@@ -326,8 +426,19 @@ async fn child_that_stops(hook: fn(Stage)) -> TestResult {
     Ok(())
 }
 
-fn stop_if(here: bool) {
-    if here {
-        kill_process(getpid(), Signal::STOP).expect("a process may stop itself");
+/// The signal is the process's, and this thread may run on before it stops.
+fn stop() {
+    kill_process(getpid(), Signal::STOP).expect("a process may stop itself");
+}
+
+/// Where the signal finds this thread, however late it comes.
+fn stop_for_good() {
+    stop();
+    stay();
+}
+
+fn stay() {
+    loop {
+        std::thread::park();
     }
 }

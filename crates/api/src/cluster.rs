@@ -1,0 +1,122 @@
+//! The cluster as the node that answers sees it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use postrider_cluster::view::{NodeState, View};
+use postrider_domain::ids::BootId;
+use postrider_domain::ownership::Shard;
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::App;
+use crate::auth::Operator;
+use crate::error::Problem;
+use crate::page::Params;
+
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(get))
+}
+
+/// What to tell of it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
+struct ClusterParams {
+    /// Whether to list the owner of each shard; `false` when absent.
+    owners: Option<bool>,
+}
+
+/// The cluster, as the node that answers sees it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Cluster)]
+struct ClusterBody {
+    /// How many shards there are.
+    shards: usize,
+    /// Its nodes, also those that died lately.
+    nodes: Vec<NodeBody>,
+    /// How many shards have no owner, or one that is dead.
+    unowned: usize,
+    /// How old the oldest delivery is that is still to be delivered, among the first 10,000
+    /// endpoints that have work; null when there is none.
+    oldest_pending_age_ms: Option<u64>,
+    /// The owner of each shard that has one, by shard; only when asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owners: Option<Vec<OwnerBody>>,
+}
+
+/// A node.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Node)]
+struct NodeBody {
+    /// Its id, new at each start.
+    #[schema(value_type = String, example = "boot_06b2k1d5h3vqf8m2c9r7t4w0xg")]
+    id: BootId,
+    /// Its name, from its configuration.
+    #[schema(example = "node-1")]
+    name: String,
+    /// How it is.
+    #[schema(value_type = String, example = "alive")]
+    state: NodeState,
+    /// How many shards it owns.
+    shards: usize,
+    /// The version of Postrider that it runs.
+    version: String,
+}
+
+/// Who owns a shard.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Owner)]
+struct OwnerBody {
+    /// The shard.
+    shard: Shard,
+    /// The node's id.
+    #[schema(value_type = String, example = "boot_06b2k1d5h3vqf8m2c9r7t4w0xg")]
+    node: BootId,
+    /// Counts the owners that the shard has had.
+    epoch: u64,
+}
+
+/// See the cluster
+///
+/// Its nodes, who owns what, and how old the oldest delivery is that waits.
+#[utoipa::path(
+    get, path = "/v1/cluster", tag = "Cluster", params(ClusterParams),
+    responses((status = OK, description = "The cluster", body = ClusterBody))
+)]
+async fn get(
+    _: Operator,
+    State(app): State<App>,
+    mut params: Params,
+) -> Result<Json<ClusterBody>, Problem> {
+    let owners =
+        params.take("owners", |text| text.parse::<bool>().map_err(|_| "must be true or false"));
+    params.finish()?;
+    let view: Arc<View> = app.0.api.view.borrow().clone();
+    let oldest = app.records().oldest_pending().await?;
+    let age = oldest.map(|at| app.now().since(at).as_millis());
+    let counts = view.counts();
+    let nodes = view.nodes.iter().map(|node| NodeBody {
+        id: node.node,
+        name: node.name.clone(),
+        state: node.state,
+        shards: counts.get(&node.node).copied().unwrap_or(0),
+        version: node.version.clone(),
+    });
+    Ok(Json(ClusterBody {
+        shards: view.owners.len(),
+        nodes: nodes.collect(),
+        unowned: view.unowned(),
+        oldest_pending_age_ms: age.map(|age| u64::try_from(age).unwrap_or(u64::MAX)),
+        owners: owners.unwrap_or(false).then(|| owners_of(&view)),
+    }))
+}
+
+fn owners_of(view: &View) -> Vec<OwnerBody> {
+    let shards = (0..).zip(&view.owners);
+    let owned = shards.filter_map(|(shard, owner)| Some((shard, (*owner)?)));
+    owned.map(|(shard, owner)| OwnerBody { shard, node: owner.node, epoch: owner.epoch }).collect()
+}

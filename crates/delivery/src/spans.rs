@@ -1,0 +1,125 @@
+//! The spans of an attempt: the request, as the semantic conventions for HTTP clients have it,
+//! and the commit of its record. How they stand in a trace tells [`postrider_cluster::trace`].
+
+use std::fmt;
+
+use postrider_cluster::trace::{self, TARGET, TraceContext};
+use postrider_domain::delivery::Delivery;
+use postrider_domain::ownership::Fence;
+use postrider_domain::target::TargetUrl;
+use postrider_store::Applied;
+use tracing::Span;
+use tracing::field::Empty;
+
+use crate::sender::Sent;
+
+/// The request of a delivery's next attempt, following from whatever brought the delivery here.
+pub(crate) fn attempt(
+    delivery: &Delivery,
+    target: &TargetUrl,
+    parent: Option<TraceContext>,
+) -> Span {
+    let span = tracing::info_span!(
+        target: TARGET,
+        parent: None,
+        "POST",
+        otel.kind = "client",
+        otel.status_code = Empty,
+        http.request.method = "POST",
+        url.full = %Shown(target),
+        server.address = target.url().host_str(),
+        server.port = target.url().port_or_known_default(),
+        http.response.status_code = Empty,
+        error.type = Empty,
+        postrider.account.id = %delivery.account,
+        postrider.endpoint.id = %delivery.endpoint,
+        postrider.event.id = %delivery.event,
+        postrider.event.type = delivery.event_type.as_str(),
+        postrider.delivery.id = %delivery.id,
+        postrider.attempt.number = delivery.attempt_count + 1,
+    );
+    trace::follow(&span, parent);
+    span
+}
+
+/// Adds to a request's span what came of it.
+pub(crate) fn ended(span: &Span, sent: &Sent) {
+    if span.is_disabled() {
+        return;
+    }
+    let status = sent.response.as_ref().map(|response| response.status);
+    if let Some(status) = status {
+        span.record("http.response.status_code", status);
+    }
+    let error = match (&sent.shortage, sent.outcome.error(), status) {
+        (Some(_), ..) => "shortage".to_owned(),
+        (None, None, _) => return,
+        (None, Some(_), Some(status)) => status.to_string(),
+        (None, Some(error), None) => error.kind.as_str().to_owned(),
+    };
+    span.record("error.type", error);
+    span.record("otel.status_code", "ERROR");
+}
+
+/// The commit of an attempt's record, following from its request. No child of it for the
+/// `tracing` crate: children keep their parents open, and the request is over.
+pub(crate) fn commit(delivery: &Delivery, fence: Fence, request: Option<TraceContext>) -> Span {
+    let span = tracing::info_span!(
+        target: TARGET,
+        parent: None,
+        "commit",
+        otel.status_code = Empty,
+        error.type = Empty,
+        postrider.event.id = %delivery.event,
+        postrider.delivery.id = %delivery.id,
+        postrider.attempt.number = delivery.attempt_count + 1,
+        postrider.shard = fence.shard,
+        postrider.epoch = fence.epoch,
+    );
+    trace::follow(&span, request);
+    span
+}
+
+/// Adds to a commit's span why there is no record, if there is none.
+pub(crate) fn committed(span: &Span, applied: Option<&Applied>) {
+    let error = match applied {
+        Some(Applied::Stepped(_)) => return,
+        Some(Applied::Stale) => "stale",
+        Some(Applied::Fenced) => "fenced",
+        None => "unrecordable",
+    };
+    span.record("error.type", error);
+    span.record("otel.status_code", "ERROR");
+}
+
+/// A URL without what may be secret in it: user, password and query.
+struct Shown<'a>(&'a TargetUrl);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = self.0.url();
+        let (scheme, host) = (url.scheme(), url.host_str().unwrap_or_default());
+        write!(f, "{scheme}://{host}")?;
+        if let Some(port) = url.port() {
+            write!(f, ":{port}")?;
+        }
+        f.write_str(url.path())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_domain::target::AddressPolicy;
+
+    use super::*;
+
+    #[test]
+    fn a_shown_url_has_no_secrets() {
+        let policy = AddressPolicy::new(vec![]);
+        let shown = |text| {
+            TargetUrl::parse(text, &policy).map(|url| Shown(&url).to_string()).expect("a URL")
+        };
+        assert_eq!(shown("https://example.com/a/b?token=1"), "https://example.com/a/b");
+        assert_eq!(shown("http://example.com:8443?x"), "http://example.com:8443/");
+    }
+}
