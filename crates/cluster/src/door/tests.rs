@@ -15,6 +15,7 @@ use postrider_store::memory::{Faults, Memory};
 use postrider_store::{PageRequest, Wake};
 
 use super::*;
+use crate::metrics::Way;
 use crate::route::{TestReport, Workers};
 
 /// A door with an account, two event types and an endpoint that wants all of them. Payloads of
@@ -141,7 +142,7 @@ fn places(refusal: Refusal) -> Vec<(u32, Field, String)> {
 async fn what_is_accepted_is_told_to_the_owners() {
     let world = World::new().await;
     let drafts = vec![draft("free", "1"), draft("strict", "{\"n\": 1}")];
-    let receipts = world.door.publish(world.account, drafts, None).await.unwrap();
+    let receipts = world.door.publish(Way::Http, world.account, drafts, None).await.unwrap();
     assert_eq!(receipts.iter().map(|it| it.deliveries).collect::<Vec<_>>(), [1, 1]);
     assert_eq!(world.workers.take().len(), 2);
 }
@@ -155,7 +156,8 @@ async fn everything_that_is_wrong_is_found_at_once() {
         draft("strict", "7"),
         draft("free", "7"),
     ];
-    let refusal = world.door.publish(world.account, drafts.clone(), key(1)).await.unwrap_err();
+    let refusal =
+        world.door.publish(Way::Http, world.account, drafts.clone(), key(1)).await.unwrap_err();
     let at_n = (1, Field::Payload, "/n".to_owned());
     let at_all = (2, Field::Payload, String::new());
     let unknown = (0, Field::EventType, String::new());
@@ -163,7 +165,8 @@ async fn everything_that_is_wrong_is_found_at_once() {
     // The store is the one to refuse types when there is a key, and it stops at the first.
     let both = [drafts[0].clone(), drafts[0].clone()].to_vec();
     for key in [None, key(1)] {
-        let refusal = world.door.publish(world.account, both.clone(), key).await.unwrap_err();
+        let refusal =
+            world.door.publish(Way::Http, world.account, both.clone(), key).await.unwrap_err();
         assert_eq!(places(refusal), [unknown.clone(), (1, Field::EventType, String::new())]);
     }
     assert!(world.workers.take().is_empty());
@@ -189,7 +192,8 @@ async fn the_catalogue_speaks_of_what_could_be_read() {
 #[tokio::test]
 async fn a_repeated_request_has_its_first_answer() {
     let world = World::new().await;
-    let publish = |body| world.door.publish(world.account, vec![draft("free", "1")], key(body));
+    let publish =
+        |body| world.door.publish(Way::Http, world.account, vec![draft("free", "1")], key(body));
     let first = publish(1).await.unwrap();
     let name = EventTypeName::parse("free").unwrap();
     world.door.records().delete_event_type(&name).await.unwrap();
@@ -219,7 +223,7 @@ async fn what_another_account_has_is_not_there_and_nobody_is_told() {
     assert!(matches!(door.endpoint(other, id).await, Err(Refusal::NoSuchEndpoint)));
     assert!(matches!(door.disable(other, id).await, Err(Refusal::NoSuchEndpoint)));
     assert!(matches!(door.enable(other, id, Held::Resume).await, Err(Refusal::NoSuchEndpoint)));
-    let refused = door.publish(other, vec![draft("free", "1")], None).await;
+    let refused = door.publish(Way::Http, other, vec![draft("free", "1")], None).await;
     assert!(matches!(refused, Err(Refusal::NoSuchAccount)));
     let delivery = door.mint().id(door.now());
     assert!(matches!(door.delivery(other, delivery).await, Err(Refusal::NoSuchDelivery)));
@@ -231,7 +235,7 @@ async fn what_another_account_has_is_not_there_and_nobody_is_told() {
 async fn a_delivery_is_made_again_while_its_endpoint_is_there() {
     let world = World::new().await;
     let (door, account) = (&world.door, world.account);
-    door.publish(account, vec![draft("free", "1")], None).await.unwrap();
+    door.publish(Way::Http, account, vec![draft("free", "1")], None).await.unwrap();
     let first = world.delivery().await;
     let again = door.retry(account, first).await.unwrap();
     assert_eq!(again.state, DeliveryState::Pending);
@@ -246,6 +250,7 @@ async fn a_store_that_fails_is_told_as_such() {
     let world = World::new().await;
     world.memory.set_faults(Faults { conflict: 1.0, ..Faults::default() });
     tokio::time::pause();
-    let refused = world.door.publish(world.account, vec![draft("free", "1")], None).await;
+    let refused =
+        world.door.publish(Way::Http, world.account, vec![draft("free", "1")], None).await;
     assert!(matches!(refused, Err(Refusal::Store(kv::Error::Unavailable(_)))), "{refused:?}");
 }

@@ -186,7 +186,7 @@ async fn the_cluster_is_shown_as_the_node_sees_it() {
 async fn work_is_passed_on_and_what_is_elsewhere_is_told() {
     let house = House::new(Node::default()).await;
     let wakes = (0..4).map(|shard| Wake::Jobs { shard });
-    let [many] = WakeMany::pack(wakes, |_| None).try_into().unwrap();
+    let [many] = WakeMany::pack(wakes).try_into().unwrap();
     let reply = house.call(Request::WakeMany(many.clone())).await;
     assert_eq!(reply, Ok(Reply::Woken(Woken { elsewhere: vec![1, 3] })));
     assert_eq!(house.call(Request::Handed(Handed::default())).await, Ok(Reply::Seen));
