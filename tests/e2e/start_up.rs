@@ -50,6 +50,7 @@ async fn a_bad_value_is_refused_with_its_key() -> Result<()> {
         ("[retry]\nfactor = 0.5\n", "factor"),
         ("[retry]\njitter = 2.0\n", "jitter"),
         ("[store]\nkind = \"paper\"\n", "kind"),
+        ("[telemetry]\notlp_endpoint = \"grpc://x\"\n", "otlp_endpoint"),
         ("[http]\nlisten = \"nowhere\"\n", "listen"),
         ("[email]\nsmtp_url = \"http://x\"\nfrom = \"a@example.com\"\n", "smtp_url"),
         ("[email]\nsmtp_url = \"smtp://127.0.0.1:25\"\nfrom = \"nobody\"\n", "from"),

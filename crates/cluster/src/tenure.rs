@@ -88,13 +88,16 @@ impl Tenancy {
     /// Whether nobody works on the shard any more.
     #[must_use]
     pub fn is_released(&mut self) -> bool {
-        !matches!(self.released.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+        self.released.is_terminated()
+            || !matches!(self.released.try_recv(), Err(oneshot::error::TryRecvError::Empty))
     }
 
     /// Waits until nobody works on the shard any more.
     pub async fn released(&mut self) {
-        // The sender sends nothing; it is dropped.
-        let _ = (&mut self.released).await;
+        if !self.released.is_terminated() {
+            // The sender sends nothing; it is dropped.
+            let _ = (&mut self.released).await;
+        }
     }
 }
 

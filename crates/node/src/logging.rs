@@ -16,8 +16,7 @@ use crate::telemetry::Otlp;
 const VARIABLES: [&str; 2] = ["POSTRIDER_LOG", "RUST_LOG"];
 /// OpenTelemetry tells at `info` of its own start, and of every export that fails, which our own
 /// telemetry sums up; ractor's spans would stand in every line that an actor writes.
-const DEFAULT: &str =
-    "info,opentelemetry=warn,opentelemetry_sdk=off,opentelemetry-otlp=off,ractor=warn";
+const DEFAULT: &str = "info,opentelemetry=warn,opentelemetry_sdk=off,opentelemetry-otlp=off,ractor=warn,ractor_cluster=error";
 /// Those who make an export, and what would feed on itself if it were exported.
 const OF_EXPORTS: [&str; 7] =
     ["opentelemetry", "reqwest", "hyper", "hyper_util", "rustls", "tower", "postrider::telemetry"];
@@ -120,6 +119,18 @@ mod tests {
             assert!(!tracing::enabled!(target: "opentelemetry-otlp", tracing::Level::ERROR));
             assert!(tracing::info_span!(target: "ractor::actor", "Actor").is_disabled());
         });
+    }
+
+    #[test]
+    fn without_a_collector_there_are_no_spans_to_export() {
+        for text in ["info", "trace", "postrider=debug,ractor=trace"] {
+            let filter = filter(|_| Some(text.to_owned())).expect("a filter");
+            let lines = fmt::layer::<Registry>().with_filter(without(&[trace::TARGET], filter));
+            let logs = tracing_subscriber::registry().with(lines);
+            tracing::subscriber::with_default(logs, || {
+                assert!(tracing::info_span!(target: trace::TARGET, "accept").is_disabled());
+            });
+        }
     }
 
     #[test]

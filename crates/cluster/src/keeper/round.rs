@@ -17,6 +17,7 @@ use super::handoff::{self, Ended};
 use super::lifeline::Lifeline;
 use super::{Company, Identity, Options, Tenants};
 use crate::membership::Membership;
+use crate::metrics::Instruments;
 use crate::tenure::{Tenancy, Tenure};
 use crate::view::{NodeState, NodeView, View};
 
@@ -54,6 +55,7 @@ pub(super) struct Round {
     handoffs: mpsc::UnboundedReceiver<(Shard, Ended)>,
     handed: mpsc::UnboundedSender<(Shard, Ended)>,
     leaving: bool,
+    instruments: Instruments,
     /// Whether the store failed in the last round, which was said then.
     blind: bool,
 }
@@ -95,6 +97,7 @@ impl Round {
             handoffs,
             handed,
             leaving: false,
+            instruments: Instruments::new(),
             blind: false,
         }
     }
@@ -261,6 +264,7 @@ impl Round {
             .collect();
         let from_the_dead = seen.iter().filter(|(_, owner)| owner.is_some()).count();
         if from_the_dead > 0 && self.lifeline.is_some() {
+            self.instruments.taken_over(from_the_dead);
             tracing::info!(shards = from_the_dead, "taking the shards of a node that is gone");
             let jitter = self.luck.random_range(0..JITTER_MS);
             tokio::time::sleep(Duration::from_millis(jitter)).await;
