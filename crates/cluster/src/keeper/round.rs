@@ -202,7 +202,6 @@ impl Round {
                 self.moved.insert(shard, now);
             }
         }
-        self.moved.retain(|_, at| now - *at < STAYS);
     }
 
     /// Makes what is held here what the store says.
@@ -248,7 +247,7 @@ impl Round {
             .zip(&ownership.owners)
             .map(|(shard, owner)| Holding {
                 owner: owner.map(|owner| owner.node),
-                movable: !self.moved.contains_key(&shard),
+                movable: self.moved.get(&shard).is_none_or(|at| now - *at >= STAYS),
             })
             .collect();
         plan(&members, &holdings, self.me.node)
