@@ -18,6 +18,7 @@ use super::lifeline::Lifeline;
 use super::{Company, Identity, Options, Tenants};
 use crate::membership::Membership;
 use crate::metrics::Instruments;
+use crate::pulse::Pulse;
 use crate::tenure::{Tenancy, Tenure};
 use crate::view::{NodeState, NodeView, View};
 
@@ -44,6 +45,7 @@ pub(super) struct Round {
     look: Arc<Notify>,
     /// None for a node that is alone.
     lifeline: Option<Lifeline>,
+    pulse: Pulse,
     membership: Membership,
     ownership: Option<Ownership>,
     /// When a shard was last seen to move from one live node to another.
@@ -73,9 +75,13 @@ enum Held {
 impl Round {
     pub(super) fn new(options: Options, view: watch::Sender<Arc<View>>, look: Arc<Notify>) -> Self {
         let Options { records, me, company, tenants, patience, seed } = options;
+        let pulse = match company {
+            Company::Alone => Pulse::steady(),
+            Company::Others(_) => Pulse::waiting(),
+        };
         let lifeline = match company {
             Company::Alone => None,
-            Company::Others(_) => Some(Lifeline::start(records.clone(), &me)),
+            Company::Others(_) => Some(Lifeline::start(records.clone(), &me, pulse.clone())),
         };
         // At most one handoff a shard is under way.
         let (handed, handoffs) = mpsc::unbounded_channel();
@@ -89,6 +95,7 @@ impl Round {
             view,
             look,
             lifeline,
+            pulse,
             membership: Membership::default(),
             ownership: None,
             moved: HashMap::new(),
@@ -111,8 +118,13 @@ impl Round {
     /// Observes, plans and acts once.
     pub(super) async fn run(&mut self) {
         self.settle();
-        if !self.lifeline.as_ref().is_none_or(Lifeline::holds) {
-            return self.suspend();
+        if !self.pulse.beats() {
+            self.suspend();
+            // If it beats again, it is from here on.
+            self.pulse.recover();
+        }
+        if !self.pulse.beats() {
+            return self.publish();
         }
         match self.turn().await {
             Ok(()) => self.blind = false,
@@ -293,7 +305,7 @@ impl Round {
     }
 
     async fn begin(&mut self, fence: Fence) {
-        let (tenure, tenancy) = Tenure::begin(fence);
+        let (tenure, tenancy) = Tenure::begin(fence, self.pulse.clone());
         self.used.insert(fence.shard, fence.epoch);
         self.held.insert(fence.shard, Held::Working(tenancy));
         self.tenants.begin(tenure).await;
