@@ -89,7 +89,7 @@ async fn a_retry_is_a_trace_of_its_own_and_found_by_the_event() -> Result<()> {
     let collector = Collector::start()?;
     let scene = Scene::start(telling(&collector.endpoint())).await?;
     let hook = scene.hook("fails");
-    hook.behave(Behaviour::FailFirst { times: 1, status: 503 });
+    hook.behave(Behaviour::fail_first(1, 503));
     scene.endpoint(&hook).await?;
     let event = publish(&scene, &trace_id(2)).await?;
 
