@@ -2,6 +2,7 @@
 
 mod api_errors;
 mod auth_and_isolation;
+mod cluster;
 mod delivery;
 mod email;
 mod full_disk;

@@ -13,7 +13,7 @@ mod idempotency;
 mod refusal;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -113,6 +113,13 @@ pub fn of(node: NodeId) -> Option<ActorRef<GatewayMessage>> {
     gateway.map(Into::into)
 }
 
+/// The gateways of all other nodes whose sessions have told of one.
+#[must_use]
+pub fn remote() -> Vec<ActorRef<GatewayMessage>> {
+    let members = pg::get_members(&GROUP.to_owned());
+    members.into_iter().filter(|member| !member.get_id().is_local()).map(Into::into).collect()
+}
+
 /// Calls a gateway and waits for its answer, at most so long.
 ///
 /// # Errors

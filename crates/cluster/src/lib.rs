@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`membership`] | who is alive, by an observer's own clock |
 //! | [`keeper`] | observes, plans and acts: leases renewed, shards taken and handed over |
+//! | [`pulse`] | whether this node may still act as an owner |
 //! | [`tenure`] | a shard that is held, as a value |
 //! | [`view`] | what a node knows of the cluster at one moment |
 //! | [`route`] | how work finds those who do it |
@@ -28,6 +29,7 @@ pub mod mesh;
 pub mod messages;
 pub mod metrics;
 pub mod post;
+pub mod pulse;
 pub mod route;
 pub mod schemas;
 pub mod tenure;

@@ -75,12 +75,12 @@ impl Membership {
         self.nodes.get(&node).map(|seen| seen.state(now))
     }
 
-    /// Every node that has a lease, and how it is at `now`, by id.
+    /// Every node that has a lease, and how it is at `now`, by name.
     #[must_use]
     pub fn nodes(&self, now: Instant) -> Vec<(&Lease, NodeState)> {
         let mut nodes: Vec<_> =
             self.nodes.values().map(|seen| (&seen.lease, seen.state(now))).collect();
-        nodes.sort_by_key(|(lease, _)| lease.node);
+        nodes.sort_by(|(a, _), (b, _)| (&a.name, a.node).cmp(&(&b.name, b.node)));
         nodes
     }
 

@@ -22,6 +22,7 @@ use crate::gateway::{self, GatewayMessage, Local};
 use crate::keeper::{Keeper, Neighbours};
 use crate::link::{self, Event, Link, Peer};
 use crate::messages::{Handed, Reply, Request, WakeMany};
+use crate::metrics::Instruments;
 use crate::post::{Carrier, NotReached};
 use crate::route::Router;
 use crate::view::{NodeState, NodeView, View};
@@ -39,6 +40,7 @@ const ASK_TIMES: u32 = 40;
 pub struct Mesh {
     me: BootId,
     link: Link,
+    instruments: Instruments,
 }
 
 /// What other nodes want of this one.
@@ -51,7 +53,7 @@ impl Mesh {
     /// The mesh over `link`, of node `me`.
     #[must_use]
     pub fn new(me: BootId, link: Link) -> Self {
-        Self { me, link }
+        Self { me, link, instruments: Instruments::new() }
     }
 
     /// Keeps links to all nodes that the keeper sees, and tells it of those that have ended. Dials
@@ -132,6 +134,7 @@ impl Mesh {
         let mut events = self.link.events();
         let mut view = keeper.view();
         loop {
+            self.instruments.peers(self.link.peers().len());
             tokio::select! {
                 event = events.recv() => match event {
                     Ok(Event::Down(peer)) => {
@@ -180,6 +183,7 @@ fn suspects(view: &View) -> Vec<BootId> {
 impl Carrier for Mesh {
     async fn carry(&self, to: BootId, wakes: &[Wake]) -> Result<Vec<Shard>, NotReached> {
         let gateway = self.gateway(to).ok_or(NotReached)?;
+        self.instruments.wakes_sent(wakes.len());
         let mut elsewhere = Vec::new();
         for many in WakeMany::pack(wakes.iter().cloned()) {
             match gateway::call(&gateway, Request::WakeMany(many), CARRY).await {

@@ -9,6 +9,8 @@ use postrider_domain::ownership::Fence;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::pulse::Pulse;
+
 /// The right to work on a shard. Clones are the same right.
 #[derive(Clone, Debug)]
 pub struct Tenure(Arc<Held>);
@@ -16,6 +18,7 @@ pub struct Tenure(Arc<Held>);
 #[derive(Debug)]
 struct Held {
     fence: Fence,
+    pulse: Pulse,
     ending: CancellationToken,
     /// Its end tells the tenancy that the last clone is gone.
     _last: oneshot::Sender<()>,
@@ -34,12 +37,12 @@ pub struct Tenancy {
 pub struct Ending(CancellationToken);
 
 impl Tenure {
-    /// Begins a tenure under `fence`.
+    /// Begins a tenure under `fence`, which is over as well when the node's `pulse` stops.
     #[must_use]
-    pub fn begin(fence: Fence) -> (Self, Tenancy) {
+    pub fn begin(fence: Fence, pulse: Pulse) -> (Self, Tenancy) {
         let ending = CancellationToken::new();
         let (last, released) = oneshot::channel();
-        let held = Held { fence, ending: ending.clone(), _last: last };
+        let held = Held { fence, pulse, ending: ending.clone(), _last: last };
         (Self(Arc::new(held)), Tenancy { fence, ending, released })
     }
 
@@ -52,7 +55,7 @@ impl Tenure {
     /// Whether nothing new may begin.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.0.ending.is_cancelled()
+        self.0.ending.is_cancelled() || !self.0.pulse.beats()
     }
 
     /// Ends it: the store has refused its fence.
@@ -88,13 +91,16 @@ impl Tenancy {
     /// Whether nobody works on the shard any more.
     #[must_use]
     pub fn is_released(&mut self) -> bool {
-        !matches!(self.released.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+        self.released.is_terminated()
+            || !matches!(self.released.try_recv(), Err(oneshot::error::TryRecvError::Empty))
     }
 
     /// Waits until nobody works on the shard any more.
     pub async fn released(&mut self) {
-        // The sender sends nothing; it is dropped.
-        let _ = (&mut self.released).await;
+        if !self.released.is_terminated() {
+            // The sender sends nothing; it is dropped.
+            let _ = (&mut self.released).await;
+        }
     }
 }
 
@@ -115,7 +121,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_is_released_with_its_last_clone() {
-        let (tenure, mut tenancy) = Tenure::begin(FENCE);
+        let (tenure, mut tenancy) = Tenure::begin(FENCE, Pulse::steady());
         let clone = tenure.clone();
         tenancy.end();
         assert!(clone.is_over() && tenancy.is_over());
@@ -127,9 +133,20 @@ mod tests {
         tenancy.released().await;
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn it_is_over_when_the_pulse_stops() {
+        let pulse = Pulse::waiting();
+        let (tenure, tenancy) = Tenure::begin(FENCE, pulse.clone());
+        assert!(tenure.is_over(), "it has not begun to beat");
+        pulse.beat(tokio::time::Instant::now());
+        assert!(!tenure.is_over());
+        tokio::time::sleep(crate::membership::SELF_STOP).await;
+        assert!(tenure.is_over() && !tenancy.is_over(), "before anybody has noticed");
+    }
+
     #[tokio::test]
     async fn those_who_work_can_give_it_up() {
-        let (tenure, mut tenancy) = Tenure::begin(FENCE);
+        let (tenure, mut tenancy) = Tenure::begin(FENCE, Pulse::steady());
         let ending = tenure.ending();
         tenure.give_up();
         ending.wait().await;

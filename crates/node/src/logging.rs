@@ -16,8 +16,7 @@ use crate::telemetry::Otlp;
 const VARIABLES: [&str; 2] = ["POSTRIDER_LOG", "RUST_LOG"];
 /// OpenTelemetry tells at `info` of its own start, and of every export that fails, which our own
 /// telemetry sums up; ractor's spans would stand in every line that an actor writes.
-const DEFAULT: &str =
-    "info,opentelemetry=warn,opentelemetry_sdk=off,opentelemetry-otlp=off,ractor=warn";
+const DEFAULT: &str = "info,opentelemetry=warn,opentelemetry_sdk=off,opentelemetry-otlp=off,ractor=warn,ractor_cluster=error";
 /// Those who make an export, and what would feed on itself if it were exported.
 const OF_EXPORTS: [&str; 7] =
     ["opentelemetry", "reqwest", "hyper", "hyper_util", "rustls", "tower", "postrider::telemetry"];

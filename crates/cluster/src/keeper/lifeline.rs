@@ -10,7 +10,8 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::Identity;
-use crate::membership::{RENEW_EVERY, SELF_STOP};
+use crate::membership::RENEW_EVERY;
+use crate::pulse::Pulse;
 
 /// The pause before a renewal that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -23,8 +24,7 @@ pub(super) struct Lifeline {
 }
 
 struct Shared {
-    /// When the newest renewal that succeeded was begun; none before the first.
-    renewed: Mutex<Option<Instant>>,
+    pulse: Pulse,
     /// The revision that was written last.
     lease: Mutex<Lease>,
     draining: AtomicBool,
@@ -32,7 +32,7 @@ struct Shared {
 }
 
 impl Lifeline {
-    pub(super) fn start(records: Records, me: &Identity) -> Self {
+    pub(super) fn start(records: Records, me: &Identity, pulse: Pulse) -> Self {
         let lease = Lease {
             node: me.node,
             name: me.name.clone(),
@@ -42,19 +42,13 @@ impl Lifeline {
             revision: 0,
         };
         let shared = Arc::new(Shared {
-            renewed: Mutex::new(None),
+            pulse,
             lease: Mutex::new(lease),
             draining: AtomicBool::new(false),
             now: Notify::new(),
         });
         let task = tokio::spawn(renew(records.clone(), shared.clone())).abort_handle();
         Self { shared, records, task }
-    }
-
-    /// Whether the lease was renewed so lately that nobody can take this node for dead.
-    pub(super) fn holds(&self) -> bool {
-        let renewed = *self.shared.renewed.lock().unwrap_or_else(PoisonError::into_inner);
-        renewed.is_some_and(|at| at.elapsed() < SELF_STOP)
     }
 
     /// Tells the others, with the next renewal, which comes at once, that this node leaves.
@@ -106,7 +100,7 @@ async fn renew(records: Records, shared: Arc<Shared>) {
                 }
                 failing = false;
                 *shared.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease;
-                *shared.renewed.lock().unwrap_or_else(PoisonError::into_inner) = Some(began);
+                shared.pulse.beat(began);
                 let next = tokio::time::sleep_until(began + RENEW_EVERY);
                 tokio::select! {
                     () = next => {}

@@ -17,6 +17,8 @@ use super::handoff::{self, Ended};
 use super::lifeline::Lifeline;
 use super::{Company, Identity, Options, Tenants};
 use crate::membership::Membership;
+use crate::metrics::Instruments;
+use crate::pulse::Pulse;
 use crate::tenure::{Tenancy, Tenure};
 use crate::view::{NodeState, NodeView, View};
 
@@ -43,6 +45,7 @@ pub(super) struct Round {
     look: Arc<Notify>,
     /// None for a node that is alone.
     lifeline: Option<Lifeline>,
+    pulse: Pulse,
     membership: Membership,
     ownership: Option<Ownership>,
     /// When a shard was last seen to move from one live node to another.
@@ -54,6 +57,7 @@ pub(super) struct Round {
     handoffs: mpsc::UnboundedReceiver<(Shard, Ended)>,
     handed: mpsc::UnboundedSender<(Shard, Ended)>,
     leaving: bool,
+    instruments: Instruments,
     /// Whether the store failed in the last round, which was said then.
     blind: bool,
 }
@@ -71,9 +75,13 @@ enum Held {
 impl Round {
     pub(super) fn new(options: Options, view: watch::Sender<Arc<View>>, look: Arc<Notify>) -> Self {
         let Options { records, me, company, tenants, patience, seed } = options;
+        let pulse = match company {
+            Company::Alone => Pulse::steady(),
+            Company::Others(_) => Pulse::waiting(),
+        };
         let lifeline = match company {
             Company::Alone => None,
-            Company::Others(_) => Some(Lifeline::start(records.clone(), &me)),
+            Company::Others(_) => Some(Lifeline::start(records.clone(), &me, pulse.clone())),
         };
         // At most one handoff a shard is under way.
         let (handed, handoffs) = mpsc::unbounded_channel();
@@ -87,6 +95,7 @@ impl Round {
             view,
             look,
             lifeline,
+            pulse,
             membership: Membership::default(),
             ownership: None,
             moved: HashMap::new(),
@@ -95,6 +104,7 @@ impl Round {
             handoffs,
             handed,
             leaving: false,
+            instruments: Instruments::new(),
             blind: false,
         }
     }
@@ -108,8 +118,13 @@ impl Round {
     /// Observes, plans and acts once.
     pub(super) async fn run(&mut self) {
         self.settle();
-        if !self.lifeline.as_ref().is_none_or(Lifeline::holds) {
-            return self.suspend();
+        if !self.pulse.beats() {
+            self.suspend();
+            // If it beats again, it is from here on.
+            self.pulse.recover();
+        }
+        if !self.pulse.beats() {
+            return self.publish();
         }
         match self.turn().await {
             Ok(()) => self.blind = false,
@@ -199,7 +214,6 @@ impl Round {
                 self.moved.insert(shard, now);
             }
         }
-        self.moved.retain(|_, at| now - *at < STAYS);
     }
 
     /// Makes what is held here what the store says.
@@ -245,7 +259,7 @@ impl Round {
             .zip(&ownership.owners)
             .map(|(shard, owner)| Holding {
                 owner: owner.map(|owner| owner.node),
-                movable: !self.moved.contains_key(&shard),
+                movable: self.moved.get(&shard).is_none_or(|at| now - *at >= STAYS),
             })
             .collect();
         plan(&members, &holdings, self.me.node)
@@ -261,6 +275,7 @@ impl Round {
             .collect();
         let from_the_dead = seen.iter().filter(|(_, owner)| owner.is_some()).count();
         if from_the_dead > 0 && self.lifeline.is_some() {
+            self.instruments.taken_over(from_the_dead);
             tracing::info!(shards = from_the_dead, "taking the shards of a node that is gone");
             let jitter = self.luck.random_range(0..JITTER_MS);
             tokio::time::sleep(Duration::from_millis(jitter)).await;
@@ -290,7 +305,7 @@ impl Round {
     }
 
     async fn begin(&mut self, fence: Fence) {
-        let (tenure, tenancy) = Tenure::begin(fence);
+        let (tenure, tenancy) = Tenure::begin(fence, self.pulse.clone());
         self.used.insert(fence.shard, fence.epoch);
         self.held.insert(fence.shard, Held::Working(tenancy));
         self.tenants.begin(tenure).await;

@@ -128,7 +128,11 @@ impl World {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(Duration::from_secs(180), shared).await.expect("they come to share");
+        if timeout(Duration::from_secs(180), shared).await.is_err() {
+            let owners = self.records.ownership(None).await.unwrap().unwrap().owners;
+            let working = self.floor.working.lock().unwrap().clone();
+            panic!("they do not come to share: {owners:?}, {working:?} are worked on");
+        }
     }
 }
 

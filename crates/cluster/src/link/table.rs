@@ -183,7 +183,10 @@ impl Table {
             }
             (Some(_), None) => Event::Down(state.announced.remove(name).expect("it was there")),
         };
-        info!(?event, "a peer came or went");
+        match &event {
+            Event::Up(peer) => info!(peer = %peer.name, "a peer is linked"),
+            Event::Down(peer) => info!(peer = %peer.name, "a peer is no longer linked"),
+        }
         // Nobody may be listening.
         _ = self.events.send(event);
     }

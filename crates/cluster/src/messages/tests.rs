@@ -393,7 +393,10 @@ fn wakes_that_cannot_be_are_refused() {
 proptest! {
     #[test]
     fn any_bytes_are_a_message_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Call::decode(&bytes);
+        if let Err(error) = Call::decode(&bytes) {
+            let answer = encode_reply(&Err(error.clone()));
+            prop_assert_eq!(decode_reply(&answer), Err(error));
+        }
         let _ = decode_reply(&bytes);
     }
 

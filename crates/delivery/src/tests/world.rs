@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+use postrider_cluster::pulse::Pulse;
 use postrider_cluster::route::{Notifier, Router, Workers};
 use postrider_cluster::tenure::{Tenancy, Tenure};
 use postrider_domain::account::{Account, Name};
@@ -137,7 +138,7 @@ impl World {
     pub(crate) async fn own_all(&mut self) {
         let shards: Vec<_> = (0..SHARDS).collect();
         for fence in self.records.claim(&shards, BootId::MIN).await.expect("claimed") {
-            let (tenure, tenancy) = Tenure::begin(fence);
+            let (tenure, tenancy) = Tenure::begin(fence, Pulse::steady());
             self.delivery.own(tenure).await.expect("started");
             self.tenancies.push(tenancy);
         }

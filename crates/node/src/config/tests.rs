@@ -253,9 +253,6 @@ fn everything_is_said_at_once_in_the_order_of_the_file() {
 #[test]
 fn what_is_to_come_is_refused_and_not_ignored() {
     for (text, why) in [
-        ("[cluster]\nlisten = \"127.0.0.1:7946\"", "single node"),
-        ("[cluster]\nseeds = []", "single node"),
-        ("[cluster]\ncookie_file = \"cookie\"", "single node"),
         ("[store]\nkind = \"foundationdb\"", "no FoundationDB engine"),
         ("[store]\ncluster_file = \"fdb.cluster\"", "FoundationDB"),
     ] {
@@ -373,4 +370,34 @@ fn a_file_that_is_not_there_is_refused() {
 fn the_readme_shows_the_schedule_that_is_used() {
     let readme = include_str!("../../../../README.md");
     assert!(readme.contains(&good("", &[]).describe()), "{}", good("", &[]).describe());
+}
+
+#[test]
+fn a_node_of_a_cluster_is_read() {
+    let alone = good("[cluster]\nshards = 8", &[]);
+    assert_eq!((alone.cluster.shards, alone.cluster.company), (8, None));
+    let near = good("[cluster]\nlisten = \"127.0.0.1:7946\"", &[]).cluster.company.unwrap();
+    assert_eq!((near.advertise, near.tls), (near.listen, None));
+    let text = "[cluster]\nlisten = \"0.0.0.0:7946\"\nadvertise = \"10.0.0.5:7946\"\n\
+                seeds = [\"node-2:7946\"]\ncookie_file = \"c\"\ntls_ca = \"a\"\ntls_cert = \"b\"\n\
+                tls_key = \"k\"";
+    let far = good(text, &[]).cluster.company.unwrap();
+    assert_eq!(far.advertise.to_string(), "10.0.0.5:7946");
+    assert_eq!((far.seeds.len(), far.tls.is_some()), (1, true));
+}
+
+#[test]
+fn what_a_cluster_cannot_work_with_is_refused() {
+    for (text, why) in [
+        ("[cluster]\nseeds = [\"a:1\"]", "needs [cluster] listen"),
+        ("[cluster]\ncookie_file = \"cookie\"", "needs [cluster] listen"),
+        ("[cluster]\nlisten = \"10.0.0.5:7946\"", "scripts/cluster-certs"),
+        ("[cluster]\nlisten = \"127.0.0.1:0\"", "advertise"),
+        ("[cluster]\nadvertise = \"0.0.0.0:7946\"\nlisten = \"127.0.0.1:1\"", "can connect to"),
+        ("[cluster]\nseeds = [\"node-2\"]\nlisten = \"127.0.0.1:1\"", "a host and a port"),
+        ("[cluster]\ntls_ca = \"ca.pem\"\nlisten = \"127.0.0.1:1\"", "together"),
+    ] {
+        let said = complaint(text);
+        assert!(said.starts_with("node.toml:2: ") && said.contains(why), "{said}");
+    }
 }

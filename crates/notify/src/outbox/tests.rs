@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use mailin::{Action, Handler, Response, SessionBuilder, response};
+use postrider_cluster::pulse::Pulse;
 use postrider_domain::account::Account;
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::ids::{BootId, Mint};
@@ -231,7 +232,7 @@ impl Scene {
             instruments: Instruments::new(),
         };
         let handle = start(courier, 1, intervals).await.expect("starts");
-        self.fences.iter().for_each(|fence| handle.own(Tenure::begin(*fence).0));
+        self.fences.iter().for_each(|fence| handle.own(Tenure::begin(*fence, Pulse::steady()).0));
         handle
     }
 

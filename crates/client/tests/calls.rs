@@ -1,0 +1,382 @@
+//! A client and a gateway in two processes: ractor's process groups belong to a process, so one
+//! process cannot be both. The tests run this binary again, with the name of a test that plays the
+//! node's part and does nothing on its own.
+//!
+//! Clients are as much one a process: `cargo nextest` gives each test a process of its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use postrider_client::messages::{
+    self, CallErrorKind, EndpointState, MAX_CALL_BYTES, Reply, Request,
+};
+use postrider_client::{CallError, Client, Cookie, HeldChoice, JoinError, NewEvent, Options};
+use postrider_cluster::door::Door;
+use postrider_cluster::gateway::{self, Gateway, GatewayMessage, Local};
+use postrider_cluster::link::{self, Link, PeerName};
+use postrider_cluster::route::{Router, TestReport, Workers};
+use postrider_cluster::view::{NodeState, NodeView, View};
+use postrider_domain::account::{Account, Name};
+use postrider_domain::endpoint::{Endpoint, Ordering, Secrets, Subscription};
+use postrider_domain::event::{Event, EventType, EventTypeName};
+use postrider_domain::headers::CustomHeaders;
+use postrider_domain::ids::{AccountId, BootId, EndpointId, Id, Mint};
+use postrider_domain::ownership::Shard;
+use postrider_domain::signature::Secret;
+use postrider_domain::target::{AddressPolicy, TargetUrl};
+use postrider_domain::time::{Clock, Timestamp};
+use postrider_store::embedded::Embedded;
+use postrider_store::kv::Store;
+use postrider_store::{Owner, Records, Wake};
+use ractor::concurrency::oneshot;
+use ractor::message::SerializedMessage;
+use rustix::process::{Pid, Signal, kill_process};
+
+const DIR: &str = "POSTRIDER_CLIENT_TEST_DIR";
+const ADDRESS: &str = "POSTRIDER_CLIENT_TEST_ADDRESS";
+const COOKIE: &str = "a-secret-of-at-least-thirty-two-visible-characters";
+const SHARDS: u16 = 4;
+const SOON: Duration = Duration::from_secs(20);
+
+fn account() -> AccountId {
+    AccountId::from_bytes([1; 16])
+}
+
+fn endpoint() -> EndpointId {
+    EndpointId::from_bytes([2; 16])
+}
+
+fn cookie() -> Cookie {
+    Cookie::parse(COOKIE).expect("a cookie")
+}
+
+fn event(payload: impl Into<String>) -> NewEvent {
+    NewEvent { event_type: "a.b".to_owned(), payload: payload.into().into() }
+}
+
+/// A node that runs in a process of its own.
+struct Node {
+    process: Child,
+    address: SocketAddr,
+    dir: PathBuf,
+}
+
+impl Node {
+    fn start(dir: &Path) -> Result<Self> {
+        // A port that is free now: the node must come back on the same one.
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        Self::start_at(dir, address)
+    }
+
+    fn start_at(dir: &Path, address: SocketAddr) -> Result<Self> {
+        let mut process = Command::new(std::env::current_exe()?)
+            .args(["--exact", "--nocapture", "--test-threads=1", "plays_a_node"])
+            .env(DIR, dir)
+            .env(ADDRESS, address.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let stdout = process.stdout.take().context("its output is piped")?;
+        let mut lines = BufReader::new(stdout).lines();
+        // The test harness says something of its own first.
+        lines
+            .find(|line| line.as_ref().is_ok_and(|line| line.ends_with("ready")))
+            .context("up")??;
+        Ok(Self { process, address, dir: dir.to_owned() })
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill_process(Pid::from_child(&self.process), signal)?)
+    }
+
+    fn restarted(mut self) -> Result<Self> {
+        self.kill()?;
+        Self::start_at(&self.dir.clone(), self.address)
+    }
+
+    fn kill(&mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It may be dead already.
+        let _ = self.kill();
+    }
+}
+
+async fn join(seeds: &[SocketAddr]) -> Result<Client, JoinError> {
+    let (name, seeds) = ("test".to_owned(), seeds.to_vec());
+    Client::join(Options { name, seeds, cookie: cookie(), tls: None }).await
+}
+
+fn kind<T: std::fmt::Debug>(outcome: Result<T, CallError>) -> CallErrorKind {
+    outcome.expect_err("it fails").kind
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_publishes_and_reads_back() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let node = Node::start(dir.path())?;
+    let client = join(&[node.address]).await?;
+    let receipt = client.publish(account(), event("{\"n\":1}"), None).await?;
+    assert_eq!((receipt.event_type.as_str(), receipt.deliveries), ("a.b", 1));
+    let events = (0..500).map(|number| event(number.to_string())).collect();
+    let receipts = client.publish_batch(account(), events, None).await?;
+    assert_eq!(receipts.len(), 500);
+    let calls = (0..500).map(|number| client.publish(account(), event(number.to_string()), None));
+    let receipts = futures::future::try_join_all(calls).await?;
+    assert_eq!(receipts.len(), 500);
+    let status = client.in_trace("00-1-2-01").endpoint_status(account(), endpoint()).await?;
+    assert_eq!((status.name.as_str(), status.pending, status.held), ("Hook", 1_001, 0));
+    let status = client.disable_endpoint(account(), endpoint()).await?;
+    assert!(matches!(status.state, EndpointState::Disabled(_)));
+    let status = client.enable_endpoint(account(), endpoint(), HeldChoice::Resume).await?;
+    assert_eq!((status.state, status.pending), (EndpointState::Enabled, 1_001));
+    let cluster = client.cluster_status().await?;
+    assert_eq!((cluster.shards, cluster.unowned, cluster.nodes.len()), (4, 0, 1));
+    assert_eq!(cluster.nodes[0].address, Some(node.address));
+    client.leave().await;
+    assert_eq!(kind(client.cluster_status().await), CallErrorKind::Lost);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_has_an_error_for_an_answer() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let node = Node::start(dir.path())?;
+    let client = join(&[node.address]).await?;
+    let refused = client.publish(account(), event("{"), None).await;
+    assert!(matches!(kind(refused), CallErrorKind::Refused(findings) if findings.len() == 1));
+    let refused = client.publish(account(), event("1".repeat(300_000)), None).await;
+    assert!(matches!(kind(refused), CallErrorKind::Refused(_)));
+    let events = vec![event("1".repeat(250_000)); 5];
+    let refused = client.publish_batch(account(), events, None).await;
+    assert_eq!(kind(refused), CallErrorKind::TooLarge);
+    let nobody = AccountId::from_bytes([9; 16]);
+    assert_eq!(kind(client.publish(nobody, event("1"), None).await), CallErrorKind::NotFound);
+    let refused = client.endpoint_status(nobody, endpoint()).await;
+    assert_eq!(kind(refused), CallErrorKind::NotFound);
+    let first = client.publish(account(), event("1"), Some("k".to_owned())).await?;
+    let again = client.publish(account(), event("1"), Some("k".to_owned())).await?;
+    assert_eq!(first, again);
+    let other = client.publish(account(), event("2"), Some("k".to_owned())).await;
+    assert_eq!(kind(other), CallErrorKind::Conflict);
+
+    let gateway = gateway::remote().pop().context("a gateway")?;
+    let raw = async |bytes: Vec<u8>| {
+        let answer = gateway::call_raw(&gateway, bytes, SOON).await.unwrap();
+        kind(messages::decode_reply(&answer))
+    };
+    assert_eq!(raw(vec![0, 9, 0, 1, 0]).await, CallErrorKind::UnknownVersion);
+    assert_eq!(raw(vec![0, 1, 9, 9, 0]).await, CallErrorKind::UnknownKind);
+    assert_eq!(raw(vec![7]).await, CallErrorKind::Malformed);
+    assert_eq!(raw(vec![0; MAX_CALL_BYTES + 1]).await, CallErrorKind::TooLarge);
+    let (reply, answer) = oneshot();
+    let later = SerializedMessage::Call {
+        variant: "Later".to_owned(),
+        args: Vec::new(),
+        reply: reply.into(),
+        metadata: None,
+    };
+    gateway.get_cell().send_serialized(later).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let answer = tokio::time::timeout(SOON, answer).await??;
+    assert_eq!(kind(messages::decode_reply(&answer)), CallErrorKind::UnknownKind);
+    gateway.cast(GatewayMessage::Cast(vec![7]))?;
+    let pong = gateway::call(&gateway, Request::Ping, SOON).await?;
+    assert!(matches!(pong, Reply::Pong(_)));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_survives_the_death_of_its_node() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let node = Node::start(dir.path())?;
+    let client = join(&[node.address]).await?;
+    client.publish(account(), event("0"), None).await?;
+    // The node takes the call's bytes in, and does nothing with them.
+    node.signal(Signal::STOP)?;
+    let publishing = tokio::spawn({
+        let client = client.clone();
+        async move { client.publish(account(), event("1"), None).await }
+    });
+    let disabling = tokio::spawn({
+        let client = client.clone();
+        async move { client.disable_endpoint(account(), endpoint()).await }
+    });
+    let mut publishing = publishing;
+    let waited = tokio::time::timeout(Duration::from_millis(300), &mut publishing).await;
+    assert!(waited.is_err(), "nobody is there to answer");
+    let _node = node.restarted()?;
+    publishing.await??;
+    // What could undo another's change is not done twice.
+    assert_eq!(kind(disabling.await?), CallErrorKind::Lost);
+    let status = client.endpoint_status(account(), endpoint()).await?;
+    assert_eq!(status.pending, 2, "each event once");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_are_learned_from_one_seed_and_calls_go_round() -> Result<()> {
+    let dirs = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let mut second = Node::start(dirs.1.path())?;
+    // The first node's view tells of the second.
+    std::fs::write(dirs.0.path().join("other"), second.address.to_string())?;
+    let first = Node::start(dirs.0.path())?;
+    let client = join(&[first.address]).await?;
+    let both = async {
+        while gateway::remote().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, both).await.context("the second node is learned")?;
+    for number in 0..10 {
+        client.publish(account(), event(number.to_string()), None).await?;
+    }
+    let of_gateway = async |gateway| {
+        let of = messages::OfEndpoint { account: account(), endpoint: endpoint() };
+        match gateway::call(&gateway, Request::EndpointStatus(of), SOON).await {
+            Ok(Reply::Endpoint(status)) => status.pending,
+            other => panic!("{other:?}"),
+        }
+    };
+    for gateway in gateway::remote() {
+        assert_eq!(of_gateway(gateway).await, 5, "they have stores of their own here");
+    }
+    second.kill()?;
+    for number in 0..10 {
+        client.publish(account(), event(number.to_string()), None).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_without_a_node_says_so() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert!(matches!(join(&[nobody]).await, Err(JoinError::NoGateway)));
+}
+
+/// The node's part; without its directory it is no test.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plays_a_node() -> Result<()> {
+    let Some(dir) = std::env::var_os(DIR).map(PathBuf::from) else {
+        return Ok(());
+    };
+    let address: SocketAddr = std::env::var(ADDRESS)?.parse()?;
+    let store = Store::new(Arc::new(Embedded::open(&dir)?), 1);
+    let records = Records::open(store, SHARDS).await?;
+    fill(&records).await?;
+    let boot: BootId = Mint::new().id(Still.now());
+    let name = PeerName { name: "node".to_owned(), boot };
+    let options = link::Options { name, listen: Some(address), cookie: cookie(), tls: None };
+    let _link = Link::start(options).await?;
+    let router = Router::new(records, Arc::new(Idle));
+    let door = Door::new(router, Arc::new(Mint::new()), Arc::new(Still));
+    let other = std::fs::read_to_string(dir.join("other")).ok();
+    let other = other.map(|text| text.parse()).transpose()?;
+    let _gateway = Gateway::start(door, Arc::new(Alone::new(boot, address, other))).await?;
+    println!("ready");
+    // It ends with whoever started it.
+    tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0])).await??;
+    Ok(())
+}
+
+async fn fill(records: &Records) -> Result<()> {
+    if records.endpoint(account(), endpoint()).await?.is_some() {
+        return Ok(());
+    }
+    let now = Still.now();
+    let tenant = Account {
+        id: account(),
+        name: Name::parse("Acme")?,
+        contact_emails: Vec::new(),
+        created_at: now,
+        updated_at: now,
+    };
+    records.create_account(&tenant).await?;
+    let entry = EventType {
+        name: EventTypeName::parse("a.b")?,
+        description: String::new(),
+        example: "{}".to_owned(),
+        schema: None,
+        created_at: now,
+        updated_at: now,
+    };
+    records.put_event_type(entry).await?;
+    let hook = Endpoint {
+        id: endpoint(),
+        account: account(),
+        name: Name::parse("Hook")?,
+        url: TargetUrl::parse("https://example.com/", &AddressPolicy::default())?,
+        event_types: Subscription::All,
+        headers: CustomHeaders::default(),
+        ordering: Ordering::Parallel,
+        secrets: Secrets::new(Secret::from_bytes([1; 32])),
+        created_at: now,
+        updated_at: now,
+    };
+    records.create_endpoint(&hook).await?;
+    Ok(())
+}
+
+/// Workers without work: nothing is delivered.
+struct Idle;
+
+#[async_trait]
+impl Workers for Idle {
+    fn wake(&self, _: Vec<Wake>) -> Vec<Wake> {
+        Vec::new()
+    }
+
+    async fn send_test(&self, _: Endpoint, _: Event) -> TestReport {
+        panic!("nobody asks for a test event here")
+    }
+}
+
+/// A node that owns everything, and may know of another one.
+struct Alone(Arc<View>);
+
+impl Alone {
+    fn new(boot: BootId, address: SocketAddr, other: Option<SocketAddr>) -> Self {
+        let node = |node, address| NodeView {
+            node,
+            name: "node".to_owned(),
+            version: "1".to_owned(),
+            state: NodeState::Alive,
+            address: Some(address),
+        };
+        let mut nodes = vec![node(boot, address)];
+        nodes.extend(other.map(|address| node(BootId::MAX, address)));
+        let owners = vec![Some(Owner { node: boot, epoch: 1 }); SHARDS.into()];
+        Self(Arc::new(View { nodes, owners }))
+    }
+}
+
+impl Local for Alone {
+    fn wake(&self, _: Vec<Wake>) -> Vec<Shard> {
+        Vec::new()
+    }
+
+    fn look(&self) {}
+
+    fn view(&self) -> Arc<View> {
+        self.0.clone()
+    }
+}
+
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1_800_000_000_000)
+    }
+}

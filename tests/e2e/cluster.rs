@@ -1,0 +1,95 @@
+//! Several nodes as whoever uses them sees them.
+
+use anyhow::{Context, Result, ensure};
+use http::Method;
+use postrider_tests::client::{NewEndpoint, Operator, records};
+use postrider_tests::cluster::{Cluster, until_cluster};
+use postrider_tests::config::Config;
+use postrider_tests::otlp::Collector;
+use postrider_tests::receiver::Receiver;
+use serde_json::{Value, json};
+
+use crate::SOON;
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const SPANS: [&str; 4] = ["POST /v1/accounts/{account}/events", "nudge", "POST", "commit"];
+
+/// The event is accepted by one node and delivered by another: one trace spans both.
+#[tokio::test]
+async fn one_trace_spans_two_nodes() -> Result<()> {
+    let collector = Collector::start()?;
+    let config = Config::impatient()
+        .set("telemetry", "otlp_endpoint", collector.endpoint())
+        .env("OTEL_BSP_SCHEDULE_DELAY", "100");
+    let mut cluster = Cluster::prepare(&config, 2)?;
+    cluster.start(2).await?;
+    let operator = cluster.operator()?;
+    operator.event_type("order.created", &json!({})).await?;
+    let account = operator.account("Acme", &["ops@example.com"]).await?;
+    let receiver = Receiver::start().await?;
+    let far = shards_of(&operator, "node-2").await?;
+    // Endpoints are spread over the shards by their ids: some are the other node's soon.
+    for n in 0..64 {
+        let hook = receiver.hook(&format!("hook{n}"));
+        let endpoint = account.create(&NewEndpoint::at(&hook.url())).await?;
+        let body = json!({"event_type": "order.created", "payload": {"n": n}}).to_string();
+        let trace = format!("{}{n:04x}", &TRACE[..28]);
+        let traceparent = format!("00-{trace}-b7ad6b7169203331-01");
+        let path = account.path("/events");
+        let headers = [("traceparent", traceparent.as_str())];
+        let sent = account.api.send(Method::POST, &path, &headers, Some(body)).await?;
+        let accepted: Value = sent.parse(202)?;
+        let event = accepted["id"].as_str().context("an id")?;
+        hook.wait_for(1, SOON).await?;
+        let delivery = account.delivery_of(event, &endpoint.id).await?;
+        let shard = delivery.attempts.first().and_then(|attempt| attempt.shard);
+        account.api.delete(&account.path(&format!("/endpoints/{}", endpoint.id))).await?;
+        if !shard.is_some_and(|shard| far.contains(&shard)) {
+            continue;
+        }
+        let trace = collector.trace(&trace, &SPANS, SOON).await?;
+        assert_eq!(trace.path_to("commit")?, [SPANS[0], "POST", "commit"]);
+        assert_eq!(trace.span(SPANS[0])?.node(), "node-1");
+        assert_eq!(trace.span("POST")?.node(), "node-2");
+        assert_eq!(trace.span("commit")?.node(), "node-2");
+        return cluster.stop().await;
+    }
+    anyhow::bail!("none of 64 endpoints was the other node's")
+}
+
+/// The shards of the node that is called so, once there are enough.
+async fn shards_of(operator: &Operator, name: &str) -> Result<Vec<u64>> {
+    let of = |cluster: &records::Cluster| {
+        let node = cluster.nodes.iter().find(|node| node.name == name)?.id.clone();
+        let owned = cluster.owners.iter().filter(|owner| owner.node == node);
+        Some(owned.map(|owner| owner.shard).collect::<Vec<_>>())
+    };
+    let enough = |cluster: &records::Cluster| of(cluster).is_some_and(|shards| shards.len() > 100);
+    let cluster = until_cluster(operator, "the nodes share the shards", SOON, enough).await?;
+    of(&cluster).context("it was there")
+}
+
+/// What is done at one node is seen at another, and told to the owner wherever it is.
+#[tokio::test]
+async fn every_node_serves_every_endpoint() -> Result<()> {
+    let mut cluster = Cluster::prepare(&Config::impatient(), 3)?;
+    cluster.start(3).await?;
+    let operator = cluster.operator()?;
+    operator.event_type("order.created", &json!({})).await?;
+    let account = operator.account("Acme", &["ops@example.com"]).await?;
+    let receiver = Receiver::start().await?;
+    let hook = receiver.hook("all");
+    let endpoint = account.create(&NewEndpoint::at(&hook.url())).await?;
+    let at = account.at_each(&cluster.bases(), SOON);
+    for (index, account) in at.iter().enumerate() {
+        account.publish("order.created", &json!({"node": index}).to_string()).await?;
+        hook.wait_for(index + 1, SOON).await?;
+    }
+    at[1].disable(&endpoint.id).await?;
+    at[2].publish("order.created", "{}").await?;
+    let held = account.endpoint(&endpoint.id).await?;
+    ensure!((held.state.as_str(), held.held) == ("disabled", 1), "{held:?}");
+    at[0].enable(&endpoint.id, "resume").await?;
+    hook.wait_for(4, SOON).await?;
+    cluster.stop().await
+}
