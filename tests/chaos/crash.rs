@@ -78,6 +78,7 @@ async fn run(seed: u64, kills: usize) -> Result<Evidence> {
         faults: killed,
         healed,
         sightings: Vec::new(),
+        glimpses: Vec::new(),
         vitals: Vec::new(),
         one_clock: true,
         pauses,

@@ -12,7 +12,7 @@ use postrider_tests::client::Account;
 use postrider_tests::client::records::{Delivery, Endpoint};
 use postrider_tests::cluster::watch::{Seen, Watch};
 use postrider_tests::config::Config;
-use postrider_tests::evidence::{Evidence, Least, Pause, StoreRecords, Subscriber, after};
+use postrider_tests::evidence::{Evidence, Glimpse, Least, Pause, StoreRecords, Subscriber, after};
 use postrider_tests::fault::{Fault, Kind};
 use postrider_tests::load::{Load, Publication};
 use postrider_tests::plan::{Plan, Step};
@@ -77,6 +77,7 @@ pub(crate) struct Story {
     faults: Vec<Fault>,
     schedule: Schedule,
     least: Least,
+    glimpses: Vec<Glimpse>,
     one_clock: bool,
 }
 
@@ -101,7 +102,8 @@ impl Story {
         let load = Load::over(stage.accounts(), ORDER, seed, pause);
         let watch = Watch::start(&stage.operator, &stage.cluster.bases(), stage.cluster.roster());
         let faults = Vec::new();
-        Self { stage, subscribers, load, watch, faults, schedule, least, one_clock: true }
+        let glimpses = Vec::new();
+        Self { stage, subscribers, load, watch, faults, schedule, least, glimpses, one_clock: true }
     }
 
     /// Does what the plan says, while an endpoint is disabled by hand and enabled again.
@@ -198,6 +200,7 @@ impl Story {
             faults: self.faults,
             healed,
             sightings,
+            glimpses: self.glimpses,
             vitals,
             one_clock: self.one_clock,
             pauses,
@@ -206,6 +209,13 @@ impl Story {
         };
         self.stage.cluster.stop().await?;
         Ok(evidence)
+    }
+
+    /// Looks who owns what and what is on record, by a node that is not frozen.
+    pub(crate) async fn glimpse(&mut self) -> Result<()> {
+        let glimpse = Glimpse::take(&self.stage.operator, &self.stage.account).await?;
+        self.glimpses.push(glimpse);
+        Ok(())
     }
 
     /// The clock of a node is going to be wrong: what it stamps with a time to come is not waited

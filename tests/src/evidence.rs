@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::Result;
 use jiff::Timestamp;
 
-use crate::client::Account;
 use crate::client::records::{Cluster, Delivery, Endpoint, Event};
+use crate::client::{Account, Operator};
 use crate::fault::{Fault, Kind};
 use crate::load::Publication;
 use crate::mail::Mail;
@@ -35,6 +35,8 @@ pub struct Evidence {
     pub healed: Timestamp,
     /// What the cluster said of itself meanwhile; nothing where there is none.
     pub sightings: Vec<Sighting>,
+    /// Who owned what, and what was on record a moment later.
+    pub glimpses: Vec<Glimpse>,
     /// What the processes used meanwhile.
     pub vitals: Vec<Vitals>,
     /// Whether all wall clocks showed the same time. Where they did not, the invariants that
@@ -79,6 +81,29 @@ pub struct Sighting {
     pub at: Timestamp,
     /// Its answer.
     pub cluster: Cluster,
+}
+
+/// Who owned what, and the deliveries that were pending then, read after it: what older owners
+/// had to say of these is on record by then, or never will be.
+#[derive(Clone, Debug)]
+pub struct Glimpse {
+    /// Who owned what.
+    pub cluster: Cluster,
+    /// The deliveries, without their attempts.
+    pub pending: Vec<Delivery>,
+}
+
+impl Glimpse {
+    /// Looks at both.
+    pub async fn take(operator: &Operator, account: &Account) -> Result<Self> {
+        let cluster = operator.cluster().await?;
+        let mut pending = Vec::new();
+        for endpoint in account.list::<Endpoint>("/endpoints?").await? {
+            let path = format!("/endpoints/{}/deliveries?state=pending&", endpoint.id);
+            pending.extend(account.list::<Delivery>(&path).await?);
+        }
+        Ok(Self { cluster, pending })
+    }
 }
 
 /// What a process used at one moment.

@@ -25,10 +25,12 @@ pub fn one_owner_at_a_time(evidence: &Evidence) -> Violations {
     violations
 }
 
-/// I3 without any clock: one node per epoch, and no delivery goes back to an older epoch.
+/// I3 without any clock: one node per epoch, no delivery goes back to an older epoch, and no
+/// attempt comes on record under an epoch that was seen to be over.
 #[must_use]
 pub fn epochs_only_grow(evidence: &Evidence) -> Violations {
     let mut violations: Violations = evidence.store.deliveries.iter().flat_map(backwards).collect();
+    violations.extend(late_commits(evidence));
     for (shard, tenures) in Tenures::of(evidence).shards {
         for (epoch, tenure) in tenures.iter().filter(|(_, tenure)| tenure.nodes.len() > 1) {
             violations
@@ -85,6 +87,31 @@ fn backwards(delivery: &Delivery) -> Violations {
             format!("attempt {b} of {id} is of epoch {older:?}, attempt {a} of {newer:?}")
         })
         .collect()
+}
+
+/// What was not on record when its shard was seen to have a newer owner.
+fn late_commits(evidence: &Evidence) -> Violations {
+    let deliveries = evidence.store.deliveries.iter().map(|d| (d.id.as_str(), d));
+    let deliveries: HashMap<&str, &Delivery> = deliveries.collect();
+    let mut violations = Vec::new();
+    for glimpse in &evidence.glimpses {
+        let owners = glimpse.cluster.owners.iter().map(|owner| (owner.shard, owner.epoch));
+        let epochs: HashMap<u64, u64> = owners.collect();
+        for then in &glimpse.pending {
+            let Some(now) = deliveries.get(then.id.as_str()) else { continue };
+            for attempt in now.attempts.iter().filter(|a| a.number > then.attempt_count) {
+                let newest = attempt.shard.and_then(|shard| epochs.get(&shard)).copied();
+                if attempt.epoch < newest {
+                    let (number, older) = (attempt.number, attempt.epoch);
+                    violations.push(format!(
+                        "attempt {number} of {} came on record under {older:?} after {newest:?}",
+                        then.id
+                    ));
+                }
+            }
+        }
+    }
+    violations
 }
 
 fn by_shard(evidence: &Evidence) -> BTreeMap<u64, Vec<&Attempt>> {

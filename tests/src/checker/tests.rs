@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::client::records::{Delivery, Endpoint};
-use crate::evidence::{Evidence, Least, Pause, Sighting, StoreRecords, Subscriber, Vitals, after};
+use crate::evidence::{
+    Evidence, Glimpse, Least, Pause, Sighting, StoreRecords, Subscriber, Vitals, after,
+};
 use crate::fault::{Fault, Kind};
 use crate::load::{Call, Publication};
 use crate::mail::Mail;
@@ -66,6 +68,7 @@ fn flawless() -> Evidence {
         faults: Vec::new(),
         healed: start,
         sightings: Vec::new(),
+        glimpses: Vec::new(),
         vitals: Vec::new(),
         one_clock: true,
         pauses: Vec::new(),
@@ -352,6 +355,21 @@ fn a_stale_owner_commits() {
         run.store.deliveries[1].attempts[0].duration_ms = 400;
     });
     assert_eq!(stale, name("I3: one owner"));
+}
+
+#[test]
+fn a_stale_owner_commits_what_it_began_long_ago() {
+    let seen_at = |epoch: u64| {
+        caught(|run| {
+            owned(&mut run.store.deliveries[0], &[(1, "boot_a")]);
+            let mut then = run.store.deliveries[0].clone();
+            (then.state, then.attempt_count) = ("pending".to_owned(), 0);
+            let cluster = sighting(run.healed, &[], ("boot_b", epoch)).cluster;
+            run.glimpses.push(Glimpse { cluster, pending: vec![then] });
+        })
+    };
+    assert_eq!(seen_at(1), "");
+    assert_eq!(seen_at(2), name("I3: epochs"));
 }
 
 #[test]
