@@ -234,7 +234,7 @@ impl Data {
                 self.phase = Phase::Unknown;
                 return Box::pin(self.go_on(permit)).await;
             }
-            let Some(due) = self.line.next_due().filter(|due| *due <= now) else {
+            let Some(due) = self.line.next_due(now).filter(|due| *due <= now) else {
                 break;
             };
             let permits = &self.about.context.permits;
@@ -325,14 +325,14 @@ impl Data {
 
     /// Waits for the next due time, or asks to be retired when there is nothing to wait for.
     async fn rest(&mut self) {
+        let now = self.about.context.now();
         if !self.in_flight.is_empty() {
-            if let Some(due) = self.line.next_due() {
+            if let Some(due) = self.line.next_due(now) {
                 self.wake_at(due);
             }
             return;
         }
-        let now = self.about.context.now();
-        match (&self.phase, self.line.next_due()) {
+        match (&self.phase, self.line.next_due(now)) {
             (Phase::Enabled(..), Some(due)) if due <= now.plus(LINGER) => self.wake_at(due),
             _ => {
                 let idle_since = *self.idle_since.get_or_insert(now);

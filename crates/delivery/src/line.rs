@@ -138,16 +138,27 @@ impl Line {
         self.retries.pop_oldest_due(now).or_else(|| self.firsts.pop_first_due(now))
     }
 
-    /// When the first delivery at hand is due.
-    pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        [self.retries.next_due(), self.firsts.next_due()].into_iter().flatten().min()
+    /// When the first delivery at hand is due, as seen at `now`.
+    pub(crate) fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
+        [self.retries.next_due(now), self.firsts.next_due(now)].into_iter().flatten().min()
     }
 
     /// Whether the store has to be read before the next delivery can be chosen at `now`.
     pub(crate) fn wants_read(&self, now: Timestamp) -> bool {
-        let nothing_due = self.next_due().is_none_or(|due| due > now);
+        let nothing_due = self.next_due(now).is_none_or(|due| due > now);
         let stale = self.stale && (nothing_due || self.ordering == Ordering::Strict);
         stale || self.retries.is_used_up() || self.firsts.is_used_up()
+    }
+}
+
+impl Entry {
+    /// When it is due, as seen at `now`. A first attempt is due at once, whatever the clock of the
+    /// node said that accepted it.
+    fn due(&self, now: Timestamp) -> Timestamp {
+        match self.delivery.attempt_count {
+            0 => self.due.min(now),
+            _ => self.due,
+        }
     }
 }
 
@@ -204,11 +215,11 @@ impl Queue {
     /// The first in line, if it is due.
     fn pop_first_due(&mut self, now: Timestamp) -> Option<Entry> {
         let first = self.entries.first_entry()?;
-        (first.get().due <= now).then(|| first.remove())
+        (first.get().due(now) <= now).then(|| first.remove())
     }
 
-    fn next_due(&self) -> Option<Timestamp> {
-        self.entries.first_key_value().map(|(_, entry)| entry.due)
+    fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
+        self.entries.first_key_value().map(|(_, entry)| entry.due(now))
     }
 
     fn holds(&self, id: DeliveryId) -> bool {
@@ -246,7 +257,7 @@ mod tests {
             event_type: EventTypeName::parse("a").expect("a name"),
             endpoint: EndpointId::MIN,
             created_at,
-            attempt_count: 0,
+            attempt_count: 1,
             first_attempt_at: None,
             progress: Progress::Pending { due: Timestamp::from_millis(due) },
         }
@@ -293,7 +304,22 @@ mod tests {
         line.put_back(oldest.clone());
         line.put_back(delivery(&mint, 0, NOW.millis() + 1));
         assert_eq!(ids(&mut line, NOW), [oldest.id, newer.id, new.id]);
-        assert_eq!(line.next_due(), Some(NOW.plus(Duration::from_millis(1))));
+        assert_eq!(line.next_due(NOW), Some(NOW.plus(Duration::from_millis(1))));
+    }
+
+    #[test]
+    fn a_first_attempt_does_not_wait_for_the_clock_of_another_node() {
+        let mint = Mint::new();
+        let hour = NOW.plus(Duration::from_secs(3600));
+        for ordering in [Ordering::Parallel, Ordering::Strict] {
+            let ahead = Delivery { attempt_count: 0, ..delivery(&mint, 1, hour.millis()) };
+            let mut line = loaded(ordering, vec![ahead.clone()], false);
+            assert_eq!(line.next_due(NOW), Some(NOW));
+            assert_eq!(ids(&mut line, NOW), [ahead.id]);
+            let mut line = loaded(ordering, vec![delivery(&mint, 1, hour.millis())], false);
+            assert_eq!(line.next_due(NOW), Some(hour), "a retry does");
+            assert!(line.pop_due(NOW).is_none());
+        }
     }
 
     #[test]
@@ -302,7 +328,7 @@ mod tests {
         let deliveries = vec![delivery(&mint, 1, 2_000_000), delivery(&mint, 2, 1)];
         let mut line = loaded(Ordering::Strict, deliveries, false);
         assert!(line.pop_due(NOW).is_none());
-        assert_eq!(line.next_due(), Some(Timestamp::from_millis(2_000_000)));
+        assert_eq!(line.next_due(NOW), Some(Timestamp::from_millis(2_000_000)));
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub(super) struct Round {
     handoffs: mpsc::UnboundedReceiver<(Shard, Ended)>,
     handed: mpsc::UnboundedSender<(Shard, Ended)>,
     leaving: bool,
+    /// How often it has looked.
+    looks: u64,
     instruments: Instruments,
     /// Whether the store failed in the last round, which was said then.
     blind: bool,
@@ -104,6 +106,7 @@ impl Round {
             handoffs,
             handed,
             leaving: false,
+            looks: 0,
             instruments: Instruments::new(),
             blind: false,
         }
@@ -184,7 +187,7 @@ impl Round {
     async fn observe(&mut self) -> Result<(), Error> {
         let leases = match self.lifeline {
             Some(_) => self.records.leases().await?,
-            None => vec![self.lease()],
+            None => vec![self.imagined_lease()],
         };
         let now = Instant::now();
         self.membership.observe(leases, now);
@@ -196,12 +199,11 @@ impl Round {
         Ok(())
     }
 
-    /// What a node that is alone knows of itself.
-    fn lease(&self) -> Lease {
+    /// What a node that is alone would find, if it renewed a lease at every look.
+    fn imagined_lease(&mut self) -> Lease {
         let Identity { node, name, address, version } = self.me.clone();
-        let revision =
-            self.ownership.as_ref().map_or(0, |ownership| ownership.moves.unsigned_abs());
-        Lease { node, name, address, version, draining: self.leaving, revision }
+        self.looks += 1;
+        Lease { node, name, address, version, draining: self.leaving, revision: self.looks }
     }
 
     fn note_moves(&mut self, new: &Ownership, now: Instant) {
