@@ -50,7 +50,7 @@ async fn nothing_is_lost_when_a_clock_jumps() -> Result<()> {
     wound?;
     let stage = Stage::around(cluster, 3, mail, Receiver::start().await?).await?;
     let name = stage.cluster.name(NODE).to_owned();
-    let mut story = Story::begin(stage, seed, millis(60)).await?.clocks_differ();
+    let mut story = Story::begin(stage, seed, millis(75)).await?.clocks_differ();
     tokio::time::sleep(seconds(2)).await;
     for ahead_s in JUMPS_S {
         let from = Timestamp::now();

@@ -13,7 +13,7 @@ use crate::story::{self, LONG, Story};
 const FEW_KILLS: usize = 8;
 /// What a short run and a long one rest between two publications, for each to end up with some
 /// thousands of events.
-const SHORT_PAUSE: Duration = millis(100);
+const SHORT_PAUSE: Duration = millis(140);
 const LONG_PAUSE: Duration = millis(300);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

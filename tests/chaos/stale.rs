@@ -27,9 +27,9 @@ const TAKEN_OVER_WITHIN: Duration = seconds(30);
 const IN_THE_MIDST: Duration = millis(1_000);
 /// Nodes frozen, one after another, each of which has its shards from the start.
 const ROUNDS: usize = NODES - 1;
-/// Few events keep many requests under way.
-const PAUSE: Duration = millis(400);
-const LEAST_EVENTS: usize = 200;
+/// Few events keep many requests under way, and no more than are answered meanwhile.
+const PAUSE: Duration = millis(1_500);
+const LEAST_EVENTS: usize = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stale_owner_commits_nothing() -> Result<()> {

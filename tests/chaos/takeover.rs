@@ -12,6 +12,7 @@ use postrider_tests::wait::{millis, seconds};
 
 use crate::handoff::{Ended, Flow, config};
 use crate::stage::Stage;
+use crate::story;
 
 /// After a `kill -9`, whose connections the kernel closes at once.
 const AFTER_A_KILL: Duration = seconds(3);
@@ -19,8 +20,9 @@ const AFTER_A_KILL: Duration = seconds(3);
 const AFTER_SILENCE: Duration = seconds(15);
 /// What is already on its way when a node dies arrives within.
 const ON_ITS_WAY: Duration = millis(20);
-/// Kills, one after another.
-const KILLS: usize = 5;
+/// Kills, one after another, unless more are asked for.
+const FEW_KILLS: usize = 3;
+const MANY_KILLS: usize = 50;
 
 /// How long the last endpoint waited after `lost`.
 fn waited(received: &[Received], paths: &[String], lost: Timestamp) -> Result<Duration> {
@@ -44,7 +46,8 @@ fn again(ended: &Ended) -> usize {
 async fn a_killed_node_is_replaced_within_three_seconds() -> Result<()> {
     let mut flow = Flow::begin(Stage::start(config(), 3, 3).await?).await?;
     let mut kills = Vec::new();
-    for kill in 0..KILLS {
+    let (_, wanted) = story::chosen(FEW_KILLS)?;
+    for kill in 0..wanted.min(MANY_KILLS) {
         let node = kill % 3;
         kills.push(flow.stage.cluster.kill(node).await?.from);
         tokio::time::sleep(AFTER_A_KILL + seconds(1)).await;
@@ -99,7 +102,7 @@ async fn a_silent_partition_costs_fifteen_seconds_at_most() -> Result<()> {
     flow.stage.cluster.mend(&open)?;
     let mended = Timestamp::now();
     let paths = flow.paths.clone();
-    let ended = flow.end(AFTER_SILENCE).await?;
+    let ended = flow.end(seconds(3)).await?;
     let wait = waited(&ended.received, &paths, cut)?;
     let gaps = steady::gaps(&ended.received, &paths, cut, mended);
     let gap = gaps.first().map(|gap| gap.lasted).unwrap_or_default();
