@@ -10,7 +10,8 @@ use postrider_tests::checker;
 use postrider_tests::client::records::Endpoint;
 use postrider_tests::client::{Account, NewEndpoint};
 use postrider_tests::config::Config;
-use postrider_tests::evidence::{Evidence, Kill, Least, Pause, StoreRecords, Subscriber};
+use postrider_tests::evidence::{Evidence, Least, Pause, StoreRecords, Subscriber};
+use postrider_tests::fault::{Fault, Kind};
 use postrider_tests::load::Load;
 use postrider_tests::node::Node;
 use postrider_tests::receiver::Behaviour;
@@ -64,6 +65,7 @@ async fn run(seed: u64, kills: usize) -> Result<Evidence> {
         killed.push(kill_once(&mut scene.node, &mut dice).await?);
     }
     scene.node.ready().await?;
+    let healed = Timestamp::now();
     let publications = load.stop().await?;
     let pauses = vec![pausing.await.context("the pause")??];
     settle(&scene, SETTLED_WITHIN + BACKLOG_PER_KILL * u32::try_from(kills)?).await?;
@@ -73,10 +75,18 @@ async fn run(seed: u64, kills: usize) -> Result<Evidence> {
         received: scene.receiver.received(),
         mails: scene.mail.wait_for(2, SETTLED_WITHIN).await?,
         subscribers,
-        kills: killed,
+        faults: killed,
+        healed,
+        sightings: Vec::new(),
+        vitals: Vec::new(),
+        one_clock: true,
         pauses,
         schedule: Schedule::new(WINDOW, 10, TIMEOUT),
-        least: Least { events: kills * EVENTS_PER_KILL, kills, disabled: 2 },
+        least: Least {
+            events: kills * EVENTS_PER_KILL,
+            faults: vec![(Kind::Kill, kills)],
+            disabled: 2,
+        },
     })
 }
 
@@ -85,7 +95,7 @@ async fn subscribe(scene: &Scene) -> Result<Vec<Subscriber>> {
     let behaviours = [
         ("healthy", Behaviour::default()),
         ("paused", Behaviour::default()),
-        ("flaky", Behaviour::FailFirst { times: 2, status: 500 }),
+        ("flaky", Behaviour::fail_first(2, 500)),
         ("slow", Behaviour::Slow(millis(40))),
         ("broken", Behaviour::status(503)),
         ("strict", Behaviour::default()),
@@ -108,17 +118,17 @@ async fn subscribe(scene: &Scene) -> Result<Vec<Subscriber>> {
 
 /// Lets the node live for a moment of its life, kills it, and starts it anew. Some die before
 /// they are ready.
-async fn kill_once(node: &mut Node, dice: &mut StdRng) -> Result<Kill> {
+async fn kill_once(node: &mut Node, dice: &mut StdRng) -> Result<Fault> {
     if dice.random_ratio(3, 4) {
         node.ready().await?;
     }
     // Blind on purpose: the moment is what is being tested.
     tokio::time::sleep(millis(dice.random_range(LIFE))).await;
-    let sent = Timestamp::now();
+    let from = Timestamp::now();
     node.kill().await?;
-    let gone = Timestamp::now();
+    let to = Timestamp::now();
     node.spawn()?;
-    Ok(Kill { sent, gone })
+    Ok(Fault { kind: Kind::Kill, node: "node-1".to_owned(), from, to })
 }
 
 /// Disables an endpoint, asking until it is acknowledged, and enables it again after a while.
@@ -154,7 +164,7 @@ fn summarize(evidence: &Evidence) {
     eprintln!(
         "crash: {} kills, {} events, {} deliveries, {attempts} attempts on record, {} requests \
          received, {} emails",
-        evidence.kills.len(),
+        evidence.faults.len(),
         evidence.store.events.len(),
         evidence.store.deliveries.len(),
         evidence.received.len(),

@@ -56,7 +56,7 @@ async fn strict_is_one_at_a_time_in_order() -> Result<()> {
 async fn strict_holds_the_later_ones_back_while_one_fails() -> Result<()> {
     let scene = Scene::start(quick()).await?;
     let hook = scene.hook("strict");
-    hook.behave(Behaviour::FailFirst { times: 2, status: 500 });
+    hook.behave(Behaviour::fail_first(2, 500));
     scene.account.create(&NewEndpoint::at(&hook.url()).strict()).await?;
     let published = publish(&scene, 4).await?;
     let received = hook.wait_for_ended(12, SOON).await?;

@@ -63,7 +63,7 @@ async fn eleven_attempts_then_disabled() -> Result<()> {
 async fn the_failure_count_is_of_failures_in_a_row() -> Result<()> {
     let scene = Scene::start(Config::impatient()).await?;
     let hook = scene.hook("flaky");
-    hook.behave(Behaviour::FailFirst { times: 2, status: 500 });
+    hook.behave(Behaviour::fail_first(2, 500));
     let endpoint = scene.endpoint(&hook).await?;
     let event = scene.publish(&json!({})).await?;
     let account = &scene.account;
@@ -85,7 +85,7 @@ async fn the_failure_count_is_of_failures_in_a_row() -> Result<()> {
 async fn every_retry_is_signed_anew() -> Result<()> {
     let scene = Scene::start(Config::new().timeout("1s").retry("20s", 3)).await?;
     let hook = scene.hook("flaky");
-    hook.behave(Behaviour::FailFirst { times: 2, status: 500 });
+    hook.behave(Behaviour::fail_first(2, 500));
     let endpoint = scene.endpoint(&hook).await?;
     scene.publish(&json!({})).await?;
     let secret = endpoint.signing_secret.unwrap_or_default();
@@ -162,7 +162,7 @@ async fn a_busy_endpoint_that_hangs_is_disabled_within_the_window() -> Result<()
 async fn gone_is_a_failure_like_the_others() -> Result<()> {
     let scene = Scene::start(Config::impatient()).await?;
     let hook = scene.hook("gone");
-    hook.behave(Behaviour::FailFirst { times: 1, status: 410 });
+    hook.behave(Behaviour::fail_first(1, 410));
     let endpoint = scene.endpoint(&hook).await?;
     let event = scene.publish(&json!({})).await?;
     hook.wait_for_ended(2, SOON).await?;

@@ -99,9 +99,14 @@ pub(crate) fn redirect(command: &mut Command, file: File) -> Result<()> {
 
 /// SIGTERM.
 pub(crate) fn terminate(process: &Child) -> Result<()> {
+    signal(process, Signal::TERM)
+}
+
+/// Any signal.
+pub(crate) fn signal(process: &Child, signal: Signal) -> Result<()> {
     let id = process.id().context("the process has ended")?;
     let pid = i32::try_from(id).ok().and_then(Pid::from_raw).context("a process id")?;
-    kill_process(pid, Signal::TERM).context("signal the process")
+    kill_process(pid, signal).context("signal the process")
 }
 
 /// Where the binary is: `POSTRIDER_BIN`, or beside this program, where Cargo built it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -76,13 +76,19 @@ impl Config {
         self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The file's text, for a node with this data directory and port.
+    /// The file's text, for a node with this data directory and this port of 127.0.0.1.
     #[must_use]
     pub fn toml(&self, data_dir: &Path, port: u16) -> String {
+        self.toml_at(data_dir, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    }
+
+    /// The same for any address.
+    #[must_use]
+    pub fn toml_at(&self, data_dir: &Path, listen: SocketAddr) -> String {
         let placed = self.clone().set("node", "data_dir", data_dir.to_string_lossy().as_ref()).set(
             "http",
             "listen",
-            format!("127.0.0.1:{port}"),
+            listen.to_string(),
         );
         let mut text = String::new();
         for (section, keys) in &placed.sections {

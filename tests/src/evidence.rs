@@ -9,7 +9,8 @@ use anyhow::Result;
 use jiff::Timestamp;
 
 use crate::client::Account;
-use crate::client::records::{Delivery, Endpoint, Event};
+use crate::client::records::{Cluster, Delivery, Endpoint, Event};
+use crate::fault::{Fault, Kind};
 use crate::load::Publication;
 use crate::mail::Mail;
 use crate::receiver::{Hook, Received};
@@ -28,8 +29,17 @@ pub struct Evidence {
     pub store: StoreRecords,
     /// Whom was sent to.
     pub subscribers: Vec<Subscriber>,
-    /// When nodes were killed.
-    pub kills: Vec<Kill>,
+    /// What was done to the nodes, and when.
+    pub faults: Vec<Fault>,
+    /// When the last fault was over and every node was ready.
+    pub healed: Timestamp,
+    /// What the cluster said of itself meanwhile; nothing where there is none.
+    pub sightings: Vec<Sighting>,
+    /// What the processes used meanwhile.
+    pub vitals: Vec<Vitals>,
+    /// Whether all wall clocks showed the same time. Where they did not, the invariants that
+    /// compare times are left out.
+    pub one_clock: bool,
     /// Which endpoints were disabled by hand, and when.
     pub pauses: Vec<Pause>,
     /// The schedule that the node was configured with.
@@ -62,13 +72,28 @@ pub struct Subscriber {
     pub event_types: Vec<String>,
 }
 
-/// A `kill -9`. The process died between these two times.
-#[derive(Clone, Copy, Debug)]
-pub struct Kill {
-    /// Before the signal was sent.
-    pub sent: Timestamp,
-    /// After the process was gone.
-    pub gone: Timestamp,
+/// What a node answered to the question who owns what.
+#[derive(Clone, Debug)]
+pub struct Sighting {
+    /// When it answered.
+    pub at: Timestamp,
+    /// Its answer.
+    pub cluster: Cluster,
+}
+
+/// What a process used at one moment.
+#[derive(Clone, Debug)]
+pub struct Vitals {
+    /// When.
+    pub at: Timestamp,
+    /// The node's name.
+    pub node: String,
+    /// Its memory.
+    pub resident_kib: u64,
+    /// Its open descriptors.
+    pub descriptors: u64,
+    /// Its threads.
+    pub threads: u64,
 }
 
 /// An endpoint disabled by hand.
@@ -83,12 +108,12 @@ pub struct Pause {
 }
 
 /// The least that a run must have had.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Least {
     /// Accepted events.
     pub events: usize,
-    /// Kills.
-    pub kills: usize,
+    /// Faults of each kind that were planned.
+    pub faults: Vec<(Kind, usize)>,
     /// Endpoints that were disabled because a delivery was exhausted.
     pub disabled: usize,
 }

@@ -22,7 +22,8 @@ use crate::client::{Account, Answer};
 
 /// How many publish side by side.
 const WORKERS: u64 = 4;
-/// How long a worker rests between two publications; bounds what must be checked later.
+/// How long a worker rests between two publications, unless said otherwise; bounds what must be
+/// checked later.
 const PAUSE: Duration = Duration::from_millis(30);
 /// How long it rests when no node answers.
 const AWAY_PAUSE: Duration = Duration::from_millis(20);
@@ -75,7 +76,9 @@ pub struct Load {
 
 #[derive(Debug)]
 struct Shared {
-    account: Account,
+    /// At each node.
+    accounts: Vec<Account>,
+    pause: Duration,
     event_type: String,
     log: Mutex<Vec<Publication>>,
     stopped: AtomicBool,
@@ -85,8 +88,16 @@ impl Load {
     /// Starts to publish events of `event_type`; `seed` decides which kind follows which.
     #[must_use]
     pub fn start(account: Account, event_type: &str, seed: u64) -> Self {
+        Self::over(vec![account], event_type, seed, PAUSE)
+    }
+
+    /// The same over several nodes. Each worker stays with a node until that does not accept,
+    /// and goes on to the next, with the same idempotency key.
+    #[must_use]
+    pub fn over(accounts: Vec<Account>, event_type: &str, seed: u64, pause: Duration) -> Self {
         let shared = Arc::new(Shared {
-            account,
+            accounts,
+            pause,
             event_type: event_type.to_owned(),
             log: Mutex::default(),
             stopped: AtomicBool::new(false),
@@ -94,7 +105,9 @@ impl Load {
         let mut workers = JoinSet::new();
         for worker in 0..WORKERS {
             let rng = StdRng::seed_from_u64(seed.wrapping_add(worker));
-            workers.spawn(Arc::clone(&shared).work(worker, rng));
+            let at = usize::try_from(worker).unwrap_or_default();
+            let worker = Worker { shared: Arc::clone(&shared), number: worker, at };
+            workers.spawn(worker.work(rng));
         }
         Self { shared, workers }
     }
@@ -109,47 +122,56 @@ impl Load {
     }
 }
 
-impl Shared {
-    async fn work(self: Arc<Self>, worker: u64, mut rng: StdRng) -> Result<()> {
+/// One of those who publish.
+struct Worker {
+    shared: Arc<Shared>,
+    number: u64,
+    /// Counts the nodes that it has gone on to.
+    at: usize,
+}
+
+impl Worker {
+    async fn work(mut self, mut rng: StdRng) -> Result<()> {
         for round in 0_u64.. {
-            if self.stopped.load(Ordering::Relaxed) {
+            if self.shared.stopped.load(Ordering::Relaxed) {
                 break;
             }
-            let name = format!("{worker}-{round}");
+            let name = format!("{}-{round}", self.number);
             match rng.random_range(0..8) {
                 0 => self.batch(&name).await?,
                 1 | 2 => self.single(&name, None).await.map(|_| ())?,
                 _ => self.until_answered(&name, rng.random_ratio(1, 10)).await?,
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(self.shared.pause).await;
         }
         Ok(())
     }
 
-    async fn batch(&self, name: &str) -> Result<()> {
+    async fn batch(&mut self, name: &str) -> Result<()> {
         let payloads: Vec<_> = (0..BATCH).map(|n| payload(&format!("{name}-{n}"))).collect();
-        let index = self.announce(&payloads, None);
+        let index = self.shared.announce(&payloads, None);
         let events: Vec<_> =
-            payloads.iter().map(|text| (self.event_type.as_str(), text.as_str())).collect();
-        let asked = self.ask(index);
-        let outcome = outcome(self.account.try_publish_batch(&events).await)?;
-        self.answered(index, asked, outcome);
+            payloads.iter().map(|text| (self.shared.event_type.as_str(), text.as_str())).collect();
+        let asked = self.shared.ask(index);
+        let outcome = outcome(self.account().try_publish_batch(&events).await)?;
+        self.learn(&outcome);
+        self.shared.answered(index, asked, outcome);
         Ok(())
     }
 
-    async fn single(&self, name: &str, key: Option<&str>) -> Result<(usize, Outcome)> {
+    async fn single(&mut self, name: &str, key: Option<&str>) -> Result<(usize, Outcome)> {
         let payloads = [payload(name)];
-        let index = self.announce(&payloads, key);
+        let index = self.shared.announce(&payloads, key);
         let outcome = self.call(index, &payloads[0], key).await?;
         Ok((index, outcome))
     }
 
-    async fn until_answered(&self, name: &str, once_more: bool) -> Result<()> {
+    async fn until_answered(&mut self, name: &str, once_more: bool) -> Result<()> {
         let key = format!("key-{name}");
         let (index, mut outcome) = self.single(name, Some(&key)).await?;
         let mut stopped_at = None;
         while !matches!(outcome, Outcome::Accepted(_)) {
-            if self.stopped.load(Ordering::Relaxed) {
+            if self.shared.stopped.load(Ordering::Relaxed) {
                 let since: &Instant = stopped_at.get_or_insert_with(Instant::now);
                 if since.elapsed() > ANSWERED_WITHIN {
                     bail!("no answer to {key} within {ANSWERED_WITHIN:?} of calm: {outcome:?}");
@@ -164,14 +186,29 @@ impl Shared {
         Ok(())
     }
 
-    async fn call(&self, index: usize, payload: &str, key: Option<&str>) -> Result<Outcome> {
-        let asked = self.ask(index);
-        let answer = self.account.try_publish(&self.event_type, payload, key).await;
+    async fn call(&mut self, index: usize, payload: &str, key: Option<&str>) -> Result<Outcome> {
+        let asked = self.shared.ask(index);
+        let answer = self.account().try_publish(&self.shared.event_type, payload, key).await;
         let outcome = outcome(answer)?;
-        self.answered(index, asked, outcome.clone());
+        self.learn(&outcome);
+        self.shared.answered(index, asked, outcome.clone());
         Ok(outcome)
     }
 
+    /// At the node that it talks to now.
+    fn account(&self) -> &Account {
+        &self.shared.accounts[self.at % self.shared.accounts.len()]
+    }
+
+    /// Goes on to the next node after anything but success.
+    fn learn(&mut self, outcome: &Outcome) {
+        if !matches!(outcome, Outcome::Accepted(_)) {
+            self.at += 1;
+        }
+    }
+}
+
+impl Shared {
     fn announce(&self, payloads: &[String], key: Option<&str>) -> usize {
         let mut log = self.log();
         log.push(Publication {

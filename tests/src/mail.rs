@@ -1,7 +1,7 @@
 //! A real SMTP server in this process, whose messages can be awaited, and which can be away.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -57,11 +57,22 @@ impl MailServer {
         Ok(server)
     }
 
+    /// Starts a server on a free port of `host`.
+    pub async fn start_at(host: Ipv4Addr) -> Result<Self> {
+        let mut server = Self::away_at(host)?;
+        server.come_back()?;
+        Ok(server)
+    }
+
     /// A server whose port is known and which is not there yet.
     pub fn away() -> Result<Self> {
+        Self::away_at(Ipv4Addr::LOCALHOST)
+    }
+
+    fn away_at(host: Ipv4Addr) -> Result<Self> {
         Ok(Self {
             inbox: Inbox { mails: Arc::default(), changes: watch::Sender::new(0) },
-            port: Port::reserve()?,
+            port: Port::reserve_at(host)?,
             thread: Background::start("mail server")?,
             running: None,
         })

@@ -2,12 +2,14 @@
 //! started again on the same data directory.
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -29,11 +31,20 @@ const LOG_LINES_SHOWN: usize = 60;
 pub struct Node {
     config: Config,
     home: Home,
-    port: Port,
+    place: Place,
     launcher: Vec<String>,
     process: Option<Child>,
     /// Stopped in good order, and not started since.
     left_well: bool,
+}
+
+/// Where a node's API listens.
+#[derive(Debug)]
+enum Place {
+    /// On this machine, at a port that is kept for it.
+    Here(Port),
+    /// In a network of its own, where nobody else takes a port.
+    Apart(SocketAddr),
 }
 
 /// Where a node's files lie.
@@ -56,32 +67,32 @@ impl Node {
     pub fn prepare(config: Config) -> Result<Self> {
         let files = tempfile::tempdir().context("make the node's directory")?;
         let data = files.path().join("data");
-        Self::prepare_in(config, files, data)
+        Ok(Self::prepare_in(config, files, data, Place::Here(Port::reserve()?)))
     }
 
     /// A node, not yet started, that keeps its data in `data`.
     pub fn prepare_at(config: Config, data: &Path) -> Result<Self> {
         let files = tempfile::tempdir().context("make the node's directory")?;
-        Self::prepare_in(config, files, data.to_owned())
+        Ok(Self::prepare_in(config, files, data.to_owned(), Place::Here(Port::reserve()?)))
     }
 
-    fn prepare_in(config: Config, files: TempDir, data: PathBuf) -> Result<Self> {
+    /// A node, not yet started, that keeps its data in `data` and whose API listens at
+    /// `listen`, in a network that it is launched into.
+    pub fn prepare_apart(config: Config, data: &Path, listen: SocketAddr) -> Result<Self> {
+        let files = tempfile::tempdir().context("make the node's directory")?;
+        Ok(Self::prepare_in(config, files, data.to_owned(), Place::Apart(listen)))
+    }
+
+    fn prepare_in(config: Config, files: TempDir, data: PathBuf, place: Place) -> Self {
         let home = Home { files, data };
-        Ok(Self {
-            config,
-            home,
-            port: Port::reserve()?,
-            launcher: Vec::new(),
-            process: None,
-            left_well: false,
-        })
+        Self { config, home, place, launcher: Vec::new(), process: None, left_well: false }
     }
 
     /// Puts a command in front of the binary, which must execute its arguments in its own
     /// process.
     #[must_use]
-    pub fn launched_by(mut self, launcher: &[&str]) -> Self {
-        self.launcher = launcher.iter().map(|&word| word.to_owned()).collect();
+    pub fn launched_by<W: AsRef<str>>(mut self, launcher: &[W]) -> Self {
+        self.launcher = launcher.iter().map(|word| word.as_ref().to_owned()).collect();
         self
     }
 
@@ -134,9 +145,30 @@ impl Node {
         process.kill().await.context("kill the node")
     }
 
+    /// SIGKILL, without waiting until the process is gone.
+    pub fn start_to_kill(&mut self) -> Result<()> {
+        self.process.as_mut().context("the node does not run")?.start_kill().context("kill")
+    }
+
     /// SIGTERM.
     pub fn terminate(&self) -> Result<()> {
         binary::terminate(self.process.as_ref().context("the node does not run")?)
+    }
+
+    /// SIGSTOP: the process does nothing more until it is resumed.
+    pub fn freeze(&self) -> Result<()> {
+        binary::signal(self.process.as_ref().context("the node does not run")?, Signal::STOP)
+    }
+
+    /// SIGCONT. False if the process did not live to see it.
+    pub fn thaw(&mut self) -> Result<bool> {
+        let process = self.process.as_mut().context("the node does not run")?;
+        if process.try_wait()?.is_some() {
+            self.process = None;
+            return Ok(false);
+        }
+        binary::signal(process, Signal::CONT)?;
+        Ok(true)
     }
 
     /// Waits until the process has ended by itself.
@@ -161,7 +193,7 @@ impl Node {
     /// The API as whoever holds `key` sees it.
     #[must_use]
     pub fn api(&self, key: Option<&str>) -> Api {
-        Api::new(&format!("http://{}", self.port.address()), key)
+        Api::new(&format!("http://{}", self.address()), key)
     }
 
     /// The API as the operator sees it, with the key that the node wrote at its first start.
@@ -178,10 +210,19 @@ impl Node {
         &self.home.data
     }
 
+    /// Where its API listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        match &self.place {
+            Place::Here(port) => port.address(),
+            Place::Apart(address) => *address,
+        }
+    }
+
     /// The port of its API.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port.number()
+        self.address().port()
     }
 
     /// The process's id, while it runs.
@@ -205,7 +246,7 @@ impl Node {
 
     fn command(&self) -> Result<Command> {
         let file = self.home.files.path().join("node.toml");
-        fs::write(&file, self.config.toml(&self.home.data, self.port()))?;
+        fs::write(&file, self.config.toml_at(&self.home.data, self.address()))?;
         let mut command = binary::command(&self.launcher)?;
         command.arg("serve").arg("--config").arg(&file);
         command.current_dir(self.home.files.path()).envs(self.config.environment());
@@ -219,6 +260,6 @@ impl Drop for Node {
             return;
         }
         // Test runners show this for failed tests alone.
-        eprintln!("--- the node on port {} said at last:\n{}\n---", self.port(), self.log());
+        eprintln!("--- the node at {} said at last:\n{}\n---", self.address(), self.log());
     }
 }

@@ -12,58 +12,58 @@ use tokio::net::{TcpListener, TcpSocket};
 const RANGE: std::ops::Range<u16> = 12_000..32_000;
 const TRIES: usize = 100;
 
-/// A port of 127.0.0.1 that is kept for one test, also while nobody listens on it: connections
+/// A port of one address, mostly 127.0.0.1, that is kept for one test, also while nobody listens on it: connections
 /// are refused then.
 ///
 /// It is kept by a socket that is bound and does not listen. Whoever sets SO_REUSEADDR, as
 /// servers do, can listen beside it; another [`Port::reserve`] finds it taken.
 #[derive(Debug)]
 pub struct Port {
-    number: u16,
+    address: SocketAddr,
     _bound: TcpSocket,
 }
 
 impl Port {
-    /// Keeps a free port.
-    #[expect(clippy::disallowed_methods, reason = "any port does: there is nothing to repeat")]
+    /// Keeps a free port of 127.0.0.1.
     pub fn reserve() -> Result<Self> {
+        Self::reserve_at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// Keeps a free port of `host`, which must be an address of this machine.
+    #[expect(clippy::disallowed_methods, reason = "any port does: there is nothing to repeat")]
+    pub fn reserve_at(host: Ipv4Addr) -> Result<Self> {
         for _ in 0..TRIES {
-            let number = rand::rng().random_range(RANGE);
-            if TcpSocket::new_v4()?.bind(address(number)).is_ok() {
-                let bound = bind(number)?;
-                return Ok(Self { number, _bound: bound });
+            let address = SocketAddr::from((host, rand::rng().random_range(RANGE)));
+            if TcpSocket::new_v4()?.bind(address).is_ok() {
+                return Ok(Self { address, _bound: bind(address)? });
             }
         }
-        bail!("no free port among {TRIES} of {RANGE:?}")
+        bail!("no free port of {host} among {TRIES} of {RANGE:?}")
     }
 
     /// Its number.
     #[must_use]
     pub fn number(&self) -> u16 {
-        self.number
+        self.address.port()
     }
 
     /// Its address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        address(self.number)
+        self.address
     }
 
     /// Listens on it, in this process.
     pub fn listen(&self) -> Result<TcpListener> {
-        bind(self.number)?.listen(1024).with_context(|| format!("listen on port {}", self.number))
+        bind(self.address)?.listen(1024).with_context(|| format!("listen on {}", self.address))
     }
 }
 
-fn bind(number: u16) -> Result<TcpSocket> {
+fn bind(address: SocketAddr) -> Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
-    socket.bind(address(number)).with_context(|| format!("take port {number}"))?;
+    socket.bind(address).with_context(|| format!("take {address}"))?;
     Ok(socket)
-}
-
-fn address(number: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, number))
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::Violations;
 use crate::client::records::{Attempt, Delivery};
 use crate::evidence::{Evidence, after, since};
@@ -73,12 +75,19 @@ fn beyond_window(evidence: &Evidence, delivery: &Delivery, late: Duration) -> Op
 }
 
 /// I9: no attempt lasts longer than its timeout and a tenth of a second, neither on record nor
-/// on the wire.
+/// on the wire. Nobody can end the attempts of a node that is paused.
 #[must_use]
 pub fn bounded(evidence: &Evidence) -> Violations {
     let most = evidence.schedule.timeout + OVERTIME;
+    let paused = |from: Timestamp, took: Duration| {
+        let mut pauses = evidence.faults.iter().filter(|fault| fault.kind.is_pause());
+        pauses.any(|pause| pause.from <= after(from, took) && from <= pause.to)
+    };
     let recorded = evidence.store.deliveries.iter().flat_map(|delivery| {
-        let long = |attempt: &&Attempt| millis(attempt.duration_ms) > most;
+        let long = |attempt: &&Attempt| {
+            let took = millis(attempt.duration_ms);
+            took > most && !paused(attempt.at, took)
+        };
         delivery.attempts.iter().filter(long).map(|attempt| {
             let (number, took) = (attempt.number, attempt.duration_ms);
             format!("attempt {number} of {} took {took} ms", delivery.id)
@@ -86,11 +95,14 @@ pub fn bounded(evidence: &Evidence) -> Violations {
     });
     let on_the_wire = evidence.received.iter().filter_map(|request: &Received| {
         let took = request.duration().filter(|&took| took > most)?;
+        if paused(request.arrived, took) {
+            return None;
+        }
         Some(format!("request {} to {} took {took:?}", request.index, request.path))
     });
     recorded.chain(on_the_wire).collect()
 }
 
-fn ended(attempt: &Attempt) -> jiff::Timestamp {
+fn ended(attempt: &Attempt) -> Timestamp {
     after(attempt.at, millis(attempt.duration_ms))
 }

@@ -8,13 +8,20 @@ use jiff::Timestamp;
 use super::{Violations, exhausted};
 use crate::client::records::Endpoint;
 use crate::evidence::{Evidence, after};
+use crate::fault::Kind;
 use crate::mail::Mail;
-use crate::wait::seconds;
+use crate::wait::{millis, seconds};
 
 /// How long after the acknowledgement an attempt may still start.
 const GRACE: Duration = seconds(1);
+/// The same while a node is out of reach: the time after which a node that cannot renew its
+/// lease is taken for dead, and has stopped by itself.
+const LEASE: Duration = seconds(10);
+/// How soon a node that goes on after a pause has done what it was about to do.
+const RESUMED: Duration = millis(500);
 
-/// I7: after a disable is acknowledged, no attempt starts until the endpoint is enabled.
+/// I7: after a disable is acknowledged, no attempt starts until the endpoint is enabled, but
+/// for a time of grace.
 #[must_use]
 pub fn left_alone(evidence: &Evidence) -> Violations {
     let mut quiet: Vec<(&str, Timestamp, Option<Timestamp>)> = evidence
@@ -31,18 +38,35 @@ pub fn left_alone(evidence: &Evidence) -> Violations {
         evidence.subscribers.iter().map(|s| (s.endpoint.as_str(), s.path.as_str())).collect();
     let mut violations = Vec::new();
     for (endpoint, from, to) in quiet {
-        let (from, to) = (after(from, GRACE), to.unwrap_or(Timestamp::MAX));
+        let (from, to) = (after(from, grace(evidence, from)), to.unwrap_or(Timestamp::MAX));
         let path = paths.get(endpoint).copied();
         let during = evidence
             .received
             .iter()
-            .filter(|r| Some(r.path.as_str()) == path && r.arrived > from && r.arrived < to);
+            .filter(|r| Some(r.path.as_str()) == path && r.arrived > from && r.arrived < to)
+            .filter(|r| !held_up(evidence, r.arrived));
         violations.extend(during.map(|request| {
             let (index, at) = (request.index, request.arrived);
             format!("request {index} came at {at} to {endpoint}, which was disabled")
         }));
     }
     violations
+}
+
+fn grace(evidence: &Evidence, acknowledged: Timestamp) -> Duration {
+    let out_of_reach =
+        |kind| matches!(kind, Kind::Freeze | Kind::ApartFromNodes | Kind::ApartFromWorld);
+    let mut faults = evidence.faults.iter().filter(|fault| out_of_reach(fault.kind));
+    let meanwhile = faults.any(|fault| {
+        fault.from <= after(acknowledged, GRACE) && acknowledged <= after(fault.to, GRACE)
+    });
+    if meanwhile { LEASE } else { GRACE }
+}
+
+/// Whether a request that came at `time` had begun before its node was paused.
+fn held_up(evidence: &Evidence, time: Timestamp) -> bool {
+    let mut pauses = evidence.faults.iter().filter(|fault| fault.kind.is_pause());
+    pauses.any(|pause| pause.to <= time && time <= after(pause.to, RESUMED))
 }
 
 /// I8: a disable and its notice are one transaction; at least one email arrives. And no email

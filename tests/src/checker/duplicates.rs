@@ -1,12 +1,15 @@
 //! I6: at least once, and more than once only for a reason.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::Violations;
+use super::tenure::Tenures;
 use crate::client::records::{Attempt, Delivery};
-use crate::evidence::{Evidence, Kill, Posts, after, since};
+use crate::evidence::{Evidence, Posts, after, since};
+use crate::fault::{Fault, Kind};
 use crate::receiver::Received;
 use crate::wait::{millis, seconds};
 
@@ -14,45 +17,169 @@ use crate::wait::{millis, seconds};
 const SKEW: Duration = millis(150);
 /// How long after its answer an attempt may stay uncommitted while the disk is slow.
 const COMMIT: Duration = seconds(2);
+/// How soon a node that goes on after a pause has done what it was about to do.
+const RESUMED: Duration = millis(500);
 
 /// I6: after a committed 2XX, no further POST of that delivery; every duplicate is explained
-/// by a crash.
+/// by a crash, a pause, or an owner change.
 ///
 /// Each request is matched with the recorded attempt that it was. One without a record must
-/// have been under way when a node was killed; and an answer on record must have been given.
+/// have its reason; and an answer on record must have been given.
 #[must_use]
 pub fn explained(evidence: &Evidence) -> Violations {
-    let posts = Posts::of(evidence);
-    let deliveries = evidence.store.deliveries.iter();
-    deliveries
-        .flat_map(|delivery| faults(evidence, delivery, posts.of_delivery(delivery)))
-        .collect()
+    Account::of(evidence).violations
 }
 
-fn faults(evidence: &Evidence, delivery: &Delivery, posts: &[&Received]) -> Violations {
-    let mut unmatched: Vec<&Received> = posts.to_vec();
-    let mut violations = Vec::new();
-    for attempt in &delivery.attempts {
-        let found = unmatched.iter().position(|post| is_record_of(attempt, post));
-        match found {
-            Some(index) => drop(unmatched.remove(index)),
-            None if attempt.response.is_some() => {
-                let (number, id) = (attempt.number, &delivery.id);
-                violations.push(format!("attempt {number} of {id} has an answer nobody gave"));
-            }
-            None => {}
-        }
+/// How many requests without a record each reason explains. Every such request was made again.
+#[must_use]
+pub fn reasons(evidence: &Evidence) -> BTreeMap<Reason, usize> {
+    Account::of(evidence).reasons
+}
+
+/// I6 where the clocks differ, and nothing else is wrong with any node: a delivery is answered
+/// with success once.
+#[must_use]
+pub fn succeeded_once(evidence: &Evidence) -> Violations {
+    let clocks_alone = evidence.faults.iter().all(|fault| fault.kind == Kind::Clock);
+    if evidence.one_clock || !clocks_alone {
+        return Vec::new();
     }
-    let finished = delivery.finished_at.filter(|_| delivery.state == "delivered");
-    for post in unmatched {
-        let place = format!("request {} to {} ({})", post.index, post.path, delivery.id);
-        if finished.is_some_and(|at| post.arrived > after(at, SKEW)) {
-            violations.push(format!("{place} came after the delivery was delivered"));
-        } else if !cut_short(post.arrived, evidence) {
-            violations.push(format!("{place} is no recorded attempt, and nothing was killed"));
+    let posts = Posts::of(evidence);
+    let succeeded = |post: &&&Received| post.answered.is_some_and(|status| status / 100 == 2);
+    let mut violations = Vec::new();
+    for delivery in &evidence.store.deliveries {
+        let successes = posts.of_delivery(delivery).iter().filter(succeeded).count();
+        if successes > 1 {
+            violations.push(format!("{} was answered with success {successes} times", delivery.id));
         }
     }
     violations
+}
+
+/// Why a request is no recorded attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// Its node was killed before it was recorded.
+    Crash,
+    /// Its node was frozen or cut off, and another took over.
+    Pause,
+    /// The shard had changed hands, for a reason that nobody planned.
+    OwnerChange,
+}
+
+struct Account<'a> {
+    evidence: &'a Evidence,
+    tenures: Tenures,
+    violations: Violations,
+    reasons: BTreeMap<Reason, usize>,
+}
+
+impl<'a> Account<'a> {
+    fn of(evidence: &'a Evidence) -> Self {
+        let tenures = Tenures::of(evidence);
+        let mut account =
+            Self { evidence, tenures, violations: Vec::new(), reasons: BTreeMap::new() };
+        let posts = Posts::of(evidence);
+        for delivery in &evidence.store.deliveries {
+            account.settle(delivery, posts.of_delivery(delivery));
+        }
+        account
+    }
+
+    fn settle(&mut self, delivery: &Delivery, posts: &[&Received]) {
+        let mut unmatched: Vec<&Received> = posts.to_vec();
+        for attempt in &delivery.attempts {
+            let found = unmatched.iter().position(|post| is_record_of(attempt, post));
+            match found {
+                Some(index) => drop(unmatched.remove(index)),
+                None if attempt.response.is_some() => {
+                    let (number, id) = (attempt.number, &delivery.id);
+                    self.violations
+                        .push(format!("attempt {number} of {id} has an answer nobody gave"));
+                }
+                None => {}
+            }
+        }
+        for post in unmatched {
+            self.explain(delivery, post);
+        }
+    }
+
+    fn explain(&mut self, delivery: &Delivery, post: &Received) {
+        let finished = delivery.finished_at.filter(|_| delivery.state == "delivered");
+        let too_late = finished.is_some_and(|at| post.arrived > after(at, SKEW));
+        let endpoint = &delivery.endpoint_id;
+        let place = format!("request {} to {} ({})", post.index, post.path, delivery.id);
+        let reason = if too_late {
+            self.held_up(post.arrived).then_some(Reason::Pause)
+        } else if self.cut_short(post.arrived, endpoint) {
+            Some(Reason::Crash)
+        } else if self.held_up(post.arrived) || self.overtaken(post.arrived, endpoint) {
+            Some(Reason::Pause)
+        } else if self.changed_hands(post.arrived, endpoint) {
+            Some(Reason::OwnerChange)
+        } else {
+            None
+        };
+        match reason {
+            Some(reason) => *self.reasons.entry(reason).or_default() += 1,
+            None if too_late => {
+                self.violations.push(format!("{place} came after the delivery was delivered"));
+            }
+            None => {
+                self.violations.push(format!("{place} is no recorded attempt, for no reason"));
+            }
+        }
+    }
+
+    fn faults(&self, wanted: impl Fn(Kind) -> bool) -> impl Iterator<Item = &'a Fault> {
+        self.evidence.faults.iter().filter(move |fault| wanted(fault.kind))
+    }
+
+    /// Whether the owner was killed while a request that arrived at `time` may have been under
+    /// way.
+    fn cut_short(&self, time: Timestamp, endpoint: &str) -> bool {
+        let longest = self.evidence.schedule.timeout + COMMIT;
+        self.faults(|kind| kind == Kind::Kill).any(|kill| {
+            time <= after(kill.to, SKEW)
+                && since(kill.from, time) <= longest
+                && self.tenures.may_have_owned(&kill.node, endpoint, time)
+        })
+    }
+
+    /// Whether the owner was paused while a request that arrived at `time` may have been under
+    /// way, so that another one made it again.
+    fn overtaken(&self, time: Timestamp, endpoint: &str) -> bool {
+        let longest = self.evidence.schedule.timeout + COMMIT;
+        self.faults(Kind::is_pause).any(|pause| {
+            time <= after(pause.to, longest)
+                && since(pause.from, time) <= longest
+                && self.tenures.may_have_owned(&pause.node, endpoint, time)
+        })
+    }
+
+    /// Whether a pause had held up a request that arrived at `time`. A frozen node goes on where
+    /// it was; and what was sent into a broken network is sent again by TCP, for as long after
+    /// it is mended as it had been broken.
+    fn held_up(&self, time: Timestamp) -> bool {
+        self.faults(Kind::is_pause).any(|pause| {
+            let resent = match pause.kind {
+                Kind::ApartFromWorld => since(pause.to, pause.from),
+                _ => Duration::ZERO,
+            };
+            after(time, SKEW) >= pause.to && time <= after(pause.to, resent + RESUMED)
+        })
+    }
+
+    /// Whether the shard changed hands about `time`, other than in good order.
+    fn changed_hands(&self, time: Timestamp, endpoint: &str) -> bool {
+        let longest = self.evidence.schedule.timeout + COMMIT;
+        let (from, to) = (before(time, longest), after(time, longest));
+        let in_order = self
+            .faults(Kind::is_handoff)
+            .any(|fault| fault.from <= to && after(fault.to, longest) >= from);
+        !in_order && self.tenures.may_have_changed(endpoint, from, to)
+    }
 }
 
 fn is_record_of(attempt: &Attempt, post: &Received) -> bool {
@@ -65,10 +192,6 @@ fn is_record_of(attempt: &Attempt, post: &Received) -> bool {
     after(post.arrived, millis(1)) >= from && post.arrived <= to && same_second && same_answer
 }
 
-/// Whether a node was killed while a request that arrived at `time` may have been under way.
-fn cut_short(time: Timestamp, evidence: &Evidence) -> bool {
-    let longest = evidence.schedule.timeout + COMMIT;
-    let explains =
-        |kill: &Kill| time <= after(kill.gone, SKEW) && since(kill.sent, time) <= longest;
-    evidence.kills.iter().any(explains)
+fn before(time: Timestamp, duration: Duration) -> Timestamp {
+    time.saturating_sub(duration).unwrap_or(Timestamp::MIN)
 }

@@ -113,7 +113,8 @@ impl<'a> Known<'a> {
         let Some(secret) = secrets.get(request.path.as_str()) else {
             return Some(format!("{place} is for nobody"));
         };
-        request.verify(secret).err().map(|error| format!("{place}: {error:#}"))
+        // Not `verify`, which would refuse what came early in a long run.
+        request.is_signed_with(secret).err().map(|error| format!("{place}: {error:#}"))
     }
 }
 

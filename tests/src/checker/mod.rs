@@ -11,10 +11,15 @@
 //! | I7 | no attempt starts once an endpoint is disabled | [`disabling`] |
 //! | I8 | a disabling brings at least one email | [`disabling`] |
 //! | I9 | no attempt outlasts its timeout | [`attempts`] |
+//! | I12 | every node keeps its bounds | [`bounds`] |
+//! | I13 | the backlog is worked off | [`backlog`] |
 //!
-//! The others of the list are no matter of one run's logs: tests of their own show them.
+//! The others of the list are no matter of one run's logs: tests of their own show them. Where
+//! the clocks of a run differ, the invariants that compare times are [`left_out`].
 
 pub mod attempts;
+pub mod backlog;
+pub mod bounds;
 pub mod disabling;
 pub mod duplicates;
 pub mod loss;
@@ -24,6 +29,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
 
+use crate::client::records::{Delivery, Endpoint};
 use crate::evidence::Evidence;
 use crate::load::Outcome;
 
@@ -31,26 +37,46 @@ use crate::load::Outcome;
 pub type Violations = Vec<String>;
 
 /// An invariant.
-pub type Invariant = fn(&Evidence) -> Violations;
+#[derive(Clone, Copy, Debug)]
+pub struct Invariant {
+    /// What must hold.
+    pub name: &'static str,
+    /// What speaks against it.
+    pub check: fn(&Evidence) -> Violations,
+    /// Whether it compares times of different clocks, and so means nothing where they differ.
+    pub by_the_clock: bool,
+}
 
-/// Every invariant and its name.
-pub const INVARIANTS: [(&str, Invariant); 10] = [
-    ("I1: nothing accepted is lost", loss::nothing_is_lost),
-    ("I2: every request is an event's, and signed", loss::nothing_is_made_up),
-    ("I3: one owner at a time", tenure::one_owner_at_a_time),
-    ("I4: attempts are numbered without a gap", attempts::numbered),
-    ("I5: attempts keep the schedule", attempts::spaced),
-    ("I6: every duplicate has its reason", duplicates::explained),
-    ("I7: a disabled endpoint is left alone", disabling::left_alone),
-    ("I8: a disabling brings an email", disabling::told),
-    ("I9: no attempt outlasts its timeout", attempts::bounded),
-    ("same key, same event", loss::same_key_same_event),
+/// Every invariant.
+pub const INVARIANTS: [Invariant; 14] = [
+    always("I1: nothing accepted is lost", loss::nothing_is_lost),
+    always("I2: every request is an event's, and signed", loss::nothing_is_made_up),
+    by_the_clock("I3: one owner at a time", tenure::one_owner_at_a_time),
+    always("I3: epochs only grow, and each is of one node", tenure::epochs_only_grow),
+    always("I4: attempts are numbered without a gap", attempts::numbered),
+    by_the_clock("I5: attempts keep the schedule", attempts::spaced),
+    by_the_clock("I6: every duplicate has its reason", duplicates::explained),
+    always("I6: where only clocks differ, one success", duplicates::succeeded_once),
+    by_the_clock("I7: a disabled endpoint is left alone", disabling::left_alone),
+    always("I8: a disabling brings an email", disabling::told),
+    always("I9: no attempt outlasts its timeout", attempts::bounded),
+    always("I12: every node keeps its bounds", bounds::kept),
+    by_the_clock("I13: the backlog is worked off", backlog::worked_off),
+    always("one key, one event", loss::same_key_same_event),
 ];
 
 /// How many violations of one invariant are shown.
 const SHOWN: usize = 10;
 
-/// Checks that the run was worth checking, and every invariant.
+const fn always(name: &'static str, check: fn(&Evidence) -> Violations) -> Invariant {
+    Invariant { name, check, by_the_clock: false }
+}
+
+const fn by_the_clock(name: &'static str, check: fn(&Evidence) -> Violations) -> Invariant {
+    Invariant { name, check, by_the_clock: true }
+}
+
+/// Checks every invariant.
 ///
 /// # Errors
 /// A report of all that is violated.
@@ -69,8 +95,16 @@ pub fn check(evidence: &Evidence) -> Result<()> {
 #[must_use]
 pub fn violated(evidence: &Evidence) -> Vec<(&'static str, Violations)> {
     let worth = std::iter::once(("the run shows something", worth_checking(evidence)));
-    let all = INVARIANTS.iter().map(|&(name, invariant)| (name, invariant(evidence)));
+    let fit = INVARIANTS.iter().filter(|invariant| evidence.one_clock || !invariant.by_the_clock);
+    let all = fit.map(|invariant| (invariant.name, (invariant.check)(evidence)));
     worth.chain(all).filter(|(_, violations)| !violations.is_empty()).collect()
+}
+
+/// The invariants that a run cannot show, because its clocks differed.
+#[must_use]
+pub fn left_out(evidence: &Evidence) -> Vec<&'static str> {
+    let left_out = |i: &&Invariant| i.by_the_clock && !evidence.one_clock;
+    INVARIANTS.iter().filter(left_out).map(|invariant| invariant.name).collect()
 }
 
 /// A run without events or faults would satisfy anything.
@@ -84,19 +118,37 @@ fn worth_checking(evidence: &Evidence) -> Violations {
         })
         .sum::<usize>();
     let disabled = evidence.store.endpoints.iter().filter(|e| exhausted(e)).count();
-    let least = evidence.least;
-    [
+    let least = &evidence.least;
+    let mut violations: Violations = [
         ("accepted events", accepted, least.events),
-        ("kills", evidence.kills.len(), least.kills),
         ("disabled endpoints", disabled, least.disabled),
     ]
     .into_iter()
     .filter(|(_, n, least)| n < least)
     .map(|(what, n, least)| format!("{n} {what}; at least {least} are needed"))
-    .collect()
+    .collect();
+    for &(kind, planned) in &least.faults {
+        let made = evidence.faults.iter().filter(|fault| fault.kind == kind).count();
+        if made < planned {
+            violations.push(format!("{made} faults of the kind {kind:?}; {planned} were planned"));
+        }
+    }
+    violations.extend(in_the_dark(evidence));
+    violations
 }
 
-fn exhausted(endpoint: &crate::client::records::Endpoint) -> bool {
+/// Nothing is seen of the owners where attempts do not say under which fence they were made.
+fn in_the_dark(evidence: &Evidence) -> Violations {
+    if evidence.sightings.is_empty() {
+        return Vec::new();
+    }
+    let deliveries = evidence.store.deliveries.iter();
+    let unsigned = |delivery: &&Delivery| delivery.attempts.iter().any(|a| a.epoch.is_none());
+    let dark = deliveries.filter(unsigned);
+    dark.map(|delivery| format!("{} has attempts without an epoch", delivery.id)).collect()
+}
+
+fn exhausted(endpoint: &Endpoint) -> bool {
     endpoint.disabled.as_ref().is_some_and(|disabled| disabled.reason == "exhausted")
 }
 

@@ -87,6 +87,13 @@ impl Account {
         Self { id, api }
     }
 
+    /// The same account at each of these nodes, for calls that are given up after `timeout`.
+    #[must_use]
+    pub fn at_each(&self, bases: &[String], timeout: Duration) -> Vec<Self> {
+        let api = self.api.patient_for(timeout);
+        bases.iter().map(|base| Self::new(self.id.clone(), api.at(base))).collect()
+    }
+
     /// A path under this account.
     #[must_use]
     pub fn path(&self, rest: &str) -> String {

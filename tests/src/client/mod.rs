@@ -49,12 +49,19 @@ impl Api {
     #[must_use]
     pub fn new(base: &str, key: Option<&str>) -> Self {
         choose_cryptography();
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(CALL_TIMEOUT)
-            .build()
-            .expect("a client without TLS needs nothing that could be missing");
-        Self { http, base: base.to_owned(), key: key.map(str::to_owned) }
+        Self { http: client(CALL_TIMEOUT), base: base.to_owned(), key: key.map(str::to_owned) }
+    }
+
+    /// Another node, seen by the same caller.
+    #[must_use]
+    pub fn at(&self, base: &str) -> Self {
+        Self { base: base.to_owned(), ..self.clone() }
+    }
+
+    /// The same, but for calls that are given up after `timeout`.
+    #[must_use]
+    pub fn patient_for(&self, timeout: Duration) -> Self {
+        Self { http: client(timeout), ..self.clone() }
     }
 
     /// The same node, seen with another key or none.
@@ -169,6 +176,14 @@ impl std::fmt::Display for Answer {
         let body = String::from_utf8_lossy(&self.body);
         write!(f, "{} was answered with {}: {body}", self.call, self.status)
     }
+}
+
+fn client(timeout: Duration) -> reqwest::Client {
+    reqwest::Client::builder()
+        .no_proxy()
+        .timeout(timeout)
+        .build()
+        .expect("a client without TLS needs nothing that could be missing")
 }
 
 /// reqwest asks for a process-wide choice of cryptography even where none is used.

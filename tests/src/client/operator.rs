@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::records::{AccountRecord, NewKey};
+use super::records::{AccountRecord, Cluster, NewKey};
 use super::{Account, Api};
 
 /// Whoever runs the installation.
@@ -18,6 +18,11 @@ impl Operator {
     #[must_use]
     pub fn new(api: Api) -> Self {
         Self { api }
+    }
+
+    /// What the node says of the cluster, with the owner of each shard.
+    pub async fn cluster(&self) -> Result<Cluster> {
+        self.api.get("/v1/cluster?owners=true").await?.parse(200)
     }
 
     /// Creates an account with a key, and gives its own view of the API.

@@ -108,6 +108,33 @@ pub struct Attempt {
 }
 
 #[derive(Clone, Debug, Deserialize)]
+pub struct Cluster {
+    pub shards: u64,
+    pub nodes: Vec<Member>,
+    pub unowned: u64,
+    pub oldest_pending_age_ms: Option<u64>,
+    /// Where it was asked for.
+    #[serde(default)]
+    pub owners: Vec<Ownership>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Member {
+    /// Of this run of the node.
+    pub id: String,
+    pub name: String,
+    pub state: String,
+    pub shards: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Ownership {
+    pub shard: u64,
+    pub node: String,
+    pub epoch: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
 pub struct WireRequest {
     pub method: String,
     pub url: String,

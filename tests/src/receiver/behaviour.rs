@@ -9,12 +9,12 @@ use bytes::Bytes;
 pub enum Behaviour {
     /// A whole answer.
     Answer(Reply),
-    /// The first `times` requests of each webhook id are refused with `status`.
-    FailFirst {
+    /// The first `times` requests of each webhook id meet with `behaviour`, the others with 200.
+    AtFirst {
         /// How many.
         times: u32,
-        /// With what.
-        status: u16,
+        /// What happens to them.
+        behaviour: Box<Behaviour>,
     },
     /// 200, after a while.
     Slow(Duration),
@@ -65,6 +65,18 @@ impl Behaviour {
         Self::with_header(status, "Location", location)
     }
 
+    /// The first `times` requests of each webhook id are refused with `status`.
+    #[must_use]
+    pub fn fail_first(times: u32, status: u16) -> Self {
+        Self::status(status).at_first(times)
+    }
+
+    /// So for the first `times` requests of each webhook id, and 200 for the others.
+    #[must_use]
+    pub fn at_first(self, times: u32) -> Self {
+        Self::AtFirst { times, behaviour: Box::new(self) }
+    }
+
     /// An answer with `status` and a body.
     #[must_use]
     pub fn with_body(status: u16, body: &str) -> Self {
@@ -75,10 +87,10 @@ impl Behaviour {
     /// Settles what depends on how often this webhook was refused before.
     pub(super) fn resolve(self, failed: &mut u32) -> Self {
         match self {
-            Self::FailFirst { times, .. } if *failed >= times => Self::default(),
-            Self::FailFirst { status, .. } => {
+            Self::AtFirst { times, .. } if *failed >= times => Self::default(),
+            Self::AtFirst { behaviour, .. } => {
                 *failed += 1;
-                Self::status(status)
+                *behaviour
             }
             other => other,
         }

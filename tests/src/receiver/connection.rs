@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
@@ -12,6 +13,8 @@ use tokio::time::Instant;
 use super::State;
 use super::behaviour::Behaviour;
 use super::request::Received;
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
 /// Accepts until its runtime ends.
 pub(super) async fn accept(listener: std::net::TcpListener, state: Arc<State>) -> io::Result<()> {
@@ -36,6 +39,8 @@ struct Connection {
 enum After {
     Open,
     Closed,
+    /// The sender has given up; after this time it is answered with success all the same.
+    TooLate(Duration),
 }
 
 impl Connection {
@@ -46,8 +51,15 @@ impl Connection {
             let (index, behaviour) = state.record(request);
             let (status, after) = self.behave(behaviour).await;
             state.finish(index, status);
-            if matches!(after, After::Closed) {
-                break;
+            match after {
+                After::Open => {}
+                After::Closed => break,
+                After::TooLate(rest) => {
+                    tokio::time::sleep(rest).await;
+                    // Nobody may be there to read it.
+                    let _ = self.write(OK).await;
+                    break;
+                }
             }
         }
         Ok(())
@@ -113,13 +125,7 @@ impl Connection {
                 Ok(()) => (Some(reply.status), After::Open),
                 Err(_) => (None, After::Closed),
             },
-            Behaviour::Slow(time) => {
-                tokio::time::sleep(time).await;
-                match self.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await {
-                    Ok(()) => (Some(200), After::Open),
-                    Err(_) => (None, After::Closed),
-                }
-            }
+            Behaviour::Slow(time) => self.answer_after(time).await,
             Behaviour::Hang => self.then_hang(b"", None).await,
             Behaviour::Garbage => {
                 let _ = self.write(b"220 mail.example ESMTP at your service\r\n\r\n").await;
@@ -142,7 +148,21 @@ impl Connection {
                 let early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n";
                 self.then_hang(early, None).await
             }
-            Behaviour::FailFirst { .. } => unreachable!("resolved when the request was recorded"),
+            Behaviour::AtFirst { .. } => unreachable!("resolved when the request was recorded"),
+        }
+    }
+
+    /// 200 after a while, also when the sender has lost patience by then.
+    async fn answer_after(&mut self, time: Duration) -> (Option<u16>, After) {
+        let answer_at = Instant::now() + time;
+        while let Ok(read) = tokio::time::timeout_at(answer_at, self.read_more()).await {
+            if !matches!(read, Ok(n) if n > 0) {
+                return (None, After::TooLate(answer_at.saturating_duration_since(Instant::now())));
+            }
+        }
+        match self.write(OK).await {
+            Ok(()) => (Some(200), After::Open),
+            Err(_) => (None, After::Closed),
         }
     }
 

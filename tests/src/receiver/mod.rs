@@ -10,7 +10,7 @@ mod connection;
 pub mod request;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -51,14 +51,22 @@ struct State {
 struct Log {
     requests: Vec<Received>,
     behaviours: HashMap<String, Behaviour>,
-    /// How often each path has failed each webhook, for [`Behaviour::FailFirst`].
+    /// How often each path has failed each webhook, for [`Behaviour::AtFirst`].
     failed: HashMap<(String, String), u32>,
 }
 
 impl Receiver {
     /// Starts a server on a free port of 127.0.0.1.
     pub async fn start() -> Result<Self> {
-        let port = Port::reserve()?;
+        Self::listen(Port::reserve()?)
+    }
+
+    /// Starts a server on a free port of `host`.
+    pub async fn start_at(host: Ipv4Addr) -> Result<Self> {
+        Self::listen(Port::reserve_at(host)?)
+    }
+
+    fn listen(port: Port) -> Result<Self> {
         let listener = port.listen().context("listen for webhooks")?.into_std()?;
         let state = Arc::new(State { log: Mutex::default(), changes: watch::Sender::new(0) });
         let thread = Background::start("receiver")?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
@@ -86,6 +86,17 @@ impl Received {
         }
         let verified = Webhook::new(secret)?.verify(&self.body, &headers);
         verified.with_context(|| format!("the signature of {}", self.request_line()))
+    }
+
+    /// Whether it is signed with `secret`, as the reference library signs, whenever it came.
+    pub fn is_signed_with(&self, secret: &str) -> Result<()> {
+        let id = self.webhook_id().context("no webhook-id")?;
+        let stamp = self.header("webhook-timestamp").context("no webhook-timestamp")?;
+        let expected = Webhook::new(secret)?.sign(&id, stamp.parse()?, &self.body)?;
+        let signatures = self.header("webhook-signature").context("no webhook-signature")?;
+        let matches = signatures.split(' ').any(|signature| signature == expected);
+        ensure!(matches, "{signatures} are no signatures of {}", self.request_line());
+        Ok(())
     }
 
     /// How long it lasted, if it is over.

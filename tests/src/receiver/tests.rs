@@ -44,7 +44,7 @@ async fn behaves_as_told() -> Result<()> {
     let hook = receiver.hook("a");
     hook.behave(Behaviour::redirect(302, "/b"));
     assert!(send(&receiver, REQUEST).await?.contains("302 Test\r\nLocation: /b\r\n"));
-    hook.behave(Behaviour::FailFirst { times: 2, status: 503 });
+    hook.behave(Behaviour::fail_first(2, 503));
     for expected in ["503", "503", "200"] {
         assert!(send(&receiver, REQUEST).await?.contains(expected));
     }

@@ -1,0 +1,65 @@
+//! Three nodes under load, the wall clock of one of which jumps by an hour, to and fro.
+//!
+//! What its records say of times cannot be compared with what the others' say, nor with the
+//! receiver's log, so the invariants by the clock are left out: I5 (the schedule), I6 by matching
+//! requests with records, I7 (its grace), I13 (lateness on record), and of I3 what compares
+//! times. What remains: nothing is lost (I1) or made up (I2), epochs (I3), numbers (I4), one
+//! success each, which without a killed node is all of I6, notices (I8), durations (I9), bounds
+//! (I12); and that all is settled soon after the clock is right again.
+
+use anyhow::Result;
+use jiff::Timestamp;
+use postrider_tests::cluster::Cluster;
+use postrider_tests::cluster::clock::Clock;
+use postrider_tests::fault::{Fault, Kind};
+use postrider_tests::mail::MailServer;
+use postrider_tests::receiver::Receiver;
+use postrider_tests::wait::{millis, seconds};
+
+use crate::stage::Stage;
+use crate::story::{self, Story};
+
+/// How far the clock jumps, one after another; it is right between two of them.
+const JUMPS_S: [i64; 4] = [3_600, -3_600, 3_600, -3_600];
+/// How long it stays wrong, and how long right.
+const WRONG_FOR_MS: u64 = 6_000;
+const RIGHT_FOR_MS: u64 = 2_000;
+/// The node whose clock it is.
+const NODE: usize = 1;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_a_clock_jumps() -> Result<()> {
+    if let Some(obstacle) = Clock::obstacle() {
+        eprintln!("left out: nothing_is_lost_when_a_clock_jumps, since {obstacle}");
+        return Ok(());
+    }
+    let (seed, _) = story::chosen(0)?;
+    let mail = MailServer::start().await?;
+    let mut cluster = Cluster::prepare(&story::config().smtp(mail.address()), 3)?;
+    let clock = Clock::new(cluster.files())?;
+    let mut wound = Ok(());
+    cluster.node(NODE).reconfigure(|config| match clock.wind(config.clone()) {
+        Ok(config) => config,
+        Err(error) => {
+            wound = Err(error);
+            config
+        }
+    });
+    wound?;
+    let stage = Stage::around(cluster, 3, mail, Receiver::start().await?).await?;
+    let name = stage.cluster.name(NODE).to_owned();
+    let mut story = Story::begin(stage, seed, millis(60)).await?;
+    tokio::time::sleep(seconds(2)).await;
+    for ahead_s in JUMPS_S {
+        let from = Timestamp::now();
+        clock.set(ahead_s)?;
+        // Nothing tells when the node has seen it; it looks every second.
+        tokio::time::sleep(millis(WRONG_FOR_MS)).await;
+        clock.set(0)?;
+        tokio::time::sleep(millis(RIGHT_FOR_MS)).await;
+        story.note([Fault { kind: Kind::Clock, node: name.clone(), from, to: Timestamp::now() }]);
+    }
+    let mut evidence = story.end(Vec::new(), vec![(Kind::Clock, JUMPS_S.len())]).await?;
+    evidence.one_clock = false;
+    story::judge("clock", seed, &evidence)
+}

@@ -1,0 +1,49 @@
+//! Three nodes under load, killed, frozen, restarted and joined again and again.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use postrider_tests::plan::{Form, Plan};
+use postrider_tests::wait::millis;
+
+use crate::stage::Stage;
+use crate::story::{self, LONG, Story};
+
+/// Kills of a run that has not much time.
+const FEW_KILLS: usize = 8;
+/// What a short run and a long one rest between two publications, for each to end up with some
+/// thousands of events.
+const SHORT_PAUSE: Duration = millis(100);
+const LONG_PAUSE: Duration = millis(300);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_nodes_are_killed() -> Result<()> {
+    let (seed, kills) = story::chosen(FEW_KILLS)?;
+    let plan = Plan::draw(seed, &form(kills));
+    eprintln!(
+        "cluster: {:?}; repeat with POSTRIDER_SEED={seed} POSTRIDER_KILLS={kills}",
+        plan.faults()
+    );
+    let stage = Stage::start(story::config(), 4, 3).await?;
+    let pause = if kills < LONG { SHORT_PAUSE } else { LONG_PAUSE };
+    let story = Story::begin(stage, seed, pause).await?;
+    let evidence = story.play(&plan, seed).await?;
+    story::judge("cluster", seed, &evidence)
+}
+
+fn form(kills: usize) -> Form {
+    let rounds = kills / LONG;
+    let mut freezes_s = vec![1, 8, 15];
+    for _ in 0..rounds {
+        freezes_s.extend([1, 8, 15, 60]);
+    }
+    Form {
+        nodes: 3,
+        kills,
+        kills_of_all: 1 + rounds,
+        freezes_s,
+        cuts_s: Vec::new(),
+        rolling_restarts: 1 + rounds,
+        visits: 1 + rounds,
+    }
+}

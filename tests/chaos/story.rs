@@ -1,0 +1,316 @@
+//! A cluster under load, to which a plan of faults is done, and everything that is known of it
+//! afterwards.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
+use postrider_tests::checker::{self, bounds, duplicates};
+use postrider_tests::client::Account;
+use postrider_tests::client::records::Endpoint;
+use postrider_tests::cluster::watch::{Seen, Watch};
+use postrider_tests::config::Config;
+use postrider_tests::evidence::{Evidence, Least, Pause, StoreRecords, Subscriber};
+use postrider_tests::fault::{Fault, Kind};
+use postrider_tests::load::{Load, Publication};
+use postrider_tests::plan::{Plan, Step};
+use postrider_tests::receiver::Behaviour;
+use postrider_tests::scene::ORDER;
+use postrider_tests::schedule::Schedule;
+use postrider_tests::wait::{self, millis, seconds};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::stage::Stage;
+
+/// Nodes that are there from the start; one more may visit.
+pub(crate) const NODES: usize = 3;
+/// From how many kills on a run is a long one.
+pub(crate) const LONG: usize = 50;
+/// Accepted events that a run must have had, or it shows nothing.
+const LEAST_EVENTS: usize = 1_000;
+const TIMEOUT: Duration = millis(500);
+const WINDOW: Duration = seconds(14);
+/// Shards: few, so that endpoints share them, and an owner's attempts show in many.
+const SHARDS: u64 = 24;
+/// After the last fault: the last retries of the window, and what was left undone meanwhile.
+const SETTLED_WITHIN: Duration = seconds(90);
+/// And for each fault the backlog that the load left meanwhile at the endpoints that fail.
+const BACKLOG_PER_FAULT: Duration = seconds(2);
+/// How long it rests before it asks the next node.
+const AWAY_PAUSE: Duration = millis(50);
+/// How long the endpoint stays disabled that is disabled by hand: longer than a lease.
+const PAUSED_FOR: Duration = seconds(12);
+
+/// What the nodes of a story are told.
+pub(crate) fn config() -> Config {
+    Config::new().timeout("500ms").retry("14s", 10).set("cluster", "shards", SHARDS)
+}
+
+/// The schedule that follows from it.
+fn schedule() -> Schedule {
+    Schedule::new(WINDOW, 10, TIMEOUT)
+}
+
+/// The seed and the number of kills, from the environment or else drawn and this.
+pub(crate) fn chosen(kills: usize) -> Result<(u64, usize)> {
+    let seed = from_environment("POSTRIDER_SEED")?.unwrap_or_else(rand::random);
+    let kills = from_environment("POSTRIDER_KILLS")?.unwrap_or(kills as u64);
+    Ok((seed, usize::try_from(kills)?))
+}
+
+fn from_environment(name: &str) -> Result<Option<u64>> {
+    let Ok(text) = std::env::var(name) else { return Ok(None) };
+    text.parse().map(Some).with_context(|| format!("{name} is {text:?}"))
+}
+
+/// A cluster while a load goes over it.
+pub(crate) struct Story {
+    pub(crate) stage: Stage,
+    subscribers: Vec<Subscriber>,
+    load: Load,
+    watch: Watch,
+    faults: Vec<Fault>,
+    schedule: Schedule,
+    least: Least,
+}
+
+impl Story {
+    /// Subscribes endpoints of every kind, and starts to publish, resting for `pause` between
+    /// two publications.
+    pub(crate) async fn begin(stage: Stage, seed: u64, pause: Duration) -> Result<Self> {
+        let subscribers = subscribe(&stage).await?;
+        let least = Least { events: LEAST_EVENTS, faults: Vec::new(), disabled: 2 };
+        Ok(Self::with(stage, subscribers, schedule(), least, seed, pause))
+    }
+
+    /// The same with endpoints, a schedule and demands of one's own.
+    pub(crate) fn with(
+        stage: Stage,
+        subscribers: Vec<Subscriber>,
+        schedule: Schedule,
+        least: Least,
+        seed: u64,
+        pause: Duration,
+    ) -> Self {
+        let load = Load::over(stage.accounts(), ORDER, seed, pause);
+        let watch = Watch::start(&stage.operator, &stage.cluster.bases(), stage.cluster.roster());
+        Self { stage, subscribers, load, watch, faults: Vec::new(), schedule, least }
+    }
+
+    /// Does what the plan says, while an endpoint is disabled by hand and enabled again.
+    pub(crate) async fn play(mut self, plan: &Plan, seed: u64) -> Result<Evidence> {
+        let mut dice = StdRng::seed_from_u64(seed);
+        let to_pause = self.subscribers[1].endpoint.clone();
+        let pausing = tokio::spawn(pause(self.stage.accounts(), to_pause));
+        for &(calm, step) in &plan.steps {
+            // Blind on purpose: the moment is what is being tested.
+            tokio::time::sleep(calm).await;
+            self.take(step, &mut dice).await.with_context(|| format!("{step:?}"))?;
+        }
+        let pause = pausing.await.context("the pause")??;
+        self.end(vec![pause], plan.faults()).await
+    }
+
+    async fn take(&mut self, step: Step, dice: &mut StdRng) -> Result<()> {
+        let cluster = &mut self.stage.cluster;
+        match step {
+            Step::Kill { node, away } => {
+                self.faults.push(cluster.kill(node).await?);
+                tokio::time::sleep(away).await;
+                cluster.spawn(node)?;
+                // Some are killed before they are ready.
+                if dice.random_ratio(3, 4) {
+                    cluster.ready().await?;
+                }
+            }
+            Step::KillAll => {
+                let running: Vec<_> = (0..cluster.size()).filter(|&n| cluster.runs(n)).collect();
+                self.faults.extend(cluster.kill_all().await?);
+                for node in running {
+                    cluster.spawn(node)?;
+                }
+            }
+            Step::Freeze { node, lasting, killed } => {
+                cluster.ready().await?;
+                let open = cluster.freeze(node)?;
+                tokio::time::sleep(lasting / 2).await;
+                if let Some(other) = killed {
+                    self.faults.push(cluster.kill(other).await?);
+                    cluster.spawn(other)?;
+                }
+                tokio::time::sleep(lasting / 2).await;
+                self.faults.extend(cluster.thaw(&open)?);
+            }
+            Step::Cut { node, cut, lasting } => {
+                let open = cluster.cut(node, cut)?;
+                tokio::time::sleep(lasting).await;
+                self.faults.push(cluster.mend(&open)?);
+            }
+            Step::RollingRestart => {
+                cluster.ready().await?;
+                for node in 0..NODES {
+                    self.faults.push(cluster.restart(node).await?);
+                }
+            }
+            Step::Join => {
+                cluster.ready().await?;
+                self.faults.push(cluster.join(NODES).await?);
+            }
+            Step::Leave => {
+                cluster.ready().await?;
+                self.faults.push(cluster.leave(NODES).await?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all is settled, and gathers the evidence.
+    pub(crate) async fn end(
+        mut self,
+        pauses: Vec<Pause>,
+        planned: Vec<(Kind, usize)>,
+    ) -> Result<Evidence> {
+        self.stage.cluster.ready().await?;
+        let healed = Timestamp::now();
+        let publications = self.load.stop().await?;
+        let faults = u32::try_from(self.faults.len())?;
+        settle(&self.stage, SETTLED_WITHIN + BACKLOG_PER_FAULT * faults).await?;
+        let mails = self.stage.mail.wait_for(self.least.disabled, SETTLED_WITHIN).await?;
+        let Seen { sightings, vitals } = self.watch.stop();
+        let evidence = Evidence {
+            publications,
+            received: self.stage.receiver.received(),
+            mails,
+            store: StoreRecords::read(&self.stage.account).await?,
+            subscribers: self.subscribers,
+            faults: self.faults,
+            healed,
+            sightings,
+            vitals,
+            one_clock: true,
+            pauses,
+            schedule: self.schedule,
+            least: Least { faults: planned, ..self.least },
+        };
+        self.stage.cluster.stop().await?;
+        Ok(evidence)
+    }
+
+    /// Notes faults that somebody else made.
+    pub(crate) fn note(&mut self, faults: impl IntoIterator<Item = Fault>) {
+        self.faults.extend(faults);
+    }
+}
+
+/// Endpoints of every kind: good ones, some that need retries, and two that never answer 2XX.
+async fn subscribe(stage: &Stage) -> Result<Vec<Subscriber>> {
+    let elsewhere = stage.receiver.hook("elsewhere").url();
+    let too_late = Behaviour::Slow(TIMEOUT + millis(200));
+    let behaviours = [
+        ("healthy", Behaviour::default()),
+        ("paused", Behaviour::default()),
+        ("healthy-2", Behaviour::default()),
+        ("healthy-3", Behaviour::default()),
+        ("strict", Behaviour::default()),
+        ("slow", Behaviour::Slow(millis(40))),
+        ("failing", Behaviour::fail_first(2, 500)),
+        ("late", too_late.at_first(1)),
+        ("redirecting", Behaviour::redirect(302, &elsewhere).at_first(1)),
+        ("resetting", Behaviour::Reset.at_first(2)),
+        ("stalling", Behaviour::Hang.at_first(1)),
+        ("broken", Behaviour::status(503)),
+        ("hanging", Behaviour::Hang),
+    ];
+    let mut subscribers = Vec::new();
+    for (name, behaviour) in behaviours {
+        subscribers.push(stage.subscribe(name, behaviour).await?.0);
+    }
+    Ok(subscribers)
+}
+
+/// Disables an endpoint, asking one node after another until it is acknowledged, and enables it
+/// again after a while.
+async fn pause(accounts: Vec<Account>, endpoint: String) -> Result<Pause> {
+    tokio::time::sleep(seconds(2)).await;
+    ask(&accounts, &endpoint, "disable").await?;
+    let acknowledged = Timestamp::now();
+    tokio::time::sleep(PAUSED_FOR).await;
+    let enabled = Some(Timestamp::now());
+    ask(&accounts, &endpoint, "enable").await?;
+    Ok(Pause { endpoint, acknowledged, enabled })
+}
+
+async fn ask(accounts: &[Account], endpoint: &str, command: &str) -> Result<()> {
+    let deadline = Instant::now() + SETTLED_WITHIN;
+    for account in accounts.iter().cycle() {
+        let path = account.path(&format!("/endpoints/{endpoint}/{command}"));
+        if account.api.post(&path, &json!({})).await.is_ok_and(|a| a.succeeded().is_ok()) {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "nobody could {command} {endpoint}");
+        tokio::time::sleep(AWAY_PAUSE).await;
+    }
+    Ok(())
+}
+
+/// Waits until nothing is pending: every delivery has ended or is held.
+async fn settle(stage: &Stage, within: Duration) -> Result<()> {
+    let endpoints = async || stage.account.list::<Endpoint>("/endpoints?").await;
+    let settled =
+        async || Ok(endpoints().await?.iter().all(|endpoint| endpoint.pending == 0).then_some(()));
+    let settled = wait::until("everything is settled", within, settled).await;
+    if settled.is_err() {
+        for Endpoint { name, state, pending, oldest_pending_at, .. } in endpoints().await? {
+            eprintln!("{name} is {state}: {pending} pending, the oldest of {oldest_pending_at:?}");
+        }
+    }
+    settled
+}
+
+/// Says what a run was made of, and checks it.
+pub(crate) fn judge(title: &str, seed: u64, evidence: &Evidence) -> Result<()> {
+    let attempts: usize = evidence.store.deliveries.iter().map(|d| d.attempts.len()).sum();
+    let unanswered = |publication: &&Publication| publication.calls.len() > 1;
+    eprintln!(
+        "{title}: {} events, {} of them asked for more than once; {} deliveries, {attempts} \
+         attempts on record, {} requests received, {} emails, {} looks at the cluster",
+        evidence.store.events.len(),
+        evidence.publications.iter().filter(unanswered).count(),
+        evidence.store.deliveries.len(),
+        evidence.received.len(),
+        evidence.mails.len(),
+        evidence.sightings.len(),
+    );
+    let mut made = BTreeMap::<Kind, usize>::new();
+    for fault in &evidence.faults {
+        *made.entry(fault.kind).or_default() += 1;
+    }
+    eprintln!("{title}: faults {made:?}");
+    let (kib, descriptors, threads) = bounds::peaks(evidence);
+    eprintln!(
+        "{title}: at most {} MiB, {descriptors} descriptors, {threads} threads a node",
+        kib / 1024
+    );
+    eprintln!("{title}: requests sent again, by reason: {}", repeated(evidence, &made));
+    for name in checker::left_out(evidence) {
+        eprintln!("{title}: left out, since the clocks differed: {name}");
+    }
+    checker::check(evidence).with_context(|| format!("POSTRIDER_SEED={seed}"))
+}
+
+fn repeated(evidence: &Evidence, made: &BTreeMap<Kind, usize>) -> String {
+    let reasons = duplicates::reasons(evidence);
+    let mut text = format!("{reasons:?}");
+    if let (Some(&again), Some(&kills)) =
+        (reasons.get(&duplicates::Reason::Crash), made.get(&Kind::Kill))
+    {
+        let (again, kills) = (again as f64, kills as f64);
+        let _ = write!(text, ", {:.2} per kill", again / kills);
+    }
+    text
+}

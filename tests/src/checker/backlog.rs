@@ -1,0 +1,74 @@
+//! I13: when all faults are healed, the cluster catches up.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Violations;
+use crate::client::records::Delivery;
+use crate::evidence::{Evidence, after, since};
+use crate::wait::{millis, seconds};
+
+/// How long the cluster may take to find itself again.
+const RECOVERY: Duration = seconds(30);
+/// How late an attempt may be that is not overdue.
+const PUNCTUAL: Duration = seconds(1);
+
+/// I13: after the last fault heals, nothing is overdue within backlog ÷ rate + 30 s.
+///
+/// Of each endpoint: its backlog is what began after the faults though it was due before they
+/// were over; its rate, one request at a time, each as long as the mean of its attempts.
+#[must_use]
+pub fn worked_off(evidence: &Evidence) -> Violations {
+    let mut endpoints: HashMap<&str, Vec<&Delivery>> = HashMap::new();
+    for delivery in &evidence.store.deliveries {
+        endpoints.entry(&delivery.endpoint_id).or_default().push(delivery);
+    }
+    let of_endpoint = |(endpoint, deliveries)| overdue(evidence, endpoint, deliveries);
+    endpoints.into_iter().flat_map(of_endpoint).collect()
+}
+
+/// When an attempt was due, when it began, and how long it took.
+struct Turn<'a> {
+    delivery: &'a Delivery,
+    due: Timestamp,
+    began: Timestamp,
+    took: Duration,
+}
+
+fn overdue(evidence: &Evidence, endpoint: &str, deliveries: Vec<&Delivery>) -> Violations {
+    let turns: Vec<_> = deliveries.into_iter().flat_map(turns).collect();
+    let healed = evidence.healed;
+    let backlog = turns.iter().filter(|turn| turn.due <= healed && turn.began > healed).count();
+    let took: Duration = turns.iter().map(|turn| turn.took).sum();
+    let mean = took.checked_div(u32::try_from(turns.len()).unwrap_or(u32::MAX));
+    let rest = mean.unwrap_or_default() * u32::try_from(backlog).unwrap_or(u32::MAX);
+    let caught_up = after(healed, rest + RECOVERY);
+    let paused = evidence.pauses.iter().filter(|pause| pause.endpoint == endpoint);
+    let resumed = paused.filter_map(|pause| pause.enabled).max();
+    let late = |turn: &&Turn<'_>| {
+        let due = resumed.map_or(turn.due, |at| turn.due.max(at));
+        turn.began > caught_up && since(turn.began, due) > PUNCTUAL
+    };
+    turns
+        .iter()
+        .filter(late)
+        .map(|turn| {
+            let (id, late) = (&turn.delivery.id, since(turn.began, turn.due));
+            let then = since(turn.began, healed);
+            format!(
+                "{id} was still {late:?} late {then:?} after the faults, with {backlog} waiting"
+            )
+        })
+        .collect()
+}
+
+fn turns(delivery: &Delivery) -> impl Iterator<Item = Turn<'_>> {
+    let planned = delivery.attempts.iter().map(|attempt| attempt.next_attempt_at);
+    let due = std::iter::once(Some(delivery.created_at)).chain(planned);
+    delivery.attempts.iter().zip(due).filter_map(move |(attempt, due)| {
+        let took = millis(attempt.duration_ms);
+        Some(Turn { delivery, due: due?, began: attempt.at, took })
+    })
+}
