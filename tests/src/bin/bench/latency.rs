@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use hdrhistogram::Histogram;
-use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::node::Bench;
@@ -47,14 +46,13 @@ pub async fn run(bench: &Bench, rate: f64) -> Result<Latency> {
     let mut seen = HashMap::new();
     while seen.len() < count as usize {
         let arrival = tokio::time::timeout(Duration::from_secs(60), arrivals.recv());
-        let (body, at) =
+        let arrival =
             arrival.await.context("an event did not arrive")?.context("the receiver ended")?;
-        let payload: Value = serde_json::from_slice(&body)?;
-        let number = payload["number"].as_u64().context("a number")?;
+        let number = arrival.number()?;
         if let Some(number) =
             number.checked_sub(FIRST).filter(|number| seen.insert(*number, ()).is_none())
         {
-            let late = at.saturating_duration_since(planned(number));
+            let late = arrival.at.saturating_duration_since(planned(number));
             histogram.record(u64::try_from(late.as_micros())?.max(1))?;
         }
     }

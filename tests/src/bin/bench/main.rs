@@ -4,25 +4,33 @@
 //! Who takes part: this process is the client and the receiver; the node is the real binary.
 //! What is measured on so few processors is the cost of a delivery as a whole: accepting it
 //! over HTTP, making it durable, sending it, and recording what came of it.
+//!
+//! With `--nodes` it measures a cluster instead; see [`cluster`].
 
 mod bare;
+mod cluster;
 mod latency;
+mod metrics;
 mod node;
 mod process;
 mod receiver;
 mod report;
 mod scale;
+mod service;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use postrider_tests::config::Config;
 
 use receiver::Receiver;
 use report::Report;
+use service::Service;
 
-/// Measures a durable node against a bare request loop, and prints what came out.
+/// Measures a durable node against a bare request loop, or a cluster against one node, and prints
+/// what came out.
 #[derive(Clone, Parser)]
 struct Options {
     /// Seconds that each throughput measurement lasts.
@@ -43,35 +51,95 @@ struct Options {
     /// Endpoints that are registered for the memory measurement; 0 leaves it out.
     #[arg(long, default_value_t = 100_000)]
     registered: usize,
+    /// Measure this many nodes over one store instead.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(2..=9))]
+    nodes: Option<u8>,
+    /// Nodes that are killed, one after another.
+    #[arg(long, default_value_t = 50, help_heading = CLUSTER)]
+    kills: usize,
+    /// Decides which; drawn if it is not given.
+    #[arg(long, help_heading = CLUSTER)]
+    seed: Option<u64>,
+    /// Events that are published by actor message and over HTTP.
+    #[arg(long, default_value_t = 10_000, help_heading = CLUSTER)]
+    events: u64,
+    /// What is measured; everything if it is not given.
+    #[arg(long, value_delimiter = ',', help_heading = CLUSTER)]
+    only: Vec<Part>,
+    /// Small numbers, which show that the benchmark works and nothing else.
+    #[arg(long)]
+    quick: bool,
+}
+
+const CLUSTER: &str = "Options with --nodes";
+
+/// What is measured of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// How long endpoints wait when a node is killed.
+    Takeover,
+    /// Deliveries a second with one node and with all.
+    Throughput,
+    /// What endpoints with work cost.
+    Work,
+    /// Actor messages beside HTTP.
+    Publishing,
 }
 
 impl Options {
     fn duration(&self) -> Duration {
         Duration::from_secs(self.seconds)
     }
+
+    /// Whether a part is to be measured.
+    fn wants(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+
+    /// The same, no larger than a quick run wants.
+    fn in_size(self) -> Self {
+        if !self.quick {
+            return self;
+        }
+        Self {
+            seconds: self.seconds.min(2),
+            registered: self.registered.min(2_000),
+            kills: self.kills.min(3),
+            events: self.events.min(1_000),
+            ..self
+        }
+    }
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let options = Options::parse();
+    let options = Options::parse().in_size();
     let receiver = Arc::new(Receiver::start().await?);
     let mut report = Report::new(&options);
+    match options.nodes {
+        Some(nodes) => cluster::run(&options, nodes.into(), receiver, &mut report).await?,
+        None => alone(&options, receiver, &mut report).await?,
+    }
+    report.goals();
+    Ok(())
+}
 
-    let bare = bare::run(&options, &receiver).await?;
+async fn alone(options: &Options, receiver: Arc<Receiver>, report: &mut Report) -> Result<()> {
+    let bare = bare::run(options, &receiver).await?;
     report.bare(&bare);
-    let node = node::Bench::start(&options, receiver.clone()).await?;
-    let single = node.throughput(1).await?;
+    let service = Service::alone(Config::new()).await?;
+    let node = node::Bench::start(options, receiver.clone(), &service).await?;
+    let single = node.throughput(1, &service).await?;
     report.node("one event per request", &single, &bare);
     let half = latency::run(&node, single.delivered_per_s / 2.0).await?;
     report.latency(&half);
-    let batched = node.throughput(options.batch).await?;
+    let batched = node.throughput(options.batch, &service).await?;
     report.node(&format!("batches of {}", options.batch), &batched, &bare);
     // The machine may have drifted meanwhile.
-    report.bare(&bare::run(&options, &receiver).await?);
-    drop(node);
+    report.bare(&bare::run(options, &receiver).await?);
+    drop(service);
     if options.registered > 0 {
-        report.scale(&scale::run(&options, receiver).await?);
+        report.scale(&scale::run(options, receiver).await?);
     }
-    report.goals();
     Ok(())
 }

@@ -1,33 +1,36 @@
-//! The node under load.
+//! The client of the nodes under load.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use postrider_tests::config::Config;
-use postrider_tests::node::Node;
+use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::Options;
 use crate::bare::{client, payload};
+use crate::metrics::WAKES_SENT;
 use crate::process;
 use crate::receiver::Receiver;
+use crate::service::Service;
 
-/// How long the node may take for what is left when the load ends.
+/// How long the nodes may take for what is left when the load ends.
 const REST: Duration = Duration::from_secs(120);
+/// Endpoints of a group, which share an event type.
+const SHARE: usize = 100;
 
-/// A node with an account and endpoints, each with an event type of its own, so that one event
-/// is one delivery.
+/// An account with endpoints, each with an event type of its own, so that one event is one
+/// delivery. Calls go to the nodes in turn.
 pub struct Bench {
     pub options: Options,
     pub receiver: Arc<Receiver>,
     pub client: reqwest::Client,
     pub account: String,
     pub key: String,
-    pub base: String,
-    node: Node,
+    pub bases: Vec<String>,
+    turn: AtomicUsize,
 }
 
 /// What a throughput measurement came to.
@@ -35,21 +38,26 @@ pub struct Throughput {
     pub accepted_per_s: f64,
     pub delivered_per_s: f64,
     pub cpu_s_per_1000: f64,
-    pub memory_mib: (f64, f64),
+    pub memory_mib: Vec<(f64, f64)>,
+    pub wakes_per_s: f64,
+    pub wakes_per_event: f64,
 }
 
 impl Bench {
-    pub async fn start(options: &Options, receiver: Arc<Receiver>) -> Result<Self> {
-        let node = Node::start(Config::new()).await?;
-        let key = std::fs::read_to_string(node.data_dir().join("operator.key"))?.trim().to_owned();
+    pub async fn start(
+        options: &Options,
+        receiver: Arc<Receiver>,
+        service: &Service,
+    ) -> Result<Self> {
+        let key = std::fs::read_to_string(service.data_dir().join("operator.key"))?;
         let bench = Self {
-            base: format!("http://127.0.0.1:{}/v1", node.port()),
+            bases: service.bases(),
+            turn: AtomicUsize::new(0),
             client: client(options)?,
             options: options.clone(),
             account: String::new(),
             receiver,
-            key,
-            node,
+            key: key.trim().to_owned(),
         };
         let account = json!({"name": "Bench", "contact_emails": ["bench@example.com"]});
         let answer: Value =
@@ -61,10 +69,6 @@ impl Bench {
             bench.endpoint(&format!("bench.n{number}")).await?;
         }
         Ok(bench)
-    }
-
-    pub fn pid(&self) -> Result<u32> {
-        self.node.pid().context("the node runs")
     }
 
     pub async fn event_type(&self, name: &str) -> Result<()> {
@@ -80,12 +84,50 @@ impl Bench {
             .map(drop)
     }
 
+    /// Registers so many endpoints of one event type.
+    pub async fn register(&self, event_type: &str, count: usize) -> Result<()> {
+        let registering = stream::iter(0..count).map(|_| self.endpoint(event_type));
+        registering.buffer_unordered(self.options.in_flight).try_collect().await
+    }
+
+    /// Registers so many endpoints in groups, and gives the event type of each group.
+    pub async fn register_groups(&self, count: usize) -> Result<Vec<String>> {
+        let groups: Vec<_> = (0..count.div_ceil(SHARE)).map(|n| format!("scale.a{n}")).collect();
+        for group in &groups {
+            self.event_type(group).await?;
+        }
+        let registering = (0..count).map(|number| self.endpoint(&groups[number / SHARE]));
+        let registering = stream::iter(registering).buffer_unordered(self.options.in_flight);
+        registering.try_collect::<()>().await?;
+        Ok(groups)
+    }
+
+    /// Publishes an event to each group: one delivery for each of their endpoints.
+    pub async fn publish_to_groups(&self, groups: &[String]) -> Result<()> {
+        let path = format!("/accounts/{}/events", self.account);
+        for group in groups {
+            let body = format!("{{\"event_type\":\"{group}\",\"payload\":{{}}}}");
+            self.call("POST", &path, body).await?;
+        }
+        Ok(())
+    }
+
+    /// The event type of the event with this number, and so the endpoint that gets it.
+    pub fn event_type_of(&self, number: u64) -> String {
+        format!("bench.n{}", number % self.options.endpoints as u64)
+    }
+
     /// Publishes events of one request's body.
     pub async fn publish(&self, numbers: &[u64]) -> Result<()> {
+        self.publish_at(self.next_base(), numbers, None).await
+    }
+
+    /// The same at one node, perhaps with an idempotency key.
+    pub async fn publish_at(&self, base: &str, numbers: &[u64], key: Option<&str>) -> Result<()> {
         let event = |number: &u64| {
-            let event_type = number % self.options.endpoints as u64;
+            let event_type = self.event_type_of(*number);
             let payload = payload(*number, self.options.body);
-            format!("{{\"event_type\":\"bench.n{event_type}\",\"payload\":{payload}}}")
+            format!("{{\"event_type\":\"{event_type}\",\"payload\":{payload}}}")
         };
         let (path, body) = match numbers {
             [number] => ("events", event(number)),
@@ -94,16 +136,31 @@ impl Bench {
                 ("events/batch", format!("{{\"events\":[{}]}}", events.join(",")))
             }
         };
-        self.call("POST", &format!("/accounts/{}/{path}", self.account), body).await.map(drop)
+        let path = format!("/accounts/{}/{path}", self.account);
+        self.call_at(base, "POST", &path, key, body).await.map(drop)
     }
 
     pub async fn call(&self, method: &str, path: &str, body: String) -> Result<bytes::Bytes> {
-        let request = self
+        self.call_at(self.next_base(), method, path, None, body).await
+    }
+
+    async fn call_at(
+        &self,
+        base: &str,
+        method: &str,
+        path: &str,
+        key: Option<&str>,
+        body: String,
+    ) -> Result<bytes::Bytes> {
+        let mut request = self
             .client
-            .request(method.parse()?, format!("{}{path}", self.base))
+            .request(method.parse()?, format!("{base}/v1{path}"))
             .bearer_auth(&self.key)
             .header("content-type", "application/json")
             .body(body);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
         let answer = request.send().await?;
         let status = answer.status();
         let body = answer.bytes().await?;
@@ -115,11 +172,35 @@ impl Bench {
         Ok(body)
     }
 
+    /// The node whose turn it is.
+    pub fn next_base(&self) -> &str {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        &self.bases[turn % self.bases.len()]
+    }
+
     /// A closed loop for the configured time, and then what is left.
-    pub async fn throughput(&self, batch: usize) -> Result<Throughput> {
-        let pid = self.pid()?;
-        let (before, cpu, start) = (self.receiver.count(), process::cpu_time(pid)?, Instant::now());
-        let end = start + self.options.duration();
+    pub async fn throughput(&self, batch: usize, service: &Service) -> Result<Throughput> {
+        let pids = service.pids()?;
+        let (wakes, cpu) = (self.wakes_sent().await?, process::cpu_time_of_all(&pids)?);
+        let (before, start) = (self.receiver.count(), Instant::now());
+        let accepted = self.closed_loop(batch, start + self.options.duration()).await?;
+        let accepted_per_s = accepted as f64 / start.elapsed().as_secs_f64();
+        self.receiver.reached(before + accepted, REST).await?;
+        let took = start.elapsed().as_secs_f64();
+        let cpu = process::cpu_time_of_all(&pids)?.saturating_sub(cpu);
+        let wakes = self.wakes_sent().await? - wakes;
+        Ok(Throughput {
+            accepted_per_s,
+            delivered_per_s: accepted as f64 / took,
+            cpu_s_per_1000: cpu.as_secs_f64() * 1000.0 / accepted as f64,
+            memory_mib: pids.into_iter().map(process::memory_mib).collect::<Result<_>>()?,
+            wakes_per_s: wakes / took,
+            wakes_per_event: wakes / accepted as f64,
+        })
+    }
+
+    /// Publishes batches until `end`, so many at a time, and gives how many events that were.
+    async fn closed_loop(&self, batch: usize, end: Instant) -> Result<u64> {
         let next = AtomicU64::new(0);
         let loops = (0..self.options.in_flight).map(|_| async {
             while Instant::now() < end {
@@ -132,16 +213,10 @@ impl Bench {
         for ended in futures::future::join_all(loops).await {
             ended?;
         }
-        let accepted = next.into_inner();
-        let accepted_per_s = accepted as f64 / start.elapsed().as_secs_f64();
-        self.receiver.reached(before + accepted, REST).await?;
-        let delivered_per_s = accepted as f64 / start.elapsed().as_secs_f64();
-        let cpu = process::cpu_time(pid)?.saturating_sub(cpu);
-        Ok(Throughput {
-            accepted_per_s,
-            delivered_per_s,
-            cpu_s_per_1000: cpu.as_secs_f64() * 1000.0 / accepted as f64,
-            memory_mib: process::memory_mib(pid)?,
-        })
+        Ok(next.into_inner())
+    }
+
+    async fn wakes_sent(&self) -> Result<f64> {
+        Ok(self.metric(WAKES_SENT).await?.into_iter().sum())
     }
 }

@@ -28,3 +28,8 @@ pub fn memory_mib(pid: u32) -> Result<(f64, f64)> {
     };
     Ok((field("VmRSS:")?, field("RssAnon:")?))
 }
+
+/// Processor time of several processes.
+pub fn cpu_time_of_all(pids: &[u32]) -> Result<Duration> {
+    pids.iter().map(|pid| cpu_time(*pid)).sum()
+}

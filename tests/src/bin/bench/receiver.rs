@@ -1,4 +1,5 @@
-//! The receiver: answers 200 to everything, counts, and notes when each event arrived.
+//! The receiver: answers 200 to everything, at once unless it is told otherwise, counts, and notes
+//! when each event arrived.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -6,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -14,8 +15,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 /// A receiver on a free port of the loopback interface.
@@ -27,7 +29,35 @@ pub struct Receiver {
 struct Shared {
     count: AtomicU64,
     progress: Notify,
-    arrivals: std::sync::Mutex<Option<mpsc::UnboundedSender<(Bytes, Instant)>>>,
+    arrivals: std::sync::Mutex<Option<mpsc::UnboundedSender<Arrival>>>,
+    manner: watch::Sender<Manner>,
+}
+
+/// When requests are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    AtOnce,
+    After(Duration),
+    /// When the manner is another.
+    Later,
+}
+
+/// A request that came while somebody watched.
+pub struct Arrival {
+    /// Its `webhook-id`.
+    pub event: String,
+    /// Its body.
+    pub body: Bytes,
+    /// When all of it was there.
+    pub at: Instant,
+}
+
+impl Arrival {
+    /// The number that its payload carries.
+    pub fn number(&self) -> Result<u64> {
+        let payload: Value = serde_json::from_slice(&self.body)?;
+        payload["number"].as_u64().context("a number")
+    }
 }
 
 impl Receiver {
@@ -38,6 +68,7 @@ impl Receiver {
             count: AtomicU64::new(0),
             progress: Notify::new(),
             arrivals: std::sync::Mutex::default(),
+            manner: watch::Sender::new(Manner::AtOnce),
         });
         tokio::spawn(accept(listener, shared.clone()));
         Ok(Self { address, shared })
@@ -62,11 +93,16 @@ impl Receiver {
         }
     }
 
-    /// The bodies that arrive from now on, each with its time.
-    pub fn watch(&self) -> mpsc::UnboundedReceiver<(Bytes, Instant)> {
+    /// What arrives from now on.
+    pub fn watch(&self) -> mpsc::UnboundedReceiver<Arrival> {
         let (sender, receiver) = mpsc::unbounded_channel();
         *self.shared.arrivals.lock().expect("nobody panics with it") = Some(sender);
         receiver
+    }
+
+    /// Answers so from now on.
+    pub fn answer(&self, manner: Manner) {
+        self.shared.manner.send_replace(manner);
     }
 
     /// No longer keeps bodies.
@@ -90,14 +126,33 @@ async fn answer(
     request: Request<Incoming>,
     shared: &Shared,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    if let Ok(body) = request.into_body().collect().await {
-        let now = Instant::now();
+    let (head, body) = request.into_parts();
+    if let Ok(body) = body.collect().await {
+        let at = Instant::now();
         let watched = shared.arrivals.lock().expect("nobody panics with it").clone();
         if let Some(watcher) = watched {
-            let _ = watcher.send((body.to_bytes(), now));
+            let event = head.headers.get("webhook-id").and_then(|id| id.to_str().ok());
+            let event = event.unwrap_or_default().to_owned();
+            let _ = watcher.send(Arrival { event, body: body.to_bytes(), at });
         }
         shared.count.fetch_add(1, Ordering::Relaxed);
         shared.progress.notify_waiters();
+        shared.wait_to_answer().await;
     }
     Ok(Response::new(Full::default()))
+}
+
+impl Shared {
+    async fn wait_to_answer(&self) {
+        let manner = *self.manner.borrow();
+        match manner {
+            Manner::AtOnce => {}
+            Manner::After(delay) => tokio::time::sleep(delay).await,
+            Manner::Later => {
+                let mut manner = self.manner.subscribe();
+                // Its sender is here, so it does not end.
+                let _ = manner.wait_for(|manner| *manner != Manner::Later).await;
+            }
+        }
+    }
 }

@@ -38,12 +38,11 @@ impl Report {
         let ratio = node.delivered_per_s / bare.per_s;
         println!(
             "node, {how}: accepted {:.0}/s, delivered {:.0}/s, {ratio:.3} of the bare loop, \
-             {:.3} CPU-s per 1,000 deliveries, memory {:.0} MiB ({:.0} MiB without mapped files)",
+             {:.3} CPU-s per 1,000 deliveries, memory {}",
             node.accepted_per_s,
             node.delivered_per_s,
             node.cpu_s_per_1000,
-            node.memory_mib.0,
-            node.memory_mib.1,
+            memory(&node.memory_mib),
         );
         let least = if how.starts_with("batches") { 0.25 } else { 0.12 };
         self.goal(
@@ -68,10 +67,12 @@ impl Report {
     }
 
     pub fn scale(&mut self, scale: &Scale) {
-        let (resident, anonymous) = scale.memory_mib;
+        let resident = scale.memory_mib.0;
         println!(
-            "{} endpoints registered, {} active: memory {resident:.0} MiB ({anonymous:.0} MiB without mapped files)",
-            scale.registered, scale.active,
+            "{} endpoints registered, {} active: memory {}",
+            scale.registered,
+            scale.active,
+            memory(&[scale.memory_mib]),
         );
         let what = format!("{} endpoints, 1 % active, < 300 MB", scale.registered);
         self.goal(what, format!("{resident:.0} MiB"), resident * 1.048_576 < 300.0);
@@ -84,7 +85,15 @@ impl Report {
         }
     }
 
-    fn goal(&mut self, what: String, figure: String, met: bool) {
+    pub fn goal(&mut self, what: String, figure: String, met: bool) {
         self.goals.push(Goal { what, figure, met });
     }
+}
+
+/// The memory of each node.
+pub fn memory(nodes: &[(f64, f64)]) -> String {
+    let one = |(resident, anonymous): &(f64, f64)| {
+        format!("{resident:.0} MiB ({anonymous:.0} MiB without mapped files)")
+    };
+    nodes.iter().map(one).collect::<Vec<_>>().join(", ")
 }

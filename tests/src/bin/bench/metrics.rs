@@ -1,0 +1,35 @@
+//! What nodes tell of themselves at `/metrics`.
+
+use anyhow::{Context, Result};
+
+use crate::node::Bench;
+
+/// Wakes that were sent to other nodes.
+pub const WAKES_SENT: &str = "postrider_wakes_sent_total";
+/// Endpoints with an actor.
+pub const ENDPOINTS_ACTIVE: &str = "postrider_endpoints_active";
+
+impl Bench {
+    /// A metric's value at each node, summed over its attributes. What no node has told of yet is 0.
+    pub async fn metric(&self, name: &str) -> Result<Vec<f64>> {
+        let mut values = Vec::new();
+        for base in &self.bases {
+            let answer = self.client.get(format!("{base}/metrics")).send().await?;
+            let text = answer.error_for_status()?.text().await?;
+            values.push(sum(&text, name)?);
+        }
+        Ok(values)
+    }
+}
+
+fn sum(text: &str, name: &str) -> Result<f64> {
+    let mut sum = 0.0;
+    for line in text.lines() {
+        let Some(rest) = line.strip_prefix(name) else { continue };
+        if rest.starts_with(['{', ' ']) {
+            let value = rest.rsplit(' ').next().context("a value")?;
+            sum += value.parse::<f64>().with_context(|| format!("the value of {line:?}"))?;
+        }
+    }
+    Ok(sum)
+}
