@@ -211,6 +211,7 @@ impl Data {
         if let Some(until) = self.paused_until.filter(|until| *until > now) {
             return self.wake_at(until);
         }
+        let read = matches!(self.phase, Phase::Unknown);
         match self.read_if_needed().await {
             // What is to be discarded goes first; it is on its way.
             Ok(()) if matches!(self.phase, Phase::Unknown) => return,
@@ -232,6 +233,11 @@ impl Data {
             }
             if self.line.wants_read(now) || now.since(read_at) >= BELIEVED {
                 self.phase = Phase::Unknown;
+                if read {
+                    // What was read just now leaves nothing to choose from: not by the rules.
+                    tracing::error!(endpoint = %self.about.endpoint, "an endpoint's queue is out of order");
+                    return self.wake_at(now.plus(PAUSE));
+                }
                 return Box::pin(self.go_on(permit)).await;
             }
             let Some(due) = self.line.next_due(now).filter(|due| *due <= now) else {
