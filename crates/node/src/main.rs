@@ -51,7 +51,7 @@ async fn with_logs(command: impl Future<Output = ExitCode>) -> ExitCode {
 }
 
 async fn listen(options: cli::Listen) -> ExitCode {
-    match listen::run(options, Arc::new(SystemClock)).await {
+    match listen::run(options, Arc::new(SystemClock::default())).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(&error),
     }

@@ -97,10 +97,11 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         .with_context(|| format!("cannot listen on {}", config.http.listen))?;
     let records = open_store(&config, &dir).await?;
     let mint = Arc::new(Mint::new());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let router = Router::unattached(records.clone());
-    let workers = start_workers(&config, &router, mint.clone()).await?;
+    let workers = start_workers(&config, &router, mint.clone(), clock.clone()).await?;
     let me = Identity {
-        node: mint.id(SystemClock.now()),
+        node: mint.id(clock.now()),
         name: name.clone(),
         address: config.cluster.company.as_ref().map(|company| company.advertise),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -119,7 +120,7 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         patience: config.retry.timeout() + DRAIN_SLACK,
         seed: seed()?,
     });
-    let door = Door::new(router, mint, Arc::new(SystemClock));
+    let door = Door::new(router, mint, clock);
     if let Some(others) = &mut others {
         others.join(door.clone(), &keeper).await?;
     }
@@ -176,8 +177,12 @@ impl Running {
 }
 
 /// Starts those who work on shards; they own none yet.
-async fn start_workers(config: &Config, router: &Router, mint: Arc<Mint>) -> Result<Workers> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+async fn start_workers(
+    config: &Config,
+    router: &Router,
+    mint: Arc<Mint>,
+    clock: Arc<dyn Clock>,
+) -> Result<Workers> {
     let records = router.records().clone();
     let mailer = Mailer::new(config.email.server.clone(), config.email.sender.clone())?;
     let notifier = Notify::start(records.clone(), clock.clone(), mailer, seed()?).await?;
