@@ -6,6 +6,8 @@
 //! proved that the process ended, and need not be waited for. Everything else that can be wrong with
 //! a link proves nothing, and the leases decide.
 
+use std::collections::HashSet;
+use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +22,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::gateway::{self, GatewayMessage, Local};
 use crate::keeper::{Keeper, Neighbours};
-use crate::link::{self, Event, Link, Peer};
+use crate::link::{self, ConnectError, Event, Link, Peer};
 use crate::messages::{Handed, Reply, Request, WakeMany};
 use crate::metrics::Instruments;
 use crate::post::{Carrier, NotReached};
@@ -104,13 +106,22 @@ impl Mesh {
 
     async fn dial_missing(self, keeper: Keeper) {
         let mut view = keeper.view();
+        // Those whose trouble was told of; again when they have been linked meanwhile.
+        let mut told = HashSet::new();
         loop {
             let missing = self.missing(&view.borrow_and_update());
+            told.retain(|node| missing.iter().any(|(missing, _)| missing == node));
             for (node, address) in missing {
-                let link = self.link.clone();
+                let (link, first) = (self.link.clone(), told.insert(node));
                 tokio::spawn(async move {
-                    if let Err(error) = link.connect(address).await {
-                        tracing::debug!(%node, %error, "a node cannot be connected to");
+                    match link.connect(address).await.map_err(with_causes) {
+                        Err(error) if first => {
+                            tracing::warn!(%node, %address, error, "a node cannot be connected to");
+                        }
+                        Err(error) => {
+                            tracing::debug!(%node, error, "a node still cannot be connected to");
+                        }
+                        Ok(()) => {}
                     }
                 });
             }
@@ -172,6 +183,17 @@ impl Mesh {
             tokio::time::sleep(ASK_EVERY).await;
         }
     }
+}
+
+/// An error with what led to it.
+fn with_causes(error: ConnectError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 fn suspects(view: &View) -> Vec<BootId> {

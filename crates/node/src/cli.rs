@@ -68,7 +68,7 @@ Exit codes: 0 if every shard is owned by a living node, 1 if not, 2 if no node a
 
 const STATUS_EXAMPLE: &str = "\
 Examples:
-  postrider cluster status --config cluster-config/three-nodes/node-1.toml
+  postrider cluster status --config /etc/postrider/node.toml
   postrider cluster status --watch
   POSTRIDER_OPERATOR_KEY=… postrider cluster status --url http://10.0.0.5:8080 --owners";
 

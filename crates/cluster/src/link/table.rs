@@ -20,7 +20,7 @@ use ractor::{ActorId, ActorRef};
 use ractor_cluster::node::NodeServerSessionInformation as Session;
 use ractor_cluster::{NodeEventSubscription, NodeSessionMessage};
 use tokio::sync::broadcast;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -32,6 +32,8 @@ pub(super) const MAX_CONNECTIONS: usize = 256;
 pub(super) const MAX_UNPROVED: usize = 64;
 /// How long a peer may be without a ready connection, when one may be on its way.
 pub(super) const GRACE: Duration = Duration::from_millis(250);
+/// How often strangers are told of.
+const TELL_EVERY: Duration = Duration::from_secs(30);
 /// How many events are kept for those who are slow to look.
 const EVENTS: usize = 1_024;
 
@@ -52,6 +54,8 @@ struct State {
     connections: BTreeMap<Serial, Connection>,
     sessions: HashMap<ActorId, Serial>,
     announced: HashMap<PeerName, Peer>,
+    /// When strangers were last told of.
+    told: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -242,6 +246,14 @@ impl State {
         self.connections.values().any(|connection| connection.peer() == Some(peer))
     }
 
+    /// Says, not too often, that somebody did not prove to be a peer: strangers can be many.
+    fn tell_of_stranger(&mut self, way: Way, address: SocketAddr) {
+        if self.told.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
+            self.told = Some(Instant::now());
+            warn!(?way, %address, "a connection ended unproved: another cookie, or no peer at all");
+        }
+    }
+
     fn of(&mut self, session: &Session) -> Option<&mut Connection> {
         let serial = self.sessions.get(&session.actor.get_id())?;
         self.connections.get_mut(serial)
@@ -322,8 +334,13 @@ impl NodeEventSubscription for Watcher {
     fn node_session_disconnected(&self, session: Session) {
         let mut state = self.0.lock();
         let serial = state.sessions.remove(&session.actor.get_id());
-        let connection = serial.and_then(|serial| state.connections.remove(&serial));
-        let Some(Stage::Ready(peer)) = connection.map(|connection| connection.stage) else {
+        let Some(connection) = serial.and_then(|serial| state.connections.remove(&serial)) else {
+            return;
+        };
+        let Stage::Ready(peer) = connection.stage else {
+            if !connection.proved.load(Ordering::Relaxed) {
+                state.tell_of_stranger(connection.way, connection.address);
+            }
             return;
         };
         if state.connections.values().all(Connection::is_ready) {

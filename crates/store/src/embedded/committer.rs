@@ -179,6 +179,12 @@ impl Committer {
         if let Err(error) = self.env.clear_stale_readers() {
             tracing::warn!(%error, "cannot clear stale readers");
         }
+        if self.room.is_removed() {
+            tracing::error!(
+                "the store's file was removed; ending the process, which only pretends to store"
+            );
+            std::process::abort();
+        }
         self.look_for_room(turnstile);
     }
 

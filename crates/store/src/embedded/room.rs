@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 
 use heed::{Env, MdbError, WithoutTls};
 use rustix::fs::{FallocateFlags, fallocate};
@@ -32,6 +33,11 @@ impl Room {
         let file = env.try_clone_inner_file()?;
         let allocated = file.metadata()?.len();
         Ok(Self { env, file, allocated })
+    }
+
+    /// Whether the data file has been removed from its directory: what is written to it is lost.
+    pub(super) fn is_removed(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
     }
 
     /// Restores the reserve if need be, and says whether it is there. It takes a turn, as every
