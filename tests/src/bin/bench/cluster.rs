@@ -6,13 +6,15 @@
 //!
 //! | File | Measures |
 //! |---|---|
-//! | [`takeover`] | how long endpoints wait when a node is killed, under the load of [`steady`] |
+//! | [`takeover`] | how long endpoints wait when a node is killed, under the load of [`steady`], as [`aftermath`] finds |
 //! | [`throughput`] | deliveries a second: one node alone, one with `[cluster]`, all |
 //! | [`work`] | what endpoints cost that have work |
 //! | [`publishing`] | events by actor message, beside HTTP |
 
+mod aftermath;
 mod publishing;
 mod report;
+mod shards;
 mod steady;
 mod takeover;
 mod throughput;

@@ -23,11 +23,16 @@ use crate::service::Service;
 /// What was published is delivered within.
 const DELIVERED_WITHIN: Duration = seconds(120);
 
+/// Batches under way at once: few, or all of them would wait for one another.
+const BATCHES_AT_ONCE: usize = 8;
+
 /// What one way came to.
 pub struct Way {
     pub name: &'static str,
     /// Events of a call.
     pub batch: usize,
+    /// Calls under way at once.
+    pub at_once: usize,
     pub per_s: f64,
     /// How long calls took, in milliseconds.
     pub p50: f64,
@@ -80,7 +85,7 @@ fn event(bench: &Bench, number: u64) -> NewEvent {
     NewEvent { event_type: bench.event_type_of(number), payload }
 }
 
-/// Publishes all events, so many calls at a time, and waits until they are delivered.
+/// Publishes all events, and waits until they are delivered.
 async fn measure<F>(
     bench: &Bench,
     name: &'static str,
@@ -91,6 +96,7 @@ where
     F: Future<Output = Result<()>>,
 {
     let Options { events, in_flight, .. } = bench.options;
+    let at_once = if batch == 1 { in_flight } else { in_flight.min(BATCHES_AT_ONCE) };
     let (before, start) = (bench.receiver.count(), Instant::now());
     let calls = (0..events).step_by(batch).map(|first| {
         let numbers = (first..events.min(first + batch as u64)).collect();
@@ -101,7 +107,7 @@ where
             anyhow::Ok(began.elapsed())
         }
     });
-    let took: Vec<_> = stream::iter(calls).buffer_unordered(in_flight).try_collect().await?;
+    let took: Vec<_> = stream::iter(calls).buffer_unordered(at_once).try_collect().await?;
     let per_s = events as f64 / start.elapsed().as_secs_f64();
     bench.receiver.reached(before + events, DELIVERED_WITHIN).await?;
     let mut histogram = Histogram::<u64>::new(3)?;
@@ -109,5 +115,5 @@ where
         histogram.record(u64::try_from(duration.as_micros())?)?;
     }
     let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
-    Ok(Way { name, batch, per_s, p50: at(0.5), p99: at(0.99) })
+    Ok(Way { name, batch, at_once, per_s, p50: at(0.5), p99: at(0.99) })
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use postrider_tests::wait::seconds;
 
+use super::aftermath::Takeover;
 use super::publishing::Way;
 use super::steady::RATE;
-use super::takeover::{ANSWERED_AFTER, ENDPOINTS, Takeover, Takeovers};
+use super::takeover::{ANSWERED_AFTER, ENDPOINTS, Takeovers};
 use super::throughput::Measured;
 use super::work::Cost;
 use crate::node::Throughput;
@@ -57,16 +58,20 @@ impl Report {
     }
 
     pub fn publishing(&mut self, ways: &[Way]) {
-        for Way { name, batch, per_s, p50, p99 } in ways {
+        for Way { name, batch, at_once, per_s, p50, p99 } in ways {
             let how =
                 if *batch == 1 { "singles".to_owned() } else { format!("batches of {batch}") };
             println!(
-                "published {name}, {how}: {per_s:.0} events/s; a call p50 {p50:.2} ms, p99 {p99:.2} ms",
+                "published {name}, {how}, {at_once} calls at once: {per_s:.0} events/s; a call p50 \
+                 {p50:.2} ms, p99 {p99:.2} ms",
             );
         }
         for pair in ways.chunks_exact(2) {
             let ratio = pair[1].per_s / pair[0].per_s;
-            println!("batch of {}: {} / {} {ratio:.2}", pair[0].batch, pair[1].name, pair[0].name);
+            println!(
+                "{} events a call: {} / {} {ratio:.2}",
+                pair[0].batch, pair[1].name, pair[0].name
+            );
         }
     }
 
@@ -100,10 +105,11 @@ impl Report {
             kills.len(),
             took.as_secs_f64(),
         );
-        let figures: [Figure; 9] = [
+        let figures: [Figure; 10] = [
             ("shards of the killed node", |kill| kill.shards as f64),
             ("ms until none is unowned or the dead node's", |kill| ms(kill.owned_again)),
-            ("ms that a delivery was kept by it at most", |kill| ms(kill.kept)),
+            ("ms that a delivery to one of its endpoints was kept at most", |kill| ms(kill.kept)),
+            ("ms that any other delivery was kept at most", |kill| ms(kill.kept_elsewhere)),
             ("ms that a delivery took at most before it", |kill| ms(kill.kept_before)),
             ("duplicates while the node was away", |kill| kill.again as f64),
             ("duplicates while it came back", |kill| kill.again_later as f64),
