@@ -31,6 +31,8 @@ use crate::view::{NodeState, NodeView, View};
 
 /// How often links that are missing are dialled.
 const DIAL_EVERY: Duration = Duration::from_secs(1);
+/// By when a linked node is seen in the store.
+const INTRODUCED: Duration = Duration::from_secs(5);
 /// How long a node may take to answer that it was woken.
 const CARRY: Duration = Duration::from_secs(2);
 /// How often, and how many times, a node whose link broke is asked whether it still listens.
@@ -151,8 +153,11 @@ impl Mesh {
                     Ok(Event::Down(peer)) => {
                         tokio::spawn(self.clone().look_into(peer.name.boot, keeper.clone()));
                     }
+                    Ok(Event::Up(peer)) => {
+                        tokio::spawn(self.clone().meet(peer, keeper.clone()));
+                    }
                     // A node that was missed is seen when it does not renew its lease.
-                    Ok(Event::Up(_)) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return,
                 },
                 changed = view.changed() => {
@@ -165,6 +170,20 @@ impl Mesh {
                     }
                 }
             }
+        }
+    }
+
+    /// Says so when a node is linked that is none of this store's: two clusters that share a cookie
+    /// and have seeds in common are not one.
+    async fn meet(self, peer: Peer, keeper: Keeper) {
+        tokio::time::sleep(INTRODUCED).await;
+        let is_node = gateway::of(peer.node_id).is_some();
+        if is_node && keeper.view().borrow().node(peer.name.boot).is_none() {
+            tracing::error!(
+                peer = %peer.name, address = %peer.address,
+                "a linked node is not in this node's store: it has another one, and so is of another \
+                 cluster. The nodes of a cluster share a store; the embedded one is for one host"
+            );
         }
     }
 

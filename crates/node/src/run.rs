@@ -79,7 +79,11 @@ struct Workers {
 /// cannot be had; or when it cannot stop in order.
 pub async fn serve(config: Config, telemetry: Arc<Telemetry>) -> Result<(), Failure> {
     let mut signals = StopSignals::listen().map_err(Failure::Start)?;
-    let running = start(config, telemetry.clone()).await.map_err(Failure::Start)?;
+    let running = tokio::select! {
+        running = start(config, telemetry.clone()) => running.map_err(Failure::Start)?,
+        // It has taken nothing on yet.
+        () = signals.received() => return Ok(()),
+    };
     signals.received().await;
     let stopped = running.stop().await.map_err(Failure::Later);
     telemetry.stop().await;
@@ -233,7 +237,7 @@ fn operator_key(dir: &DataDir) -> Result<String> {
     if file.is_new {
         say(&format!("the operator key is new and stands in {}", file.path.display()));
     }
-    Ok(file.text)
+    Ok(file.key)
 }
 
 fn announce(name: &str, address: &str, dir: &DataDir) {

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use super::Tls;
 use super::socket::{Hall, Stream, tune};
-use super::table::Ticket;
+use super::table::{Ticket, Way};
 
 /// How long nothing is accepted after the kernel could not give us a connection: when it is out
 /// of file descriptors, it says so again at once.
@@ -62,8 +62,11 @@ async fn welcome(
         })
     };
     match given_up.run_until_cancelled(arriving).await {
-        None => info!(%address, "a connection made room before it came in"),
-        Some(Err::<_, io::Error>(error)) => info!(%address, %error, "let nobody in"),
+        None => debug!(%address, "a connection made room before it came in"),
+        Some(Err::<_, io::Error>(error)) => {
+            debug!(%address, %error, "let nobody in");
+            hall.table.stranger(Way::In, address);
+        }
         // The node server ends only together with the link.
         Some(Ok(stream)) => _ = hall.hand_over(stream),
     }

@@ -146,6 +146,11 @@ impl Table {
         ticket
     }
 
+    /// Somebody could not prove to be a peer.
+    pub(super) fn stranger(&self, way: Way, address: SocketAddr) {
+        self.lock().tell_of_stranger(way, address);
+    }
+
     /// Ends a connection that is not ready by now.
     pub(super) fn expire(&self, serial: Serial) {
         let mut state = self.lock();
@@ -250,7 +255,7 @@ impl State {
     fn tell_of_stranger(&mut self, way: Way, address: SocketAddr) {
         if self.told.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
             self.told = Some(Instant::now());
-            warn!(?way, %address, "a connection ended unproved: another cookie, or no peer at all");
+            warn!(?way, %address, "a connection ended unproved: another cookie or authority, or no peer at all");
         }
     }
 
