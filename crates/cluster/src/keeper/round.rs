@@ -47,6 +47,8 @@ pub(super) struct Round {
     lifeline: Option<Lifeline>,
     pulse: Pulse,
     membership: Membership,
+    /// How often this node has observed; what moves the lease of one that is alone.
+    looks: u64,
     ownership: Option<Ownership>,
     /// When a shard was last seen to move from one live node to another.
     moved: HashMap<Shard, Instant>,
@@ -97,6 +99,7 @@ impl Round {
             lifeline,
             pulse,
             membership: Membership::default(),
+            looks: 0,
             ownership: None,
             moved: HashMap::new(),
             held: HashMap::new(),
@@ -182,6 +185,7 @@ impl Round {
     }
 
     async fn observe(&mut self) -> Result<(), Error> {
+        self.looks += 1;
         let leases = match self.lifeline {
             Some(_) => self.records.leases().await?,
             None => vec![self.lease()],
@@ -196,12 +200,10 @@ impl Round {
         Ok(())
     }
 
-    /// What a node that is alone knows of itself.
+    /// What a node that is alone knows of itself: that it lives, for it looks.
     fn lease(&self) -> Lease {
         let Identity { node, name, address, version } = self.me.clone();
-        let revision =
-            self.ownership.as_ref().map_or(0, |ownership| ownership.moves.unsigned_abs());
-        Lease { node, name, address, version, draining: self.leaving, revision }
+        Lease { node, name, address, version, draining: self.leaving, revision: self.looks }
     }
 
     fn note_moves(&mut self, new: &Ownership, now: Instant) {

@@ -147,6 +147,8 @@ async fn a_node_alone_works_on_everything() {
     node.joined().await;
     world.until_shared(&[1]).await;
     assert!(node.is_in() && world.records.leases().await.unwrap().is_empty());
+    sleep(TTL * 20).await;
+    assert!(node.is_in() && node.view().borrow().unowned() == 0, "nothing need move");
     assert_eq!(node.stop().await, 0);
     assert!(world.floor.working.lock().unwrap().is_empty());
 }
