@@ -1,6 +1,6 @@
 //! One round of the keeper: observe, plan, act.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ pub(super) struct Round {
     lifeline: Option<Lifeline>,
     pulse: Pulse,
     membership: Membership,
+    /// Nodes whose processes have ended since the leases were last read.
+    ended: HashSet<BootId>,
     /// How often this node has observed; what moves the lease of one that is alone.
     looks: u64,
     ownership: Option<Ownership>,
@@ -99,6 +101,7 @@ impl Round {
             lifeline,
             pulse,
             membership: Membership::default(),
+            ended: HashSet::new(),
             looks: 0,
             ownership: None,
             moved: HashMap::new(),
@@ -112,10 +115,11 @@ impl Round {
         }
     }
 
-    /// Notes that a node's process has ended.
+    /// Notes that a node's process has ended. It counts from when the leases are read next: then the
+    /// last revision that it wrote is known, and cannot be taken for a sign of life.
     pub(super) fn ended(&mut self, node: BootId) {
         tracing::info!(%node, "a node's process has ended");
-        self.membership.ended(node);
+        self.ended.insert(node);
     }
 
     /// Observes, plans and acts once.
@@ -192,6 +196,9 @@ impl Round {
         };
         let now = Instant::now();
         self.membership.observe(leases, now);
+        for node in self.ended.drain() {
+            self.membership.ended(node);
+        }
         let since = self.ownership.as_ref().map(|ownership| ownership.moves);
         if let Some(new) = self.records.ownership(since).await? {
             self.note_moves(&new, now);
