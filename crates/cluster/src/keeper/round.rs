@@ -383,7 +383,7 @@ impl Round {
         // lease is gone.
         self.held.values_mut().for_each(end);
         self.settle();
-        if let Some(lifeline) = &self.lifeline {
+        if let Some(lifeline) = &mut self.lifeline {
             lifeline.end().await;
         }
         self.held.len()
