@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
-use super::handoff::{self, Ended};
+use super::handoff::{self, Ended, Handoff};
 use super::lifeline::Lifeline;
 use super::{Company, Identity, Options, Tenants};
 use crate::membership::Membership;
@@ -58,8 +58,10 @@ pub(super) struct Round {
     held: HashMap<Shard, Held>,
     /// The epoch under which this node last worked on a shard.
     used: HashMap<Shard, u64>,
-    handoffs: mpsc::UnboundedReceiver<(Shard, Ended)>,
-    handed: mpsc::UnboundedSender<(Shard, Ended)>,
+    handoffs: mpsc::UnboundedReceiver<(Shard, Handoff)>,
+    handed: mpsc::UnboundedSender<(Shard, Handoff)>,
+    /// Handoffs that did not wait for the end of everything.
+    overruns: usize,
     leaving: bool,
     instruments: Instruments,
     /// Whether the store failed in the last round, which was said then.
@@ -109,6 +111,7 @@ impl Round {
             used: HashMap::new(),
             handoffs,
             handed,
+            overruns: 0,
             leaving: false,
             instruments: Instruments::new(),
             blind: false,
@@ -157,8 +160,9 @@ impl Round {
 
     /// Takes in what has come to an end since the last round.
     fn settle(&mut self) {
-        while let Ok((shard, ended)) = self.handoffs.try_recv() {
+        while let Ok((shard, Handoff { ended, overrun })) = self.handoffs.try_recv() {
             self.held.remove(&shard);
+            self.overruns += usize::from(overrun);
             if let (Ended::HandedOver(fence), Company::Others(others)) = (ended, &self.company) {
                 others.handed_over(fence);
             }
@@ -260,7 +264,7 @@ impl Round {
         let now = Instant::now();
         let nodes = self.membership.nodes(now);
         let members: Vec<Member<'_>> =
-            nodes.iter().filter_map(|(lease, state)| member(lease, *state)).collect();
+            nodes.iter().filter_map(|(lease, state)| self.member(lease, *state)).collect();
         if !members.iter().any(|member| member.node == self.me.node) {
             return Plan::default();
         }
@@ -272,6 +276,17 @@ impl Round {
             })
             .collect();
         plan(&members, &holdings, self.me.node)
+    }
+
+    fn member<'a>(&self, lease: &'a Lease, state: NodeState) -> Option<Member<'a>> {
+        // A node that leaves knows it before its lease says so, and takes nothing any more.
+        let leaves = self.leaving && lease.node == self.me.node;
+        let standing = match state {
+            NodeState::Dead => return None,
+            NodeState::Alive | NodeState::Suspect if !leaves => Standing::Alive,
+            NodeState::Alive | NodeState::Suspect | NodeState::Draining => Standing::Draining,
+        };
+        Some(Member { node: lease.node, name: &lease.name, standing })
     }
 
     /// Takes shards that nobody alive owns.
@@ -330,9 +345,9 @@ impl Round {
         let (records, patience) = (self.records.clone(), self.patience);
         let (handed, look) = (self.handed.clone(), self.look.clone());
         tokio::spawn(async move {
-            let ended = handoff::hand_over(&records, &mut tenancy, heir, patience).await;
+            let done = handoff::hand_over(&records, &mut tenancy, heir, patience).await;
             // The keeper may have ended meanwhile.
-            let _ = handed.send((shard, ended));
+            let _ = handed.send((shard, done));
             look.notify_one();
         });
     }
@@ -367,6 +382,7 @@ impl Round {
     /// under way when the patience was over.
     pub(super) async fn leave(mut self) -> usize {
         self.leaving = true;
+        self.overruns = 0;
         if let Some(lifeline) = &self.lifeline {
             lifeline.drain();
         }
@@ -386,7 +402,7 @@ impl Round {
         if let Some(lifeline) = &mut self.lifeline {
             lifeline.end().await;
         }
-        self.held.len()
+        self.held.len() + self.overruns
     }
 
     fn has_heirs(&self) -> bool {
@@ -405,15 +421,6 @@ fn end(held: &mut Held) {
         }
         other => other,
     };
-}
-
-fn member(lease: &Lease, state: NodeState) -> Option<Member<'_>> {
-    let standing = match state {
-        NodeState::Alive | NodeState::Suspect => Standing::Alive,
-        NodeState::Draining => Standing::Draining,
-        NodeState::Dead => return None,
-    };
-    Some(Member { node: lease.node, name: &lease.name, standing })
 }
 
 fn node_view(lease: &Lease, state: NodeState) -> NodeView {
