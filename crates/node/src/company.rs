@@ -78,7 +78,7 @@ impl Others {
 fn cookie(company: &config::Company, dir: &DataDir) -> Result<Cookie> {
     match &company.cookie_file {
         Some(path) => Cookie::read(path).context("[cluster] cookie_file"),
-        None => Ok(Cookie::parse(&dir.cookie()?.text)?),
+        None => Ok(Cookie::read(&dir.cookie()?.path)?),
     }
 }
 
