@@ -58,6 +58,7 @@ struct Office {
     /// Told when a node turned out not to own what the view says.
     doubt: Arc<Notify>,
     outboxes: Mutex<HashMap<BootId, Arc<Outbox>>>,
+    /// Each since when it has been on its way.
     strays: Mutex<Vec<(Instant, Wake)>>,
 }
 
@@ -220,10 +221,11 @@ async fn route_strays(office: Weak<Office>, route: impl Fn(Vec<Wake>) -> Vec<Wak
         if strays.is_empty() {
             continue;
         }
-        // Each keeps the time at which it went astray, or it would be tried for ever.
-        let oldest = strays.iter().map(|(since, _)| *since).min().unwrap_or_else(Instant::now);
-        let others = route(strays.into_iter().map(|(_, wake)| wake).collect());
-        office.dispatch(others.into_iter().map(|wake| (oldest, wake)));
+        // Each keeps the time since when it has been on its way, or it would be tried for ever.
+        let others = strays
+            .into_iter()
+            .flat_map(|(since, wake)| route(vec![wake]).into_iter().map(move |wake| (since, wake)));
+        office.dispatch(others);
     }
 }
 

@@ -33,10 +33,11 @@ impl Pulse {
         Self(Some(Arc::default()))
     }
 
-    /// Notes a renewal that was begun at `at`.
+    /// Notes a renewal that was begun at `at` and has succeeded by now. One that took too long does
+    /// not undo that the pulse had stopped meanwhile.
     pub fn beat(&self, at: Instant) {
         self.with(|beat| {
-            beat.lapsed |= beat.last.is_some_and(|last| at - last >= SELF_STOP);
+            beat.lapsed |= beat.last.is_some_and(|last| last.elapsed() >= SELF_STOP);
             beat.last = Some(at);
         });
     }
@@ -81,6 +82,18 @@ mod tests {
         assert!(!pulse.beats(), "others may have taken over meanwhile");
         pulse.recover();
         assert!(pulse.beats());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_that_comes_through_too_late_does_not_heal_it() {
+        let pulse = Pulse::waiting();
+        pulse.beat(Instant::now());
+        tokio::time::sleep(SELF_STOP - Duration::from_secs(1)).await;
+        let began = Instant::now();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(!pulse.beats());
+        pulse.beat(began);
+        assert!(!pulse.beats(), "it had stopped meanwhile, whenever the renewal was begun");
     }
 
     #[test]

@@ -42,8 +42,8 @@ pub(crate) enum Ended {
         /// It disabled the endpoint.
         disabled: bool,
     },
-    /// It is not on record, since the delivery came to its end or went away meanwhile: the
-    /// store knows how it stands.
+    /// It is not on record, since the delivery came to its end or went away meanwhile, or was not
+    /// made, since the tenure was over: the store knows how the delivery stands.
     Stale {
         /// Which.
         delivery: DeliveryId,
@@ -72,6 +72,10 @@ pub(crate) async fn make(context: &Context, job: Job) -> Ended {
             }
         },
     };
+    // It may be long ago that the actor looked, if this process was stopped.
+    if tenure.is_over() {
+        return Ended::Stale { delivery: delivery.id };
+    }
     let span = spans::attempt(&delivery, &endpoint.url, trace);
     let at = context.now();
     let sent = send(context, &endpoint, &delivery, &payload, at).instrument(span.clone()).await;
@@ -130,7 +134,10 @@ async fn record(
             Ended::Recorded { outcome, disabled: step.disabled.is_some(), delivery: step.delivery }
         }
         Some(Applied::Stale) => Ended::Stale { delivery: delivery.id },
-        Some(Applied::Fenced) => Ended::Fenced,
+        Some(Applied::Fenced) => {
+            context.metrics.cluster.fenced(1);
+            Ended::Fenced
+        }
         None => Ended::Trouble { delivery: delivery.id },
     }
 }

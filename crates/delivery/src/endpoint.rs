@@ -195,12 +195,17 @@ impl Data {
                 self.phase = Phase::Unknown;
                 self.paused_until = Some(self.about.context.now().plus(AFTER_TROUBLE));
             }
-            Ended::Fenced => self.fenced(),
+            Ended::Fenced => self.superseded(),
         }
     }
 
+    /// A write of this actor's own was refused.
     fn fenced(&mut self) {
         self.about.context.metrics.cluster.fenced(1);
+        self.superseded();
+    }
+
+    fn superseded(&mut self) {
         let _ = self.about.shard.cast(shard::Message::Fenced);
         self.phase = Phase::Closed;
     }

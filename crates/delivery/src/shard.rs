@@ -94,6 +94,8 @@ impl Actor for ShardActor {
         (context, tenure): (Arc<Context>, Tenure),
     ) -> Result<Data, ActorProcessingErr> {
         let _ = myself.cast(Message::Scan);
+        // Before it can learn of the end, at which it is removed again.
+        context.shards.insert(tenure.fence(), myself.clone());
         tell_of_the_end(&tenure, myself.clone());
         Ok(Data {
             context,

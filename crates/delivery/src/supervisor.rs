@@ -81,7 +81,7 @@ impl Actor for Supervisor {
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorFailed(actor, error) => {
-                if let Some(tenure) = data.shards.remove(&actor.get_id()) {
+                if let Some(tenure) = data.forget(&actor) {
                     let shard = tenure.fence().shard;
                     tracing::error!(shard, %error, "a shard failed; it starts anew");
                     myself.send_after(AFTER_FAILURE, move || Message::Restart(tenure));
@@ -89,7 +89,7 @@ impl Actor for Supervisor {
             }
             // Its tenure is over.
             SupervisionEvent::ActorTerminated(actor, ..) => {
-                data.shards.remove(&actor.get_id());
+                data.forget(&actor);
             }
             SupervisionEvent::ActorStarted(_)
             | SupervisionEvent::ProcessGroupChanged(_)
@@ -103,8 +103,15 @@ impl Data {
     async fn start(&mut self, tenure: Tenure, myself: ActorCell) -> Result<(), SpawnErr> {
         let arguments = (self.context.clone(), tenure.clone());
         let (actor, _) = Actor::spawn_linked(None, ShardActor, arguments, myself).await?;
-        self.context.shards.insert(tenure.fence(), actor.clone());
         self.shards.insert(actor.get_id(), tenure);
         Ok(())
+    }
+
+    /// Forgets an actor that has ended, and gives the tenure in which it worked. Nobody is woken
+    /// through it any more.
+    fn forget(&mut self, actor: &ActorCell) -> Option<Tenure> {
+        let tenure = self.shards.remove(&actor.get_id())?;
+        self.context.shards.remove(tenure.fence());
+        Some(tenure)
     }
 }

@@ -11,9 +11,6 @@ use postrider_cluster::mesh::{Here, Mesh};
 use postrider_cluster::post::Post;
 use postrider_cluster::route::Router;
 
-use rand::TryRng;
-use rand::rngs::SysRng;
-
 use crate::config;
 use crate::data_dir::DataDir;
 
@@ -81,12 +78,7 @@ impl Others {
 fn cookie(company: &config::Company, dir: &DataDir) -> Result<Cookie> {
     match &company.cookie_file {
         Some(path) => Cookie::read(path).context("[cluster] cookie_file"),
-        None => {
-            let mut secret = [0; 32];
-            SysRng.try_fill_bytes(&mut secret).context("the system gives no random numbers")?;
-            let path = dir.path().join("cluster.cookie");
-            Cookie::read_or_make(&path, secret).context("the nodes' cookie")
-        }
+        None => Ok(Cookie::read(&dir.cookie()?.path)?),
     }
 }
 

@@ -49,9 +49,9 @@ pub enum DataDirError {
         /// What that node wrote of itself.
         holder: String,
     },
-    /// The operator's key in it is unusable.
+    /// A secret in it is unusable.
     #[error("{} {problem}", path.display())]
-    OperatorKey {
+    Secret {
         /// The file.
         path: PathBuf,
         /// What is wrong.
@@ -59,10 +59,10 @@ pub enum DataDirError {
     },
 }
 
-/// The operator's key, and whether it was made just now.
-pub struct OperatorKeyFile {
-    /// The key.
-    pub key: String,
+/// A secret that stands in a file of its own, and whether it was made just now.
+pub struct SecretFile {
+    /// The secret.
+    pub text: String,
     /// Where it stands.
     pub path: PathBuf,
     /// Whether this start made it.
@@ -98,25 +98,38 @@ impl DataDir {
     ///
     /// # Errors
     /// When it cannot be read, is no key (see [`check_operator_key`]), or cannot be made.
-    pub fn operator_key(&self) -> Result<OperatorKeyFile, DataDirError> {
-        let path = self.path.join("operator.key");
-        let problem = |problem: String| DataDirError::OperatorKey { path: path.clone(), problem };
+    pub fn operator_key(&self) -> Result<SecretFile, DataDirError> {
+        self.secret("operator.key", "pro_")
+    }
+
+    /// The cookie of the cluster's nodes on this host, made by the first of them.
+    ///
+    /// # Errors
+    /// As for the operator's key.
+    pub fn cookie(&self) -> Result<SecretFile, DataDirError> {
+        self.secret("cluster.cookie", "")
+    }
+
+    fn secret(&self, file: &str, prefix: &str) -> Result<SecretFile, DataDirError> {
+        let path = self.path.join(file);
+        let problem = |problem: String| DataDirError::Secret { path: path.clone(), problem };
         match std::fs::read_to_string(&path) {
             Ok(text) => {
-                let key = check_operator_key(&text)
+                let text = check_operator_key(&text)
                     .map_err(|rule| {
-                        problem(format!("{rule}; remove the file to have a new key made"))
+                        problem(format!("{rule}; remove the file to have a new one made"))
                     })?
                     .to_owned();
-                Ok(OperatorKeyFile { key, path, is_new: false })
+                Ok(SecretFile { text, path, is_new: false })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let key = new_key().map_err(|error| problem(format!("cannot be made: {error}")))?;
-                match write_private(&path, &key) {
-                    Ok(()) => Ok(OperatorKeyFile { key, path, is_new: true }),
+                let text = new_secret(prefix)
+                    .map_err(|error| problem(format!("cannot be made: {error}")))?;
+                match write_private(&path, &text) {
+                    Ok(()) => Ok(SecretFile { text, path, is_new: true }),
                     // Another node has made one meanwhile.
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                        self.operator_key()
+                        self.secret(file, prefix)
                     }
                     Err(error) => Err(problem(format!("cannot be written: {error}"))),
                 }
@@ -171,20 +184,20 @@ fn lock(path: &Path, file: &str, node: &str, usage: Use) -> Result<File, DataDir
     Ok(file)
 }
 
-fn new_key() -> io::Result<String> {
+fn new_secret(prefix: &str) -> io::Result<String> {
     let mut bytes = [0; 32];
     SysRng.try_fill_bytes(&mut bytes).map_err(io::Error::other)?;
-    Ok(format!("pro_{}", BASE64URL_NOPAD.encode(&bytes)))
+    Ok(format!("{prefix}{}", BASE64URL_NOPAD.encode(&bytes)))
 }
 
-/// Writes beside and links, so that no half of a key is ever found, and of several processes
+/// Writes beside and links, so that no half of a secret is ever found, and of several processes
 /// that do this at once one succeeds.
-fn write_private(path: &Path, key: &str) -> io::Result<()> {
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let unique = SysRng.try_next_u64().map_err(io::Error::other)?;
     let draft = path.with_extension(format!("{unique:x}.new"));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     let written = file
-        .write_all(format!("{key}\n").as_bytes())
+        .write_all(format!("{text}\n").as_bytes())
         .and_then(|()| file.sync_all())
         .and_then(|()| std::fs::hard_link(&draft, path));
     std::fs::remove_file(&draft)?;
@@ -226,7 +239,7 @@ mod tests {
         let open = |name: String| DataDir::take(dir.path(), &name, Use::Shared).unwrap();
         let dirs: Vec<_> = (0..8).map(|n| open(format!("n{n}"))).collect();
         let keys: Vec<String> = std::thread::scope(|scope| {
-            let make = |dir: &DataDir| dir.operator_key().unwrap().key;
+            let make = |dir: &DataDir| dir.operator_key().unwrap().text;
             let threads: Vec<_> = dirs.iter().map(|dir| scope.spawn(move || make(dir))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
@@ -243,10 +256,10 @@ mod tests {
         let first = dir.operator_key().unwrap();
         let again = dir.operator_key().unwrap();
         assert!(first.is_new && !again.is_new);
-        assert_eq!(first.key, again.key);
+        assert_eq!(first.text, again.text);
         assert_eq!(std::fs::metadata(&first.path).unwrap().permissions().mode() & 0o777, 0o600);
         std::fs::write(&first.path, "\n").unwrap();
-        assert!(matches!(dir.operator_key(), Err(DataDirError::OperatorKey { .. })));
+        assert!(matches!(dir.operator_key(), Err(DataDirError::Secret { .. })));
     }
 
     #[test]

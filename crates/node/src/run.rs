@@ -128,7 +128,6 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
     if let Some(others) = &mut others {
         others.join(door.clone(), &keeper).await?;
     }
-    keeper.joined().await;
     let api = Api {
         door,
         view: keeper.view(),
@@ -136,10 +135,26 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         targets: targets(&config),
         probe: Arc::new(NodeProbe { telemetry, records, keeper: keeper.clone() }),
     };
-    announce(&name, &listener.local_addr()?.to_string(), &dir);
     let stop = CancellationToken::new();
-    let server = tokio::spawn(server::serve(listener, postrider_api::app(api), stop.clone()));
+    let hello = hello(&name, &listener.local_addr()?.to_string(), &dir);
+    let serving = serve_once_joined(keeper.clone(), hello, listener, api, stop.clone());
+    let server = tokio::spawn(serving);
     Ok(Running { workers, keeper, others, server, stop, _dir: dir })
+}
+
+/// Serves requests as soon as the node has joined. A node that cannot join, since the store is away,
+/// can still be told to stop.
+async fn serve_once_joined(
+    keeper: Keeper,
+    hello: String,
+    listener: TcpListener,
+    api: Api,
+    stop: CancellationToken,
+) {
+    if stop.run_until_cancelled(keeper.joined()).await.is_some() {
+        say(&hello);
+        server::serve(listener, postrider_api::app(api), stop).await;
+    }
 }
 
 async fn open_store(config: &Config, dir: &DataDir) -> Result<Records> {
@@ -237,14 +252,12 @@ fn operator_key(dir: &DataDir) -> Result<String> {
     if file.is_new {
         say(&format!("the operator key is new and stands in {}", file.path.display()));
     }
-    Ok(file.key)
+    Ok(file.text)
 }
 
-fn announce(name: &str, address: &str, dir: &DataDir) {
+fn hello(name: &str, address: &str, dir: &DataDir) -> String {
     let dir = dir.path().display();
-    say(&format!(
-        "postrider {name} listens on http://{address}, data in {dir}; API reference at /docs"
-    ));
+    format!("postrider {name} listens on http://{address}, data in {dir}; API reference at /docs")
 }
 
 /// A line for whoever started the node. Nobody need read it.

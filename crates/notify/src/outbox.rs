@@ -7,13 +7,14 @@
 //! step panic or meets a damaged record, and a shard with a damaged notice: the actor goes on.
 
 mod errand;
+mod owned;
 mod progress;
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -36,6 +37,7 @@ use tracing::{debug, error, warn};
 use crate::backoff::Backoff;
 use crate::smtp::Mailer;
 use errand::{Courier, Errand, Trouble};
+use owned::Owned;
 use progress::{Book, Progress};
 
 /// Most notices of one shard that are read at once.
@@ -56,6 +58,7 @@ pub struct StartError(#[from] SpawnErr);
 pub struct NotifierHandle {
     actor: ActorRef<Message>,
     nudged: Nudged,
+    owned: Owned,
 }
 
 /// Shards that have something new. A set beside the mailbox, so that ten thousand nudges are
@@ -100,13 +103,13 @@ async fn start(
     seed: u64,
     intervals: Intervals,
 ) -> Result<NotifierHandle, StartError> {
-    let nudged = Nudged::default();
+    let (nudged, owned) = (Nudged::default(), Owned::default());
     let state = State {
         courier,
         intervals,
         luck: SmallRng::seed_from_u64(seed),
         nudged: Arc::clone(&nudged),
-        owned: BTreeMap::new(),
+        owned: owned.clone(),
         to_look: BTreeSet::new(),
         damaged: BTreeSet::new(),
         queue: VecDeque::new(),
@@ -115,17 +118,19 @@ async fn start(
         phase: Phase::Idle,
     };
     let (actor, _) = Actor::spawn(None, Outbox, state).await?;
-    Ok(NotifierHandle { actor, nudged })
+    Ok(NotifierHandle { actor, nudged, owned })
 }
 
 impl NotifierHandle {
     /// Sends a shard's notices until the tenure is over, also those left by an earlier owner. An
-    /// email that is then under way holds the tenure until it is off and on record.
+    /// email of that shard that is then under way holds the tenure until it is off and on record.
     pub fn own(&self, tenure: Tenure) {
-        let (ending, handle) = (tenure.ending(), self.clone());
-        self.tell(Message::Own(tenure));
+        let (fence, ending, handle) = (tenure.fence(), tenure.ending(), self.clone());
+        self.owned.insert(tenure);
+        self.tell(Message::Own(fence.shard));
         tokio::spawn(async move {
             ending.wait().await;
+            handle.owned.remove(fence);
             handle.tell(Message::Ended);
         });
     }
@@ -161,7 +166,7 @@ impl Notifier for NotifierHandle {
 /// What the actor is told.
 enum Message {
     /// This shard is this node's.
-    Own(Tenure),
+    Own(Shard),
     /// Some tenures are over.
     Ended,
     /// Some shards have something new.
@@ -183,7 +188,7 @@ struct State {
     intervals: Intervals,
     luck: SmallRng,
     nudged: Nudged,
-    owned: BTreeMap<Shard, Tenure>,
+    owned: Owned,
     /// Shards to look at once the queue is empty.
     to_look: BTreeSet<Shard>,
     /// Shards whose notices could not be read when last looked at.
@@ -229,10 +234,10 @@ impl Actor for Outbox {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Own(tenure) => state.own(tenure),
+            Message::Own(shard) => state.own(shard),
             Message::Ended => state.disown_ended(),
             Message::Nudged => state.take_nudges(),
-            Message::Rescan => state.to_look.extend(state.owned.keys()),
+            Message::Rescan => state.to_look.extend(state.owned.shards()),
             Message::Resume => state.phase = Phase::Idle,
             Message::Step => {
                 state.phase = Phase::Idle;
@@ -262,28 +267,24 @@ impl Actor for Outbox {
 }
 
 impl State {
-    fn own(&mut self, tenure: Tenure) {
-        let shard = tenure.fence().shard;
+    fn own(&mut self, shard: Shard) {
         self.damaged.remove(&shard);
         self.to_look.insert(shard);
-        self.owned.insert(shard, tenure);
         self.disown_ended();
     }
 
-    /// Lets go of the shards whose tenure is over. What is queued under another fence than the
-    /// present one goes too, and is found again.
+    /// Forgets the shards whose tenure is over. What is queued under another fence than the present
+    /// one goes too, and is found again.
     fn disown_ended(&mut self) {
-        self.owned.retain(|_, tenure| !tenure.is_over());
         let owned = &self.owned;
-        self.to_look.retain(|shard| owned.contains_key(shard));
-        let holds = |fence: &Fence| owned.get(&fence.shard).is_some_and(|t| t.fence() == *fence);
-        self.queue.retain(|(fence, _)| holds(fence));
+        self.to_look.retain(|shard| owned.of(*shard).is_some());
+        self.queue.retain(|(fence, _)| owned.under(*fence).is_some());
     }
 
     fn take_nudges(&mut self) {
         let nudged =
             std::mem::take(&mut *self.nudged.lock().unwrap_or_else(PoisonError::into_inner));
-        let ours = nudged.into_iter().filter(|s| self.owned.contains_key(s));
+        let ours = nudged.into_iter().filter(|s| self.owned.of(*s).is_some());
         self.to_look.extend(ours);
     }
 
@@ -321,7 +322,7 @@ impl State {
     }
 
     async fn look(&mut self, shard: Shard) -> Result<(), Trouble> {
-        let Some(fence) = self.owned.get(&shard).map(Tenure::fence) else {
+        let Some(fence) = self.owned.of(shard).map(|tenure| tenure.fence()) else {
             return Ok(());
         };
         let notices = match self.courier.records.notices(shard, LOOK).await {
@@ -340,6 +341,11 @@ impl State {
 
     /// Does one notice's errand. It leaves the queue only when that came to something.
     async fn tell(&mut self, fence: Fence, notice: &Notice) -> Result<(), Trouble> {
+        // Held until the email is off and on record.
+        let Some(_tenure) = self.owned.under(fence) else {
+            self.disown_ended();
+            return Ok(());
+        };
         let mut progress = self.book.progress(notice);
         let errand = self.courier.run(notice, &mut progress).await?;
         if errand == Errand::Deferred {
@@ -393,9 +399,10 @@ impl State {
     /// A later owner has the shard, and sends what is left of its notices.
     fn disown(&mut self, fence: Fence) {
         debug!(shard = fence.shard, "the shard's notices are another node's now");
-        if let Some(tenure) = self.owned.get(&fence.shard).filter(|t| t.fence() == fence) {
+        if let Some(tenure) = self.owned.under(fence) {
             tenure.give_up();
         }
+        self.owned.remove(fence);
         self.disown_ended();
     }
 

@@ -57,7 +57,7 @@ impl Records {
         rows.iter().map(|(_, value)| decode(value)).collect()
     }
 
-    /// Removes a lease, if its revision is still this one: its node leaves, or is dead.
+    /// Removes a lease, unless it was renewed after this revision: its node leaves, or is dead.
     ///
     /// # Errors
     /// When the store fails.
@@ -67,7 +67,7 @@ impl Records {
         self.store
             .transact(|tx, _| async move {
                 let lease: Option<Lease> = tx.load(key).await?;
-                if lease.is_some_and(|lease| lease.revision == revision) {
+                if lease.is_some_and(|lease| lease.revision <= revision) {
                     tx.clear(key.clone());
                 }
                 Ok(())

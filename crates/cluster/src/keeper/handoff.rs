@@ -9,6 +9,13 @@ use postrider_store::{OwnerError, Records};
 
 use crate::tenure::Tenancy;
 
+/// A handoff that is done with.
+pub(super) struct Handoff {
+    pub(super) ended: Ended,
+    /// Something was still under way when the patience was over.
+    pub(super) overrun: bool,
+}
+
 /// What became of a handoff.
 pub(super) enum Ended {
     /// The heir owns the shard under this fence.
@@ -26,19 +33,21 @@ pub(super) async fn hand_over(
     tenancy: &mut Tenancy,
     heir: BootId,
     patience: Duration,
-) -> Ended {
+) -> Handoff {
     let fence = tenancy.fence();
     tenancy.end();
-    if tokio::time::timeout(patience, tenancy.released()).await.is_err() {
+    let overrun = tokio::time::timeout(patience, tenancy.released()).await.is_err();
+    if overrun {
         let shard = fence.shard;
         tracing::warn!(shard, "a shard is handed over while something on it is still under way");
     }
-    match records.hand_over(fence, heir).await {
+    let ended = match records.hand_over(fence, heir).await {
         Ok(fence) => Ended::HandedOver(fence),
         Err(OwnerError::Fenced) => Ended::Fenced,
         Err(OwnerError::Store(error)) => {
             tracing::warn!(shard = fence.shard, %error, "a shard cannot be handed over");
             Ended::Failed
         }
-    }
+    };
+    Handoff { ended, overrun }
 }

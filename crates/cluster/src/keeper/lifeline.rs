@@ -1,12 +1,12 @@
 //! This node's lease, renewed in a task of its own, so that nothing else can hold it up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use postrider_store::{Lease, Records};
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Identity;
@@ -20,12 +20,12 @@ const PAUSE: Duration = Duration::from_millis(250);
 pub(super) struct Lifeline {
     shared: Arc<Shared>,
     records: Records,
-    task: AbortHandle,
+    task: JoinHandle<()>,
 }
 
 struct Shared {
     pulse: Pulse,
-    /// The revision that was written last.
+    /// As it was written last, or may have been.
     lease: Mutex<Lease>,
     draining: AtomicBool,
     now: Notify,
@@ -47,7 +47,7 @@ impl Lifeline {
             draining: AtomicBool::new(false),
             now: Notify::new(),
         });
-        let task = tokio::spawn(renew(records.clone(), shared.clone())).abort_handle();
+        let task = tokio::spawn(renew(records.clone(), shared.clone()));
         Self { shared, records, task }
     }
 
@@ -58,15 +58,13 @@ impl Lifeline {
     }
 
     /// Ends the renewals and removes the lease.
-    pub(super) async fn end(&self) {
+    pub(super) async fn end(&mut self) {
         self.task.abort();
-        let lease = self.shared.lease();
-        // A renewal that was broken off may have been written after all.
-        for revision in [lease.revision, lease.revision + 1] {
-            if let Err(error) = self.records.remove_lease(lease.node, revision).await {
-                tracing::warn!(%error, "this node's lease cannot be removed; it runs out by itself");
-                return;
-            }
+        // It was broken off, which is no error here.
+        let _ = (&mut self.task).await;
+        let Lease { node, revision, .. } = self.shared.lock().clone();
+        if let Err(error) = self.records.remove_lease(node, revision).await {
+            tracing::warn!(%error, "this node's lease cannot be removed; it runs out by itself");
         }
     }
 }
@@ -78,28 +76,33 @@ impl Drop for Lifeline {
 }
 
 impl Shared {
-    fn lease(&self) -> Lease {
-        self.lease.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn lock(&self) -> MutexGuard<'_, Lease> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lease to write next. No revision is tried twice: of one that failed nobody knows whether
+    /// it was written, and others would not see the same one move.
+    fn next(&self) -> Lease {
+        let mut lease = self.lock();
+        lease.revision += 1;
+        lease.draining = self.draining.load(Ordering::Acquire);
+        lease.clone()
     }
 }
 
 async fn renew(records: Records, shared: Arc<Shared>) {
-    let mut failing = false;
+    let (mut failing, mut joined) = (false, false);
     loop {
         let began = Instant::now();
-        let before = shared.lease();
-        let draining = shared.draining.load(Ordering::Acquire);
-        let lease = Lease { revision: before.revision + 1, draining, ..before };
-        match records.renew_lease(&lease).await {
+        match records.renew_lease(&shared.next()).await {
             Ok(known) => {
                 if failing {
                     tracing::info!("this node's lease is renewed again");
                 }
-                if !known && lease.revision > 1 {
+                if !known && joined {
                     tracing::warn!("this node was taken for dead, and is back");
                 }
-                failing = false;
-                *shared.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease;
+                (failing, joined) = (false, true);
                 shared.pulse.beat(began);
                 let next = tokio::time::sleep_until(began + RENEW_EVERY);
                 tokio::select! {

@@ -1,6 +1,6 @@
 //! One round of the keeper: observe, plan, act.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
-use super::handoff::{self, Ended};
+use super::handoff::{self, Ended, Handoff};
 use super::lifeline::Lifeline;
 use super::{Company, Identity, Options, Tenants};
 use crate::membership::Membership;
@@ -47,6 +47,10 @@ pub(super) struct Round {
     lifeline: Option<Lifeline>,
     pulse: Pulse,
     membership: Membership,
+    /// Nodes whose processes have ended since the leases were last read.
+    ended: HashSet<BootId>,
+    /// How often this node has observed; what moves the lease of one that is alone.
+    looks: u64,
     ownership: Option<Ownership>,
     /// When a shard was last seen to move from one live node to another.
     moved: HashMap<Shard, Instant>,
@@ -54,11 +58,11 @@ pub(super) struct Round {
     held: HashMap<Shard, Held>,
     /// The epoch under which this node last worked on a shard.
     used: HashMap<Shard, u64>,
-    handoffs: mpsc::UnboundedReceiver<(Shard, Ended)>,
-    handed: mpsc::UnboundedSender<(Shard, Ended)>,
+    handoffs: mpsc::UnboundedReceiver<(Shard, Handoff)>,
+    handed: mpsc::UnboundedSender<(Shard, Handoff)>,
+    /// Handoffs that did not wait for the end of everything.
+    overruns: usize,
     leaving: bool,
-    /// How often it has looked.
-    looks: u64,
     instruments: Instruments,
     /// Whether the store failed in the last round, which was said then.
     blind: bool,
@@ -99,23 +103,26 @@ impl Round {
             lifeline,
             pulse,
             membership: Membership::default(),
+            ended: HashSet::new(),
+            looks: 0,
             ownership: None,
             moved: HashMap::new(),
             held: HashMap::new(),
             used: HashMap::new(),
             handoffs,
             handed,
+            overruns: 0,
             leaving: false,
-            looks: 0,
             instruments: Instruments::new(),
             blind: false,
         }
     }
 
-    /// Notes that a node's process has ended.
+    /// Notes that a node's process has ended. It counts from when the leases are read next: then the
+    /// last revision that it wrote is known, and cannot be taken for a sign of life.
     pub(super) fn ended(&mut self, node: BootId) {
         tracing::info!(%node, "a node's process has ended");
-        self.membership.ended(node);
+        self.ended.insert(node);
     }
 
     /// Observes, plans and acts once.
@@ -153,8 +160,9 @@ impl Round {
 
     /// Takes in what has come to an end since the last round.
     fn settle(&mut self) {
-        while let Ok((shard, ended)) = self.handoffs.try_recv() {
+        while let Ok((shard, Handoff { ended, overrun })) = self.handoffs.try_recv() {
             self.held.remove(&shard);
+            self.overruns += usize::from(overrun);
             if let (Ended::HandedOver(fence), Company::Others(others)) = (ended, &self.company) {
                 others.handed_over(fence);
             }
@@ -185,12 +193,16 @@ impl Round {
     }
 
     async fn observe(&mut self) -> Result<(), Error> {
+        self.looks += 1;
         let leases = match self.lifeline {
             Some(_) => self.records.leases().await?,
             None => vec![self.imagined_lease()],
         };
         let now = Instant::now();
         self.membership.observe(leases, now);
+        for node in self.ended.drain() {
+            self.membership.ended(node);
+        }
         let since = self.ownership.as_ref().map(|ownership| ownership.moves);
         if let Some(new) = self.records.ownership(since).await? {
             self.note_moves(&new, now);
@@ -200,9 +212,8 @@ impl Round {
     }
 
     /// What a node that is alone would find, if it renewed a lease at every look.
-    fn imagined_lease(&mut self) -> Lease {
+    fn imagined_lease(&self) -> Lease {
         let Identity { node, name, address, version } = self.me.clone();
-        self.looks += 1;
         Lease { node, name, address, version, draining: self.leaving, revision: self.looks }
     }
 
@@ -253,7 +264,7 @@ impl Round {
         let now = Instant::now();
         let nodes = self.membership.nodes(now);
         let members: Vec<Member<'_>> =
-            nodes.iter().filter_map(|(lease, state)| member(lease, *state)).collect();
+            nodes.iter().filter_map(|(lease, state)| self.member(lease, *state)).collect();
         if !members.iter().any(|member| member.node == self.me.node) {
             return Plan::default();
         }
@@ -265,6 +276,17 @@ impl Round {
             })
             .collect();
         plan(&members, &holdings, self.me.node)
+    }
+
+    fn member<'a>(&self, lease: &'a Lease, state: NodeState) -> Option<Member<'a>> {
+        // A node that leaves knows it before its lease says so, and takes nothing any more.
+        let leaves = self.leaving && lease.node == self.me.node;
+        let standing = match state {
+            NodeState::Dead => return None,
+            NodeState::Alive | NodeState::Suspect if !leaves => Standing::Alive,
+            NodeState::Alive | NodeState::Suspect | NodeState::Draining => Standing::Draining,
+        };
+        Some(Member { node: lease.node, name: &lease.name, standing })
     }
 
     /// Takes shards that nobody alive owns.
@@ -323,9 +345,9 @@ impl Round {
         let (records, patience) = (self.records.clone(), self.patience);
         let (handed, look) = (self.handed.clone(), self.look.clone());
         tokio::spawn(async move {
-            let ended = handoff::hand_over(&records, &mut tenancy, heir, patience).await;
+            let done = handoff::hand_over(&records, &mut tenancy, heir, patience).await;
             // The keeper may have ended meanwhile.
-            let _ = handed.send((shard, ended));
+            let _ = handed.send((shard, done));
             look.notify_one();
         });
     }
@@ -360,6 +382,7 @@ impl Round {
     /// under way when the patience was over.
     pub(super) async fn leave(mut self) -> usize {
         self.leaving = true;
+        self.overruns = 0;
         if let Some(lifeline) = &self.lifeline {
             lifeline.drain();
         }
@@ -376,10 +399,10 @@ impl Round {
         // lease is gone.
         self.held.values_mut().for_each(end);
         self.settle();
-        if let Some(lifeline) = &self.lifeline {
+        if let Some(lifeline) = &mut self.lifeline {
             lifeline.end().await;
         }
-        self.held.len()
+        self.held.len() + self.overruns
     }
 
     fn has_heirs(&self) -> bool {
@@ -398,15 +421,6 @@ fn end(held: &mut Held) {
         }
         other => other,
     };
-}
-
-fn member(lease: &Lease, state: NodeState) -> Option<Member<'_>> {
-    let standing = match state {
-        NodeState::Alive | NodeState::Suspect => Standing::Alive,
-        NodeState::Draining => Standing::Draining,
-        NodeState::Dead => return None,
-    };
-    Some(Member { node: lease.node, name: &lease.name, standing })
 }
 
 fn node_view(lease: &Lease, state: NodeState) -> NodeView {

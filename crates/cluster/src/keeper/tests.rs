@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use postrider_domain::ids::Id;
 use postrider_domain::ownership::Shard;
+use postrider_store::Lease;
 use postrider_store::kv::{Engine, Error, Store, Transaction};
 use postrider_store::memory::Memory;
 use tokio::time::{Instant, sleep, timeout};
@@ -147,8 +148,8 @@ async fn a_node_alone_works_on_everything() {
     node.joined().await;
     world.until_shared(&[1]).await;
     assert!(node.is_in() && world.records.leases().await.unwrap().is_empty());
-    sleep(TTL * 10).await;
-    assert!(node.is_in(), "however long nothing moves");
+    sleep(TTL * 20).await;
+    assert!(node.is_in() && node.view().borrow().unowned() == 0, "nothing need move");
     assert_eq!(node.stop().await, 0);
     assert!(world.floor.working.lock().unwrap().is_empty());
 }
@@ -268,6 +269,34 @@ async fn proof_of_its_end_saves_the_waiting() {
     one.ended(boot(2)).await;
     world.until_shared(&[1]).await;
     assert!(died.elapsed() < Duration::from_secs(1), "{:?}", died.elapsed());
+}
+
+/// A lease of node 2, which nobody renews.
+fn lease(revision: u64) -> Lease {
+    Lease {
+        node: boot(2),
+        name: "node-2".to_owned(),
+        address: None,
+        version: "1".to_owned(),
+        draining: false,
+        revision,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_wrote_before_its_end_is_no_sign_of_life() {
+    let world = World::new().await;
+    world.records.renew_lease(&lease(1)).await.unwrap();
+    let all: Vec<Shard> = (0..SHARDS).collect();
+    world.records.claim(&all, boot(2)).await.unwrap();
+    let one = world.node(1);
+    one.joined().await;
+    // It renews once more, and ends before anybody has looked.
+    world.records.renew_lease(&lease(2)).await.unwrap();
+    one.ended(boot(2)).await;
+    let ended = Instant::now();
+    world.until_shared(&[1]).await;
+    assert!(ended.elapsed() < Duration::from_secs(1), "{:?}", ended.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,13 +2,11 @@
 //! is no TLS, and makes a certificate alone not enough where there is.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use sha2::{Digest, Sha256};
 
 /// The fewest characters of a cookie.
 pub const MIN_COOKIE: usize = 32;
@@ -30,14 +28,6 @@ pub enum CookieError {
     /// It holds what nobody sees.
     #[error("the cookie must be visible ASCII characters only, on one line")]
     Invisible,
-    /// The file could not be made.
-    #[error("cannot make {}", path.display())]
-    Make {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
     /// Others may read the file.
     #[error("{} can be read by others (mode {mode:03o}): chmod 600 it, and make a new cookie if \
          others may have seen this one", path.display())]
@@ -100,43 +90,10 @@ impl Cookie {
             .map_err(|source| CookieError::File { path: path.to_owned(), source: source.into() })
     }
 
-    /// Reads the cookie from a file, which is made of `secret` if there is none. Several processes
-    /// may do so at once: all get what the first has made.
-    ///
-    /// # Errors
-    /// If there is no file and none can be made, or as [`Cookie::read`].
-    pub fn read_or_make(path: &Path, secret: [u8; 32]) -> Result<Self, CookieError> {
-        if !path.try_exists().unwrap_or(true) {
-            make(path, secret)
-                .map_err(|source| CookieError::Make { path: path.to_owned(), source })?;
-        }
-        Self::read(path)
-    }
-
     /// The secret itself.
     pub(super) fn reveal(&self) -> &str {
         &self.0
     }
-}
-
-/// Makes the file whole or not at all, and leaves one that came first as it is.
-fn make(path: &Path, secret: [u8; 32]) -> io::Result<()> {
-    let text = hex(&secret);
-    // Another process has another secret, so its file has another name.
-    let aside = path.with_extension(format!("{}.new", hex(&Sha256::digest(secret)[..8])));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
-    let made = writeln!(file, "{text}")
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::hard_link(&aside, path));
-    fs::remove_file(&aside)?;
-    match made {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl fmt::Debug for Cookie {
@@ -182,24 +139,6 @@ mod tests {
             let (_dir, path) = file(&format!("{GOOD}\n"), mode);
             assert_eq!(Cookie::read(&path).unwrap().reveal(), GOOD);
         }
-    }
-
-    #[test]
-    fn who_start_at_once_share_the_first_cookie() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("cluster.cookie");
-        let make = |seed: u8| Cookie::read_or_make(&path, [seed; 32]).unwrap();
-        let cookies: Vec<String> = std::thread::scope(|scope| {
-            let make = &make;
-            let threads: Vec<_> = (0..16).map(|seed| scope.spawn(move || make(seed))).collect();
-            threads.into_iter().map(|one| one.join().unwrap().reveal().to_owned()).collect()
-        });
-        assert_eq!(cookies[0].len(), 64);
-        assert!(cookies.iter().all(|one| *one == cookies[0]), "{cookies:?}");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left aside");
-        let nowhere = dir.path().join("nowhere/cookie");
-        assert!(matches!(Cookie::read_or_make(&nowhere, [0; 32]), Err(CookieError::Make { .. })));
     }
 
     #[test]

@@ -2,7 +2,9 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+use postrider_cluster::pulse::Pulse;
 use postrider_cluster::route::Workers;
+use postrider_cluster::tenure::Tenure;
 use postrider_domain::endpoint::{Ordering, State};
 use postrider_domain::ids::BootId;
 use postrider_domain::retry;
@@ -129,6 +131,24 @@ async fn a_tenure_is_held_until_what_is_in_flight_is_on_record() {
     let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
     assert_eq!((view.health.failure_count, view.unfinished), (1, 1));
     assert_eq!(world.delivery.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn a_tenure_that_is_over_before_its_actor_starts_leaves_nothing() {
+    let mut world = World::new(hasty()).await;
+    let endpoint = world.endpoint("http://127.0.0.1:9/hook", Ordering::Parallel).await;
+    world.disown_all().await;
+    let shard = world.records.shard_of(endpoint);
+    for fence in world.records.claim(&[shard], BootId::MIN).await.expect("claimed") {
+        let (tenure, mut tenancy) = Tenure::begin(fence, Pulse::steady());
+        tenancy.end();
+        world.delivery.own(tenure).await.expect("started");
+        let released = tokio::time::timeout(PATIENCE, tenancy.released());
+        released.await.expect("released in time");
+    }
+    let (_, wakes) = world.accept_silently("1").await;
+    assert!(!wakes.is_empty());
+    assert_eq!(world.delivery.wake(wakes.clone()).len(), wakes.len(), "nobody here is woken");
 }
 
 #[tokio::test]

@@ -223,6 +223,18 @@ impl Scene {
         intervals: Intervals,
         clock: Arc<dyn Clock>,
     ) -> NotifierHandle {
+        let handle = self.start_idle(smtp, intervals, clock).await;
+        self.fences.iter().for_each(|fence| handle.own(Tenure::begin(*fence, Pulse::steady()).0));
+        handle
+    }
+
+    /// A notifier that owns nothing.
+    async fn start_idle(
+        &self,
+        smtp: SocketAddr,
+        intervals: Intervals,
+        clock: Arc<dyn Clock>,
+    ) -> NotifierHandle {
         let server = Server::parse(&format!("smtp://{smtp}")).expect("a server");
         let sender = Sender::parse("Postrider <webhooks@example.com>").expect("a sender");
         let courier = Courier {
@@ -231,9 +243,7 @@ impl Scene {
             mailer: Mailer::new(server, sender).expect("a mailer"),
             instruments: Instruments::new(),
         };
-        let handle = start(courier, 1, intervals).await.expect("starts");
-        self.fences.iter().for_each(|fence| handle.own(Tenure::begin(*fence, Pulse::steady()).0));
-        handle
+        start(courier, 1, intervals).await.expect("starts")
     }
 
     /// Waits until no notice is left.
@@ -280,6 +290,31 @@ async fn what_an_earlier_run_left_is_sent_once_and_removed() {
     scene.until_told().await;
     notifier.stop().await;
     assert!(inbox.try_recv().is_err(), "a second email");
+}
+
+#[tokio::test]
+async fn an_email_under_way_holds_no_other_shard() {
+    let (listener, smtp) = listen();
+    let scene = Scene::new(&["ops@example.com"]).await;
+    let notifier = scene.start_idle(smtp, ON_NUDGE, Arc::new(Now)).await;
+    let begin = |fence: &Fence| {
+        let (tenure, tenancy) = Tenure::begin(*fence, Pulse::steady());
+        notifier.own(tenure);
+        tenancy
+    };
+    let tenancies: Vec<_> = scene.fences.iter().map(begin).collect();
+    let accept = tokio::task::spawn_blocking(move || listener.accept().expect("a connection"));
+    let _silent = accept.await.expect("joins");
+
+    for mut tenancy in tenancies {
+        tenancy.end();
+        if tenancy.fence() == scene.fence() {
+            assert!(!tenancy.is_released(), "its email is under way");
+        } else {
+            let released = tokio::time::timeout(PATIENCE, tenancy.released());
+            released.await.expect("it waits for another shard's email");
+        }
+    }
 }
 
 #[tokio::test]

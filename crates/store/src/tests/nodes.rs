@@ -18,13 +18,13 @@ fn lease(node: BootId, name: &str, revision: u64) -> Lease {
 }
 
 #[tokio::test]
-async fn a_lease_is_renewed_and_removed_only_as_it_was_seen() {
+async fn a_lease_is_renewed_and_not_removed_once_it_was_renewed_since() {
     let world = World::new().await;
     assert!(!world.records.renew_lease(&lease(ONE, "one", 1)).await.unwrap());
     assert!(world.records.renew_lease(&lease(ONE, "one", 2)).await.unwrap());
     world.records.remove_lease(ONE, 1).await.unwrap();
     assert_eq!(world.records.leases().await.unwrap(), [lease(ONE, "one", 2)]);
-    world.records.remove_lease(ONE, 2).await.unwrap();
+    world.records.remove_lease(ONE, 3).await.unwrap();
     assert_eq!(world.records.leases().await.unwrap(), []);
     assert!(!world.records.renew_lease(&lease(ONE, "one", 3)).await.unwrap(), "it was removed");
 }
