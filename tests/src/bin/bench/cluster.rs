@@ -41,11 +41,11 @@ pub async fn run(
     if options.wants(Part::Publishing) {
         report.publishing(&publishing::run(options, nodes, receiver.clone()).await?);
     }
-    if options.wants(Part::Work) && options.registered > 0 {
-        report.work(&work::run(options, nodes, receiver.clone()).await?);
-    }
     if options.wants(Part::Takeover) && options.kills > 0 {
-        report.takeovers(&takeover::run(options, nodes, receiver).await?);
+        report.takeovers(&takeover::run(options, nodes, receiver.clone()).await?);
+    }
+    if options.wants(Part::Work) && options.registered > 0 {
+        work::run(options, nodes, receiver, report).await?;
     }
     Ok(())
 }

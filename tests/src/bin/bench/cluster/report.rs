@@ -9,7 +9,7 @@ use super::publishing::Way;
 use super::steady::RATE;
 use super::takeover::{ANSWERED_AFTER, ENDPOINTS, Takeovers};
 use super::throughput::Measured;
-use super::work::Cost;
+use super::work::{Cost, Moment, Recovery};
 use crate::node::Throughput;
 use crate::report::{Report, memory};
 
@@ -76,24 +76,24 @@ impl Report {
     }
 
     pub fn work(&mut self, cost: &Cost) {
-        let moments =
-            [("idle", &cost.idle), ("with work", &cost.working), ("all delivered", &cost.done)];
-        for (name, moment) in moments {
-            let active: Vec<_> = moment.active.iter().map(|count| format!("{count:.0}")).collect();
-            println!(
-                "{} endpoints, {name}: {} have an actor, by node {}; memory {}",
-                cost.registered,
-                moment.active(),
-                active.join(", "),
-                memory(&moment.memory_mib),
-            );
-        }
+        moment(cost.registered, "idle", &cost.idle);
+        moment(cost.registered, "with a delivery due each", &cost.working);
         println!(
-            "one delivery due each, {} in flight to a receiver that does not answer, the others \
-             waiting for a permit: {:.1} KiB per endpoint with work; then all delivered in {:.1} s",
+            "{} in flight to a receiver that does not answer, the others waiting for a permit: \
+             {:.1} KiB per endpoint with work",
             cost.in_flight,
             cost.kib_per_endpoint(),
-            cost.delivered_in.as_secs_f64(),
+        );
+    }
+
+    pub fn recovery(&mut self, recovery: &Recovery) {
+        let Recovery { registered, arrived, took, done } = recovery;
+        println!("{arrived} arrived, {:.1} s after the receiver answers", took.as_secs_f64());
+        moment(*registered, "afterwards", done);
+        self.goal(
+            format!("all of {registered} arrived after the receiver answers"),
+            arrived.to_string(),
+            *arrived >= *registered as u64,
         );
     }
 
@@ -143,6 +143,16 @@ impl Measured {
             (format!("batches of {batch}"), &self.batched),
         ]
     }
+}
+
+fn moment(registered: usize, when: &str, moment: &Moment) {
+    let active: Vec<_> = moment.active.iter().map(|count| format!("{count:.0}")).collect();
+    println!(
+        "{registered} endpoints, {when}: {} have an actor, by node {}; memory {}",
+        moment.active(),
+        active.join(", "),
+        memory(&moment.memory_mib),
+    );
 }
 
 fn ms(duration: Duration) -> f64 {
