@@ -114,7 +114,7 @@ pub struct Vitals {
     /// The node's name.
     pub node: String,
     /// Its memory.
-    pub resident_kib: u64,
+    pub anonymous_kib: u64,
     /// Its open descriptors.
     pub descriptors: u64,
     /// Its threads.

@@ -476,7 +476,7 @@ fn a_node_that_grows() {
             let mut vitals = Vitals {
                 at: run.healed,
                 node: "node-1".to_owned(),
-                resident_kib: 60_000,
+                anonymous_kib: 60_000,
                 descriptors: 60,
                 threads: 12,
             };
@@ -485,7 +485,7 @@ fn a_node_that_grows() {
         })
     };
     assert_eq!(with(|_| ()), "");
-    assert_eq!(with(|vitals| vitals.resident_kib = 2_000_000), name("I12:"));
+    assert_eq!(with(|vitals| vitals.anonymous_kib = 2_000_000), name("I12:"));
     assert_eq!(with(|vitals| vitals.descriptors = 5_000), name("I12:"));
     assert_eq!(with(|vitals| vitals.threads = 500), name("I12:"));
 }

@@ -144,17 +144,17 @@ impl Round {
                 self.blind = true;
             }
         }
+        self.publish();
     }
 
     async fn turn(&mut self) -> Result<(), Error> {
         self.observe().await?;
         self.reconcile().await?;
         let plan = self.plan();
-        self.take(&plan.claims).await?;
         for (shard, heir) in plan.moves {
             self.give(shard, heir);
         }
-        self.publish();
+        self.take(&plan.claims).await?;
         self.forget().await
     }
 
@@ -256,7 +256,7 @@ impl Round {
             }
         }
         // It was this node's before, and its tenure ended without a later owner.
-        self.claim(&again).await
+        self.claim(&again).await.map(drop)
     }
 
     fn plan(&self) -> Plan {
@@ -299,15 +299,20 @@ impl Round {
             .collect();
         let from_the_dead = seen.iter().filter(|(_, owner)| owner.is_some()).count();
         if from_the_dead > 0 && self.lifeline.is_some() {
-            self.instruments.taken_over(from_the_dead);
             tracing::info!(shards = from_the_dead, "taking the shards of a node that is gone");
             let jitter = self.luck.random_range(0..JITTER_MS);
             tokio::time::sleep(Duration::from_millis(jitter)).await;
         }
-        self.claim(&seen).await
+        let taken = self.claim(&seen).await?;
+        if self.lifeline.is_some() {
+            self.instruments.taken_over(taken.min(from_the_dead));
+        }
+        Ok(())
     }
 
-    async fn claim(&mut self, seen: &[(Shard, Option<Owner>)]) -> Result<(), Error> {
+    /// Claims shards whose owners are still the given ones, and gives the number of those it got.
+    async fn claim(&mut self, seen: &[(Shard, Option<Owner>)]) -> Result<usize, Error> {
+        let mut got = 0;
         for (handful, seen) in seen.chunks(TAKEN_AT_ONCE).enumerate() {
             if handful > 0 && self.lifeline.is_some() {
                 tokio::time::sleep(BREATH).await;
@@ -315,9 +320,10 @@ impl Round {
             for fence in self.records.take_over(seen, self.me.node).await? {
                 self.note_owner(fence);
                 self.begin(fence).await;
+                got += 1;
             }
         }
-        Ok(())
+        Ok(got)
     }
 
     /// Keeps the picture of the owners up to date with what this node did; the next round reads it
