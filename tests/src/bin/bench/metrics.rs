@@ -6,6 +6,8 @@ use crate::node::Bench;
 
 /// Wakes that were sent to other nodes.
 pub const WAKES_SENT: &str = "postrider_wakes_sent_total";
+/// Deliveries that came to their end.
+pub const DELIVERIES_FINISHED: &str = "postrider_deliveries_finished_total";
 /// Endpoints with an actor.
 pub const ENDPOINTS_ACTIVE: &str = "postrider_endpoints_active";
 

@@ -87,13 +87,16 @@ impl Report {
     }
 
     pub fn recovery(&mut self, recovery: &Recovery) {
-        let Recovery { registered, arrived, took, done } = recovery;
-        println!("{arrived} arrived, {:.1} s after the receiver answers", took.as_secs_f64());
+        let Recovery { registered, delivered, took, done } = recovery;
+        println!(
+            "{delivered:.0} delivered, {:.1} s after the receiver answers",
+            took.as_secs_f64()
+        );
         moment(*registered, "afterwards", done);
         self.goal(
-            format!("all of {registered} arrived after the receiver answers"),
-            arrived.to_string(),
-            *arrived >= *registered as u64,
+            format!("{registered} deliveries done after the receiver answers"),
+            format!("{delivered:.0}"),
+            *delivered >= *registered as f64,
         );
     }
 

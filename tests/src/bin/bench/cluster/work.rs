@@ -14,7 +14,7 @@ use postrider_tests::wait::{millis, seconds};
 use tokio::time::Instant;
 
 use crate::Options;
-use crate::metrics::ENDPOINTS_ACTIVE;
+use crate::metrics::{DELIVERIES_FINISHED, ENDPOINTS_ACTIVE};
 use crate::node::Bench;
 use crate::process;
 use crate::receiver::{Manner, Receiver};
@@ -25,9 +25,10 @@ use crate::service::Service;
 const TIMEOUT: Duration = seconds(60);
 /// Endpoints all have an actor within; attempts begin to time out later.
 const STARTED_WITHIN: Duration = seconds(50);
-/// How long everything may take to be delivered, and then the actors to go. What takes longer is
-/// told, and ends the wait.
+/// How long everything may take to be delivered. What takes longer is told, and ends the wait.
 const DONE_WITHIN: Duration = seconds(300);
+/// And how long the actors may then take to go.
+const AT_REST_WITHIN: Duration = seconds(30);
 /// How often the nodes are asked.
 const PAUSE: Duration = millis(200);
 
@@ -43,8 +44,8 @@ pub struct Cost {
 /// The nodes after the receiver has answered again.
 pub struct Recovery {
     pub registered: usize,
-    /// Requests that arrived.
-    pub arrived: u64,
+    /// Deliveries that are on record as done.
+    pub delivered: f64,
     /// From the receiver's first answer to the last of them.
     pub took: Duration,
     pub done: Moment,
@@ -88,9 +89,8 @@ pub async fn run(
     let options = Options { endpoints: 0, ..options.clone() };
     let bench = Bench::start(&options, receiver, &service).await?;
     let groups = bench.register_groups(options.registered).await?;
-    let before = bench.receiver.count();
     report.work(&work(&bench, &service, &groups).await?);
-    report.recovery(&recover(&bench, &service, before).await?);
+    report.recovery(&recover(&bench, &service).await?);
     service.stop().await
 }
 
@@ -105,15 +105,19 @@ async fn work(bench: &Bench, service: &Service, groups: &[String]) -> Result<Cos
     Ok(Cost { registered, in_flight, idle, working })
 }
 
-async fn recover(bench: &Bench, service: &Service, before: u64) -> Result<Recovery> {
+async fn recover(bench: &Bench, service: &Service) -> Result<Recovery> {
     let registered = bench.options.registered;
     let opened = Instant::now();
     bench.receiver.answer(Manner::AtOnce);
-    // Should they not all arrive, that is a result too.
-    let _ = bench.receiver.reached(before + registered as u64, DONE_WITHIN).await;
-    let (took, arrived) = (opened.elapsed(), bench.receiver.count() - before);
-    let done = at_rest(bench, service).await?;
-    Ok(Recovery { registered, arrived, took, done })
+    let (delivered, took) = loop {
+        let delivered: f64 = bench.metric(DELIVERIES_FINISHED).await?.into_iter().sum();
+        let took = opened.elapsed();
+        if delivered >= registered as f64 || took > DONE_WITHIN {
+            break (delivered, took);
+        }
+        tokio::time::sleep(PAUSE).await;
+    };
+    Ok(Recovery { registered, delivered, took, done: at_rest(bench, service).await? })
 }
 
 /// The moment at which all endpoints have an actor, or the most that do.
@@ -132,7 +136,7 @@ async fn most_active(bench: &Bench, service: &Service) -> Result<Moment> {
 
 /// The moment at which no endpoint has an actor any more, or the last that was waited for.
 async fn at_rest(bench: &Bench, service: &Service) -> Result<Moment> {
-    let deadline = Instant::now() + DONE_WITHIN;
+    let deadline = Instant::now() + AT_REST_WITHIN;
     loop {
         let now = look(bench, service).await?;
         if now.active() < 1.0 || Instant::now() > deadline {
