@@ -19,6 +19,7 @@ use postrider_store::Wake;
 use ractor::ActorRef;
 use tokio::net::lookup_host;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 
 use crate::gateway::{self, GatewayMessage, Local};
 use crate::keeper::{Keeper, Neighbours};
@@ -62,12 +63,15 @@ impl Mesh {
 
     /// Keeps links to all nodes that the keeper sees, and tells it of those that have ended. Dials
     /// `seeds` first, given as `host:port`.
-    pub fn tend(&self, keeper: Keeper, seeds: Vec<String>) {
+    ///
+    /// When one is lost, the owners here look for work that it could not tell of any more.
+    pub fn tend(&self, keeper: Keeper, router: Router, seeds: Vec<String>) {
         for seed in seeds {
             let mesh = self.clone();
             tokio::spawn(async move { mesh.dial_seed(&seed).await });
         }
         tokio::spawn(self.clone().dial_missing(keeper.clone()));
+        tokio::spawn(look_after_losses(keeper.view(), router));
         tokio::spawn(self.clone().watch(keeper));
     }
 
@@ -213,6 +217,24 @@ fn with_causes(error: ConnectError) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Has the owners here look whenever a node is lost: what it accepted is durable, and its wakes may
+/// be lost with it.
+async fn look_after_losses(mut view: watch::Receiver<Arc<View>>, router: Router) {
+    let mut living = living(&view.borrow_and_update());
+    while view.changed().await.is_ok() {
+        let now = self::living(&view.borrow_and_update());
+        if living.iter().any(|node| !now.contains(node)) {
+            router.look_here();
+        }
+        living = now;
+    }
+}
+
+fn living(view: &View) -> HashSet<BootId> {
+    let living = view.nodes.iter().filter(|node| node.state != NodeState::Dead);
+    living.map(|node| node.node).collect()
 }
 
 fn suspects(view: &View) -> Vec<BootId> {

@@ -21,6 +21,9 @@ pub trait Workers: Send + Sync + 'static {
     /// lost: what it tells of is durable.
     fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake>;
 
+    /// Somebody was lost who may have had work to tell of: look for it.
+    fn look(&self) {}
+
     /// Sends an event to an endpoint once, now, and counts it for nothing.
     async fn send_test(&self, endpoint: Endpoint, event: Event) -> TestReport;
 }
@@ -111,6 +114,13 @@ impl Router {
         match self.reach.workers.get() {
             Some(workers) => workers.wake(wakes),
             None => wakes,
+        }
+    }
+
+    /// Has the owners on this node look for work that nobody could tell of.
+    pub fn look_here(&self) {
+        if let Some(workers) = self.reach.workers.get() {
+            workers.look();
         }
     }
 

@@ -134,15 +134,13 @@ impl Actor for EndpointActor {
         data.go_on(permit).await;
         Ok(())
     }
+}
 
-    async fn post_stop(
-        &self,
-        _myself: ActorRef<Message>,
-        data: &mut Data,
-    ) -> Result<(), ActorProcessingErr> {
-        data.about.context.metrics.endpoints.add(-1, &[]);
-        data.stop_timer();
-        Ok(())
+/// However the actor ends: one that is killed with its shard's is not told.
+impl Drop for Data {
+    fn drop(&mut self) {
+        self.about.context.metrics.endpoints.add(-1, &[]);
+        self.stop_timer();
     }
 }
 

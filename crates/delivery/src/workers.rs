@@ -130,6 +130,10 @@ impl Workers for Delivery {
         self.context.shards.wake(wakes)
     }
 
+    fn look(&self) {
+        self.context.shards.look();
+    }
+
     async fn send_test(&self, endpoint: Endpoint, event: Event) -> TestReport {
         let message =
             Message { event: event.id, event_type: &event.event_type, payload: &event.payload };
@@ -170,6 +174,15 @@ impl Shards {
             }
         }
         others
+    }
+
+    /// Has every owner here read its due rows.
+    fn look(&self) {
+        let shards = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        for owned in shards.iter().flatten() {
+            // One that has just stopped is past its ownership.
+            let _ = owned.actor.cast(shard::Message::Scan);
+        }
     }
 
     /// The shards that are owned here.

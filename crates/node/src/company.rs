@@ -56,7 +56,7 @@ impl Others {
         let here = Here::new(router.clone(), keeper.clone());
         self.gateway = Some(Gateway::start(door, here).await.context("no gateway")?);
         router.attach_post(self.post(&router, keeper));
-        self.mesh.tend(keeper.clone(), self.seeds.clone());
+        self.mesh.tend(keeper.clone(), router, self.seeds.clone());
         Ok(())
     }
 
