@@ -99,8 +99,8 @@ fn node_url(text: &str) -> Result<http::Uri, &'static str> {
 
 const SERVE: &str = "\
 Runs a node until it is told to stop. On SIGTERM or Ctrl-C it takes no more requests, finishes what \
-is in flight (a request has 5 seconds, an attempt the time that any attempt has and a second) and \
-exits with 0.
+is in flight (a request has 5 seconds, an attempt the time that any attempt has and 3 for its \
+record), hands its shards to the other nodes, and exits with 0.
 
 On its first start it makes the operator key and writes it to operator.key in the data directory. \
 POSTRIDER_OPERATOR_KEY gives one instead. Every option of the file can be overridden by the \

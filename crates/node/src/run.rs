@@ -42,8 +42,10 @@ use crate::data_dir::{DataDir, Use, check_operator_key};
 use crate::server;
 use crate::telemetry::{self, Telemetry};
 
-/// What attempts in flight have beyond the longest that one may take, for its record; and the
-/// HTTP server beyond its own patience.
+/// What attempts in flight have beyond the longest that one may take, for their record: a slow disk
+/// must not make a handoff send them twice.
+const RECORDING: Duration = Duration::from_secs(3);
+/// What the HTTP server has beyond its own patience.
 const DRAIN_SLACK: Duration = Duration::from_secs(1);
 
 /// Why a node ended otherwise than it should.
@@ -121,7 +123,7 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         me,
         company: company::of(others.as_ref()),
         tenants: Arc::new(workers.clone()),
-        patience: config.retry.timeout() + DRAIN_SLACK,
+        patience: config.retry.timeout() + RECORDING,
         seed: seed()?,
     });
     let door = Door::new(router, mint, clock);
