@@ -252,8 +252,8 @@ fn print(Measured { reads, commits, per_second }: &Measured) {
 
 /// The addresses in a cluster file: `description:id@address,address`, beside comments.
 fn coordinators(content: &str) -> Vec<&str> {
-    let mut lines = content.lines().map(str::trim);
-    let line = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut lines = content.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    let line = lines.find(|line| !line.is_empty());
     let addresses = line.and_then(|line| line.split_once('@')).map(|(_, addresses)| addresses);
     addresses.map(|text| text.split(',').map(str::trim).collect()).unwrap_or_default()
 }
@@ -353,7 +353,7 @@ mod tests {
         let mut one = check(&config);
         one.introduce().unwrap();
         assert!(one.warnings[0].contains("10.0.0.1:4500 is the only coordinator"), "{one:?}");
-        let two = "# ours\na:b@10.0.0.1:4500:tls, 10.0.0.2:4500:tls";
+        let two = "# ours\na:b@10.0.0.1:4500:tls, 10.0.0.2:4500:tls # two";
         assert_eq!(coordinators(two), ["10.0.0.1:4500:tls", "10.0.0.2:4500:tls"]);
         assert_eq!(coordinators("nonsense"), [""; 0]);
     }

@@ -32,10 +32,6 @@ impl Engine for Mortal {
         left.map_err(|_| Error::Unavailable("killed".to_owned()))?;
         self.engine.begin().await
     }
-
-    fn version(&self) -> u64 {
-        0
-    }
 }
 
 fn memory() -> Store {
