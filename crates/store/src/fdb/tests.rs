@@ -45,7 +45,7 @@ async fn subspaces_are_apart() -> Result<(), Error> {
 async fn more_rows_than_one_answer_has_are_read() -> Result<(), Error> {
     let engine = open().await;
     let rows = 3_000_u32;
-    for part in 0..3 {
+    for part in 0..3_u32 {
         let tx = engine.begin().await?;
         for row in part * 1_000..(part + 1) * 1_000 {
             tx.set(row.to_be_bytes().to_vec(), vec![7; 900].into());
