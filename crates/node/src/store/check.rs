@@ -20,6 +20,9 @@ use crate::run::seed;
 /// A commit that takes longer is worth a warning: every event waits for one.
 const SLOW: Duration = Duration::from_millis(50);
 
+/// Where FoundationDB's client finds its certificate: a variable, or this file.
+const TLS_CERTIFICATE: (&str, &str) = ("FDB_TLS_CERTIFICATE_FILE", "/etc/foundationdb/cert.pem");
+
 /// Looks at the store of a configuration.
 #[derive(Debug)]
 struct Check<'a> {
@@ -39,7 +42,15 @@ pub async fn run(options: StoreCheck) -> Result<ExitCode> {
     let mut check = Check { config: &config, wrong: Vec::new(), warnings: Vec::new() };
     check.introduce()?;
     let started = Instant::now();
-    let store = Store::new(open(&config.store, check.dir()).await?, seed()?);
+    let engine = match open(&config.store, check.dir()).await {
+        Ok(engine) => engine,
+        Err(error) => {
+            // They may well be why.
+            check.warn();
+            return Err(error);
+        }
+    };
+    let store = Store::new(engine, seed()?);
     let probe = Probe::new(store.clone(), seed()?);
     let examined = tokio::select! {
         examined = check.examine(&store, &probe, started) => examined,
@@ -103,6 +114,16 @@ impl<'a> Check<'a> {
         let coordinators = coordinators(&content);
         if !coordinators.is_empty() {
             row("coordinators", &coordinators.join(", "));
+        }
+        let want_tls = coordinators.iter().any(|address| address.ends_with(":tls"));
+        let has_certificate =
+            std::env::var_os(TLS_CERTIFICATE.0).is_some() || Path::new(TLS_CERTIFICATE.1).exists();
+        if want_tls && !has_certificate {
+            self.warnings.push(
+                "the coordinators speak TLS, and there is no certificate to show them: set \
+                 FDB_TLS_CERTIFICATE_FILE, FDB_TLS_KEY_FILE and FDB_TLS_CA_FILE, as for the node"
+                    .to_owned(),
+            );
         }
         if let [one] = coordinators[..] {
             self.warnings.push(format!(
@@ -201,10 +222,14 @@ impl<'a> Check<'a> {
         format!("{error}: {next}")
     }
 
-    fn conclude(&self) -> ExitCode {
+    fn warn(&self) {
         for warning in &self.warnings {
             say(&format!("warning: {warning}"));
         }
+    }
+
+    fn conclude(&self) -> ExitCode {
+        self.warn();
         for wrong in &self.wrong {
             say(&format!("wrong: {wrong}"));
         }
@@ -347,7 +372,7 @@ mod tests {
     fn a_cluster_file_is_looked_at() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("fdb.cluster");
-        std::fs::write(&file, "# ours\n\na:b@10.0.0.1:4500:tls,10.0.0.2:4500:tls\n").unwrap();
+        std::fs::write(&file, "# ours\n\na:b@10.0.0.1:4500,10.0.0.2:4500\n").unwrap();
         let config = in_foundationdb(&file);
         let mut two = check(&config);
         two.introduce().unwrap();
