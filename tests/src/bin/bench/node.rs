@@ -49,7 +49,6 @@ impl Bench {
         receiver: Arc<Receiver>,
         service: &Service,
     ) -> Result<Self> {
-        let key = std::fs::read_to_string(service.data_dir().join("operator.key"))?;
         let bench = Self {
             bases: service.bases(),
             turn: AtomicUsize::new(0),
@@ -57,7 +56,7 @@ impl Bench {
             options: options.clone(),
             account: String::new(),
             receiver,
-            key: key.trim().to_owned(),
+            key: service.operator_key()?,
         };
         let account = json!({"name": "Bench", "contact_emails": ["bench@example.com"]});
         let answer: Value =
