@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use data_encoding::BASE64URL_NOPAD;
+use postrider_domain::ids::BootId;
 use rand::TryRng;
 use rand::rngs::SysRng;
 
@@ -18,6 +19,8 @@ const OPERATOR_KEY_LENGTH: RangeInclusive<usize> = 16..=512;
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    /// Where the node's last run is noted.
+    last_run: PathBuf,
     _locks: Vec<File>,
 }
 
@@ -78,20 +81,40 @@ impl DataDir {
     pub fn take(path: &Path, node: &str, usage: Use) -> Result<Self, DataDirError> {
         let not_writable = |source| DataDirError::NotWritable { path: path.to_owned(), source };
         std::fs::create_dir_all(path).map_err(not_writable)?;
-        let locks = match usage {
-            Use::Alone => vec![lock(path, "node.lock", node, Use::Alone)?],
-            Use::Shared => vec![
-                lock(path, "node.lock", node, Use::Shared)?,
-                lock(path, &format!("node-{node}.lock"), node, Use::Alone)?,
-            ],
+        let (locks, last_run) = match usage {
+            Use::Alone => (vec![lock(path, "node.lock", node, Use::Alone)?], path.join("node.run")),
+            Use::Shared => (
+                vec![
+                    lock(path, "node.lock", node, Use::Shared)?,
+                    lock(path, &format!("node-{node}.lock"), node, Use::Alone)?,
+                ],
+                path.join(format!("node-{node}.run")),
+            ),
         };
-        Ok(Self { path: path.to_owned(), _locks: locks })
+        Ok(Self { path: path.to_owned(), last_run, _locks: locks })
     }
 
     /// The directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The node's run before this one, which is over, as the locks tell. None if it is not known.
+    #[must_use]
+    pub fn last_run(&self) -> Option<BootId> {
+        std::fs::read_to_string(&self.last_run).ok()?.trim().parse().ok()
+    }
+
+    /// Notes this run.
+    ///
+    /// # Errors
+    /// When it cannot be written; what was noted before stands then.
+    pub fn note_run(&self, run: BootId) -> io::Result<()> {
+        let draft = self.last_run.with_extension("run.new");
+        std::fs::write(&draft, format!("{run}\n"))?;
+        File::open(&draft)?.sync_all()?;
+        std::fs::rename(&draft, &self.last_run)
     }
 
     /// The operator's key, made at the first start and readable by the owner alone.
@@ -209,6 +232,9 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use postrider_domain::ids::Mint;
+    use postrider_domain::time::Timestamp;
+
     use super::*;
 
     #[test]
@@ -275,6 +301,22 @@ mod tests {
         for text in [format!("{key}é"), format!("{key}\0"), "k".repeat(513)] {
             assert!(check_operator_key(&text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_last_run_is_remembered_for_each_node() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = DataDir::take(dir.path(), "one", Use::Shared).unwrap();
+        let two = DataDir::take(dir.path(), "two", Use::Shared).unwrap();
+        assert_eq!(one.last_run(), None);
+        let mint = Mint::new();
+        let runs: [BootId; 2] = [mint.id(Timestamp::EPOCH), mint.id(Timestamp::EPOCH)];
+        for run in runs {
+            one.note_run(run).unwrap();
+            assert_eq!((one.last_run(), two.last_run()), (Some(run), None));
+        }
+        std::fs::write(&one.last_run, "garbage").unwrap();
+        assert_eq!(one.last_run(), None);
     }
 
     #[test]

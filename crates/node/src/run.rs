@@ -18,7 +18,7 @@ use postrider_cluster::keeper::{self, Identity, Keeper, Tenants};
 use postrider_cluster::route::Router;
 use postrider_cluster::tenure::Tenure;
 use postrider_delivery::{Delivery, Dice, Options, Sender};
-use postrider_domain::ids::Mint;
+use postrider_domain::ids::{BootId, Mint};
 use postrider_domain::machine::Rules;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::Clock;
@@ -116,8 +116,7 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         Some(company) => Some(Others::start(company, &dir, &me).await?),
         None => None,
     };
-    // The lock on its name tells that no earlier run of this node is left.
-    records.remove_earlier_leases(&name).await.context("cannot remove this node's old lease")?;
+    succeed(&records, &dir, me.node).await?;
     let keeper = Keeper::start(keeper::Options {
         records: records.clone(),
         me,
@@ -144,6 +143,19 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
     Ok(Running { workers, keeper, others, server, stop, _dir: dir })
 }
 
+/// Removes the lease of this node's last run, which nobody need wait for, and notes this one. The
+/// locks on the data directory tell that it is over.
+async fn succeed(records: &Records, dir: &DataDir, this: BootId) -> Result<()> {
+    if let Some(last) = dir.last_run() {
+        let removed = records.remove_lease(last, u64::MAX).await;
+        removed.context("cannot remove this node's old lease")?;
+    }
+    if let Err(error) = dir.note_run(this) {
+        tracing::warn!(%error, "after a crash, the others will wait until this node's lease is over");
+    }
+    Ok(())
+}
+
 /// Serves requests as soon as the node has joined. A node that cannot join, since the store is away,
 /// can still be told to stop.
 async fn serve_once_joined(
@@ -160,10 +172,10 @@ async fn serve_once_joined(
 }
 
 async fn open_store(config: &Config, dir: &DataDir) -> Result<Records> {
-    let store = Arc::new(Embedded::open(dir.path())?);
+    let store = Store::new(Arc::new(Embedded::open(dir.path())?), seed()?);
     let stats = store.clone();
     telemetry::observe_store(move || stats.stats());
-    Records::open(Store::new(store, seed()?), config.cluster.shards)
+    Records::open(store, config.cluster.shards)
         .await
         .with_context(|| format!("cannot use the store in {}", dir.path().display()))
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use opentelemetry::{KeyValue, global};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
-use postrider_store::embedded::Stats;
+use postrider_store::kv::Stats;
 use prometheus::{Encoder, Registry, TextEncoder};
 
 pub use otlp::{Collector, Otlp};

@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seconds = begun.elapsed().as_secs_f64();
     latencies.sort_unstable();
     let at = |part: f64| latencies[((latencies.len() - 1) as f64 * part) as usize];
-    let stats = engine.stats();
+    let stats = store.stats();
     println!("{:.0} transactions/s", latencies.len() as f64 / seconds);
     println!("latency: median {:?}, 99 % {:?}, longest {:?}", at(0.5), at(0.99), at(1.0));
     println!("{:.1} transactions in a group", stats.transactions as f64 / stats.groups as f64);

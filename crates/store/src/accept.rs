@@ -9,10 +9,11 @@
 //!
 //! [`Ordering`]: postrider_domain::endpoint::Ordering
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::try_join;
 use postrider_domain::delivery::{Delivery, Progress};
 use postrider_domain::endpoint::State;
 use postrider_domain::event::{Event, EventTypeName, Payload};
@@ -25,7 +26,7 @@ use crate::enqueue::Place;
 use crate::keys::event::Head;
 use crate::keys::fan_out::FanOut;
 use crate::keys::idempotency::Remembered;
-use crate::keys::{event, event_type, expiry, fan_out, idempotency, subscription};
+use crate::keys::{account, event, event_type, expiry, fan_out, gate, idempotency, subscription};
 use crate::kv::{Error, Range, Tx, prefix_end};
 use crate::records::{Ready, Records, Wake};
 
@@ -132,6 +133,7 @@ impl Records {
         let events = &events;
         self.store
             .transact(|tx, maybe_committed| async move {
+                prefetch(&tx, account, events, idempotency.as_ref()).await?;
                 if !account_exists(&tx, account).await? {
                     return Err(AcceptError::NoSuchAccount);
                 }
@@ -212,15 +214,16 @@ impl Draft<'_> {
     }
 
     async fn read_audience(&self, event_type: &EventTypeName) -> Result<Audience, Error> {
-        let mut endpoints = Vec::new();
-        for list in [Some(event_type), None] {
-            let range = Range::prefix(subscription::of_type(self.account, list));
-            let rows = self.tx.range(range.limit(MAX_FAN_OUT_PER_TRANSACTION + 1)).await?;
-            for (key, _) in &rows {
-                endpoints.push(subscription::of_key(key)?);
-            }
-        }
+        let list = async |event_type| {
+            let range = Range::prefix(subscription::of_type(self.account, event_type));
+            self.tx.range(range.limit(MAX_FAN_OUT_PER_TRANSACTION + 1)).await
+        };
+        let (named, all) = try_join(list(Some(event_type)), list(None)).await?;
+        let endpoints = named.iter().chain(&all).map(|(key, _)| subscription::of_key(key));
+        let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
         if endpoints.len() <= MAX_FAN_OUT_PER_TRANSACTION {
+            let gates = endpoints.iter().map(|endpoint| gate::key(self.account, *endpoint));
+            self.tx.prefetch(gates).await?;
             return Ok(Audience::Few(endpoints.into()));
         }
         let named = count(self.tx, subscription::of_type(self.account, Some(event_type))).await?;
@@ -253,6 +256,19 @@ impl Draft<'_> {
         self.tx.save(fan_out::key(shard, event.id), &cursor);
         self.wakes.push(Wake::Jobs { shard });
     }
+}
+
+/// Fetches what decides whether the events can be accepted.
+async fn prefetch(
+    tx: &Tx,
+    account: AccountId,
+    events: &[Event],
+    idempotency: Option<&Idempotency>,
+) -> Result<(), Error> {
+    let event_types: HashSet<_> = events.iter().map(|event| &event.event_type).collect();
+    let known = idempotency.map(|known| idempotency::key(account, &known.key_sha256));
+    let keys = event_types.into_iter().map(event_type::key).chain(known);
+    tx.prefetch(keys.chain([account::key(account)])).await
 }
 
 /// What a delivery needs to know of its event.

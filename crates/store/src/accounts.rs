@@ -45,7 +45,10 @@ impl Records {
                 let range = range.clone();
                 async move {
                     let mut items = Vec::new();
-                    for (key, _) in tx.snap_range(range).await? {
+                    let rows = tx.snap_range(range).await?;
+                    let ids = rows.iter().flat_map(|(key, _)| account::of_list_key(key));
+                    tx.prefetch(ids.map(account::key)).await?;
+                    for (key, _) in rows {
                         let id = account::of_list_key(&key)?;
                         items.extend(tx.snap_load::<Account>(&account::key(id)).await?);
                     }

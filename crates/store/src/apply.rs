@@ -10,8 +10,8 @@ use postrider_domain::machine::{self, Attempted, Before, Rules, Step};
 use postrider_domain::ownership::Fence;
 
 use crate::enqueue::Place;
-use crate::keys::gate::Gate;
-use crate::keys::{attempt, delivery, health};
+use crate::keys::gate::{self, Gate};
+use crate::keys::{attempt, delivery, health, owner};
 use crate::kv::{Error, Tx};
 use crate::notices;
 use crate::owners::holds;
@@ -30,6 +30,19 @@ pub struct Finished {
     pub delivery: DeliveryId,
     /// The attempt.
     pub attempted: Attempted,
+}
+
+impl Finished {
+    /// The rows that it is decided on.
+    fn keys(&self) -> [Vec<u8>; 4] {
+        let Self { fence, account, endpoint, delivery: id, .. } = *self;
+        [
+            owner::key(fence.shard),
+            delivery::key(account, id),
+            gate::key(account, endpoint),
+            health::key(account, endpoint),
+        ]
+    }
 }
 
 /// What became of a finished attempt.
@@ -52,6 +65,7 @@ impl Records {
     pub async fn apply(&self, batch: &[Finished], rules: &Rules) -> Result<Vec<Applied>, Error> {
         self.store
             .transact(|tx, _| async move {
+                tx.prefetch(batch.iter().flat_map(Finished::keys)).await?;
                 let mut held = HashMap::new();
                 let mut applied = Vec::with_capacity(batch.len());
                 for finished in batch {

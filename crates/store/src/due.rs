@@ -1,6 +1,7 @@
 //! The two-level queue as the owner of a shard reads it: pointers tell which endpoints want a
 //! look, and an endpoint's own queue tells what it has to send.
 
+use futures::{StreamExt, TryStreamExt, stream};
 use postrider_domain::delivery::{Delivery, End, Progress};
 use postrider_domain::endpoint::{Endpoint, Health, Ordering, State};
 use postrider_domain::event::Payload;
@@ -14,12 +15,14 @@ use crate::enqueue::Place;
 use crate::keys::gate::{self, Gate};
 use crate::keys::queue::Rank;
 use crate::keys::{delivery, due, endpoint, health, pending, queue};
-use crate::kv::{Error, Range, Tx};
+use crate::kv::{Error, Pair, Range, Tx};
 use crate::owners::OwnerError;
 use crate::records::Records;
 
 /// Endpoints among which the oldest pending delivery is looked for.
 const OLDEST_AMONG: usize = 10_000;
+/// Shards that are looked at in parallel for it.
+const SHARDS_AT_ONCE: usize = 32;
 /// Deliveries that one transaction discards.
 const DISCARDED_AT_ONCE: usize = 200;
 
@@ -99,12 +102,20 @@ impl Records {
     /// When the store fails.
     pub async fn oldest_pending(&self) -> Result<Option<Timestamp>, Error> {
         let limit = (OLDEST_AMONG / usize::from(self.shards())).max(1);
+        let shards = (0..self.shards()).map(|shard| self.oldest_pending_in(shard, limit));
+        let oldest = stream::iter(shards).buffer_unordered(SHARDS_AT_ONCE);
+        oldest.try_fold(None, async |oldest, made| Ok(oldest.into_iter().chain(made).min())).await
+    }
+
+    async fn oldest_pending_in(
+        &self,
+        shard: Shard,
+        limit: usize,
+    ) -> Result<Option<Timestamp>, Error> {
         let mut oldest = None;
-        for shard in 0..self.shards() {
-            for due in self.due_endpoints(shard, limit).await? {
-                let made = self.oldest_of(due.account, due.endpoint).await?;
-                oldest = oldest.into_iter().chain(made).min();
-            }
+        for due in self.due_endpoints(shard, limit).await? {
+            let made = self.oldest_of(due.account, due.endpoint).await?;
+            oldest = oldest.into_iter().chain(made).min();
         }
         Ok(oldest)
     }
@@ -134,6 +145,8 @@ impl Records {
     ) -> Result<Work, Error> {
         self.store
             .read(|tx| async move {
+                let keys = [gate::key, endpoint::key, health::key];
+                tx.prefetch(keys.iter().map(|key| key(account, id))).await?;
                 let Some(gate) = tx.snap_load::<Gate>(&gate::key(account, id)).await? else {
                     return Ok(Work::Gone);
                 };
@@ -246,6 +259,7 @@ async fn discard(
     let begin = pending::of_endpoint(account, endpoint);
     let end = [pending::key(account, endpoint, through), vec![0]].concat();
     let rows = tx.range(Range::new(begin, end).limit(DISCARDED_AT_ONCE)).await?;
+    prefetch_deliveries(tx, account, &rows).await?;
     for (key, _) in &rows {
         let key = delivery::key(account, delivery::of_key(key)?);
         if let Some(before) = tx.load::<Delivery>(&key).await? {
@@ -254,6 +268,16 @@ async fn discard(
         }
     }
     Ok(rows.len())
+}
+
+/// Fetches the deliveries that the rows of a list or queue name.
+pub(crate) async fn prefetch_deliveries(
+    tx: &Tx,
+    account: AccountId,
+    rows: &[Pair],
+) -> Result<(), Error> {
+    let ids = rows.iter().flat_map(|(key, _)| delivery::of_key(key));
+    tx.prefetch(ids.map(|id| delivery::key(account, id))).await
 }
 
 /// The prefixes of an endpoint's queues: of its retries, if they stand apart, and of the rest.
@@ -271,6 +295,7 @@ fn queues(
 
 async fn head(tx: &Tx, account: AccountId, queue: Vec<u8>, limit: usize) -> Result<Head, Error> {
     let rows = tx.snap_range(Range::prefix(queue).limit(limit + 1)).await?;
+    prefetch_deliveries(tx, account, &rows[..rows.len().min(limit)]).await?;
     let mut deliveries = Vec::with_capacity(rows.len().min(limit));
     for (key, _) in rows.iter().take(limit) {
         let key = delivery::key(account, delivery::of_key(key)?);

@@ -14,7 +14,7 @@ use crate::accept::{EventOf, deliver};
 use crate::enqueue::Place;
 use crate::keys::event::Head;
 use crate::keys::fan_out::{self, FanOut};
-use crate::keys::{event, subscription};
+use crate::keys::{event, gate, subscription};
 use crate::kv::{Error, Range, Tx, prefix_end};
 use crate::owners::OwnerError;
 use crate::records::{Records, Wake};
@@ -66,6 +66,7 @@ impl Records {
         let newest = postrider_domain::ids::floor::<EndpointId>(
             head.created_at.plus(std::time::Duration::from_millis(1)),
         );
+        tx.prefetch(endpoints.iter().map(|endpoint| gate::key(account, *endpoint))).await?;
         for endpoint in endpoints.into_iter().filter(|endpoint| *endpoint < newest) {
             let place = Place { account, endpoint, shard: self.shard_of(endpoint) };
             if let Some((_, State::Enabled)) = deliver(tx, place, event, mint).await? {

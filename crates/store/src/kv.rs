@@ -1,7 +1,7 @@
 //! The key-value layer: an ordered map of bytes with optimistic transactions.
 //!
-//! Who takes part: an [`Engine`] keeps the data (embedded or memory; FoundationDB is to come, and
-//! the bounds below leave room for it) and hands out [`Transaction`]s; a [`Store`] is the handle that everybody else holds. [`Store::transact`] begins
+//! Who takes part: an [`Engine`] keeps the data (embedded, FoundationDB or memory) and hands out
+//! [`Transaction`]s; a [`Store`] is the handle that everybody else holds. [`Store::transact`] begins
 //! a transaction, gives it to the caller's closure as a [`Tx`], commits it, and does all of that
 //! again when somebody else was faster.
 //!
@@ -19,11 +19,13 @@ mod store;
 mod tests;
 mod writes;
 
-pub(crate) use buffer::{Buffer, Snapshot};
+pub(crate) use buffer::{Buffer, Scan, Snapshot};
 pub use store::{BUDGET, Store, Tx};
 pub(crate) use writes::{Change, Writes};
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -152,15 +154,74 @@ pub fn counter(value: Option<&[u8]>) -> i64 {
     i64::from_le_bytes(number)
 }
 
+/// What an engine has done since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Groups of transactions that were made durable, each in one commit.
+    pub groups: u64,
+    /// Transactions in those groups.
+    pub transactions: u64,
+    /// Transactions that were refused because something they read had changed.
+    pub conflicts: u64,
+    /// The time spent in commits.
+    pub commit_time_total: Duration,
+}
+
+/// What becomes [`Stats`]; many tasks and threads count in it.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    groups: AtomicU64,
+    transactions: AtomicU64,
+    conflicts: AtomicU64,
+    commit_micros: AtomicU64,
+}
+
+impl Counts {
+    /// A group of so many transactions is durable.
+    pub(crate) fn committed(&self, transactions: usize) {
+        self.groups.fetch_add(1, Ordering::Relaxed);
+        self.transactions.fetch_add(transactions as u64, Ordering::Relaxed);
+    }
+
+    /// A commit took so long.
+    pub(crate) fn spent(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.commit_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// So many transactions were refused.
+    pub(crate) fn refused(&self, transactions: usize) {
+        self.conflicts.fetch_add(transactions as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let read = |gauge: &AtomicU64| gauge.load(Ordering::Relaxed);
+        Stats {
+            groups: read(&self.groups),
+            transactions: read(&self.transactions),
+            conflicts: read(&self.conflicts),
+            commit_time_total: Duration::from_micros(read(&self.commit_micros)),
+        }
+    }
+}
+
 /// Keeps the data.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
     /// Begins a transaction on the newest committed state.
     async fn begin(&self) -> Result<Box<dyn Transaction>, Error>;
 
-    /// A number that grows with every commit, also with those of other processes: a cheap hint that
-    /// there may be something new.
-    fn version(&self) -> u64;
+    /// What it has done since the start.
+    fn stats(&self) -> Stats {
+        Stats::default()
+    }
+
+    /// Returns when the data have been out of reach for so long that whoever waits for them should
+    /// be told; at once while they are. An engine whose data are in this process or on this host
+    /// never does.
+    async fn away(&self) {
+        std::future::pending().await
+    }
 
     /// Whether only the reserve for finishing work is left: time to refuse new work.
     fn is_nearly_full(&self) -> bool {
@@ -172,6 +233,17 @@ pub trait Engine: Send + Sync + 'static {
 /// every engine.
 #[async_trait]
 pub trait Transaction: Send + Sync {
+    /// Whether [`Transaction::prefetch`] is of use: whether a read goes over a network.
+    fn fetches_ahead(&self) -> bool {
+        false
+    }
+
+    /// Reads these keys at once, so that reading them one by one afterwards waits no more. Only for
+    /// speed: what was fetched counts as read when it is read.
+    async fn prefetch(&self, _keys: Vec<Vec<u8>>) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// The value of `key`; the commit fails if it has changed by then.
     async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error>;
 

@@ -74,16 +74,4 @@ impl Records {
             })
             .await
     }
-
-    /// Removes the leases that earlier runs of the node `name` left. Only for who knows that none
-    /// of them still runs.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn remove_earlier_leases(&self, name: &str) -> Result<(), Error> {
-        for lease in self.leases().await?.into_iter().filter(|lease| lease.name == name) {
-            self.remove_lease(lease.node, lease.revision).await?;
-        }
-        Ok(())
-    }
 }

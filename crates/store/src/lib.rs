@@ -1,9 +1,10 @@
 //! Durable records.
 //!
 //! [`kv`] is an ordered map of bytes with optimistic transactions, kept by one of several
-//! engines ([`embedded`], [`memory`]). On it stand the [`Records`]: what each of them writes
-//! together, and what must have been so for the write to be right, is decided here, in one
-//! transaction a call. Nothing above this crate knows which engine runs.
+//! engines ([`embedded`], [`memory`], and with the feature `foundationdb` also `fdb`). On it stand
+//! the [`Records`]: what each of them writes together, and what must have been so for the write to
+//! be right, is decided here, in one transaction a call. Nothing above this crate knows which
+//! engine runs.
 //!
 //! | File | What it keeps together |
 //! |---|---|
@@ -24,6 +25,8 @@
 //! | `codec` | every record's layout |
 
 pub mod embedded;
+#[cfg(feature = "foundationdb")]
+pub mod fdb;
 pub mod kv;
 pub mod memory;
 

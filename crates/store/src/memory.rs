@@ -90,6 +90,12 @@ impl Memory {
         }
     }
 
+    /// Counts the commits.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        lock(&self.data).version
+    }
+
     async fn fate(&self) -> Fate {
         let Some(dice) = &self.faults else {
             return Fate::Fair;
@@ -130,10 +136,6 @@ impl Engine for Memory {
             version
         };
         Ok(Box::new(MemoryTransaction { memory: self.clone(), version, buffer: Mutex::default() }))
-    }
-
-    fn version(&self) -> u64 {
-        lock(&self.data).version
     }
 }
 

@@ -45,6 +45,7 @@ impl Records {
         let mut fences = Vec::with_capacity(shards.len());
         for shards in shards.chunks(AT_ONCE) {
             let claimed = self.store.transact(|tx, _| async move {
+                tx.prefetch(shards.iter().map(|shard| owner::key(*shard))).await?;
                 let mut claimed = Vec::with_capacity(shards.len());
                 for shard in shards {
                     let before: Option<Owner> = tx.load(&owner::key(*shard)).await?;
@@ -70,6 +71,7 @@ impl Records {
         let mut fences = Vec::with_capacity(shards.len());
         for shards in shards.chunks(AT_ONCE) {
             let taken = self.store.transact(|tx, _| async move {
+                tx.prefetch(shards.iter().map(|(shard, _)| owner::key(*shard))).await?;
                 let mut taken = Vec::with_capacity(shards.len());
                 for (shard, expected) in shards {
                     let before: Option<Owner> = tx.load(&owner::key(*shard)).await?;
@@ -104,6 +106,7 @@ impl Records {
                 if since == Some(moves) {
                     return Ok(None);
                 }
+                tx.prefetch((0..self.shards()).map(owner::key)).await?;
                 let mut owners = Vec::with_capacity(usize::from(self.shards()));
                 for shard in 0..self.shards() {
                     owners.push(tx.snap_load(&owner::key(shard)).await?);

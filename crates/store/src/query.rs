@@ -9,6 +9,7 @@ use postrider_domain::time::Timestamp;
 
 use crate::accept::load_payload;
 use crate::codec::decode;
+use crate::due::prefetch_deliveries;
 use crate::endpoints::{state_behind, state_of};
 use crate::keys::event::Head;
 use crate::keys::gate::{self, Gate};
@@ -53,6 +54,8 @@ pub struct DeliveryFilter {
 
 /// Rows that a filtered list looks at before it answers with what it has.
 const MOST_LOOKED_AT: usize = 2_000;
+/// Deliveries of a list that are fetched together: about a page.
+const PAGE_FETCHED: usize = 100;
 
 /// An attempt, and the right by which it was recorded, if that is known: records that were made
 /// before there were several nodes do not tell.
@@ -141,6 +144,10 @@ impl Records {
                     let rows = tx.snap_range(range).await?;
                     let mut items = Vec::new();
                     for (looked_at, (row, _)) in rows.iter().enumerate() {
+                        if looked_at % PAGE_FETCHED == 0 {
+                            let ahead = &rows[looked_at..rows.len().min(looked_at + PAGE_FETCHED)];
+                            prefetch_deliveries(&tx, account, ahead).await?;
+                        }
                         let id = delivery::of_key(row)?;
                         let record: Option<Delivery> =
                             tx.snap_load(&delivery::key(account, id)).await?;

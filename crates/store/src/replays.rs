@@ -8,6 +8,7 @@ use postrider_domain::replay::{Command, Filter, Replay, ReplayState};
 use postrider_domain::time::Timestamp;
 
 use crate::codec::decode;
+use crate::due::prefetch_deliveries;
 use crate::endpoints::state_of;
 use crate::keys::{delivery, replay};
 use crate::kv::{Error, Range, Tx};
@@ -217,6 +218,7 @@ async fn look(
         None => key(filter.since.map_or(DeliveryId::MIN, ids::floor)),
     };
     let rows = tx.snap_range(Range::new(begin, key(until)).limit(STEP)).await?;
+    prefetch_deliveries(tx, account, &rows).await?;
     let mut taken = Vec::new();
     for (row, _) in &rows {
         let id = delivery::of_key(row)?;

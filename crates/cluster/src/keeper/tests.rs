@@ -33,10 +33,6 @@ impl Engine for Outage {
             false => self.memory.begin().await,
         }
     }
-
-    fn version(&self) -> u64 {
-        self.memory.version()
-    }
 }
 
 /// Everybody who works, and proof that no two ever work on one shard.

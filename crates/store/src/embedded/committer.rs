@@ -130,8 +130,7 @@ impl Committer {
         let begun = Instant::now();
         group.commit()?;
         self.room.cover(turn);
-        let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.gauges.commit_micros.fetch_add(micros, Ordering::Relaxed);
+        self.gauges.done.spent(begun.elapsed());
         Ok(())
     }
 
@@ -165,12 +164,10 @@ impl Committer {
     }
 
     fn count(&self, answers: &[Answer], committed: bool) {
-        let conflicts = answers.iter().filter(|(_, checked)| checked.is_err()).count() as u64;
-        self.gauges.conflicts.fetch_add(conflicts, Ordering::Relaxed);
-        if committed {
-            let through = answers.len() as u64 - conflicts;
-            self.gauges.transactions.fetch_add(through, Ordering::Relaxed);
-            self.gauges.groups.fetch_add(u64::from(through > 0), Ordering::Relaxed);
+        let conflicts = answers.iter().filter(|(_, checked)| checked.is_err()).count();
+        self.gauges.done.refused(conflicts);
+        if committed && answers.len() > conflicts {
+            self.gauges.done.committed(answers.len() - conflicts);
         }
     }
 

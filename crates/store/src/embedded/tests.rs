@@ -53,11 +53,8 @@ async fn a_store_is_found_again() -> TestResult {
     let dir = tempfile::tempdir()?;
     let store = open(dir.path());
     set(&store, "a".to_owned(), vec![1]).await?;
-    let version = store.version();
     drop(store);
-    let store = open(dir.path());
-    assert!(has(&store, "a").await?);
-    assert!(store.version() >= version);
+    assert!(has(&open(dir.path()), "a").await?);
     Ok(())
 }
 

@@ -31,9 +31,9 @@ pub(crate) struct Buffer {
 
 /// A part of the store that was read, and every row in it.
 #[derive(Debug)]
-struct Scan {
-    begin: Vec<u8>,
-    end: Vec<u8>,
+pub(crate) struct Scan {
+    pub(crate) begin: Vec<u8>,
+    pub(crate) end: Vec<u8>,
     rows: Vec<Pair>,
     reverse: bool,
 }
@@ -74,15 +74,10 @@ impl Buffer {
         if range.is_empty() {
             return Ok(Vec::new());
         }
-        let (limit, reverse) = (range.limit, range.reverse);
+        let limit = range.limit;
         let touched = self.writes.touch(&range.begin, &range.end);
         let scan = self.scan(snapshot, range, touched)?;
-        let result = if touched {
-            let merged = self.writes.overlay(&scan.rows, &scan.begin, &scan.end).into_iter();
-            if reverse { merged.rev().take(limit).collect() } else { merged.take(limit).collect() }
-        } else {
-            scan.rows.clone()
-        };
+        let result = if touched { scan.after(&self.writes, limit) } else { scan.rows.clone() };
         if checked {
             self.ranges.push(scan);
         }
@@ -92,25 +87,18 @@ impl Buffer {
     /// Reads the snapshot until `range.limit` rows were found that survive this transaction's own
     /// writes, and narrows the range to what was looked at.
     fn scan(&self, snapshot: &impl Snapshot, range: Range, touched: bool) -> Result<Scan, Error> {
-        let Range { mut begin, mut end, limit, reverse } = range;
         let mut rows = Vec::new();
         let mut found = 0;
-        for row in snapshot.rows(&begin, &end, reverse)? {
+        for row in snapshot.rows(&range.begin, &range.end, range.reverse)? {
             let (key, value) = row?;
             found += usize::from(!touched || self.writes.keep(key));
             rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
-            if found == limit {
+            if found == range.limit {
                 break;
             }
         }
-        if let (true, Some((last, _))) = (found == limit, rows.last()) {
-            if reverse {
-                begin = last.to_vec();
-            } else {
-                end = [last.as_ref(), &[0]].concat();
-            }
-        }
-        Ok(Scan { begin, end, rows, reverse })
+        let all = found < range.limit;
+        Ok(Scan::new(range, rows, all))
     }
 
     /// The single keys that were read.
@@ -140,6 +128,23 @@ impl Buffer {
 }
 
 impl Scan {
+    /// What was seen of `range`: `all` of it, or up to the last of `rows`.
+    pub(crate) fn new(range: Range, rows: Vec<Pair>, all: bool) -> Self {
+        let Range { mut begin, mut end, reverse, .. } = range;
+        match rows.last() {
+            Some((last, _)) if !all && reverse => begin = last.to_vec(),
+            Some((last, _)) if !all => end = [last.as_ref(), &[0]].concat(),
+            _ => {}
+        }
+        Self { begin, end, rows, reverse }
+    }
+
+    /// The first `limit` of the rows as they are after `writes`.
+    pub(crate) fn after(&self, writes: &Writes, limit: usize) -> Vec<Pair> {
+        let merged = writes.overlay(&self.rows, &self.begin, &self.end).into_iter();
+        if self.reverse { merged.rev().take(limit).collect() } else { merged.take(limit).collect() }
+    }
+
     fn holds_in(&self, snapshot: &impl Snapshot) -> Result<bool, Error> {
         let mut rows = snapshot.rows(&self.begin, &self.end, self.reverse)?;
         for (key, value) in &self.rows {

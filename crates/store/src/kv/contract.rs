@@ -15,8 +15,8 @@ use crate::kv::{
 };
 use crate::memory::Memory;
 
-/// Runs each of the tests on each of the engines, every time on a new store.
-macro_rules! on_every_engine {
+/// The tests of the engines that compare values at the commit.
+macro_rules! on_engines_that_compare {
     ($($test:ident)*) => {
         mod memory {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -35,6 +35,25 @@ macro_rules! on_every_engine {
     };
 }
 
+/// Runs each of the tests on each of the engines, every time on a new store.
+macro_rules! on_every_engine {
+    ($($test:ident)*) => {
+        on_engines_that_compare! {
+            $($test)*
+            a_value_that_came_back_does_not_conflict
+        }
+        #[cfg(feature = "foundationdb")]
+        mod foundationdb {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() -> Result<(), super::Error> {
+                let engine = crate::fdb::tests::open().await;
+                super::$test(engine.clone()).await?;
+                crate::fdb::tests::empty(&engine).await
+            })*
+        }
+    };
+}
+
 on_every_engine! {
     what_is_written_is_read_back
     ranges_are_ordered_and_limited
@@ -42,7 +61,6 @@ on_every_engine! {
     a_limited_range_counts_the_transactions_own_writes
     a_snapshot_does_not_move
     a_changed_read_conflicts
-    a_value_that_came_back_does_not_conflict
     write_skew_is_prevented
     a_phantom_is_prevented
     a_removed_row_in_a_range_conflicts
@@ -54,12 +72,13 @@ on_every_engine! {
     a_checked_read_of_a_counter_conflicts_with_an_add
     adds_and_other_writes_of_one_key_combine
     a_cleared_range_is_empty
+    what_was_fetched_ahead_is_still_checked
+    who_was_to_blame_is_told_from_who_was_not
     transact_retries_until_it_is_through
     increments_by_get_and_set_are_never_lost
     an_error_of_the_closure_aborts
     a_read_writes_nothing
     bounds_are_kept
-    the_version_grows_with_commits
 }
 
 type Shared = Arc<dyn Engine>;
@@ -178,8 +197,7 @@ async fn a_changed_read_conflicts(engine: Shared) -> Result<(), Error> {
     Ok(())
 }
 
-/// Not a promise to build upon, but what checking by value means; an engine that checks by version
-/// may report a conflict here.
+/// What checking by value means; an engine that checks by version reports a conflict here.
 async fn a_value_that_came_back_does_not_conflict(engine: Shared) -> Result<(), Error> {
     put(&engine, &[("a", "1")]).await?;
     let tx = engine.begin().await?;
@@ -460,12 +478,42 @@ async fn bounds_are_kept(engine: Shared) -> Result<(), Error> {
     Ok(())
 }
 
-async fn the_version_grows_with_commits(engine: Shared) -> Result<(), Error> {
-    let before = engine.version();
-    put(&engine, &[("a", "1")]).await?;
-    let after = engine.version();
-    assert!(before < after);
-    get(&engine, "a").await?;
-    assert_eq!(engine.version(), after, "a read is no commit");
+async fn what_was_fetched_ahead_is_still_checked(engine: Shared) -> Result<(), Error> {
+    put(&engine, &[("a", "1"), ("b", "2")]).await?;
+    let tx = engine.begin().await?;
+    set(&*tx, "b", "mine");
+    tx.prefetch(vec!["a".into(), "b".into(), "absent".into()]).await?;
+    assert_eq!(tx.get(b"b").await?.as_deref(), Some(&b"mine"[..]));
+    assert_eq!(tx.snap_get(b"absent").await?, None);
+    put(&engine, &[("a", "3"), ("absent", "4")]).await?;
+    assert_eq!(tx.get(b"a").await?.as_deref(), Some(&b"1"[..]), "the snapshot has not moved");
+    assert_eq!(tx.commit().await, Err(Error::Conflict));
+
+    let tx = engine.begin().await?;
+    tx.prefetch(vec!["a".into()]).await?;
+    set(&*tx, "b", "5");
+    put(&engine, &[("a", "6")]).await?;
+    // What was only fetched was not read.
+    tx.commit().await
+}
+
+/// Of many that commit at once, only those that read what has changed are refused.
+async fn who_was_to_blame_is_told_from_who_was_not(engine: Shared) -> Result<(), Error> {
+    let count = 40;
+    let mut transactions = Vec::new();
+    for number in 0..count {
+        let tx = engine.begin().await?;
+        tx.get(format!("read/{number}").as_bytes()).await?;
+        set(&*tx, &format!("written/{number}"), "1");
+        transactions.push(tx);
+    }
+    put(&engine, &[("read/7", "changed"), ("read/30", "changed")]).await?;
+    let results = futures::future::join_all(transactions.into_iter().map(|tx| tx.commit())).await;
+    for (number, result) in results.into_iter().enumerate() {
+        let expected = if [7, 30].contains(&number) { Err(Error::Conflict) } else { Ok(()) };
+        assert_eq!(result, expected, "{number}");
+    }
+    let written = engine.begin().await?.range(Range::prefix("written/")).await?;
+    assert_eq!(written.len(), count - 2);
     Ok(())
 }

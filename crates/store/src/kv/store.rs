@@ -10,7 +10,9 @@ use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use super::{Engine, Error, MAX_KEY, MAX_TRANSACTION, MAX_VALUE, Pair, Range, Transaction, lock};
+use super::{
+    Engine, Error, MAX_KEY, MAX_TRANSACTION, MAX_VALUE, Pair, Range, Stats, Transaction, lock,
+};
 
 /// The longest that one call of [`Store::transact`] or [`Store::read`] takes, with every retry.
 pub const BUDGET: Duration = Duration::from_secs(5);
@@ -86,10 +88,10 @@ impl Store {
         self.run(move |tx, _| body(tx), false).await
     }
 
-    /// See [`Engine::version`].
+    /// See [`Engine::stats`].
     #[must_use]
-    pub fn version(&self) -> u64 {
-        self.engine.version()
+    pub fn stats(&self) -> Stats {
+        self.engine.stats()
     }
 
     /// See [`Engine::is_nearly_full`].
@@ -105,15 +107,17 @@ impl Store {
         Fut: Future<Output = Result<T, E>> + Send,
     {
         let retries = AtomicU32::new(0);
-        // The timeout also bounds how long a snapshot is held open.
-        match tokio::time::timeout(BUDGET, self.retry(body, commit, &retries)).await {
-            Ok(result) => result,
-            Err(_elapsed) => {
-                let retries = retries.into_inner();
-                let what = format!("not through within {BUDGET:?} and {retries} retries");
-                Err(Error::Unavailable(what).into())
+        let why = tokio::select! {
+            biased;
+            result = self.retry(body, commit, &retries) => return result,
+            () = self.engine.away() => "it does not answer".to_owned(),
+            // Bounds also how long a snapshot is held open.
+            () = tokio::time::sleep(BUDGET) => {
+                let retries = retries.load(Ordering::Relaxed);
+                format!("not through within {BUDGET:?} and {retries} retries")
             }
-        }
+        };
+        Err(Error::Unavailable(why).into())
     }
 
     async fn retry<T, E, F, Fut>(&self, body: F, commit: bool, retries: &AtomicU32) -> Result<T, E>
@@ -164,6 +168,21 @@ impl fmt::Debug for Store {
 impl Tx {
     fn new(transaction: Box<dyn Transaction>) -> Self {
         Self(Arc::new(Attempt { transaction, state: Mutex::default() }))
+    }
+
+    /// Reads these keys at once; see [`Transaction::prefetch`].
+    ///
+    /// # Errors
+    /// What went wrong; pass it on.
+    pub async fn prefetch(&self, keys: impl Iterator<Item = Vec<u8>> + Send) -> Result<(), Error> {
+        if !self.0.transaction.fetches_ahead() {
+            return Ok(());
+        }
+        let keys: Vec<_> = keys.collect();
+        for key in &keys {
+            self.check_key(key)?;
+        }
+        self.remember(self.0.transaction.prefetch(keys).await)
     }
 
     /// The value of `key`, which must not have changed when the transaction commits.

@@ -30,16 +30,6 @@ async fn a_lease_is_renewed_and_not_removed_once_it_was_renewed_since() {
 }
 
 #[tokio::test]
-async fn earlier_runs_of_a_node_are_forgotten_by_name() {
-    let world = World::new().await;
-    world.records.renew_lease(&lease(ONE, "one", 1)).await.unwrap();
-    let other = lease(TWO, "two", 1);
-    world.records.renew_lease(&other).await.unwrap();
-    world.records.remove_earlier_leases("one").await.unwrap();
-    assert_eq!(world.records.leases().await.unwrap(), [other]);
-}
-
-#[tokio::test]
 async fn of_two_who_take_a_shard_over_one_gets_it() {
     let world = World::new().await;
     let before = world.records.ownership(None).await.unwrap().unwrap();

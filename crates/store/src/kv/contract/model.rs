@@ -1,4 +1,4 @@
-//! Any history leads to the same answers on the embedded engine as on the model in memory.
+//! Any history leads to the same answers on every engine as on the model in memory.
 
 use proptest::prelude::*;
 
@@ -48,8 +48,11 @@ fn duels() -> impl Strategy<Value = Vec<Duel>> {
     proptest::collection::vec((side(), side()), 1..12)
 }
 
-async fn play(engine: &dyn Engine, duels: &[Duel]) -> Result<Vec<Answer>, Error> {
+/// Plays the duels. A commit that is `refused`, by its number, is not made: another engine was
+/// stricter.
+async fn play(engine: &dyn Engine, duels: &[Duel], refused: &[bool]) -> Result<Vec<Answer>, Error> {
     let mut answers = Vec::new();
+    let mut refused = refused.iter();
     for (ours, theirs) in duels {
         let (one, other) = (engine.begin().await?, engine.begin().await?);
         for turn in 0..ours.len().max(theirs.len()) {
@@ -65,8 +68,12 @@ async fn play(engine: &dyn Engine, duels: &[Duel]) -> Result<Vec<Answer>, Error>
                 }
             }
         }
-        answers.push(Answer::Committed(one.commit().await));
-        answers.push(Answer::Committed(other.commit().await));
+        for tx in [one, other] {
+            answers.push(Answer::Committed(match refused.next() {
+                Some(true) => Err(Error::Conflict),
+                _ => tx.commit().await,
+            }));
+        }
     }
     answers.push(Answer::Rows(engine.begin().await?.range(Range::prefix("")).await?));
     Ok(answers)
@@ -82,8 +89,36 @@ proptest! {
             .expect("a runtime for the test");
         let dir = tempfile::tempdir().expect("a directory for the test");
         let embedded = Embedded::open(dir.path()).expect("an empty directory opens");
-        let expected = runtime.block_on(play(&Memory::new(), &duels));
-        let actual = runtime.block_on(play(&embedded, &duels));
+        let expected = runtime.block_on(play(&Memory::new(), &duels, &[]));
+        let actual = runtime.block_on(play(&embedded, &duels, &[]));
         prop_assert_eq!(expected, actual);
     }
+}
+
+/// FoundationDB checks by version, and so may refuse the second of a duel where a comparison of
+/// values would not; it is never less strict, and never refuses the first.
+#[cfg(feature = "foundationdb")]
+#[test]
+fn foundationdb_answers_as_memory_does() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime for the test");
+    let engine = runtime.block_on(crate::fdb::tests::open());
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(64));
+    let tried = runner.run(&duels(), |duels| {
+        let actual = runtime.block_on(async {
+            crate::fdb::tests::empty(&engine).await?;
+            play(&*engine, &duels, &[]).await
+        });
+        let actual = actual.expect("FoundationDB answers");
+        let commits = actual.iter().filter_map(|answer| match answer {
+            Answer::Committed(result) => Some(result.is_err()),
+            _ => None,
+        });
+        let refused: Vec<_> = commits.collect();
+        prop_assert!(refused.iter().step_by(2).all(|refused| !refused), "the first was refused");
+        let expected = runtime.block_on(play(&Memory::new(), &duels, &refused));
+        prop_assert_eq!(expected.as_ref(), Ok(&actual));
+        Ok(())
+    });
+    runtime.block_on(crate::fdb::tests::empty(&engine)).expect("emptied");
+    tried.expect("the engines agree");
 }
