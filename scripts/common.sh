@@ -65,23 +65,20 @@ need_foundationdb() {
 # shellcheck disable=SC2034
 over_foundationdb_skip=(--skip embedded::)
 
-# Builds the node for the tests, with FoundationDB if they run over it, and lets them know where it
-# is. Arguments are Cargo's.
+# Builds the node for the tests, in the profile `debug` or `release`, with FoundationDB if they run over
+# it, and lets them know where it is.
 build_node() {
-    local profile=debug argument
-    for argument in "$@"; do
-        [ "$argument" != --release ] || profile=release
-    done
-    local features=()
+    local options=()
+    [ "$1" = debug ] || options+=("--$1")
     if over_foundationdb; then
         need_libclang
-        features=(--features foundationdb)
+        options+=(--features foundationdb)
     fi
-    cargo build --locked --package postrider-node --bin postrider "${features[@]}" "$@"
-    POSTRIDER_BIN="$(realpath "$(target_dir)")/$profile/postrider"
+    cargo build --locked --package postrider-node --bin postrider "${options[@]}"
+    POSTRIDER_BIN="$(realpath "$(target_dir)")/$1/postrider"
     if over_foundationdb; then
-        # Aside: the next build without FoundationDB takes the usual place.
-        cp --remove-destination "$POSTRIDER_BIN" "$POSTRIDER_BIN-foundationdb"
+        # Whoever looks for the usual one does not find this one in its place.
+        mv -f "$POSTRIDER_BIN" "$POSTRIDER_BIN-foundationdb"
         POSTRIDER_BIN+=-foundationdb
     fi
     export POSTRIDER_BIN
