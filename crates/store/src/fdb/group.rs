@@ -2,7 +2,8 @@
 //!
 //! A group is serializable as a whole: FoundationDB checks all its reads from the oldest version that
 //! one of them read at. Within a group, a transaction that read what an earlier one writes is
-//! refused, as it would be if the earlier one had committed by itself just before.
+//! refused, as it would be if the earlier one had committed by itself just before. Whoever read later
+//! than the oldest, and is blamed for a change that it may well have seen, goes again without it.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -126,6 +127,7 @@ impl Group {
     async fn commit(self, cluster: &Cluster) {
         let Self { mut members, refused, .. } = self;
         cluster.counts.refused(refused.len());
+        let mut again = Vec::new();
         while !members.is_empty() {
             let begun = Instant::now();
             let result = attempt(cluster, &members).await;
@@ -133,29 +135,46 @@ impl Group {
             match result {
                 Ok(()) => {
                     cluster.counts.committed(members.len());
-                    answer(members.drain(..).map(|member| member.answer), &Ok(()));
+                    answer(members.drain(..), &Ok(()));
                 }
                 Err(Refusal::All(error)) => {
                     cluster.counts.refused(usize::from(error == Error::Conflict) * members.len());
-                    answer(members.drain(..).map(|member| member.answer), &Err(error));
+                    answer(members.drain(..), &Err(error));
                 }
                 Err(Refusal::Some(to_blame)) => {
-                    let mut to_blame = to_blame.into_iter();
-                    let blamed = members.extract_if(.., |_| to_blame.next() == Some(true));
-                    let blamed: Vec<_> = blamed.map(|member| member.answer).collect();
-                    cluster.counts.refused(blamed.len());
-                    answer(blamed, &Err(Error::Conflict));
+                    let oldest = oldest(&members);
+                    let (blamed, rest) = split(members, to_blame);
+                    members = rest;
+                    // What another read later than the oldest of the group may still be so.
+                    let (conflicting, doubtful): (Vec<_>, Vec<_>) =
+                        blamed.into_iter().partition(|member| member.version == oldest);
+                    cluster.counts.refused(conflicting.len());
+                    answer(conflicting, &Err(Error::Conflict));
+                    again.extend(doubtful);
                 }
             }
+            if members.is_empty() {
+                members = std::mem::take(&mut again);
+            }
         }
-        answer(refused, &Err(Error::Conflict));
+        for refused in refused {
+            let _ = refused.send(Err(Error::Conflict));
+        }
     }
 }
 
-fn answer(answers: impl IntoIterator<Item = Answer>, result: &Result<(), Error>) {
-    for answer in answers {
-        // Whoever waited may have given up.
-        let _ = answer.send(result.clone());
+/// Those to blame, and the others.
+fn split(members: Vec<Submission>, to_blame: Vec<bool>) -> (Vec<Submission>, Vec<Submission>) {
+    let (blamed, rest): (Vec<_>, Vec<_>) =
+        members.into_iter().zip(to_blame).partition(|(_, blamed)| *blamed);
+    let bare = |members: Vec<(Submission, bool)>| members.into_iter().map(|(member, _)| member);
+    (bare(blamed).collect(), bare(rest).collect())
+}
+
+/// Whoever waited may have given up.
+fn answer(members: impl IntoIterator<Item = Submission>, result: &Result<(), Error>) {
+    for member in members {
+        let _ = member.answer.send(result.clone());
     }
 }
 
@@ -166,36 +185,27 @@ async fn attempt(cluster: &Cluster, members: &[Submission]) -> Result<(), Refusa
         return Ok(());
     };
     let error: FdbError = *failed;
-    let to_blame = match error.code() {
-        _ if members.len() == 1 => Vec::new(),
-        failure::NOT_COMMITTED => match failed.conflicting_keys().await {
-            Ok(ranges) => {
-                let ranges: Vec<_> = ranges
-                    .iter()
-                    .map(|range| {
-                        let bare = |key| cluster.without_prefix(key).to_vec();
-                        (bare(range.begin()), bare(range.end()))
-                    })
-                    .collect();
-                blame(members, |member| member.reads.iter().any(|read| meets_any(read, &ranges)))
-            }
-            Err(_) => Vec::new(),
-        },
-        failure::TRANSACTION_TOO_OLD => {
+    let to_blame: Vec<_> = match error.code() {
+        failure::NOT_COMMITTED if members.len() > 1 => {
+            // Without them, all are to blame.
+            let ranges = failed.conflicting_keys().await.unwrap_or_default();
+            let bare = |key| cluster.without_prefix(key).to_vec();
+            let ranges: Vec<_> =
+                ranges.iter().map(|range| (bare(range.begin()), bare(range.end()))).collect();
+            let is_to_blame =
+                |member: &Submission| member.reads.iter().any(|read| meets_any(read, &ranges));
+            members.iter().map(is_to_blame).collect()
+        }
+        failure::TRANSACTION_TOO_OLD if members.len() > 1 => {
             let oldest = oldest(members);
-            blame(members, |member| member.version == oldest)
+            members.iter().map(|member| member.version == oldest).collect()
         }
         _ => Vec::new(),
     };
-    Err(if to_blame.contains(&true) {
-        Refusal::Some(to_blame)
-    } else {
-        Refusal::All(failure::of(error))
-    })
-}
-
-fn blame(members: &[Submission], is_to_blame: impl Fn(&Submission) -> bool) -> Vec<bool> {
-    members.iter().map(is_to_blame).collect()
+    match to_blame.contains(&true) {
+        true => Err(Refusal::Some(to_blame)),
+        false => Err(Refusal::All(failure::of(error))),
+    }
 }
 
 fn oldest(members: &[Submission]) -> Option<i64> {

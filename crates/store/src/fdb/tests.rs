@@ -1,6 +1,6 @@
-//! A store of a test's own in the cluster that `FDB_CLUSTER_FILE` names.
+//! The engine against the cluster that `FDB_CLUSTER_FILE` names, in a store of each test's own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rand::TryRng;
@@ -11,11 +11,9 @@ use crate::kv::{Engine, Error, Range};
 
 /// An empty store that shares nothing with other tests.
 pub(crate) async fn open() -> Arc<FoundationDb> {
-    let file = std::env::var_os("FDB_CLUSTER_FILE");
-    let file = PathBuf::from(file.expect("FDB_CLUSTER_FILE names the cluster for the tests"));
     let number = SysRng.try_next_u64().expect("random numbers");
     let subspace = format!("test-{number:016x}");
-    Arc::new(FoundationDb::open(&file, &subspace).await.expect("the cluster answers"))
+    Arc::new(FoundationDb::open(&cluster_file(), &subspace).await.expect("the cluster answers"))
 }
 
 /// Removes everything.
@@ -24,4 +22,75 @@ pub(crate) async fn empty(engine: &FoundationDb) -> Result<(), Error> {
     let tx = engine.begin().await?;
     tx.clear_range(all.begin, all.end);
     tx.commit().await
+}
+
+fn cluster_file() -> PathBuf {
+    let file = std::env::var_os("FDB_CLUSTER_FILE");
+    PathBuf::from(file.expect("FDB_CLUSTER_FILE names the cluster for the tests"))
+}
+
+#[tokio::test]
+async fn subspaces_are_apart() -> Result<(), Error> {
+    let (one, other) = (open().await, open().await);
+    let tx = one.begin().await?;
+    tx.set("a".into(), "1".into());
+    tx.commit().await?;
+    assert_eq!(other.begin().await?.get(b"a").await?, None);
+    empty(&other).await?;
+    assert!(one.begin().await?.get(b"a").await?.is_some());
+    empty(&one).await
+}
+
+#[tokio::test]
+async fn more_rows_than_one_answer_has_are_read() -> Result<(), Error> {
+    let engine = open().await;
+    let rows = 3_000_u32;
+    for part in 0..3_u32 {
+        let tx = engine.begin().await?;
+        for row in part * 1_000..(part + 1) * 1_000 {
+            tx.set(row.to_be_bytes().to_vec(), vec![7; 900].into());
+        }
+        tx.commit().await?;
+    }
+    let tx = engine.begin().await?;
+    let expected: Vec<_> = (0..rows).map(|row| row.to_be_bytes().to_vec()).collect();
+    for reverse in [false, true] {
+        let all = Range { reverse, ..Range::prefix("") };
+        let mut keys: Vec<_> =
+            tx.range(all).await?.into_iter().map(|(key, _)| key.to_vec()).collect();
+        if reverse {
+            keys.reverse();
+        }
+        assert!(keys == expected, "{} rows, reverse: {reverse}", keys.len());
+    }
+    assert_eq!(tx.range(Range::prefix("").limit(2_500)).await?.len(), 2_500);
+    drop(tx);
+    empty(&engine).await
+}
+
+#[tokio::test]
+async fn a_cluster_that_does_not_answer_is_named() {
+    let dir = tempfile::tempdir().expect("a directory for the test");
+    let file = dir.path().join("fdb.cluster");
+    // Nobody listens there.
+    std::fs::write(&file, "a:b@127.0.0.1:1").expect("written");
+    let error = open_at(&file).await;
+    for part in ["does not answer", "127.0.0.1:1", "fdb.cluster", "fdbcli"] {
+        assert!(error.contains(part), "{part:?} is not in {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_another_cluster_is_named() {
+    let dir = tempfile::tempdir().expect("a directory for the test");
+    let file = dir.path().join("fdb.cluster");
+    let right = std::fs::read_to_string(cluster_file()).expect("the cluster file");
+    let (_, addresses) = right.split_once('@').expect("a cluster file");
+    std::fs::write(&file, format!("another:cluster@{addresses}")).expect("written");
+    let error = open_at(&file).await;
+    assert!(error.contains("does not answer"), "{error}");
+}
+
+async fn open_at(file: &Path) -> String {
+    FoundationDb::open(file, "test").await.expect_err("there is no such cluster").to_string()
 }

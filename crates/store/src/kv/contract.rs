@@ -74,6 +74,7 @@ on_every_engine! {
     a_cleared_range_is_empty
     what_was_fetched_ahead_is_still_checked
     who_was_to_blame_is_told_from_who_was_not
+    who_has_seen_a_change_is_not_refused_for_it
     transact_retries_until_it_is_through
     increments_by_get_and_set_are_never_lost
     an_error_of_the_closure_aborts
@@ -515,5 +516,29 @@ async fn who_was_to_blame_is_told_from_who_was_not(engine: Shared) -> Result<(),
     }
     let written = engine.begin().await?.range(Range::prefix("written/")).await?;
     assert_eq!(written.len(), count - 2);
+    Ok(())
+}
+
+/// Also if it commits together with one that read before the change.
+async fn who_has_seen_a_change_is_not_refused_for_it(engine: Shared) -> Result<(), Error> {
+    put(&engine, &[("a", "1")]).await?;
+    let begin = async |number: usize| {
+        let tx = engine.begin().await?;
+        tx.get(if number < 20 { b"other" } else { b"a" }).await?;
+        set(&*tx, &format!("written/{number}"), "1");
+        Ok::<_, Error>(tx)
+    };
+    let mut transactions = Vec::new();
+    for number in 0..40 {
+        if number == 20 {
+            put(&engine, &[("a", "2")]).await?;
+        }
+        transactions.push(begin(number).await?);
+    }
+    // Those that read late and those that read early, in turn.
+    let late = transactions.split_off(20);
+    let mixed = transactions.into_iter().zip(late).flat_map(|(early, late)| [early, late]);
+    let results = futures::future::join_all(mixed.map(|tx| tx.commit())).await;
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
     Ok(())
 }
