@@ -25,6 +25,7 @@ use postrider_tests::receiver::{Behaviour, Hook};
 use postrider_tests::scene::{ORDER, Scene};
 use postrider_tests::schedule::Schedule;
 use postrider_tests::wait::{self, millis, seconds};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::SOON;
@@ -194,6 +195,49 @@ async fn a_store_that_is_killed_and_restarted_costs_no_event() -> Result<()> {
         outage.after.push(after);
     }
     outage.judge().await
+}
+
+/// Whoever outgrows one machine goes on where the embedded store was left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_copied_goes_on_in_foundationdb() -> Result<()> {
+    const HELD: usize = 200;
+    if left_out("a_store_that_is_copied_goes_on_in_foundationdb")? {
+        return Ok(());
+    }
+    let server = Server::start().await?;
+    let mut scene = Scene::start(Config::impatient().set("store", "kind", "embedded")).await?;
+    let hook = scene.hook("moved");
+    let endpoint = scene.endpoint(&hook).await?;
+    scene.account.disable(&endpoint.id).await?;
+    let payloads: Vec<_> = (0..HELD).map(|n| format!(r#"{{"n":{n}}}"#)).collect();
+    let events: Vec<_> = payloads.iter().map(|text| (ORDER, text.as_str())).collect();
+    scene.account.try_publish_batch(&events).await?.expect(202)?;
+    scene.node.stop().await?;
+
+    let moved = Config::impatient().in_foundationdb(&server.cluster_file());
+    let moved = moved.smtp(scene.mail.address());
+    let subspace = moved.get("store", "subspace").and_then(Value::as_str).context("a name")?;
+    let (from, to) = (scene.node.data_dir().to_string_lossy().into_owned(), server.cluster_file());
+    let copy =
+        ["store", "copy", "--from", &from, "--to", &to.to_string_lossy(), "--subspace", subspace];
+    let copied = binary::run(&copy).await?;
+    ensure!(copied.code == Some(0), "{copied:?}");
+
+    scene.node.reconfigure(|_| moved.clone());
+    scene.node.restart().await?;
+    let held = scene.account.endpoint(&endpoint.id).await?;
+    ensure!((held.state.as_str(), held.held) == ("disabled", HELD as u64), "{held:?}");
+    scene.account.enable(&endpoint.id, "resume").await?;
+    hook.wait_for(HELD, SOON).await?;
+    let again = binary::run(&copy).await?;
+    ensure!(again.code == Some(2), "a copy onto what is in use: {again:?}");
+
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("node.toml");
+    fs::write(&file, moved.toml(scene.node.data_dir(), scene.node.port()))?;
+    let checked = binary::run(&["store", "check", "--config", &file.to_string_lossy()]).await?;
+    ensure!(checked.code == Some(0) && checked.output.ends_with("ok\n"), "{checked:?}");
+    Ok(())
 }
 
 /// The configuration file of a node that is told of FoundationDB by `cluster_file`.
