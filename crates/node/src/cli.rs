@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand};
 use postrider_domain::duration::{self, ParseDurationError};
 use postrider_domain::signature::Secret;
 
+use crate::config::Subspace;
+
 /// A durable webhook sender.
 #[derive(Debug, Parser)]
 #[command(name = "postrider", version, about, long_about = LONG_ABOUT, after_help = AFTER_HELP)]
@@ -49,6 +51,9 @@ pub enum Command {
     /// Look at the cluster
     #[command(subcommand)]
     Cluster(Cluster),
+    /// Try the store out, or move it to FoundationDB
+    #[command(subcommand)]
+    Store(Store),
 }
 
 /// `postrider cluster`
@@ -95,6 +100,68 @@ fn node_url(text: &str) -> Result<http::Uri, &'static str> {
     let plain = url.scheme_str() == Some("http") && url.host().is_some();
     let bare = url.path_and_query().is_none_or(|path| path.as_str() == "/");
     if plain && bare { Ok(url) } else { Err("must be like http://127.0.0.1:8080") }
+}
+
+/// `postrider store`
+#[derive(Debug, Subcommand)]
+pub enum Store {
+    /// Write to it, read from it, measure it, and print what is wrong
+    #[command(long_about = STORE_CHECK, after_help = STORE_CHECK_EXAMPLE)]
+    Check(StoreCheck),
+    /// Move a stopped node's embedded store into FoundationDB
+    #[command(long_about = STORE_COPY, after_help = STORE_COPY_EXAMPLE)]
+    Copy(StoreCopy),
+}
+
+const STORE_CHECK: &str = "\
+Opens the store that the configuration names, writes, reads, measures, and removes again what it \
+wrote, which is no record. Nodes may be at work in the store meanwhile; for a second or two they \
+have to share it with some load. A store that is not there is not made.
+
+Exit codes: 0 if all is well, which it says with ok; 1 if something is wrong with the store; 2 if \
+it could not be opened.";
+
+const STORE_CHECK_EXAMPLE: &str = "\
+Examples:
+  postrider store check --config /etc/postrider/node.toml
+  POSTRIDER_STORE__KIND=foundationdb postrider store check";
+
+/// `postrider store check`
+#[derive(Debug, Args)]
+pub struct StoreCheck {
+    /// The configuration file; without one, the embedded store in ./postrider-data
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+const STORE_COPY: &str = "\
+Copies everything from the embedded store of a data directory, on which no node may run, into \
+FoundationDB, where nothing may be under the subspace yet; then reads it back and compares. The \
+source is only read.
+
+Ended at any moment and started again, it goes on where it was. Until it has come to its end, no \
+node starts on the target. Afterwards, start nodes on the target alone: two installations with the \
+same records would send every webhook twice. The operator's key is no part of the store.
+
+Exit codes: 0 if the target holds what the source does; 1 if it came to no end, so that it is to \
+be started again; 2 if it was refused, for what it said.";
+
+const STORE_COPY_EXAMPLE: &str = "\
+Example:
+  postrider store copy --from /var/lib/postrider --to /etc/foundationdb/fdb.cluster";
+
+/// `postrider store copy`
+#[derive(Debug, Args)]
+pub struct StoreCopy {
+    /// The data directory of the node, or of the nodes, that worked on the store
+    #[arg(long, value_name = "DIR")]
+    pub from: PathBuf,
+    /// FoundationDB's cluster file
+    #[arg(long, value_name = "CLUSTER_FILE")]
+    pub to: PathBuf,
+    /// What all keys in FoundationDB begin with; as [store] subspace
+    #[arg(long, value_name = "NAME", value_parser = Subspace::parse, default_value_t)]
+    pub subspace: Subspace,
 }
 
 const SERVE: &str = "\
@@ -220,6 +287,21 @@ mod tests {
         for url in ["127.0.0.1:8080", "https://a", "http://a/path", "http://a/?x", "ftp://a", ""] {
             assert!(parse(url).is_err(), "{url}");
         }
+    }
+
+    #[test]
+    fn store_copy_needs_both_places() {
+        let parse = |more: &[&str]| {
+            let all = ["postrider", "store", "copy", "--from", "data"].iter().chain(more);
+            Cli::try_parse_from(all)
+        };
+        let Ok(Cli { command: Command::Store(Store::Copy(copy)) }) = parse(&["--to", "f"]) else {
+            panic!("refused");
+        };
+        assert_eq!(copy.subspace.to_string(), "postrider");
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--to", "f", "--subspace", "a"]).is_ok());
+        assert!(parse(&["--to", "f", "--subspace", "a/b"]).is_err());
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod environment;
 mod file;
 mod reader;
 mod schedule;
+mod store;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use postrider_notify::smtp;
 use crate::telemetry::Collector;
 pub use cluster::{Cluster, Company};
 use reader::{Problem, Reader};
+pub use store::{FoundationDb, HAS_FOUNDATIONDB, NO_FOUNDATIONDB, Store, Subspace};
 
 /// Everything that the operator can choose.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +38,8 @@ pub struct Config {
     pub node: Node,
     /// Where the HTTP API listens.
     pub http: Http,
+    /// Where the records are kept.
+    pub store: Store,
     /// What the nodes of a cluster have in common.
     pub cluster: Cluster,
     /// How webhooks are sent.
@@ -126,16 +130,21 @@ impl Config {
     }
 
     fn build(reader: &mut Reader) -> Result<Self, Refused> {
+        Self::build_for(reader, HAS_FOUNDATIONDB)
+    }
+
+    /// For a build that has the engine of FoundationDB, or one that has not.
+    fn build_for(reader: &mut Reader, has_foundationdb: bool) -> Result<Self, Refused> {
         let config = Self {
             node: Node::build(reader),
             http: Http::build(reader),
+            store: Store::build(reader, has_foundationdb),
             cluster: Cluster::build(reader),
             delivery: Delivery::build(reader),
             retry: retry_policy(reader),
             email: Email::build(reader),
             telemetry: Telemetry::build(reader),
         };
-        refuse_what_is_to_come(reader);
         reader.refuse_unknown();
         match reader.take_problems() {
             problems if problems.is_empty() => Ok(config),
@@ -270,19 +279,6 @@ fn explain(error: &PolicyError) -> (&'static str, String) {
     (key, bare.unwrap_or(text))
 }
 
-/// Options of the contract whose time has not come: known, so that they are not called
-/// misspelt, and refused rather than ignored.
-fn refuse_what_is_to_come(reader: &mut Reader) {
-    reader.option("store", "kind", |kind: String| match kind.as_str() {
-        "embedded" => Ok(()),
-        "foundationdb" => Err("this version has no FoundationDB engine; use \"embedded\""),
-        _ => Err("must be \"embedded\""),
-    });
-    reader.option("store", "cluster_file", |_: String| {
-        Err::<(), _>("belongs to the FoundationDB engine, which this version does not have")
-    });
-}
-
 fn address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse()
         .map_err(|_| "must be an IP address and a port, such as 127.0.0.1:8080 or [::]:8080")
@@ -301,12 +297,22 @@ fn timeout(text: &str) -> Result<Duration, String> {
 
 impl NodeName {
     fn parse(text: &str) -> Result<Self, &'static str> {
-        let fits = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-        if (1..=64).contains(&text.len()) && text.bytes().all(fits) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err("must have 1 to 64 characters, each a letter, a digit, '.', '_' or '-'")
-        }
+        if is_plain_name(text) { Ok(Self(text.to_owned())) } else { Err(PLAIN_NAME) }
+    }
+}
+
+/// What a plain name is.
+const PLAIN_NAME: &str = "must have 1 to 64 characters, each a letter, a digit, '.', '_' or '-'";
+
+fn is_plain_name(text: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    (1..=64).contains(&text.len()) && text.bytes().all(fits)
+}
+
+fn path(text: String) -> Result<PathBuf, &'static str> {
+    match text.trim() {
+        "" => Err("must name a file"),
+        _ => Ok(PathBuf::from(text)),
     }
 }
 

@@ -10,6 +10,7 @@ mod logging;
 mod run;
 mod server;
 mod status;
+mod store;
 mod telemetry;
 
 use std::fmt::Display;
@@ -38,6 +39,7 @@ async fn main() -> ExitCode {
         Command::Serve(options) => serve(options.config.as_deref()).await,
         Command::CheckConfig(options) => with_logs(async { check(&options.config) }).await,
         Command::Cluster(Cluster::Status(options)) => with_logs(status(options)).await,
+        Command::Store(command) => with_logs(store(command)).await,
         Command::Listen(options) => with_logs(listen(options)).await,
     }
 }
@@ -79,6 +81,14 @@ async fn serve(file: Option<&Path>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn store(command: cli::Store) -> ExitCode {
+    let ended = match command {
+        cli::Store::Check(options) => store::check::run(options).await,
+        cli::Store::Copy(options) => store::copy::run(options).await,
+    };
+    ended.unwrap_or_else(|error| refuse(&format!("{error:#}")))
 }
 
 async fn status(options: cli::Status) -> ExitCode {

@@ -25,7 +25,6 @@ use postrider_domain::time::Clock;
 use postrider_notify::smtp::Mailer;
 use postrider_notify::{NotifierHandle, Notify};
 use postrider_store::Records;
-use postrider_store::embedded::Embedded;
 use postrider_store::kv::Store;
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -39,8 +38,8 @@ use crate::clock::SystemClock;
 use crate::company::{self, Others};
 use crate::config::Config;
 use crate::data_dir::{DataDir, Use, check_operator_key};
-use crate::server;
 use crate::telemetry::{self, Telemetry};
+use crate::{server, store};
 
 /// What attempts in flight have beyond the longest that one may take, for their record: a slow disk
 /// must not make a handoff send them twice.
@@ -172,12 +171,13 @@ async fn serve_once_joined(
 }
 
 async fn open_store(config: &Config, dir: &DataDir) -> Result<Records> {
-    let store = Store::new(Arc::new(Embedded::open(dir.path())?), seed()?);
+    let engine = store::open(&config.store, dir.path()).await?;
+    let store = Store::new(engine, seed()?);
     let stats = store.clone();
     telemetry::observe_store(move || stats.stats());
     Records::open(store, config.cluster.shards)
         .await
-        .with_context(|| format!("cannot use the store in {}", dir.path().display()))
+        .with_context(|| format!("cannot use {}", store::place(&config.store, dir.path())))
 }
 
 impl Running {
@@ -313,7 +313,11 @@ impl StopSignals {
     }
 }
 
-fn seed() -> Result<u64> {
+/// Luck, for what is to be spread.
+///
+/// # Errors
+/// When the operating system has none.
+pub fn seed() -> Result<u64> {
     SysRng.try_next_u64().context("the operating system gives no random numbers")
 }
 

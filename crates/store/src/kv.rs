@@ -19,7 +19,9 @@ mod store;
 mod tests;
 mod writes;
 
-pub(crate) use buffer::{Buffer, Scan, Snapshot};
+#[cfg(feature = "foundationdb")]
+pub(crate) use buffer::Scan;
+pub(crate) use buffer::{Buffer, Snapshot};
 pub use store::{BUDGET, Store, Tx};
 pub(crate) use writes::{Change, Writes};
 

@@ -21,6 +21,8 @@
 //! | `sweep` | forgetting what has expired, and the data of accounts that are gone |
 //! | `accounts`, `catalogue`, `query` | the rest of what people see |
 //! | `records` | the handle on them all, and what they share |
+//! | `copy` | a whole store, into another one |
+//! | `probe` | rows that say nothing, to try a store out |
 //! | `keys/` | every key's layout |
 //! | `codec` | every record's layout |
 
@@ -35,6 +37,7 @@ mod accounts;
 mod apply;
 mod catalogue;
 mod codec;
+mod copy;
 mod due;
 mod endpoints;
 mod enqueue;
@@ -43,6 +46,7 @@ mod keys;
 mod leases;
 mod notices;
 mod owners;
+mod probe;
 mod query;
 mod records;
 mod replays;
@@ -53,11 +57,13 @@ mod tests;
 
 pub use accept::{AcceptError, Accepted, IDEMPOTENCY_MEMORY, Idempotency, Receipt};
 pub use apply::{Applied, Finished};
+pub use copy::{Copied, CopyError, Digest, Progress, Refusal, Stage, copy};
 pub use due::{DueEndpoint, Head, Work, Workload};
 pub use endpoints::{EndpointView, Held};
 pub use keys::owner::Owner;
 pub use leases::Lease;
 pub use owners::{OwnerError, Ownership};
+pub use probe::{Found, Probe};
 pub use query::{DeliveryFilter, DeliveryView, EventView, RecordedAttempt};
 pub use records::{FORMAT, OpenError, Page, PageRequest, Ready, Records, Wake};
 pub use replays::ReplayCount;

@@ -6,6 +6,7 @@ use postrider_domain::ids::{AccountId, EndpointId, Id};
 use postrider_domain::ownership::{Shard, shard_of};
 use postrider_domain::trace::TraceContext;
 
+use crate::keys::copying;
 use crate::keys::meta::{self, Meta};
 use crate::kv::{Error, Store};
 
@@ -42,6 +43,12 @@ pub enum OpenError {
         /// What was asked for.
         wanted: u16,
     },
+    /// Another store was being copied into it, and not all of it is there.
+    #[error(
+        "the store holds a part of another one, whose copy has not ended; run the same `postrider \
+         store copy` again, which goes on with it"
+    )]
+    Unfinished,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] Error),
@@ -155,7 +162,10 @@ impl Records {
     /// When another version or another configuration wrote them, or the store fails.
     pub async fn open(store: Store, shards: u16) -> Result<Self, OpenError> {
         let found = store
-            .transact::<_, Error, _, _>(move |tx, _| async move {
+            .transact(move |tx, _| async move {
+                if tx.get(copying::key()).await?.is_some() {
+                    return Err(OpenError::Unfinished);
+                }
                 if let Some(found) = tx.load::<Meta>(&meta::key()).await? {
                     if found.format < FORMAT && found.shards == shards {
                         // Older records stay readable; an older version must not read newer ones.

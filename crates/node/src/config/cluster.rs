@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::address;
 use super::reader::Reader;
+use super::{address, path};
 
 /// `[cluster]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,13 +108,6 @@ impl TlsFiles {
                 None
             }
         }
-    }
-}
-
-fn path(text: String) -> Result<PathBuf, &'static str> {
-    match text.trim() {
-        "" => Err("must name a file"),
-        _ => Ok(PathBuf::from(text)),
     }
 }
 

@@ -14,6 +14,13 @@ fn parse(text: &str, environment: &[&str]) -> Result<Config, Refused> {
     Config::build(&mut reader)
 }
 
+/// The file alone, for a build that has the engine of FoundationDB, or one that has not.
+fn read_for(text: &str, has_foundationdb: bool) -> Result<Config, Refused> {
+    let mut reader = Reader::default();
+    file::parse("node.toml", text, &mut reader)?;
+    Config::build_for(&mut reader, has_foundationdb)
+}
+
 fn good(text: &str, environment: &[&str]) -> Config {
     parse(text, environment).unwrap_or_else(|refused| panic!("refused: {refused}"))
 }
@@ -62,6 +69,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.node.name.to_string(), "node-1");
     assert_eq!(config.node.data_dir, Path::new("postrider-data"));
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.store, Store::Embedded);
     assert_eq!(config.cluster.shards, 256);
     assert_eq!(config.delivery.allow_private_targets, []);
     assert!(!config.delivery.disable.on_gone);
@@ -251,14 +259,64 @@ fn everything_is_said_at_once_in_the_order_of_the_file() {
 }
 
 #[test]
-fn what_is_to_come_is_refused_and_not_ignored() {
-    for (text, why) in [
-        ("[store]\nkind = \"foundationdb\"", "no FoundationDB engine"),
-        ("[store]\ncluster_file = \"fdb.cluster\"", "FoundationDB"),
+fn a_store_in_foundationdb_is_read() {
+    let store = |text: &str| read_for(text, true).map(|config| config.store);
+    assert_eq!(store("").unwrap(), Store::Embedded);
+    let Store::FoundationDb(default) = store("[store]\nkind = \"foundationdb\"").unwrap() else {
+        panic!("embedded");
+    };
+    assert_eq!(default.cluster_file, Path::new("/etc/foundationdb/fdb.cluster"));
+    assert_eq!(default.subspace.to_string(), "postrider");
+    let text = "[store]\nkind = \"foundationdb\"\ncluster_file = \"fdb.cluster\"\n\
+                subspace = \"eu-1.test_2\"";
+    let Store::FoundationDb(given) = store(text).unwrap() else { panic!("embedded") };
+    assert_eq!(given.cluster_file, Path::new("fdb.cluster"));
+    assert_eq!(given.subspace.to_string(), "eu-1.test_2");
+}
+
+#[test]
+fn what_belongs_to_the_other_kind_is_refused_with_its_place() {
+    for (text, said) in [
+        (
+            "[store]\ncluster_file = \"fdb.cluster\"",
+            "node.toml:2: [store] cluster_file: belongs to kind = \"foundationdb\" alone",
+        ),
+        (
+            "[store]\nsubspace = \"postrider\"\nkind = \"embedded\"",
+            "node.toml:2: [store] subspace: belongs to kind = \"foundationdb\" alone",
+        ),
+        (
+            "[store]\nkind = \"foundationdb\"\nsubspace = \"a b\"",
+            "node.toml:3: [store] subspace: must have 1 to 64 characters, each a letter, a digit, \
+             '.', '_' or '-'",
+        ),
+        (
+            "[store]\nkind = \"foundationdb\"\ncluster_file = \" \"",
+            "node.toml:3: [store] cluster_file: must name a file",
+        ),
     ] {
-        let said = complaint(text);
-        assert!(said.starts_with("node.toml:2: ") && said.contains(why), "{said}");
+        let refused = read_for(text, true).expect_err("is refused");
+        assert_eq!(refused.to_string(), said);
     }
+}
+
+#[test]
+fn a_build_without_foundationdb_says_how_to_get_one() {
+    let refused = read_for("[store]\nkind = \"foundationdb\"", false).expect_err("is refused");
+    let said = refused.to_string();
+    assert!(
+        said.starts_with("node.toml:2: [store] kind: this build has no FoundationDB"),
+        "{said}"
+    );
+    assert!(said.contains("--features foundationdb"), "{said}");
+}
+
+#[test]
+fn the_example_with_foundationdb_is_good() {
+    let example = include_str!("../../../../cluster-config/foundationdb/node.toml");
+    let config = read_for(example, true).unwrap_or_else(|refused| panic!("{refused}"));
+    assert!(matches!(config.store, Store::FoundationDb(_)));
+    assert!(config.cluster.company.is_some_and(|company| company.tls.is_some()));
 }
 
 #[test]

@@ -12,6 +12,7 @@
 pub(crate) mod account;
 pub(crate) mod api_key;
 pub(crate) mod attempt;
+pub(crate) mod copying;
 pub(crate) mod delivery;
 pub(crate) mod due;
 pub(crate) mod endpoint;
@@ -28,6 +29,7 @@ pub(crate) mod moves;
 pub(crate) mod notice;
 pub(crate) mod owner;
 pub(crate) mod pending;
+pub(crate) mod probe;
 pub(crate) mod queue;
 pub(crate) mod removal;
 pub(crate) mod replay;
@@ -50,6 +52,8 @@ enum Table {
     AccountList = 4,
     Lease = 5,
     Moves = 6,
+    Probe = 7,
+    Copying = 8,
     // In `a`.
     Account = 10,
     ApiKey = 11,
@@ -116,6 +120,11 @@ impl Key {
 
     fn time(mut self, time: Timestamp) -> Self {
         self.0.extend(time.millis().to_be_bytes());
+        self
+    }
+
+    fn number(mut self, number: u64) -> Self {
+        self.0.extend(number.to_be_bytes());
         self
     }
 

@@ -1,0 +1,35 @@
+//! `g` → [`Marker`]: another store is being copied into this one. While the row is there, the rest
+//! is a part of something, and nobody may work on it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Key, Table};
+use crate::copy::Digest;
+
+/// What is copied, and how far that has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Marker {
+    /// All of the source.
+    pub(crate) source: Digest,
+    /// How many of its rows are there.
+    pub(crate) rows: u64,
+    /// The key of the last of them.
+    pub(crate) last: Option<Vec<u8>>,
+}
+
+pub(crate) fn key() -> Vec<u8> {
+    Key::global(Table::Copying).done()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    #[test]
+    fn round_trip() {
+        let source = Digest { rows: 1 << 40, bytes: 1 << 50, sha256: [7; 32] };
+        let marker = Marker { source, rows: 9, last: Some(key()) };
+        assert_eq!(codec::decode(&codec::encode(&marker)), Ok(marker));
+    }
+}

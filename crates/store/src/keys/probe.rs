@@ -1,0 +1,29 @@
+//! `g run row` → bytes that say nothing: what is written to see whether the store takes it. The
+//! rows of one run are no other run's business, and no part of the records.
+
+use super::{Key, Table};
+
+pub(crate) fn key(run: u64, row: u64) -> Vec<u8> {
+    Key::global(Table::Probe).number(run).number(row).done()
+}
+
+/// Every row of one run begins with this.
+pub(crate) fn of(run: u64) -> Vec<u8> {
+    Key::global(Table::Probe).number(run).done()
+}
+
+/// Every row of every run begins with this.
+pub(crate) fn all() -> Vec<u8> {
+    Key::global(Table::Probe).done()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rows_of_a_run_are_together() {
+        assert!(key(7, 1).starts_with(&of(7)) && of(7).starts_with(&all()));
+        assert!(key(7, u64::MAX) < key(8, 0) && key(7, 255) < key(7, 256));
+    }
+}
