@@ -32,3 +32,54 @@ need_c_compiler() {
 target_dir() {
     echo "${CARGO_TARGET_DIR:-target}"
 }
+
+# bindgen reads FoundationDB's C header through it, at build time.
+need_libclang() {
+    local place
+    if [ -n "${LIBCLANG_PATH:-}" ] || command -v llvm-config >/dev/null; then
+        return
+    fi
+    for place in /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib /usr/lib64 /usr/local/lib; do
+        if compgen -G "$place/libclang*.so*" >/dev/null; then
+            return
+        fi
+    done
+    step "Installing libclang"
+    install libclang-dev
+}
+
+# Whether the nodes of the tests keep their records in FoundationDB.
+over_foundationdb() {
+    [ "${POSTRIDER_TEST_STORE:-embedded}" = foundationdb ]
+}
+
+# Begins a script anew with a FoundationDB of its own, if it needs one and was given none:
+# need_foundationdb SCRIPT [ARGUMENT...]
+need_foundationdb() {
+    if over_foundationdb && [ -z "${FDB_CLUSTER_FILE:-}" ]; then
+        exec scripts/foundationdb run -- "$@"
+    fi
+}
+
+# For test programs that run over FoundationDB: what is about the embedded store alone.
+# shellcheck disable=SC2034
+over_foundationdb_skip=(--skip embedded::)
+
+# Builds the node for the tests, in the profile `debug` or `release`, with FoundationDB if they run over
+# it, and lets them know where it is.
+build_node() {
+    local options=()
+    [ "$1" = debug ] || options+=("--$1")
+    if over_foundationdb; then
+        need_libclang
+        options+=(--features foundationdb)
+    fi
+    cargo build --locked --package postrider-node --bin postrider "${options[@]}"
+    POSTRIDER_BIN="$(realpath "$(target_dir)")/$1/postrider"
+    if over_foundationdb; then
+        # Whoever looks for the usual one does not find this one in its place.
+        mv -f "$POSTRIDER_BIN" "$POSTRIDER_BIN-foundationdb"
+        POSTRIDER_BIN+=-foundationdb
+    fi
+    export POSTRIDER_BIN
+}

@@ -1,8 +1,10 @@
-//! Three nodes under load, killed, frozen, restarted and joined again and again.
+//! Three nodes under load, killed, frozen, restarted and joined again and again. Over FoundationDB
+//! its server is killed and frozen, too: a tenth as often as the nodes are killed.
 
 use std::time::Duration;
 
 use anyhow::Result;
+use postrider_tests::foundationdb;
 use postrider_tests::plan::{Form, Plan};
 use postrider_tests::wait::millis;
 
@@ -19,7 +21,9 @@ const LONG_PAUSE: Duration = millis(300);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_nodes_are_killed() -> Result<()> {
     let (seed, kills) = story::chosen(FEW_KILLS)?;
-    let plan = Plan::draw(seed, &form(kills));
+    let over_foundationdb = foundationdb::chosen()?.is_some();
+    let form = if over_foundationdb { with_faults_of_the_store(form(kills)) } else { form(kills) };
+    let plan = Plan::draw(seed, &form);
     eprintln!(
         "cluster: {:?}; repeat with POSTRIDER_SEED={seed} POSTRIDER_KILLS={kills}",
         plan.faults()
@@ -45,5 +49,15 @@ fn form(kills: usize) -> Form {
         cuts_s: Vec::new(),
         rolling_restarts: 1 + rounds,
         visits: 1 + rounds,
+        ..Form::default()
     }
+}
+
+/// For a moment, for less than a lease, and for longer than one.
+fn with_faults_of_the_store(form: Form) -> Form {
+    let mut store_freezes_s = vec![3];
+    for _ in 0..form.kills / LONG {
+        store_freezes_s.extend([1, 8, 15]);
+    }
+    Form { store_kills: (form.kills / 10).max(1), store_freezes_s, ..form }
 }

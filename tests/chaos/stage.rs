@@ -1,6 +1,8 @@
 //! A cluster with everything around it: a receiver, a mail server, and an account that may
-//! publish at each node.
+//! publish at each node. Over FoundationDB it has an fdbserver of its own, to which things can be
+//! done.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -9,6 +11,7 @@ use postrider_tests::cluster::network::Network;
 use postrider_tests::cluster::{Cluster, until_cluster};
 use postrider_tests::config::Config;
 use postrider_tests::evidence::Subscriber;
+use postrider_tests::foundationdb::Server;
 use postrider_tests::mail::MailServer;
 use postrider_tests::receiver::{Behaviour, Hook, Receiver};
 use postrider_tests::scene::{CONTACT, ORDER};
@@ -39,17 +42,20 @@ impl Stage {
     /// Starts `running` nodes of `size` on 127.0.0.1.
     pub(crate) async fn start(config: Config, size: usize, running: usize) -> Result<Self> {
         let mail = MailServer::start().await?;
-        let cluster = Cluster::prepare(&config.smtp(mail.address()), size)?;
+        let store = Server::start_if_chosen(Ipv4Addr::LOCALHOST).await?;
+        let config = config.smtp(mail.address()).over(store.as_ref());
+        let cluster = Cluster::prepare(&config, size)?.keep(store);
         Self::around(cluster, running, mail, Receiver::start().await?).await
     }
 
-    /// Starts `running` nodes, each in a namespace of `network`.
+    /// Starts `running` nodes, each in a namespace of `network`, on whose near side the store is.
     pub(crate) async fn apart(config: Config, network: Network, running: usize) -> Result<Self> {
         let mail = MailServer::start_at(network.near()).await?;
         let receiver = Receiver::start_at(network.near()).await?;
         let targets = json!(["127.0.0.0/8", network.range()]);
         let config = config.smtp(mail.address()).set("delivery", "allow_private_targets", targets);
-        let cluster = Cluster::prepare_apart(&config, network)?;
+        let store = Server::start_if_chosen(network.near()).await?;
+        let cluster = Cluster::prepare_apart(&config.over(store.as_ref()), network)?.keep(store);
         Self::around(cluster, running, mail, receiver).await
     }
 

@@ -169,6 +169,15 @@ impl Story {
                 cluster.ready().await?;
                 self.faults.push(cluster.leave(NODES).await?);
             }
+            // No node can start while the store is away.
+            Step::KillStore { away } => {
+                cluster.ready().await?;
+                self.faults.push(cluster.store()?.crash(away).await?);
+            }
+            Step::FreezeStore { lasting } => {
+                cluster.ready().await?;
+                self.faults.push(cluster.store()?.pause(lasting).await?);
+            }
         }
         Ok(())
     }

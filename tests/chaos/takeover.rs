@@ -86,7 +86,7 @@ async fn a_frozen_node_is_replaced_within_fifteen_seconds() -> Result<()> {
     Ok(())
 }
 
-/// The store is on one disk, so the node that is cut off from the others keeps its shards; its
+/// The store is not cut off, so the node that is cut off from the others keeps its shards; its
 /// endpoints wait until it looks by itself for what it was not told of.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_partition_costs_fifteen_seconds_at_most() -> Result<()> {

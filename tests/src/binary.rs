@@ -26,8 +26,14 @@ pub struct Ended {
 
 /// Runs `postrider` with `arguments` until it ends by itself.
 pub async fn run(arguments: &[&str]) -> Result<Ended> {
+    run_in(&[], arguments).await
+}
+
+/// The same with these variables in its environment.
+pub async fn run_in(environment: &[(&str, &str)], arguments: &[&str]) -> Result<Ended> {
     let mut command = command(&[])?;
-    let running = command.args(arguments).kill_on_drop(true).output();
+    command.args(arguments).envs(environment.iter().copied());
+    let running = command.kill_on_drop(true).output();
     let Ok(output) = tokio::time::timeout(ENDS_WITHIN, running).await else {
         bail!("postrider {arguments:?} did not end within {ENDS_WITHIN:?}");
     };
@@ -110,7 +116,7 @@ pub(crate) fn signal(process: &Child, signal: Signal) -> Result<()> {
 }
 
 /// Where the binary is: `POSTRIDER_BIN`, or beside this program, where Cargo built it.
-fn path() -> Result<PathBuf> {
+pub fn path() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("POSTRIDER_BIN") {
         let path = fs::canonicalize(&path)
             .with_context(|| format!("POSTRIDER_BIN is {}", path.display()))?;

@@ -1,5 +1,10 @@
-//! Several nodes over one data directory: each is killed, frozen, cut off, drained and started
+//! Several nodes over one store: each is killed, frozen, cut off, drained and started
 //! again, and every such fault is noted.
+//!
+//! Over the embedded store they share a data directory, as nodes of one host do. Over FoundationDB
+//! they stand for hosts: each has a directory of its own, and is told the operator's key and the
+//! cookie, as whoever installs a cluster does. The fdbserver may be the cluster's own
+//! ([`Cluster::keep`]), and is then killed and frozen like the nodes.
 //!
 //! A cluster runs on 127.0.0.1, or each node in a network namespace of its own
 //! ([`network`], as root), where packets can be lost. Its nodes are called `node-1` and so on.
@@ -9,7 +14,10 @@ pub mod clock;
 pub mod network;
 pub mod watch;
 
+use std::fs::File;
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,21 +31,27 @@ use tempfile::TempDir;
 use crate::client::Operator;
 use crate::config::Config;
 use crate::fault::{Fault, Kind};
-use crate::node::Node;
+use crate::foundationdb::Server;
+use crate::node::{Node, OPERATOR_KEY};
 use crate::port::Port;
 use network::{Cut, Network};
 
 /// Where the nodes of a network listen: each has an address of its own.
 const HTTP_PORT: u16 = 8080;
 const CLUSTER_PORT: u16 = 7946;
+/// What nodes without a common data directory are told.
+const GIVEN_KEY: &str = "the-operator-of-the-tests-0123456789";
+const GIVEN_COOKIE: &str = "the-cookie-of-the-tests-0123456789abcdef";
 
 /// The nodes of a cluster, running or not.
 #[derive(Debug)]
 pub struct Cluster {
     members: Vec<Member>,
     roster: Roster,
+    /// The server of the store, if it is the cluster's own.
+    store: Option<Server>,
     network: Option<Network>,
-    /// The data directory of all, and what else they share.
+    /// The data directories, and what else the nodes share.
     files: TempDir,
 }
 
@@ -62,13 +76,15 @@ impl Cluster {
         let files = tempfile::tempdir().context("make the cluster's directory")?;
         let ports: Vec<_> = (0..count).map(|_| Port::reserve()).collect::<Result<_>>()?;
         let addresses: Vec<_> = ports.iter().map(Port::address).collect();
+        let config = common(config, files.path())?;
         let mut members = Vec::new();
         for (index, port) in ports.into_iter().enumerate() {
-            let config = configure(config, index, &addresses);
-            let node = Node::prepare_at(config, &data_dir(&files))?;
+            let config = configure(&config, index, &addresses);
+            let data = data_dir(&files, &config, index);
+            let node = Node::prepare_at(config, &data)?;
             members.push(Member { name: name(index), node, _port: Some(port) });
         }
-        Ok(Self { members, roster: Roster::default(), network: None, files })
+        Ok(Self { members, roster: Roster::default(), store: None, network: None, files })
     }
 
     /// As many nodes, none of them started, each in a namespace of `network`.
@@ -78,20 +94,35 @@ impl Cluster {
         let certificates = certify(files.path(), &hosts)?;
         let addresses: Vec<_> =
             hosts.iter().map(|&host| SocketAddr::from((host, CLUSTER_PORT))).collect();
+        let config = common(config, files.path())?;
         let mut members = Vec::new();
         for (index, host) in hosts.into_iter().enumerate() {
             let pem = |what: &str| certificates.join(what).to_string_lossy().into_owned();
             let name = name(index);
-            let config = configure(config, index, &addresses)
+            let config = configure(&config, index, &addresses)
                 .set("cluster", "tls_ca", pem("ca.pem"))
                 .set("cluster", "tls_cert", pem(&format!("{name}.pem")))
                 .set("cluster", "tls_key", pem(&format!("{name}.key")));
             let listen = SocketAddr::from((host, HTTP_PORT));
-            let node = Node::prepare_apart(config, &data_dir(&files), listen)?;
+            let data = data_dir(&files, &config, index);
+            let node = Node::prepare_apart(config, &data, listen)?;
             let node = node.launched_by(&network.launcher(index));
             members.push(Member { name, node, _port: None });
         }
-        Ok(Self { members, roster: Roster::default(), network: Some(network), files })
+        let network = Some(network);
+        Ok(Self { members, roster: Roster::default(), store: None, network, files })
+    }
+
+    /// Keeps the server of the store, which ends after the nodes.
+    #[must_use]
+    pub fn keep(mut self, store: Option<Server>) -> Self {
+        self.store = store;
+        self
+    }
+
+    /// The server of the store, for what is done to it.
+    pub fn store(&mut self) -> Result<&mut Server> {
+        self.store.as_mut().context("the cluster has no store of its own")
     }
 
     /// Starts the first `count` nodes, and waits until they are ready. The first makes the store;
@@ -160,13 +191,25 @@ impl Cluster {
         Ok(Operator::new(self.members[0].node.operator_api()?))
     }
 
+    /// The operator's key, which all nodes know.
+    pub fn operator_key(&self) -> Result<String> {
+        self.members[0].node.operator_key()
+    }
+
+    /// The file with what nodes and clients must know.
+    #[must_use]
+    pub fn cookie_file(&self) -> PathBuf {
+        let given = cookie_file(self.files.path());
+        if given.exists() { given } else { self.members[0].node.data_dir().join("cluster.cookie") }
+    }
+
     /// The processes that run.
     #[must_use]
     pub fn roster(&self) -> Roster {
         self.roster.clone()
     }
 
-    /// What all nodes share on disk.
+    /// What its nodes keep on disk, and share.
     #[must_use]
     pub fn files(&self) -> &Path {
         self.files.path()
@@ -218,6 +261,12 @@ impl Cluster {
         let open = Open { kind: cut.kind(), index, from: Timestamp::now() };
         self.network()?.cut(index, cut)?;
         Ok(open)
+    }
+
+    /// Loses all packets between a node and the store, and between it and the other nodes.
+    pub fn cut_from_store(&mut self, index: usize) -> Result<Open> {
+        let store = self.store()?.address().port();
+        self.cut(index, Cut::Store(store))
     }
 
     /// Lets them pass again.
@@ -306,8 +355,31 @@ fn name(index: usize) -> String {
     format!("node-{}", index + 1)
 }
 
-fn data_dir(files: &TempDir) -> PathBuf {
-    files.path().join("data")
+fn data_dir(files: &TempDir, config: &Config, index: usize) -> PathBuf {
+    let directory = match config.is_in_foundationdb() {
+        true => format!("data-{}", name(index)),
+        false => "data".to_owned(),
+    };
+    files.path().join(directory)
+}
+
+/// The cookie that is given to nodes without a common data directory.
+fn cookie_file(files: &Path) -> PathBuf {
+    files.join("cookie")
+}
+
+/// What all nodes are told.
+fn common(config: &Config, files: &Path) -> Result<Config> {
+    let config = config.clone().stored()?;
+    if !config.is_in_foundationdb() {
+        // The first of them makes both, in the directory that they share.
+        return Ok(config);
+    }
+    let cookie = cookie_file(files);
+    let private = File::options().write(true).create_new(true).mode(0o600).open(&cookie);
+    private.and_then(|mut file| file.write_all(GIVEN_COOKIE.as_bytes())).context("a cookie")?;
+    let config = config.set("cluster", "cookie_file", cookie.to_string_lossy().as_ref());
+    Ok(config.env(OPERATOR_KEY, GIVEN_KEY))
 }
 
 fn configure(config: &Config, index: usize, addresses: &[SocketAddr]) -> Config {

@@ -36,6 +36,18 @@ impl Config {
         self
     }
 
+    /// What one key is set to.
+    #[must_use]
+    pub fn get(&self, section: &str, key: &str) -> Option<&Value> {
+        self.sections.get(section)?.get(key)
+    }
+
+    /// Whether anything is set in a section.
+    #[must_use]
+    pub fn says_of(&self, section: &str) -> bool {
+        self.sections.contains_key(section)
+    }
+
     /// Sets `[delivery] timeout`.
     #[must_use]
     pub fn timeout(self, timeout: &str) -> Self {

@@ -10,6 +10,9 @@
 //!        └──────────────────────▶ checker::check ◀──────────────────────────────┘
 //! ```
 //!
+//! The nodes keep their records in the embedded store, or in FoundationDB where the environment says
+//! so ([`foundationdb`]); the same scenarios run over both.
+//!
 //! [`scene::Scene`] puts one of each on the stage. Every record is awaited, with a deadline,
 //! never slept for. The [`checker`] holds the invariants, one function each.
 
@@ -21,6 +24,7 @@ pub mod cluster;
 pub mod config;
 pub mod evidence;
 pub mod fault;
+pub mod foundationdb;
 pub mod load;
 pub mod mail;
 pub mod node;

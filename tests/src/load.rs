@@ -242,8 +242,18 @@ impl Publication {
     /// One event, published and accepted beside the load.
     pub async fn publish(account: &Account, event_type: &str, payload: &str) -> Result<Self> {
         let asked = Timestamp::now();
-        let accepted = account.publish(event_type, payload).await?;
-        let outcome = Outcome::Accepted(vec![accepted.id]);
+        let answer = account.try_publish(event_type, payload, None).await?;
+        Self::accepted(event_type, payload, asked, &answer)
+    }
+
+    /// The same, answered so.
+    pub fn accepted(
+        event_type: &str,
+        payload: &str,
+        asked: Timestamp,
+        answer: &Answer,
+    ) -> Result<Self> {
+        let outcome = Outcome::Accepted(accepted_ids(&answer.expect(202)?)?);
         Ok(Self {
             event_type: event_type.to_owned(),
             payloads: vec![payload.to_owned()],

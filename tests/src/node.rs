@@ -23,6 +23,8 @@ use crate::wait::seconds;
 const READY_WITHIN: Duration = seconds(20);
 /// How long a node may take to drain: 5 s for what is in flight, and its own work.
 const STOPPED_WITHIN: Duration = seconds(15);
+/// The variable that gives a node its operator's key.
+pub const OPERATOR_KEY: &str = "POSTRIDER_OPERATOR_KEY";
 /// How much of a node's log a test shows.
 const LOG_LINES_SHOWN: usize = 60;
 
@@ -67,25 +69,25 @@ impl Node {
     pub fn prepare(config: Config) -> Result<Self> {
         let files = tempfile::tempdir().context("make the node's directory")?;
         let data = files.path().join("data");
-        Ok(Self::prepare_in(config, files, data, Place::Here(Port::reserve()?)))
+        Self::prepare_in(config, files, data, Place::Here(Port::reserve()?))
     }
 
     /// A node, not yet started, that keeps its data in `data`.
     pub fn prepare_at(config: Config, data: &Path) -> Result<Self> {
         let files = tempfile::tempdir().context("make the node's directory")?;
-        Ok(Self::prepare_in(config, files, data.to_owned(), Place::Here(Port::reserve()?)))
+        Self::prepare_in(config, files, data.to_owned(), Place::Here(Port::reserve()?))
     }
 
     /// A node, not yet started, that keeps its data in `data` and whose API listens at
     /// `listen`, in a network that it is launched into.
     pub fn prepare_apart(config: Config, data: &Path, listen: SocketAddr) -> Result<Self> {
         let files = tempfile::tempdir().context("make the node's directory")?;
-        Ok(Self::prepare_in(config, files, data.to_owned(), Place::Apart(listen)))
+        Self::prepare_in(config, files, data.to_owned(), Place::Apart(listen))
     }
 
-    fn prepare_in(config: Config, files: TempDir, data: PathBuf, place: Place) -> Self {
-        let home = Home { files, data };
-        Self { config, home, place, launcher: Vec::new(), process: None, left_well: false }
+    fn prepare_in(config: Config, files: TempDir, data: PathBuf, place: Place) -> Result<Self> {
+        let (config, home) = (config.stored()?, Home { files, data });
+        Ok(Self { config, home, place, launcher: Vec::new(), process: None, left_well: false })
     }
 
     /// Puts a command in front of the binary, which must execute its arguments in its own
@@ -196,12 +198,21 @@ impl Node {
         Api::new(&format!("http://{}", self.address()), key)
     }
 
-    /// The API as the operator sees it, with the key that the node wrote at its first start.
+    /// The API as the operator sees it.
     pub fn operator_api(&self) -> Result<Api> {
+        Ok(self.api(Some(&self.operator_key()?)))
+    }
+
+    /// The operator's key: the one that the node was given, or wrote at its first start.
+    pub fn operator_key(&self) -> Result<String> {
+        if let Some((_, given)) = self.config.environment().find(|(name, _)| *name == OPERATOR_KEY)
+        {
+            return Ok(given.to_owned());
+        }
         let path = self.home.data.join("operator.key");
         let key = fs::read_to_string(&path)
             .with_context(|| format!("read the operator's key from {}", path.display()))?;
-        Ok(self.api(Some(key.trim())))
+        Ok(key.trim().to_owned())
     }
 
     /// The data directory.

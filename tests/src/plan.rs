@@ -1,4 +1,4 @@
-//! What is going to be done to a cluster: drawn from a seed, so that it can be done again.
+//! What is going to be done to a cluster, and to its store: drawn from a seed, so that it can be done again.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,6 +16,8 @@ use crate::wait::{millis, seconds};
 const CALM: Range<u64> = 20..1_500;
 /// How long a killed node stays away, in milliseconds.
 const AWAY: Range<u64> = 0..2_000;
+/// How long the server of the store stays away when it is killed, in milliseconds.
+const STORE_AWAY: Range<u64> = 0..3_000;
 
 /// What there shall be, and how often.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +36,10 @@ pub struct Form {
     pub rolling_restarts: usize,
     /// Times that one node more joins, and later leaves.
     pub visits: usize,
+    /// Times that the server of the store is killed.
+    pub store_kills: usize,
+    /// Times that it is frozen, for so many seconds each.
+    pub store_freezes_s: Vec<u64>,
 }
 
 /// One thing that is done. Nodes are counted from 0.
@@ -72,6 +78,16 @@ pub enum Step {
     Join,
     /// It leaves.
     Leave,
+    /// The server of the store is killed, and started again after a while.
+    KillStore {
+        /// For how long it is away.
+        away: Duration,
+    },
+    /// The server of the store is frozen.
+    FreezeStore {
+        /// For how long.
+        lasting: Duration,
+    },
 }
 
 /// Steps, and how long the cluster is left alone before each.
@@ -121,6 +137,8 @@ impl Plan {
                 Step::RollingRestart => add(Kind::Restart, self.nodes),
                 Step::Join => add(Kind::Join, 1),
                 Step::Leave => add(Kind::Leave, 1),
+                Step::KillStore { .. } => add(Kind::StoreKill, 1),
+                Step::FreezeStore { .. } => add(Kind::StoreFreeze, 1),
             }
         }
         faults.into_iter().collect()
@@ -146,6 +164,11 @@ fn steps(form: &Form, dice: &mut StdRng) -> Vec<Step> {
         steps.push(Step::Cut { node, cut, lasting: seconds(lasting) });
     }
     steps.extend(std::iter::repeat_n(Step::RollingRestart, form.rolling_restarts));
+    for _ in 0..form.store_kills {
+        steps.push(Step::KillStore { away: millis(dice.random_range(STORE_AWAY)) });
+    }
+    let freezes = form.store_freezes_s.iter();
+    steps.extend(freezes.map(|&lasting| Step::FreezeStore { lasting: seconds(lasting) }));
     steps
 }
 
@@ -162,6 +185,8 @@ mod tests {
             cuts_s: vec![(Cut::Nodes, 15), (Cut::World, 3)],
             rolling_restarts: 2,
             visits: 2,
+            store_kills: 3,
+            store_freezes_s: vec![2, 15],
         }
     }
 
@@ -185,6 +210,8 @@ mod tests {
                     (Kind::Restart, 6),
                     (Kind::Join, 2),
                     (Kind::Leave, 2),
+                    (Kind::StoreKill, 3),
+                    (Kind::StoreFreeze, 2),
                 ]
             );
         }

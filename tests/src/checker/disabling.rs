@@ -14,7 +14,7 @@ use crate::wait::{millis, seconds};
 
 /// How long after the acknowledgement an attempt may still start.
 const GRACE: Duration = seconds(1);
-/// The same while a node is out of reach: the time after which a node that cannot renew its
+/// The same while a node is out of reach, or the store is: the time after which a node that cannot renew its
 /// lease is taken for dead, and has stopped by itself.
 const LEASE: Duration = seconds(10);
 /// How soon a node that goes on after a pause has done what it was about to do.
@@ -55,7 +55,7 @@ pub fn left_alone(evidence: &Evidence) -> Violations {
 
 fn grace(evidence: &Evidence, acknowledged: Timestamp) -> Duration {
     let out_of_reach =
-        |kind| matches!(kind, Kind::Freeze | Kind::ApartFromNodes | Kind::ApartFromWorld);
+        |kind: Kind| kind.is_absence() || kind.is_of_the_store() || kind == Kind::ApartFromNodes;
     let mut faults = evidence.faults.iter().filter(|fault| out_of_reach(fault.kind));
     let meanwhile = faults.any(|fault| {
         fault.from <= after(acknowledged, GRACE) && acknowledged <= after(fault.to, GRACE)

@@ -19,9 +19,11 @@ const SKEW: Duration = millis(150);
 const COMMIT: Duration = seconds(2);
 /// How soon a node that goes on after a pause has done what it was about to do.
 const RESUMED: Duration = millis(500);
+/// How soon every node has found the store again that was away.
+const FOUND_AGAIN: Duration = seconds(2);
 
 /// I6: after a committed 2XX, no further POST of that delivery; every duplicate is explained
-/// by a crash, a pause, or an owner change.
+/// by a crash, a pause, an outage of the store, or an owner change.
 ///
 /// Each request is matched with the recorded attempt that it was. One without a record must
 /// have its reason; and an answer on record must have been given.
@@ -63,6 +65,8 @@ pub enum Reason {
     Crash,
     /// Its node was frozen or cut off, and another took over.
     Pause,
+    /// The store was away before it was recorded, and nobody knew whether it was.
+    StoreAway,
     /// The shard had changed hands, for a reason that nobody planned.
     OwnerChange,
 }
@@ -116,6 +120,8 @@ impl<'a> Account<'a> {
             Some(Reason::Crash)
         } else if self.held_up(post.arrived) || self.overtaken(post.arrived, endpoint) {
             Some(Reason::Pause)
+        } else if self.unrecordable(post.arrived) {
+            Some(Reason::StoreAway)
         } else if self.changed_hands(post.arrived, endpoint) {
             Some(Reason::OwnerChange)
         } else {
@@ -151,10 +157,19 @@ impl<'a> Account<'a> {
     /// way, so that another one made it again.
     fn overtaken(&self, time: Timestamp, endpoint: &str) -> bool {
         let longest = self.evidence.schedule.timeout + COMMIT;
-        self.faults(Kind::is_pause).any(|pause| {
+        self.faults(Kind::is_absence).any(|pause| {
             time <= after(pause.to, longest)
                 && since(pause.from, time) <= longest
                 && self.tenures.may_have_owned(&pause.node, endpoint, time)
+        })
+    }
+
+    /// Whether the store was away when what came of a request that arrived at `time` was to be
+    /// recorded. After a committed success it is no excuse.
+    fn unrecordable(&self, time: Timestamp) -> bool {
+        let longest = self.evidence.schedule.timeout + COMMIT;
+        self.faults(Kind::is_of_the_store).any(|outage| {
+            time <= after(outage.to, FOUND_AGAIN) && since(outage.from, time) <= longest
         })
     }
 

@@ -412,6 +412,37 @@ fn a_pause_is_a_reason_and_a_handoff_is_none() {
 }
 
 #[test]
+fn what_the_store_could_not_record_is_sent_again_but_not_after_success() {
+    for kind in [Kind::StoreKill, Kind::StoreFreeze] {
+        let unrecorded = caught(|run| {
+            let first = again_under_boot_a(run);
+            run.faults.push(fault(kind, after(first, millis(5)), millis(400)));
+        });
+        assert_eq!(unrecorded, "", "{kind:?}");
+        let recorded = caught(|run| {
+            let first = run.received[0].arrived;
+            run.received.push(post(3, "good", after(first, millis(500)), 200));
+            run.faults.push(fault(kind, after(first, millis(5)), millis(400)));
+        });
+        assert_eq!(recorded, name("I6: every"), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_node_without_its_store_is_replaced_and_its_requests_are_sent_again() {
+    let of = |node: &str| {
+        caught(|run| {
+            let first = again_under_boot_a(run);
+            let mut cut = fault(Kind::ApartFromStore, after(first, millis(5)), seconds(20));
+            cut.node = node.to_owned();
+            run.faults.push(cut);
+        })
+    };
+    assert_eq!(of("node-1"), "");
+    assert_eq!(of("node-2"), name("I6: every"));
+}
+
+#[test]
 fn an_owner_change_is_a_reason_unless_it_was_a_handoff() {
     let changed = |run: &mut Evidence| {
         let first = again_under_boot_a(run);

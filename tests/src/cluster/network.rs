@@ -31,6 +31,9 @@ pub enum Cut {
     Nodes,
     /// Those between a node and everybody.
     World,
+    /// Those between a node and the other nodes, and between it and this port of the near side,
+    /// where the store is.
+    Store(u16),
 }
 
 impl Cut {
@@ -40,6 +43,7 @@ impl Cut {
         match self {
             Self::Nodes => Kind::ApartFromNodes,
             Self::World => Kind::ApartFromWorld,
+            Self::Store(_) => Kind::ApartFromStore,
         }
     }
 }
@@ -120,25 +124,30 @@ impl Network {
 
     /// Loses packets of a namespace.
     pub fn cut(&self, index: usize, cut: Cut) -> Result<()> {
-        let (to, from) = match cut {
-            Cut::World => ("oifname != lo".to_owned(), "iifname != lo".to_owned()),
-            Cut::Nodes => {
-                let mut others = String::new();
-                for (other, host) in self.hosts().into_iter().enumerate() {
-                    if other != index {
-                        let _ = write!(others, "{host},");
-                    }
-                }
-                (format!("ip daddr {{{others}}}"), format!("ip saddr {{{others}}}"))
+        let mut others = String::new();
+        for (other, host) in self.hosts().into_iter().enumerate() {
+            if other != index {
+                let _ = write!(others, "{host},");
             }
+        }
+        let near = self.near();
+        let (to_others, from_others) =
+            (format!("ip daddr {{{others}}} drop;"), format!("ip saddr {{{others}}} drop;"));
+        let (to, from) = match cut {
+            Cut::World => ("oifname != lo drop;".to_owned(), "iifname != lo drop;".to_owned()),
+            Cut::Nodes => (to_others, from_others),
+            Cut::Store(port) => (
+                format!("{to_others} ip daddr {near} tcp dport {port} drop;"),
+                format!("{from_others} ip saddr {near} tcp sport {port} drop;"),
+            ),
         };
         // One transaction: nothing passes in one direction alone.
         self.filter(
             index,
             &format!(
                 "table inet cut {{
-                    chain out {{ type filter hook output priority 0; {to} drop; }}
-                    chain in {{ type filter hook input priority 0; {from} drop; }}
+                    chain out {{ type filter hook output priority 0; {to} }}
+                    chain in {{ type filter hook input priority 0; {from} }}
                 }}"
             ),
         )
@@ -222,6 +231,7 @@ mod tests {
         }
         let network = Network::lay(2)?;
         let receiver = Receiver::start_at(network.near()).await?;
+        let other = Receiver::start_at(network.near()).await?;
         let address = receiver.address();
         timeout(seconds(1), TcpStream::connect(address)).await??;
         crate::wait::until("the bridge forwards", seconds(5), async || {
@@ -234,6 +244,11 @@ mod tests {
         network.cut(0, Cut::World)?;
         assert!(!asks(&network, 0, address).await?);
         assert!(asks(&network, 1, address).await?, "the others are not cut off");
+        network.mend(0)?;
+        assert!(asks(&network, 0, address).await?);
+        network.cut(0, Cut::Store(address.port()))?;
+        assert!(!asks(&network, 0, address).await?);
+        assert!(asks(&network, 0, other.address()).await?, "the receiver is still there");
         network.mend(0)?;
         assert!(asks(&network, 0, address).await?);
         Ok(())

@@ -18,6 +18,7 @@ const FIRST: u64 = 1 << 40;
 /// Latencies in milliseconds.
 pub struct Latency {
     pub rate: f64,
+    pub events: u64,
     pub p50: f64,
     pub p99: f64,
     pub p999: f64,
@@ -58,7 +59,7 @@ pub async fn run(bench: &Bench, rate: f64) -> Result<Latency> {
     }
     bench.receiver.unwatch();
     let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
-    Ok(Latency { rate, p50: at(0.5), p99: at(0.99), p999: at(0.999) })
+    Ok(Latency { rate, events: count, p50: at(0.5), p99: at(0.99), p999: at(0.999) })
 }
 
 impl Bench {

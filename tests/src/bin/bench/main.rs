@@ -5,10 +5,12 @@
 //! What is measured on so few processors is the cost of a delivery as a whole: accepting it
 //! over HTTP, making it durable, sending it, and recording what came of it.
 //!
-//! With `--nodes` it measures a cluster instead; see [`cluster`].
+//! With `--nodes` it measures a cluster instead; see [`cluster`]. With `--store foundationdb` it
+//! measures the two engines beside each other; see [`engines`].
 
 mod bare;
 mod cluster;
+mod engines;
 mod latency;
 mod metrics;
 mod node;
@@ -21,16 +23,17 @@ mod service;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
 use postrider_tests::config::Config;
+use postrider_tests::foundationdb;
 
 use receiver::Receiver;
 use report::Report;
 use service::Service;
 
-/// Measures a durable node against a bare request loop, or a cluster against one node, and prints
-/// what came out.
+/// Measures a durable node against a bare request loop, a cluster against one node, or FoundationDB
+/// against the embedded store, and prints what came out.
 #[derive(Clone, Parser)]
 struct Options {
     /// Seconds that each throughput measurement lasts.
@@ -51,6 +54,9 @@ struct Options {
     /// Endpoints that are registered for the memory measurement; 0 leaves it out.
     #[arg(long, default_value_t = 100_000)]
     registered: usize,
+    /// Which store the nodes use. A single node is then measured over both.
+    #[arg(long, value_enum, default_value_t = Store::Embedded)]
+    store: Store,
     /// Measure this many nodes over one store instead.
     #[arg(long, value_parser = clap::value_parser!(u8).range(2..=9))]
     nodes: Option<u8>,
@@ -72,6 +78,14 @@ struct Options {
 }
 
 const CLUSTER: &str = "Options with --nodes";
+
+/// Where nodes keep their records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Store {
+    Embedded,
+    #[value(name = "foundationdb")]
+    FoundationDb,
+}
 
 /// What is measured of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -114,11 +128,15 @@ impl Options {
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse().in_size();
+    let chosen = foundationdb::chosen()?;
+    let wanted = options.store == Store::FoundationDb;
+    ensure!(chosen.is_some() == wanted, "start the benchmark by scripts/bench");
     let receiver = Arc::new(Receiver::start().await?);
     let mut report = Report::new(&options);
-    match options.nodes {
-        Some(nodes) => cluster::run(&options, nodes.into(), receiver, &mut report).await?,
-        None => alone(&options, receiver, &mut report).await?,
+    match (options.nodes, chosen) {
+        (Some(nodes), _) => cluster::run(&options, nodes.into(), receiver, &mut report).await?,
+        (None, Some(file)) => engines::run(&options, &file, receiver, &mut report).await?,
+        (None, None) => alone(&options, receiver, &mut report).await?,
     }
     report.goals();
     Ok(())

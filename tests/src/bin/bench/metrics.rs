@@ -8,6 +8,12 @@ use crate::node::Bench;
 pub const WAKES_SENT: &str = "postrider_wakes_sent_total";
 /// Deliveries that came to their end.
 pub const DELIVERIES_FINISHED: &str = "postrider_deliveries_finished_total";
+/// Commits to the disk or to FoundationDB, each of a group of transactions.
+pub const COMMITS: &str = "postrider_store_commits_total";
+/// Transactions in those groups.
+pub const TRANSACTIONS: &str = "postrider_store_transactions_total";
+/// Transactions that had to run again.
+pub const CONFLICTS: &str = "postrider_store_conflicts_total";
 /// Endpoints with an actor.
 pub const ENDPOINTS_ACTIVE: &str = "postrider_endpoints_active";
 

@@ -35,6 +35,7 @@ pub struct Bench {
 
 /// What a throughput measurement came to.
 pub struct Throughput {
+    pub accepted: u64,
     pub accepted_per_s: f64,
     pub delivered_per_s: f64,
     pub cpu_s_per_1000: f64,
@@ -49,7 +50,6 @@ impl Bench {
         receiver: Arc<Receiver>,
         service: &Service,
     ) -> Result<Self> {
-        let key = std::fs::read_to_string(service.data_dir().join("operator.key"))?;
         let bench = Self {
             bases: service.bases(),
             turn: AtomicUsize::new(0),
@@ -57,7 +57,7 @@ impl Bench {
             options: options.clone(),
             account: String::new(),
             receiver,
-            key: key.trim().to_owned(),
+            key: service.operator_key()?,
         };
         let account = json!({"name": "Bench", "contact_emails": ["bench@example.com"]});
         let answer: Value =
@@ -190,6 +190,7 @@ impl Bench {
         let cpu = process::cpu_time_of_all(&pids)?.saturating_sub(cpu);
         let wakes = self.wakes_sent().await? - wakes;
         Ok(Throughput {
+            accepted,
             accepted_per_s,
             delivered_per_s: accepted as f64 / took,
             cpu_s_per_1000: cpu.as_secs_f64() * 1000.0 / accepted as f64,

@@ -2,6 +2,7 @@
 
 use crate::Options;
 use crate::bare::Bare;
+use crate::engines::{Engine, Work};
 use crate::latency::Latency;
 use crate::node::Throughput;
 use crate::scale::Scale;
@@ -78,6 +79,50 @@ impl Report {
         self.goal(what, format!("{resident:.0} MiB"), resident * 1.048_576 < 300.0);
     }
 
+    pub fn server(&mut self, version: &str) {
+        println!("one process of {version}, one copy, on this disk");
+    }
+
+    pub fn engine(&mut self, engine: &Engine) {
+        let name = engine.name;
+        for (how, (latency, work)) in [("low", &engine.low), ("half", &engine.half)] {
+            println!(
+                "{name}, {how} load ({:.0} events/s): client to receiver p50 {:.2} ms, p99 {:.2} ms; {}",
+                latency.rate,
+                latency.p50,
+                latency.p99,
+                described(*work),
+            );
+        }
+        let (per_s, work) = engine.high;
+        println!("{name}, high load: delivered {per_s:.0}/s; {}", described(work));
+    }
+
+    pub fn engine_goals(&mut self, engine: &Engine) {
+        let name = engine.name;
+        let (low, high) = (engine.low.1, engine.high.1);
+        let commits = low.commits_each();
+        self.goal(
+            format!("{name}: commits per delivery at low load ≤ 3"),
+            format!("{commits:.2}"),
+            commits <= 3.0,
+        );
+        let commits = high.commits_each();
+        self.goal(
+            format!("{name}: commits per delivery at high load < 0.2"),
+            format!("{commits:.3}"),
+            commits < 0.2,
+        );
+        let all = [("low", low), ("half", engine.half.1), ("high", high)];
+        for (how, conflicts) in all.map(|(how, work)| (how, work.conflicts_per_1000())) {
+            self.goal(
+                format!("{name}: conflicts per 1,000 transactions at {how} load < 5"),
+                format!("{conflicts:.2}"),
+                conflicts < 5.0,
+            );
+        }
+    }
+
     pub fn goals(&self) {
         println!();
         for Goal { what, figure, met } in &self.goals {
@@ -88,6 +133,17 @@ impl Report {
     pub fn goal(&mut self, what: String, figure: String, met: bool) {
         self.goals.push(Goal { what, figure, met });
     }
+}
+
+fn described(work: Work) -> String {
+    format!(
+        "per delivery {:.3} commits, {:.2} transactions, {:.4} conflicts; {:.2} conflicts per 1,000 \
+         transactions",
+        work.commits_each(),
+        work.transactions_each(),
+        work.conflicts_each(),
+        work.conflicts_per_1000(),
+    )
 }
 
 /// The memory of each node.

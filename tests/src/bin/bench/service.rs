@@ -1,6 +1,6 @@
 //! The processes that are measured: one node by itself, or several over one store.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -17,7 +17,6 @@ const BALANCED_WITHIN: Duration = seconds(150);
 
 /// Running nodes. They end with this value.
 pub struct Service {
-    data_dir: PathBuf,
     nodes: Nodes,
 }
 
@@ -34,8 +33,7 @@ impl Service {
     /// A node without a `[cluster]`.
     pub async fn alone(config: Config) -> Result<Self> {
         let node = Node::start(config).await?;
-        let data_dir = node.data_dir().to_owned();
-        Ok(Self { data_dir, nodes: Nodes::Alone(Box::new(node)) })
+        Ok(Self { nodes: Nodes::Alone(Box::new(node)) })
     }
 
     /// So many nodes with a `[cluster]`, each of which has its share.
@@ -46,15 +44,9 @@ impl Service {
         // Those that look for it elsewhere find it through the store.
         cluster.node(0).reconfigure(|config| config.set("cluster", "listen", listen));
         cluster.start(count).await?;
-        let data_dir = cluster.node(0).data_dir().to_owned();
-        let service = Self { data_dir, nodes: Nodes::Several { cluster, link } };
+        let service = Self { nodes: Nodes::Several { cluster, link } };
         service.balanced().await?;
         Ok(service)
-    }
-
-    /// What the nodes keep on disk.
-    pub fn data_dir(&self) -> &Path {
-        &self.data_dir
     }
 
     /// Where each node's API is: `http://127.0.0.1:PORT`.
@@ -79,18 +71,24 @@ impl Service {
     pub fn door(&self) -> Result<(std::net::SocketAddr, PathBuf)> {
         match &self.nodes {
             Nodes::Alone(_) => bail!("nobody joins a node that is alone"),
-            Nodes::Several { link, .. } => {
-                Ok((link.address(), self.data_dir.join("cluster.cookie")))
-            }
+            Nodes::Several { cluster, link } => Ok((link.address(), cluster.cookie_file())),
         }
     }
 
     /// The operator, at one of the nodes.
     pub fn operator(&self, index: usize) -> Result<Operator> {
-        let key = std::fs::read_to_string(self.data_dir.join("operator.key"))?;
         let bases = self.bases();
         let base = bases.get(index).context("there is such a node")?;
-        Ok(Operator::new(postrider_tests::client::Api::new(base, Some(key.trim()))))
+        let key = self.operator_key()?;
+        Ok(Operator::new(postrider_tests::client::Api::new(base, Some(&key))))
+    }
+
+    /// The operator's key, which all nodes know.
+    pub fn operator_key(&self) -> Result<String> {
+        match &self.nodes {
+            Nodes::Alone(node) => node.operator_key(),
+            Nodes::Several { cluster, .. } => cluster.operator_key(),
+        }
     }
 
     /// The cluster, for what is done to its nodes.
