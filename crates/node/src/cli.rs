@@ -159,7 +159,7 @@ pub struct StoreCopy {
     /// FoundationDB's cluster file
     #[arg(long, value_name = "CLUSTER_FILE")]
     pub to: PathBuf,
-    /// What all keys in FoundationDB begin with; as [store] subspace
+    /// What all keys in FoundationDB begin with; the subspace of the nodes' configuration
     #[arg(long, value_name = "NAME", value_parser = Subspace::parse, default_value_t)]
     pub subspace: Subspace,
 }
