@@ -62,6 +62,7 @@ pub struct FoundationDb {
 /// What the parts of the engine share.
 struct Cluster {
     database: Database,
+    _ending: network::Ending,
     /// Every key begins with it.
     prefix: Vec<u8>,
     counts: Counts,
@@ -112,9 +113,12 @@ impl FoundationDb {
         network::start()?;
         let refused = |source| OpenError::Client { path: cluster_file.to_owned(), source };
         let database = connect(&file).map_err(refused)?;
-        let cluster =
-            Cluster { database, prefix: tuple::pack(&(subspace,)), counts: Counts::default() };
-        let cluster = Arc::new(cluster);
+        let cluster = Arc::new(Cluster {
+            database,
+            _ending: network::Ending,
+            prefix: tuple::pack(&(subspace,)),
+            counts: Counts::default(),
+        });
         if pulse::first(&cluster).await.is_err() {
             return Err(OpenError::Silent {
                 path: cluster_file.to_owned(),

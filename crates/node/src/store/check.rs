@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use bytes::Bytes;
 use postrider_store::kv::{Error, Store};
 use postrider_store::{FORMAT, Found, Probe};
@@ -45,7 +45,8 @@ pub async fn run(options: StoreCheck) -> Result<ExitCode> {
         examined = check.examine(&store, &probe, started) => examined,
         _ = tokio::signal::ctrl_c() => {
             probe.remove().await?;
-            bail!("interrupted");
+            say("interrupted");
+            return Ok(ExitCode::FAILURE);
         }
     };
     // What failed will say so again; what matters is that nothing is left.
@@ -285,7 +286,9 @@ mod tests {
     async fn a_good_store_is_ok_and_as_before() {
         let config = Config::default();
         let mut check = check(&config);
-        let store = Store::new(Arc::new(Memory::new()), 1);
+        let delay = Duration::from_millis(4);
+        let memory = Memory::with_faults(1, Faults { delay, ..Faults::default() });
+        let store = Store::new(Arc::new(memory), 1);
         Records::open(store.clone(), config.cluster.shards).await.unwrap();
         let probe = Probe::new(store.clone(), 1);
         check.examine(&store, &probe, Instant::now()).await.unwrap();

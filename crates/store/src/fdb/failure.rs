@@ -11,6 +11,8 @@ use crate::kv::Error;
 pub(super) const TRANSACTION_TOO_OLD: i32 = 1007;
 /// Something that was read has changed.
 pub(super) const NOT_COMMITTED: i32 = 1020;
+/// An operator has locked the database, as for a restore. It may stay so for long.
+const DATABASE_LOCKED: i32 = 1038;
 const TRANSACTION_TOO_LARGE: i32 = 2101;
 
 /// An error of a read or of a commit.
@@ -27,7 +29,7 @@ pub(super) fn of(error: FdbError) -> Error {
     if error.is_maybe_committed() {
         return Error::MaybeCommitted;
     }
-    if error.is_retryable_not_committed() {
+    if error.is_retryable_not_committed() && error.code() != DATABASE_LOCKED {
         return Error::Conflict;
     }
     Error::Unavailable(format!("FoundationDB: {error} (error {})", error.code()))
@@ -48,8 +50,8 @@ mod tests {
         for code in [1021, 1039] {
             assert_eq!(of(code), Error::MaybeCommitted, "{code}");
         }
-        // transaction_timed_out, operation_cancelled, database_locked
-        for code in [1031, 1025, 1038] {
+        // transaction_timed_out, operation_cancelled
+        for code in [1031, 1025, DATABASE_LOCKED] {
             assert!(matches!(of(code), Error::Unavailable(_)), "{code}");
         }
         assert!(matches!(of(TRANSACTION_TOO_LARGE), Error::TooLarge { .. }));

@@ -48,6 +48,17 @@ fn boot() -> Result<Mutex<Option<NetworkAutoStop>>, NetworkError> {
     Ok(Mutex::new(Some(network)))
 }
 
+/// Dropped when a database has ended.
+pub(super) struct Ending;
+
+impl Drop for Ending {
+    /// At exit, what was registered last goes first, and the library registers things of its own as
+    /// it goes, which its thread must not miss.
+    fn drop(&mut self) {
+        stop_at_exit();
+    }
+}
+
 /// The library's own clean-up at exit must not find its thread running.
 fn stop_at_exit() {
     // SAFETY: the function is there as long as the process, and does not unwind.
@@ -59,7 +70,11 @@ fn stop_at_exit() {
 }
 
 extern "C" fn stop() {
-    if let Some(Ok(network)) = NETWORK.get() {
-        drop(lock(network).take());
+    let Some(Ok(network)) = NETWORK.get() else { return };
+    // In a thread of its own: the library uses variables of its caller's thread, and those of the
+    // thread that exits are gone already.
+    let stopping = std::thread::Builder::new().spawn(|| drop(lock(network).take()));
+    if let Ok(stopping) = stopping {
+        let _ = stopping.join();
     }
 }

@@ -15,7 +15,7 @@ use crate::kv::{
 };
 use crate::memory::Memory;
 
-/// The tests of the engines that compare values at the commit.
+/// The tests of the engines that compare values at the commit, in the order of submission.
 macro_rules! on_engines_that_compare {
     ($($test:ident)*) => {
         mod memory {
@@ -41,6 +41,7 @@ macro_rules! on_every_engine {
         on_engines_that_compare! {
             $($test)*
             a_value_that_came_back_does_not_conflict
+            an_add_in_the_same_group_is_seen
         }
         #[cfg(feature = "foundationdb")]
         mod foundationdb {
@@ -314,20 +315,38 @@ async fn adds_do_not_conflict_with_each_other(engine: Shared) -> Result<(), Erro
 
 async fn a_checked_read_of_a_counter_conflicts_with_an_add(engine: Shared) -> Result<(), Error> {
     for by_range in [false, true] {
-        // Both at once, so that they may come into one group.
-        let (reader, adder) = (engine.begin().await?, engine.begin().await?);
-        if by_range {
-            reader.range(Range::prefix("n")).await?;
-        } else {
-            reader.get(b"n").await?;
-        }
-        set(&*reader, "result", "wrong");
-        adder.add("n".into(), 1);
+        let (reader, adder) = read_and_add(&engine, by_range).await?;
+        adder.commit().await?;
+        assert_eq!(reader.commit().await, Err(Error::Conflict), "by range: {by_range}");
+    }
+    Ok(())
+}
+
+/// These engines commit in the order of submission, within a group as well.
+async fn an_add_in_the_same_group_is_seen(engine: Shared) -> Result<(), Error> {
+    for by_range in [false, true] {
+        let (reader, adder) = read_and_add(&engine, by_range).await?;
         let (added, read) = futures::join!(adder.commit(), reader.commit());
         added?;
         assert_eq!(read, Err(Error::Conflict), "by range: {by_range}");
     }
     Ok(())
+}
+
+/// A transaction that reads a counter, and one that adds to it.
+async fn read_and_add(
+    engine: &Shared,
+    by_range: bool,
+) -> Result<(Box<dyn Transaction>, Box<dyn Transaction>), Error> {
+    let (reader, adder) = (engine.begin().await?, engine.begin().await?);
+    if by_range {
+        reader.range(Range::prefix("n")).await?;
+    } else {
+        reader.get(b"n").await?;
+    }
+    set(&*reader, "result", "wrong");
+    adder.add("n".into(), 1);
+    Ok((reader, adder))
 }
 
 async fn adds_and_other_writes_of_one_key_combine(engine: Shared) -> Result<(), Error> {
