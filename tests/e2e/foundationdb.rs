@@ -41,6 +41,11 @@ const SETTLED_WITHIN: Duration = seconds(60);
 /// The attempts of [`Config::impatient`].
 const SCHEDULE: Schedule =
     Schedule { max_retries: 3, window: seconds(6), factor: 2.5, jitter: 0.2, timeout: seconds(1) };
+/// What each worker of the load rests, so that the strict endpoint keeps up.
+const PAUSE: Duration = millis(200);
+/// Events of the load that arrive before the first fault and after the last one, at least.
+const BEFORE: usize = 50;
+const AFTERWARDS: usize = 100;
 /// Decides what the load does.
 const SEED: u64 = 1;
 
@@ -76,14 +81,16 @@ impl Outage {
             subscribers.push(Subscriber::new(&endpoint, &hook));
             hooks.push(hook);
         }
-        let load = Load::start(scene.account.clone(), ORDER, SEED);
-        hooks[0].wait_for(50, SOON).await?;
+        let load = Load::over(vec![scene.account.clone()], ORDER, SEED, PAUSE);
+        hooks[0].wait_for(BEFORE, SOON).await?;
         Ok(Self { server, scene, hooks, subscribers, load, faults: Vec::new(), after: Vec::new() })
     }
 
-    /// Stops the load, waits until all is settled, and checks the invariants.
+    /// Lets the load go on for a while, waits until all is settled, and checks the invariants.
     async fn judge(self) -> Result<()> {
         let healed = Timestamp::now();
+        let so_far = self.hooks[0].received().len();
+        self.hooks[0].wait_for(so_far + AFTERWARDS, SOON).await?;
         let mut publications = self.load.stop().await?;
         let account = &self.scene.account;
         let settled = async || {
@@ -93,7 +100,11 @@ impl Outage {
         wait::until("everything is settled", SETTLED_WITHIN, settled).await?;
         publications.extend(self.after);
         let kind = self.faults.first().context("a fault")?.kind;
-        let least = Least { events: 300, faults: vec![(kind, self.faults.len())], disabled: 0 };
+        let least = Least {
+            events: BEFORE + AFTERWARDS,
+            faults: vec![(kind, self.faults.len())],
+            disabled: 0,
+        };
         checker::check(&Evidence {
             publications,
             received: self.scene.receiver.received(),
@@ -137,11 +148,15 @@ async fn refused_until_back(account: &Account, round: usize) -> Result<(Duration
 /// Waits until the event has arrived everywhere.
 async fn arrived(hooks: &[Hook], publication: &Publication) -> Result<()> {
     let body = publication.payloads[0].as_bytes();
-    let everywhere = async || {
-        let at = |hook: &&Hook| hook.received().iter().any(|request| request.body == body);
-        Ok((hooks.iter().filter(at).count() == hooks.len()).then_some(()))
-    };
-    wait::until("the first event after the outage has arrived", BACK_WITHIN, everywhere).await
+    for hook in hooks {
+        let there = async || {
+            let received = hook.received();
+            Ok(received.iter().any(|request| request.body == body).then_some(()))
+        };
+        let what = format!("the first event after the outage has arrived at {}", hook.path());
+        wait::until(&what, BACK_WITHIN, there).await?;
+    }
+    Ok(())
 }
 
 fn left_out(test: &str) -> Result<bool> {

@@ -78,12 +78,12 @@ pub enum OpenError {
     #[error(transparent)]
     Network(#[from] NetworkError),
     /// The client library refused what it was told.
-    #[error("the FoundationDB client cannot use {}: {source} (error {})", path.display(), source.code())]
+    #[error("the FoundationDB client cannot use {}: {cause} (error {})", path.display(), cause.code())]
     Client {
         /// The cluster file.
         path: PathBuf,
         /// Its reason.
-        source: FdbError,
+        cause: FdbError,
     },
     /// The cluster did not answer.
     #[error(
@@ -111,7 +111,7 @@ impl FoundationDb {
     pub async fn open(cluster_file: &Path, subspace: &str) -> Result<Self, OpenError> {
         let file = ClusterFile::read(cluster_file)?;
         network::start()?;
-        let refused = |source| OpenError::Client { path: cluster_file.to_owned(), source };
+        let refused = |cause| OpenError::Client { path: cluster_file.to_owned(), cause };
         let database = connect(&file).map_err(refused)?;
         let cluster = Arc::new(Cluster {
             database,

@@ -22,14 +22,14 @@ pub struct ClusterFile {
 pub enum ClusterFileError {
     /// It cannot be read.
     #[error(
-        "the FoundationDB cluster file {} cannot be read ({source}). Copy /etc/foundationdb/fdb.cluster \
+        "the FoundationDB cluster file {} cannot be read ({cause}). Copy /etc/foundationdb/fdb.cluster \
          from a host of the FoundationDB cluster, and name the copy in [store] cluster_file", path.display()
     )]
     Unreadable {
         /// Where it should be.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// It is something else.
     #[error(
@@ -51,7 +51,7 @@ impl ClusterFile {
     /// When it cannot be read, or is no cluster file.
     pub fn read(path: &Path) -> Result<Self, ClusterFileError> {
         let text = read(path)
-            .map_err(|source| ClusterFileError::Unreadable { path: path.to_owned(), source })?;
+            .map_err(|cause| ClusterFileError::Unreadable { path: path.to_owned(), cause })?;
         let malformed = |problem| ClusterFileError::Malformed { path: path.to_owned(), problem };
         let name = path.to_str().filter(|name| !name.contains('\0'));
         let name = name.ok_or_else(|| malformed("its path is not UTF-8".to_owned()))?;
