@@ -33,13 +33,21 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The exit code of what is refused at start.
 const REFUSED: u8 = 2;
 
+fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    let code = run_to_the_end(command);
+    // Nobody uses a store any more.
+    store::close();
+    code
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
-    match Cli::parse().command {
+async fn run_to_the_end(command: Command) -> ExitCode {
+    match command {
         Command::Serve(options) => serve(options.config.as_deref()).await,
         Command::CheckConfig(options) => with_logs(async { check(&options.config) }).await,
         Command::Cluster(Cluster::Status(options)) => with_logs(status(options)).await,
-        Command::Store(command) => with_logs(store(command)).await,
+        Command::Store(command) => with_logs(try_store(command)).await,
         Command::Listen(options) => with_logs(listen(options)).await,
     }
 }
@@ -83,7 +91,7 @@ async fn serve(file: Option<&Path>) -> ExitCode {
     }
 }
 
-async fn store(command: cli::Store) -> ExitCode {
+async fn try_store(command: cli::Store) -> ExitCode {
     let ended = match command {
         cli::Store::Check(options) => store::check::run(options).await,
         cli::Store::Copy(options) => store::copy::run(options).await,

@@ -48,6 +48,12 @@ async fn open_foundationdb(_: &config::FoundationDb) -> Result<Arc<dyn Engine>> 
     anyhow::bail!(config::NO_FOUNDATIONDB)
 }
 
+/// Ends what a store leaves running in the process. None can be opened afterwards.
+pub fn close() {
+    #[cfg(feature = "foundationdb")]
+    postrider_store::fdb::stop();
+}
+
 /// What to call the store, in the middle of a sentence.
 pub fn place(store: &config::Store, dir: &Path) -> String {
     match store {

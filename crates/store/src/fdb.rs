@@ -35,7 +35,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 pub use cluster_file::{ClusterFile, ClusterFileError};
-pub use network::NetworkError;
+pub use network::{NetworkError, stop};
 
 use crate::kv::{BUDGET, Counts, Engine, Error, Stats, Transaction};
 use group::Submission;

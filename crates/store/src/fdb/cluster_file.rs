@@ -79,8 +79,8 @@ fn read(path: &Path) -> io::Result<String> {
 
 /// The coordinators in the text of a cluster file.
 fn parse(text: &str) -> Result<Vec<String>, String> {
-    let mut lines =
-        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let bare = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    let mut lines = bare.filter(|line| !line.is_empty());
     let line = lines.next().ok_or("it is empty")?;
     if lines.next().is_some() {
         return Err("it has more than one line".to_owned());
@@ -113,7 +113,8 @@ mod tests {
     #[test]
     fn the_usual_forms_are_read() {
         assert_eq!(parse("a:b@127.0.0.1:4500\n"), Ok(vec!["127.0.0.1:4500".to_owned()]));
-        let text = "# DO NOT EDIT!\n\nprod_1:x9@10.0.0.1:4500:tls,[::1]:4501,fdb.example.com:4500";
+        let text =
+            "# DO NOT EDIT!\n\nprod_1:x9@10.0.0.1:4500:tls,[::1]:4501,fdb.example.com:4500 # us";
         let expected = ["10.0.0.1:4500:tls", "[::1]:4501", "fdb.example.com:4500"];
         assert_eq!(parse(text), Ok(expected.map(str::to_owned).to_vec()));
     }

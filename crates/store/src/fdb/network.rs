@@ -63,13 +63,20 @@ impl Drop for Ending {
 fn stop_at_exit() {
     // SAFETY: the function is there as long as the process, and does not unwind.
     #[allow(unsafe_code, reason = "the C library's exit has no safe hook")]
-    let registered = unsafe { libc::atexit(stop) };
+    let registered = unsafe { libc::atexit(stop_now) };
     if registered != 0 {
         tracing::warn!("the FoundationDB client will not be stopped in order");
     }
 }
 
-extern "C" fn stop() {
+extern "C" fn stop_now() {
+    stop();
+}
+
+/// Stops the network thread, after which no database can be used in this process. Best called when
+/// the last one is closed and before the process exits: what stops it at the exit itself comes
+/// after whatever the library has registered since.
+pub fn stop() {
     let Some(Ok(network)) = NETWORK.get() else { return };
     // In a thread of its own: the library uses variables of its caller's thread, and those of the
     // thread that exits are gone already.
