@@ -25,6 +25,8 @@ use crate::story::{self, LONG, Story};
 const FEW_KILLS: usize = 2;
 const SHORT_PAUSE: Duration = millis(100);
 const LONG_PAUSE: Duration = millis(200);
+/// For one single cut.
+const SHORTEST_PAUSE: Duration = millis(60);
 const LONGER_THAN_A_LEASE_S: u64 = 15;
 /// A lease, and the time to see that it has run out.
 const TAKEN_OVER_WITHIN: Duration = seconds(30);
@@ -80,7 +82,7 @@ async fn a_node_without_its_store_is_replaced_and_comes_back() -> Result<()> {
     let (seed, _) = story::chosen(0)?;
     eprintln!("cut off from the store: repeat with POSTRIDER_SEED={seed}");
     let stage = Stage::apart(story::config(), Network::lay(3)?, 3).await?;
-    let mut story = Story::begin(stage, seed, SHORT_PAUSE).await?;
+    let mut story = Story::begin(stage, seed, SHORTEST_PAUSE).await?;
     tokio::time::sleep(seconds(2)).await;
     let name = story.stage.cluster.name(CUT_OFF).to_owned();
     let owns = |cluster: &Cluster| {

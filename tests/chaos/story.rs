@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use postrider_tests::checker::{self, bounds, duplicates};
 use postrider_tests::client::Account;
 use postrider_tests::client::records::{Delivery, Endpoint};
+use postrider_tests::cluster::network::Cut;
 use postrider_tests::cluster::watch::{Seen, Watch};
 use postrider_tests::config::Config;
 use postrider_tests::evidence::{Evidence, Glimpse, Least, Pause, StoreRecords, Subscriber, after};
@@ -151,6 +152,10 @@ impl Story {
                 self.faults.extend(cluster.thaw(&open)?);
             }
             Step::Cut { node, cut, lasting } => {
+                // No node can start without its store, either.
+                if cluster.has_a_store_of_its_own() && cut != Cut::Nodes {
+                    cluster.ready().await?;
+                }
                 let open = cluster.cut(node, cut)?;
                 tokio::time::sleep(lasting).await;
                 self.faults.push(cluster.mend(&open)?);

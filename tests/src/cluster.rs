@@ -120,6 +120,12 @@ impl Cluster {
         self
     }
 
+    /// Whether the server of the store is the cluster's own.
+    #[must_use]
+    pub fn has_a_store_of_its_own(&self) -> bool {
+        self.store.is_some()
+    }
+
     /// The server of the store, for what is done to it.
     pub fn store(&mut self) -> Result<&mut Server> {
         self.store.as_mut().context("the cluster has no store of its own")

@@ -280,6 +280,8 @@ fn outcome(answer: Result<Answer>) -> Result<Outcome> {
     match answer.status {
         202 => accepted_ids(&answer.expect(202)?).map(Outcome::Accepted),
         status @ (429 | 503) => Ok(Outcome::Refused(status)),
+        // The store went away in the midst of it.
+        504 => Ok(Outcome::Unknown),
         _ => bail!("the load: {answer}"),
     }
 }

@@ -54,6 +54,8 @@ fn overdue(evidence: &Evidence, endpoint: &str, deliveries: Vec<&Delivery>) -> V
         let due = resumed.map_or(turn.due, |at| turn.due.max(at));
         turn.began > caught_up && since(turn.began, due) > PUNCTUAL
     };
+    let subscriber = evidence.subscribers.iter().find(|s| s.endpoint == endpoint);
+    let path = subscriber.map_or(endpoint, |subscriber| subscriber.path.as_str());
     turns
         .iter()
         .filter(late)
@@ -61,7 +63,8 @@ fn overdue(evidence: &Evidence, endpoint: &str, deliveries: Vec<&Delivery>) -> V
             let (id, late) = (&turn.delivery.id, since(turn.began, turn.due));
             let then = since(turn.began, healed);
             format!(
-                "{id} was still {late:?} late {then:?} after the faults, with {backlog} waiting"
+                "{id} to {path} was still {late:?} late {then:?} after the faults, with {backlog} \
+                 waiting and {done} done within {RECOVERY:?}"
             )
         })
         .collect()
