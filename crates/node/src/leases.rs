@@ -63,7 +63,6 @@ pub async fn make_sure_to_be_alone(records: &Records) -> Result<()> {
 mod tests {
     use std::sync::Arc;
 
-    use postrider_domain::ids::Id;
     use postrider_store::Lease;
     use postrider_store::kv::Store;
     use postrider_store::memory::Memory;
