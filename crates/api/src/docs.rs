@@ -164,6 +164,10 @@ fn problems(path: &str, operation: &Operation) -> Vec<(&'static str, &'static st
         ("429", "Too many requests are being worked on; see Retry-After"),
         ("500", "Our mistake"),
         ("503", "The store cannot be reached, and nothing was changed; see Retry-After"),
+        (
+            "504",
+            "The store went away in the midst of it: nobody knows whether anything was changed",
+        ),
     ];
     let operator_only = operation.security.is_some();
     if operator_only {

@@ -128,8 +128,17 @@ impl From<kv::Error> for Problem {
                 tracing::error!(%error, "a request was refused");
                 Self::later(unavailable, RETRY_FULL_SECONDS, "The store has no room left.")
             }
-            // The store itself runs a transaction again after the last two; it gives up in time.
-            kv::Error::Unavailable(_) | kv::Error::Conflict | kv::Error::MaybeCommitted => {
+            kv::Error::MaybeCommitted => {
+                tracing::warn!(%error, "a request was cut off");
+                Self::later(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    RETRY_SOON_SECONDS,
+                    "The store went away in the midst of it, and nobody knows whether the request \
+                     took effect. Repeat it; an event with the same idempotency key is accepted once.",
+                )
+            }
+            // The store itself runs a transaction again after a conflict; it gives up in time.
+            kv::Error::Unavailable(_) | kv::Error::Conflict => {
                 tracing::warn!(%error, "a request was refused");
                 Self::later(unavailable, RETRY_SOON_SECONDS, "The store cannot be reached.")
             }

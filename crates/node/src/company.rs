@@ -5,11 +5,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use postrider_cluster::door::Door;
 use postrider_cluster::gateway::Gateway;
-use postrider_cluster::keeper::{Company, Identity, Keeper};
+use postrider_cluster::keeper::{Company, Identity, Keeper, Neighbours};
 use postrider_cluster::link::{self, Cookie, Link, PeerName, Tls};
 use postrider_cluster::mesh::{Here, Mesh};
 use postrider_cluster::post::Post;
 use postrider_cluster::route::Router;
+use postrider_domain::ownership::Fence;
 
 use crate::config;
 use crate::data_dir::DataDir;
@@ -22,12 +23,22 @@ pub struct Others {
     gateway: Option<Gateway>,
 }
 
-/// Whether there are other nodes, for the keeper.
-pub fn of(others: Option<&Others>) -> Company {
-    match others {
-        Some(others) => Company::Others(Arc::new(others.mesh.clone())),
-        None => Company::Alone,
+/// Whether there are other nodes, for the keeper. The locks of an embedded store keep others away
+/// from a node that has no link; in FoundationDB anybody may be at work, and shares the work by
+/// leases.
+pub fn of(others: Option<&Others>, store: &config::Store) -> Company {
+    match (others, store) {
+        (Some(others), _) => Company::Others(Arc::new(others.mesh.clone())),
+        (None, config::Store::FoundationDb(_)) => Company::Others(Arc::new(Unlinked)),
+        (None, config::Store::Embedded) => Company::Alone,
     }
+}
+
+/// Nodes that may be there, and are told nothing.
+struct Unlinked;
+
+impl Neighbours for Unlinked {
+    fn handed_over(&self, _: Fence) {}
 }
 
 impl Others {

@@ -5,7 +5,6 @@ mod clock;
 mod company;
 mod config;
 mod data_dir;
-mod leases;
 mod listen;
 mod logging;
 mod run;

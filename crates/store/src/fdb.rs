@@ -87,11 +87,13 @@ pub enum OpenError {
     },
     /// The cluster did not answer.
     #[error(
-        "FoundationDB does not answer. {} names the coordinators {coordinators}{connections}. Is \
+        "FoundationDB cannot be used ({why}). {} names the coordinators {coordinators}{connections}. Is \
          fdbserver running there, with the same cluster file, of a version that this client \
          can speak with (7.3)? Compare: fdbcli -C {} --exec \"status details\"", path.display(), path.display()
     )]
     Silent {
+        /// What came of it.
+        why: Error,
         /// The cluster file.
         path: PathBuf,
         /// The addresses in it.
@@ -119,8 +121,9 @@ impl FoundationDb {
             prefix: tuple::pack(&(subspace,)),
             counts: Counts::default(),
         });
-        if pulse::first(&cluster).await.is_err() {
+        if let Err(why) = pulse::first(&cluster).await {
             return Err(OpenError::Silent {
+                why,
                 path: cluster_file.to_owned(),
                 coordinators: file.coordinators().join(", "),
                 connections: pulse::connections(&cluster.database).await,

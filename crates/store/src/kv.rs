@@ -46,11 +46,12 @@ pub enum Error {
     /// Somebody else changed what this transaction read; [`Store::transact`] runs it again.
     #[error("another transaction changed what this one read")]
     Conflict,
-    /// The commit's result is unknown; [`Store::transact`] runs the closure again and tells it.
+    /// The commit's result is unknown. [`Store::transact`] runs the closure again and tells it; it
+    /// returns this when the time ran out before it knew.
     #[error("the result of the commit is unknown")]
     MaybeCommitted,
-    /// The store cannot be reached or did not answer in time. Try again later; a commit that was
-    /// under way may still take effect.
+    /// The store cannot be reached or did not answer in time, and nothing was written. Try again
+    /// later.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
     /// The disk has no room left. Nothing was written.

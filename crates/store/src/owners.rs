@@ -22,7 +22,7 @@ pub enum OwnerError {
     Store(#[from] Error),
 }
 
-/// Owners that one transaction changes.
+/// Owners that one transaction changes, and that are fetched together.
 const AT_ONCE: usize = 500;
 
 /// The owners of all shards at one moment.
@@ -106,7 +106,9 @@ impl Records {
                 if since == Some(moves) {
                     return Ok(None);
                 }
-                tx.prefetch((0..self.shards()).map(owner::key)).await?;
+                for shards in (0..self.shards()).collect::<Vec<_>>().chunks(AT_ONCE) {
+                    tx.prefetch(shards.iter().map(|shard| owner::key(*shard))).await?;
+                }
                 let mut owners = Vec::with_capacity(usize::from(self.shards()));
                 for shard in 0..self.shards() {
                     owners.push(tx.snap_load(&owner::key(shard)).await?);

@@ -16,8 +16,8 @@ pub const FORMAT: u32 = 2;
 /// The durable records, over any engine. Clones are cheap and share everything.
 ///
 /// Unless it says otherwise, a method fails only as the store does: with
-/// [`Error::Unavailable`] or [`Error::Full`] nothing was written, save that a commit under way
-/// when the time ran out may still take effect.
+/// [`Error::Unavailable`] or [`Error::Full`] nothing was written; with [`Error::MaybeCommitted`]
+/// nobody knows.
 #[derive(Clone, Debug)]
 pub struct Records {
     pub(crate) store: Store,

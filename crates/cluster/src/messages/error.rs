@@ -189,7 +189,14 @@ fn of_store(error: &kv::Error) -> CallError {
             tracing::error!(%error, "a call was refused");
             CallError::new(CallErrorKind::Unavailable, "the store has no room left")
         }
-        kv::Error::Unavailable(_) | kv::Error::Conflict | kv::Error::MaybeCommitted => {
+        kv::Error::MaybeCommitted => {
+            tracing::warn!(%error, "a call was cut off");
+            CallError::new(
+                CallErrorKind::Unavailable,
+                "the store went away in the midst of it, and nobody knows whether the call took effect",
+            )
+        }
+        kv::Error::Unavailable(_) | kv::Error::Conflict => {
             tracing::warn!(%error, "a call was refused");
             CallError::new(CallErrorKind::Unavailable, "the store cannot be reached")
         }

@@ -99,6 +99,7 @@ fn failure(error: &CopyError) -> String {
             digest(source_digest),
             digest(target_digest)
         ),
+        CopyError::Overtaken => format!("failed: {error}\nLet that one come to its end."),
         _ => format!("failed: {error}\nStart it again, with the same words: it goes on from here."),
     }
 }

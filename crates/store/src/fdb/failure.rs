@@ -11,11 +11,20 @@ use crate::kv::Error;
 pub(super) const TRANSACTION_TOO_OLD: i32 = 1007;
 /// Something that was read has changed.
 pub(super) const NOT_COMMITTED: i32 = 1020;
+const TRANSACTION_TIMED_OUT: i32 = 1031;
 /// An operator has locked the database, as for a restore. It may stay so for long.
 const DATABASE_LOCKED: i32 = 1038;
 const TRANSACTION_TOO_LARGE: i32 = 2101;
 
-/// An error of a read or of a commit.
+/// An error of a commit, which may take effect although its time is up.
+pub(super) fn of_commit(error: FdbError) -> Error {
+    match error.code() {
+        TRANSACTION_TIMED_OUT => Error::MaybeCommitted,
+        _ => of(error),
+    }
+}
+
+/// An error of a read.
 pub(super) fn of(error: FdbError) -> Error {
     if error.code() == TRANSACTION_TOO_LARGE {
         let limit = usize::try_from(SIZE_LIMIT).unwrap_or_default();
@@ -50,10 +59,12 @@ mod tests {
         for code in [1021, 1039] {
             assert_eq!(of(code), Error::MaybeCommitted, "{code}");
         }
-        // transaction_timed_out, operation_cancelled
-        for code in [1031, 1025, DATABASE_LOCKED] {
+        // operation_cancelled
+        for code in [TRANSACTION_TIMED_OUT, 1025, DATABASE_LOCKED] {
             assert!(matches!(of(code), Error::Unavailable(_)), "{code}");
         }
         assert!(matches!(of(TRANSACTION_TOO_LARGE), Error::TooLarge { .. }));
+        let late = of_commit(FdbError::from_code(TRANSACTION_TIMED_OUT));
+        assert_eq!(late, Error::MaybeCommitted);
     }
 }

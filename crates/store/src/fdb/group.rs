@@ -112,10 +112,6 @@ impl Group {
     }
 
     fn add(&mut self, submission: Submission) {
-        if submission.answer.is_closed() {
-            // Nobody waits for it any more.
-            return;
-        }
         if submission.reads.iter().any(|stretch| self.written.touches(stretch)) {
             self.refused.push(submission.answer);
             return;
@@ -128,7 +124,16 @@ impl Group {
         let Self { mut members, refused, .. } = self;
         cluster.counts.refused(refused.len());
         let mut again = Vec::new();
-        while !members.is_empty() {
+        loop {
+            // The time of some may be up.
+            members.retain(|member| !member.answer.is_closed());
+            if members.is_empty() {
+                members = std::mem::take(&mut again);
+                if members.is_empty() {
+                    break;
+                }
+                continue;
+            }
             let begun = Instant::now();
             let result = attempt(cluster, &members).await;
             cluster.counts.spent(begun.elapsed());
@@ -152,9 +157,6 @@ impl Group {
                     answer(conflicting, &Err(Error::Conflict));
                     again.extend(doubtful);
                 }
-            }
-            if members.is_empty() {
-                members = std::mem::take(&mut again);
             }
         }
         for refused in refused {
@@ -187,7 +189,8 @@ async fn attempt(cluster: &Cluster, members: &[Submission]) -> Result<(), Refusa
     let error: FdbError = *failed;
     let to_blame: Vec<_> = match error.code() {
         failure::NOT_COMMITTED if members.len() > 1 => {
-            // Without them, all are to blame.
+            // Without them, all are to blame. Of many, only the first are told: the others are when
+            // the rest goes again.
             let ranges = failed.conflicting_keys().await.unwrap_or_default();
             let bare = |key| cluster.without_prefix(key).to_vec();
             let ranges: Vec<_> =
@@ -204,7 +207,7 @@ async fn attempt(cluster: &Cluster, members: &[Submission]) -> Result<(), Refusa
     };
     match to_blame.contains(&true) {
         true => Err(Refusal::Some(to_blame)),
-        false => Err(Refusal::All(failure::of(error))),
+        false => Err(Refusal::All(failure::of_commit(error))),
     }
 }
 

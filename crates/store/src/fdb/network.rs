@@ -48,7 +48,7 @@ fn boot() -> Result<Mutex<Option<NetworkAutoStop>>, NetworkError> {
     Ok(Mutex::new(Some(network)))
 }
 
-/// Dropped when a database has ended.
+/// Dropped when a database has ended, for processes that do not [`stop`], such as tests.
 pub(super) struct Ending;
 
 impl Drop for Ending {
@@ -73,9 +73,9 @@ extern "C" fn stop_now() {
     stop();
 }
 
-/// Stops the network thread, after which no database can be used in this process. Best called when
-/// the last one is closed and before the process exits: what stops it at the exit itself comes
-/// after whatever the library has registered since.
+/// Stops the network thread, after which no database can be used in this process. Best called before
+/// the process exits: what stops it at the exit itself comes after whatever the library has
+/// registered since.
 pub fn stop() {
     let Some(Ok(network)) = NETWORK.get() else { return };
     // In a thread of its own: the library uses variables of its caller's thread, and those of the

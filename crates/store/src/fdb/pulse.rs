@@ -8,6 +8,7 @@ use foundationdb::options::TransactionOption;
 use foundationdb::{Database, FdbResult};
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Cluster;
@@ -18,9 +19,16 @@ const EVERY: Duration = Duration::from_millis(250);
 /// How long an answer may take. A cluster that is merely busy answers these questions first.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Waits for the first answer, at most [`BUDGET`].
+/// Waits for the first good answer, at most [`BUDGET`].
 pub(super) async fn first(cluster: &Cluster) -> Result<(), Error> {
-    ask(cluster, BUDGET).await
+    let deadline = Instant::now() + BUDGET;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match ask(cluster, left).await {
+            Err(error) if error.is_retryable() => tokio::time::sleep(EVERY).await,
+            answer => return answer,
+        }
+    }
 }
 
 /// Asks from now on, until the handle is dropped. What comes out says whether the cluster is away.
@@ -29,12 +37,15 @@ pub(super) fn watch(cluster: Arc<Cluster>) -> (AbortOnDropHandle<()>, watch::Rec
     let task = tokio::spawn(async move {
         loop {
             let answer = ask(&cluster, PATIENCE).await;
-            let is_away = answer.is_err();
+            // That it is to be asked again is an answer, too.
+            let is_away = matches!(answer, Err(Error::Unavailable(_)));
             away.send_if_modified(|was_away| {
                 let changed = *was_away != is_away;
                 match &answer {
-                    Err(error) if changed => tracing::warn!(%error, "FoundationDB is away"),
-                    Ok(()) if changed => tracing::info!("FoundationDB answers again"),
+                    Err(error) if changed && is_away => {
+                        tracing::warn!(%error, "FoundationDB is away");
+                    }
+                    _ if changed => tracing::info!("FoundationDB answers again"),
                     _ => {}
                 }
                 *was_away = is_away;

@@ -132,7 +132,9 @@ impl Transaction for FdbTransaction {
         true
     }
 
-    async fn prefetch(&self, keys: Vec<Vec<u8>>) -> Result<(), Error> {
+    async fn prefetch(&self, mut keys: Vec<Vec<u8>>) -> Result<(), Error> {
+        keys.sort_unstable();
+        keys.dedup();
         let values = try_join_all(keys.iter().map(|key| self.stored(key))).await?;
         lock(&self.state).fetched.extend(keys.into_iter().zip(values));
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,8 +61,9 @@ impl Store {
     /// stays true. An error of `body`'s own ends it without a commit and is returned as it is.
     ///
     /// # Errors
-    /// `body`'s own; or [`Error`], but never `Conflict` or `MaybeCommitted`: when the budget is
-    /// spent, those come out as `Unavailable`.
+    /// `body`'s own; or [`Error`], but never `Conflict`. When the budget is spent, or the engine is
+    /// [away](Engine::away), it is `MaybeCommitted` if a commit was begun whose result is unknown,
+    /// which may still take effect; and otherwise `Unavailable`.
     ///
     /// # Panics
     /// If `body` keeps a clone of its [`Tx`].
@@ -106,10 +107,10 @@ impl Store {
         F: Fn(Tx, bool) -> Fut + Send,
         Fut: Future<Output = Result<T, E>> + Send,
     {
-        let retries = AtomicU32::new(0);
+        let (retries, doubt) = (AtomicU32::new(0), AtomicBool::new(false));
         let why = tokio::select! {
             biased;
-            result = self.retry(body, commit, &retries) => return result,
+            result = self.retry(body, commit, &retries, &doubt) => return result,
             () = self.engine.away() => "it does not answer".to_owned(),
             // Bounds also how long a snapshot is held open.
             () = tokio::time::sleep(BUDGET) => {
@@ -117,10 +118,20 @@ impl Store {
                 format!("not through within {BUDGET:?} and {retries} retries")
             }
         };
-        Err(Error::Unavailable(why).into())
+        match doubt.into_inner() {
+            true => Err(Error::MaybeCommitted.into()),
+            false => Err(Error::Unavailable(why).into()),
+        }
     }
 
-    async fn retry<T, E, F, Fut>(&self, body: F, commit: bool, retries: &AtomicU32) -> Result<T, E>
+    /// `doubt` is set while a commit is under way, and stays so after one whose result is unknown.
+    async fn retry<T, E, F, Fut>(
+        &self,
+        body: F,
+        commit: bool,
+        retries: &AtomicU32,
+        doubt: &AtomicBool,
+    ) -> Result<T, E>
     where
         E: From<Error>,
         F: Fn(Tx, bool) -> Fut + Send,
@@ -132,6 +143,7 @@ impl Store {
                 Ok(transaction) => {
                     let tx = Tx::new(transaction);
                     let result = body(tx.clone(), maybe_committed).await;
+                    doubt.fetch_or(commit && result.is_ok(), Ordering::Relaxed);
                     match tx.finish(result, commit).await {
                         Ok(done) => return done,
                         Err(failure) => failure,
@@ -139,10 +151,12 @@ impl Store {
                 }
                 Err(failure) => failure,
             };
+            maybe_committed |= failure == Error::MaybeCommitted;
+            doubt.store(maybe_committed, Ordering::Relaxed);
             if !failure.is_retryable() {
+                let failure = if maybe_committed { Error::MaybeCommitted } else { failure };
                 return Err(failure.into());
             }
-            maybe_committed |= failure == Error::MaybeCommitted;
             self.pause(retries.fetch_add(1, Ordering::Relaxed)).await;
         }
     }
