@@ -35,6 +35,8 @@ use crate::start_up::{refused, refused_in};
 const TOLD_WITHIN: Duration = seconds(2);
 /// How soon events are accepted and delivered again, once the store is back.
 const BACK_WITHIN: Duration = seconds(10);
+/// After so long, however long it was away, it does not come back at all.
+const NOT_BACK: Duration = seconds(60);
 /// What it rests between two questions whether events are accepted.
 const ASKED_EVERY: Duration = millis(200);
 const SETTLED_WITHIN: Duration = seconds(60);
@@ -57,7 +59,7 @@ struct Outage {
     subscribers: Vec<Subscriber>,
     load: Load,
     faults: Vec<Fault>,
-    /// What was accepted after each fault, beside the load.
+    /// What was asked during each fault and after it, beside the load.
     after: Vec<Publication>,
 }
 
@@ -125,19 +127,24 @@ impl Outage {
 }
 
 /// Publishes from the moment on at which the store goes away: each event is refused at once and in
-/// good order, until one is accepted. Gives how long that took, and that event.
-async fn refused_until_back(account: &Account, round: usize) -> Result<(Duration, Publication)> {
-    let began = Instant::now();
+/// good order, until one is accepted. Gives how long that took, and all that was asked, the accepted
+/// one last. Of what was being committed at that moment, nobody knows.
+async fn refused_until_back(
+    account: &Account,
+    round: usize,
+) -> Result<(Duration, Vec<Publication>)> {
+    let (began, mut asked_for) = (Instant::now(), Vec::new());
     for n in 0.. {
+        ensure!(began.elapsed() <= NOT_BACK, "it does not come back");
         let (asked, when) = (Instant::now(), Timestamp::now());
         let payload = format!(r#"{{"round":{round},"asked":{n}}}"#);
         let answer = account.try_publish(ORDER, &payload, None).await?;
         let took = asked.elapsed();
+        asked_for.push(Publication::answered(ORDER, &payload, when, &answer)?);
         if answer.status == 202 {
-            let lasted = began.elapsed();
-            return Ok((lasted, Publication::accepted(ORDER, &payload, when, &answer)?));
+            return Ok((began.elapsed(), asked_for));
         }
-        answer.problem(&[503])?;
+        answer.problem(&[503, 504])?;
         ensure!(answer.headers.contains_key("retry-after"), "{:?}", answer.headers);
         ensure!(took <= TOLD_WITHIN, "refused after {took:?}");
         tokio::time::sleep(ASKED_EVERY).await;
@@ -145,9 +152,10 @@ async fn refused_until_back(account: &Account, round: usize) -> Result<(Duration
     unreachable!("it asks for ever")
 }
 
-/// Waits until the event has arrived everywhere.
-async fn arrived(hooks: &[Hook], publication: &Publication) -> Result<()> {
-    let body = publication.payloads[0].as_bytes();
+/// Waits until the last event has arrived everywhere.
+async fn arrived(hooks: &[Hook], publications: &[Publication]) -> Result<()> {
+    let last = publications.last().context("one was accepted")?;
+    let body = last.payloads[0].as_bytes();
     for hook in hooks {
         let there = async || {
             let received = hook.received();
@@ -190,7 +198,7 @@ async fn a_store_that_is_away_for_half_a_minute_costs_no_event() -> Result<()> {
     arrived(&hooks, &after).await?;
     eprintln!("paused for {AWAY:?}: accepted again {back:?} after its return");
     outage.faults.push(fault);
-    outage.after.push(after);
+    outage.after.extend(after);
     outage.judge().await
 }
 
@@ -207,7 +215,7 @@ async fn a_store_that_is_killed_and_restarted_costs_no_event() -> Result<()> {
         eprintln!("killed, and started again after {away:?}: accepted again after {lasted:?}");
         arrived(&outage.hooks, &after).await?;
         outage.faults.push(fault);
-        outage.after.push(after);
+        outage.after.extend(after);
     }
     outage.judge().await
 }
@@ -276,7 +284,7 @@ async fn a_cluster_file_that_is_missing_or_wrong_is_refused_with_what_to_do() ->
     }
     let nobody = Port::reserve()?.address().to_string();
     fs::write(&file, format!("nobody:there@{nobody}\n"))?;
-    refused(&toml, &[&name, &nobody, "does not answer", "fdbcli"]).await?;
+    refused(&toml, &[&name, &nobody, "cannot be used", "fdbcli"]).await?;
     Ok(())
 }
 

@@ -153,7 +153,7 @@ impl Worker {
         let events: Vec<_> =
             payloads.iter().map(|text| (self.shared.event_type.as_str(), text.as_str())).collect();
         let asked = self.shared.ask(index);
-        let outcome = outcome(self.account().try_publish_batch(&events).await)?;
+        let outcome = known(self.account().try_publish_batch(&events).await)?;
         self.learn(&outcome);
         self.shared.answered(index, asked, outcome);
         Ok(())
@@ -189,7 +189,7 @@ impl Worker {
     async fn call(&mut self, index: usize, payload: &str, key: Option<&str>) -> Result<Outcome> {
         let asked = self.shared.ask(index);
         let answer = self.account().try_publish(&self.shared.event_type, payload, key).await;
-        let outcome = outcome(answer)?;
+        let outcome = known(answer)?;
         self.learn(&outcome);
         self.shared.answered(index, asked, outcome.clone());
         Ok(outcome)
@@ -243,17 +243,18 @@ impl Publication {
     pub async fn publish(account: &Account, event_type: &str, payload: &str) -> Result<Self> {
         let asked = Timestamp::now();
         let answer = account.try_publish(event_type, payload, None).await?;
-        Self::accepted(event_type, payload, asked, &answer)
+        answer.expect(202)?;
+        Self::answered(event_type, payload, asked, &answer)
     }
 
-    /// The same, answered so.
-    pub fn accepted(
+    /// The same, answered so, whatever the answer is.
+    pub fn answered(
         event_type: &str,
         payload: &str,
         asked: Timestamp,
         answer: &Answer,
     ) -> Result<Self> {
-        let outcome = Outcome::Accepted(accepted_ids(&answer.expect(202)?)?);
+        let outcome = outcome(answer)?;
         Ok(Self {
             event_type: event_type.to_owned(),
             payloads: vec![payload.to_owned()],
@@ -272,11 +273,13 @@ impl Publication {
     }
 }
 
+/// What is known after a call that may have got no answer.
+fn known(answer: Result<Answer>) -> Result<Outcome> {
+    answer.map_or(Ok(Outcome::Unknown), |answer| outcome(&answer))
+}
+
 /// Reads an answer; one that is neither an acceptance nor an orderly refusal is an error.
-fn outcome(answer: Result<Answer>) -> Result<Outcome> {
-    let Ok(answer) = answer else {
-        return Ok(Outcome::Unknown);
-    };
+fn outcome(answer: &Answer) -> Result<Outcome> {
     match answer.status {
         202 => accepted_ids(&answer.expect(202)?).map(Outcome::Accepted),
         status @ (429 | 503) => Ok(Outcome::Refused(status)),
