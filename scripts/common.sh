@@ -78,7 +78,9 @@ build_node() {
     POSTRIDER_BIN="$(realpath "$(target_dir)")/$1/postrider"
     if over_foundationdb; then
         # Whoever looks for the usual one does not find this one in its place.
-        mv -f "$POSTRIDER_BIN" "$POSTRIDER_BIN-foundationdb"
+        # (Both may be links to one file, which mv would leave as they are.)
+        rm -f "$POSTRIDER_BIN-foundationdb"
+        mv "$POSTRIDER_BIN" "$POSTRIDER_BIN-foundationdb"
         POSTRIDER_BIN+=-foundationdb
     fi
     export POSTRIDER_BIN
