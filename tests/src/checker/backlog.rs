@@ -1,6 +1,6 @@
 //! I13: when all faults are healed, the cluster catches up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ const PUNCTUAL: Duration = seconds(1);
 /// I13: after the last fault heals, nothing is overdue within backlog ÷ rate + 30 s.
 ///
 /// Of each endpoint: its backlog is what began after the faults though it was due before they
-/// were over; its rate, what it did in the first 30 s, and at least one request at a time, each
+/// were over, and what of it was soon due again, since it failed; its rate, what it did in the first 30 s, and at least one request at a time, each
 /// as long as may be.
 #[must_use]
 pub fn worked_off(evidence: &Evidence) -> Violations {
@@ -40,8 +40,12 @@ struct Turn<'a> {
 fn overdue(evidence: &Evidence, endpoint: &str, deliveries: Vec<&Delivery>) -> Violations {
     let turns: Vec<_> = deliveries.into_iter().flat_map(turns).collect();
     let healed = evidence.healed;
-    let backlog = turns.iter().filter(|turn| turn.due <= healed && turn.began > healed).count();
     let soon = after(healed, RECOVERY);
+    let left = turns.iter().filter(|turn| turn.began > healed);
+    let behind = left.clone().filter(|turn| turn.due <= healed);
+    let behind: HashSet<_> = behind.map(|turn| turn.delivery.id.as_str()).collect();
+    let of_it = |turn: &&Turn<'_>| turn.due <= soon && behind.contains(turn.delivery.id.as_str());
+    let backlog = left.filter(of_it).count();
     let done = turns.iter().filter(|turn| healed < turn.began && turn.began <= soon).count();
     // Nothing done is no rate at all.
     let each = RECOVERY.checked_div(u32::try_from(done).unwrap_or(u32::MAX)).unwrap_or_default();
