@@ -139,7 +139,8 @@ impl From<kv::Error> for Problem {
             }
             // The store itself runs a transaction again after a conflict; it gives up in time.
             kv::Error::Unavailable(_) | kv::Error::Conflict => {
-                tracing::warn!(%error, "a request was refused");
+                // While the store is away this is every request.
+                tracing::debug!(%error, "a request was refused");
                 Self::later(unavailable, RETRY_SOON_SECONDS, "The store cannot be reached.")
             }
             kv::Error::Corrupt(_) => {

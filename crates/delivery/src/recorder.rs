@@ -79,6 +79,7 @@ async fn apply(entries: Vec<Entry>, records: &Records, rules: &Rules) {
 /// Records a group; one that cannot be recorded as a whole is halved, down to the attempt
 /// that is to blame, so that it stops nobody else.
 async fn record(batch: &[Finished], records: &Records, rules: &Rules) -> Vec<Option<Applied>> {
+    let mut told = false;
     loop {
         match records.apply(batch, rules).await {
             Ok(applied) => return applied.into_iter().map(Some).collect(),
@@ -93,7 +94,9 @@ async fn record(batch: &[Finished], records: &Records, rules: &Rules) -> Vec<Opt
                 return applied;
             }
             Err(error) => {
-                tracing::warn!(%error, attempts = batch.len(), "attempts cannot be recorded; trying again");
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%error, attempts = batch.len(), "attempts cannot be recorded; trying until they are");
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -136,7 +136,8 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         probe: Arc::new(NodeProbe { telemetry, records, keeper: keeper.clone() }),
     };
     let stop = CancellationToken::new();
-    let hello = hello(&name, &listener.local_addr()?.to_string(), &dir);
+    let data = store::place(&config.store, dir.path());
+    let hello = hello(&name, &listener.local_addr()?.to_string(), &data);
     let serving = serve_once_joined(keeper.clone(), hello, listener, api, stop.clone());
     let server = tokio::spawn(serving);
     Ok(Running { workers, keeper, others, server, stop, _dir: dir })
@@ -269,9 +270,8 @@ fn operator_key(dir: &DataDir) -> Result<String> {
     Ok(file.text)
 }
 
-fn hello(name: &str, address: &str, dir: &DataDir) -> String {
-    let dir = dir.path().display();
-    format!("postrider {name} listens on http://{address}, data in {dir}; API reference at /docs")
+fn hello(name: &str, address: &str, data: &str) -> String {
+    format!("postrider {name} listens on http://{address}, data in {data}; API reference at /docs")
 }
 
 /// A line for whoever started the node. Nobody need read it.

@@ -197,7 +197,8 @@ fn of_store(error: &kv::Error) -> CallError {
             )
         }
         kv::Error::Unavailable(_) | kv::Error::Conflict => {
-            tracing::warn!(%error, "a call was refused");
+            // While the store is away this is every call.
+            tracing::debug!(%error, "a call was refused");
             CallError::new(CallErrorKind::Unavailable, "the store cannot be reached")
         }
         kv::Error::Corrupt(_) => {

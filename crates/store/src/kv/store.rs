@@ -109,9 +109,10 @@ impl Store {
     {
         let (retries, doubt) = (AtomicU32::new(0), AtomicBool::new(false));
         let why = tokio::select! {
+            // While the engine is away nothing is even begun, which would wait within it.
             biased;
-            result = self.retry(body, commit, &retries, &doubt) => return result,
             () = self.engine.away() => "it does not answer".to_owned(),
+            result = self.retry(body, commit, &retries, &doubt) => return result,
             // Bounds also how long a snapshot is held open.
             () = tokio::time::sleep(BUDGET) => {
                 let retries = retries.load(Ordering::Relaxed);
