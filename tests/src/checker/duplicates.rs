@@ -92,7 +92,10 @@ impl<'a> Account<'a> {
 
     fn settle(&mut self, delivery: &Delivery, posts: &[&Received]) {
         let mut unmatched: Vec<&Received> = posts.to_vec();
-        for attempt in &delivery.attempts {
+        // One without an answer fits many requests, and must not take that of another.
+        let (answered, silent): (Vec<_>, Vec<_>) =
+            delivery.attempts.iter().partition(|attempt| attempt.response.is_some());
+        for attempt in answered.into_iter().chain(silent) {
             let found = unmatched.iter().position(|post| is_record_of(attempt, post));
             match found {
                 Some(index) => drop(unmatched.remove(index)),
