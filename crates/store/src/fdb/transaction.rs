@@ -190,7 +190,8 @@ impl Transaction for FdbTransaction {
             TrySendError::Full(_) => Error::Unavailable("too many transactions wait".to_owned()),
             TrySendError::Closed(_) => stopped(),
         })?;
-        answered.await.unwrap_or_else(|_| Err(stopped()))
+        // Without an answer nobody knows what became of it.
+        answered.await.unwrap_or(Err(Error::MaybeCommitted))
     }
 }
 
