@@ -17,6 +17,7 @@
 //! | How large may anything be? | [`limits`] |
 //! | How is a duration written? | [`duration`] |
 //! | Which trace does work belong to? | [`trace`] |
+//! | How are attempts counted, and what do the counts say? | [`statistics`] |
 
 pub mod account;
 pub mod delivery;
@@ -35,6 +36,7 @@ pub mod pace;
 pub mod replay;
 pub mod retry;
 pub mod signature;
+pub mod statistics;
 pub mod target;
 pub mod time;
 pub mod trace;

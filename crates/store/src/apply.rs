@@ -16,6 +16,7 @@ use crate::kv::{Error, Tx};
 use crate::notices;
 use crate::owners::holds;
 use crate::records::Records;
+use crate::statistics;
 
 /// An attempt that was made, by the owner of its endpoint's shard.
 #[derive(Clone, Debug)]
@@ -104,6 +105,7 @@ async fn apply(tx: &Tx, finished: &Finished, rules: &Rules) -> Result<Applied, E
     }
     let step = machine::decide(&before, attempted.clone(), rules);
     write(tx, place, &before.delivery, &step, *fence).await?;
+    statistics::count(tx, place, attempted);
     Ok(Applied::Stepped(Box::new(step)))
 }
 

@@ -18,6 +18,7 @@
 //! | `owners` | who owns a shard |
 //! | `notices` | what people must be told |
 //! | `replays` | durable jobs that deliver again |
+//! | `statistics` | counts of how attempts went |
 //! | `sweep` | forgetting what has expired, and the data of accounts that are gone |
 //! | `accounts`, `catalogue`, `query` | the rest of what people see |
 //! | `records` | the handle on them all, and what they share |
@@ -50,6 +51,7 @@ mod probe;
 mod query;
 mod records;
 mod replays;
+mod statistics;
 mod sweep;
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ pub(crate) mod probe;
 pub(crate) mod queue;
 pub(crate) mod removal;
 pub(crate) mod replay;
+pub(crate) mod statistics;
 pub(crate) mod subscription;
 
 use postrider_domain::ids::{AccountId, Id};
@@ -71,6 +72,7 @@ enum Table {
     PendingCount = 23,
     Idempotency = 24,
     Replay = 25,
+    Statistics = 26,
     // In `s`.
     Owner = 40,
     Due = 41,
@@ -120,6 +122,11 @@ impl Key {
 
     fn time(mut self, time: Timestamp) -> Self {
         self.0.extend(time.millis().to_be_bytes());
+        self
+    }
+
+    fn short(mut self, number: u16) -> Self {
+        self.0.extend(number.to_be_bytes());
         self
     }
 

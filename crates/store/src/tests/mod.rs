@@ -7,6 +7,7 @@ mod histories;
 mod jobs;
 mod nodes;
 mod people;
+mod statistics;
 
 use std::sync::Arc;
 use std::time::Duration;

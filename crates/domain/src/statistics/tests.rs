@@ -1,0 +1,150 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::outcome::of_status;
+
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_123_456);
+
+fn any_answer() -> impl Strategy<Value = Answer> {
+    prop_oneof![
+        (100_u16..1000).prop_map(Answer::Status),
+        (0..KINDS.len()).prop_map(|kind| Answer::Nothing(KINDS[kind])),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_duration_lies_in_its_bucket(ms in any::<u32>()) {
+        let latency = Latency::of(ms);
+        let (shortest, longest) = latency.bounds();
+        prop_assert!((shortest..=longest).contains(&ms), "{ms}: {shortest} to {longest}");
+        prop_assert!(u128::from(longest).pow(2) <= 2 * u128::from(shortest).pow(2), "wider than √2");
+        prop_assert_eq!(Latency::from_index(latency.index()), Some(latency));
+        if shortest > 0 {
+            prop_assert!(Latency::of(shortest - 1) < latency);
+        }
+    }
+
+    #[test]
+    fn a_percentile_errs_by_less_than_its_bucket(
+        mut times in prop::collection::vec(0_u32..40_000, 1..300),
+        percent in 1_u64..=100,
+    ) {
+        let mut responses = BTreeMap::new();
+        for ms in &times {
+            *responses.entry(Latency::of(*ms)).or_default() += 1;
+        }
+        times.sort_unstable();
+        let rank = (times.len() * usize::try_from(percent).unwrap()).div_ceil(100);
+        let exact = times[rank - 1];
+        let estimate = percentile(&responses, percent).unwrap();
+        prop_assert_eq!(Latency::of(estimate), Latency::of(exact), "{} for {}", estimate, exact);
+    }
+
+    #[test]
+    fn answers_have_numbers(answer in any_answer()) {
+        prop_assert_eq!(Answer::from_code(answer.code()), Some(answer));
+    }
+
+    #[test]
+    fn every_attempt_of_the_span_is_counted_once(
+        attempts in prop::collection::vec((0_u64..3_000_000_000, any_answer(), any::<u32>()), 0..80),
+        at in 0..Span::ALL.len(),
+    ) {
+        let span = Span::ALL[at];
+        let (begin, end) = span.bounds(NOW);
+        let mut chart = Chart::new(span, NOW);
+        let mut inside = 0;
+        for (age_ms, answer, ms) in &attempts {
+            let at = NOW.minus(Duration::from_millis(*age_ms));
+            let counted = span.resolution().floor(at);
+            // A count never lies across the edge of a point.
+            prop_assert_eq!(counted < begin, at < begin);
+            chart.add(counted, *answer, Latency::of(*ms), 1);
+            inside += u64::from(at >= begin && at < end);
+        }
+        let statistics = chart.statistics(true);
+        prop_assert_eq!(statistics.total.succeeded + statistics.total.failed, inside);
+        let mut sum = Tally::default();
+        for point in &statistics.points {
+            let Figures { succeeded, failed, answers, .. } = &point.figures;
+            let all: u64 = answers.iter().map(|(_, count)| count).sum();
+            prop_assert_eq!(succeeded + failed, all);
+            for (answer, count) in answers {
+                sum.add(*answer, Latency(0), *count);
+            }
+        }
+        prop_assert_eq!(sum.figures().answers, statistics.total.answers);
+    }
+}
+
+#[test]
+fn spans_are_cut_at_whole_steps_and_end_with_the_one_that_runs() {
+    for span in Span::ALL {
+        let (begin, end) = span.bounds(NOW);
+        let step_ms = u64::try_from(span.step().as_millis()).unwrap();
+        assert_eq!(begin.millis() % step_ms, 0, "{span:?}");
+        assert_eq!(end.since(begin), span.step() * span.points());
+        assert!(end > NOW && end.minus(span.step()) <= NOW, "{span:?}");
+        assert_eq!(span.step().as_millis() % span.resolution().step().as_millis(), 0, "{span:?}");
+        let points = Chart::new(span, NOW).statistics(true).points;
+        assert_eq!((points[0].at, points.len()), (begin, usize::try_from(span.points()).unwrap()));
+        assert_eq!(points[points.len() - 1].at, end.minus(span.step()));
+    }
+}
+
+#[test]
+fn what_a_point_comes_to() {
+    let mut chart = Chart::new(Span::Hour, NOW);
+    let at = Resolution::FiveMinutes.floor(NOW);
+    chart.add(at, Answer::Status(204), Latency::of(1), 50);
+    chart.add(at, Answer::Status(500), Latency::of(3), 49);
+    chart.add(at, Answer::Nothing(ErrorKind::Timeout), Latency::of(5_000), 1);
+    chart.add(at, Answer::Nothing(ErrorKind::Dns), Latency::of(60_000), 9);
+    chart.add(at.plus(HOUR), Answer::Status(200), Latency::of(1), 7);
+    let statistics = chart.statistics(true);
+    assert_eq!(
+        statistics.total,
+        Figures {
+            succeeded: 50,
+            failed: 59,
+            p50_ms: Some(1),
+            p99_ms: Some(3),
+            answers: vec![
+                (Answer::Status(204), 50),
+                (Answer::Status(500), 49),
+                (Answer::Nothing(ErrorKind::Timeout), 1),
+                (Answer::Nothing(ErrorKind::Dns), 9),
+            ],
+        }
+    );
+    let (last, others) = statistics.points.split_last().unwrap();
+    assert_eq!(last.figures, statistics.total);
+    assert!(others.iter().all(|point| point.figures == Figures::default()));
+}
+
+#[test]
+fn outcomes_become_answers() {
+    let nothing = Outcome::Failure(Failure::new(ErrorKind::Tls, "no"));
+    assert_eq!(Answer::of(&nothing), Answer::Nothing(ErrorKind::Tls));
+    for status in [101, 204, 302, 410, 599] {
+        let answer = Answer::of(&of_status(status, None, None));
+        assert_eq!((answer, answer.is_success()), (Answer::Status(status), status == 204));
+    }
+    assert_eq!(Answer::from_code(FIRST_KIND + 7), None);
+    assert_eq!(Latency::from_index(BUCKETS), None);
+    assert_eq!(Latency::of(u32::MAX).index() + 1, BUCKETS);
+}
+
+#[test]
+fn a_sparkline_has_the_last_24_hours() {
+    let mut line = Sparkline::new(EndpointId::MIN, NOW);
+    let this_hour = Resolution::Hour.floor(NOW);
+    assert_eq!(line.total().error_rate(), None);
+    line.add(this_hour, Answer::Status(200), 3);
+    line.add(this_hour.minus(HOUR * 23), Answer::Status(500), 1);
+    line.add(this_hour.minus(HOUR * 24), Answer::Status(500), 100);
+    line.add(this_hour.plus(HOUR), Answer::Status(500), 100);
+    assert_eq!((line.hours[23].succeeded, line.hours[0].failed), (3, 1));
+    assert_eq!(line.total().error_rate(), Some(0.25));
+}

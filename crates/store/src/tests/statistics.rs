@@ -1,0 +1,175 @@
+use std::collections::BTreeMap;
+
+use postrider_domain::ids::{AccountId, DeliveryId};
+use postrider_domain::outcome::{ErrorKind, Failure, Outcome};
+use postrider_domain::statistics::{Answer, Latency, Span};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{DeliveryFilter, PageRequest};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Makes the first attempt in line end so, after so long.
+async fn attempt(
+    world: &World,
+    endpoint: EndpointId,
+    outcome: Outcome,
+    duration_ms: u32,
+    now: Timestamp,
+) -> Finished {
+    let delivery = world.workload(endpoint, 1).await.first().clone();
+    let attempted = world.attempted(delivery.attempt_count + 1, 200, now);
+    let finished = Finished {
+        fence: world.fence(endpoint),
+        account: world.account,
+        endpoint,
+        delivery: delivery.id,
+        attempted: Attempted { outcome, duration_ms, ..attempted },
+    };
+    let applied = world.apply(finished.clone()).await;
+    assert!(matches!(applied, Applied::Stepped(_)), "{applied:?}");
+    finished
+}
+
+fn any_outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        3 => Just(outcome::of_status(200, None, None)),
+        1 => (300_u16..600).prop_map(|status| outcome::of_status(status, None, None)),
+        1 => Just(Outcome::Failure(Failure::new(ErrorKind::Timeout, "too late"))),
+    ]
+}
+
+/// Every attempt on record of the endpoint, by what it met with.
+async fn on_record(
+    world: &World,
+    endpoint: EndpointId,
+    (since, until): (Timestamp, Timestamp),
+) -> BTreeMap<u16, u64> {
+    let page = PageRequest { limit: 10_000, after: None };
+    let list = world.records.deliveries(world.account, endpoint, DeliveryFilter::default(), page);
+    let ids: Vec<DeliveryId> = list.await.unwrap().items.iter().map(|it| it.delivery.id).collect();
+    let mut found = BTreeMap::new();
+    for id in ids {
+        let (_, attempts) = world.records.delivery(world.account, id).await.unwrap().unwrap();
+        for (attempt, _) in attempts.iter().filter(|(it, _)| it.at >= since && it.at < until) {
+            // The tests' attempts keep the status in the error's message alone.
+            let code = match &attempt.error {
+                None => 200,
+                Some(error) if error.kind == ErrorKind::Status => {
+                    error.message.split([' ', ';']).nth(1).unwrap().parse().unwrap()
+                }
+                Some(error) => Answer::Nothing(error.kind).code(),
+            };
+            *found.entry(code).or_default() += 1;
+        }
+    }
+    found
+}
+
+async fn counts_equal_attempts(seed: u64, attempts: Vec<(Outcome, u32, u64)>) {
+    let faults = Faults {
+        conflict: 0.2,
+        lost_before_commit: 0.1,
+        lost_after_commit: 0.1,
+        ..Faults::default()
+    };
+    let world = World::with_faults(seed, faults).await;
+    let endpoint = world.endpoint(&["a"]).await;
+    let mut now = START;
+    for (outcome, duration_ms, minutes) in attempts {
+        now = now.plus(MINUTE * u32::try_from(minutes).unwrap());
+        let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
+        if view.state != postrider_domain::endpoint::State::Enabled {
+            break;
+        }
+        world.accept("a", now).await;
+        attempt(&world, endpoint, outcome, duration_ms, now).await;
+    }
+    for span in Span::ALL {
+        let read = world.records.statistics(world.account, endpoint, span, now);
+        let statistics = read.await.unwrap();
+        let answers = statistics.total.answers.iter();
+        let counted: BTreeMap<_, _> =
+            answers.map(|(answer, count)| (answer.code(), *count)).collect();
+        assert!(statistics.complete);
+        assert_eq!(counted, on_record(&world, endpoint, span.bounds(now)).await, "{span:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn counts_are_those_of_the_attempts_on_record(
+        seed in any::<u64>(),
+        attempts in prop::collection::vec((any_outcome(), 0_u32..6_000, 0_u64..2_000), 1..30),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(counts_equal_attempts(seed, attempts));
+    }
+}
+
+#[tokio::test]
+async fn the_same_attempt_twice_counts_once() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(&["a"]).await;
+    world.accept("a", START).await;
+    let failed = outcome::of_status(503, None, None);
+    let finished = attempt(&world, endpoint, failed, 90, later(5)).await;
+    let stale = Finished { attempted: world.attempted(1, 200, later(6)), ..finished.clone() };
+    let fence = Fence { epoch: finished.fence.epoch - 1, ..finished.fence };
+    let fenced =
+        Finished { fence, attempted: world.attempted(2, 200, later(7)), ..finished.clone() };
+    assert!(matches!(world.apply(finished).await, Applied::Stepped(_)));
+    assert_eq!(world.apply(stale).await, Applied::Stale);
+    assert_eq!(world.apply(fenced).await, Applied::Fenced);
+    let read = world.records.statistics(world.account, endpoint, Span::Hour, later(8));
+    let total = read.await.unwrap().total;
+    assert_eq!((total.failed, total.succeeded), (1, 0));
+    let (shortest, longest) = Latency::of(90).bounds();
+    assert!((shortest..=longest).contains(&total.p50_ms.unwrap()));
+}
+
+#[tokio::test]
+async fn the_newest_counters_are_read_and_what_is_missing_is_told() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(&["a"]).await;
+    for minute in 0..4 {
+        let now = START.plus(MINUTE * 10 * minute);
+        world.accept("a", now).await;
+        attempt(&world, endpoint, outcome::of_status(200, None, None), 20, now).await;
+    }
+    let now = START.plus(MINUTE * 30);
+    let read =
+        |most| world.records.statistics_within(world.account, endpoint, Span::Hour, now, most);
+    let (all, some) = (read(4).await.unwrap(), read(3).await.unwrap());
+    assert_eq!((all.total.succeeded, all.complete), (4, true));
+    assert_eq!((some.total.succeeded, some.complete), (3, false));
+    assert_eq!(all.points.last(), some.points.last());
+    let other = world.records.statistics(AccountId::MAX, endpoint, Span::Hour, now).await.unwrap();
+    assert_eq!(other.total, Default::default());
+}
+
+#[tokio::test]
+async fn sparklines_come_in_the_order_of_the_question() {
+    let world = World::new().await;
+    let idle = world.endpoint(&["b"]).await;
+    let busy = world.endpoint(&["a"]).await;
+    for (hour, status) in [(0, 500), (2, 200), (25, 200)] {
+        let now = START.plus(MINUTE * 60 * hour);
+        world.accept("a", now).await;
+        attempt(&world, busy, outcome::of_status(status, None, None), 20, now).await;
+    }
+    let now = START.plus(MINUTE * 60 * 25);
+    let asked: Vec<_> = [idle, busy].into_iter().cycle().take(101).collect();
+    let lines = world.records.sparklines(world.account, &asked, now).await.unwrap();
+    assert_eq!(lines.iter().map(|line| line.endpoint).collect::<Vec<_>>(), asked);
+    assert_eq!((lines[1].total().succeeded, lines[1].total().failed), (2, 0));
+    assert_eq!((lines[1].hours[0].succeeded, lines[1].hours[23].succeeded), (1, 1));
+    assert_eq!(lines[100].total(), Default::default());
+}
