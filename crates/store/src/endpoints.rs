@@ -9,12 +9,11 @@ use postrider_domain::ids::{self, AccountId, DeliveryId, EndpointId};
 use postrider_domain::time::Timestamp;
 
 use crate::accounts::account_exists;
-use crate::codec::decode;
 use crate::enqueue::Place;
 use crate::keys::gate::{self, Gate};
 use crate::keys::{delivery, endpoint, health, pending, subscription};
 use crate::kv::{Error, Range, Tx, counter, prefix_end};
-use crate::records::{Page, PageRequest, Records, page};
+use crate::records::Records;
 
 /// An endpoint as people see it.
 #[derive(Clone, Debug)]
@@ -86,35 +85,6 @@ impl Records {
                 }
             })
             .await
-    }
-
-    /// An account's endpoints, newest first.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn endpoints(
-        &self,
-        account: AccountId,
-        request: PageRequest<EndpointId>,
-    ) -> Result<Page<EndpointView>, Error> {
-        let all = endpoint::of_account(account);
-        let end =
-            request.after.map_or_else(|| prefix_end(&all), |after| endpoint::key(account, after));
-        let range = Range::new(all, end).limit(request.limit + 1).reverse();
-        let items = self
-            .store
-            .read(|tx| {
-                let range = range.clone();
-                async move {
-                    let mut items = Vec::new();
-                    for (_, value) in tx.snap_range(range).await? {
-                        items.extend(view(&tx, decode(&value)?).await?);
-                    }
-                    Ok::<_, Error>(items)
-                }
-            })
-            .await?;
-        Ok(page(items, request.limit, |view| view.endpoint.id.to_string()))
     }
 
     /// Changes what the owner set; `change` may run more than once. None when there is no such
@@ -290,7 +260,8 @@ async fn load_view(
     }
 }
 
-async fn view(tx: &Tx, endpoint: Endpoint) -> Result<Option<EndpointView>, Error> {
+/// An endpoint with what there is about it.
+pub(crate) async fn view(tx: &Tx, endpoint: Endpoint) -> Result<Option<EndpointView>, Error> {
     let (account, id) = (endpoint.account, endpoint.id);
     let Some(gate) = tx.snap_load::<Gate>(&gate::key(account, id)).await? else {
         return Ok(None);

@@ -13,6 +13,7 @@
 //! | `enqueue` | one delivery's rows: queue, pending list, counter and pointer |
 //! | `apply` | what a finished attempt changed, under the shard's fence |
 //! | `endpoints` | an endpoint, its subscriptions and its gate |
+//! | `endpoint_list` | the list of them, whole or searched |
 //! | `due` | the two-level queue, as the owner of a shard reads it |
 //! | `leases` | which nodes claim to be alive |
 //! | `owners` | who owns a shard |
@@ -40,6 +41,7 @@ mod catalogue;
 mod codec;
 mod copy;
 mod due;
+mod endpoint_list;
 mod endpoints;
 mod enqueue;
 mod fan_out;
@@ -61,6 +63,7 @@ pub use accept::{AcceptError, Accepted, IDEMPOTENCY_MEMORY, Idempotency, Receipt
 pub use apply::{Applied, Finished};
 pub use copy::{Copied, CopyError, Digest, Progress, Refusal, Stage, copy};
 pub use due::{DueEndpoint, Head, Work, Workload};
+pub use endpoint_list::EndpointFilter;
 pub use endpoints::{EndpointView, Held};
 pub use keys::owner::Owner;
 pub use leases::Lease;

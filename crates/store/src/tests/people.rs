@@ -3,7 +3,7 @@ use postrider_domain::account::ApiKey;
 use super::*;
 use crate::keys::account_space;
 use crate::kv::Range;
-use crate::{FORMAT, OpenError, PageRequest, Records};
+use crate::{EndpointFilter, FORMAT, OpenError, PageRequest, Records};
 
 #[tokio::test]
 async fn pages_go_on_where_they_ended() {
@@ -158,4 +158,80 @@ async fn another_version_or_another_count_of_shards_is_refused() {
         .await
         .unwrap();
     assert!(matches!(open(SHARDS).await, Err(OpenError::Newer { found }) if found == FORMAT + 1));
+}
+
+async fn found(
+    world: &World,
+    filter: EndpointFilter,
+    limit: usize,
+) -> (Vec<EndpointId>, Vec<usize>) {
+    let (mut seen, mut sizes, mut after) = (Vec::new(), Vec::new(), None);
+    loop {
+        let page = PageRequest { limit, after };
+        let page = world.records.find_endpoints(world.account, filter.clone(), page);
+        let page = page.await.unwrap();
+        sizes.push(page.items.len());
+        seen.extend(page.items.iter().map(|view| view.endpoint.id));
+        match page.next {
+            Some(next) => after = Some(next.parse().unwrap()),
+            None => return (seen, sizes),
+        }
+    }
+}
+
+#[tokio::test]
+async fn endpoints_are_found_by_name_url_and_state() {
+    let world = World::new().await;
+    let mut made = Vec::new();
+    for number in 0..450 {
+        let id = world.endpoint(&["a"]).await;
+        let url = format!("https://example.com/{}", ["One", "two", "three"][number % 3]);
+        let change = |endpoint: &mut Endpoint| {
+            endpoint.name = Name::parse(["Ärger", "Billing"][number % 2]).unwrap();
+            endpoint.url = TargetUrl::parse(&url, &AddressPolicy::default()).unwrap();
+        };
+        world.records.update_endpoint(world.account, id, change).await.unwrap();
+        if number % 5 == 0 {
+            world.records.disable_endpoint(world.account, id, START).await.unwrap();
+        }
+        made.insert(0, (number, id));
+    }
+    let those = |takes: fn(usize) -> bool| -> Vec<_> {
+        made.iter().filter(|(number, _)| takes(*number)).map(|(_, id)| *id).collect()
+    };
+    let filter = |text: &str, enabled| EndpointFilter {
+        text: Some(text.to_owned()).filter(|it| !it.is_empty()),
+        enabled,
+    };
+    let cases = [
+        (filter("", None), those(|_| true)),
+        (filter("ÄRGER", None), those(|n| n % 2 == 0)),
+        (filter("/one", None), those(|n| n % 3 == 0)),
+        (filter("EXAMPLE.com/t", None), those(|n| n % 3 != 0)),
+        (filter("bill", Some(false)), those(|n| n % 10 == 5)),
+        (filter("", Some(true)), those(|n| n % 5 != 0)),
+        (filter("nobody", None), Vec::new()),
+    ];
+    for (filter, expected) in cases {
+        for limit in [7, 250] {
+            let (seen, sizes) = found(&world, filter.clone(), limit).await;
+            assert_eq!(seen, expected, "{filter:?}");
+            let (last, full) = sizes.split_last().unwrap();
+            assert!(full.iter().all(|size| *size == limit) && (*last > 0 || full.is_empty()));
+        }
+    }
+}
+
+/// A search that finds nothing gives up for the time being, and can be continued.
+#[tokio::test]
+async fn a_search_looks_at_a_bounded_number() {
+    let world = World::new().await;
+    let first = world.endpoint(&["b"]).await;
+    world.records.disable_endpoint(world.account, first, START).await.unwrap();
+    for _ in 0..2_000 {
+        world.endpoint(&["b"]).await;
+    }
+    let disabled = EndpointFilter { text: None, enabled: Some(false) };
+    let (seen, sizes) = found(&world, disabled, 50).await;
+    assert_eq!((seen, sizes), (vec![first], vec![0, 1]));
 }
