@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result};
 use postrider_tests::client::NewEndpoint;
+use postrider_tests::client::records::Phases;
 use postrider_tests::config::Config;
 use postrider_tests::receiver::Behaviour;
 use postrider_tests::scene::{ORDER, REFUND, Scene};
-use postrider_tests::wait::seconds;
+use postrider_tests::wait::{millis, seconds};
 use serde_json::json;
 
 #[tokio::test]
@@ -77,6 +78,27 @@ async fn a_failure_is_shown_not_retried_and_not_counted() -> Result<()> {
     let event = scene.publish(&json!({"real": true})).await?;
     let received = hook.wait_for(5, seconds(10)).await?;
     assert_eq!(received[4].webhook_id(), Some(event.id));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_time_of_each_phase_is_shown() -> Result<()> {
+    let scene = Scene::start(Config::impatient()).await?;
+    let hook = scene.hook("tested");
+    let endpoint = scene.endpoint(&hook).await?;
+    hook.behave(Behaviour::Slow(millis(100)));
+    for _ in 0..2 {
+        let tested = scene.account.test(&endpoint.id, &json!({"event_type": ORDER})).await?;
+        let Phases { dns_ms, connect_ms, tls_ms, wait_ms, read_ms } = tested.phases;
+        assert_eq!((dns_ms, tls_ms), (None, None), "an address, and no TLS");
+        let connect = connect_ms.context("each test makes a connection of its own")?;
+        let (wait, read) = (wait_ms.context("an answer")?, read_ms.context("a body")?);
+        assert!(connect > 0.0 && wait >= 100.0 && read >= 0.0, "{:?}", tested.phases);
+        assert!(connect + wait + read <= tested.duration_ms as f64 + 1.0, "{tested:?}");
+    }
+    hook.behave(Behaviour::Hang);
+    let tested = scene.account.test(&endpoint.id, &json!({"event_type": ORDER})).await?;
+    assert!(tested.phases.wait_ms.is_some() && tested.phases.read_ms.is_none(), "{tested:?}");
     Ok(())
 }
 

@@ -64,6 +64,7 @@ async fn send_test(
         response: report.response.map(Into::into),
         error: report.error.map(Into::into),
         duration_ms: report.duration_ms,
+        phases: report.phases.into(),
     }))
 }
 

@@ -2,6 +2,7 @@
 //! [`Router`], which tells the owner of the shard: on this node, or on another by [`Post`].
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_domain::delivery::{AttemptError, RequestHead, Response};
@@ -45,6 +46,25 @@ pub struct TestReport {
     pub error: Option<AttemptError>,
     /// How long it took.
     pub duration_ms: u32,
+    /// How long each part of it took.
+    pub phases: Phases,
+}
+
+/// How long the parts of a request took, one after the other, as they were measured. What did not
+/// happen is absent; the last one there is where a failed request broke off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    /// Until the host's name was resolved; absent when the URL has an address.
+    pub dns: Option<Duration>,
+    /// Until a TCP connection was there, whichever of the host's addresses gave it.
+    pub connect: Option<Duration>,
+    /// The TLS handshake; absent without TLS.
+    pub tls: Option<Duration>,
+    /// From the connection to the answer's status line and headers: the request's way there, the
+    /// receiver's work and the answer's way back.
+    pub wait: Option<Duration>,
+    /// Reading the answer's body, as much as is read of it.
+    pub read: Option<Duration>,
 }
 
 /// The door to those who work. Clones are cheap and share everything.

@@ -17,6 +17,7 @@
 //! | `attempt` | one attempt from start to record |
 //! | [`sender`](Sender) | one HTTP request, within its deadline, with its wire record |
 //! | `resolver`, `failure` | which addresses it may go to; what its errors mean |
+//! | `stopwatch` | how long each phase of a test event's request takes |
 //! | `recorder` | groups finished attempts into few transactions |
 //! | `permits` | how many requests a node makes at once, fairly |
 //! | `line` | the deliveries that an actor has at hand, in their order |
@@ -40,6 +41,7 @@ mod resolver;
 mod sender;
 mod shard;
 mod spans;
+mod stopwatch;
 mod supervisor;
 mod workers;
 

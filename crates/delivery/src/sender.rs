@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use postrider_cluster::route::Phases;
 use postrider_domain::delivery::{RequestHead, Response};
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::{EventTypeName, Payload};
@@ -18,11 +19,15 @@ use postrider_domain::outcome::{self, ErrorKind, Failure, Outcome};
 use postrider_domain::signature;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::Timestamp;
+use rustls::ClientConfig;
+use rustls::client::Resumption;
+use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::time::Instant;
 
 use crate::failure;
 use crate::permits::NODE;
 use crate::resolver::{GuardedResolver, ResolverError};
+use crate::stopwatch::{Phase, Stopwatch, TimedResolver};
 
 /// How long an idle connection is kept. Shorter than the 5 s after which common servers close
 /// theirs, so that a request seldom meets a connection that is closing.
@@ -35,6 +40,8 @@ const AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
 #[derive(Clone)]
 pub struct Sender {
     client: reqwest::Client,
+    resolver: GuardedResolver,
+    tls: ClientConfig,
     policy: Arc<AddressPolicy>,
     timeout: Duration,
 }
@@ -45,6 +52,9 @@ pub enum SenderError {
     /// No names could be resolved.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
+    /// No certificate could be verified.
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] rustls::Error),
     /// The HTTP client could not be set up.
     #[error("cannot set up the HTTP client: {}", root(.0))]
     Client(#[from] reqwest::Error),
@@ -98,27 +108,69 @@ impl Sender {
     pub fn new(policy: AddressPolicy, timeout: Duration) -> Result<Self, SenderError> {
         // Another part of the process may have installed it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        Self::with_tls(policy, timeout, tls()?)
+    }
+
+    /// The same, with another view of which certificates are good.
+    pub(crate) fn with_tls(
+        policy: AddressPolicy,
+        timeout: Duration,
+        tls: ClientConfig,
+    ) -> Result<Self, SenderError> {
         let policy = Arc::new(policy);
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
+        let resolver = GuardedResolver::new(policy.clone())?;
+        let client = client(tls.clone())
             // For connections that are made in the background when nobody waits for them any
             // more; the deadline of an attempt comes first.
             .connect_timeout(timeout + Duration::from_secs(1))
-            .referer(false)
-            .http1_only()
             .pool_idle_timeout(POOL_IDLE)
             // Many endpoints may share a host, as those of a platform do.
             .pool_max_idle_per_host(NODE)
-            .dns_resolver(GuardedResolver::new(policy.clone())?)
+            .dns_resolver(resolver.clone())
             .build()?;
-        Ok(Self { client, policy, timeout })
+        Ok(Self { client, resolver, tls, policy, timeout })
     }
 
     /// Makes one attempt at `now`.
     pub(crate) async fn send(
         &self,
+        endpoint: &Endpoint,
+        message: Message<'_>,
+        now: Timestamp,
+    ) -> Sent {
+        self.send_by(&self.client, None, endpoint, message, now).await
+    }
+
+    /// The same on a connection of its own, so that every phase takes place and can be timed.
+    pub(crate) async fn send_timed(
+        &self,
+        endpoint: &Endpoint,
+        message: Message<'_>,
+        now: Timestamp,
+    ) -> (Sent, Phases) {
+        let watch = Stopwatch::new(&endpoint.url);
+        let client = self.timed(&watch);
+        let sent = self.send_by(&client, Some(&watch), endpoint, message, now).await;
+        (sent, watch.stop())
+    }
+
+    /// A client for one request.
+    fn timed(&self, watch: &Stopwatch) -> reqwest::Client {
+        let mut tls = self.tls.clone();
+        tls.resumption = Resumption::store(Arc::new(watch.clone()));
+        let resolver = TimedResolver { resolver: self.resolver.clone(), watch: watch.clone() };
+        client(tls)
+            .pool_max_idle_per_host(0)
+            .dns_resolver(resolver)
+            .connector_layer(watch.clone())
+            .build()
+            .expect("the same settings made a client at the start")
+    }
+
+    async fn send_by(
+        &self,
+        client: &reqwest::Client,
+        watch: Option<&Stopwatch>,
         endpoint: &Endpoint,
         message: Message<'_>,
         now: Timestamp,
@@ -132,7 +184,12 @@ impl Sender {
         let body = message.payload.bytes().clone();
         let exchanged = match endpoint.url.check_host(&self.policy) {
             Err(blocked) => Failure::new(ErrorKind::Blocked, &blocked.to_string()).into(),
-            Ok(()) => self.exchange(endpoint, headers, body, start + self.timeout).await,
+            Ok(()) => {
+                let mut request = reqwest::Request::new(Method::POST, endpoint.url.url().clone());
+                *request.headers_mut() = headers;
+                *request.body_mut() = Some(body.into());
+                self.exchange(client, watch, request, start + self.timeout).await
+            }
         };
         let Exchanged { response, outcome, shortage } = exchanged;
         Sent { request, response, outcome, duration: start.elapsed(), shortage }
@@ -140,15 +197,12 @@ impl Sender {
 
     async fn exchange(
         &self,
-        endpoint: &Endpoint,
-        headers: HeaderMap,
-        body: Bytes,
+        client: &reqwest::Client,
+        watch: Option<&Stopwatch>,
+        request: reqwest::Request,
         deadline: Instant,
     ) -> Exchanged {
-        let mut request = reqwest::Request::new(Method::POST, endpoint.url.url().clone());
-        *request.headers_mut() = headers;
-        *request.body_mut() = Some(body.into());
-        match tokio::time::timeout_at(deadline, self.client.execute(request)).await {
+        match tokio::time::timeout_at(deadline, client.execute(request)).await {
             Err(_late) => {
                 let message = format!("no answer within {:?}", self.timeout);
                 Failure::new(ErrorKind::Timeout, &message).into()
@@ -158,6 +212,9 @@ impl Sender {
                 ..failure::classify(&error).into()
             },
             Ok(Ok(answer)) => {
+                if let Some(watch) = watch {
+                    watch.enter(Phase::Read);
+                }
                 let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
                 let status = answer.status().as_u16();
                 let outcome = outcome::of_status(status, text(LOCATION), text(RETRY_AFTER));
@@ -168,6 +225,24 @@ impl Sender {
             }
         }
     }
+}
+
+/// What every client that sends webhooks has in common.
+fn client(tls: ClientConfig) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .referer(false)
+        .http1_only()
+}
+
+/// The certificates that the system trusts.
+fn tls() -> Result<ClientConfig, rustls::Error> {
+    let mut tls = ClientConfig::builder().with_platform_verifier()?.with_no_client_auth();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(tls)
 }
 
 /// What came of a request on the wire.

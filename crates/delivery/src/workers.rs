@@ -137,12 +137,14 @@ impl Workers for Delivery {
     async fn send_test(&self, endpoint: Endpoint, event: Event) -> TestReport {
         let message =
             Message { event: event.id, event_type: &event.event_type, payload: &event.payload };
-        let sent = self.context.sender.send(&endpoint, message, self.context.now()).await;
+        let now = self.context.now();
+        let (sent, phases) = self.context.sender.send_timed(&endpoint, message, now).await;
         TestReport {
             error: sent.outcome.error(),
             duration_ms: sent.duration_ms(),
             request: sent.request,
             response: sent.response,
+            phases,
         }
     }
 }

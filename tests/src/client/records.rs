@@ -161,6 +161,17 @@ pub struct Tested {
     pub response: Option<WireResponse>,
     pub error: Option<AttemptError>,
     pub duration_ms: u64,
+    pub phases: Phases,
+}
+
+/// In milliseconds.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Phases {
+    pub dns_ms: Option<f64>,
+    pub connect_ms: Option<f64>,
+    pub tls_ms: Option<f64>,
+    pub wait_ms: Option<f64>,
+    pub read_ms: Option<f64>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

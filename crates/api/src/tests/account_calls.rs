@@ -171,6 +171,10 @@ async fn a_test_event_shows_what_went_over_the_wire() {
             "response": {"status": 204, "headers": [], "body": "ok \u{fffd}"},
             "error": null,
             "duration_ms": 7,
+            "phases": {
+                "dns_ms": null, "connect_ms": 1.235, "tls_ms": null, "wait_ms": 5.001,
+                "read_ms": 0.0,
+            },
         })
     );
     let body = json!({"event_type": "a.b", "payload": null});

@@ -12,7 +12,7 @@ use axum::body::Body;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use postrider_cluster::door::Door;
-use postrider_cluster::route::{self, TestReport, Workers};
+use postrider_cluster::route::{self, Phases, TestReport, Workers};
 use postrider_cluster::view::{NodeState, NodeView, View};
 use postrider_domain::delivery::{RequestHead, Response};
 use postrider_domain::endpoint::Endpoint;
@@ -217,6 +217,12 @@ impl Workers for Notes {
             }),
             error: None,
             duration_ms: 7,
+            phases: Phases {
+                connect: Some(Duration::from_nanos(1_234_567)),
+                wait: Some(Duration::from_micros(5_001)),
+                read: Some(Duration::ZERO),
+                ..Phases::default()
+            },
         }
     }
 }

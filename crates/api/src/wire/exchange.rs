@@ -1,5 +1,8 @@
 //! One HTTP request to an endpoint and what came of it, exactly as it went over the wire.
 
+use std::time::Duration;
+
+use postrider_cluster::route::Phases;
 use postrider_domain::delivery::{AttemptError, RequestHead, Response};
 use postrider_domain::outcome::ErrorKind;
 use serde::Serialize;
@@ -71,6 +74,49 @@ pub(crate) struct TestBody {
     pub error: Option<ErrorBody>,
     /// How long it took, in milliseconds.
     pub duration_ms: u32,
+    /// How long each part of it took.
+    pub phases: PhasesBody,
+}
+
+/// How long the parts of a request took, one after the other, in milliseconds with three
+/// decimals. Null is what did not take place; the last one with a value is where a request that
+/// got no answer broke off.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Phases)]
+pub(crate) struct PhasesBody {
+    /// Resolving the host's name; null when the URL has an address.
+    #[schema(example = 1.25)]
+    dns_ms: Option<f64>,
+    /// The TCP connection, whichever of the host's addresses gave it.
+    #[schema(example = 20.125)]
+    connect_ms: Option<f64>,
+    /// The TLS handshake; null without TLS.
+    #[schema(example = 41.5)]
+    tls_ms: Option<f64>,
+    /// From the connection to the answer's status line and headers: the request's way there, the
+    /// receiver's work and the answer's way back.
+    #[schema(example = 52.75)]
+    wait_ms: Option<f64>,
+    /// Reading the answer's body, as much as is read of it.
+    #[schema(example = 0.031)]
+    read_ms: Option<f64>,
+}
+
+impl From<Phases> for PhasesBody {
+    fn from(Phases { dns, connect, tls, wait, read }: Phases) -> Self {
+        Self {
+            dns_ms: dns.map(millis),
+            connect_ms: connect.map(millis),
+            tls_ms: tls.map(millis),
+            wait_ms: wait.map(millis),
+            read_ms: read.map(millis),
+        }
+    }
+}
+
+/// Milliseconds, down to the microsecond.
+pub(crate) fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 impl RequestBody {

@@ -1,5 +1,6 @@
 //! The actors and the sender against real sockets, over the memory engine.
 
 mod actors;
+mod phases;
 mod wire;
 pub(crate) mod world;

@@ -13,7 +13,7 @@ use super::world::{Answer, OK, RealClock, Receiver, World, hasty, loopback, name
 use crate::sender::Message;
 use crate::{Sender, Sent};
 
-async fn send(sender: &Sender, endpoint: &Endpoint) -> Sent {
+pub(super) async fn send(sender: &Sender, endpoint: &Endpoint) -> Sent {
     let payload = Payload::from_stored("{\"a\" : 1}".into());
     let message = Message { event: EventId::MIN, event_type: &name("a"), payload: &payload };
     sender.send(endpoint, message, RealClock.now()).await
@@ -31,7 +31,7 @@ async fn answered(answer: Answer) -> Sent {
     send_to(&receiver.url).await
 }
 
-fn kind(sent: &Sent) -> Option<ErrorKind> {
+pub(super) fn kind(sent: &Sent) -> Option<ErrorKind> {
     match &sent.outcome {
         Outcome::Success { .. } => None,
         Outcome::Failure(failure) => Some(failure.kind),
