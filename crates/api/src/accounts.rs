@@ -2,8 +2,10 @@
 
 use axum::Json;
 use axum::extract::State;
+use bytes::Bytes;
 use http::StatusCode;
 use postrider_domain::account::{Account, EmailAddress, Name};
+use postrider_domain::ids::AccountId;
 use postrider_domain::limits::MAX_CONTACTS;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -95,12 +97,17 @@ async fn create(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<AccountBody>), Problem> {
-    let NewAccount { name, contact_emails } = NewAccount::read(Fields::of(&body)?)?;
+    Ok((StatusCode::CREATED, Json(make(&app, &body).await?.into())))
+}
+
+/// Makes the account that `body` tells of.
+pub(crate) async fn make(app: &App, body: &Bytes) -> Result<Account, Problem> {
+    let NewAccount { name, contact_emails } = NewAccount::read(Fields::of(body)?)?;
     let now = app.now();
     let id = app.mint().id(now);
     let account = Account { id, name, contact_emails, created_at: now, updated_at: now };
     app.records().create_account(&account).await?;
-    Ok((StatusCode::CREATED, Json(account.into())))
+    Ok(account)
 }
 
 /// Get an account
@@ -113,7 +120,8 @@ async fn get(
     tenant: Tenant,
     State(app): State<App>,
 ) -> Result<Json<AccountBody>, Problem> {
-    answer(app.records().account(tenant.0).await?)
+    let account = app.records().account(tenant.0).await?;
+    Ok(Json(account.ok_or_else(|| Problem::not_found("account"))?.into()))
 }
 
 /// Change an account
@@ -130,7 +138,16 @@ async fn update(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<AccountBody>, Problem> {
-    let AccountChange { name, contact_emails } = AccountChange::read(Fields::of(&body)?)?;
+    Ok(Json(change(&app, tenant.0, &body).await?.into()))
+}
+
+/// Makes the change that `body` tells of.
+pub(crate) async fn change(
+    app: &App,
+    account: AccountId,
+    body: &Bytes,
+) -> Result<Account, Problem> {
+    let AccountChange { name, contact_emails } = AccountChange::read(Fields::of(body)?)?;
     let now = app.now();
     let change = |account: &mut Account| {
         if let Some(name) = &name {
@@ -141,7 +158,8 @@ async fn update(
         }
         account.updated_at = now;
     };
-    answer(app.records().update_account(tenant.0, change).await?)
+    let account = app.records().update_account(account, change).await?;
+    account.ok_or_else(|| Problem::not_found("account"))
 }
 
 /// Remove an account
@@ -160,9 +178,4 @@ async fn delete(
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(Problem::not_found("account")),
     }
-}
-
-fn answer(account: Option<Account>) -> Result<Json<AccountBody>, Problem> {
-    let account = account.ok_or_else(|| Problem::not_found("account"))?;
-    Ok(Json(account.into()))
 }

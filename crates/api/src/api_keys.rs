@@ -2,9 +2,10 @@
 
 use axum::Json;
 use axum::extract::State;
+use bytes::Bytes;
 use http::StatusCode;
 use postrider_domain::account::{ApiKey, Name};
-use postrider_domain::ids::KeyId;
+use postrider_domain::ids::{AccountId, KeyId};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -66,17 +67,26 @@ async fn create(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<NewKeyBody>), Problem> {
-    let mut fields = Fields::of(&body)?;
+    let (key, text) = make(&app, tenant.0, &body).await?;
+    Ok((StatusCode::CREATED, Json(NewKeyBody { about: key.into(), key: text })))
+}
+
+/// Makes the key that `body` tells of, and gives it with its text.
+pub(crate) async fn make(
+    app: &App,
+    account: AccountId,
+    body: &Bytes,
+) -> Result<(ApiKey, String), Problem> {
+    let mut fields = Fields::of(body)?;
     let name = fields.required("name", |field| field.parse(Name::parse));
     let name = fields.finish(name)?;
     let now = app.now();
     let (text, sha256) = auth::new_key()?;
-    let id = app.mint().id(now);
-    let key = ApiKey { id, account: tenant.0, name, sha256, created_at: now };
-    if !app.records().create_key(&key).await? {
-        return Err(Problem::not_found("account"));
+    let key = ApiKey { id: app.mint().id(now), account, name, sha256, created_at: now };
+    match app.records().create_key(&key).await? {
+        true => Ok((key, text)),
+        false => Err(Problem::not_found("account")),
     }
-    Ok((StatusCode::CREATED, Json(NewKeyBody { about: key.into(), key: text })))
 }
 
 /// Remove an API key

@@ -12,7 +12,7 @@ use data_encoding::BASE64URL_NOPAD;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
-use postrider_domain::ids::AccountId;
+use postrider_domain::ids::{AccountId, KeyId};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -35,6 +35,12 @@ impl OperatorKey {
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(sha256(text))
+    }
+
+    /// What tells this key from others, and does not lead back to it.
+    pub(crate) fn fingerprint(&self) -> [u8; 8] {
+        let hash: [u8; 32] = Sha256::digest(self.0).into();
+        *hash.first_chunk().expect("it is longer")
     }
 
     /// Whether `key` has this hash. Takes the same time whatever it is.
@@ -84,20 +90,37 @@ pub(crate) async fn gate(
     Ok(next.run(request).await)
 }
 
-/// Whose key it is. An account's key is looked up each time, so that a deleted one stops working
-/// at once.
+/// Whose key it is.
 async fn identify(app: &App, headers: &HeaderMap) -> Result<Caller, Problem> {
     let key = bearer(headers).ok_or_else(|| {
         unauthorized("Send a key in the header Authorization, as in «Bearer KEY».")
     })?;
-    let hash = sha256(key);
-    if app.0.api.operator_key.is(&hash) {
-        return Ok(Caller::Operator);
-    }
-    match app.records().key_by_hash(hash).await? {
-        Some((account, _)) => Ok(Caller::Account(account)),
+    match whose(app, key).await? {
+        Some(Key::Operator) => Ok(Caller::Operator),
+        Some(Key::Account(account, _)) => Ok(Caller::Account(account)),
         None => Err(unauthorized("The key is unknown. It may have been deleted.")),
     }
+}
+
+/// A key that opens something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Key {
+    Operator,
+    Account(AccountId, KeyId),
+}
+
+/// What a key opens. An account's key is looked up each time, so that a deleted one stops working
+/// at once.
+pub(crate) async fn whose(app: &App, key: &str) -> Result<Option<Key>, Problem> {
+    if !(1..=MAX_KEY_BYTES).contains(&key.len()) {
+        return Ok(None);
+    }
+    let hash = sha256(key);
+    if app.0.api.operator_key.is(&hash) {
+        return Ok(Some(Key::Operator));
+    }
+    let found = app.records().key_by_hash(hash).await?;
+    Ok(found.map(|(account, key)| Key::Account(account, key)))
 }
 
 /// Whether `caller` may see the account that the path names. To an account every other one is as
@@ -122,8 +145,7 @@ fn account_in(path: &str) -> Option<&str> {
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     let key = key.trim();
-    let fits = scheme.eq_ignore_ascii_case("bearer") && (1..=MAX_KEY_BYTES).contains(&key.len());
-    fits.then_some(key)
+    (scheme.eq_ignore_ascii_case("bearer") && !key.is_empty()).then_some(key)
 }
 
 fn unauthorized(detail: &str) -> Problem {

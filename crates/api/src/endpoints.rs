@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::extract::State;
+use bytes::Bytes;
 use http::StatusCode;
 use postrider_domain::account::Name;
 use postrider_domain::endpoint::{
@@ -240,17 +241,23 @@ async fn create(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<NewEndpointBody>), Problem> {
-    let mut fields = Fields::of(&body)?;
-    let settings = Settings::of_new(&mut fields, &app);
-    settings.check(&app, None, fields.findings()).await?;
-    let endpoint = new_endpoint(&app, tenant.0, settings, random::bytes()?);
-    let endpoint = fields.finish(endpoint)?;
-    if !app.records().create_endpoint(&endpoint).await? {
-        return Err(Problem::not_found("account"));
-    }
+    let endpoint = make(&app, tenant.0, &body).await?;
     let signing_secret = endpoint.secrets.current.reveal();
     let endpoint = untouched(endpoint).into();
     Ok((StatusCode::CREATED, Json(NewEndpointBody { endpoint, signing_secret })))
+}
+
+/// Makes the endpoint that `body` tells of.
+pub(crate) async fn make(app: &App, account: AccountId, body: &Bytes) -> Result<Endpoint, Problem> {
+    let mut fields = Fields::of(body)?;
+    let settings = Settings::of_new(&mut fields, app);
+    settings.check(app, None, fields.findings()).await?;
+    let endpoint = new_endpoint(app, account, settings, random::bytes()?);
+    let endpoint = fields.finish(endpoint)?;
+    match app.records().create_endpoint(&endpoint).await? {
+        true => Ok(endpoint),
+        false => Err(Problem::not_found("account")),
+    }
 }
 
 /// An endpoint as its owner set it, unless something is missing.
@@ -313,18 +320,28 @@ async fn update(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<EndpointBody>, Problem> {
-    let mut fields = Fields::of(&body)?;
-    let before = app.door().endpoint(tenant.0, id).await?.endpoint;
-    let settings = Settings::of_change(&mut fields, &app);
-    settings.check(&app, Some(&before.event_types), fields.findings()).await?;
+    Ok(Json(change(&app, tenant.0, id, &body).await?.into()))
+}
+
+/// Makes the change that `body` tells of.
+pub(crate) async fn change(
+    app: &App,
+    account: AccountId,
+    id: EndpointId,
+    body: &Bytes,
+) -> Result<EndpointView, Problem> {
+    let mut fields = Fields::of(body)?;
+    let before = app.door().endpoint(account, id).await?.endpoint;
+    let settings = Settings::of_change(&mut fields, app);
+    settings.check(app, Some(&before.event_types), fields.findings()).await?;
     let settings = fields.finish(Some(settings))?;
     let now = app.now();
     let change = |endpoint: &mut Endpoint| {
         settings.apply(endpoint);
         endpoint.updated_at = now;
     };
-    let view = app.records().update_endpoint(tenant.0, id, change).await?;
-    Ok(Json(app.door().changed(view)?.into()))
+    let view = app.records().update_endpoint(account, id, change).await?;
+    Ok(app.door().changed(view)?)
 }
 
 /// Remove an endpoint
@@ -339,11 +356,17 @@ async fn delete(
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
 ) -> Result<StatusCode, Problem> {
-    if !app.records().delete_endpoint(tenant.0, id, app.now()).await? {
+    remove(&app, tenant.0, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Removes an endpoint.
+pub(crate) async fn remove(app: &App, account: AccountId, id: EndpointId) -> Result<(), Problem> {
+    if !app.records().delete_endpoint(account, id, app.now()).await? {
         return Err(Problem::not_found("endpoint"));
     }
-    app.router().changed(tenant.0, id);
-    Ok(StatusCode::NO_CONTENT)
+    app.router().changed(account, id);
+    Ok(())
 }
 
 /// Enable an endpoint
@@ -361,14 +384,24 @@ async fn enable(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<EndpointBody>, Problem> {
-    let mut fields = Fields::of_optional(&body)?;
+    Ok(Json(open(&app, tenant.0, id, &body).await?.0.into()))
+}
+
+/// Enables an endpoint as `body` tells, and gives it with what becomes of what was held.
+pub(crate) async fn open(
+    app: &App,
+    account: AccountId,
+    id: EndpointId,
+    body: &Bytes,
+) -> Result<(EndpointView, Held), Problem> {
+    let mut fields = Fields::of_optional(body)?;
     let choices = [HeldChoice::Resume, HeldChoice::Discard];
     let held = fields.optional("held", |field| field.choice(&choices));
     let held = match fields.finish(Some(held))? {
         None | Some(HeldChoice::Resume) => Held::Resume,
         Some(HeldChoice::Discard) => Held::Discard,
     };
-    Ok(Json(app.door().enable(tenant.0, id, held).await?.into()))
+    Ok((app.door().enable(account, id, held).await?, held))
 }
 
 /// Disable an endpoint

@@ -1,5 +1,7 @@
 //! What goes wrong, as RFC 9457 problem details.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -17,7 +19,7 @@ pub(crate) const RETRY_SOON_SECONDS: u32 = 1;
 const RETRY_FULL_SECONDS: u32 = 30;
 
 /// Why a request failed (RFC 9457).
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
     /// What kind of problem this is: `about:blank` when the status says it all.
     #[serde(rename = "type")]
@@ -110,6 +112,21 @@ impl Problem {
         )
     }
 
+    /// The HTTP status.
+    pub(crate) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).expect("it was made from a StatusCode")
+    }
+
+    /// What went wrong this time.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// Every invalid field.
+    pub(crate) fn errors(&self) -> &[FieldError] {
+        &self.errors
+    }
+
     /// Try again later.
     pub(crate) fn later(status: StatusCode, seconds: u32, detail: &str) -> Self {
         Self { retry_after_seconds: Some(seconds), ..Self::new(status, detail) }
@@ -184,9 +201,10 @@ impl From<Refusal> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).expect("it was made from a StatusCode");
-        let retry_after = self.retry_after_seconds;
-        let mut response = (status, Json(self)).into_response();
+        let (status, retry_after) = (self.status(), self.retry_after_seconds);
+        let mut response = (status, Json(&self)).into_response();
+        // The dashboard shows it as a page.
+        response.extensions_mut().insert(Arc::new(self));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if let Some(seconds) = retry_after {

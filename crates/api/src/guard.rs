@@ -17,7 +17,8 @@ pub(crate) const MAX_IN_FLIGHT: usize = 2_048;
 /// Lets a request in while there is room. Those who watch the process are always let in: it is
 /// under load that they must see.
 pub(crate) async fn admit(State(app): State<App>, request: Request, next: Next) -> Response {
-    if !request.uri().path().starts_with("/v1") {
+    let path = request.uri().path();
+    if !path.starts_with("/v1") && !path.starts_with("/dashboard") {
         return next.run(request).await;
     }
     match app.0.in_flight.try_acquire() {

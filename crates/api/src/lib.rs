@@ -12,12 +12,15 @@
 //! done by the cluster's door, for both alike, and its refusals become problems here. What a change
 //! makes others do is told to the cluster's router after it is durable: a hint, which may be lost.
 //!
+//! `dashboard` shows the same to people, as pages.
+//!
 //! `docs` gathers the OpenAPI document from the handlers, so that it cannot differ from them.
 
 mod accounts;
 mod api_keys;
 mod auth;
 mod cluster;
+mod dashboard;
 mod deliveries;
 mod docs;
 mod endpoints;
@@ -29,6 +32,7 @@ mod fields;
 mod guard;
 mod health;
 mod page;
+mod portal_links;
 mod random;
 mod replays;
 mod secrets;
@@ -47,6 +51,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use postrider_cluster::door::Door;
 use postrider_cluster::view::View;
 use postrider_domain::ids::Mint;
+use postrider_domain::retry;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::Timestamp;
 use postrider_store::Records;
@@ -54,6 +59,7 @@ use tokio::sync::{Semaphore, watch};
 use utoipa_axum::router::OpenApiRouter;
 
 pub use auth::OperatorKey;
+pub use dashboard::{Dashboard, Origin, OriginError};
 pub use error::{FieldError, Problem};
 
 /// What the API works with.
@@ -67,6 +73,10 @@ pub struct Api {
     pub operator_key: OperatorKey,
     /// Where webhooks may go.
     pub targets: AddressPolicy,
+    /// When failed deliveries are tried again.
+    pub retry: retry::Policy,
+    /// How people reach the dashboard.
+    pub dashboard: Dashboard,
     /// How the process is.
     pub probe: Arc<dyn Probe>,
 }
@@ -90,6 +100,7 @@ pub fn app(api: Api) -> Router {
     let (router, document) = routes().split_for_parts();
     router
         .merge(docs::pages(document))
+        .merge(dashboard::routes(&app))
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(from_fn_with_state(app.clone(), auth::gate))
@@ -102,6 +113,7 @@ pub fn app(api: Api) -> Router {
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(docs::frame())
         .merge(accounts::routes())
+        .merge(portal_links::routes())
         .merge(api_keys::routes())
         .merge(event_types::routes())
         .merge(endpoints::routes())
@@ -121,11 +133,13 @@ struct App(Arc<Shared>);
 struct Shared {
     api: Api,
     in_flight: Arc<Semaphore>,
+    signing: dashboard::Signing,
 }
 
 impl App {
     fn new(api: Api) -> Self {
-        Self(Arc::new(Shared { api, in_flight: Arc::new(Semaphore::new(guard::MAX_IN_FLIGHT)) }))
+        let in_flight = Arc::new(Semaphore::new(guard::MAX_IN_FLIGHT));
+        Self(Arc::new(Shared { api, in_flight, signing: dashboard::Signing::default() }))
     }
 
     fn records(&self) -> &Records {
@@ -142,6 +156,10 @@ impl App {
 
     fn mint(&self) -> &Mint {
         self.door().mint()
+    }
+
+    async fn signer(&self) -> Result<&dashboard::Signer, Problem> {
+        self.0.signing.signer(self).await
     }
 
     fn now(&self) -> Timestamp {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use bytes::Bytes;
 use postrider_domain::duration;
-use postrider_domain::endpoint::Endpoint;
-use postrider_domain::ids::EndpointId;
+use postrider_domain::endpoint::{Endpoint, Secrets};
+use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::signature::Secret;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -77,7 +78,18 @@ async fn rotate_secret(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<SecretsBody>, Problem> {
-    let mut fields = Fields::of_optional(&body)?;
+    let secrets = rotate(&app, tenant.0, id, &body).await?;
+    Ok(Json(SecretsBody::at(&secrets, app.now())))
+}
+
+/// Rotates an endpoint's secret as `body` tells.
+pub(crate) async fn rotate(
+    app: &App,
+    account: AccountId,
+    id: EndpointId,
+    body: &Bytes,
+) -> Result<Secrets, Problem> {
+    let mut fields = Fields::of_optional(body)?;
     let overlap = fields.optional("overlap", overlap);
     let overlap = fields.finish(Some(overlap))?.unwrap_or(DEFAULT_OVERLAP);
     let next = Secret::from_bytes(random::bytes()?);
@@ -89,8 +101,8 @@ async fn rotate_secret(
             endpoint.updated_at = now;
         }
     };
-    let view = app.records().update_endpoint(tenant.0, id, change).await?;
+    let view = app.records().update_endpoint(account, id, change).await?;
     let view = view.ok_or_else(|| Problem::not_found("endpoint"))?;
-    app.router().changed(tenant.0, id);
-    Ok(Json(SecretsBody::at(&view.endpoint.secrets, now)))
+    app.router().changed(account, id);
+    Ok(view.endpoint.secrets)
 }

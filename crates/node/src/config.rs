@@ -6,6 +6,7 @@
 //! nobody says. The environment wins over the file. What comes out holds parsed values alone.
 
 mod cluster;
+mod dashboard;
 mod environment;
 mod file;
 mod reader;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use postrider_api::Dashboard;
 use postrider_domain::retry::{self, PolicyError};
 use postrider_domain::{disable, duration};
 use postrider_notify::smtp;
@@ -38,6 +40,8 @@ pub struct Config {
     pub node: Node,
     /// Where the HTTP API listens.
     pub http: Http,
+    /// How people reach the dashboard.
+    pub dashboard: Dashboard,
     /// Where the records are kept.
     pub store: Store,
     /// What the nodes of a cluster have in common.
@@ -138,6 +142,7 @@ impl Config {
         let config = Self {
             node: Node::build(reader),
             http: Http::build(reader),
+            dashboard: dashboard::build(reader),
             store: Store::build(reader, has_foundationdb),
             cluster: Cluster::build(reader),
             delivery: Delivery::build(reader),

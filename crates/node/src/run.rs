@@ -133,6 +133,8 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         view: keeper.view(),
         operator_key: OperatorKey::new(&key),
         targets: targets(&config),
+        retry: config.retry.clone(),
+        dashboard: config.dashboard.clone(),
         probe: Arc::new(NodeProbe { telemetry, records, keeper: keeper.clone() }),
     };
     let stop = CancellationToken::new();

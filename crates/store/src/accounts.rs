@@ -178,6 +178,14 @@ impl Records {
         Ok(page(items, request.limit, |key: &ApiKey| key.id.to_string()))
     }
 
+    /// One key of an account.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn key(&self, id: AccountId, key: KeyId) -> Result<Option<ApiKey>, Error> {
+        self.store.read(|tx| async move { tx.snap_load(&api_key::key(id, key)).await }).await
+    }
+
     /// Removes a key, which stops working at once. False when there is none.
     ///
     /// # Errors

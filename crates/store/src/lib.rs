@@ -23,6 +23,7 @@
 //! | `sweep` | forgetting what has expired, and the data of accounts that are gone |
 //! | `accounts`, `catalogue`, `query` | the rest of what people see |
 //! | `records` | the handle on them all, and what they share |
+//! | `session_key` | what the dashboard's sessions are signed with |
 //! | `copy` | a whole store, into another one |
 //! | `probe` | rows that say nothing, to try a store out |
 //! | `keys/` | every key's layout |
@@ -53,6 +54,7 @@ mod probe;
 mod query;
 mod records;
 mod replays;
+mod session_key;
 mod statistics;
 mod sweep;
 

@@ -18,6 +18,7 @@ use postrider_domain::delivery::{RequestHead, Response};
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Event;
 use postrider_domain::ids::{AccountId, BootId, Id, Mint};
+use postrider_domain::retry;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::kv::Store;
@@ -26,7 +27,7 @@ use postrider_store::{Owner, Records, Wake};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::{Api, OperatorKey, Probe, app};
+use crate::{Api, Dashboard, OperatorKey, Probe, app};
 
 /// The operator's key.
 pub(super) const OPERATOR: &str = "the operator's key";
@@ -103,6 +104,12 @@ fn view() -> Arc<View> {
     })
 }
 
+/// Ten retries within a day.
+fn retry() -> retry::Policy {
+    retry::Policy::new(10, Duration::from_secs(24 * 3600), 2.5, 0.2, Duration::from_secs(5))
+        .unwrap()
+}
+
 impl House {
     pub(super) async fn new() -> Self {
         Self::over(Memory::new()).await
@@ -121,6 +128,8 @@ impl House {
             view: tokio::sync::watch::channel(view()).1,
             operator_key: OperatorKey::new(OPERATOR),
             targets: AddressPolicy::default(),
+            retry: retry(),
+            dashboard: Dashboard::default(),
             probe: Arc::new(Well),
         });
         Self { app, records, workers, clock }

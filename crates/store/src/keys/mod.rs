@@ -33,6 +33,7 @@ pub(crate) mod probe;
 pub(crate) mod queue;
 pub(crate) mod removal;
 pub(crate) mod replay;
+pub(crate) mod session_key;
 pub(crate) mod statistics;
 pub(crate) mod subscription;
 
@@ -55,6 +56,7 @@ enum Table {
     Moves = 6,
     Probe = 7,
     Copying = 8,
+    SessionKey = 9,
     // In `a`.
     Account = 10,
     ApiKey = 11,

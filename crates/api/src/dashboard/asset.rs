@@ -1,0 +1,71 @@
+//! The files that pages are shown with, each at an address that changes with its content, so that a
+//! browser keeps it for ever.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use axum::Router;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use data_encoding::HEXLOWER;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use maud::{Markup, html};
+use sha2::{Digest, Sha256};
+
+use crate::App;
+use crate::error::Problem;
+use crate::extract::PathText;
+
+/// The stylesheets of every page.
+pub(crate) const STYLES: [&str; 3] = ["dashboard.css", "chart.css", "exchange.css"];
+/// The scripts of every page. htmx is as its project publishes it (Zero-Clause BSD).
+pub(crate) const SCRIPTS: [&str; 2] = ["htmx.js", "dashboard.js"];
+
+struct Asset {
+    media_type: &'static str,
+    bytes: &'static [u8],
+    address: String,
+}
+
+static ASSETS: LazyLock<HashMap<&'static str, Asset>> = LazyLock::new(|| {
+    const CSS: &str = "text/css; charset=utf-8";
+    const JS: &str = "text/javascript; charset=utf-8";
+    let files: [(&str, &str, &[u8]); 6] = [
+        ("dashboard.css", CSS, include_bytes!("assets/dashboard.css")),
+        ("chart.css", CSS, include_bytes!("assets/chart.css")),
+        ("exchange.css", CSS, include_bytes!("assets/exchange.css")),
+        ("htmx.js", JS, include_bytes!("assets/htmx-2.0.11.min.js")),
+        ("dashboard.js", JS, include_bytes!("assets/dashboard.js")),
+        ("icon.svg", "image/svg+xml", include_bytes!("assets/icon.svg")),
+    ];
+    let assets = files.map(|(name, media_type, bytes)| {
+        let version = HEXLOWER.encode(&Sha256::digest(bytes)[..6]);
+        let address = format!("/dashboard/assets/{version}/{name}");
+        (name, Asset { media_type, bytes, address })
+    });
+    HashMap::from(assets)
+});
+
+/// Where a file is.
+///
+/// # Panics
+/// When there is no such file.
+pub(crate) fn link(name: &str) -> &'static str {
+    &ASSETS[name].address
+}
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new().route("/dashboard/assets/{version}/{name}", get(file))
+}
+
+async fn file(PathText(name): PathText) -> Result<Response, Problem> {
+    let asset = ASSETS.get(name.as_str()).ok_or_else(|| Problem::not_found("file"))?;
+    let headers =
+        [(CONTENT_TYPE, asset.media_type), (CACHE_CONTROL, "public, max-age=31536000, immutable")];
+    Ok((headers, asset.bytes).into_response())
+}
+
+/// The mark beside the name.
+pub(crate) fn logo() -> Markup {
+    html! { img.logo src=(link("icon.svg")) alt="" width="24" height="24"; }
+}

@@ -1,0 +1,54 @@
+// What pages cannot do without a script: times in the reader's own zone, copying, and choosing all.
+// A page without it is complete; it shows times in UTC.
+"use strict";
+(() => {
+  const shown = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  const exact = new Intl.DateTimeFormat(undefined, {
+    year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit",
+    second: "2-digit", fractionalSecondDigits: 3, timeZoneName: "short",
+  });
+
+  function localize(root) {
+    for (const time of root.querySelectorAll("time[datetime]:not([data-local])")) {
+      const at = new Date(time.dateTime);
+      if (Number.isNaN(at.getTime())) continue;
+      if (!("age" in time.dataset)) time.textContent = shown.format(at);
+      time.title = `${exact.format(at)} · ${time.dateTime}`;
+      time.dataset.local = "";
+    }
+  }
+
+  function enrich(root) {
+    localize(root);
+    if (navigator.clipboard) {
+      for (const button of root.querySelectorAll("button[data-copy], button[data-copy-from]")) button.hidden = false;
+    }
+    for (const all of root.querySelectorAll("input[data-all]")) choose(all);
+    for (const form of root.querySelectorAll("select[data-submit]")) form.dataset.ready = "";
+  }
+
+  // Who wants all types need not choose among them.
+  function choose(all) {
+    for (const one of all.closest("fieldset").querySelectorAll("input[name=event_types]")) one.disabled = all.checked;
+  }
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("button[data-copy], button[data-copy-from]");
+    if (!button) return;
+    const text = button.dataset.copy ?? document.getElementById(button.dataset.copyFrom).textContent;
+    const before = button.textContent;
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Cannot copy";
+    }
+    setTimeout(() => { button.textContent = before; }, 1500);
+  });
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("input[data-all]")) choose(event.target);
+    if (event.target.matches("select[data-submit]")) event.target.form.requestSubmit();
+  });
+  document.addEventListener("htmx:load", (event) => enrich(event.detail.elt.parentElement ?? event.detail.elt));
+  enrich(document);
+})();

@@ -1,0 +1,120 @@
+//! Where the pages are.
+
+use std::fmt::Display;
+
+use postrider_domain::event::EventTypeName;
+use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId, ReplayId};
+
+/// Below this path, an account's id comes next.
+const ACCOUNTS: &str = "/dashboard/accounts/";
+/// The operator's form for a new account, which stands where an id could.
+const NEW: &str = "new";
+
+/// The addresses of an account's pages.
+#[derive(Clone, Debug)]
+pub(crate) struct Links(String);
+
+/// The segment of a page's path where an account's id stands.
+pub(crate) fn account_in(path: &str) -> Option<&str> {
+    let segment = path.strip_prefix(ACCOUNTS)?.split('/').next()?;
+    (!segment.is_empty() && segment != NEW).then_some(segment)
+}
+
+impl Links {
+    pub(crate) fn of(account: AccountId) -> Self {
+        Self(format!("{ACCOUNTS}{account}"))
+    }
+
+    /// What all of them begin with.
+    pub(crate) fn root(&self) -> String {
+        self.0.clone()
+    }
+
+    pub(crate) fn webhooks(&self) -> String {
+        self.to("webhooks")
+    }
+
+    pub(crate) fn new_webhook(&self) -> String {
+        self.to("webhooks/new")
+    }
+
+    pub(crate) fn check_url(&self) -> String {
+        self.to("webhooks/check-url")
+    }
+
+    pub(crate) fn webhook(&self, id: EndpointId) -> String {
+        self.to(format_args!("webhooks/{id}"))
+    }
+
+    pub(crate) fn webhook_settings(&self, id: EndpointId) -> String {
+        self.to(format_args!("webhooks/{id}/settings"))
+    }
+
+    /// Something that is done to a webhook by a form.
+    pub(crate) fn webhook_action(&self, id: EndpointId, action: &str) -> String {
+        self.to(format_args!("webhooks/{id}/{action}"))
+    }
+
+    pub(crate) fn test(&self, id: EndpointId) -> String {
+        self.to(format_args!("webhooks/{id}/test"))
+    }
+
+    pub(crate) fn delivery(&self, id: DeliveryId) -> String {
+        self.to(format_args!("deliveries/{id}"))
+    }
+
+    pub(crate) fn events(&self) -> String {
+        self.to("events")
+    }
+
+    pub(crate) fn event(&self, id: EventId) -> String {
+        self.to(format_args!("events/{id}"))
+    }
+
+    pub(crate) fn replays(&self) -> String {
+        self.to("replays")
+    }
+
+    pub(crate) fn new_replay(&self) -> String {
+        self.to("replays/new")
+    }
+
+    pub(crate) fn replay(&self, id: ReplayId) -> String {
+        self.to(format_args!("replays/{id}"))
+    }
+
+    pub(crate) fn event_types(&self) -> String {
+        self.to("event-types")
+    }
+
+    pub(crate) fn event_type(&self, name: &EventTypeName) -> String {
+        self.to(format_args!("event-types/{name}"))
+    }
+
+    pub(crate) fn settings(&self) -> String {
+        self.to("settings")
+    }
+
+    fn to(&self, page: impl Display) -> String {
+        format!("{}/{page}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_account_of_a_page() {
+        let links = Links::of(AccountId::MAX);
+        let id = AccountId::MAX.to_string();
+        for page in [links.root(), links.webhooks(), links.webhook(EndpointId::MAX)] {
+            assert_eq!(account_in(&page), Some(id.as_str()), "{page}");
+        }
+        for page in
+            ["/dashboard", "/dashboard/accounts", "/dashboard/accounts/", "/dashboard/accounts/new"]
+        {
+            assert_eq!(account_in(page), None, "{page}");
+        }
+    }
+}

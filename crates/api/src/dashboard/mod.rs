@@ -1,0 +1,124 @@
+//! The dashboard: web pages for the people of an account, and for the operator.
+//!
+//! Who takes part: the [`gate`] finds out who looks and lets nobody see another account's pages or
+//! bring a form that is not ours; a page's handler asks the same records as the API does, and hands
+//! a form on to the same functions, as the JSON that they read, so that no rule is written twice;
+//! [`frame`] puts what the page says between the navigation and the foot.
+//!
+//! How data passes through: text from outside becomes HTML through [`maud`] alone, which escapes it.
+//! Pages work with plain links and forms; `htmx` renews parts of them that move. The content security
+//! policy allows nothing that is not a file of ours, so that a page cannot be made to run anything.
+//!
+//! | File | Is |
+//! |---|---|
+//! | `session`, `gate`, `sign_in` | who looks |
+//! | `frame`, `parts`, `links`, `said`, `form`, `asset` | what all pages share |
+//! | the others | a page each, or a part of one |
+
+mod asset;
+mod chart;
+mod event_types;
+mod form;
+mod frame;
+mod gate;
+mod links;
+mod new_webhook;
+mod operator;
+mod parts;
+mod said;
+mod session;
+mod settings;
+mod sign_in;
+mod webhook;
+mod webhook_form;
+mod webhook_settings;
+mod webhooks;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::Redirect;
+use axum::routing::get;
+use postrider_domain::ids::AccountId;
+use tokio::sync::OnceCell;
+use url::Url;
+
+use crate::error::Problem;
+use crate::{App, random};
+
+pub(crate) use gate::own_url;
+pub use gate::{Origin, OriginError};
+pub(crate) use session::{Link, Signer};
+
+/// Where the dashboard is.
+const ROOT: &str = "/dashboard";
+/// Longest path of a page that a portal link opens, in bytes.
+pub(crate) const MAX_LINK_PATH: usize = 200;
+
+/// How the dashboard is reached and by whom it may be shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dashboard {
+    /// Where people's browsers find this installation, if that is not where requests say they go.
+    pub public_url: Option<Url>,
+    /// Sites that may show the dashboard within their own pages.
+    pub embed_in: Vec<Origin>,
+}
+
+impl Dashboard {
+    /// Whether browsers come over TLS, as far as it is configured.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.public_url.as_ref().is_some_and(|url| url.scheme() == "https")
+    }
+}
+
+/// What signs sessions, once it is known.
+#[derive(Default)]
+pub(crate) struct Signing(OnceCell<session::Signer>);
+
+impl Signing {
+    /// What signs sessions and links, the same on every node.
+    pub(crate) async fn signer(&self, app: &App) -> Result<&session::Signer, Problem> {
+        self.0
+            .get_or_try_init(async || {
+                let key = app.records().session_key(random::bytes()?).await?;
+                Ok(session::Signer::new(key))
+            })
+            .await
+    }
+}
+
+/// The page that a portal link with this path opens, below the account's own; none for one that
+/// leads out of it. It may be given whole, too.
+pub(crate) fn page_of(account: AccountId, path: &str) -> Option<String> {
+    let own = links::Links::of(account).root();
+    let below = path.strip_prefix(&own).unwrap_or(path);
+    let below = below.trim_start_matches('/');
+    let plain = below.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-_.?=&".contains(&b));
+    let fits = below.len() <= MAX_LINK_PATH && plain && !below.split('/').any(|part| part == "..");
+    match below {
+        "" => Some(links::Links::of(account).webhooks()),
+        _ => fits.then(|| format!("{own}/{below}")),
+    }
+}
+
+/// The routes of all pages.
+pub(crate) fn routes(app: &App) -> Router<App> {
+    let pages = Router::new()
+        .route("/dashboard", get(frame::home))
+        .merge(webhooks::routes())
+        .merge(new_webhook::routes())
+        .merge(webhook::routes())
+        .merge(webhook_settings::routes())
+        .merge(event_types::routes())
+        .merge(settings::routes())
+        .merge(operator::routes())
+        .route("/dashboard/{*rest}", get(async || Problem::not_found("page")))
+        .route_layer(from_fn_with_state(app.clone(), gate::enter));
+    Router::new()
+        .route("/", get(async || Redirect::to(ROOT)))
+        .merge(pages)
+        .merge(sign_in::routes())
+        .route_layer(from_fn(gate::same_site))
+        .merge(asset::routes())
+        .layer(from_fn_with_state(app.clone(), gate::dress))
+}

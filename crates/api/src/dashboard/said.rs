@@ -1,0 +1,102 @@
+//! What a page says after a form was brought in: one of these sentences, named in the address.
+
+use std::str::FromStr;
+
+use http::Uri;
+use serde::Serialize;
+
+use crate::fields::{choose, name_of};
+
+/// The parameter that names the sentence.
+const NAME: &str = "said";
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Said {
+    Created,
+    Saved,
+    Enabled,
+    Discarded,
+    Disabled,
+    Deleted,
+    Rotated,
+    Resent,
+    Started,
+    KeyDeleted,
+}
+
+const ALL: [Said; 10] = [
+    Said::Created,
+    Said::Saved,
+    Said::Enabled,
+    Said::Discarded,
+    Said::Disabled,
+    Said::Deleted,
+    Said::Rotated,
+    Said::Resent,
+    Said::Started,
+    Said::KeyDeleted,
+];
+
+impl Said {
+    pub(crate) const fn sentence(self) -> &'static str {
+        match self {
+            Self::Created => "Created.",
+            Self::Saved => "Saved. What is sent from now on goes by it.",
+            Self::Enabled => "Enabled. What was held is being sent.",
+            Self::Discarded => "Enabled. What was held is discarded.",
+            Self::Disabled => "Disabled. Nothing is sent; what comes for it is held.",
+            Self::Deleted => "Deleted.",
+            Self::Rotated => {
+                "There is a new signing secret; requests are signed with the old one too for a day."
+            }
+            Self::Resent => "Sent again: a new delivery was made.",
+            Self::Started => "The replay runs.",
+            Self::KeyDeleted => "The key is deleted and works no more.",
+        }
+    }
+
+    /// The address of a page that says so.
+    pub(crate) fn at(self, page: &str) -> String {
+        format!("{page}?{NAME}={}", name_of(&self))
+    }
+
+    /// Takes the parameter out of an address.
+    pub(crate) fn take(uri: &mut Uri) -> Option<Self> {
+        let mut said = None;
+        let query = uri.query()?;
+        let left = query.split('&').filter(|pair| match pair.split_once('=') {
+            Some((NAME, key)) => {
+                said = choose(key, &ALL).ok();
+                false
+            }
+            _ => true,
+        });
+        let left = left.collect::<Vec<_>>().join("&");
+        let path = uri.path();
+        let rest = if left.is_empty() { path.to_owned() } else { format!("{path}?{left}") };
+        *uri = Uri::from_str(&rest).unwrap_or_default();
+        said
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_taken_from_the_address() {
+        let take = |text: &str| {
+            let mut uri: Uri = text.parse().unwrap();
+            (Said::take(&mut uri), uri.to_string())
+        };
+        assert_eq!(take(&Said::Saved.at("/a")), (Some(Said::Saved), "/a".to_owned()));
+        assert_eq!(
+            take("/a?b=1&said=key-deleted&c="),
+            (Some(Said::KeyDeleted), "/a?b=1&c=".to_owned())
+        );
+        assert_eq!(take("/a?said=<script>x"), (None, "/a".to_owned()));
+        assert_eq!(take("/a?b=1"), (None, "/a?b=1".to_owned()));
+    }
+}

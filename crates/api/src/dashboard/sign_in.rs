@@ -1,0 +1,116 @@
+//! How a session begins and ends: with a key, or by a link that the operator made for somebody.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use http::StatusCode;
+use http::header::SET_COOKIE;
+use maud::{Markup, html};
+use url::form_urlencoded;
+
+use super::form::Form;
+use super::frame::{self, Page};
+use super::gate::{set_cookie, way_back};
+use super::links::Links;
+use super::session::{Session, Who};
+use crate::App;
+use crate::auth::{self, Key};
+use crate::error::Problem;
+use crate::extract::PathText;
+use crate::page::Params;
+
+/// How long a session lasts that was begun with a key.
+const SESSION: Duration = Duration::from_secs(12 * 3600);
+const PATH: &str = "/dashboard/sign-in";
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route(PATH, get(show).post(sign_in))
+        .route("/dashboard/sign-out", post(sign_out))
+        .route("/dashboard/open/{link}", get(open))
+}
+
+/// The sign-in page that leads to `back` afterwards.
+pub(crate) fn address(back: &str) -> String {
+    if back == super::ROOT {
+        return PATH.to_owned();
+    }
+    let query = form_urlencoded::Serializer::new(String::new()).append_pair("back", back).finish();
+    format!("{PATH}?{query}")
+}
+
+async fn show(mut params: Params) -> Result<Page, Problem> {
+    let back = params.take("back", |text| way_back(text).map(str::to_owned).ok_or("is no page"));
+    Ok(page(back.as_deref().unwrap_or(super::ROOT), None))
+}
+
+fn page(back: &str, error: Option<&str>) -> Page {
+    frame::bare(
+        "Sign in",
+        html! {
+            h1 { "Sign in" }
+            form.narrow method="post" action=(PATH) {
+                input type="hidden" name="back" value=(back);
+                label for="key" { "API key" }
+                input #key type="password" name="key" required autofocus autocomplete="current-password"
+                    spellcheck="false" aria-describedby="key-hint key-error";
+                p #key-hint .hint {
+                    "A key of your account (" code { "prk_…" } "), or the operator's key."
+                }
+                (error_text(error))
+                button type="submit" { "Sign in" }
+            }
+        },
+    )
+}
+
+fn error_text(error: Option<&str>) -> Markup {
+    html! {
+        p #key-error .error role="alert" { @if let Some(error) = error { (error) } }
+    }
+}
+
+async fn sign_in(State(app): State<App>, body: Body) -> Result<Response, Problem> {
+    let form = Form::read(body).await?;
+    let back = way_back(form.text("back")).unwrap_or(super::ROOT);
+    let Some(key) = auth::whose(&app, form.text("key").trim()).await? else {
+        let refused = page(back, Some("This key is unknown. It may have been deleted."));
+        return Ok(refused.with_status(StatusCode::UNPROCESSABLE_ENTITY).into_response());
+    };
+    let who = match key {
+        Key::Operator => Who::Operator { key: app.0.api.operator_key.fingerprint() },
+        Key::Account(account, key) => Who::Key { account, key },
+    };
+    begin(&app, who, SESSION, back).await
+}
+
+/// Opens the page of a portal link as its account.
+async fn open(State(app): State<App>, PathText(text): PathText) -> Result<Response, Problem> {
+    let now = app.now();
+    let Some(link) = app.signer().await?.read_link(&text, now) else {
+        let body = html! {
+            h1 { "This link has ended" }
+            p { "Links to the dashboard work for a limited time. Go back to where you found it, and "
+                "open a new one." }
+        };
+        return Ok(frame::bare("Link", body).with_status(StatusCode::GONE).into_response());
+    };
+    let page = super::page_of(link.account, &link.path)
+        .unwrap_or_else(|| Links::of(link.account).webhooks());
+    begin(&app, Who::Link { account: link.account }, link.expires_at.since(now), &page).await
+}
+
+async fn begin(app: &App, who: Who, life: Duration, page: &str) -> Result<Response, Problem> {
+    let session = Session { who, expires_at: app.now().plus(life) };
+    let text = app.signer().await?.session(&session);
+    let cookie = set_cookie(app, &text, life.as_secs());
+    Ok(([(SET_COOKIE, cookie)], Redirect::to(page)).into_response())
+}
+
+async fn sign_out(State(app): State<App>) -> Response {
+    ([(SET_COOKIE, set_cookie(&app, "", 0))], Redirect::to(PATH)).into_response()
+}

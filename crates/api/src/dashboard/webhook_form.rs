@@ -1,0 +1,226 @@
+//! The fields of a webhook, for a new one and for a change: what they show, and how they become the
+//! JSON that the API reads.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use maud::{Markup, html};
+use postrider_domain::endpoint::{Endpoint, Ordering, Subscription};
+use postrider_domain::event::{EventType, EventTypeName};
+use postrider_domain::limits::MAX_PAGE;
+use postrider_store::PageRequest;
+use serde_json::Value;
+
+use super::form::{Errors, Form, object_of_texts};
+use super::links::Links;
+use super::parts::{area_field, errors, text_field};
+use crate::App;
+use crate::error::{FieldError, Problem};
+
+/// Most entries of the catalogue that are shown to choose from.
+const MOST_TYPES: usize = 1_000;
+
+/// What the fields hold, as it was written.
+#[derive(Debug, Default)]
+pub(crate) struct Values {
+    name: String,
+    url: String,
+    all: bool,
+    event_types: BTreeSet<String>,
+    headers: String,
+    strict: bool,
+}
+
+impl Values {
+    /// The fields of a webhook that there is.
+    pub(crate) fn of(endpoint: &Endpoint) -> Self {
+        let headers = endpoint.headers.iter().map(|(name, value)| format!("{name}: {value}\n"));
+        let (all, event_types) = match &endpoint.event_types {
+            Subscription::All => (true, BTreeSet::new()),
+            Subscription::Only(names) => (false, names.iter().map(ToString::to_string).collect()),
+        };
+        Self {
+            name: endpoint.name.as_str().to_owned(),
+            url: endpoint.url.as_str().to_owned(),
+            all,
+            event_types,
+            headers: headers.collect(),
+            strict: endpoint.ordering == Ordering::Strict,
+        }
+    }
+
+    /// The fields as somebody filled them in.
+    pub(crate) fn read(form: &Form) -> Self {
+        Self {
+            name: form.text("name").to_owned(),
+            url: form.text("url").trim().to_owned(),
+            all: form.has("all"),
+            event_types: form.all("event_types").into_iter().map(str::to_owned).collect(),
+            headers: form.text("headers").to_owned(),
+            strict: form.text("ordering") == "strict",
+        }
+    }
+
+    /// What the API reads.
+    ///
+    /// # Errors
+    /// When a line of the headers is none.
+    pub(crate) fn body(&self) -> Result<Bytes, Problem> {
+        let types: Vec<&str> = match self.all {
+            true => vec!["*"],
+            false => self.event_types.iter().map(String::as_str).collect(),
+        };
+        let ordering = if self.strict { "strict" } else { "parallel" };
+        let (name, url) = (Value::from(&*self.name), Value::from(&*self.url));
+        let headers = object_of_texts(self.header_lines()?.into_iter());
+        Ok(Bytes::from(format!(
+            r#"{{"name":{name},"url":{url},"event_types":{},"headers":{headers},"ordering":"{ordering}"}}"#,
+            Value::from(types)
+        )))
+    }
+
+    fn header_lines(&self) -> Result<Vec<(&str, &str)>, Problem> {
+        let (mut pairs, mut wrong) = (Vec::new(), Vec::new());
+        for (number, line) in (1..).zip(self.headers.lines()) {
+            match line.split_once(':') {
+                Some((name, value)) => pairs.push((name.trim(), value.trim())),
+                None if line.trim().is_empty() => {}
+                None => wrong.push(FieldError {
+                    pointer: "/headers".to_owned(),
+                    detail: format!("Line {number} has no colon between a name and a value."),
+                }),
+            }
+        }
+        if wrong.is_empty() { Ok(pairs) } else { Err(Problem::invalid_fields(wrong)) }
+    }
+
+    /// The fields.
+    pub(crate) fn show(
+        &self,
+        links: &Links,
+        catalogue: &[EventType],
+        problem: Option<&Problem>,
+    ) -> Markup {
+        let errors = Errors::of(problem);
+        html! {
+            (text_field("name", "Name", "What people call it.", &self.name, &errors.at("name")))
+            (self.url_field(links, &errors.at("url")))
+            (self.event_types_field(catalogue, &errors.at("event_types")))
+            (area_field(
+                "headers", "Headers",
+                "Added to each request: a line each, such as «Authorization: Bearer …».",
+                &self.headers, &errors.at("headers"),
+            ))
+            fieldset {
+                legend { "Order" }
+                (radio("ordering", "parallel", !self.strict, "Parallel",
+                    "Several at a time; a delivery that fails is overtaken."))
+                (radio("ordering", "strict", self.strict, "Strict",
+                    "One at a time, in the order of the events; one that fails holds back the others."))
+            }
+        }
+    }
+
+    /// It is checked while it is typed.
+    fn url_field(&self, links: &Links, wrong: &[String]) -> Markup {
+        html! {
+            div.field {
+                label for="url" { "URL" }
+                input #url type="url" name="url" value=(self.url) placeholder="https://example.com/webhooks"
+                    autocomplete="off" aria-describedby="url-hint url-error"
+                    aria-invalid=[(!wrong.is_empty()).then_some("true")]
+                    hx-get=(links.check_url()) hx-trigger="input changed delay:400ms"
+                    hx-target="#url-error" hx-swap="outerHTML" hx-sync="this:replace";
+                p #url-hint .hint {
+                    "Where webhooks are sent, by POST. Redirects are not followed: give the final address."
+                }
+                (errors("url", wrong))
+            }
+        }
+    }
+
+    fn event_types_field(&self, catalogue: &[EventType], wrong: &[String]) -> Markup {
+        let known: BTreeSet<_> = catalogue.iter().map(|entry| entry.name.as_str()).collect();
+        let gone = self.event_types.iter().filter(|name| !known.contains(name.as_str()));
+        html! {
+            fieldset.types {
+                legend { "Event types" }
+                label.toggle {
+                    input type="checkbox" name="all" checked[self.all] data-all;
+                    span { span.strong { "All" } span.hint { "Every type, also those to come." } }
+                }
+                div.choices {
+                    @for entry in catalogue {
+                        (self.toggle(entry.name.as_str(), &entry.description))
+                    }
+                    @for name in gone {
+                        (self.toggle(name, "No longer in the catalogue."))
+                    }
+                }
+                @if catalogue.is_empty() {
+                    p.hint { "The catalogue has no event types yet; the operator puts them there." }
+                }
+                (errors("event_types", wrong))
+            }
+        }
+    }
+
+    fn toggle(&self, name: &str, description: &str) -> Markup {
+        html! {
+            label.toggle {
+                input type="checkbox" name="event_types" value=(name)
+                    checked[self.event_types.contains(name)];
+                span { code { (name) } span.hint { (description) } }
+            }
+        }
+    }
+}
+
+fn radio(name: &str, value: &str, checked: bool, text: &str, hint: &str) -> Markup {
+    html! {
+        label.toggle {
+            input type="radio" name=(name) value=(value) checked[checked];
+            span { span.strong { (text) } span.hint { (hint) } }
+        }
+    }
+}
+
+/// The catalogue, as far as it is shown to choose from.
+pub(crate) async fn catalogue(app: &App) -> Result<Vec<EventType>, Problem> {
+    let mut all = Vec::new();
+    let mut after: Option<EventTypeName> = None;
+    while all.len() < MOST_TYPES {
+        let request = PageRequest { limit: MAX_PAGE, after };
+        let page = app.records().event_types(request).await?;
+        all.extend(page.items);
+        after = page.next.and_then(|name| EventTypeName::parse(&name).ok());
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fields_become_what_the_api_reads() {
+        let form = Form::parse(
+            b"name=%22A%22&url=+https://a/+&event_types=b&event_types=a&headers=X-A:1%0D%0A%0D%0Ax-a:+2&ordering=strict",
+        );
+        let body = Values::read(&form).body().unwrap();
+        let expected = r#"{"name":"\"A\"","url":"https://a/","event_types":["a","b"],"headers":{"X-A":"1","x-a":"2"},"ordering":"strict"}"#;
+        assert_eq!(std::str::from_utf8(&body).unwrap(), expected);
+        let all = Values::read(&Form::parse(b"all=on&event_types=a")).body().unwrap();
+        assert!(std::str::from_utf8(&all).unwrap().contains(r#""event_types":["*"]"#));
+    }
+
+    #[test]
+    fn a_line_that_is_no_header_is_told() {
+        let problem = Values::read(&Form::parse(b"headers=a:b%0Ac")).body().unwrap_err();
+        assert_eq!(Errors::of(Some(&problem)).at("headers").len(), 1);
+        assert!(problem.detail().contains("Line 2"));
+    }
+}

@@ -1,0 +1,213 @@
+//! The list of webhooks.
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use maud::{Markup, html};
+use postrider_domain::endpoint::{State as Enabling, Subscription};
+use postrider_domain::limits::DEFAULT_PAGE;
+use postrider_domain::statistics::Sparkline;
+use postrider_store::{EndpointFilter, EndpointView, PageRequest};
+
+use super::chart;
+use super::frame::{Page, Place, Visit};
+use super::parts::{address, ago, empty, grouped, pager, select, webhook_badge};
+use crate::App;
+use crate::auth::Tenant;
+use crate::error::Problem;
+use crate::page::Params;
+
+/// Longest text that is searched for.
+const MAX_SEARCH_CHARS: usize = 200;
+/// Event types of a webhook that the list names.
+const MOST_NAMED: usize = 3;
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new().route("/dashboard/accounts/{account}/webhooks", get(show))
+}
+
+/// What the list is restricted to, as it was asked for.
+#[derive(Default)]
+struct Query {
+    search: String,
+    state: String,
+}
+
+impl Query {
+    fn read(params: &mut Params) -> Self {
+        let search = params.take("search", |text| {
+            let fits = text.chars().count() <= MAX_SEARCH_CHARS;
+            fits.then(|| text.trim().to_owned()).ok_or("is too long")
+        });
+        let state = params.take("state", |text| match text {
+            "enabled" | "disabled" => Ok(text.to_owned()),
+            _ => Err("must be enabled or disabled"),
+        });
+        Self { search: search.unwrap_or_default(), state: state.unwrap_or_default() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.search.is_empty() && self.state.is_empty()
+    }
+
+    fn filter(&self) -> EndpointFilter {
+        EndpointFilter {
+            text: Some(self.search.clone()).filter(|text| !text.is_empty()),
+            enabled: match self.state.as_str() {
+                "enabled" => Some(true),
+                "disabled" => Some(false),
+                _ => None,
+            },
+        }
+    }
+}
+
+async fn show(
+    visit: Visit,
+    tenant: Tenant,
+    State(app): State<App>,
+    mut params: Params,
+) -> Result<Page, Problem> {
+    let query = Query::read(&mut params);
+    let after = params.take("cursor", str::parse);
+    params.finish()?;
+    let request = PageRequest { limit: DEFAULT_PAGE, after };
+    let first = after.is_none();
+    let found = app.records().find_endpoints(tenant.0, query.filter(), request).await?;
+    let ids: Vec<_> = found.items.iter().map(|view| view.endpoint.id).collect();
+    let lines = app.records().sparklines(tenant.0, &ids, visit.now()).await?;
+    let links = visit.links();
+    let next = found.next.map(|cursor| {
+        let parameters =
+            [("search", &*query.search), ("state", &*query.state), ("cursor", &*cursor)];
+        address(&links.webhooks(), &parameters)
+    });
+    let body = html! {
+        div.title {
+            h1 { "Webhooks" }
+            a.button.primary href=(links.new_webhook()) { "New webhook" }
+        }
+        @if found.items.is_empty() && first && next.is_none() && query.is_empty() {
+            (empty(
+                "No webhooks yet",
+                "A webhook is a URL of yours and the event types that it wants: each event is sent there by POST.",
+                Some((&links.new_webhook(), "New webhook")),
+            ))
+        } @else {
+            (filter(&links.webhooks(), &query))
+            @if found.items.is_empty() { (empty("No webhook fits", "Search for another text, or in any state.", None)) }
+            @else { (table(&visit, &found.items, &lines)) }
+            (pager(next.as_deref()))
+        }
+    };
+    Ok(visit.page(Place::Webhooks, "Webhooks", body))
+}
+
+fn filter(page: &str, query: &Query) -> Markup {
+    let states = [("", "Any state"), ("enabled", "Enabled"), ("disabled", "Disabled")];
+    html! {
+        form.filter method="get" action=(page) role="search" {
+            label for="search" { "Search" }
+            input #search type="search" name="search" value=(query.search) placeholder="Name or URL";
+            (select("state", "State", &states, &query.state))
+            button type="submit" { "Show" }
+        }
+    }
+}
+
+fn table(visit: &Visit, views: &[EndpointView], lines: &[Sparkline]) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Webhooks" {
+            table {
+                thead { tr {
+                    th scope="col" { "Name" } th scope="col" { "State" }
+                    th scope="col" { "Event types" } th scope="col" { "Last 24 hours" }
+                    th.number scope="col" { "Errors" } th.number scope="col" { "Waiting" }
+                } }
+                tbody { @for (view, line) in views.iter().zip(lines) { (row(visit, view, line)) } }
+            }
+        }
+    }
+}
+
+fn row(visit: &Visit, view: &EndpointView, line: &Sparkline) -> Markup {
+    let endpoint = &view.endpoint;
+    html! {
+        tr {
+            th scope="row" {
+                a href=(visit.links().webhook(endpoint.id)) { bdi { (endpoint.name.as_str()) } }
+                span.url { bdi { (endpoint.url.as_str()) } }
+            }
+            td { (webhook_badge(&view.state, view.health.failure_count)) }
+            td.types { (types(&endpoint.event_types)) }
+            td { (chart::sparkline(line)) }
+            td.number { (error_rate(line)) }
+            td.number { (waiting(visit, view)) }
+        }
+    }
+}
+
+fn types(subscription: &Subscription) -> Markup {
+    html! {
+        @match subscription {
+            Subscription::All => "all",
+            Subscription::Only(names) if names.is_empty() => span.faint { "none" },
+            Subscription::Only(names) => {
+                @for name in names.iter().take(MOST_NAMED) { code { (name) } " " }
+                @if names.len() > MOST_NAMED { span.faint { "and " (names.len() - MOST_NAMED) " more" } }
+            }
+        }
+    }
+}
+
+/// How many attempts of the last 24 hours failed.
+fn error_rate(line: &Sparkline) -> Markup {
+    let tries = line.total();
+    html! {
+        @match tries.succeeded + tries.failed {
+            0 => span.faint { "–" },
+            all => span.bad[tries.failed > 0] { (percent(tries.failed, all)) },
+        }
+    }
+}
+
+/// A share in per cent, that is never rounded to all or nothing.
+fn percent(part: u64, whole: u64) -> String {
+    if part == 0 {
+        return "0%".to_owned();
+    }
+    let tenths = (u128::from(part) * 1_000 / u128::from(whole.max(1))).max(1);
+    match (tenths, part == whole) {
+        (1_000, true) => "100%".to_owned(),
+        (..100, _) => format!("{}.{}%", tenths / 10, tenths % 10),
+        _ => format!("{}%", tenths / 10),
+    }
+}
+
+/// What is pending or held, and since when.
+fn waiting(visit: &Visit, view: &EndpointView) -> Markup {
+    let held = matches!(view.state, Enabling::Disabled(_));
+    html! {
+        @if view.unfinished > 0 {
+            (grouped(view.unfinished)) @if held { " held" }
+            @if let Some(at) = view.oldest_pending_at {
+                span.since { "oldest " (ago(at, visit.now())) }
+            }
+        } @else { span.faint { "–" } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_never_rounded_to_all_or_nothing() {
+        assert_eq!(percent(0, 0), "0%");
+        assert_eq!(percent(1, 1_000_000), "0.1%");
+        assert_eq!(percent(15, 1_000), "1.5%");
+        assert_eq!(percent(1, 3), "33%");
+        assert_eq!(percent(999_999, 1_000_000), "99%");
+        assert_eq!(percent(5, 5), "100%");
+    }
+}

@@ -1,0 +1,97 @@
+//! Portal links: how the operator's product leads its users to the dashboard of their account.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use http::{HeaderMap, StatusCode};
+use postrider_domain::duration;
+use postrider_domain::time::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::App;
+use crate::auth::{Operator, Tenant};
+use crate::dashboard::{self, Link};
+use crate::error::Problem;
+use crate::extract::JsonBody;
+use crate::fields::Fields;
+
+/// How long a link works when the caller does not say.
+const DEFAULT_LIFE: Duration = Duration::from_secs(3600);
+/// The longest that it may.
+const MAX_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(create))
+}
+
+/// A portal link to make.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
+struct NewPortalLink {
+    /// How long the link works, and the session that it begins, such as `30m` or `1h30m`: from `1s`
+    /// to `7d`; `1h` when absent.
+    #[schema(example = "1h")]
+    expires_in: Option<String>,
+    /// Which page it opens, below the account's own, such as `/webhooks/ep_…` for one endpoint; the
+    /// list of webhooks when absent.
+    #[schema(example = "/webhooks")]
+    path: Option<String>,
+}
+
+/// A portal link.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PortalLink)]
+struct PortalLinkBody {
+    /// Where to lead somebody. Whoever opens it acts for the account: hand it to nobody else.
+    #[schema(example = "https://webhooks.example.com/dashboard/open/AAEC…")]
+    url: String,
+    /// When it ends, and with it the sessions that it began.
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: Timestamp,
+}
+
+/// Make a portal link
+///
+/// It opens the dashboard as the account, without a key, until it expires. The host in it is that of
+/// `[dashboard] public_url`, or else the one that this request was sent to. The body may be left out.
+#[utoipa::path(
+    post, path = "/v1/accounts/{account}/portal-links", tag = "Accounts",
+    security(("operator_key" = [])),
+    request_body(content = Option<NewPortalLink>),
+    responses((status = CREATED, description = "The link", body = PortalLinkBody))
+)]
+async fn create(
+    _: Operator,
+    tenant: Tenant,
+    State(app): State<App>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody,
+) -> Result<(StatusCode, Json<PortalLinkBody>), Problem> {
+    let mut fields = Fields::of_optional(&body)?;
+    let life = fields.optional("expires_in", |field| field.parse(life));
+    let path = fields.optional("path", |field| {
+        field.parse(|path| match dashboard::page_of(tenant.0, path) {
+            Some(_) => Ok(path.to_owned()),
+            None => Err("must be a page of the account's dashboard, such as /webhooks"),
+        })
+    });
+    let (life, path) = fields.finish(Some((life, path)))?;
+    let expires_at = app.now().plus(life.unwrap_or(DEFAULT_LIFE));
+    let link = Link { account: tenant.0, expires_at, path: path.unwrap_or_default() };
+    let text = app.signer().await?.link(&link);
+    let url = format!("{}/dashboard/open/{text}", dashboard::own_url(&app, &headers)?);
+    Ok((StatusCode::CREATED, Json(PortalLinkBody { url, expires_at })))
+}
+
+fn life(text: &str) -> Result<Duration, String> {
+    let life = duration::parse(text).map_err(|error| error.to_string())?;
+    let range = Duration::from_secs(1)..=MAX_LIFE;
+    range
+        .contains(&life)
+        .then_some(life)
+        .ok_or_else(|| format!("must be from 1s to {}", duration::format(MAX_LIFE)))
+}
