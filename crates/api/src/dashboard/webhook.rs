@@ -277,8 +277,8 @@ fn last_error(visit: &Visit, view: &EndpointView) -> Markup {
     html! {
         @if let Some(LastError { at, kind, status, message, delivery }) = &view.health.last_error {
             div.last-error.faint[!failing] {
-                p { span.strong { "Last error" } ", " (ago(*at, visit.now())) " ago (" (kind.as_str())
-                    @if let Some(status) = status { ", status " (status) }
+                p { span.strong { "Last error" } ", " (ago(*at, visit.now())) " ago ("
+                    @match status { Some(status) => { "status " (status) } None => (kind.as_str()) }
                     "): " a href=(visit.links().delivery(*delivery)) { "what was sent and answered" } }
                 pre { (message) }
             }
