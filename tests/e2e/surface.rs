@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::SOON;
 
 /// Every call of the interface contract that this version has.
-const CALLS: [(&str, &[&str]); 25] = [
+const CALLS: [(&str, &[&str]); 26] = [
     ("/v1/accounts", &["get", "post"]),
     ("/v1/accounts/{account}", &["get", "patch", "delete"]),
     ("/v1/accounts/{account}/api-keys", &["get", "post"]),
@@ -22,6 +22,7 @@ const CALLS: [(&str, &[&str]); 25] = [
     ("/v1/accounts/{account}/endpoints/{endpoint}/test", &["post"]),
     ("/v1/accounts/{account}/endpoints/{endpoint}/secret", &["get"]),
     ("/v1/accounts/{account}/endpoints/{endpoint}/rotate-secret", &["post"]),
+    ("/v1/accounts/{account}/endpoints/{endpoint}/statistics", &["get"]),
     ("/v1/accounts/{account}/endpoints/{endpoint}/deliveries", &["get"]),
     ("/v1/accounts/{account}/events", &["get", "post"]),
     ("/v1/accounts/{account}/events/batch", &["post"]),

@@ -13,22 +13,24 @@ use postrider_domain::endpoint::{
 use postrider_domain::event::{EventTypeName, EventTypeNameError};
 use postrider_domain::headers::CustomHeaders;
 use postrider_domain::ids::{AccountId, EndpointId};
-use postrider_domain::limits::MAX_EVENT_TYPES_PER_ENDPOINT;
+use postrider_domain::limits::{MAX_EVENT_TYPES_PER_ENDPOINT, MAX_SEARCH_CHARS};
 use postrider_domain::signature::Secret;
 use postrider_domain::target::TargetUrl;
-use postrider_store::{EndpointView, Held};
+use postrider_store::{EndpointFilter, EndpointView, Held};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::Tenant;
 use crate::error::Problem;
 use crate::extract::{JsonBody, PathId};
-use crate::fields::{Field, Fields, Findings};
+use crate::fields::{Field, Fields, Findings, choose};
 use crate::page::{ListParams, Params};
 use crate::wire::List;
-use crate::wire::endpoint::{ALL_TYPES, EndpointBody, NewEndpointBody, ORDERINGS, ordering};
+use crate::wire::endpoint::{
+    ALL_TYPES, ENABLED, EndpointBody, NewEndpointBody, ORDERINGS, STATES, endpoint_state, ordering,
+};
 use crate::{App, event_types, random};
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
@@ -37,6 +39,19 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(get, update, delete))
         .routes(routes!(enable))
         .routes(routes!(disable))
+}
+
+/// Which endpoints; what is absent does not restrict.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
+struct FilterParams {
+    /// Those that stand so.
+    #[param(schema_with = endpoint_state)]
+    state: Option<String>,
+    /// Those whose name or URL has this in it, in capitals or not: up to 200 characters.
+    #[param(max_length = 200)]
+    search: Option<String>,
 }
 
 /// An endpoint to make.
@@ -212,10 +227,11 @@ impl Wanted {
 
 /// List endpoints
 ///
-/// Newest first.
+/// Newest first. With a filter, a page may have fewer items than asked for, even none, and still
+/// a next one.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/endpoints", tag = "Endpoints",
-    params(ListParams),
+    params(FilterParams, ListParams),
     responses((status = OK, description = "A page of endpoints", body = List<EndpointBody>))
 )]
 async fn list(
@@ -223,9 +239,21 @@ async fn list(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Json<List<EndpointBody>>, Problem> {
+    let filter = filter_of(&mut params);
     let page = params.page();
     params.finish()?;
-    Ok(Json(List::of(app.records().endpoints(tenant.0, page).await?)))
+    Ok(Json(List::of(app.records().find_endpoints(tenant.0, filter, page).await?)))
+}
+
+/// The filter that a query asks for.
+pub(crate) fn filter_of(params: &mut Params) -> EndpointFilter {
+    EndpointFilter {
+        enabled: params.take("state", |text| choose(text, &STATES)).map(|state| state == ENABLED),
+        text: params.take("search", |text| match text.chars().count() {
+            0..=MAX_SEARCH_CHARS => Ok(text.to_owned()),
+            _ => Err(format!("must have at most {MAX_SEARCH_CHARS} characters")),
+        }),
+    }
 }
 
 /// Make an endpoint

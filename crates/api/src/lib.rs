@@ -3,7 +3,7 @@
 //! Who takes part: a request passes the `guard` (a bound on requests in flight; a panic becomes
 //! an answer), then the gate of `auth` (whose key is it, and may it see this account?), and
 //! then the handler of its subject (`accounts`, `event_types`, `endpoints`, `events`,
-//! `deliveries`, `replays`). A handler reads the body through `extract` and `fields`, which
+//! `deliveries`, `replays`, `statistics`). A handler reads the body through `extract` and `fields`, which
 //! find everything that is wrong with it at once, asks the durable records, and answers in the
 //! words of `wire`. Whatever goes wrong becomes a [`Problem`] in `error`.
 //!
@@ -37,6 +37,7 @@ mod random;
 mod replays;
 mod secrets;
 mod spans;
+mod statistics;
 mod test_events;
 mod wire;
 
@@ -118,6 +119,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(event_types::routes())
         .merge(endpoints::routes())
         .merge(secrets::routes())
+        .merge(statistics::routes())
         .merge(test_events::routes())
         .merge(events::routes())
         .merge(deliveries::routes())

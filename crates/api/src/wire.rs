@@ -6,6 +6,7 @@ pub(crate) mod endpoint;
 pub(crate) mod event;
 pub(crate) mod exchange;
 pub(crate) mod replay;
+pub(crate) mod statistics;
 
 use postrider_store::Page;
 use serde::Serialize;

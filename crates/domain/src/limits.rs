@@ -43,6 +43,8 @@ pub const MAX_ERROR_CHARS: usize = 500;
 /// Most endpoints that one event reaches in its accepting transaction; beyond it the
 /// event is fanned out in steps of this size.
 pub const MAX_FAN_OUT_PER_TRANSACTION: usize = 500;
+/// Longest text that a list is searched for, in characters.
+pub const MAX_SEARCH_CHARS: usize = 200;
 /// Items on a page when the caller does not say.
 pub const DEFAULT_PAGE: usize = 50;
 /// Most items on a page.

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
 use crate::ids::EndpointId;
 use crate::outcome::{ErrorKind, Failure, Outcome};
 use crate::time::Timestamp;
@@ -246,6 +248,12 @@ impl Span {
     pub fn bounds(self, now: Timestamp) -> (Timestamp, Timestamp) {
         let end = floor(now, self.step()).plus(self.step());
         (end.minus(self.step() * self.points()), end)
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 

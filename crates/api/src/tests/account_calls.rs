@@ -106,6 +106,71 @@ async fn every_invalid_field_of_an_endpoint_is_listed_at_once() {
 }
 
 #[tokio::test]
+async fn endpoints_are_searched_by_name_url_and_state() {
+    let (house, account) = house().await;
+    for (name, url) in
+        [("Billing", "https://a.example.com/"), ("Shop", "https://b.example.com/Bill")]
+    {
+        let body = json!({"name": name, "url": url, "event_types": []});
+        house.own(&account, "POST /endpoints", body).await.expect(201);
+    }
+    let other = house.endpoint(&account).await;
+    house.own(&account, &format!("POST /endpoints/{other}/disable"), Value::Null).await.expect(200);
+    for (query, names) in [
+        ("", vec!["e", "Shop", "Billing"]),
+        ("?search=bill", vec!["Shop", "Billing"]),
+        ("?search=A.EXAMPLE&state=enabled", vec!["Billing"]),
+        ("?state=enabled&limit=1", vec!["Shop"]),
+        ("?state=disabled&search=", vec!["e"]),
+        ("?search=%25", vec![]),
+    ] {
+        let page = house.own(&account, &format!("GET /endpoints{query}"), Value::Null).await;
+        let page = page.expect(200);
+        let found = page["data"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap());
+        assert_eq!(found.collect::<Vec<_>>(), names, "{query}");
+    }
+    let bad = format!("GET /endpoints?state=deleted&search={}", "x".repeat(201));
+    assert_eq!(house.own(&account, &bad, Value::Null).await.pointers(400), ["/state", "/search"]);
+}
+
+#[tokio::test]
+async fn statistics_count_what_was_attempted() {
+    let (house, account) = house().await;
+    let id = house.endpoint(&account).await;
+    let endpoint = id.parse().unwrap();
+    let event = json!({"event_type": "a.b", "payload": {}});
+    house.own(&account, "POST /events", event).await.expect(202);
+    house.attempt(account.id, endpoint, 503, 120).await;
+    house.attempt(account.id, endpoint, 200, 80).await;
+    let get = async |query: &str| {
+        let call = format!("GET /endpoints/{id}/statistics{query}");
+        house.own(&account, &call, Value::Null).await
+    };
+    for (query, span, points) in
+        [("", "24h", 48), ("?span=1h", "1h", 12), ("?span=7d", "7d", 28), ("?span=30d", "30d", 30)]
+    {
+        let found = get(query).await.expect(200);
+        assert_eq!((&found["span"], &found["complete"]), (&json!(span), &json!(true)));
+        let (total, all) = (&found["total"], found["points"].as_array().unwrap());
+        assert_eq!(all.len(), points);
+        let mut last = all[points - 1].clone();
+        assert!(last.as_object_mut().unwrap().remove("at").unwrap().is_string());
+        assert_eq!(&last, total);
+        assert_eq!((&total["succeeded"], &total["failed"]), (&json!(1), &json!(1)));
+        assert_eq!(
+            (&total["statuses"], &total["errors"]),
+            (&json!({"200": 1, "503": 1}), &json!({}))
+        );
+        let p99 = total["p99_ms"].as_u64().unwrap();
+        assert!((91..=127).contains(&p99), "{p99}");
+        assert_eq!(all[0]["p50_ms"], Value::Null);
+    }
+    assert_eq!(get("?span=2h").await.pointers(400), ["/span"]);
+    house.own(&account, &format!("DELETE /endpoints/{id}"), Value::Null).await.expect(204);
+    get("").await.assert_problem(404);
+}
+
+#[tokio::test]
 async fn an_endpoint_may_keep_a_type_that_left_the_catalogue() {
     let (house, account) = house().await;
     for name in ["a.c", "a.d"] {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::harness::{Account, House, OPERATOR, request};
 
 /// Every call of the contract that this crate answers.
-const CALLS: [&str; 38] = [
+const CALLS: [&str; 39] = [
     "DELETE /v1/accounts/{account}",
     "DELETE /v1/accounts/{account}/api-keys/{key}",
     "DELETE /v1/accounts/{account}/endpoints/{endpoint}",
@@ -23,6 +23,7 @@ const CALLS: [&str; 38] = [
     "GET /v1/accounts/{account}/endpoints/{endpoint}",
     "GET /v1/accounts/{account}/endpoints/{endpoint}/deliveries",
     "GET /v1/accounts/{account}/endpoints/{endpoint}/secret",
+    "GET /v1/accounts/{account}/endpoints/{endpoint}/statistics",
     "GET /v1/accounts/{account}/events",
     "GET /v1/accounts/{account}/events/{event}",
     "GET /v1/accounts/{account}/replays/{replay}",

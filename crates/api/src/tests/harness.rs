@@ -17,13 +17,15 @@ use postrider_cluster::view::{NodeState, NodeView, View};
 use postrider_domain::delivery::{RequestHead, Response};
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Event;
-use postrider_domain::ids::{AccountId, BootId, Id, Mint};
+use postrider_domain::ids::{AccountId, BootId, EndpointId, Id, Mint};
+use postrider_domain::machine::{Attempted, Rules};
+use postrider_domain::outcome::of_status;
 use postrider_domain::retry;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::kv::Store;
 use postrider_store::memory::Memory;
-use postrider_store::{Owner, Records, Wake};
+use postrider_store::{Applied, Finished, Owner, Records, Wake, Work, Workload};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -171,6 +173,37 @@ impl House {
     pub(super) async fn event_type(&self, name: &str) {
         let body = json!({"description": "", "example": {"of": name}});
         self.operator(&format!("PUT /v1/event-types/{name}"), body).await.expect(200);
+    }
+
+    /// Has the first delivery in line attempted, with this answer after so long.
+    pub(super) async fn attempt(
+        &self,
+        account: AccountId,
+        endpoint: EndpointId,
+        status: u16,
+        duration_ms: u32,
+    ) {
+        let fence = self.records.claim(&[self.records.shard_of(endpoint)], BootId::MIN).await;
+        let work = self.records.workload(account, endpoint, 1).await.unwrap();
+        let Work::Send(workload) = work else { panic!("{work:?}") };
+        let Workload { retries, firsts, .. } = *workload;
+        let delivery = retries.deliveries.first().or(firsts.deliveries.first()).unwrap();
+        let now = self.clock.now();
+        let attempted = Attempted {
+            id: Mint::new().id(now),
+            number: delivery.attempt_count + 1,
+            at: now,
+            ended_at: now.plus(Duration::from_millis(duration_ms.into())),
+            duration_ms,
+            request: RequestHead { url: "https://example.com/".to_owned(), headers: Vec::new() },
+            response: None,
+            outcome: of_status(status, None, None),
+            luck: 0.5,
+        };
+        let fence = fence.unwrap()[0];
+        let finished = Finished { fence, account, endpoint, delivery: delivery.id, attempted };
+        let applied = self.records.apply(&[finished], &Rules::default()).await.unwrap();
+        assert!(matches!(applied[..], [Applied::Stepped(_)]), "{applied:?}");
     }
 
     /// A new endpoint for every type; its id.

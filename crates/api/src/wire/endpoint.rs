@@ -21,6 +21,11 @@ pub(crate) const ORDERINGS: [Ordering; 2] = [Ordering::Parallel, Ordering::Stric
 /// How an owner writes every type.
 pub(crate) const ALL_TYPES: &str = "*";
 
+/// Where an endpoint can stand.
+pub(crate) const STATES: [&str; 2] = [ENABLED, DISABLED];
+pub(crate) const ENABLED: &str = "enabled";
+const DISABLED: &str = "disabled";
+
 const REASONS: [DisabledReason; 3] =
     [DisabledReason::Exhausted, DisabledReason::Manual, DisabledReason::Gone];
 
@@ -114,7 +119,7 @@ impl From<EndpointView> for EndpointBody {
             event_types: names(&endpoint.event_types),
             headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             ordering: endpoint.ordering,
-            state: if enabled { "enabled" } else { "disabled" },
+            state: if enabled { ENABLED } else { DISABLED },
             disabled: match state {
                 State::Disabled(disabled) => Some(disabled.into()),
                 State::Enabled | State::Deleted => None,
@@ -207,8 +212,8 @@ pub(crate) fn ordering() -> Object {
     choices(&ORDERINGS)
 }
 
-fn endpoint_state() -> Object {
-    choices(&["enabled", "disabled"])
+pub(crate) fn endpoint_state() -> Object {
+    choices(&STATES)
 }
 
 fn disabled_reason() -> Object {

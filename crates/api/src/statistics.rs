@@ -1,0 +1,61 @@
+//! Statistics: how an endpoint's attempts went, in numbers.
+
+use axum::Json;
+use axum::extract::State;
+use postrider_domain::ids::EndpointId;
+use postrider_domain::statistics::Span;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::App;
+use crate::auth::Tenant;
+use crate::error::Problem;
+use crate::extract::PathId;
+use crate::fields::choose;
+use crate::page::Params;
+use crate::wire::statistics::{StatisticsBody, span};
+
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(statistics))
+}
+
+/// Over which time.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
+struct SpanParams {
+    /// How far back: 1 hour by 5 minutes, 24 hours by 30 minutes (the default), 7 days by 6 hours,
+    /// or 30 days by the day.
+    #[param(schema_with = span)]
+    span: Option<Span>,
+}
+
+/// Get an endpoint's statistics
+///
+/// How its attempts went, by the time at which they began; test events are not among them. Points
+/// begin at whole steps in UTC, and the last one is not over yet.
+#[utoipa::path(
+    get, path = "/v1/accounts/{account}/endpoints/{endpoint}/statistics", tag = "Endpoints",
+    params(SpanParams),
+    responses((status = OK, description = "The statistics", body = StatisticsBody))
+)]
+async fn statistics(
+    tenant: Tenant,
+    PathId(endpoint): PathId<EndpointId>,
+    State(app): State<App>,
+    mut params: Params,
+) -> Result<Json<StatisticsBody>, Problem> {
+    let span = span_of(&mut params);
+    params.finish()?;
+    if app.records().endpoint(tenant.0, endpoint).await?.is_none() {
+        return Err(Problem::not_found("endpoint"));
+    }
+    let statistics = app.records().statistics(tenant.0, endpoint, span, app.now()).await?;
+    Ok(Json(statistics.into()))
+}
+
+/// The span that a query asks for.
+pub(crate) fn span_of(params: &mut Params) -> Span {
+    params.take("span", |text| choose(text, &Span::ALL)).unwrap_or_default()
+}
