@@ -282,12 +282,22 @@ async fn accept(
     }
 }
 
+/// Which events; what is absent does not restrict.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
+struct FilterParams {
+    /// Those of this type.
+    event_type: Option<String>,
+}
+
 /// List events
 ///
-/// Newest first, without their payloads.
+/// Newest first, without their payloads. With a filter, a page may have fewer items than asked
+/// for, even none, and still a next one.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/events", tag = "Events",
-    params(ListParams),
+    params(FilterParams, ListParams),
     responses((status = OK, description = "A page of events", body = List<EventSummaryBody>))
 )]
 async fn list(
@@ -295,9 +305,10 @@ async fn list(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Json<List<EventSummaryBody>>, Problem> {
+    let event_type = params.take("event_type", EventTypeName::parse);
     let page = params.page();
     params.finish()?;
-    Ok(Json(List::of(app.records().events(tenant.0, page).await?)))
+    Ok(Json(List::of(app.records().events(tenant.0, event_type.as_ref(), page).await?)))
 }
 
 /// Get an event with its payload

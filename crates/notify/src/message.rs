@@ -73,7 +73,8 @@ impl Header for AutoSubmitted {
     }
 }
 
-fn subject(facts: &Facts) -> String {
+/// The line that an inbox shows.
+pub(crate) fn subject(facts: &Facts) -> String {
     let name = one_line(facts.endpoint.endpoint.name.as_str());
     format!("Webhook endpoint \"{name}\" was disabled")
 }

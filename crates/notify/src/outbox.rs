@@ -24,7 +24,7 @@ use futures::FutureExt;
 use postrider_cluster::metrics::Instruments;
 use postrider_cluster::route::Notifier;
 use postrider_cluster::tenure::Tenure;
-use postrider_domain::notice::Notice;
+use postrider_domain::notice::{Email, Notice};
 use postrider_domain::ownership::{Fence, Shard};
 use postrider_domain::time::Clock;
 use postrider_store::{OwnerError, Records, kv};
@@ -348,13 +348,18 @@ impl State {
         };
         let mut progress = self.book.progress(notice);
         let errand = self.courier.run(notice, &mut progress).await?;
+        let email = progress.email.clone();
+        let email = email.as_ref();
         if errand == Errand::Deferred {
             self.put_off(notice, progress);
-            return Ok(());
+            return match email {
+                Some(email) => self.log(fence, notice, email).await,
+                None => Ok(()),
+            };
         }
         // Before the notice goes, lest a store that fails now makes us send it twice.
         self.book.note(notice, progress);
-        match self.courier.records.finish_notice(fence, notice).await {
+        match self.courier.records.finish_notice(fence, notice, email).await {
             Ok(()) => {
                 self.queue.pop_front();
             }
@@ -363,6 +368,18 @@ impl State {
         }
         self.book.forget(notice);
         Ok(())
+    }
+
+    /// Lets people see that an email is put off. What is lost here is told with the next try.
+    async fn log(&mut self, fence: Fence, notice: &Notice, email: &Email) -> Result<(), Trouble> {
+        match self.courier.records.log_email(fence, notice, email).await {
+            Ok(()) => Ok(()),
+            Err(OwnerError::Fenced) => {
+                self.disown(fence);
+                Ok(())
+            }
+            Err(OwnerError::Store(error)) => Err(error.into()),
+        }
     }
 
     /// Says once that a shard's notices cannot be read. The next rescan looks at it again.

@@ -15,6 +15,7 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
 
+use postrider_domain::notice::Verdict;
 use server::Security;
 pub use server::{Sender, SenderError, Server, ServerError};
 
@@ -38,17 +39,6 @@ pub struct Mailer {
 pub struct MailerError {
     server: Server,
     source: Error,
-}
-
-/// What the server says to one recipient.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It took the email.
-    Accepted,
-    /// Not now (4XX).
-    Deferred(String),
-    /// Never (5XX).
-    Refused(String),
 }
 
 /// The server cannot be used at all at the moment; nobody was reached. What it would say of the

@@ -10,15 +10,12 @@
 //! [`Ordering`]: postrider_domain::endpoint::Ordering
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::try_join;
 use postrider_domain::delivery::{Delivery, Progress};
 use postrider_domain::endpoint::State;
 use postrider_domain::event::{Event, EventTypeName, Payload};
-use postrider_domain::ids::{self, AccountId, EndpointId, EventId, Mint};
-use postrider_domain::limits::MAX_FAN_OUT_PER_TRANSACTION;
+use postrider_domain::ids::{self, AccountId, DeliveryId, EndpointId, EventId, Mint};
 use postrider_domain::time::Timestamp;
 
 use crate::accounts::account_exists;
@@ -26,9 +23,11 @@ use crate::enqueue::Place;
 use crate::keys::event::Head;
 use crate::keys::fan_out::FanOut;
 use crate::keys::idempotency::Remembered;
-use crate::keys::{account, event, event_type, expiry, fan_out, gate, idempotency, subscription};
-use crate::kv::{Error, Range, Tx, prefix_end};
+use crate::keys::{account, event, event_type, expiry, fan_out, idempotency};
+use crate::kv::{Error, Range, Tx};
+use crate::receivers;
 use crate::records::{Ready, Records, Wake};
+use crate::subscribers::Subscribers;
 
 /// How long an idempotency key is remembered.
 pub const IDEMPOTENCY_MEMORY: Duration = Duration::from_secs(24 * 3600);
@@ -99,18 +98,9 @@ struct Draft<'a> {
     /// How many deliveries this transaction may still make.
     room: usize,
     /// Who wants the types that have come so far; none for a type that is not in the catalogue.
-    audiences: HashMap<EventTypeName, Option<Audience>>,
+    subscribers: HashMap<EventTypeName, Option<Subscribers>>,
     receipts: Vec<Receipt>,
     wakes: Vec<Wake>,
-}
-
-/// Who wants the events of one type.
-#[derive(Clone)]
-enum Audience {
-    /// These endpoints, whose deliveries one transaction can make.
-    Few(Arc<[EndpointId]>),
-    /// More endpoints than that.
-    Many { count: u64 },
 }
 
 impl Records {
@@ -154,15 +144,15 @@ impl Records {
                     mint,
                     account,
                     room: MAX_DELIVERIES,
-                    audiences: HashMap::new(),
+                    subscribers: HashMap::new(),
                     receipts: Vec::with_capacity(events.len()),
                     wakes: Vec::new(),
                 };
                 for (index, event) in events.iter().enumerate() {
-                    let Some(audience) = draft.audience(&event.event_type).await? else {
+                    let Some(subscribers) = draft.subscribers(&event.event_type).await? else {
                         return Err(AcceptError::UnknownEventType { index });
                     };
-                    draft.add(event, &audience).await?;
+                    draft.add(event, &subscribers).await?;
                 }
                 Ok(Accepted { receipts: draft.receipts, wakes: draft.wakes, repeated: false })
             })
@@ -171,21 +161,22 @@ impl Records {
 }
 
 impl Draft<'_> {
-    async fn add(&mut self, event: &Event, audience: &Audience) -> Result<(), Error> {
-        let deliveries = match audience {
-            Audience::Few(endpoints) if endpoints.len() <= self.room => {
+    async fn add(&mut self, event: &Event, subscribers: &Subscribers) -> Result<(), Error> {
+        let deliveries = match subscribers {
+            Subscribers::Few(endpoints) if endpoints.len() <= self.room => {
                 self.room -= endpoints.len();
-                let mut count = 0;
+                let mut made = Vec::with_capacity(endpoints.len());
                 for endpoint in endpoints.iter() {
-                    count += u64::from(self.deliver(event, *endpoint).await?);
+                    made.extend(self.deliver(event, *endpoint).await?);
                 }
-                count
+                receivers::note_step(self.tx, self.account, event.id, &made);
+                u64::try_from(made.len()).expect("bounded")
             }
-            Audience::Few(endpoints) => {
+            Subscribers::Few(endpoints) => {
                 self.fan_out_later(event);
                 u64::try_from(endpoints.len()).expect("bounded")
             }
-            Audience::Many { count } => {
+            Subscribers::Many { count } => {
                 self.fan_out_later(event);
                 *count
             }
@@ -201,44 +192,34 @@ impl Draft<'_> {
     }
 
     /// Who wants a type: read once, however many events of it there are.
-    async fn audience(&mut self, event_type: &EventTypeName) -> Result<Option<Audience>, Error> {
-        if let Some(known) = self.audiences.get(event_type) {
+    async fn subscribers(
+        &mut self,
+        event_type: &EventTypeName,
+    ) -> Result<Option<Subscribers>, Error> {
+        if let Some(known) = self.subscribers.get(event_type) {
             return Ok(known.clone());
         }
-        let audience = match self.tx.get(event_type::key(event_type)).await? {
-            Some(_) => Some(self.read_audience(event_type).await?),
+        let subscribers = match self.tx.get(event_type::key(event_type)).await? {
+            Some(_) => Some(Subscribers::of(self.tx, self.account, event_type).await?),
             None => None,
         };
-        self.audiences.insert(event_type.clone(), audience.clone());
-        Ok(audience)
+        self.subscribers.insert(event_type.clone(), subscribers.clone());
+        Ok(subscribers)
     }
 
-    async fn read_audience(&self, event_type: &EventTypeName) -> Result<Audience, Error> {
-        let list = async |event_type| {
-            let range = Range::prefix(subscription::of_type(self.account, event_type));
-            self.tx.range(range.limit(MAX_FAN_OUT_PER_TRANSACTION + 1)).await
+    async fn deliver(
+        &mut self,
+        event: &Event,
+        endpoint: EndpointId,
+    ) -> Result<Option<DeliveryId>, Error> {
+        let place = self.records.place(self.account, endpoint);
+        let Some((delivery, state)) = deliver(self.tx, place, event_of(event), self.mint).await?
+        else {
+            return Ok(None);
         };
-        let (named, all) = try_join(list(Some(event_type)), list(None)).await?;
-        let endpoints = named.iter().chain(&all).map(|(key, _)| subscription::of_key(key));
-        let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
-        if endpoints.len() <= MAX_FAN_OUT_PER_TRANSACTION {
-            let gates = endpoints.iter().map(|endpoint| gate::key(self.account, *endpoint));
-            self.tx.prefetch(gates).await?;
-            return Ok(Audience::Few(endpoints.into()));
-        }
-        let named = count(self.tx, subscription::of_type(self.account, Some(event_type))).await?;
-        let all = count(self.tx, subscription::of_type(self.account, None)).await?;
-        Ok(Audience::Many { count: named + all })
-    }
-
-    async fn deliver(&mut self, event: &Event, endpoint: EndpointId) -> Result<bool, Error> {
-        let place =
-            Place { account: self.account, endpoint, shard: self.records.shard_of(endpoint) };
-        let Some(delivery) = deliver(self.tx, place, event_of(event), self.mint).await? else {
-            return Ok(false);
-        };
-        if delivery.1 == State::Enabled {
-            let ready = Ready { delivery: delivery.0, payload: event.payload.clone(), trace: None };
+        let id = delivery.id;
+        if state == State::Enabled {
+            let ready = Ready { delivery, payload: event.payload.clone(), trace: None };
             self.wakes.push(Wake::Endpoint {
                 shard: place.shard,
                 account: self.account,
@@ -246,7 +227,7 @@ impl Draft<'_> {
                 ready: Some(Box::new(ready)),
             });
         }
-        Ok(true)
+        Ok(Some(id))
     }
 
     /// Leaves the deliveries to the owner of the event's shard.
@@ -392,20 +373,4 @@ async fn receipts(
         receipts.push(Receipt { id, event_type, created_at, deliveries });
     }
     Ok(Some(receipts))
-}
-
-/// How many rows begin with `prefix`.
-async fn count(tx: &Tx, prefix: Vec<u8>) -> Result<u64, Error> {
-    const AT_ONCE: usize = 4_096;
-    let end = prefix_end(&prefix);
-    let mut begin = prefix;
-    let mut count = 0;
-    loop {
-        let rows = tx.snap_range(Range::new(begin, end.clone()).limit(AT_ONCE)).await?;
-        count += u64::try_from(rows.len()).expect("bounded");
-        match rows.last() {
-            Some((last, _)) if rows.len() == AT_ONCE => begin = [last, &[0][..]].concat(),
-            _ => return Ok(count),
-        }
-    }
 }

@@ -10,6 +10,7 @@ use postrider_domain::time::Timestamp;
 use crate::keys::gate::{self, Gate};
 use crate::keys::{delivery, due, pending, queue};
 use crate::kv::{Error, Tx};
+use crate::records::Wake;
 
 /// An endpoint in the hands of a transaction.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,12 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) async fn gate(&self, tx: &Tx) -> Result<Option<Gate>, Error> {
         tx.load(&gate::key(self.account, self.endpoint)).await
+    }
+
+    /// Tells its owner that a delivery is due.
+    pub(crate) fn wake(&self) -> Wake {
+        let Self { account, endpoint, shard } = *self;
+        Wake::Endpoint { shard, account, endpoint, ready: None }
     }
 
     pub(crate) fn save_gate(&self, tx: &Tx, record: &Gate) {

@@ -10,6 +10,9 @@
 //! |---|---|
 //! | `accept` | an event with its deliveries and their queue rows |
 //! | `fan_out` | the same for more endpoints than one transaction takes, in steps |
+//! | `resend` | a past event's new deliveries |
+//! | `subscribers` | who wants a type |
+//! | `receivers` | which deliveries an event has |
 //! | `enqueue` | one delivery's rows: queue, pending list, counter and pointer |
 //! | `apply` | what a finished attempt changed, under the shard's fence |
 //! | `endpoints` | an endpoint, its subscriptions and its gate |
@@ -52,10 +55,13 @@ mod notices;
 mod owners;
 mod probe;
 mod query;
+mod receivers;
 mod records;
 mod replays;
 mod session_key;
 mod statistics;
+mod resend;
+mod subscribers;
 mod sweep;
 
 #[cfg(test)]
@@ -74,3 +80,4 @@ pub use probe::{Found, Probe};
 pub use query::{DeliveryFilter, DeliveryView, EventView, RecordedAttempt};
 pub use records::{FORMAT, OpenError, Page, PageRequest, Ready, Records, Wake};
 pub use replays::ReplayCount;
+pub use resend::{Audience, ResendError, Resent};

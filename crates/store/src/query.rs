@@ -15,7 +15,8 @@ use crate::keys::event::Head;
 use crate::keys::gate::{self, Gate};
 use crate::keys::{attempt, delivery, event};
 use crate::kv::{Error, Range, Tx, prefix_end};
-use crate::records::{Page, PageRequest, Records, Wake, page};
+use crate::receivers;
+use crate::records::{Page, PageRequest, Records, Wake};
 
 /// An event in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,19 +86,23 @@ impl Records {
             .await
     }
 
-    /// An account's events, newest first, without their payloads.
+    /// An account's events, or those of one type, newest first, without their payloads. A page may
+    /// have fewer items than asked for and still a next one: a call looks at a bounded number of
+    /// rows.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn events(
         &self,
         account: AccountId,
+        event_type: Option<&EventTypeName>,
         request: PageRequest<EventId>,
     ) -> Result<Page<EventView>, Error> {
         let all = event::of_account(account);
         let end =
             request.after.map_or_else(|| prefix_end(&all), |after| event::head(account, after));
-        let range = Range::new(all, end).limit(request.limit + 1).reverse();
+        let most = if event_type.is_some() { MOST_LOOKED_AT } else { request.limit };
+        let range = Range::new(all, end).limit(most + 1).reverse();
         let rows = self
             .store
             .read(|tx| {
@@ -105,18 +110,25 @@ impl Records {
                 async move { tx.snap_range(range).await }
             })
             .await?;
-        let items = rows.iter().map(|(key, value)| {
-            let Head { event_type, created_at, deliveries, payload_bytes } = decode(value)?;
-            Ok(EventView {
-                id: event::of_key(key)?,
-                event_type,
-                created_at,
-                deliveries,
-                payload_bytes,
-            })
-        });
-        let items = items.collect::<Result<_, Error>>()?;
-        Ok(page(items, request.limit, |event: &EventView| event.id.to_string()))
+        let mut items = Vec::new();
+        for (looked_at, (key, value)) in rows.iter().enumerate() {
+            let id = event::of_key(key)?;
+            let Head { event_type: name, created_at, deliveries, payload_bytes } = decode(value)?;
+            if event_type.is_none_or(|wanted| *wanted == name) {
+                items.push(EventView {
+                    id,
+                    event_type: name,
+                    created_at,
+                    deliveries,
+                    payload_bytes,
+                });
+            }
+            let full = items.len() == request.limit || looked_at + 1 == most;
+            if full && looked_at + 1 < rows.len() {
+                return Ok(Page { items, next: Some(id.to_string()) });
+            }
+        }
+        Ok(Page { items, next: None })
     }
 
     /// An endpoint's deliveries, newest first. A page may have fewer items than asked for and
@@ -243,15 +255,11 @@ impl Records {
                 ..old.clone()
             };
             place.add(tx, &delivery, &mut gate);
+            receivers::note(tx, old.account, old.event, new, &[new]);
             delivery
         };
-        let wake = Wake::Endpoint {
-            shard: place.shard,
-            account: old.account,
-            endpoint: old.endpoint,
-            ready: None,
-        };
-        let wakes = if gate.state == State::Enabled { vec![wake] } else { Vec::new() };
+        let enabled = gate.state == State::Enabled;
+        let wakes = enabled.then(|| place.wake()).into_iter().collect();
         Ok(Some((DeliveryView { state: gate.state_of(&delivery), delivery }, wakes)))
     }
 }

@@ -11,9 +11,9 @@ use crate::codec::decode;
 use crate::due::prefetch_deliveries;
 use crate::endpoints::state_of;
 use crate::keys::{delivery, replay};
-use crate::kv::{Error, Range, Tx};
+use crate::kv::{Error, Range, Tx, prefix_end};
 use crate::owners::OwnerError;
-use crate::records::{Records, Wake};
+use crate::records::{Page, PageRequest, Records, Wake, page};
 
 /// Deliveries that one transaction looks at.
 const STEP: usize = 200;
@@ -89,6 +89,30 @@ impl Records {
     /// When the store fails.
     pub async fn replay(&self, account: AccountId, id: ReplayId) -> Result<Option<Replay>, Error> {
         self.store.read(|tx| async move { tx.load(&replay::key(account, id)).await }).await
+    }
+
+    /// An account's replays, newest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn replays(
+        &self,
+        account: AccountId,
+        request: PageRequest<ReplayId>,
+    ) -> Result<Page<Replay>, Error> {
+        let all = replay::of_account(account);
+        let end =
+            request.after.map_or_else(|| prefix_end(&all), |after| replay::key(account, after));
+        let range = Range::new(all, end).limit(request.limit + 1).reverse();
+        let rows = self
+            .store
+            .read(|tx| {
+                let range = range.clone();
+                async move { tx.snap_range(range).await }
+            })
+            .await?;
+        let items = rows.iter().map(|(_, value)| decode(value)).collect::<Result<_, _>>()?;
+        Ok(page(items, request.limit, |replay: &Replay| replay.id.to_string()))
     }
 
     /// Does to a replay what a person asked: the replay as it is then and the work that it makes,

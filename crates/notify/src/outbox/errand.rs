@@ -8,14 +8,16 @@ use std::time::Duration;
 use lettre::Address;
 use lettre::message::Mailbox;
 use postrider_cluster::metrics::Instruments;
-use postrider_domain::notice::Notice;
+use postrider_domain::ids::EndpointId;
+use postrider_domain::limits::{MAX_ERROR_CHARS, clip};
+use postrider_domain::notice::{Email, Notice, Verdict};
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::{Records, kv};
 use tracing::{error, info, warn};
 
 use super::progress::Progress;
-use crate::message::{Facts, compose};
-use crate::smtp::{Away, Mailer, Verdict};
+use crate::message::{Facts, compose, subject};
+use crate::smtp::{Away, Mailer};
 
 /// A contact whose server keeps asking to come again later is given up after this long…
 const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -63,21 +65,22 @@ impl Courier {
             return Ok(Errand::Done);
         };
         let contacts = contacts(&facts);
+        let now = self.clock.now();
+        let email = progress.email.get_or_insert_with(|| blank(&facts, now));
+        let names: BTreeSet<_> = contacts.iter().map(ToString::to_string).collect();
+        // Whoever is no contact any more is owed nothing, and so the record stays bounded.
+        email.to.retain(|recipient| names.contains(&recipient.address));
         if contacts.is_empty() {
             warn!(account = %notice.account, endpoint = %notice.endpoint,
                 "endpoint was disabled, and its account has no contact to tell");
             return Ok(Errand::Done);
         }
-        let owed: Vec<Address> = contacts
-            .iter()
-            .filter(|contact| !progress.settled.contains(&contact.to_string()))
-            .cloned()
-            .collect();
+        let owed = contacts.iter().filter(|contact| !email.is_settled(contact.as_ref()));
+        let owed: Vec<Address> = owed.cloned().collect();
         if owed.is_empty() {
             return Ok(Errand::Done);
         }
         let to = contacts.into_iter().map(|email| Mailbox::new(None, email));
-        let now = self.clock.now();
         let message = match compose(&facts, &self.mailer.sender().0, to.collect(), now) {
             Ok(message) => message,
             Err(error) => {
@@ -87,7 +90,12 @@ impl Courier {
             }
         };
         let verdicts = self.mailer.send(&owed, &message).await?;
-        Ok(self.judge(notice, progress, &owed, verdicts, now))
+        email.at = now;
+        let last_chance =
+            progress.deferrals + 1 >= GIVE_UP_DEFERRALS && now.since(notice.at()) >= GIVE_UP_AFTER;
+        let errand = self.judge(email, &owed, verdicts, last_chance, notice.endpoint);
+        progress.deferrals += u32::from(errand == Errand::Deferred);
+        Ok(errand)
     }
 
     /// What the email says; none when the account or the endpoint is gone.
@@ -111,43 +119,47 @@ impl Courier {
         }))
     }
 
+    /// Notes what the server said of each recipient.
     fn judge(
         &self,
-        notice: &Notice,
-        progress: &mut Progress,
+        email: &mut Email,
         owed: &[Address],
         verdicts: Vec<Verdict>,
-        now: Timestamp,
+        last_chance: bool,
+        endpoint: EndpointId,
     ) -> Errand {
-        let endpoint = notice.endpoint;
-        let last_chance =
-            progress.deferrals + 1 >= GIVE_UP_DEFERRALS && now.since(notice.at()) >= GIVE_UP_AFTER;
         let mut errand = Errand::Done;
         for (contact, verdict) in owed.iter().zip(verdicts) {
-            match verdict {
+            let verdict = match verdict {
                 Verdict::Accepted => {
                     self.instruments.emails_sent(1);
-                    info!(%endpoint, %contact, "told that the endpoint is disabled")
+                    info!(%endpoint, %contact, "told that the endpoint is disabled");
+                    Verdict::Accepted
                 }
                 Verdict::Refused(reason) => {
                     error!(%endpoint, %contact, %reason, "the mail server refuses the email for good");
+                    Verdict::Refused(clip(&reason, MAX_ERROR_CHARS))
                 }
                 Verdict::Deferred(reason) if last_chance => {
                     error!(%endpoint, %contact, %reason, "the mail server put the email off too often");
+                    let reason = format!("given up after it was put off too often: {reason}");
+                    Verdict::Refused(clip(&reason, MAX_ERROR_CHARS))
                 }
                 Verdict::Deferred(reason) => {
                     warn!(%endpoint, %contact, %reason, "the mail server puts the email off");
                     errand = Errand::Deferred;
-                    continue;
+                    Verdict::Deferred(clip(&reason, MAX_ERROR_CHARS))
                 }
-            }
-            progress.settled.insert(contact.to_string());
-        }
-        if errand == Errand::Deferred {
-            progress.deferrals += 1;
+            };
+            email.note(contact.as_ref(), verdict);
         }
         errand
     }
+}
+
+/// The record of an email of which the mail server has said nothing yet.
+fn blank(facts: &Facts, now: Timestamp) -> Email {
+    Email { disabled_at: facts.notice.at(), at: now, subject: subject(facts), to: Vec::new() }
 }
 
 /// The account's contacts, each once. One that the mail library does not take is left out with

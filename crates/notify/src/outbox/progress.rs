@@ -1,10 +1,10 @@
 //! Whom a notice has reached so far, and when to try the others. Kept in memory alone: after a
 //! restart everybody is told again, which the promise (at least once) allows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use postrider_domain::ids::EndpointId;
-use postrider_domain::notice::Notice;
+use postrider_domain::notice::{Email, Notice};
 use postrider_domain::time::Timestamp;
 use tokio::time::Instant;
 
@@ -21,8 +21,8 @@ pub(crate) struct Book(BTreeMap<Id, Progress>);
 /// The progress of one notice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// Contacts to whom no email is owed any more: it was accepted, or refused for good.
-    pub settled: BTreeSet<String>,
+    /// What became of the email so far; none before the mail server was asked.
+    pub email: Option<Email>,
     /// Conversations that some contact's server asked to have again later.
     pub deferrals: u32,
     /// Errands that panicked or met a damaged record.
@@ -71,7 +71,12 @@ mod tests {
         let mut book = Book::default();
         assert!(book.is_due(&notice, now));
         let progress = Progress {
-            settled: ["a@example.com".to_owned()].into(),
+            email: Some(Email {
+                disabled_at: notice.at(),
+                at: notice.at(),
+                subject: "A".to_owned(),
+                to: Vec::new(),
+            }),
             deferrals: 1,
             mishaps: 0,
             due: Some(now + Duration::from_secs(1)),

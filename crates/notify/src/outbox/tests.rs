@@ -9,6 +9,7 @@ use postrider_cluster::pulse::Pulse;
 use postrider_domain::account::Account;
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::ids::{BootId, Mint};
+use postrider_domain::notice::Verdict;
 use postrider_domain::time::Timestamp;
 use postrider_store::kv::{Pair, Range, Store};
 use postrider_store::memory::Memory;
@@ -256,6 +257,13 @@ impl Scene {
         tokio::time::timeout(PATIENCE, told).await.expect("the notice goes");
     }
 
+    /// Each recipient of the endpoint's newest email with what the mail server said.
+    async fn logged(&self) -> Vec<(String, Verdict)> {
+        let emails = self.records.emails(self.account.id, self.endpoint.id, 1).await.expect("read");
+        let recipients = emails.into_iter().flat_map(|email| email.to);
+        recipients.map(|recipient| (recipient.address, recipient.verdict)).collect()
+    }
+
     async fn left(&self) -> Vec<Notice> {
         let shard = self.fence().shard;
         self.records.notices(shard, 10).await.expect("read")
@@ -358,6 +366,9 @@ async fn a_refused_contact_costs_the_others_nothing() {
     let _notifier = scene.start(smtp, FAST).await;
     assert_eq!(next(&mut inbox).await.0, ["ops@example.com"]);
     scene.until_told().await;
+    let logged = scene.logged().await;
+    assert!(matches!(&logged[0], (to, Verdict::Refused(_)) if to == "never@example.com"));
+    assert_eq!(logged[1], ("ops@example.com".to_owned(), Verdict::Accepted));
 }
 
 #[tokio::test]
@@ -381,6 +392,30 @@ async fn a_contact_that_is_put_off_is_tried_again_alone() {
     scene.until_told().await;
     notifier.stop().await;
     assert!(inbox.try_recv().is_err(), "a third email");
+}
+
+#[tokio::test]
+async fn what_is_put_off_is_seen_until_it_is_accepted() {
+    let (listener, smtp) = listen();
+    let mut inbox = serve(listener, 1);
+    let scene = Scene::new(&["ops@example.com", "later@example.com"]).await;
+    let slow = Backoff { first: Duration::from_secs(3600), longest: Duration::from_secs(3600) };
+    let notifier = scene.start(smtp, Intervals { deferred: slow, ..FAST }).await;
+    assert_eq!(next(&mut inbox).await.0, ["ops@example.com"]);
+    // It is on record before the actor takes its next step.
+    notifier.stop().await;
+    let logged = scene.logged().await;
+    assert_eq!(logged[0], ("ops@example.com".to_owned(), Verdict::Accepted));
+    assert!(
+        matches!(&logged[1], (to, Verdict::Deferred(why)) if to == "later@example.com"
+        && why.contains("452")),
+        "{logged:?}"
+    );
+
+    let _notifier = scene.start(smtp, FAST).await;
+    scene.until_told().await;
+    let accepted = |to: &str| (to.to_owned(), Verdict::Accepted);
+    assert_eq!(scene.logged().await, ["ops@example.com", "later@example.com"].map(accepted));
 }
 
 #[tokio::test]
@@ -408,7 +443,7 @@ async fn a_shard_with_a_damaged_notice_waits_and_the_others_go() {
         let fence = scene.fences[usize::from(shard)];
         scene.records.record_notice(fence, notice).await.expect("recorded");
     };
-    scene.records.finish_notice(scene.fence(), &scene.notice).await.expect("finished");
+    scene.records.finish_notice(scene.fence(), &scene.notice, None).await.expect("finished");
     let before = scene.rows().await;
     in_shard(0, &scene.notice).await;
     let sound = scene.damage_since(&before).await;
@@ -453,6 +488,8 @@ async fn nobody_to_tell_and_nothing_to_tell_of() {
     let no_contact = Scene::new(&[]).await;
     let _first = no_contact.start(smtp, FAST).await;
     no_contact.until_told().await;
+    let emails = no_contact.records.emails(no_contact.account.id, no_contact.endpoint.id, 9).await;
+    assert!(matches!(&emails.expect("read")[..], [email] if email.to.is_empty()));
 
     let gone = Scene::new(&["ops@example.com"]).await;
     let deleted =

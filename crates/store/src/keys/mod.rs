@@ -15,6 +15,7 @@ pub(crate) mod attempt;
 pub(crate) mod copying;
 pub(crate) mod delivery;
 pub(crate) mod due;
+pub(crate) mod email;
 pub(crate) mod endpoint;
 pub(crate) mod event;
 pub(crate) mod event_type;
@@ -27,6 +28,7 @@ pub(crate) mod lease;
 pub(crate) mod meta;
 pub(crate) mod moves;
 pub(crate) mod notice;
+pub(crate) mod of_event;
 pub(crate) mod owner;
 pub(crate) mod pending;
 pub(crate) mod probe;
@@ -35,6 +37,7 @@ pub(crate) mod removal;
 pub(crate) mod replay;
 pub(crate) mod session_key;
 pub(crate) mod statistics;
+pub(crate) mod resend;
 pub(crate) mod subscription;
 
 use postrider_domain::ids::{AccountId, Id};
@@ -75,6 +78,8 @@ enum Table {
     Idempotency = 24,
     Replay = 25,
     Statistics = 26,
+    DeliveriesOfEvent = 27,
+    Email = 28,
     // In `s`.
     Owner = 40,
     Due = 41,
@@ -83,6 +88,7 @@ enum Table {
     RunningReplay = 44,
     Expiry = 45,
     Removal = 46,
+    Resend = 47,
 }
 
 const GLOBAL: u8 = b'g';

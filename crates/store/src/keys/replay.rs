@@ -11,6 +11,10 @@ pub(crate) fn key(account: AccountId, replay: ReplayId) -> Vec<u8> {
     Key::account(account, Table::Replay).id(replay).done()
 }
 
+pub(crate) fn of_account(account: AccountId) -> Vec<u8> {
+    Key::account(account, Table::Replay).done()
+}
+
 pub(crate) fn running(shard: Shard, replay: ReplayId) -> Vec<u8> {
     Key::shard(shard, Table::RunningReplay).id(replay).done()
 }
@@ -30,5 +34,6 @@ mod tests {
     #[test]
     fn round_trip() {
         assert_eq!(of_key(&running(1, ReplayId::MAX)), Ok(ReplayId::MAX));
+        assert!(key(AccountId::MIN, ReplayId::MAX).starts_with(&of_account(AccountId::MIN)));
     }
 }

@@ -36,7 +36,7 @@ async fn all_or_nothing() {
         world.records.accept(world.account, events, Some(KEY), &world.mint, later(1)).await;
     assert!(matches!(refused, Err(AcceptError::UnknownEventType { index: 1 })));
     let page = PageRequest { limit: 10, after: None };
-    assert!(world.records.events(world.account, page).await.unwrap().items.is_empty());
+    assert!(world.records.events(world.account, None, page).await.unwrap().items.is_empty());
     let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
     assert_eq!(view.unfinished, 0);
     let stranger = world.mint.id(START);
@@ -59,7 +59,7 @@ async fn an_idempotency_key_is_one_request() {
     assert!(second.repeated && second.wakes.is_empty());
     assert!(matches!(send(3, later(60)).await, Err(AcceptError::IdempotencyKeyReused)));
     let page = PageRequest { limit: 10, after: None };
-    assert_eq!(world.records.events(world.account, page).await.unwrap().items.len(), 2);
+    assert_eq!(world.records.events(world.account, None, page).await.unwrap().items.len(), 2);
 }
 
 #[tokio::test]

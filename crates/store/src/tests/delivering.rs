@@ -57,7 +57,7 @@ async fn exhaustion_disables_holds_and_tells_in_one_transaction() {
     assert!(world.pointers(endpoint).await.is_empty());
     let notices = world.records.notices(world.fence(endpoint).shard, 10).await.unwrap();
     assert_eq!(notices.len(), 1);
-    world.records.finish_notice(world.fence(endpoint), &notices[0]).await.unwrap();
+    world.records.finish_notice(world.fence(endpoint), &notices[0], None).await.unwrap();
     assert!(world.records.notices(world.fence(endpoint).shard, 10).await.unwrap().is_empty());
 }
 

@@ -3,7 +3,7 @@ use postrider_domain::ids::ReplayId;
 use postrider_domain::replay::{Command, Filter, Replay, ReplayState};
 
 use super::*;
-use crate::ReplayCount;
+use crate::{PageRequest, ReplayCount};
 
 fn replay(world: &World, filter: Filter, now: Timestamp) -> Replay {
     Replay {
@@ -109,4 +109,23 @@ async fn a_replay_pauses_resumes_and_is_cancelled() {
         world.records.endpoint(world.account, endpoint).await.unwrap().unwrap().unfinished,
         7
     );
+}
+
+#[tokio::test]
+async fn replays_are_listed_the_newest_first() {
+    let world = World::new().await;
+    let mut made = Vec::new();
+    for number in 0..3 {
+        let job = replay(&world, Filter::default(), later(number));
+        world.records.create_replay(&job).await.unwrap();
+        made.insert(0, job);
+    }
+    let request = |after| PageRequest { limit: 2, after };
+    let first = world.records.replays(world.account, request(None)).await.unwrap();
+    assert_eq!(first.items, made[..2]);
+    let after = first.next.unwrap().parse().unwrap();
+    let second = world.records.replays(world.account, request(Some(after))).await.unwrap();
+    assert_eq!((second.items, second.next), (made[2..].to_vec(), None));
+    let nobody = world.mint.id(later(9));
+    assert!(world.records.replays(nobody, request(None)).await.unwrap().items.is_empty());
 }

@@ -8,6 +8,7 @@ mod jobs;
 mod nodes;
 mod people;
 mod statistics;
+mod resending;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,6 @@
 use postrider_domain::account::ApiKey;
+use postrider_domain::endpoint::{Disabled, DisabledReason};
+use postrider_domain::notice::{Email, Notice, Recipient, Verdict};
 
 use super::*;
 use crate::keys::account_space;
@@ -234,4 +236,38 @@ async fn a_search_looks_at_a_bounded_number() {
     let disabled = EndpointFilter { text: None, enabled: Some(false) };
     let (seen, sizes) = found(&world, disabled, 50).await;
     assert_eq!((seen, sizes), (vec![first], vec![0, 1]));
+
+#[tokio::test]
+async fn emails_are_kept_with_the_account_and_go_with_it() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(&["a"]).await;
+    let fence = world.fence(endpoint);
+    let notice = |at| Notice {
+        account: world.account,
+        endpoint,
+        disabled: Disabled { reason: DisabledReason::Exhausted, at, delivery: None },
+        failure_count: 11,
+        last_error: None,
+    };
+    let email = |at, verdict| Email {
+        disabled_at: at,
+        at,
+        subject: "disabled".to_owned(),
+        to: vec![Recipient { address: "ops@acme.example".to_owned(), verdict }],
+    };
+    let later_on = || Verdict::Deferred("450 later".to_owned());
+    for at in [later(1), later(2)] {
+        world.records.log_email(fence, &notice(at), &email(at, later_on())).await.unwrap();
+    }
+    let taken = email(later(1), Verdict::Accepted);
+    world.records.finish_notice(fence, &notice(later(1)), Some(&taken)).await.unwrap();
+    let logged = async |limit| world.records.emails(world.account, endpoint, limit).await.unwrap();
+    assert_eq!(logged(9).await, [email(later(2), later_on()), taken.clone()]);
+    assert_eq!(logged(1).await, [email(later(2), later_on())]);
+    world.records.delete_endpoint(world.account, endpoint, later(3)).await.unwrap();
+    assert_eq!(logged(9).await.len(), 2, "they outlive the endpoint");
+    world.records.delete_account(world.account).await.unwrap();
+    assert!(logged(9).await.is_empty());
+    world.records.finish_notice(fence, &notice(later(1)), Some(&taken)).await.unwrap();
+    assert_eq!(rows_of(&world).await, 0, "nothing is added behind the removal");
 }

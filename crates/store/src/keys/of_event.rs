@@ -1,0 +1,36 @@
+//! `a account event mark` → the ids of deliveries of the event that were made together, in the
+//! order in which they were made. The mark is no later than the first of them, and mostly is it;
+//! so the common case, an event and its deliveries, costs one small row.
+
+use postrider_domain::ids::{AccountId, DeliveryId, EventId};
+
+use super::{Key, Table};
+
+pub(crate) fn key(account: AccountId, event: EventId, mark: DeliveryId) -> Vec<u8> {
+    Key::account(account, Table::DeliveriesOfEvent).id(event).id(mark).done()
+}
+
+pub(crate) fn of_event(account: AccountId, event: EventId) -> Vec<u8> {
+    Key::account(account, Table::DeliveriesOfEvent).id(event).done()
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_domain::ids::Id;
+    use postrider_domain::limits::MAX_FAN_OUT_PER_TRANSACTION;
+
+    use super::*;
+    use crate::codec;
+    use crate::kv::MAX_VALUE;
+
+    #[test]
+    fn round_trip() {
+        let key = |mark| key(AccountId::MIN, EventId::MAX, mark);
+        assert!(key(DeliveryId::MIN) < key(DeliveryId::MAX));
+        assert!(key(DeliveryId::MAX).starts_with(&of_event(AccountId::MIN, EventId::MAX)));
+        let ids = vec![DeliveryId::from_bytes([7; 16]); MAX_FAN_OUT_PER_TRANSACTION];
+        let value = codec::encode(&ids);
+        assert!(value.len() <= MAX_VALUE);
+        assert_eq!(codec::decode(&value), Ok(ids));
+    }
+}
