@@ -1,6 +1,7 @@
 //! The people of an account hear of it when an endpoint was disabled.
 
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use postrider_tests::client::records::Endpoint;
 use postrider_tests::config::Config;
 use postrider_tests::mail::MailServer;
@@ -8,7 +9,7 @@ use postrider_tests::node::Node;
 use postrider_tests::receiver::{Behaviour, Hook};
 use postrider_tests::scene::{CONTACT, Scene};
 use postrider_tests::wait::seconds;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::SOON;
 
@@ -110,6 +111,30 @@ async fn the_email_waits_while_smtp_is_away_and_through_a_kill() -> Result<()> {
     let mails = scene.mail.wait_for(2, SOON).await?;
     let about: Vec<_> = mails.iter().map(|mail| mail.text.contains(&endpoint.id)).collect();
     assert_eq!(about, [true, false]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_told_to_whom_stays_on_record() -> Result<()> {
+    let scene = Scene::start(brief()).await?;
+    let hook = scene.hook("broken");
+    let created = scene.endpoint(&hook).await?;
+    let rest = format!("/endpoints/{}/emails", created.id);
+    let before: Value = scene.account.read(&rest).await?;
+    assert_eq!(before, json!({"data": []}));
+    let endpoint = disable(&scene, &hook, &created).await?;
+    let mail = scene.mail.wait_for(1, SOON).await?.remove(0);
+    let logged = async || {
+        let log: Value = scene.account.read(&rest).await?;
+        Ok(log["data"].as_array().filter(|emails| !emails.is_empty()).cloned())
+    };
+    let log = postrider_tests::wait::until("the email is on record", SOON, logged).await?;
+    assert_eq!(log.len(), 1);
+    assert_eq!(log[0]["subject"], mail.subject.as_str());
+    let expected = json!([{"address": CONTACT, "verdict": "accepted", "reason": null}]);
+    assert_eq!(log[0]["to"], expected);
+    let at: Timestamp = serde_json::from_value(log[0]["disabled_at"].clone())?;
+    assert_eq!(at, endpoint.disabled.context("disabled")?.at);
     Ok(())
 }
 

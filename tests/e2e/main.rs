@@ -14,6 +14,7 @@ mod listen;
 mod ordering;
 mod outcomes;
 mod replays;
+mod resend;
 mod retries_and_disable;
 mod secrets;
 mod ssrf;

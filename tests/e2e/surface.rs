@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::SOON;
 
 /// Every call of the interface contract that this version has.
-const CALLS: [(&str, &[&str]); 26] = [
+const CALLS: [(&str, &[&str]); 29] = [
     ("/v1/accounts", &["get", "post"]),
     ("/v1/accounts/{account}", &["get", "patch", "delete"]),
     ("/v1/accounts/{account}/api-keys", &["get", "post"]),
@@ -24,12 +24,15 @@ const CALLS: [(&str, &[&str]); 26] = [
     ("/v1/accounts/{account}/endpoints/{endpoint}/rotate-secret", &["post"]),
     ("/v1/accounts/{account}/endpoints/{endpoint}/statistics", &["get"]),
     ("/v1/accounts/{account}/endpoints/{endpoint}/deliveries", &["get"]),
+    ("/v1/accounts/{account}/endpoints/{endpoint}/emails", &["get"]),
     ("/v1/accounts/{account}/events", &["get", "post"]),
     ("/v1/accounts/{account}/events/batch", &["post"]),
     ("/v1/accounts/{account}/events/{event}", &["get"]),
+    ("/v1/accounts/{account}/events/{event}/deliveries", &["get"]),
+    ("/v1/accounts/{account}/events/{event}/resend", &["post"]),
     ("/v1/accounts/{account}/deliveries/{delivery}", &["get"]),
     ("/v1/accounts/{account}/deliveries/{delivery}/retry", &["post"]),
-    ("/v1/accounts/{account}/replays", &["post"]),
+    ("/v1/accounts/{account}/replays", &["get", "post"]),
     ("/v1/accounts/{account}/replays/{replay}", &["get"]),
     ("/v1/accounts/{account}/replays/{replay}/pause", &["post"]),
     ("/v1/accounts/{account}/replays/{replay}/resume", &["post"]),

@@ -173,6 +173,7 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::NoSuchAccount => Self::not_found("account"),
             Refusal::NoSuchEndpoint => Self::not_found("endpoint"),
+            Refusal::NoSuchEvent => Self::not_found("event"),
             Refusal::NoSuchDelivery => Self::not_found("delivery"),
             Refusal::EndpointDeleted => Self::conflict(
                 "urn:postrider:problem:endpoint-deleted",

@@ -2,8 +2,9 @@
 //!
 //! Who takes part: a request passes the `guard` (a bound on requests in flight; a panic becomes
 //! an answer), then the gate of `auth` (whose key is it, and may it see this account?), and
-//! then the handler of its subject (`accounts`, `event_types`, `endpoints`, `events`,
-//! `deliveries`, `replays`, `statistics`). A handler reads the body through `extract` and `fields`, which
+//! then the handler of its subject (`accounts`, `event_types`, `endpoints`, `statistics`, `emails`,
+//! `events`, `receivers`, `deliveries`, `replays`). A handler reads the body through `extract` and
+//! `fields`, which
 //! find everything that is wrong with it at once, asks the durable records, and answers in the
 //! words of `wire`. Whatever goes wrong becomes a [`Problem`] in `error`.
 //!
@@ -23,6 +24,7 @@ mod cluster;
 mod dashboard;
 mod deliveries;
 mod docs;
+mod emails;
 mod endpoints;
 mod error;
 mod event_types;
@@ -34,6 +36,7 @@ mod health;
 mod page;
 mod portal_links;
 mod random;
+mod receivers;
 mod replays;
 mod secrets;
 mod spans;
@@ -121,7 +124,9 @@ fn routes() -> OpenApiRouter<App> {
         .merge(secrets::routes())
         .merge(statistics::routes())
         .merge(test_events::routes())
+        .merge(emails::routes())
         .merge(events::routes())
+        .merge(receivers::routes())
         .merge(deliveries::routes())
         .merge(replays::routes())
         .merge(cluster::routes())

@@ -67,14 +67,20 @@ impl Params {
         &mut self,
         parse: impl FnOnce(&str) -> Result<C, E>,
     ) -> PageRequest<C> {
+        let limit = self.limit();
+        let after = self.take("cursor", |text| {
+            parse(text).map_err(|_| "must be the next_cursor of another page of this list")
+        });
+        PageRequest { limit, after }
+    }
+
+    /// Most items of a list.
+    pub(crate) fn limit(&mut self) -> usize {
         let limit = self.take("limit", |text| {
             let limit = text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
             limit.ok_or(format!("must be a whole number from 1 to {MAX_PAGE}"))
         });
-        let after = self.take("cursor", |text| {
-            parse(text).map_err(|_| "must be the next_cursor of another page of this list")
-        });
-        PageRequest { limit: limit.unwrap_or(DEFAULT_PAGE), after }
+        limit.unwrap_or(DEFAULT_PAGE)
     }
 
     /// An error that lists all that is wrong, parameters that nobody took among it.

@@ -21,6 +21,8 @@ use crate::auth::Tenant;
 use crate::error::Problem;
 use crate::extract::{JsonBody, PathId};
 use crate::fields::{Field, Fields};
+use crate::page::{ListParams, Params};
+use crate::wire::List;
 use crate::wire::delivery::STATES;
 use crate::wire::replay::{DryRunBody, REPLAYABLE, ReplayBody, replayable_states};
 
@@ -31,7 +33,7 @@ const MAX_RATE: u32 = 10_000;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(create))
+        .routes(routes!(list, create))
         .routes(routes!(get))
         .routes(routes!(pause))
         .routes(routes!(resume))
@@ -155,6 +157,24 @@ async fn create(
     let wakes = app.records().create_replay(&replay).await?;
     app.router().wake(wakes);
     Ok((StatusCode::ACCEPTED, Json(ReplayBody::from(replay))).into_response())
+}
+
+/// List replays
+///
+/// Newest first.
+#[utoipa::path(
+    get, path = "/v1/accounts/{account}/replays", tag = "Replays",
+    params(ListParams),
+    responses((status = OK, description = "A page of replays", body = List<ReplayBody>))
+)]
+async fn list(
+    tenant: Tenant,
+    State(app): State<App>,
+    mut params: Params,
+) -> Result<Json<List<ReplayBody>>, Problem> {
+    let page = params.page();
+    params.finish()?;
+    Ok(Json(List::of(app.records().replays(tenant.0, page).await?)))
 }
 
 /// Get a replay and its progress

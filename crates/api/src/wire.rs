@@ -2,6 +2,7 @@
 
 pub(crate) mod account;
 pub(crate) mod delivery;
+pub(crate) mod email;
 pub(crate) mod endpoint;
 pub(crate) mod event;
 pub(crate) mod exchange;

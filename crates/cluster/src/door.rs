@@ -19,10 +19,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use postrider_domain::event::{Event, EventTypeName, Payload};
-use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, Mint};
+use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId, Mint};
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::{
-    AcceptError, DeliveryView, EndpointView, Held, Idempotency, Receipt, RecordedAttempt, Records,
+    AcceptError, Audience, DeliveryView, EndpointView, Held, Idempotency, Receipt, RecordedAttempt,
+    Records,
 };
 
 pub use self::idempotency::{IdempotencyKey, IdempotencyKeyError};
@@ -232,6 +233,22 @@ impl Door {
         };
         self.router().wake(wakes);
         Ok(view)
+    }
+
+    /// Makes new deliveries of a past event, and gives to how many endpoints.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchEvent`], [`Refusal::NoSuchEndpoint`], [`Refusal::EndpointDeleted`], or that
+    /// the store failed.
+    pub async fn resend(
+        &self,
+        account: AccountId,
+        id: EventId,
+        audience: Audience,
+    ) -> Result<u64, Refusal> {
+        let resent = self.records().resend(account, id, audience, self.mint(), self.now()).await?;
+        self.router().wake(resent.wakes);
+        Ok(resent.deliveries)
     }
 
     async fn hold_against_catalogue<'a>(

@@ -1,5 +1,9 @@
 use std::time::Duration;
 
+use postrider_domain::endpoint::{Disabled, DisabledReason};
+use postrider_domain::ids::BootId;
+use postrider_domain::notice::{Email, Notice, Recipient, Verdict};
+use postrider_domain::time::Clock;
 use postrider_store::Wake;
 use serde_json::{Value, json};
 
@@ -300,6 +304,90 @@ async fn deliveries_are_listed_shown_and_made_again() {
 }
 
 #[tokio::test]
+async fn an_event_is_sent_again() {
+    let (house, account) = house().await;
+    let (first, second) = (house.endpoint(&account).await, house.endpoint(&account).await);
+    let event = json!({"event_type": "a.b", "payload": {"x": 1}});
+    let event = house.own(&account, "POST /events", event).await.expect(202);
+    let path = format!("/events/{}", event["id"].as_str().unwrap());
+    let (list, resend) = (format!("GET {path}/deliveries"), format!("POST {path}/resend"));
+    let page = house.own(&account, &list, Value::Null).await.expect(200);
+    assert_eq!(page["data"].as_array().unwrap().len(), 2);
+
+    house.workers.take();
+    let all = house.own(&account, &resend, Value::Null).await.expect(202);
+    assert_eq!(all, json!({"deliveries": 2}));
+    assert_eq!(house.workers.take().len(), 2);
+    let off = json!({"event_types": []});
+    house.own(&account, &format!("PATCH /endpoints/{first}"), off).await.expect(200);
+    let one = house.own(&account, &resend, json!({"endpoint": first})).await.expect(202);
+    assert_eq!(one, json!({"deliveries": 1}), "it need not want the type");
+    let one = house.own(&account, &resend, json!({"endpoint": null})).await.expect(202);
+    assert_eq!(one, json!({"deliveries": 1}), "the other one alone wants it now");
+
+    let newest = house.own(&account, &format!("{list}?limit=1"), Value::Null).await.expect(200);
+    assert_eq!(newest["data"][0]["endpoint_id"], second.as_str());
+    let cursor = newest["next_cursor"].as_str().unwrap();
+    let call = format!("{list}?cursor={cursor}");
+    let others = house.own(&account, &call, Value::Null).await.expect(200);
+    assert_eq!(others["data"].as_array().unwrap().len(), 5);
+    assert_eq!(
+        (&others["data"][0]["endpoint_id"], &others["next_cursor"]),
+        (&json!(first), &Value::Null)
+    );
+    house.own(&account, &format!("{list}?state=held"), Value::Null).await.assert_problem(400);
+
+    for (body, pointer) in [(json!({"endpoint": "x"}), "/endpoint"), (json!({"to": 1}), "/to")] {
+        assert_eq!(house.own(&account, &resend, body).await.pointers(422), [pointer]);
+    }
+    let nowhere = json!({"endpoint": format!("ep_{}", "0".repeat(26))});
+    house.own(&account, &resend, nowhere).await.assert_problem(404);
+    house.own(&account, &format!("DELETE /endpoints/{first}"), Value::Null).await.expect(204);
+    let refused = house.own(&account, &resend, json!({"endpoint": first})).await;
+    refused.assert_problem(409);
+    assert_eq!(refused.json()["title"], "The endpoint was deleted");
+}
+
+#[tokio::test]
+async fn the_emails_about_an_endpoint_are_listed() {
+    let (house, account) = house().await;
+    let id = house.endpoint(&account).await;
+    let endpoint = id.parse().unwrap();
+    let shards: Vec<_> = (0..house.records.shards()).collect();
+    let fences = house.records.claim(&shards, BootId::MIN).await.unwrap();
+    let at = house.clock.now();
+    let notice = Notice {
+        account: account.id,
+        endpoint,
+        disabled: Disabled { reason: DisabledReason::Exhausted, at, delivery: None },
+        failure_count: 11,
+        last_error: None,
+    };
+    let recipient = |address: &str, verdict| Recipient { address: address.to_owned(), verdict };
+    let to = vec![
+        recipient("a@example.com", Verdict::Accepted),
+        recipient("b@example.com", Verdict::Deferred("450 later".to_owned())),
+    ];
+    let email = Email { disabled_at: at, at, subject: "It was disabled".to_owned(), to };
+    let fence = fences[usize::from(house.records.shard_of(endpoint))];
+    house.records.log_email(fence, &notice, &email).await.unwrap();
+    let list = format!("GET /endpoints/{id}/emails");
+    let body = house.own(&account, &format!("{list}?limit=1"), Value::Null).await.expect(200);
+    let at = at.to_string();
+    assert_eq!(
+        body,
+        json!({"data": [{
+            "disabled_at": at, "at": at, "subject": "It was disabled",
+            "to": [
+                {"address": "a@example.com", "verdict": "accepted", "reason": null},
+                {"address": "b@example.com", "verdict": "deferred", "reason": "450 later"},
+            ],
+        }]})
+    );
+    house.own(&account, &format!("{list}?limit=0"), Value::Null).await.assert_problem(400);
+}
+
+#[tokio::test]
 async fn a_replays_life() {
     let (house, account) = house().await;
     let id = house.endpoint(&account).await;
@@ -325,6 +413,8 @@ async fn a_replays_life() {
     let path = format!("/replays/{}", made["id"].as_str().unwrap());
     let read = house.own(&account, &format!("GET {path}"), Value::Null).await.expect(200);
     assert_eq!(read, made);
+    let list = house.own(&account, "GET /replays?limit=1", Value::Null).await.expect(200);
+    assert_eq!(list, json!({"data": [made], "next_cursor": null}));
     for (command, state) in
         [("pause", "paused"), ("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")]
     {

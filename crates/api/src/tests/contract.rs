@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::harness::{Account, House, OPERATOR, request};
 
 /// Every call of the contract that this crate answers.
-const CALLS: [&str; 39] = [
+const CALLS: [&str; 44] = [
     "DELETE /v1/accounts/{account}",
     "DELETE /v1/accounts/{account}/api-keys/{key}",
     "DELETE /v1/accounts/{account}/endpoints/{endpoint}",
@@ -22,10 +22,13 @@ const CALLS: [&str; 39] = [
     "GET /v1/accounts/{account}/endpoints",
     "GET /v1/accounts/{account}/endpoints/{endpoint}",
     "GET /v1/accounts/{account}/endpoints/{endpoint}/deliveries",
+    "GET /v1/accounts/{account}/endpoints/{endpoint}/emails",
     "GET /v1/accounts/{account}/endpoints/{endpoint}/secret",
     "GET /v1/accounts/{account}/endpoints/{endpoint}/statistics",
     "GET /v1/accounts/{account}/events",
     "GET /v1/accounts/{account}/events/{event}",
+    "GET /v1/accounts/{account}/events/{event}/deliveries",
+    "GET /v1/accounts/{account}/replays",
     "GET /v1/accounts/{account}/replays/{replay}",
     "GET /v1/cluster",
     "GET /v1/event-types",
@@ -42,6 +45,8 @@ const CALLS: [&str; 39] = [
     "POST /v1/accounts/{account}/endpoints/{endpoint}/test",
     "POST /v1/accounts/{account}/events",
     "POST /v1/accounts/{account}/events/batch",
+    "POST /v1/accounts/{account}/events/{event}/resend",
+    "POST /v1/accounts/{account}/portal-links",
     "POST /v1/accounts/{account}/replays",
     "POST /v1/accounts/{account}/replays/{replay}/cancel",
     "POST /v1/accounts/{account}/replays/{replay}/pause",

@@ -197,3 +197,19 @@ async fn payloads_are_held_against_the_schema_of_their_type() {
     house.operator("PUT /v1/event-types/s.t", body).await.expect(200);
     house.own(&account, "POST /events", bad).await.expect(202);
 }
+
+#[tokio::test]
+async fn events_of_one_type_are_listed() {
+    let (house, account) = house().await;
+    house.event_type("a.c").await;
+    for event_type in ["a.b", "a.c", "a.b"] {
+        let body = json!({"event_type": event_type, "payload": 1});
+        house.own(&account, "POST /events", body).await.expect(202);
+    }
+    for (query, count) in [("", 3), ("?event_type=a.b", 2), ("?event_type=a.d", 0)] {
+        let page = house.own(&account, &format!("GET /events{query}"), Value::Null).await;
+        assert_eq!(page.expect(200)["data"].as_array().unwrap().len(), count, "{query}");
+    }
+    let bad = house.own(&account, "GET /events?event_type=..", Value::Null).await;
+    assert_eq!(bad.pointers(400), ["/event_type"]);
+}

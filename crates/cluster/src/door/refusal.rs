@@ -1,7 +1,7 @@
 //! Why a request was not done, for any way in to tell in its own words.
 
 use postrider_domain::limits::{MAX_ERROR_CHARS, clip};
-use postrider_store::kv;
+use postrider_store::{ResendError, kv};
 use serde::{Deserialize, Serialize};
 
 /// Most findings that one refusal lists.
@@ -18,6 +18,9 @@ pub enum Refusal {
     /// The account has no such endpoint.
     #[error("there is no such endpoint")]
     NoSuchEndpoint,
+    /// The account has no such event.
+    #[error("there is no such event")]
+    NoSuchEvent,
     /// The account has no such delivery.
     #[error("there is no such delivery")]
     NoSuchDelivery,
@@ -33,6 +36,17 @@ pub enum Refusal {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] kv::Error),
+}
+
+impl From<ResendError> for Refusal {
+    fn from(error: ResendError) -> Self {
+        match error {
+            ResendError::NoSuchEvent => Self::NoSuchEvent,
+            ResendError::NoSuchEndpoint => Self::NoSuchEndpoint,
+            ResendError::EndpointDeleted => Self::EndpointDeleted,
+            ResendError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 /// Everything that was found to be wrong, at most [`MAX_FINDINGS`].

@@ -246,6 +246,29 @@ async fn a_delivery_is_made_again_while_its_endpoint_is_there() {
 }
 
 #[tokio::test]
+async fn a_past_event_is_sent_again_while_somebody_is_there_to_receive_it() {
+    let world = World::new().await;
+    let (door, account, endpoint) = (&world.door, world.account, world.endpoint);
+    let receipts = door.publish(Way::Http, account, vec![draft("free", "1")], None).await;
+    let event = receipts.unwrap()[0].id;
+    world.workers.take();
+    for audience in [Audience::Endpoint(endpoint), Audience::AllThatWantIt] {
+        assert_eq!(door.resend(account, event, audience).await.unwrap(), 1);
+        assert_eq!(world.workers.take().len(), 1);
+    }
+    let other = door.mint().id(door.now());
+    let refused = door.resend(other, event, Audience::AllThatWantIt).await;
+    assert!(matches!(refused, Err(Refusal::NoSuchEvent)));
+    let nowhere = Audience::Endpoint(door.mint().id(door.now()));
+    let refused = door.resend(account, event, nowhere).await;
+    assert!(matches!(refused, Err(Refusal::NoSuchEndpoint)));
+    door.records().delete_endpoint(account, endpoint, door.now()).await.unwrap();
+    let refused = door.resend(account, event, Audience::Endpoint(endpoint)).await;
+    assert!(matches!(refused, Err(Refusal::EndpointDeleted)));
+    assert!(world.workers.take().is_empty());
+}
+
+#[tokio::test]
 async fn a_store_that_fails_is_told_as_such() {
     let world = World::new().await;
     world.memory.set_faults(Faults { conflict: 1.0, ..Faults::default() });

@@ -168,9 +168,10 @@ impl From<Refusal> for CallError {
     fn from(refusal: Refusal) -> Self {
         let message = refusal.to_string();
         let kind = match refusal {
-            Refusal::NoSuchAccount | Refusal::NoSuchEndpoint | Refusal::NoSuchDelivery => {
-                CallErrorKind::NotFound
-            }
+            Refusal::NoSuchAccount
+            | Refusal::NoSuchEndpoint
+            | Refusal::NoSuchEvent
+            | Refusal::NoSuchDelivery => CallErrorKind::NotFound,
             Refusal::EndpointDeleted | Refusal::IdempotencyKeyReused => CallErrorKind::Conflict,
             Refusal::Invalid(findings) => CallErrorKind::Refused(findings.into_vec()),
             Refusal::Store(error) => return of_store(&error),

@@ -1,0 +1,53 @@
+//! The log of emails: what an account's people were told of the disablings of an endpoint.
+
+use axum::Json;
+use axum::extract::State;
+use postrider_domain::ids::EndpointId;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::App;
+use crate::auth::Tenant;
+use crate::error::Problem;
+use crate::extract::PathId;
+use crate::page::Params;
+use crate::wire::email::EmailsBody;
+
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(emails))
+}
+
+/// How many of them.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
+struct LimitParams {
+    /// Most emails; 50 when absent.
+    #[param(minimum = 1, maximum = 250)]
+    limit: Option<u32>,
+}
+
+/// List the emails about an endpoint
+///
+/// One for each time that it was disabled by its failures, the latest first, once the mail server
+/// was asked to take it.
+#[utoipa::path(
+    get, path = "/v1/accounts/{account}/endpoints/{endpoint}/emails", tag = "Endpoints",
+    params(LimitParams),
+    responses((status = OK, description = "The emails", body = EmailsBody))
+)]
+async fn emails(
+    tenant: Tenant,
+    PathId(endpoint): PathId<EndpointId>,
+    State(app): State<App>,
+    mut params: Params,
+) -> Result<Json<EmailsBody>, Problem> {
+    let limit = params.limit();
+    params.finish()?;
+    if app.records().endpoint(tenant.0, endpoint).await?.is_none() {
+        return Err(Problem::not_found("endpoint"));
+    }
+    let emails = app.records().emails(tenant.0, endpoint, limit).await?;
+    Ok(Json(EmailsBody { data: emails.into_iter().map(Into::into).collect() }))
+}

@@ -1,0 +1,86 @@
+//! Who received an event, and how it is sent again.
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use postrider_domain::ids::{EndpointId, EventId};
+use postrider_store::Audience;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::App;
+use crate::auth::Tenant;
+use crate::error::Problem;
+use crate::extract::{JsonBody, PathId};
+use crate::fields::Fields;
+use crate::page::{ListParams, Params};
+use crate::wire::List;
+use crate::wire::delivery::DeliveryBody;
+
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(deliveries)).routes(routes!(resend))
+}
+
+/// List an event's deliveries
+///
+/// Those that were made last first. What an early version made of an event is not listed.
+#[utoipa::path(
+    get, path = "/v1/accounts/{account}/events/{event}/deliveries", tag = "Events",
+    params(ListParams),
+    responses((status = OK, description = "A page of deliveries", body = List<DeliveryBody>))
+)]
+async fn deliveries(
+    tenant: Tenant,
+    PathId(event): PathId<EventId>,
+    State(app): State<App>,
+    mut params: Params,
+) -> Result<Json<List<DeliveryBody>>, Problem> {
+    let page = params.page();
+    params.finish()?;
+    let page = app.records().event_deliveries(tenant.0, event, page).await?;
+    Ok(Json(List::of(page.ok_or_else(|| Problem::not_found("event"))?)))
+}
+
+/// To whom an event is sent again.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
+struct Resend {
+    /// To this endpoint, which need not want the event's type; to all that want it now when absent.
+    endpoint: Option<String>,
+}
+
+/// An event that is sent again.
+#[derive(Serialize, ToSchema)]
+struct Resent {
+    /// To how many endpoints.
+    deliveries: u64,
+}
+
+/// Send an event again
+///
+/// Makes new deliveries of the event, each with its own retries. Those to endpoints that are
+/// disabled are held.
+#[utoipa::path(
+    post, path = "/v1/accounts/{account}/events/{event}/resend", tag = "Events",
+    request_body(content = Option<Resend>),
+    responses(
+        (status = ACCEPTED, description = "The deliveries are durable", body = Resent),
+        (status = CONFLICT, description = "The endpoint was deleted", body = Problem,
+            content_type = "application/problem+json"),
+    )
+)]
+async fn resend(
+    tenant: Tenant,
+    PathId(event): PathId<EventId>,
+    State(app): State<App>,
+    JsonBody(body): JsonBody,
+) -> Result<(StatusCode, Json<Resent>), Problem> {
+    let mut fields = Fields::of_optional(&body)?;
+    let endpoint = fields.optional("endpoint", |field| field.parse(str::parse::<EndpointId>));
+    let endpoint = fields.finish(Some(endpoint))?;
+    let audience = endpoint.map_or(Audience::AllThatWantIt, Audience::Endpoint);
+    let deliveries = app.door().resend(tenant.0, event, audience).await?;
+    Ok((StatusCode::ACCEPTED, Json(Resent { deliveries })))
+}
