@@ -58,9 +58,9 @@ mod query;
 mod receivers;
 mod records;
 mod replays;
+mod resend;
 mod session_key;
 mod statistics;
-mod resend;
 mod subscribers;
 mod sweep;
 

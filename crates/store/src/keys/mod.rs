@@ -35,9 +35,9 @@ pub(crate) mod probe;
 pub(crate) mod queue;
 pub(crate) mod removal;
 pub(crate) mod replay;
+pub(crate) mod resend;
 pub(crate) mod session_key;
 pub(crate) mod statistics;
-pub(crate) mod resend;
 pub(crate) mod subscription;
 
 use postrider_domain::ids::{AccountId, Id};

@@ -7,8 +7,8 @@ mod histories;
 mod jobs;
 mod nodes;
 mod people;
-mod statistics;
 mod resending;
+mod statistics;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -236,6 +236,7 @@ async fn a_search_looks_at_a_bounded_number() {
     let disabled = EndpointFilter { text: None, enabled: Some(false) };
     let (seen, sizes) = found(&world, disabled, 50).await;
     assert_eq!((seen, sizes), (vec![first], vec![0, 1]));
+}
 
 #[tokio::test]
 async fn emails_are_kept_with_the_account_and_go_with_it() {
