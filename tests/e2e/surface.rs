@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use crate::SOON;
 
 /// Every call of the interface contract that this version has.
-const CALLS: [(&str, &[&str]); 29] = [
+const CALLS: [(&str, &[&str]); 30] = [
     ("/v1/accounts", &["get", "post"]),
     ("/v1/accounts/{account}", &["get", "patch", "delete"]),
+    ("/v1/accounts/{account}/portal-links", &["post"]),
     ("/v1/accounts/{account}/api-keys", &["get", "post"]),
     ("/v1/accounts/{account}/api-keys/{key}", &["delete"]),
     ("/v1/event-types", &["get"]),

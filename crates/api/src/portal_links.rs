@@ -59,7 +59,7 @@ struct PortalLinkBody {
 /// It opens the dashboard as the account, without a key, until it expires. The host in it is that of
 /// `[dashboard] public_url`, or else the one that this request was sent to. The body may be left out.
 #[utoipa::path(
-    post, path = "/v1/accounts/{account}/portal-links", tag = "Accounts",
+    post, path = "/v1/accounts/{account}/portal-links", tag = "Portal links",
     security(("operator_key" = [])),
     request_body(content = Option<NewPortalLink>),
     responses((status = CREATED, description = "The link", body = PortalLinkBody))

@@ -2,7 +2,9 @@
 
 mod account_calls;
 mod contract;
+mod dashboard;
 mod events;
 mod harness;
 mod operator_calls;
 mod refusals;
+mod visitor;

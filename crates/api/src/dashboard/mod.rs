@@ -71,6 +71,12 @@ impl Dashboard {
     }
 }
 
+/// Where the script of every page is.
+#[cfg(test)]
+pub(crate) fn link_of_script() -> &'static str {
+    asset::link("dashboard.js")
+}
+
 /// What signs sessions, once it is known.
 #[derive(Default)]
 pub(crate) struct Signing(OnceCell<session::Signer>);

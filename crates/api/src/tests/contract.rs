@@ -195,7 +195,7 @@ async fn an_account_key_on_an_operators_call_is_refused() {
         house.send(request(Some(&account.key), &call, "{")).await.assert_problem(403);
         seen += 1;
     }
-    assert_eq!(seen, 10);
+    assert_eq!(seen, 11);
 }
 
 #[tokio::test]

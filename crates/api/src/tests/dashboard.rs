@@ -1,0 +1,361 @@
+//! The dashboard: who may see which page, and that forms do what the API does.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use postrider_domain::ids::EndpointId;
+use serde_json::{Value, json};
+
+use super::harness::{Account, House, OPERATOR, request};
+use super::visitor::{Visitor, portal_link};
+
+/// A page of an account.
+fn at(account: &Account, page: &str) -> String {
+    format!("/dashboard/accounts/{}{page}", account.id)
+}
+
+#[tokio::test]
+async fn a_key_opens_its_account() {
+    let house = House::new().await;
+    let account = house.account().await;
+    let visitor = Visitor::with_key(&house, &account.key).await;
+    let home = visitor.get("/dashboard").await;
+    assert_eq!(home.leads_to(), at(&account, "/webhooks"));
+    assert!(visitor.page(&at(&account, "/webhooks")).await.contains("No webhooks yet"));
+    assert_eq!(visitor.get("/").await.leads_to(), "/dashboard");
+}
+
+#[tokio::test]
+async fn a_stranger_is_led_to_the_sign_in_page_and_back() {
+    let house = House::new().await;
+    let account = house.account().await;
+    let stranger = Visitor::stranger(&house);
+    let page = at(&account, "/settings");
+    let to = stranger.get(&page).await.leads_to().to_owned();
+    assert!(to.starts_with("/dashboard/sign-in?back="), "{to}");
+    assert!(stranger.page(&to).await.contains(&format!(r#"name="back" value="{page}""#)));
+    let signed_in =
+        stranger.submit("/dashboard/sign-in", &[("key", &account.key), ("back", &page)]).await;
+    assert_eq!(signed_in.leads_to(), page);
+    // Nowhere else.
+    for elsewhere in ["https://evil.example/", "//evil.example/dashboard", "/v1/accounts"] {
+        let fields = [("key", account.key.as_str()), ("back", elsewhere)];
+        assert_eq!(stranger.submit("/dashboard/sign-in", &fields).await.leads_to(), "/dashboard");
+    }
+    for key in ["", "prk_wrong", &"x".repeat(10_000)] {
+        let refused = stranger.submit("/dashboard/sign-in", &[("key", key)]).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(!refused.headers.contains_key("set-cookie"));
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_a_page_leads_the_whole_page_to_sign_in() {
+    let house = House::new().await;
+    let mut asked = request(None, "GET /dashboard/cluster", String::new());
+    asked.headers_mut().insert("hx-request", "true".parse().unwrap());
+    let answer = Visitor::stranger(&house).send(asked).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert!(answer.headers["hx-redirect"].to_str().unwrap().starts_with("/dashboard/sign-in"));
+}
+
+#[tokio::test]
+async fn no_account_sees_anothers_pages() {
+    let house = House::new().await;
+    let (mine, other) = (house.account().await, house.account().await);
+    let theirs = house.endpoint(&other).await;
+    let visitor = Visitor::with_key(&house, &mine.key).await;
+    let own = house.endpoint(&mine).await;
+    for page in ["/webhooks", "/settings", "/event-types", &format!("/webhooks/{theirs}")] {
+        assert_eq!(visitor.get(&at(&other, page)).await.status, StatusCode::NOT_FOUND, "{page}");
+    }
+    // Nor through one's own address.
+    for page in ["", "/settings", "/facts", "/deliveries"] {
+        let page = at(&mine, &format!("/webhooks/{theirs}{page}"));
+        assert_eq!(visitor.get(&page).await.status, StatusCode::NOT_FOUND, "{page}");
+    }
+    let form = at(&mine, &format!("/webhooks/{own}"));
+    for action in ["enable", "disable", "delete", "rotate-secret", "settings"] {
+        for account in [&mine, &other] {
+            let action = at(account, &format!("/webhooks/{theirs}/{action}"));
+            let answer = visitor.fill(&form, &action, &[("name", "x")]).await;
+            assert!(!answer.status.is_success() && !answer.status.is_redirection(), "{action}");
+        }
+    }
+    for page in ["/dashboard/accounts", "/dashboard/accounts/new", "/dashboard/cluster"] {
+        assert_eq!(visitor.get(page).await.status, StatusCode::FORBIDDEN, "{page}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_key_with_time_and_with_its_account() {
+    let house = House::new().await;
+    let account = house.account().await;
+    let visitor = Visitor::with_key(&house, &account.key).await;
+    let page = at(&account, "/settings");
+    let keys = format!("/v1/accounts/{}/api-keys", account.id);
+    let key = house.operator(&format!("GET {keys}"), Value::Null).await.expect(200);
+    let key = key["data"][0]["id"].as_str().unwrap();
+    visitor.page(&page).await;
+    house.operator(&format!("DELETE {keys}/{key}"), Value::Null).await.expect(204);
+    assert!(visitor.get(&page).await.leads_to().contains("sign-in"));
+
+    let linked = Visitor::by_link(&house, &account, json!({"expires_in": "90s"})).await;
+    linked.page(&page).await;
+    let operator = Visitor::with_key(&house, OPERATOR).await;
+    house.clock.advance(Duration::from_secs(90));
+    assert!(linked.get(&page).await.leads_to().contains("sign-in"));
+    operator.page(&page).await;
+    house.clock.advance(Duration::from_secs(12 * 3600));
+    assert!(operator.get(&page).await.leads_to().contains("sign-in"));
+
+    let linked = Visitor::by_link(&house, &account, Value::Null).await;
+    house.operator(&format!("DELETE /v1/accounts/{}", account.id), Value::Null).await.expect(204);
+    assert_eq!(linked.get(&page).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_portal_link_opens_its_page_for_a_limited_time() {
+    let house = House::new().await;
+    let account = house.account().await;
+    let stranger = Visitor::stranger(&house);
+    let link =
+        portal_link(&house, &account, json!({"path": "/settings", "expires_in": "1m"})).await;
+    let opened = stranger.get(&link).await;
+    assert_eq!(opened.leads_to(), at(&account, "/settings"));
+    let cookie = opened.headers["set-cookie"].to_str().unwrap();
+    for part in ["HttpOnly", "SameSite=Lax", "Max-Age=60", "Path=/"] {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    house.clock.advance(Duration::from_secs(60));
+    assert_eq!(stranger.get(&link).await.status, StatusCode::GONE);
+    assert_eq!(stranger.get("/dashboard/open/AAAA").await.status, StatusCode::GONE);
+
+    let call = format!("POST /v1/accounts/{}/portal-links", account.id);
+    for (body, pointer) in [
+        (json!({"expires_in": "8d"}), "/expires_in"),
+        (json!({"expires_in": "0s"}), "/expires_in"),
+        (json!({"path": "https://evil.example"}), "/path"),
+        (json!({"path": "/../x"}), "/path"),
+        (json!({"page": "x"}), "/page"),
+    ] {
+        assert_eq!(house.operator(&call, body).await.pointers(422), [pointer]);
+    }
+    house.call(&account.key, &call, Value::Null).await.assert_problem(403);
+}
+
+#[tokio::test]
+async fn a_link_makes_no_keys() {
+    let house = House::new().await;
+    let account = house.account().await;
+    let linked = Visitor::by_link(&house, &account, Value::Null).await;
+    let page = at(&account, "/settings");
+    let refused = linked.fill(&page, &format!("{page}/keys"), &[("key_name", "x")]).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+
+    let visitor = Visitor::with_key(&house, &account.key).await;
+    let made = visitor.fill(&page, &format!("{page}/keys"), &[("key_name", "second")]).await;
+    assert_eq!(made.status, StatusCode::OK);
+    let text = made.text();
+    let (_, key) = text.split_once("<code>prk_").expect("the key");
+    let key = format!("prk_{}", key.split('<').next().unwrap());
+    house
+        .call(&key, &format!("GET /v1/accounts/{}/events", account.id), Value::Null)
+        .await
+        .expect(200);
+    assert!(!visitor.page(&page).await.contains(&key), "it is shown once");
+}
+
+#[tokio::test]
+async fn a_form_that_is_not_ours_does_nothing() {
+    let house = House::new().await;
+    let account = house.account().await;
+    let endpoint = house.endpoint(&account).await;
+    let visitor = Visitor::with_key(&house, &account.key).await;
+    let action = at(&account, &format!("/webhooks/{endpoint}/delete"));
+    for fields in [&[][..], &[("csrf", "")], &[("csrf", "wrong")]] {
+        assert_eq!(visitor.submit(&action, fields).await.status, StatusCode::FORBIDDEN);
+    }
+    // Another session's token is no good, either.
+    let other = Visitor::by_link(&house, &account, Value::Null).await;
+    let page = other.page(&at(&account, "/webhooks")).await;
+    let (_, token) = page.split_once(r#"name="csrf" value=""#).unwrap();
+    let token = token.split('"').next().unwrap();
+    assert_eq!(visitor.submit(&action, &[("csrf", token)]).await.status, StatusCode::FORBIDDEN);
+    // Nor is a good one that another site's page sends.
+    for (name, value) in [("sec-fetch-site", "cross-site"), ("origin", "https://evil.example")] {
+        for path in [action.as_str(), "/dashboard/sign-in", "/dashboard/sign-out"] {
+            let mut request = request(None, &format!("POST {path}"), format!("csrf={token}"));
+            request.headers_mut().insert(name, value.parse().unwrap());
+            assert_eq!(other.send(request).await.status, StatusCode::FORBIDDEN, "{path}");
+        }
+    }
+    visitor.page(&at(&account, &format!("/webhooks/{endpoint}"))).await;
+}
+
+#[tokio::test]
+async fn a_webhook_is_made_changed_disabled_enabled_and_deleted() {
+    let house = House::new().await;
+    let account = house.account().await;
+    house.event_type("order.created").await;
+    let visitor = Visitor::with_key(&house, &account.key).await;
+    let new = at(&account, "/webhooks/new");
+    assert!(visitor.page(&new).await.contains("order.created"));
+
+    let fields =
+        [("name", ""), ("url", "http://10.0.0.1/"), ("event_types", "no.such"), ("headers", "x")];
+    let refused = visitor.fill(&new, &new, &fields).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refused.text().contains("no colon"));
+    let fields = [("name", ""), ("url", "http://10.0.0.1/"), ("event_types", "no.such")];
+    let text = visitor.fill(&new, &new, &fields).await.text();
+    for what in ["name-error", "must have", "10.0.0.1", "is not in the catalogue"] {
+        assert!(text.contains(what), "{what}: {text}");
+    }
+
+    let fields = [
+        ("name", "Billing"),
+        ("url", "https://example.com/hook"),
+        ("event_types", "order.created"),
+        ("headers", "X-Team: blue\r\n"),
+        ("ordering", "strict"),
+    ];
+    let made = visitor.fill(&new, &new, &fields).await;
+    let page = made.leads_to().split('?').next().unwrap().to_owned();
+    let id: EndpointId = page.rsplit('/').next().unwrap().parse().expect("it ends in the id");
+    let call = format!("GET /endpoints/{id}");
+    let endpoint = house.own(&account, &call, Value::Null).await.expect(200);
+    assert_eq!(endpoint["headers"], json!({"X-Team": "blue"}));
+    assert_eq!(endpoint["event_types"], json!(["order.created"]));
+    assert_eq!(endpoint["ordering"], "strict");
+
+    let settings = format!("{page}/settings");
+    let fields = [("name", "Billing"), ("url", "https://example.com/2"), ("all", "on")];
+    assert!(visitor.fill(&settings, &settings, &fields).await.leads_to().contains("said=saved"));
+    let endpoint = house.own(&account, &call, Value::Null).await.expect(200);
+    assert_eq!(
+        (&endpoint["url"], &endpoint["event_types"]),
+        (&json!("https://example.com/2"), &json!(["*"]))
+    );
+    assert_eq!((&endpoint["headers"], &endpoint["ordering"]), (&json!({}), &json!("parallel")));
+
+    visitor.fill(&page, &format!("{page}/disable"), &[]).await.leads_to();
+    let text = visitor.page(&page).await;
+    assert!(text.contains("Disabled by hand since"), "{text}");
+    visitor.fill(&page, &format!("{page}/enable"), &[("held", "discard")]).await.leads_to();
+    assert!(visitor.page(&page).await.contains("nothing is failing"));
+    let refused = visitor.fill(&page, &format!("{page}/enable"), &[("held", "x")]).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+
+    visitor.fill(&page, &format!("{page}/delete"), &[]).await.leads_to();
+    assert_eq!(visitor.get(&page).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn the_secret_is_hidden_until_asked_and_rotates() {
+    let house = House::new().await;
+    let account = house.account().await;
+    let id = house.endpoint(&account).await;
+    let visitor = Visitor::with_key(&house, &account.key).await;
+    let settings = at(&account, &format!("/webhooks/{id}/settings"));
+    let call = format!("GET /endpoints/{id}/secret");
+    let secret = async || {
+        let secrets = house.own(&account, &call, Value::Null).await.expect(200);
+        secrets["signing_secret"].as_str().unwrap().to_owned()
+    };
+    let first = secret().await;
+    assert!(!visitor.page(&settings).await.contains(&first));
+    assert!(visitor.page(&format!("{settings}?secret=shown")).await.contains(&first));
+    let action = at(&account, &format!("/webhooks/{id}/rotate-secret"));
+    visitor.fill(&settings, &action, &[]).await.leads_to();
+    let second = secret().await;
+    assert_ne!(first, second);
+    let shown = visitor.page(&format!("{settings}?secret=shown")).await;
+    assert!(shown.contains(&first) && shown.contains(&second), "both sign for a day");
+}
+
+#[tokio::test]
+async fn a_url_is_checked_while_it_is_typed() {
+    let house = House::new().await;
+    let account = house.account().await;
+    let visitor = Visitor::with_key(&house, &account.key).await;
+    let check = async |url: &str| {
+        visitor.page(&at(&account, &format!("/webhooks/check-url?url={url}"))).await
+    };
+    assert!(!check("https://example.com/").await.contains("<p>"));
+    for bad in ["ftp://example.com", "http://127.0.0.1/", "http://%3Cscript%3E"] {
+        let text = check(bad).await;
+        assert!(text.contains("<p>") && !text.contains("<script>"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_operator_makes_accounts_and_sees_the_cluster() {
+    let house = House::new().await;
+    let operator = Visitor::with_key(&house, OPERATOR).await;
+    assert_eq!(operator.get("/dashboard").await.leads_to(), "/dashboard/accounts");
+    let new = "/dashboard/accounts/new";
+    let fields = [("name", "Acme"), ("contact_emails", "x")];
+    let refused = operator.fill(new, new, &fields).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let fields = [("name", "Acme"), ("contact_emails", "a@example.com\r\n\r\nb@example.com")];
+    let made = operator.fill(new, new, &fields).await.leads_to().to_owned();
+    assert!(operator.page("/dashboard/accounts").await.contains("Acme"));
+    assert!(operator.page(made.split('?').next().unwrap()).await.contains("Acme"));
+    let cluster = operator.page("/dashboard/cluster").await;
+    for what in ["node-1", "alive", "node-2", "dead", "Shard 3: no owner", "epoch 7"] {
+        assert!(cluster.contains(what), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_says_what_a_browser_may_do_with_it() {
+    let house = House::new().await;
+    let account = house.account().await;
+    let visitor = Visitor::with_key(&house, &account.key).await;
+    let script = super::super::dashboard::link_of_script();
+    for path in
+        [&at(&account, "/webhooks"), &at(&account, "/no-such"), "/dashboard/sign-in", script]
+    {
+        let answer = visitor.get(path).await;
+        let policy = answer.headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'"), "{policy}");
+        assert!(
+            policy.ends_with("frame-ancestors 'none'") && !policy.contains("unsafe"),
+            "{policy}"
+        );
+        assert_eq!(answer.headers["x-content-type-options"], "nosniff");
+        let kept = path == script;
+        let cache = answer.headers["cache-control"].to_str().unwrap();
+        assert_eq!(cache.contains("immutable"), kept, "{path}");
+        assert_eq!(cache == "no-store", !kept, "{path}");
+    }
+    let missing = visitor.get(&at(&account, "/no-such")).await;
+    assert_eq!(missing.status, StatusCode::NOT_FOUND);
+    assert!(
+        missing.text().contains("There is no such page.") && missing.text().contains("Sign out")
+    );
+}
+
+#[tokio::test]
+async fn garbage_is_refused_with_a_page() {
+    let house = House::new().await;
+    let account = house.account().await;
+    let id = house.endpoint(&account).await;
+    let visitor = Visitor::with_key(&house, &account.key).await;
+    for (page, status) in [
+        ("/webhooks?state=odd", 400),
+        ("/webhooks?cursor=x", 400),
+        ("/webhooks?other=1", 400),
+        ("/webhooks/ep_x", 404),
+        ("/webhooks/%FF", 404),
+        ("/event-types/no.such", 404),
+        (&format!("/webhooks/{id}?span=2h"), 400),
+        (&format!("/webhooks/{id}?state=x&event_type=%20"), 400),
+        (&format!("/webhooks/{id}/settings?secret=x"), 400),
+    ] {
+        let answer = visitor.get(&at(&account, page)).await;
+        assert_eq!(answer.status.as_u16(), status, "{page}");
+        assert_eq!(answer.headers["content-type"], "text/html; charset=utf-8", "{page}");
+    }
+}
