@@ -419,6 +419,7 @@ async fn deliveries(
 ) -> Result<Fragment, Problem> {
     let query = Query::read(&mut params);
     params.finish()?;
+    app.door().endpoint(tenant.0, id).await?;
     let page = list(&app, tenant.0, id, &query).await?;
     Ok(Fragment(delivery_list(&visit, id, &query, &page)))
 }

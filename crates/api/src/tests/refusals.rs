@@ -14,7 +14,7 @@ use super::harness::{House, OPERATOR, request};
 #[tokio::test]
 async fn what_is_not_there() {
     let house = House::new().await;
-    for path in ["/", "/nothing", "/v2/accounts"] {
+    for path in ["/nothing", "/nothing/more", "/v2/accounts"] {
         house.send(request(None, &format!("GET {path}"), "")).await.assert_problem(404);
     }
     house.operator("GET /v1/nothing", Value::Null).await.assert_problem(404);
