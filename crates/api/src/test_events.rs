@@ -5,8 +5,9 @@ use axum::Json;
 use axum::extract::State;
 use bytes::Bytes;
 use postrider_cluster::door::UNKNOWN_TYPE;
+use postrider_cluster::route::TestReport;
 use postrider_domain::event::{Event, EventTypeName, Payload};
-use postrider_domain::ids::EndpointId;
+use postrider_domain::ids::{AccountId, EndpointId};
 use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -51,14 +52,7 @@ async fn send_test(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<TestBody>, Problem> {
-    let view = app.records().endpoint(tenant.0, id).await?;
-    let endpoint = view.ok_or_else(|| Problem::not_found("endpoint"))?.endpoint;
-    let (event_type, payload) = read(&app, &body).await?;
-    let now = app.now();
-    let id = app.mint().id(now);
-    let event =
-        Event { id, account: tenant.0, event_type, created_at: now, payload: payload.clone() };
-    let report = app.router().send_test(endpoint, event).await;
+    let Tested { payload, report } = send(&app, tenant.0, id, &body).await?;
     Ok(Json(TestBody {
         request: RequestBody::new(report.request, Some(payload.bytes())),
         response: report.response.map(Into::into),
@@ -66,6 +60,28 @@ async fn send_test(
         duration_ms: report.duration_ms,
         phases: report.phases.into(),
     }))
+}
+
+/// A test event that was sent.
+pub(crate) struct Tested {
+    pub payload: Payload,
+    pub report: TestReport,
+}
+
+/// Sends the test event that `body` tells of.
+pub(crate) async fn send(
+    app: &App,
+    account: AccountId,
+    id: EndpointId,
+    body: &Bytes,
+) -> Result<Tested, Problem> {
+    let endpoint = app.door().endpoint(account, id).await?.endpoint;
+    let (event_type, payload) = read(app, body).await?;
+    let now = app.now();
+    let id = app.mint().id(now);
+    let event = Event { id, account, event_type, created_at: now, payload: payload.clone() };
+    let report = app.router().send_test(endpoint, event).await;
+    Ok(Tested { payload, report })
 }
 
 /// The type and the payload to send.

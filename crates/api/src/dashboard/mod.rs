@@ -17,18 +17,23 @@
 
 mod asset;
 mod chart;
+mod curl;
 mod event_types;
+mod exchange;
 mod form;
 mod frame;
 mod gate;
+mod indent;
 mod links;
 mod new_webhook;
 mod operator;
 mod parts;
+mod phases;
 mod said;
 mod session;
 mod settings;
 mod sign_in;
+mod test_event;
 mod webhook;
 mod webhook_form;
 mod webhook_settings;
@@ -115,6 +120,7 @@ pub(crate) fn routes(app: &App) -> Router<App> {
         .merge(new_webhook::routes())
         .merge(webhook::routes())
         .merge(webhook_settings::routes())
+        .merge(test_event::routes())
         .merge(event_types::routes())
         .merge(settings::routes())
         .merge(operator::routes())

@@ -8,14 +8,16 @@ use super::harness::{Account, Answer, House, request};
 
 /// A browser, as far as a page can tell.
 pub(super) struct Visitor<'a> {
-    pub house: &'a House,
+    house: &'a House,
     cookie: Option<String>,
+    /// What the pages of the visitor's account begin with.
+    root: String,
 }
 
 impl<'a> Visitor<'a> {
     /// Nobody in particular.
     pub(super) fn stranger(house: &'a House) -> Self {
-        Self { house, cookie: None }
+        Self { house, cookie: None, root: String::new() }
     }
 
     /// Somebody who signed in with a key.
@@ -25,6 +27,12 @@ impl<'a> Visitor<'a> {
         assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text());
         visitor.keep(&answer);
         visitor
+    }
+
+    /// Somebody who signed in with the account's key. Paths may then be those below its own.
+    pub(super) async fn sign_in(house: &'a House, account: &Account) -> Self {
+        let root = format!("/dashboard/accounts/{}", account.id);
+        Self { root, ..Self::with_key(house, &account.key).await }
     }
 
     /// Somebody who opened a portal link to the account.
@@ -44,15 +52,17 @@ impl<'a> Visitor<'a> {
 
     /// Asks for a page.
     pub(super) async fn get(&self, path: &str) -> Answer {
-        self.send(request(None, &format!("GET {path}"), Body::empty())).await
+        self.send(request(None, &format!("GET {}", self.at(path)), Body::empty())).await
+    }
+
+    fn at(&self, path: &str) -> String {
+        let whole = path == "/" || path.starts_with("/dashboard");
+        if whole { path.to_owned() } else { format!("{}{path}", self.root) }
     }
 
     /// A page, which must be there.
     pub(super) async fn page(&self, path: &str) -> String {
-        let answer = self.get(path).await;
-        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
-        assert_eq!(answer.headers["content-type"], "text/html; charset=utf-8");
-        answer.text()
+        self.get(path).await.page(200)
     }
 
     /// Brings in the form of a page, with the token that the page has.
@@ -63,11 +73,16 @@ impl<'a> Visitor<'a> {
         self.submit(action, &all).await
     }
 
+    /// Brings in a form with the token of this session.
+    pub(super) async fn bring(&self, action: &str, fields: &[(&str, &str)]) -> Answer {
+        self.fill("/webhooks/new", action, fields).await
+    }
+
     /// Brings in a form as it is given.
     pub(super) async fn submit(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
         let mut form = url::form_urlencoded::Serializer::new(String::new());
         form.extend_pairs(fields);
-        let mut request = request(None, &format!("POST {path}"), form.finish());
+        let mut request = request(None, &format!("POST {}", self.at(path)), form.finish());
         let headers = request.headers_mut();
         headers.insert("content-type", "application/x-www-form-urlencoded".parse().unwrap());
         self.send(request).await
@@ -89,11 +104,28 @@ impl Answer {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 
+    /// The text of a page, which must have this status.
+    #[track_caller]
+    pub(super) fn page(&self, status: u16) -> String {
+        let text = self.text();
+        assert_eq!(self.status.as_u16(), status, "{text}");
+        assert_eq!(self.headers["content-type"], "text/html; charset=utf-8");
+        text
+    }
+
     /// Where it leads; it must lead somewhere.
     #[track_caller]
     pub(super) fn leads_to(&self) -> &str {
         assert_eq!(self.status, StatusCode::SEE_OTHER, "{}", self.text());
         self.headers["location"].to_str().unwrap()
+    }
+}
+
+/// The page says each of these.
+#[track_caller]
+pub(super) fn says(page: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(page.contains(part), "«{part}» is missing in\n{page}");
     }
 }
 
