@@ -18,6 +18,7 @@
 mod asset;
 mod chart;
 mod curl;
+mod delivery;
 mod event_types;
 mod exchange;
 mod form;
@@ -121,6 +122,7 @@ pub(crate) fn routes(app: &App) -> Router<App> {
         .merge(webhook::routes())
         .merge(webhook_settings::routes())
         .merge(test_event::routes())
+        .merge(delivery::routes())
         .merge(event_types::routes())
         .merge(settings::routes())
         .merge(operator::routes())
