@@ -2,8 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
+use bytes::Bytes;
 use http::StatusCode;
-use postrider_domain::ids::{EndpointId, EventId};
+use postrider_domain::ids::{AccountId, EndpointId, EventId};
 use postrider_store::Audience;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -77,10 +78,20 @@ async fn resend(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<Resent>), Problem> {
-    let mut fields = Fields::of_optional(&body)?;
+    let deliveries = send_again(&app, tenant.0, event, &body).await?;
+    Ok((StatusCode::ACCEPTED, Json(Resent { deliveries })))
+}
+
+/// Sends an event again as a body says, and gives to how many endpoints.
+pub(crate) async fn send_again(
+    app: &App,
+    account: AccountId,
+    event: EventId,
+    body: &Bytes,
+) -> Result<u64, Problem> {
+    let mut fields = Fields::of_optional(body)?;
     let endpoint = fields.optional("endpoint", |field| field.parse(str::parse::<EndpointId>));
     let endpoint = fields.finish(Some(endpoint))?;
     let audience = endpoint.map_or(Audience::AllThatWantIt, Audience::Endpoint);
-    let deliveries = app.door().resend(tenant.0, event, audience).await?;
-    Ok((StatusCode::ACCEPTED, Json(Resent { deliveries })))
+    Ok(app.door().resend(account, event, audience).await?)
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::StatusCode;
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::event::EventTypeName;
@@ -12,6 +13,7 @@ use postrider_domain::ids::{AccountId, EndpointId, ReplayId};
 use postrider_domain::limits::MAX_EVENT_TYPES_PER_ENDPOINT;
 use postrider_domain::replay::{Command, Filter, Replay, ReplayState};
 use postrider_domain::time::Timestamp;
+use postrider_store::ReplayCount;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -27,9 +29,9 @@ use crate::wire::delivery::STATES;
 use crate::wire::replay::{DryRunBody, REPLAYABLE, ReplayBody, replayable_states};
 
 /// New deliveries a second when the caller does not say.
-const DEFAULT_RATE: u32 = 100;
+pub(crate) const DEFAULT_RATE: u32 = 100;
 /// Most new deliveries a second that a caller may ask for.
-const MAX_RATE: u32 = 10_000;
+pub(crate) const MAX_RATE: u32 = 10_000;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -135,16 +137,36 @@ async fn create(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
-    let request = read(&app, tenant.0, Fields::of(&body)?).await?;
+    Ok(match make(&app, tenant.0, &body).await? {
+        Made::Counted(count) => {
+            let body = DryRunBody { total: count.total, exact: count.exact, dry_run: true };
+            Json(body).into_response()
+        }
+        Made::Started(replay) => {
+            (StatusCode::ACCEPTED, Json(ReplayBody::from(replay))).into_response()
+        }
+    })
+}
+
+/// What a request for a replay came to.
+pub(crate) enum Made {
+    /// What it would take.
+    Counted(ReplayCount),
+    /// It runs.
+    Started(Replay),
+}
+
+/// Makes the replay that a body describes, or only counts, as it says.
+pub(crate) async fn make(app: &App, account: AccountId, body: &Bytes) -> Result<Made, Problem> {
+    let request = read(app, account, Fields::of(body)?).await?;
     let now = app.now();
-    let count = app.records().count_replay(tenant.0, &request.filter).await?;
+    let count = app.records().count_replay(account, &request.filter).await?;
     if request.dry_run {
-        let body = DryRunBody { total: count.total, exact: count.exact, dry_run: true };
-        return Ok(Json(body).into_response());
+        return Ok(Made::Counted(count));
     }
     let replay = Replay {
         id: app.mint().id(now),
-        account: tenant.0,
+        account,
         filter: request.filter,
         rate: request.rate,
         state: ReplayState::Running,
@@ -156,7 +178,7 @@ async fn create(
     };
     let wakes = app.records().create_replay(&replay).await?;
     app.router().wake(wakes);
-    Ok((StatusCode::ACCEPTED, Json(ReplayBody::from(replay))).into_response())
+    Ok(Made::Started(replay))
 }
 
 /// List replays
@@ -205,7 +227,7 @@ async fn pause(
     PathId(id): PathId<ReplayId>,
     State(app): State<App>,
 ) -> Result<Json<ReplayBody>, Problem> {
-    command(&app, tenant.0, id, Command::Pause).await
+    changed(&app, tenant.0, id, Command::Pause).await
 }
 
 /// Resume a replay
@@ -222,7 +244,7 @@ async fn resume(
     PathId(id): PathId<ReplayId>,
     State(app): State<App>,
 ) -> Result<Json<ReplayBody>, Problem> {
-    command(&app, tenant.0, id, Command::Resume).await
+    changed(&app, tenant.0, id, Command::Resume).await
 }
 
 /// Cancel a replay
@@ -241,20 +263,30 @@ async fn cancel(
     PathId(id): PathId<ReplayId>,
     State(app): State<App>,
 ) -> Result<Json<ReplayBody>, Problem> {
-    command(&app, tenant.0, id, Command::Cancel).await
+    changed(&app, tenant.0, id, Command::Cancel).await
 }
 
-async fn command(
+async fn changed(
     app: &App,
     account: AccountId,
     id: ReplayId,
     command: Command,
 ) -> Result<Json<ReplayBody>, Problem> {
+    Ok(Json(self::command(app, account, id, command).await?.into()))
+}
+
+/// Does to a replay what somebody asked, and gives it as it is then.
+pub(crate) async fn command(
+    app: &App,
+    account: AccountId,
+    id: ReplayId,
+    command: Command,
+) -> Result<Replay, Problem> {
     let done = app.records().command_replay(account, id, command, app.now()).await?;
     match done.ok_or_else(|| Problem::not_found("replay"))? {
         Ok((replay, wakes)) => {
             app.router().wake(wakes);
-            Ok(Json(replay.into()))
+            Ok(replay)
         }
         Err(state) => Err(Problem::conflict(
             "urn:postrider:problem:replay-ended",

@@ -19,23 +19,30 @@ mod asset;
 mod chart;
 mod curl;
 mod delivery;
+mod emails;
+mod event;
 mod event_types;
+mod events;
 mod exchange;
 mod form;
 mod frame;
 mod gate;
 mod indent;
 mod links;
+mod new_replay;
 mod new_webhook;
 mod operator;
 mod parts;
 mod phases;
+mod replay;
+mod replays;
 mod said;
 mod session;
 mod settings;
 mod sign_in;
 mod test_event;
 mod webhook;
+mod webhook_choice;
 mod webhook_form;
 mod webhook_settings;
 mod webhooks;
@@ -123,6 +130,11 @@ pub(crate) fn routes(app: &App) -> Router<App> {
         .merge(webhook_settings::routes())
         .merge(test_event::routes())
         .merge(delivery::routes())
+        .merge(events::routes())
+        .merge(event::routes())
+        .merge(replays::routes())
+        .merge(new_replay::routes())
+        .merge(replay::routes())
         .merge(event_types::routes())
         .merge(settings::routes())
         .merge(operator::routes())

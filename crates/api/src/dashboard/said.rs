@@ -22,11 +22,15 @@ pub(crate) enum Said {
     Deleted,
     Rotated,
     Resent,
+    ResentToAll,
+    NobodyWantsIt,
     Started,
+    ReplayPaused,
+    ReplayCancelled,
     KeyDeleted,
 }
 
-const ALL: [Said; 10] = [
+const ALL: [Said; 14] = [
     Said::Created,
     Said::Saved,
     Said::Enabled,
@@ -35,7 +39,11 @@ const ALL: [Said; 10] = [
     Said::Deleted,
     Said::Rotated,
     Said::Resent,
+    Said::ResentToAll,
+    Said::NobodyWantsIt,
     Said::Started,
+    Said::ReplayPaused,
+    Said::ReplayCancelled,
     Said::KeyDeleted,
 ];
 
@@ -52,7 +60,13 @@ impl Said {
                 "There is a new signing secret; requests are signed with the old one too for a day."
             }
             Self::Resent => "Sent again: a new delivery was made.",
+            Self::ResentToAll => "Sent again to all that want it: new deliveries are made.",
+            Self::NobodyWantsIt => "Nothing was sent: no webhook wants its type.",
             Self::Started => "The replay runs.",
+            Self::ReplayPaused => "The replay is paused.",
+            Self::ReplayCancelled => {
+                "The replay is cancelled. What it had made already is not taken back."
+            }
             Self::KeyDeleted => "The key is deleted and works no more.",
         }
     }

@@ -19,7 +19,6 @@ use postrider_store::{
 };
 use serde_json::json;
 
-use super::chart;
 use super::form::{self, Form};
 use super::frame::{Fragment, Page, Place, Visit};
 use super::links::Links;
@@ -27,6 +26,7 @@ use super::parts::{
     address, ago, copyable, count, delivery_badge, empty, pager, select, time, webhook_badge,
 };
 use super::said::Said;
+use super::{chart, emails};
 use crate::App;
 use crate::auth::Tenant;
 use crate::endpoints;
@@ -97,6 +97,7 @@ async fn show(
     let state = Standing::of(&app, view).await?;
     let statistics = app.records().statistics(tenant.0, id, query.span, visit.now()).await?;
     let deliveries = list(&app, tenant.0, id, &query).await?;
+    let emails = app.records().emails(tenant.0, id, emails::SHOWN).await?;
     let links = visit.links();
     let endpoint = &state.view.endpoint;
     let body = html! {
@@ -110,6 +111,10 @@ async fn show(
             h2 #deliveries { "Deliveries" }
             (filter(&links, id, &query))
             (delivery_list(&visit, id, &query, &deliveries))
+        }
+        section aria-labelledby="emails" {
+            h2 #emails { "Emails sent" }
+            (emails::emails(&emails))
         }
     };
     Ok(visit.page(Place::Webhooks, endpoint.name.as_str(), body))
