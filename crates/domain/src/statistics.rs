@@ -326,7 +326,6 @@ impl Tries {
 
     /// Which part of them failed, from 0 to 1; none when there are none.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a share of large counts need not be exact")]
     pub fn error_rate(self) -> Option<f64> {
         let all = self.succeeded + self.failed;
         (all > 0).then(|| self.failed as f64 / all as f64)

@@ -1,0 +1,141 @@
+use std::time::Duration;
+
+use postrider_domain::ids::EndpointId;
+use postrider_domain::outcome::ErrorKind;
+use postrider_domain::statistics::{Chart, Latency};
+
+use super::*;
+
+const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+/// Every `step`-th point of a span has 98 successes and two failures.
+fn statistics(span: Span, step: usize) -> Statistics {
+    let mut chart = Chart::new(span, NOW);
+    let starts: Vec<_> = Chart::new(span, NOW).statistics(true).points;
+    for point in starts.iter().rev().step_by(step) {
+        chart.add(point.at, Answer::Status(200), Latency::of(40), 98);
+        chart.add(point.at, Answer::Status(503), Latency::of(900), 1);
+        chart.add(point.at, Answer::Nothing(ErrorKind::Timeout), Latency::of(5_000), 1);
+    }
+    chart.statistics(true)
+}
+
+fn drawn(statistics: &Statistics) -> String {
+    charts(statistics).into_string()
+}
+
+fn times(text: &str, part: &str) -> usize {
+    text.matches(part).count()
+}
+
+#[test]
+fn nothing_is_said_in_words() {
+    for (span, words) in [(Span::Hour, "last hour"), (Span::Month, "last 30 days")] {
+        let text = drawn(&Chart::new(span, NOW).statistics(true));
+        assert!(text.contains(words) && !text.contains("<svg"), "{text}");
+    }
+}
+
+#[test]
+fn three_images_tell_what_they_show() {
+    for span in Span::ALL {
+        let text = drawn(&statistics(span, 1));
+        assert_eq!(times(&text, "<svg viewBox=\"0 0 360 176\" role=\"img\""), 3);
+        for (id, said) in [
+            ("chart-outcomes", "succeeded and"),
+            ("chart-response-times", "99 of 100 within 1 s"),
+            ("chart-answers", "How often each answer came: 200 × "),
+        ] {
+            let described = format!("aria-labelledby=\"{id}-name {id}-said\"");
+            assert!(text.contains(&described) && text.contains(said), "{said} in {text}");
+            assert_eq!(times(&text, &format!("id=\"{id}-said\"")), 1);
+        }
+        let points = usize::try_from(span.points()).unwrap();
+        assert_eq!(times(&text, "98 succeeded, 2 failed"), points);
+        assert_eq!(times(&text, ": half within"), points);
+        assert_eq!(times(&text, "<tr><th scope=\"row\">"), points);
+        let marks = times(&text, "text-anchor=\"middle\"") / 3;
+        assert!((4..=7).contains(&marks), "{marks} marks of time");
+    }
+}
+
+#[test]
+fn points_without_attempts_take_no_room() {
+    let text = drawn(&statistics(Span::Day, 4));
+    assert_eq!(times(&text, "98 succeeded, 2 failed"), 12);
+    assert_eq!(times(&text, "<tr><th scope=\"row\">"), 12);
+    // Each stands alone, as a stroke for itself.
+    let alone = text.split("class=\"curve accent\" d=\"").nth(1).unwrap().split('"').next();
+    assert_eq!((times(alone.unwrap(), "M"), times(alone.unwrap(), "L")), (12, 0));
+    let joined = drawn(&statistics(Span::Day, 1));
+    let joined = joined.split("class=\"curve accent\" d=\"").nth(1).unwrap().split('"').next();
+    assert_eq!((times(joined.unwrap(), "M"), times(joined.unwrap(), "L")), (1, 47));
+}
+
+#[test]
+fn the_policy_of_the_pages_permits_it_and_it_is_small() {
+    let text = drawn(&statistics(Span::Day, 1));
+    for forbidden in ["style", "<script", " on", "href", "NaN", "inf", "v--"] {
+        assert!(!text.replace(" once", "").contains(forbidden), "{forbidden} in {text}");
+    }
+    assert!(text.len() < 36_000, "{} bytes", text.len());
+}
+
+#[test]
+fn an_endpoint_that_cannot_be_reached_has_no_response_time() {
+    let mut chart = Chart::new(Span::Hour, NOW);
+    chart.add(
+        NOW.minus(Duration::from_secs(60)),
+        Answer::Nothing(ErrorKind::Dns),
+        Latency::of(2),
+        3,
+    );
+    let text = drawn(&chart.statistics(false));
+    assert_eq!(times(&text, "<svg"), 2);
+    assert!(text.contains("No attempt came to an answer") && text.contains("dns × 3"));
+    assert!(text.contains("could not be counted") && text.contains("class=\"bar ink\""));
+}
+
+#[test]
+fn every_answer_has_one_colour() {
+    let statuses = (100..1000).map(Answer::Status);
+    for answer in statuses.chain([Answer::Nothing(ErrorKind::Tls)]) {
+        assert_eq!(KINDS.iter().filter(|(.., is)| is(answer)).count(), 1, "{answer}");
+    }
+}
+
+#[test]
+fn frequent_answers_come_first_and_the_rest_together() {
+    let mut chart = Chart::new(Span::Hour, NOW);
+    for (status, count) in (500..509).zip(1..) {
+        chart.add(NOW, Answer::Status(status), Latency::of(1), count);
+    }
+    let total = chart.statistics(true).total;
+    assert_eq!(list(&total, 2), "508 × 9, 507 × 8, others × 28");
+    assert_eq!(list(&total, usize::MAX).matches('×').count(), 9);
+}
+
+#[test]
+fn times_are_in_utc() {
+    let at = Timestamp::from_millis(1_770_000_000_000);
+    assert_eq!((label(at).as_str(), date(at).as_str()), ("2 Feb 02:40 UTC", "2 Feb"));
+}
+
+#[test]
+fn a_sparkline_is_an_image_in_a_few_bytes() {
+    let mut line = Sparkline::new(EndpointId::MIN, NOW);
+    assert!(!sparkline(&line).into_string().contains("<svg"));
+    for hour in 0..24 {
+        let at = line.since.plus(Duration::from_secs(3600) * hour);
+        line.add(at, Answer::Status(200), u64::from(hour) + 1);
+        line.add(at, Answer::Status(500), 1);
+    }
+    let text = sparkline(&line).into_string();
+    assert!(
+        text.contains("aria-label=\"In the last 24 hours: 300 succeeded, 24 failed\""),
+        "{text}"
+    );
+    let (good, bad) = text.split_once("class=\"bar bad\"").unwrap();
+    assert_eq!((times(good, "z"), times(bad, "z")), (24, 24));
+    assert!(text.len() < 1_600, "{} bytes", text.len());
+}
