@@ -3,6 +3,7 @@
 "use strict";
 (() => {
   const shown = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
   const exact = new Intl.DateTimeFormat(undefined, {
     year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit",
     second: "2-digit", fractionalSecondDigits: 3, timeZoneName: "short",
@@ -15,6 +16,11 @@
       if (!("age" in time.dataset)) time.textContent = shown.format(at);
       time.title = `${exact.format(at)} · ${time.dateTime}`;
       time.dataset.local = "";
+    }
+    // The axes of charts whose marks are times of day; dates are cut in UTC and stay so.
+    for (const mark of root.querySelectorAll(".chart text[data-time]")) {
+      mark.textContent = clock.format(new Date(mark.dataset.time));
+      mark.ownerSVGElement.querySelector(".zone")?.remove();
     }
   }
 
