@@ -74,7 +74,7 @@ async fn create(
     let mut fields = Fields::of_optional(&body)?;
     let life = fields.optional("expires_in", |field| field.parse(life));
     let path = fields.optional("path", |field| {
-        field.parse(|path| match dashboard::page_of(tenant.0, path) {
+        field.parse(|path| match dashboard::own_page(tenant.0, path) {
             Some(_) => Ok(path.to_owned()),
             None => Err("must be a page of the account's dashboard, such as /webhooks"),
         })

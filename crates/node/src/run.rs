@@ -221,7 +221,9 @@ async fn start_workers(
 ) -> Result<Workers> {
     let records = router.records().clone();
     let mailer = Mailer::new(config.email.server.clone(), config.email.sender.clone())?;
-    let notifier = Notify::start(records.clone(), clock.clone(), mailer, seed()?).await?;
+    let dashboard = config.dashboard.clone();
+    let page_of = Arc::new(move |account, endpoint| dashboard.page_of(account, endpoint));
+    let notifier = Notify::start(records.clone(), clock.clone(), mailer, page_of, seed()?).await?;
     let delivery = Delivery::start(Options {
         records,
         router: router.clone(),
@@ -273,7 +275,9 @@ fn operator_key(dir: &DataDir) -> Result<String> {
 }
 
 fn hello(name: &str, address: &str, data: &str) -> String {
-    format!("postrider {name} listens on http://{address}, data in {data}; API reference at /docs")
+    format!(
+        "postrider {name} listens on http://{address}, data in {data}; dashboard at /dashboard, API reference at /docs"
+    )
 }
 
 /// A line for whoever started the node. Nobody need read it.

@@ -28,4 +28,4 @@ mod message;
 mod outbox;
 pub mod smtp;
 
-pub use outbox::{NotifierHandle, Notify, StartError};
+pub use outbox::{NotifierHandle, Notify, PageOf, StartError};

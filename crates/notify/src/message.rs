@@ -25,6 +25,8 @@ pub(crate) struct Facts {
     pub endpoint: EndpointView,
     /// The delivery whose failure did it, if it is still on record.
     pub delivery: Option<Delivery>,
+    /// Where the endpoint's page is, if people can reach one.
+    pub page: Option<String>,
 }
 
 /// The email as it goes over the wire.
@@ -169,10 +171,16 @@ fn what_to_do(facts: &Facts) -> String {
     if facts.endpoint.state == State::Enabled {
         return "There is nothing left to do.".to_owned();
     }
+    let call = format!("POST /v1/accounts/{account}/endpoints/{endpoint}/enable");
+    let how = match &facts.page {
+        Some(page) => format!(
+            "See what was sent and answered, send a test event, and once the endpoint works,\n\
+             enable it again:\n\n  {page}\n\nor by the API:\n\n  {call}"
+        ),
+        None => format!("Once the endpoint works, enable it again:\n\n  {call}"),
+    };
     format!(
-        "Once the endpoint works, enable it again:\n\n  \
-         POST /v1/accounts/{account}/endpoints/{endpoint}/enable\n\n\
-         That sends what is held. With the body {{\"held\":\"discard\"}} it is discarded instead."
+        "{how}\n\nThat sends what is held. With the body {{\"held\":\"discard\"}} it is discarded instead."
     )
 }
 

@@ -24,6 +24,7 @@ use futures::FutureExt;
 use postrider_cluster::metrics::Instruments;
 use postrider_cluster::route::Notifier;
 use postrider_cluster::tenure::Tenure;
+use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::notice::{Email, Notice};
 use postrider_domain::ownership::{Fence, Shard};
 use postrider_domain::time::Clock;
@@ -44,6 +45,9 @@ use progress::{Book, Progress};
 const LOOK: usize = 1_000;
 /// How long an email in flight is awaited when the notifier stops.
 const LAST_EMAIL: Duration = Duration::from_secs(5);
+
+/// Where the page of an endpoint is, if people can reach one.
+pub type PageOf = Arc<dyn Fn(AccountId, EndpointId) -> Option<String> + Send + Sync>;
 
 /// Starts notifiers.
 pub struct Notify;
@@ -83,7 +87,8 @@ const INTERVALS: Intervals = Intervals {
 };
 
 impl Notify {
-    /// Starts the notifier, which owns no shard yet. `seed` makes its jitter.
+    /// Starts the notifier, which owns no shard yet. `page_of` tells where people find an endpoint,
+    /// and `seed` makes its jitter.
     ///
     /// # Errors
     /// When the actor does not start.
@@ -91,9 +96,10 @@ impl Notify {
         records: Records,
         clock: Arc<dyn Clock>,
         mailer: Mailer,
+        page_of: PageOf,
         seed: u64,
     ) -> Result<NotifierHandle, StartError> {
-        let courier = Courier { records, clock, mailer, instruments: Instruments::new() };
+        let courier = Courier { records, clock, mailer, instruments: Instruments::new(), page_of };
         start(courier, seed, INTERVALS).await
     }
 }

@@ -51,7 +51,7 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Redirect;
 use axum::routing::get;
-use postrider_domain::ids::AccountId;
+use postrider_domain::ids::{AccountId, EndpointId};
 use tokio::sync::OnceCell;
 use url::Url;
 
@@ -77,6 +77,13 @@ pub struct Dashboard {
 }
 
 impl Dashboard {
+    /// Where people find an endpoint's page; none when it is not known where they come from.
+    #[must_use]
+    pub fn page_of(&self, account: AccountId, endpoint: EndpointId) -> Option<String> {
+        let base = self.public_url.as_ref()?.as_str().trim_end_matches('/');
+        Some(format!("{base}{}", links::Links::of(account).webhook(endpoint)))
+    }
+
     /// Whether browsers come over TLS, as far as it is configured.
     #[must_use]
     pub fn is_secure(&self) -> bool {
@@ -108,7 +115,7 @@ impl Signing {
 
 /// The page that a portal link with this path opens, below the account's own; none for one that
 /// leads out of it. It may be given whole, too.
-pub(crate) fn page_of(account: AccountId, path: &str) -> Option<String> {
+pub(crate) fn own_page(account: AccountId, path: &str) -> Option<String> {
     let own = links::Links::of(account).root();
     let below = path.strip_prefix(&own).unwrap_or(path);
     let below = below.trim_start_matches('/');

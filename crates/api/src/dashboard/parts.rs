@@ -8,6 +8,8 @@ use postrider_domain::delivery::DeliveryState;
 use postrider_domain::endpoint::State;
 use postrider_domain::time::Timestamp;
 
+const SECOND: Duration = Duration::from_secs(1);
+
 /// How something is, as a colour says it; the text beside it says it as well.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
@@ -84,8 +86,9 @@ pub(crate) fn length(duration: Duration) -> String {
 
 /// How long ago something was, with the time itself.
 pub(crate) fn ago(at: Timestamp, now: Timestamp) -> Markup {
-    let exact = at.to_string();
-    html! { time datetime=(exact) title=(exact) data-age { (length(now.since(at))) } }
+    let (exact, age) = (at.to_string(), now.since(at));
+    let text = if age < SECOND { "less than a second".to_owned() } else { length(age) };
+    html! { time datetime=(exact) title=(exact) data-age { (text) } }
 }
 
 /// A number with its noun.

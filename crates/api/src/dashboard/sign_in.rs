@@ -99,7 +99,7 @@ async fn open(State(app): State<App>, PathText(text): PathText) -> Result<Respon
         };
         return Ok(frame::bare("Link", body).with_status(StatusCode::GONE).into_response());
     };
-    let page = super::page_of(link.account, &link.path)
+    let page = super::own_page(link.account, &link.path)
         .unwrap_or_else(|| Links::of(link.account).webhooks());
     begin(&app, Who::Link { account: link.account }, link.expires_at.since(now), &page).await
 }

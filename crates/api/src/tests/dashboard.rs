@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use http::StatusCode;
 use postrider_domain::ids::EndpointId;
+use postrider_store::memory::Memory;
 use serde_json::{Value, json};
 
 use super::harness::{Account, House, OPERATOR, request};
 use super::visitor::{Visitor, portal_link};
+use crate::{Dashboard, Origin};
 
 /// A page of an account.
 fn at(account: &Account, page: &str) -> String {
@@ -142,6 +144,33 @@ async fn a_portal_link_opens_its_page_for_a_limited_time() {
         assert_eq!(house.operator(&call, body).await.pointers(422), [pointer]);
     }
     house.call(&account.key, &call, Value::Null).await.assert_problem(403);
+}
+
+#[tokio::test]
+async fn another_site_may_show_the_pages_where_it_is_configured() {
+    let dashboard = Dashboard {
+        public_url: Some("https://hooks.example.com".parse().unwrap()),
+        embed_in: vec![Origin::parse("https://app.example.com").unwrap()],
+    };
+    let house = House::reached(Memory::new(), dashboard.clone()).await;
+    let account = house.account().await;
+    let call = format!("POST /v1/accounts/{}/portal-links", account.id);
+    let made = house.operator(&call, Value::Null).await.expect(201);
+    let link = made["url"].as_str().unwrap().strip_prefix("https://hooks.example.com").unwrap();
+    let opened = Visitor::stranger(&house).get(link).await;
+    let cookie = opened.headers["set-cookie"].to_str().unwrap();
+    assert!(
+        cookie.starts_with("__Host-") && cookie.contains("; Secure; SameSite=None; Partitioned")
+    );
+    let policy = opened.headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.ends_with("frame-ancestors https://app.example.com"), "{policy}");
+    let mut visitor = Visitor::stranger(&house);
+    visitor.keep(&opened);
+    visitor.page(&at(&account, "/webhooks")).await;
+
+    let page = dashboard.page_of(account.id, EndpointId::MAX).unwrap();
+    assert!(page.starts_with("https://hooks.example.com/dashboard/"), "{page}");
+    assert!(page.ends_with(&EndpointId::MAX.to_string()), "{page}");
 }
 
 #[tokio::test]

@@ -118,6 +118,11 @@ impl House {
     }
 
     pub(super) async fn over(memory: Memory) -> Self {
+        Self::reached(memory, Dashboard::default()).await
+    }
+
+    /// One whose pages people reach so.
+    pub(super) async fn reached(memory: Memory, dashboard: Dashboard) -> Self {
         let records = Records::open(Store::new(Arc::new(memory), 1), 4).await.unwrap();
         let workers = Arc::new(Notes::default());
         let clock = Arc::new(TestClock(AtomicU64::new(1_800_000_000_000)));
@@ -131,7 +136,7 @@ impl House {
             operator_key: OperatorKey::new(OPERATOR),
             targets: AddressPolicy::default(),
             retry: retry(),
-            dashboard: Dashboard::default(),
+            dashboard,
             probe: Arc::new(Well),
         });
         Self { app, records, workers, clock }

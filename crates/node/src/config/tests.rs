@@ -459,3 +459,33 @@ fn what_a_cluster_cannot_work_with_is_refused() {
         assert!(said.starts_with("node.toml:2: ") && said.contains(why), "{said}");
     }
 }
+
+#[test]
+fn the_dashboard_is_where_people_find_it() {
+    let config = good(
+        "[dashboard]\npublic_url = \"https://hooks.example.com\"\nembed_in = [\"https://app.example.com\"]",
+        &[],
+    );
+    assert!(config.dashboard.is_secure());
+    let embed_in: Vec<_> = config.dashboard.embed_in.iter().map(ToString::to_string).collect();
+    assert_eq!(embed_in, ["https://app.example.com"]);
+    let by_variable = good("", &["POSTRIDER_DASHBOARD__PUBLIC_URL=http://10.0.0.7:8080"]);
+    let url = by_variable.dashboard.public_url.expect("a URL");
+    assert_eq!(url.as_str(), "http://10.0.0.7:8080/");
+    for bad in [
+        "hooks.example.com",
+        "https://hooks.example.com/x",
+        "ftp://a",
+        "https://u:p@a",
+        "https://a/?b",
+    ] {
+        let told = complaint(&format!("[dashboard]\npublic_url = \"{bad}\""));
+        assert!(told.contains("node.toml:2") && told.contains("public_url"), "{told}");
+    }
+    let told =
+        complaint("[dashboard]\nembed_in = [\"app.example.com/x\"]\npublic_url = \"https://a\"");
+    assert!(told.contains("must be an origin"), "{told}");
+    // Within another site's page, a session is kept over TLS alone.
+    let told = complaint("[dashboard]\nembed_in = [\"https://app.example.com\"]");
+    assert!(told.contains("needs public_url"), "{told}");
+}

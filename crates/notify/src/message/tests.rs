@@ -48,7 +48,7 @@ fn facts() -> Facts {
         unfinished: 42,
         oldest_pending_at: Some(AT),
     };
-    Facts { notice, account, endpoint, delivery: Some(delivery) }
+    Facts { notice, account, endpoint, delivery: Some(delivery), page: None }
 }
 
 fn text(facts: &Facts) -> String {
@@ -85,6 +85,13 @@ fn the_head_says_who_what_and_when() {
     ] {
         assert!(head.contains(&line), "no {line:?} in {head:#?}");
     }
+}
+
+#[test]
+fn the_body_leads_to_the_endpoints_page() {
+    let page = "https://webhooks.example.com/dashboard/x".to_owned();
+    let text = text(&Facts { page: Some(page.clone()), ..facts() });
+    assert!(text.contains(&page) && text.contains("/enable"), "{text}");
 }
 
 #[test]

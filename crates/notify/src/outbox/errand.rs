@@ -16,6 +16,7 @@ use postrider_store::{Records, kv};
 use tracing::{error, info, warn};
 
 use super::progress::Progress;
+use crate::PageOf;
 use crate::message::{Facts, compose, subject};
 use crate::smtp::{Away, Mailer};
 
@@ -30,6 +31,7 @@ pub(super) struct Courier {
     pub clock: Arc<dyn Clock>,
     pub mailer: Mailer,
     pub instruments: Instruments,
+    pub page_of: PageOf,
 }
 
 /// What an errand came to.
@@ -116,6 +118,7 @@ impl Courier {
             account,
             endpoint,
             delivery: delivery.map(|(view, _)| view.delivery),
+            page: (self.page_of)(notice.account, notice.endpoint),
         }))
     }
 

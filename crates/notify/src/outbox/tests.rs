@@ -243,6 +243,7 @@ impl Scene {
             clock,
             mailer: Mailer::new(server, sender).expect("a mailer"),
             instruments: Instruments::new(),
+            page_of: Arc::new(|_, _| None),
         };
         start(courier, 1, intervals).await.expect("starts")
     }
