@@ -110,8 +110,14 @@ fn in_words(visit: &Visit, view: &DeliveryView, most_attempts: u64) -> Markup {
     let page = format!("{}/standing", visit.links().delivery(delivery.id));
     let again = address(&page, &[("was", &mark(view))]);
     let again = (*state == DeliveryState::Pending).then_some(again);
+    let class = match state {
+        DeliveryState::Delivered => "good",
+        DeliveryState::Exhausted => "bad",
+        DeliveryState::Held => "warn",
+        DeliveryState::Pending | DeliveryState::Discarded => "plain",
+    };
     html! {
-        div #standing .banner hx-get=[again.as_ref()] hx-trigger=[again.as_ref().map(|_| "every 2s")]
+        div #standing class={ "banner " (class) } hx-get=[again.as_ref()] hx-trigger=[again.as_ref().map(|_| "every 2s")]
             hx-swap="outerHTML" {
             p.headline { (delivery_badge(*state)) " " (sentence(visit, view)) }
             p.faint {

@@ -3,7 +3,7 @@
 
 use axum::Router;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use maud::{Markup, html};
@@ -18,7 +18,7 @@ use super::exchange::{Sent, exchange, failure, status};
 use super::form::{Errors, Form};
 use super::frame::{Page, Place, Visit};
 use super::indent::indented;
-use super::parts::{Kind, area_field, badge, empty, errors};
+use super::parts::{Kind, address, area_field, badge, empty, errors};
 use super::phases::phases;
 use super::webhook_form::catalogue;
 use crate::App;
@@ -27,6 +27,9 @@ use crate::error::{FieldError, Problem};
 use crate::extract::PathId;
 use crate::page::Params;
 use crate::test_events::{self, Tested};
+
+/// What the button brings in that asks for a type's example, where no script does it.
+const SHOW: &str = "show";
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
@@ -118,6 +121,11 @@ async fn send(
     form: Form,
 ) -> Result<Response, Problem> {
     let mut values = Values::read(&form);
+    if form.has(SHOW) {
+        let page = visit.links().test(id);
+        let page = address(&page, &[("event_type", &*values.event_type)]);
+        return Ok(Redirect::to(&page).into_response());
+    }
     let tested = match values.body() {
         Ok(body) => test_events::send(&app, tenant.0, id, &body).await,
         Err(problem) => Err(problem),
@@ -175,13 +183,12 @@ fn form(
     html! {
         section #test aria-labelledby="test-title" {
             h2 #test-title { "What to send" }
-            form.filter method="get" action=(page) {
-                (types(&page, endpoint, catalogue, &values.event_type, &wrong.at("event_type")))
-                button type="submit" { "Show example" }
-            }
             form method="post" action=(page) {
                 (visit.csrf())
-                input type="hidden" name="event_type" value=(values.event_type);
+                div.filter {
+                    (types(&page, endpoint, catalogue, &values.event_type, &wrong.at("event_type")))
+                    button type="submit" name=(SHOW) value="yes" { "Show example" }
+                }
                 (area_field(
                     "payload", "Payload",
                     "JSON. The receiver gets these very bytes; they are not held against the type's schema.",
@@ -247,7 +254,7 @@ fn result(Tested { payload, report }: &Tested) -> Markup {
                 @if let Some(response) = &report.response { " " (status(response.status)) }
                 " after " (report.duration_ms) " ms"
             }
-            (phases(report.phases, report.duration_ms))
+            (phases(report.phases))
             (exchange("test", sent, report.response.as_ref(), report.error.as_ref()))
         }
     }

@@ -36,6 +36,9 @@ async fn a_type_is_chosen_and_its_example_shown() {
     assert!(!page.contains("<b>") && !page.contains("What came of it"));
     let page = visitor.page(&format!("/webhooks/{id}/test?event_type=a.first")).await;
     says(&page, &["<option value=\"a.first\" selected>", "&quot;of&quot;: &quot;a.first&quot;"]);
+    let fields = [("event_type", "a.first"), ("payload", "{"), ("show", "yes")];
+    let answer = visitor.bring(&format!("/webhooks/{id}/test"), &fields).await;
+    assert!(answer.leads_to().ends_with(&format!("/webhooks/{id}/test?event_type=a.first")));
     for odd in ["no.such", "%3Cscript%3E"] {
         let page = visitor.page(&format!("/webhooks/{id}/test?event_type={odd}")).await;
         says(&page, &["not in the catalogue", "Choose one"]);
