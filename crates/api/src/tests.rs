@@ -4,6 +4,7 @@ mod account_calls;
 mod contract;
 mod dashboard;
 mod dashboard_deliveries;
+mod dashboard_events;
 mod dashboard_tests;
 mod events;
 mod harness;

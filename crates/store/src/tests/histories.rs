@@ -1,17 +1,17 @@
 //! Random histories on a store that conflicts and forgets to say what it committed. After each,
 //! the rows of every endpoint agree with each other and with what was accepted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::State;
-use postrider_domain::ids::DeliveryId;
+use postrider_domain::ids::{DeliveryId, EventId};
 use proptest::prelude::*;
 
 use super::*;
 use crate::keys::{delivery, pending, queue};
 use crate::kv::{Range, counter};
-use crate::{DeliveryFilter, Held, PageRequest};
+use crate::{Audience, DeliveryFilter, DeliveryView, Held, PageRequest};
 
 #[derive(Clone, Debug)]
 enum Action {
@@ -22,6 +22,7 @@ enum Action {
     Discard,
     Settle,
     Retry,
+    Resend { to_all: bool },
     TakeOver,
 }
 
@@ -34,6 +35,7 @@ fn any_action() -> impl Strategy<Value = Action> {
         1 => Just(Action::Discard),
         2 => Just(Action::Settle),
         1 => Just(Action::Retry),
+        1 => any::<bool>().prop_map(|to_all| Action::Resend { to_all }),
         1 => Just(Action::TakeOver),
     ]
 }
@@ -79,6 +81,17 @@ async fn play(world: &mut World, endpoint: EndpointId, actions: Vec<Action>) -> 
                     let retried =
                         world.records.retry_delivery(account, view.delivery.id, &world.mint, now);
                     made += u64::from(retried.await.unwrap().is_some());
+                }
+            }
+            Action::Resend { to_all } => {
+                let page = PageRequest { limit: 1, after: None };
+                let events = world.records.events(account, None, page).await.unwrap();
+                let audience =
+                    if to_all { Audience::AllThatWantIt } else { Audience::Endpoint(endpoint) };
+                if let Some(event) = events.items.first() {
+                    let resent =
+                        world.records.resend(account, event.id, audience, &world.mint, now).await;
+                    made += resent.unwrap().deliveries;
                 }
             }
             Action::TakeOver => {
@@ -158,6 +171,7 @@ async fn check(world: &World, endpoint: EndpointId, made: u64, end: Timestamp) {
         (State::Enabled, None) => {}
         (State::Disabled(_) | State::Deleted, _) => assert!(pointers.is_empty(), "nobody looks"),
     }
+    check_index(world, &all.items).await;
     for view in all.items {
         let (_, attempts) =
             world.records.delivery(account, view.delivery.id).await.unwrap().unwrap();
@@ -165,6 +179,21 @@ async fn check(world: &World, endpoint: EndpointId, made: u64, end: Timestamp) {
         let expected: Vec<u8> = (1..=view.delivery.attempt_count).collect();
         assert_eq!(numbers, expected, "attempts without a gap");
         assert!(numbers.len() <= 11);
+    }
+}
+
+/// Each event lists its deliveries, each of them once.
+async fn check_index(world: &World, made: &[DeliveryView]) {
+    let mut by_event: BTreeMap<EventId, BTreeSet<DeliveryId>> = BTreeMap::new();
+    for DeliveryView { delivery, .. } in made {
+        by_event.entry(delivery.event).or_default().insert(delivery.id);
+    }
+    for (event, ids) in by_event {
+        let page = PageRequest { limit: 10_000, after: None };
+        let listed = world.records.event_deliveries(world.account, event, page).await.unwrap();
+        let listed: Vec<_> = listed.unwrap().items.iter().map(|view| view.delivery.id).collect();
+        assert_eq!(listed.len(), ids.len(), "listed twice");
+        assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), ids, "an event's deliveries");
     }
 }
 
