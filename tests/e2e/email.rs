@@ -55,6 +55,20 @@ async fn one_email_tells_the_whole_story() -> Result<()> {
 }
 
 #[tokio::test]
+async fn it_leads_to_the_endpoints_page_where_people_can_reach_one() -> Result<()> {
+    let base = "https://hooks.example.com";
+    let scene = Scene::start(brief().set("dashboard", "public_url", base)).await?;
+    let hook = scene.hook("broken");
+    let endpoint = scene.endpoint(&hook).await?;
+    disable(&scene, &hook, &endpoint).await?;
+    let mail = scene.mail.wait_for(1, SOON).await?.remove(0);
+    let page = mail.text.split_whitespace().find(|word| word.starts_with(base));
+    let page = page.context("a link")?;
+    assert!(page.ends_with(&endpoint.id), "{page}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn every_contact_is_told_and_a_person_who_disabled_it_is_not() -> Result<()> {
     let scene = Scene::start(brief()).await?;
     let path = format!("/v1/accounts/{}", scene.account.id);
