@@ -168,9 +168,10 @@ impl Standing {
         Ok(Self { view, culprit: culprit.map(|(view, _)| view), most_attempts })
     }
 
-    /// The word for the state, which a page that was loaded before compares with its own.
+    /// The word for what the banner offers, which a page that was loaded before compares with its own.
     fn word(&self) -> &'static str {
         match self.view.state {
+            Enabling::Disabled(_) if self.view.unfinished > 0 => "holding",
             Enabling::Disabled(_) => "disabled",
             Enabling::Enabled | Enabling::Deleted => "enabled",
         }
@@ -258,11 +259,12 @@ fn attempts(state: &Standing, visit: &Visit) -> Markup {
     html! {
         @if let Some(DeliveryView { delivery, state: standing }) = &state.culprit {
             @let used = u64::from(delivery.attempt_count);
+            // The schedule may have been another one when it was given up.
+            @let left = if delivery.due().is_some() { most.saturating_sub(used) } else { 0 };
             @if *standing != DeliveryState::Delivered {
                 p {
                     "Of " a href=(visit.links().delivery(delivery.id)) { "the delivery that failed" } ", "
-                    (count(used, "attempt is", "attempts are")) " used and "
-                    (most.saturating_sub(used)) " left"
+                    (count(used, "attempt is", "attempts are")) " used and " (left) " left"
                     @match (standing, delivery.due()) {
                         (DeliveryState::Pending, Some(due)) => { "; the next is at " (time(due)) "." }
                         (DeliveryState::Held, _) => { "; the next is made once it is enabled." }
