@@ -28,6 +28,23 @@ need_c_compiler() {
     fi
 }
 
+# Whether the tests in a browser can run: a browser, its driver, and axe-core. Installs them where it
+# may, and says in one line why they are left out where it may not.
+need_browser() {
+    local missing=() reason
+    command -v chromium >/dev/null || missing+=(chromium)
+    command -v chromedriver >/dev/null || missing+=(chromium-driver)
+    command -v npm >/dev/null || missing+=(npm)
+    if [ ${#missing[@]} -gt 0 ] && ! reason="$(install "${missing[@]}" 2>&1)"; then
+        echo "left out: the browser tests, since ${missing[*]} could not be installed: ${reason##*$'\n'}"
+        return 1
+    fi
+    if ! reason="$(npm ci --prefix tests/browser --no-audit --no-fund --loglevel=error 2>&1)"; then
+        echo "left out: the browser tests, since axe-core could not be had: ${reason%%$'\n'*}"
+        return 1
+    fi
+}
+
 # Where Cargo builds.
 target_dir() {
     echo "${CARGO_TARGET_DIR:-target}"

@@ -18,6 +18,8 @@
 
 pub mod background;
 pub mod binary;
+#[cfg(feature = "browser")]
+pub mod browser;
 pub mod checker;
 pub mod client;
 pub mod cluster;

@@ -28,6 +28,7 @@ pub struct Account {
 /// An endpoint to be created; every event type and parallel order unless said otherwise.
 #[derive(Clone, Debug)]
 pub struct NewEndpoint {
+    name: Option<String>,
     url: String,
     event_types: Vec<String>,
     headers: BTreeMap<String, String>,
@@ -39,11 +40,19 @@ impl NewEndpoint {
     #[must_use]
     pub fn at(url: &str) -> Self {
         Self {
+            name: None,
             url: url.to_owned(),
             event_types: vec!["*".to_owned()],
             headers: BTreeMap::new(),
             ordering: "parallel",
         }
+    }
+
+    /// Called so; after its path unless said otherwise.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
     }
 
     /// Only these types.
@@ -70,8 +79,9 @@ impl NewEndpoint {
     /// The body of the call that creates it.
     #[must_use]
     pub fn body(&self) -> Value {
+        let path = self.url.rsplit('/').next().filter(|n| !n.is_empty()).unwrap_or("endpoint");
         json!({
-            "name": self.url.rsplit('/').next().filter(|n| !n.is_empty()).unwrap_or("endpoint"),
+            "name": self.name.as_deref().unwrap_or(path),
             "url": self.url,
             "event_types": self.event_types,
             "headers": self.headers,

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::records::{AccountRecord, Cluster, NewKey};
+use super::records::{AccountRecord, Cluster, NewKey, PortalLink};
 use super::{Account, Api};
 
 /// Whoever runs the installation.
@@ -39,6 +39,13 @@ impl Operator {
         self.api.post(&path, &json!({"name": "tests"})).await?.parse(201)
     }
 
+    /// Makes a link that opens the dashboard as an account.
+    pub async fn portal_link(&self, account: &str, body: &Value) -> Result<String> {
+        let path = format!("/v1/accounts/{account}/portal-links");
+        let link: PortalLink = self.api.post(&path, body).await?.parse(201)?;
+        Ok(link.url)
+    }
+
     /// Puts an event type into the catalogue.
     pub async fn event_type(&self, name: &str, example: &Value) -> Result<()> {
         let body = json!({"description": "An event of the tests.", "example": example});
@@ -57,7 +64,8 @@ impl Operator {
         self.put_event_type(name, &body).await
     }
 
-    async fn put_event_type(&self, name: &str, body: &Value) -> Result<()> {
+    /// Puts an event type with this record into the catalogue.
+    pub async fn put_event_type(&self, name: &str, body: &Value) -> Result<()> {
         let answer = self.api.put(&format!("/v1/event-types/{name}"), body).await?;
         answer.succeeded().map(|_| ())
     }

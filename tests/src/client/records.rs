@@ -27,6 +27,12 @@ pub struct NewKey {
 }
 
 #[derive(Clone, Debug, Deserialize)]
+pub struct PortalLink {
+    pub url: String,
+    pub expires_at: Timestamp,
+}
+
+#[derive(Clone, Debug, Deserialize)]
 pub struct Endpoint {
     pub id: String,
     pub name: String,

@@ -1,0 +1,46 @@
+//! Pictures of the pages, for people to look at.
+
+use anyhow::{Result, ensure};
+use postrider_tests::browser::{Browser, Look, Theme};
+
+use crate::site::{Page, Site, operators_pages, send_a_test};
+use crate::stage::Stage;
+
+#[tokio::test]
+async fn of_the_account() -> Result<()> {
+    let stage = Stage::of_the_account().await?;
+    let site = Site::furnish(&stage.scene).await?;
+    let pages = site.pages().into_iter().map(|(name, page)| (name, stage.page(&page)));
+    take(&stage, pages).await?;
+    send_a_test(&stage, &site).await?;
+    pictures(&stage.browser, "test-event-sent").await?;
+    stage.close().await
+}
+
+#[tokio::test]
+async fn of_the_operator() -> Result<()> {
+    let stage = Stage::start().await?;
+    stage.go("/sign-in").await?;
+    pictures(&stage.browser, "sign-in").await?;
+    stage.sign_in_as_operator().await?;
+    take(&stage, operators_pages()).await?;
+    stage.close().await
+}
+
+async fn take(stage: &Stage, pages: impl IntoIterator<Item = Page>) -> Result<()> {
+    for (name, page) in pages {
+        stage.go(&page).await?;
+        pictures(&stage.browser, name).await?;
+    }
+    Ok(())
+}
+
+/// Pictures of the page as it is now. It must fit, also on a telephone.
+async fn pictures(browser: &Browser, name: &str) -> Result<()> {
+    let looks = [Look::wide(Theme::Light), Look::wide(Theme::Dark), Look::narrow(Theme::Light)];
+    for look in looks {
+        browser.screenshot(name, look).await?;
+        ensure!(!browser.overflows().await?, "{name} is wider than {}", look.width);
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! axe-core: whether a page can be used with a screen reader, without a mouse, with weak eyes.
+
+use std::fmt;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Browser;
+
+/// Where `npm ci` puts it.
+const AXE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/browser/node_modules/axe-core/axe.min.js");
+/// WCAG 2.1, levels A and AA.
+const TAGS: [&str; 4] = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"];
+/// Loads axe once for a page. Runs by WebDriver, which a page's policy does not concern.
+const LOAD: &str = "if (!window.axe) { (0, () => { ";
+const LOADED: &str = "\n })(); }";
+/// Runs it.
+const RUN: &str = "const [tags, done] = arguments; \
+    axe.run(document, { runOnly: tags, resultTypes: ['violations'] }) \
+       .then((results) => done({ violations: results.violations }), \
+             (error) => done({ failed: String(error) }))";
+
+/// What axe found.
+#[derive(Debug, Deserialize)]
+struct Report {
+    failed: Option<String>,
+    #[serde(default)]
+    violations: Vec<Violation>,
+}
+
+/// A rule that the page breaks.
+#[derive(Debug, Deserialize)]
+struct Violation {
+    id: String,
+    help: String,
+    nodes: Vec<Node>,
+}
+
+/// Where it does.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Node {
+    html: String,
+    failure_summary: Option<String>,
+}
+
+impl Browser {
+    /// Fails if the page breaks a rule of WCAG 2.1 AA that a program can check.
+    pub async fn accessible(&self) -> Result<()> {
+        let axe = tokio::fs::read_to_string(AXE).await;
+        let axe = axe.context("read axe-core (`npm ci` in tests/browser)")?;
+        self.run(&format!("{LOAD}{axe}{LOADED}"), vec![]).await?;
+        let report = self.client.execute_async(RUN, vec![json!(TAGS)]).await;
+        let report: Report = serde_json::from_value(report.context("run axe")?)?;
+        ensure!(report.failed.is_none(), "axe failed: {:?}", report.failed);
+        let (url, broken) = (self.client.current_url().await?, report.violations);
+        ensure!(broken.is_empty(), "{url} is not accessible:\n{}", lines(&broken));
+        Ok(())
+    }
+}
+
+fn lines(violations: &[Violation]) -> String {
+    violations.iter().map(ToString::to_string).collect()
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "- {}: {}", self.id, self.help)?;
+        for node in &self.nodes {
+            let why = node.failure_summary.as_deref().unwrap_or_default().replace('\n', " ");
+            writeln!(f, "    {}\n      {why}", node.html)?;
+        }
+        Ok(())
+    }
+}
