@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result};
 use postrider_tests::browser::{Focus, Key, Look};
-use postrider_tests::client::NewEndpoint;
 
 use crate::site::{Page, Site, empty_pages, operators_pages, send_a_test};
 use crate::stage::Stage;
@@ -12,14 +11,14 @@ const MOST_TABS: usize = 40;
 
 #[tokio::test]
 async fn the_accounts_pages_satisfy_wcag_2_1_aa() -> Result<()> {
-    let stage = Stage::start().await?;
+    let mut stage = Stage::start().await?;
     let mut broken = Broken::default();
     stage.go("/sign-in").await?;
     broken.look(&stage, "sign-in").await?;
     stage.sign_in().await?;
-    broken.visit(&stage, empty_pages()).await?;
-    let site = Site::furnish(&stage.scene).await?;
-    broken.visit(&stage, site.pages()).await?;
+    broken.visit(&stage, empty_pages(&stage)).await?;
+    let site = Site::furnish(&mut stage).await?;
+    broken.visit(&stage, site.pages(&stage)).await?;
     send_a_test(&stage, &site).await?;
     broken.look(&stage, "test-event-sent").await?;
     // With its mistakes.
@@ -36,10 +35,7 @@ async fn the_operators_pages_satisfy_wcag_2_1_aa() -> Result<()> {
     let stage = Stage::start().await?;
     stage.sign_in_as_operator().await?;
     let mut broken = Broken::default();
-    for (name, page) in operators_pages() {
-        stage.go(&page).await?;
-        broken.look(&stage, name).await?;
-    }
+    broken.visit(&stage, operators_pages()).await?;
     broken.none()?;
     stage.close().await
 }
@@ -51,8 +47,10 @@ struct Broken(Vec<String>);
 impl Broken {
     async fn visit(&mut self, stage: &Stage, pages: Vec<Page>) -> Result<()> {
         for (name, page) in pages {
-            stage.visit(&page).await?;
-            self.look(stage, name).await?;
+            match stage.find(name, &page).await {
+                Ok(()) => self.look(stage, name).await?,
+                Err(error) => self.0.push(format!("{error:#}")),
+            }
         }
         Ok(())
     }
@@ -121,7 +119,7 @@ async fn tab_to(stage: &Stage, name: &str) -> Result<Focus> {
 
 #[tokio::test]
 async fn without_scripts_everything_is_there() -> Result<()> {
-    let stage = Stage::start().await?;
+    let mut stage = Stage::start().await?;
     let (scene, browser) = (&stage.scene, &stage.browser);
     browser.without_scripts().await?;
     stage.sign_in().await?;
@@ -145,10 +143,10 @@ async fn without_scripts_everything_is_there() -> Result<()> {
     browser.until("nothing is failing").await?;
 
     // Each page is read the same without them.
-    scene.account.create(&NewEndpoint::at(&scene.hook("other").url())).await?;
-    let site = Site::furnish(scene).await?;
-    for (name, page) in site.pages() {
-        stage.visit(&page).await?;
+    let site = Site::furnish(&mut stage).await?;
+    let browser = &stage.browser;
+    for (name, page) in site.pages(&stage) {
+        stage.find(name, &page).await?;
         anyhow::ensure!(!browser.text().await?.contains("undefined"), "{name}");
         anyhow::ensure!(browser.count("main h1").await? == 1, "{name} has no heading");
     }

@@ -1,6 +1,6 @@
 //! What is written into forms: mistakes beside their fields, and what becomes of the rest.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use postrider_tests::client::NewEndpoint;
 use postrider_tests::scene::{ORDER, REFUND};
 
@@ -26,8 +26,8 @@ async fn a_mistake_stands_beside_its_field_and_nothing_is_lost() -> Result<()> {
     browser.until_error("Headers", "Line 2").await?;
     browser.paste("Headers", "Host: example.com").await?;
     browser.click("Create webhook").await?;
-    browser.until_error("Headers", "host").await;
-    browser.until_error("Name", "must").await;
+    browser.until_error("Headers", "host").await?;
+    browser.until_error("Name", "must").await?;
     assert_eq!(browser.value("URL").await?, "https://example.com/hooks");
     assert!(browser.is_ticked(ORDER).await? && browser.is_ticked("Strict").await?);
     assert!(!browser.is_ticked(REFUND).await?);
@@ -119,8 +119,9 @@ async fn contacts_and_keys() -> Result<()> {
     browser.fill("New key", "Deploy").await?;
     browser.click("Make key").await?;
     browser.until("It is shown this once").await?;
-    let text = browser.text().await?;
-    let key = text.split_whitespace().find(|word| word.starts_with("prk_")).expect("the key");
+    let code = "return document.querySelector('main [role=status] code').textContent";
+    let key = browser.run(code, vec![]).await?;
+    let key = key.as_str().filter(|key| key.starts_with("prk_")).context("a key")?;
     browser.reload().await?;
     browser.until("Deploy").await?;
     assert!(!browser.shows(key).await?);

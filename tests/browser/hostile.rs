@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use postrider_tests::browser::Browser;
 use postrider_tests::client::NewEndpoint;
 use postrider_tests::client::records::Endpoint;
 use postrider_tests::receiver::Behaviour;
@@ -24,56 +25,55 @@ const ATTEMPTS: [&str; 8] = [
     "]]><!--><x-planted>--><x-planted>",
     "\u{202e}txet\u{2066}<x-planted>\u{feff}&lt;x-planted&gt;&#60;x-planted&#62;",
 ];
-const EVENT_TYPE: &str = "hostile.event";
 
 #[tokio::test]
 async fn text_from_outside_is_shown_as_text() -> Result<()> {
-    for attempt in ATTEMPTS {
-        runs_nothing(attempt).await.with_context(|| format!("planting {attempt:?}"))?;
-    }
-    Ok(())
-}
-
-async fn runs_nothing(attempt: &str) -> Result<()> {
     let stage = Stage::start().await?;
-    let planted = Planted::plant(&stage, attempt).await?;
+    let planted = Planted::plant_all(&stage).await?;
     stage.sign_in_as_operator().await?;
-    for page in planted.pages(&stage) {
-        stage.go(&page).await?;
-        is_harmless(&stage).await.with_context(|| page.clone())?;
+    for planted in &planted {
+        let looked = planted.look(&stage).await;
+        looked.with_context(|| format!("planted: {:?}", planted.attempt))?;
     }
-    // As it was written, where people look for it.
-    stage.visit("/webhooks").await?;
-    stage.browser.until(attempt).await?;
-    stage.visit(&format!("/webhooks/{}", planted.endpoint.id)).await?;
-    stage.browser.until(attempt).await?;
-    stage.visit(&format!("/webhooks/{}/settings", planted.endpoint.id)).await?;
-    ensure!(stage.browser.value("Name").await? == attempt);
-    planted.send_a_test(&stage, attempt).await?;
     stage.close().await
 }
 
 /// The attempt in every place that text comes in by.
 struct Planted {
+    attempt: &'static str,
+    event_type: String,
     endpoint: Endpoint,
-    delivery: String,
     event: String,
+    delivery: String,
 }
 
 impl Planted {
-    async fn plant(stage: &Stage, attempt: &str) -> Result<Self> {
+    /// All of them at once, until all that is sent has failed.
+    async fn plant_all(stage: &Stage) -> Result<Vec<Self>> {
+        let mut all = Vec::new();
+        for (number, attempt) in ATTEMPTS.into_iter().enumerate() {
+            let planted = Self::plant(stage, number, attempt).await;
+            all.push(planted.with_context(|| format!("plant {attempt:?}"))?);
+        }
+        let is_disabled = |endpoint: &Endpoint| endpoint.state == "disabled";
+        for Self { endpoint, .. } in &all {
+            let account = &stage.scene.account;
+            let within = DISABLED_WITHIN;
+            account.until_endpoint(&endpoint.id, "is disabled", within, is_disabled).await?;
+        }
+        Ok(all)
+    }
+
+    async fn plant(stage: &Stage, number: usize, attempt: &'static str) -> Result<Self> {
         let (scene, payload) = (&stage.scene, json!({attempt: [attempt]}));
+        let event_type = format!("hostile.event_{number}");
         let schema = json!({"description": attempt, "title": attempt});
         let entry = json!({"description": attempt, "example": payload, "schema": schema});
-        scene.operator.put_event_type(EVENT_TYPE, &entry).await?;
-        let name = json!({"name": attempt});
-        let account = scene.account.path("");
-        scene.operator.api.patch(&account, &name).await?.succeeded()?;
-        let key = format!("{account}/api-keys");
-        scene.operator.api.post(&key, &name).await?.succeeded()?;
+        scene.operator.put_event_type(&event_type, &entry).await?;
+        let keys = scene.account.path("/api-keys");
+        scene.operator.api.post(&keys, &json!({"name": attempt})).await?.succeeded()?;
 
-        let hook = scene.hook("hostile");
-        let header = printable(attempt);
+        let (hook, header) = (scene.hook(&event_type), printable(attempt));
         hook.behave(Behaviour::Answer(Reply {
             status: 302,
             headers: vec![
@@ -84,32 +84,50 @@ impl Planted {
             body: Bytes::copy_from_slice(attempt.as_bytes()),
         }));
         let url = format!("{}?{}", hook.url(), in_url(attempt));
-        let new = NewEndpoint::at(&url).named(attempt).header("X-Planted", &header);
-        let endpoint = scene.account.create(&new).await?;
-        let event = scene.account.publish(EVENT_TYPE, &payload.to_string()).await?;
+        let new = NewEndpoint::at(&url).named(attempt).of_types(&[&event_type]);
+        let endpoint = scene.account.create(&new.header("X-Planted", &header)).await?;
+        let event = scene.account.publish(&event_type, &payload.to_string()).await?.id;
         hook.wait_for_ended(1, SOON).await?;
-        let disabled = |endpoint: &Endpoint| endpoint.state == "disabled";
-        let id = &endpoint.id;
-        scene.account.until_endpoint(id, "is disabled", DISABLED_WITHIN, disabled).await?;
-        let delivery = scene.account.delivery_of(&event.id, id).await?.id;
-        Ok(Self { endpoint, delivery, event: event.id })
+        let delivery = scene.account.delivery_of(&event, &endpoint.id).await?.id;
+        Ok(Self { attempt, event_type, endpoint, event, delivery })
+    }
+
+    /// Looks at every page where it may come out.
+    async fn look(&self, stage: &Stage) -> Result<()> {
+        let (scene, browser) = (&stage.scene, &stage.browser);
+        let name = json!({"name": self.attempt});
+        scene.operator.api.patch(&scene.account.path(""), &name).await?.succeeded()?;
+        for page in self.pages(stage) {
+            stage.go(&page).await?;
+            is_harmless(browser).await.with_context(|| page.clone())?;
+        }
+        // As it was written, where people look for it.
+        let (id, attempt) = (&self.endpoint.id, self.attempt);
+        for page in ["/webhooks".to_owned(), format!("/webhooks/{id}")] {
+            stage.visit(&page).await?;
+            browser.until(attempt).await?;
+        }
+        stage.visit(&format!("/webhooks/{id}/settings")).await?;
+        ensure!(browser.value("Name").await? == attempt, "the name is as it was written");
+        self.send_a_test(stage).await
     }
 
     fn pages(&self, stage: &Stage) -> Vec<String> {
+        let Self { event_type, event, delivery, .. } = self;
         let id = &self.endpoint.id;
         let mut pages: Vec<_> = [
             "/webhooks".to_owned(),
             format!("/webhooks/{id}"),
             format!("/webhooks/{id}/settings?secret=shown"),
-            format!("/webhooks/{id}/test?event_type={EVENT_TYPE}"),
-            format!("/deliveries/{}", self.delivery),
+            format!("/webhooks/{id}/test?event_type={event_type}"),
             "/webhooks/new".to_owned(),
+            format!("/deliveries/{delivery}"),
             "/events".to_owned(),
-            format!("/events/{}", self.event),
+            format!("/events/{event}"),
             "/replays".to_owned(),
             "/replays/new".to_owned(),
             "/event-types".to_owned(),
-            format!("/event-types/{EVENT_TYPE}"),
+            format!("/event-types/{event_type}"),
             "/settings".to_owned(),
             "/nothing?<x-planted>".to_owned(),
         ]
@@ -120,25 +138,25 @@ impl Planted {
     }
 
     /// Sends what is planted, and reads what came of it.
-    async fn send_a_test(&self, stage: &Stage, attempt: &str) -> Result<()> {
-        let browser = &stage.browser;
-        stage.visit(&format!("/webhooks/{}/test?event_type={EVENT_TYPE}", self.endpoint.id)).await?;
+    async fn send_a_test(&self, stage: &Stage) -> Result<()> {
+        let (browser, attempt) = (&stage.browser, self.attempt);
+        let page = format!("/webhooks/{}/test?event_type={}", self.endpoint.id, self.event_type);
+        stage.visit(&page).await?;
         browser.click("Send test event").await?;
         browser.until("What came of it").await?;
-        is_harmless(stage).await?;
+        is_harmless(browser).await?;
         browser.until(attempt).await?;
         // A mistake is shown with what was written.
         browser.paste("Payload", attempt).await?;
         browser.click("Send test event").await?;
         browser.until_error("Payload", "JSON").await?;
         ensure!(browser.value("Payload").await? == attempt, "it is kept to be mended");
-        is_harmless(stage).await
+        is_harmless(browser).await
     }
 }
 
 /// Nothing was planted in the page, and nothing ran. A dialog would make any command fail.
-async fn is_harmless(stage: &Stage) -> Result<()> {
-    let browser = &stage.browser;
+async fn is_harmless(browser: &Browser) -> Result<()> {
     let text = browser.text().await?;
     ensure!(browser.count(MARK).await? == 0, "an element was planted: {text}");
     ensure!(browser.run("return window.planted", vec![]).await? == Value::Null, "a script ran");

@@ -8,10 +8,9 @@ use crate::stage::Stage;
 
 #[tokio::test]
 async fn of_the_account() -> Result<()> {
-    let stage = Stage::of_the_account().await?;
-    let site = Site::furnish(&stage.scene).await?;
-    let pages = site.pages().into_iter().map(|(name, page)| (name, stage.page(&page)));
-    take(&stage, pages).await?;
+    let mut stage = Stage::of_the_account().await?;
+    let site = Site::furnish(&mut stage).await?;
+    take(&stage, site.pages(&stage)).await?;
     send_a_test(&stage, &site).await?;
     pictures(&stage.browser, "test-event-sent").await?;
     stage.close().await
@@ -27,9 +26,9 @@ async fn of_the_operator() -> Result<()> {
     stage.close().await
 }
 
-async fn take(stage: &Stage, pages: impl IntoIterator<Item = Page>) -> Result<()> {
+async fn take(stage: &Stage, pages: Vec<Page>) -> Result<()> {
     for (name, page) in pages {
-        stage.go(&page).await?;
+        stage.find(name, &page).await?;
         pictures(&stage.browser, name).await?;
     }
     Ok(())

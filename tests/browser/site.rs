@@ -29,12 +29,13 @@ pub struct Site {
     replay: String,
 }
 
-/// A page and the name of its picture.
+/// The name of a page, and where it is, below the dashboard.
 pub type Page = (&'static str, String);
 
 impl Site {
     /// Lets it all happen.
-    pub async fn furnish(scene: &Scene) -> Result<Self> {
+    pub async fn furnish(stage: &mut Stage) -> Result<Self> {
+        let scene = &mut stage.scene;
         catalogue(scene).await?;
         let hooks = ["crm", "warehouse", "billing"].map(|name| scene.hook(name));
         let [crm, warehouse, billing] = &hooks;
@@ -54,6 +55,11 @@ impl Site {
         crm.wait_for_ended(events.len(), SOON).await?;
         let is_disabled = |endpoint: &Endpoint| endpoint.state == "disabled";
         account.until_endpoint(&disabled.id, "is disabled", DISABLED_WITHIN, is_disabled).await?;
+        // From here on, what fails is not given up while it is looked at.
+        scene.node.stop().await?;
+        scene.node.reconfigure(|config| config.retry("24h", 10));
+        scene.node.restart().await?;
+        let account = &scene.account;
         let failing = account.create(&new(billing.url(), "Billing, the new one")).await?;
         let late = account.publish(INVOICE, &application(99).to_string()).await?;
         billing.wait_for_ended(1, SOON).await?;
@@ -75,11 +81,11 @@ impl Site {
         })
     }
 
-    /// The pages of the account, below the account's own.
-    pub fn pages(&self) -> Vec<Page> {
+    /// The pages of the account.
+    pub fn pages(&self, stage: &Stage) -> Vec<Page> {
         let webhook = |endpoint: &Endpoint, rest| format!("/webhooks/{}{rest}", endpoint.id);
         let delivery = |delivery: &Delivery| format!("/deliveries/{}", delivery.id);
-        vec![
+        let pages = vec![
             ("webhooks", "/webhooks".to_owned()),
             ("webhook", webhook(&self.disabled, "")),
             ("webhook-well", webhook(&self.well, "?span=1h")),
@@ -100,11 +106,12 @@ impl Site {
             ("event-type", format!("/event-types/{APPLICATION}")),
             ("settings", "/settings".to_owned()),
             ("missing", "/nothing".to_owned()),
-        ]
+        ];
+        pages.into_iter().map(|(name, page)| (name, stage.page(&page))).collect()
     }
 }
 
-/// The pages that the operator has, below the dashboard.
+/// The pages that the operator has.
 pub fn operators_pages() -> Vec<Page> {
     vec![
         ("accounts", "/accounts".to_owned()),
@@ -114,9 +121,8 @@ pub fn operators_pages() -> Vec<Page> {
 }
 
 /// The pages of an account that has nothing yet.
-pub fn empty_pages() -> Vec<Page> {
-    let pages = ["webhooks", "events", "replays"];
-    pages.iter().map(|page| ("empty", format!("/{page}"))).collect()
+pub fn empty_pages(stage: &Stage) -> Vec<Page> {
+    ["/webhooks", "/events", "/replays"].map(|page| ("empty", stage.page(page))).into()
 }
 
 /// Sends a test event, whose page cannot be opened again by its address.

@@ -1,6 +1,6 @@
 //! A scene, and somebody who looks at its dashboard.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use postrider_tests::browser::Browser;
 use postrider_tests::config::Config;
 use postrider_tests::scene::Scene;
@@ -55,6 +55,14 @@ impl Stage {
     /// Opens a page of the dashboard.
     pub async fn go(&self, page: &str) -> Result<()> {
         self.browser.open(&format!("http://{}/dashboard{page}", self.scene.node.address())).await
+    }
+
+    /// Opens a page that must be there.
+    pub async fn find(&self, name: &str, page: &str) -> Result<()> {
+        self.go(page).await?;
+        let is_missing = self.browser.shows("There is no such page").await?;
+        ensure!(is_missing == (name == "missing"), "{name} is not at {page}");
+        Ok(())
     }
 
     /// Opens a page of the account.
