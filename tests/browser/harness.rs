@@ -2,23 +2,11 @@
 
 use anyhow::Result;
 use postrider_tests::browser::{Browser, Key, Look, Theme};
-use postrider_tests::receiver::behaviour::Reply;
-use postrider_tests::receiver::{Behaviour, Receiver};
+
+use crate::stage::served;
 
 /// A page with a little of everything, some of it wrong.
 const PAGE: &str = include_str!("harness.html");
-
-async fn served(page: &str, headers: &[(&str, &str)]) -> Result<(Receiver, String)> {
-    let receiver = Receiver::start().await?;
-    let hook = receiver.hook("page");
-    let html = [("Content-Type", "text/html; charset=utf-8")];
-    let headers = html.iter().chain(headers);
-    let headers = headers.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let body = bytes::Bytes::copy_from_slice(page.as_bytes());
-    hook.behave(Behaviour::Answer(Reply { status: 200, headers, body }));
-    let url = hook.url();
-    Ok((receiver, url))
-}
 
 #[tokio::test]
 async fn uses_a_page_by_what_is_to_be_read_on_it() -> Result<()> {

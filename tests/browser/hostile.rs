@@ -9,7 +9,7 @@ use postrider_tests::receiver::Behaviour;
 use postrider_tests::receiver::behaviour::Reply;
 use serde_json::{Value, json};
 
-use crate::stage::Stage;
+use crate::stage::{Stage, served};
 use crate::{DISABLED_WITHIN, SOON};
 
 /// What would be found in a page that took text for HTML.
@@ -35,6 +35,37 @@ async fn text_from_outside_is_shown_as_text() -> Result<()> {
         let looked = planted.look(&stage).await;
         looked.with_context(|| format!("planted: {:?}", planted.attempt))?;
     }
+    stage.close().await
+}
+
+/// Browsers hold another port of a host for the same site, and send it our cookie.
+#[tokio::test]
+async fn another_sites_page_sends_no_form_of_ours() -> Result<()> {
+    let stage = Stage::of_the_account().await?;
+    let (scene, browser) = (&stage.scene, &stage.browser);
+    let endpoint = scene.endpoint(&scene.hook("orders")).await?;
+    let action = stage.page(&format!("/webhooks/{}/disable", endpoint.id));
+    let action = format!("http://{}/dashboard{action}", scene.node.address());
+    let page = format!("<form method=post action='{action}'><button>You won!</button></form>");
+    let (_elsewhere, url) = served(&page, &[]).await?;
+    browser.open(&url).await?;
+    browser.click("You won!").await?;
+    browser.until("This form does not belong to your session").await?;
+    ensure!(scene.account.endpoint(&endpoint.id).await?.state == "enabled");
+    stage.visit("/webhooks").await?;
+    browser.until("orders").await?;
+    stage.close().await
+}
+
+#[tokio::test]
+async fn another_sites_page_does_not_show_ours_within_itself() -> Result<()> {
+    let stage = Stage::of_the_account().await?;
+    let browser = &stage.browser;
+    let ours = format!("http://{}/dashboard", stage.scene.node.address());
+    let (_elsewhere, url) = served(&format!("<iframe src='{ours}'></iframe>"), &[]).await?;
+    browser.open(&url).await?;
+    let complaints = browser.complaints().await?.join(" ");
+    ensure!(complaints.contains("frame-ancestors"), "nothing was refused: {complaints}");
     stage.close().await
 }
 

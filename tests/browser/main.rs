@@ -4,6 +4,7 @@ mod access;
 mod forms;
 mod harness;
 mod hostile;
+mod operator;
 mod pages;
 mod site;
 mod stage;

@@ -1,8 +1,11 @@
 //! A scene, and somebody who looks at its dashboard.
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use postrider_tests::browser::Browser;
 use postrider_tests::config::Config;
+use postrider_tests::receiver::behaviour::Reply;
+use postrider_tests::receiver::{Behaviour, Receiver};
 use postrider_tests::scene::Scene;
 use serde_json::json;
 
@@ -79,4 +82,15 @@ impl Stage {
     pub async fn close(self) -> Result<()> {
         self.browser.close().await
     }
+}
+
+/// A page that is not ours, and where it is, as long as its server is kept.
+pub async fn served(page: &str, headers: &[(&str, &str)]) -> Result<(Receiver, String)> {
+    let receiver = Receiver::start().await?;
+    let hook = receiver.hook("page");
+    let headers = [("Content-Type", "text/html; charset=utf-8")].iter().chain(headers);
+    let headers = headers.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let body = Bytes::copy_from_slice(page.as_bytes());
+    hook.behave(Behaviour::Answer(Reply { status: 200, headers, body }));
+    Ok((receiver, hook.url()))
 }
