@@ -89,6 +89,19 @@ async fn a_replay_can_pause_survive_a_kill_and_go_on() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_slowest_replay_goes_on() -> Result<()> {
+    let scene = Scene::start(Config::impatient()).await?;
+    let hook = scene.hook("again");
+    scene.endpoint(&hook).await?;
+    past(&scene, &hook, 2).await?;
+    let before = hook.received().len();
+    let replay = scene.account.replay(&json!({"rate": 1})).await?;
+    hook.wait_for(before + 2, SOON).await?;
+    command(&scene, &replay.id, "cancel").await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_cancelled_replay_stays_so() -> Result<()> {
     let scene = Scene::start(Config::impatient()).await?;
     let hook = scene.hook("again");

@@ -82,8 +82,7 @@ async fn replay(context: &Context, tenure: &Tenure) -> Result<(), OwnerError> {
     Ok(())
 }
 
-/// Takes a replay's steps of one beat, and gives how many deliveries they made. What `budget`
-/// carries over is never more than a beat's worth, so nothing is made up for in a burst.
+/// Takes a replay's steps of one beat, and gives how many deliveries they made.
 async fn beat(
     context: &Context,
     tenure: &Tenure,
@@ -92,8 +91,7 @@ async fn beat(
 ) -> Result<usize, OwnerError> {
     let records = &context.records;
     let rate = records.replay(account, id).await?.map_or(0, |replay| replay.rate);
-    let share = f64::from(rate) * BEAT.as_secs_f64();
-    *budget = budget.min(share) + share;
+    *budget = allowance(*budget, rate);
     let mut made = 0;
     for _ in 0..STEPS {
         let most = *budget as usize;
@@ -113,4 +111,43 @@ async fn beat(
         }
     }
     Ok(made)
+}
+
+/// What a replay may make in a beat, with what is left of the beats before. That is never more than
+/// a beat's worth, so nothing is made up for in a burst; but a whole delivery may add up.
+fn allowance(left: f64, rate: u32) -> f64 {
+    let share = f64::from(rate) * BEAT.as_secs_f64();
+    left.min(share.max(1.0)) + share
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Deliveries made in a minute, if there is always another one.
+    fn made_in_a_minute(rate: u32) -> u32 {
+        let (mut left, mut made) = (0.0, 0);
+        for _ in 0..600 {
+            left = allowance(left, rate);
+            made += left as u32;
+            left = left.fract();
+        }
+        made
+    }
+
+    #[test]
+    fn every_rate_is_kept_also_the_slowest() {
+        for rate in [1, 2, 3, 4, 5, 7, 10, 15, 99, 1_000] {
+            let (made, due) = (made_in_a_minute(rate), 60 * rate);
+            assert!(made.abs_diff(due) <= 1, "{made} at {rate} a second");
+        }
+    }
+
+    #[test]
+    fn nothing_is_made_up_for_in_a_burst() {
+        for rate in [1, 10, 100] {
+            let idle = (0..1_000).fold(0.0, |left, _| allowance(left, rate));
+            assert!(idle <= 1.0_f64.max(f64::from(rate) / 10.0) + f64::from(rate) / 10.0, "{rate}");
+        }
+    }
 }
