@@ -2,8 +2,10 @@
 
 use anyhow::{Context, Result};
 use postrider_tests::client::NewEndpoint;
+use postrider_tests::client::records::Endpoint;
 use postrider_tests::scene::{ORDER, REFUND};
 
+use crate::SOON;
 use crate::stage::Stage;
 
 #[tokio::test]
@@ -58,8 +60,8 @@ async fn a_webhook_is_changed() -> Result<()> {
     assert_eq!(changed.headers, endpoint.headers);
     browser.tick("All").await?;
     browser.click("Save").await?;
-    browser.until("Saved.").await?;
-    assert_eq!(scene.account.endpoint(&endpoint.id).await?.event_types, ["*"]);
+    let wants_all = |endpoint: &Endpoint| endpoint.event_types == ["*"];
+    scene.account.until_endpoint(&endpoint.id, "wants all", SOON, wants_all).await?;
 
     // The secret, and its rotation.
     let secret = endpoint.signing_secret.unwrap_or_default();

@@ -178,10 +178,11 @@ impl Planted {
         is_harmless(browser).await?;
         browser.until(attempt).await?;
         // A mistake is shown with what was written.
-        browser.paste("Payload", attempt).await?;
+        let mistake = format!("{{{attempt}");
+        browser.paste("Payload", &mistake).await?;
         browser.click("Send test event").await?;
         browser.until_error("Payload", "JSON").await?;
-        ensure!(browser.value("Payload").await? == attempt, "it is kept to be mended");
+        ensure!(browser.value("Payload").await? == mistake, "it is kept to be mended");
         is_harmless(browser).await
     }
 }

@@ -6,6 +6,7 @@ mod harness;
 mod hostile;
 mod operator;
 mod pages;
+mod repeat;
 mod site;
 mod stage;
 mod story;

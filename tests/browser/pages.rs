@@ -39,7 +39,8 @@ async fn pictures(browser: &Browser, name: &str) -> Result<()> {
     let looks = [Look::wide(Theme::Light), Look::wide(Theme::Dark), Look::narrow(Theme::Light)];
     for look in looks {
         browser.screenshot(name, look).await?;
-        ensure!(!browser.overflows().await?, "{name} is wider than {}", look.width);
+        let overflow = browser.overflow().await?;
+        ensure!(overflow.is_empty(), "{name} is wider than {}: {overflow:#?}", look.width);
     }
     Ok(())
 }

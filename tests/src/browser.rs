@@ -149,6 +149,15 @@ impl Browser {
         self.with_page(waited).await
     }
 
+    /// Waits until there is a link whose address ends so: its text may be a time, or nothing but an id.
+    pub async fn until_link(&self, end: &str) -> Result<()> {
+        let link = format!("main a[href$='{end}']");
+        let there = async || Ok((self.count(&link).await? > 0).then_some(()));
+        let what = format!("the page links to {end:?}");
+        let waited = wait::until(&what, SHOWN_WITHIN, there).await;
+        self.with_page(waited).await
+    }
+
     /// Clicks on what is called `name`: a button, a link, a summary.
     pub async fn click(&self, name: &str) -> Result<()> {
         self.act_on(Wanted::new(Kind::Action, name), async |found| found.click().await).await

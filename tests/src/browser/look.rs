@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Browser;
 
@@ -16,6 +16,13 @@ const WIDE: u32 = 1280;
 const NARROW: u32 = 390;
 /// The height of the window; a picture is as high as the page.
 const HEIGHT: u32 = 900;
+/// The innermost elements that stand out of a page which is too wide.
+const OVERFLOW: &str = "const page = document.documentElement; \
+     if (page.scrollWidth <= innerWidth) return []; \
+     const wide = (it) => it.getBoundingClientRect().right > innerWidth + scrollX; \
+     return [...document.querySelectorAll('body *')] \
+         .filter((it) => wide(it) && ![...it.children].some(wide)) \
+         .map((it) => it.outerHTML.slice(0, 200))";
 /// The highest picture.
 const HIGHEST: u64 = 8_000;
 
@@ -105,10 +112,10 @@ impl Browser {
         write(folder, &format!("{name}{}.png", look.suffix()), &picture).await
     }
 
-    /// Whether the page is wider than its window, so that it must be pushed to and fro.
-    pub async fn overflows(&self) -> Result<bool> {
-        let wider = "return document.documentElement.scrollWidth > innerWidth";
-        Ok(self.run(wider, vec![]).await? == Value::Bool(true))
+    /// What stands out of a page that is wider than its window, so that it must be pushed to and fro.
+    pub async fn overflow(&self) -> Result<Vec<String>> {
+        let wide = self.run(OVERFLOW, vec![]).await?;
+        serde_json::from_value(wide).context("read what is too wide")
     }
 
     async fn size(&self, width: u32, height: u64) -> Result<()> {
