@@ -7,7 +7,7 @@ mod story;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, Result};
 
 use page::Page;
 
@@ -17,12 +17,17 @@ const LONGEST: Duration = Duration::from_secs(90);
 #[tokio::main]
 async fn main() -> ExitCode {
     let page = Page::open();
-    let told = tokio::time::timeout(LONGEST, story::tell(&page)).await;
-    match told.context("the demo took too long").flatten() {
+    match show(&page).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("\nThe demo failed: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+async fn show(page: &Page) -> Result<()> {
+    let told = tokio::time::timeout(LONGEST, story::tell(page)).await;
+    let scene = told.context("the demo took too long").flatten()?;
+    story::close(page, scene).await
 }

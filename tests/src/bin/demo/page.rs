@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+use anyhow::Result;
 use tokio::time::Instant;
 
 /// Where the demo is written.
@@ -42,6 +43,17 @@ impl Page {
         for line in text.trim_end().lines() {
             println!("           {} {line}", self.paint(Ink::Faint, "", "│"));
         }
+    }
+
+    /// Waits for somebody at the terminal to press Enter; where nobody is, not at all.
+    pub async fn until_enter(&self, request: &str) -> Result<()> {
+        if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
+            return Ok(());
+        }
+        println!("           {request}");
+        let line = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()));
+        line.await??;
+        Ok(())
     }
 
     fn paint(&self, ink: Ink, weight: &str, text: &str) -> String {

@@ -27,8 +27,8 @@ struct Player {
     endpoint: Endpoint,
 }
 
-/// Tells the whole story.
-pub async fn tell(page: &Page) -> Result<()> {
+/// Tells the whole story, and gives the scene as it is then.
+pub async fn tell(page: &Page) -> Result<Scene> {
     let scene = open(page).await?;
     let healthy = player(page, &scene, "healthy", &[ORDER, REFUND]).await?;
     let broken = player(page, &scene, "broken", &[ORDER]).await?;
@@ -39,7 +39,7 @@ pub async fn tell(page: &Page) -> Result<()> {
     told_by_email(page, &scene, &broken).await?;
     held(page, &scene, &broken).await?;
     mended(page, &scene, &broken).await?;
-    close(page, scene).await
+    Ok(scene)
 }
 
 async fn open(page: &Page) -> Result<Scene> {
@@ -52,6 +52,8 @@ async fn open(page: &Page) -> Result<Scene> {
     page.line(Ink::Plain, "mail", &format!("listens on smtp://{}", scene.mail.address()));
     let account = format!("created {}, whose email goes to ops@example.com", scene.account.id);
     page.line(Ink::Plain, "account", &account);
+    let link = scene.operator.portal_link(&scene.account.id, &json!({})).await?;
+    page.line(Ink::Plain, "you", &format!("may watch it all in a browser: {link}"));
     Ok(scene)
 }
 
@@ -160,8 +162,10 @@ async fn mended(page: &Page, scene: &Scene, broken: &Player) -> Result<()> {
     Ok(())
 }
 
-async fn close(page: &Page, mut scene: Scene) -> Result<()> {
+/// Stops the node, once nobody looks at the dashboard any more.
+pub async fn close(page: &Page, mut scene: Scene) -> Result<()> {
     page.chapter("The end");
+    page.until_enter("The dashboard shows what happened until you press Enter.").await?;
     scene.node.stop().await?;
     page.line(Ink::Plain, "node", "has stopped in good order; nothing was lost on the way");
     Ok(())
