@@ -73,15 +73,16 @@ async fn create(
 ) -> Result<(StatusCode, Json<PortalLinkBody>), Problem> {
     let mut fields = Fields::of_optional(&body)?;
     let life = fields.optional("expires_in", |field| field.parse(life));
-    let path = fields.optional("path", |field| {
-        field.parse(|path| match dashboard::own_page(tenant.0, path) {
-            Some(_) => Ok(path.to_owned()),
-            None => Err("must be a page of the account's dashboard, such as /webhooks"),
+    let page = fields.optional("path", |field| {
+        field.parse(|path| {
+            let page = dashboard::own_page(tenant.0, path);
+            page.ok_or("must be a page of the account's dashboard, such as /webhooks")
         })
     });
-    let (life, path) = fields.finish(Some((life, path)))?;
+    let (life, page) = fields.finish(Some((life, page)))?;
     let expires_at = app.now().plus(life.unwrap_or(DEFAULT_LIFE));
-    let link = Link { account: tenant.0, expires_at, path: path.unwrap_or_default() };
+    let page = page.or_else(|| dashboard::own_page(tenant.0, "")).expect("the list is a page");
+    let link = Link { account: tenant.0, expires_at, page };
     let text = app.signer().await?.link(&link);
     let url = format!("{}/dashboard/open/{text}", dashboard::own_url(&app, &headers)?);
     Ok((StatusCode::CREATED, Json(PortalLinkBody { url, expires_at })))

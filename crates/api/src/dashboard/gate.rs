@@ -1,7 +1,6 @@
 //! What stands before and behind every page: who looks, whether a form is ours, and what a browser
 //! may do with the answer.
 
-use std::fmt;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -16,7 +15,6 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use postrider_domain::account::Account;
 use postrider_domain::ids::AccountId;
-use url::Url;
 
 use super::form::Form;
 use super::frame::{self, Visit};
@@ -38,41 +36,11 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
 /// What htmx calls itself in the requests that it makes.
 const HTMX: &str = "hx-request";
 
-/// A site that may show the dashboard within its own pages: scheme, host and port (RFC 6454).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin(String);
-
-/// The text is no origin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be an origin, such as https://app.example.com")]
-pub struct OriginError;
-
-impl Origin {
-    /// Reads an origin.
-    ///
-    /// # Errors
-    /// When it is none, or has more than one.
-    pub fn parse(text: &str) -> Result<Self, OriginError> {
-        let url = Url::parse(text).map_err(|_| OriginError)?;
-        let origin = url.origin();
-        let web = matches!(url.scheme(), "http" | "https");
-        let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-        let bare = bare && url.username().is_empty() && url.password().is_none();
-        if web && bare { Ok(Self(origin.ascii_serialization())) } else { Err(OriginError) }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// The start of URLs that lead people here, without a slash at its end: as it is configured, or else
 /// as the request found this node.
 pub(crate) fn own_url(app: &App, headers: &HeaderMap) -> Result<String, Problem> {
     if let Some(url) = &app.0.api.dashboard.public_url {
-        return Ok(url.as_str().trim_end_matches('/').to_owned());
+        return Ok(url.to_string());
     }
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = host.and_then(|host| host.parse::<Authority>().ok());
@@ -287,17 +255,6 @@ pub(crate) fn way_back(text: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn origins() {
-        let read = |text| Origin::parse(text).map(|origin| origin.to_string());
-        assert_eq!(read("https://app.example.com").as_deref(), Ok("https://app.example.com"));
-        assert_eq!(read("https://app.example.com/").as_deref(), Ok("https://app.example.com"));
-        assert_eq!(read("http://localhost:3000").as_deref(), Ok("http://localhost:3000"));
-        for bad in ["", "app.example.com", "https://a/b", "https://a b", "ftp://a", "https://u@a"] {
-            assert!(read(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn other_sites_are_told_apart() {

@@ -20,14 +20,25 @@ pub(crate) fn account_in(path: &str) -> Option<&str> {
     (!segment.is_empty() && segment != NEW).then_some(segment)
 }
 
+/// Longest path of a page that a portal link opens, below the account's own, in bytes.
+pub(crate) const MAX_OWN_PATH: usize = 200;
+
+/// The page of an account at a path that a caller gave, whole or below the account's own; none for
+/// one that leads out of it. The empty path is the list of webhooks.
+pub(crate) fn own_page(account: AccountId, path: &str) -> Option<String> {
+    let links = Links::of(account);
+    let below = path.strip_prefix(&links.0).unwrap_or(path).trim_start_matches('/');
+    if below.is_empty() {
+        return Some(links.webhooks());
+    }
+    let plain = below.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-_.?=&".contains(&b));
+    let inside = below.split('/').all(|part| !matches!(part, "." | ".."));
+    (plain && inside && below.len() <= MAX_OWN_PATH).then(|| links.to(below))
+}
+
 impl Links {
     pub(crate) fn of(account: AccountId) -> Self {
         Self(format!("{ACCOUNTS}{account}"))
-    }
-
-    /// What all of them begin with.
-    pub(crate) fn root(&self) -> String {
-        self.0.clone()
     }
 
     pub(crate) fn webhooks(&self) -> String {
@@ -108,13 +119,30 @@ mod tests {
     fn the_account_of_a_page() {
         let links = Links::of(AccountId::MAX);
         let id = AccountId::MAX.to_string();
-        for page in [links.root(), links.webhooks(), links.webhook(EndpointId::MAX)] {
+        for page in [links.webhooks(), links.webhook(EndpointId::MAX)] {
             assert_eq!(account_in(&page), Some(id.as_str()), "{page}");
         }
         for page in
             ["/dashboard", "/dashboard/accounts", "/dashboard/accounts/", "/dashboard/accounts/new"]
         {
             assert_eq!(account_in(page), None, "{page}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_a_caller_gave_stays_within_the_account() {
+        let account = AccountId::MAX;
+        let links = Links::of(account);
+        let page = |path: &str| own_page(account, path);
+        assert_eq!(page(""), Some(links.webhooks()));
+        assert_eq!(page("/"), Some(links.webhooks()));
+        assert_eq!(page("/settings"), Some(links.settings()));
+        assert_eq!(page("settings"), Some(links.settings()));
+        assert_eq!(page(&links.settings()), Some(links.settings()));
+        assert_eq!(page("//evil.example"), Some(links.to("evil.example")), "no host of another");
+        let long = "x".repeat(MAX_OWN_PATH + 1);
+        for bad in ["/../x", "/a/./b", "https://evil.example", "/a b", "/%2e%2e/", "/\\e", &long] {
+            assert_eq!(page(bad), None, "{bad}");
         }
     }
 }

@@ -32,6 +32,7 @@ mod links;
 mod new_replay;
 mod new_webhook;
 mod operator;
+mod origin;
 mod parts;
 mod phases;
 mod replay;
@@ -53,25 +54,22 @@ use axum::response::Redirect;
 use axum::routing::get;
 use postrider_domain::ids::{AccountId, EndpointId};
 use tokio::sync::OnceCell;
-use url::Url;
 
 use crate::error::Problem;
 use crate::{App, random};
 
 pub(crate) use gate::own_url;
-pub use gate::{Origin, OriginError};
+pub(crate) use links::own_page;
+pub use origin::{Origin, OriginError};
 pub(crate) use session::{Link, Signer};
 
 /// Where the dashboard is.
 const ROOT: &str = "/dashboard";
-/// Longest path of a page that a portal link opens, in bytes.
-pub(crate) const MAX_LINK_PATH: usize = 200;
-
 /// How the dashboard is reached and by whom it may be shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dashboard {
     /// Where people's browsers find this installation, if that is not where requests say they go.
-    pub public_url: Option<Url>,
+    pub public_url: Option<Origin>,
     /// Sites that may show the dashboard within their own pages.
     pub embed_in: Vec<Origin>,
 }
@@ -80,14 +78,14 @@ impl Dashboard {
     /// Where people find an endpoint's page; none when it is not known where they come from.
     #[must_use]
     pub fn page_of(&self, account: AccountId, endpoint: EndpointId) -> Option<String> {
-        let base = self.public_url.as_ref()?.as_str().trim_end_matches('/');
+        let base = self.public_url.as_ref()?;
         Some(format!("{base}{}", links::Links::of(account).webhook(endpoint)))
     }
 
     /// Whether browsers come over TLS, as far as it is configured.
     #[must_use]
     pub fn is_secure(&self) -> bool {
-        self.public_url.as_ref().is_some_and(|url| url.scheme() == "https")
+        self.public_url.as_ref().is_some_and(Origin::is_https)
     }
 }
 
@@ -110,20 +108,6 @@ impl Signing {
                 Ok(session::Signer::new(key))
             })
             .await
-    }
-}
-
-/// The page that a portal link with this path opens, below the account's own; none for one that
-/// leads out of it. It may be given whole, too.
-pub(crate) fn own_page(account: AccountId, path: &str) -> Option<String> {
-    let own = links::Links::of(account).root();
-    let below = path.strip_prefix(&own).unwrap_or(path);
-    let below = below.trim_start_matches('/');
-    let plain = below.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-_.?=&".contains(&b));
-    let fits = below.len() <= MAX_LINK_PATH && plain && !below.split('/').any(|part| part == "..");
-    match below {
-        "" => Some(links::Links::of(account).webhooks()),
-        _ => fits.then(|| format!("{own}/{below}")),
     }
 }
 

@@ -57,8 +57,8 @@ pub(crate) struct Link {
     pub account: AccountId,
     /// When it ends, and with it the session that it begins.
     pub expires_at: Timestamp,
-    /// Which page it opens.
-    pub path: String,
+    /// Which page of the account it opens.
+    pub page: String,
 }
 
 /// What a signature is for, so that none passes for another.
@@ -169,8 +169,9 @@ mod tests {
 
     #[test]
     fn the_longest_link_is_read() {
-        let path = "p".repeat(super::super::MAX_LINK_PATH);
-        let link = Link { account: AccountId::MAX, expires_at: session().expires_at, path };
+        let path = "p".repeat(super::super::links::MAX_OWN_PATH);
+        let page = super::super::own_page(AccountId::MAX, &path).expect("it fits");
+        let link = Link { account: AccountId::MAX, expires_at: session().expires_at, page };
         let signer = Signer::new([1; 32]);
         assert_eq!(signer.read_link(&signer.link(&link), NOW), Some(link));
     }

@@ -15,7 +15,6 @@ use url::form_urlencoded;
 use super::form::Form;
 use super::frame::{self, Page};
 use super::gate::{set_cookie, way_back};
-use super::links::Links;
 use super::session::{Session, Who};
 use crate::App;
 use crate::auth::{self, Key};
@@ -99,9 +98,7 @@ async fn open(State(app): State<App>, PathText(text): PathText) -> Result<Respon
         };
         return Ok(frame::bare("Link", body).with_status(StatusCode::GONE).into_response());
     };
-    let page = super::own_page(link.account, &link.path)
-        .unwrap_or_else(|| Links::of(link.account).webhooks());
-    begin(&app, Who::Link { account: link.account }, link.expires_at.since(now), &page).await
+    begin(&app, Who::Link { account: link.account }, link.expires_at.since(now), &link.page).await
 }
 
 async fn begin(app: &App, who: Who, life: Duration, page: &str) -> Result<Response, Problem> {

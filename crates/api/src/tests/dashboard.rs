@@ -149,7 +149,7 @@ async fn a_portal_link_opens_its_page_for_a_limited_time() {
 #[tokio::test]
 async fn another_site_may_show_the_pages_where_it_is_configured() {
     let dashboard = Dashboard {
-        public_url: Some("https://hooks.example.com".parse().unwrap()),
+        public_url: Some(Origin::parse("https://hooks.example.com").unwrap()),
         embed_in: vec![Origin::parse("https://app.example.com").unwrap()],
     };
     let house = House::reached(Memory::new(), dashboard.clone()).await;
