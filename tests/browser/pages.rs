@@ -1,7 +1,7 @@
 //! Pictures of the pages, for people to look at.
 
 use anyhow::{Result, ensure};
-use postrider_tests::browser::{Browser, Look, Theme};
+use postrider_tests::browser::{Browser, Look};
 
 use crate::site::{Page, Site, operators_pages, send_a_test};
 use crate::stage::Stage;
@@ -36,8 +36,7 @@ async fn take(stage: &Stage, pages: Vec<Page>) -> Result<()> {
 
 /// Pictures of the page as it is now. It must fit, also on a telephone.
 async fn pictures(browser: &Browser, name: &str) -> Result<()> {
-    let looks = [Look::wide(Theme::Light), Look::wide(Theme::Dark), Look::narrow(Theme::Light)];
-    for look in looks {
+    for look in Look::ALL {
         browser.screenshot(name, look).await?;
         let overflow = browser.overflow().await?;
         ensure!(overflow.is_empty(), "{name} is wider than {}: {overflow:#?}", look.width);

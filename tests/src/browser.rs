@@ -160,13 +160,13 @@ impl Browser {
 
     /// Clicks on what is called `name`: a button, a link, a summary.
     pub async fn click(&self, name: &str) -> Result<()> {
-        self.act_on(Wanted::new(Kind::Action, name), async |found| found.click().await).await
+        self.use_found(Wanted::new(Kind::Action, name), async |found| found.click().await).await
     }
 
     /// The same where there are several: the one that stands with the text `near`.
     pub async fn click_near(&self, near: &str, name: &str) -> Result<()> {
         let wanted = Wanted::new(Kind::Action, name).near(near);
-        self.act_on(wanted, async |found| found.click().await).await
+        self.use_found(wanted, async |found| found.click().await).await
     }
 
     /// Whether there is a button or link called `name`.
@@ -180,7 +180,7 @@ impl Browser {
             field.clear().await?;
             field.send_keys(text).await
         };
-        self.act_on(Wanted::new(Kind::Field, label), write).await
+        self.use_found(Wanted::new(Kind::Field, label), write).await
     }
 
     /// Puts text into the field at once, as by pasting: also what cannot be typed.
@@ -191,13 +191,13 @@ impl Browser {
             let arguments = vec![serde_json::to_value(&field)?, Value::from(text)];
             self.client.execute(script, arguments).await.map(|_| ())
         };
-        self.act_on(Wanted::new(Kind::Field, label), paste).await
+        self.use_found(Wanted::new(Kind::Field, label), paste).await
     }
 
     /// Chooses an option of the list that is labelled so.
     pub async fn choose(&self, label: &str, option: &str) -> Result<()> {
         let choose = async |field: Element| field.select_by_label(option).await;
-        self.act_on(Wanted::new(Kind::Field, label), choose).await
+        self.use_found(Wanted::new(Kind::Field, label), choose).await
     }
 
     /// Ticks a box, turns a switch on, chooses one of several: unless it is so already.
@@ -212,8 +212,9 @@ impl Browser {
 
     /// What a field holds.
     pub async fn value(&self, label: &str) -> Result<String> {
-        let field = self.field(label).await?;
-        Ok(field.prop("value").await?.unwrap_or_default())
+        let read = async |field: Element| field.prop("value").await;
+        let value = self.use_found(Wanted::new(Kind::Field, label), read).await?;
+        Ok(value.unwrap_or_default())
     }
 
     /// Waits until this is said to be wrong with a field; an empty text is no error at all.
@@ -230,14 +231,17 @@ impl Browser {
 
     /// What is wrong with a field, as it is read out together with the field.
     pub async fn error(&self, label: &str) -> Result<String> {
-        let field = serde_json::to_value(self.field(label).await?)?;
-        let error = self.run(ERROR, vec![field]).await?;
+        let read = async |field: Element| {
+            self.client.execute(ERROR, vec![serde_json::to_value(&field)?]).await
+        };
+        let error = self.use_found(Wanted::new(Kind::Field, label), read).await?;
         Ok(plain(error.as_str().unwrap_or_default()))
     }
 
     /// Whether a box is ticked.
     pub async fn is_ticked(&self, label: &str) -> Result<bool> {
-        self.field(label).await?.is_selected().await.context("read a box")
+        let read = async |field: Element| field.is_selected().await;
+        self.use_found(Wanted::new(Kind::Field, label), read).await
     }
 
     /// Presses a key, wherever the focus is.
@@ -273,37 +277,33 @@ impl Browser {
         self.client.execute(script, arguments).await.context("run a script in the page")
     }
 
-    async fn field(&self, label: &str) -> Result<Element> {
-        find::one(&self.client, &Wanted::new(Kind::Field, label)).await
-    }
-
     async fn set(&self, label: &str, ticked: bool) -> Result<()> {
-        let field = self.field(label).await?;
-        if field.is_selected().await? == ticked {
+        if self.is_ticked(label).await? == ticked {
             return Ok(());
         }
         // A switch may be drawn by its label, with the box itself out of sight.
-        self.act_on(Wanted::new(Kind::Label, label), async |found| found.click().await).await?;
+        self.use_found(Wanted::new(Kind::Label, label), async |found| found.click().await).await?;
         ensure!(self.is_ticked(label).await? == ticked, "{label:?} did not change");
         Ok(())
     }
 
     /// Finds something and does something with it; again if the page was changed in between.
-    async fn act_on(
+    async fn use_found<T>(
         &self,
         wanted: Wanted<'_>,
-        act: impl AsyncFn(Element) -> Result<(), CmdError>,
-    ) -> Result<()> {
-        for _ in 1..TRIES {
+        act: impl AsyncFn(Element) -> Result<T, CmdError>,
+    ) -> Result<T> {
+        let mut tries = 1;
+        loop {
             let found = find::one(&self.client, &wanted).await;
             let found = self.with_page(found).await?;
             match act(found).await {
-                Err(CmdError::Standard(error)) if passes(&error.error) => {}
+                Err(CmdError::Standard(error)) if passes(&error.error) && tries < TRIES => {
+                    tries += 1;
+                }
                 done => return self.with_page(done.with_context(|| format!("use {wanted}"))).await,
             }
         }
-        let found = find::one(&self.client, &wanted).await?;
-        act(found).await.with_context(|| format!("use {wanted}"))
     }
 
     /// Adds to an error what the page showed.

@@ -58,12 +58,8 @@ impl Look {
     }
 
     /// Each in which a page must be usable.
-    pub const ALL: [Self; 4] = [
-        Self::wide(Theme::Light),
-        Self::wide(Theme::Dark),
-        Self::narrow(Theme::Light),
-        Self::narrow(Theme::Dark),
-    ];
+    pub const ALL: [Self; 3] =
+        [Self::wide(Theme::Light), Self::wide(Theme::Dark), Self::narrow(Theme::Light)];
 
     /// What is added to the name of a picture.
     fn suffix(self) -> String {
