@@ -38,6 +38,29 @@ async fn text_from_outside_is_shown_as_text() -> Result<()> {
     stage.close().await
 }
 
+/// What is looked for would be found.
+#[tokio::test]
+async fn what_is_planted_is_found() -> Result<()> {
+    let browser = Browser::start().await?;
+    for planted in [
+        "<x-planted></x-planted>",
+        "<script>window.planted = 1</script>",
+        "<img src='data:,' onerror='1'>",
+        "<a href=' JavaScript:alert(1)'>a link</a>",
+        "<p style='color: red'>red</p>",
+        "<script src='/missing.js'></script><script>nothing()</script>",
+    ] {
+        let (_server, url) = served(&format!("<p>text</p>{planted}"), &[]).await?;
+        browser.open(&url).await?;
+        ensure!(is_harmless(&browser).await.is_err(), "{planted} is not found");
+    }
+    let (_server, url) = served("<p>text, and &lt;x-planted&gt;</p>", &[]).await?;
+    browser.open(&url).await?;
+    browser.complaints().await?;
+    is_harmless(&browser).await?;
+    browser.close().await
+}
+
 /// Browsers hold another port of a host for the same site, and send it our cookie.
 #[tokio::test]
 async fn another_sites_page_sends_no_form_of_ours() -> Result<()> {

@@ -114,8 +114,7 @@ async fn by_a_link_of_limited_life_and_what_is_held_is_discarded() -> Result<()>
     browser.until("Disabled by hand").await?;
     scene.publish(&json!({"order": 1})).await?;
     browser.until("1 delivery is held").await?;
-    // The choice comes with the page.
-    browser.reload().await?;
+    // The choice comes with what is held.
     browser.tick("discarded").await?;
     browser.click("Enable").await?;
     browser.until("Enabled. What was held is discarded.").await?;
@@ -124,7 +123,6 @@ async fn by_a_link_of_limited_life_and_what_is_held_is_discarded() -> Result<()>
     assert_eq!(scene.account.deliveries(&endpoint.id).await?[0].state, "discarded");
 
     // A link cannot make itself last.
-    browser.click("Settings").await?;
     stage.visit("/settings").await?;
     browser.until("cannot make or delete keys").await?;
     assert!(!browser.offers("Make key").await?);
