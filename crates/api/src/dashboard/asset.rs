@@ -8,6 +8,7 @@ use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use data_encoding::HEXLOWER;
+use http::Uri;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use maud::{Markup, html};
 use sha2::{Digest, Sha256};
@@ -58,10 +59,13 @@ pub(crate) fn routes() -> Router<App> {
     Router::new().route("/dashboard/assets/{version}/{name}", get(file))
 }
 
-async fn file(PathText(name): PathText) -> Result<Response, Problem> {
+/// A file. Another version of it than this node has is not to be kept: in a cluster of two versions,
+/// a page of one node may ask the other.
+async fn file(uri: Uri, PathText(name): PathText) -> Result<Response, Problem> {
     let asset = ASSETS.get(name.as_str()).ok_or_else(|| Problem::not_found("file"))?;
-    let headers =
-        [(CONTENT_TYPE, asset.media_type), (CACHE_CONTROL, "public, max-age=31536000, immutable")];
+    let same = uri.path() == asset.address;
+    let keeping = if same { "public, max-age=31536000, immutable" } else { "no-store" };
+    let headers = [(CONTENT_TYPE, asset.media_type), (CACHE_CONTROL, keeping)];
     Ok((headers, asset.bytes).into_response())
 }
 

@@ -19,6 +19,7 @@ use postrider_domain::ids::AccountId;
 use super::form::Form;
 use super::frame::{self, Visit};
 use super::links;
+use super::origin::Origin;
 use super::said::Said;
 use super::session::{Session, Who};
 use super::sign_in;
@@ -150,36 +151,48 @@ async fn tenant(app: &App, caller: Caller, path: &str) -> Result<Option<Account>
     app.records().account(id).await?.ok_or_else(nobody).map(Some)
 }
 
-/// Leads to the sign-in page and from there back; only to where a page can be read again.
+/// Leads to the sign-in page and from there back, to a page that can be read again.
 fn to_sign_in(request: &Request) -> Response {
-    let back = match *request.method() {
-        Method::GET => request.uri().path(),
-        _ => super::ROOT,
-    };
-    let target = sign_in::address(back);
-    if request.headers().contains_key(HTMX) {
-        // A part of a page cannot be a sign-in page.
+    let headers = request.headers();
+    if headers.contains_key(HTMX) {
+        // A part of a page cannot be a sign-in page, nor can one come back to it.
+        let back = current_page(headers).unwrap_or(super::ROOT);
+        let target = sign_in::address(back, true);
         return (StatusCode::UNAUTHORIZED, [("hx-redirect", target)]).into_response();
     }
-    Redirect::to(&target).into_response()
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let back = if reads { request.uri().path() } else { super::ROOT };
+    let had_session = headers.contains_key(COOKIE) || !reads;
+    Redirect::to(&sign_in::address(back, had_session)).into_response()
+}
+
+/// The page that htmx asks for a part of.
+fn current_page(headers: &HeaderMap) -> Option<&str> {
+    let url = headers.get("hx-current-url")?.to_str().ok()?;
+    let (_, rest) = url.split_once("://")?;
+    let path = &rest[rest.find('/')?..];
+    way_back(path.split(['?', '#']).next()?)
 }
 
 /// Refuses what another site's page makes a browser send.
-pub(crate) async fn same_site(request: Request, next: Next) -> Response {
+pub(crate) async fn same_site(State(app): State<App>, request: Request, next: Next) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    if !reads && is_cross_site(request.headers()) {
+    let ours = app.0.api.dashboard.public_url.as_ref();
+    if !reads && is_cross_site(request.headers(), ours) {
         return not_ours().into_response();
     }
     next.run(request).await
 }
 
 /// Whether a browser says that another site's page made it send this (Fetch Metadata; RFC 6454 §7).
-fn is_cross_site(headers: &HeaderMap) -> bool {
+/// A page of `ours` did not, whatever a proxy made of the host.
+fn is_cross_site(headers: &HeaderMap, ours: Option<&Origin>) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(site) = text("sec-fetch-site") {
         return !matches!(site, "same-origin" | "none");
     }
     match (text(ORIGIN.as_str()), text(HOST.as_str())) {
+        (Some(origin), _) if ours.is_some_and(|ours| ours.to_string() == origin) => false,
         (Some(origin), Some(host)) => {
             origin.split_once("://").is_none_or(|(_, origin_host)| origin_host != host)
         }
@@ -190,6 +203,7 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
 
 /// Shows a problem as a page, and says what a browser may do with any answer.
 pub(crate) async fn dress(State(app): State<App>, request: Request, next: Next) -> Response {
+    let is_part = request.headers().contains_key(HTMX);
     let mut response = next.run(request).await;
     let visit = response.extensions_mut().remove::<Visit>();
     if let Some(problem) = response.extensions_mut().remove::<Arc<Problem>>() {
@@ -201,7 +215,12 @@ pub(crate) async fn dress(State(app): State<App>, request: Request, next: Next) 
             }
         }
     }
+    let is_gone = response.status() == StatusCode::NOT_FOUND;
     let headers = response.headers_mut();
+    if is_part && is_gone {
+        // The page that it is a part of is gone as well, and says so once it is asked for.
+        headers.insert("hx-refresh", HeaderValue::from_static("true"));
+    }
     headers.remove(WWW_AUTHENTICATE);
     headers.insert(CONTENT_SECURITY_POLICY, policy(&app));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -263,15 +282,30 @@ mod tests {
             for (name, value) in pairs {
                 headers.insert(*name, HeaderValue::from_static(value));
             }
-            is_cross_site(&headers)
+            is_cross_site(&headers, Some(&Origin::parse("https://hooks.example.com").unwrap()))
         };
         assert!(!cross(&[("host", "a:1")]), "no browser");
         assert!(!cross(&[("host", "a:1"), ("origin", "http://a:1")]));
         assert!(cross(&[("host", "a:1"), ("origin", "http://a:2")]));
         assert!(cross(&[("host", "a:1"), ("origin", "null")]));
+        assert!(!cross(&[("host", "a:1"), ("origin", "https://hooks.example.com")]));
         assert!(!cross(&[("sec-fetch-site", "same-origin"), ("origin", "https://proxy")]));
         assert!(cross(&[("sec-fetch-site", "cross-site")]));
         assert!(cross(&[("sec-fetch-site", "same-site")]));
+    }
+
+    #[test]
+    fn a_part_leads_back_to_its_page() {
+        let page = |url: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("hx-current-url", HeaderValue::from_static(url));
+            current_page(&headers).map(str::to_owned)
+        };
+        let good = page("https://a:1/dashboard/accounts/a/webhooks/e?said=saved#x");
+        assert_eq!(good.as_deref(), Some("/dashboard/accounts/a/webhooks/e"));
+        for bad in ["", "https://a", "https://a/v1/", "/dashboard", "https://a//evil/dashboard"] {
+            assert_eq!(page(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -49,13 +49,13 @@ mod webhook_settings;
 mod webhooks;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::Redirect;
 use axum::routing::get;
 use postrider_domain::ids::{AccountId, EndpointId};
 use tokio::sync::OnceCell;
 
-use crate::error::Problem;
+use crate::error::{self, Problem};
 use crate::{App, random};
 
 pub(crate) use gate::own_url;
@@ -133,9 +133,11 @@ pub(crate) fn routes(app: &App) -> Router<App> {
         .route_layer(from_fn_with_state(app.clone(), gate::enter));
     Router::new()
         .route("/", get(async || Redirect::to(ROOT)))
+        .route("/dashboard/", get(async || Redirect::to(ROOT)))
         .merge(pages)
         .merge(sign_in::routes())
-        .route_layer(from_fn(gate::same_site))
+        .route_layer(from_fn_with_state(app.clone(), gate::same_site))
         .merge(asset::routes())
+        .method_not_allowed_fallback(error::no_such_method)
         .layer(from_fn_with_state(app.clone(), gate::dress))
 }

@@ -33,32 +33,44 @@ pub(crate) fn routes() -> Router<App> {
         .route("/dashboard/open/{link}", get(open))
 }
 
-/// The sign-in page that leads to `back` afterwards.
-pub(crate) fn address(back: &str) -> String {
-    if back == super::ROOT {
-        return PATH.to_owned();
+/// The sign-in page that leads to `back` afterwards; for somebody whose session is over, it says so.
+pub(crate) fn address(back: &str, session_over: bool) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    if back != super::ROOT {
+        query.append_pair("back", back);
     }
-    let query = form_urlencoded::Serializer::new(String::new()).append_pair("back", back).finish();
-    format!("{PATH}?{query}")
+    if session_over {
+        query.append_pair("over", "true");
+    }
+    match query.finish() {
+        query if query.is_empty() => PATH.to_owned(),
+        query => format!("{PATH}?{query}"),
+    }
 }
 
 async fn show(mut params: Params) -> Result<Page, Problem> {
     let back = params.take("back", |text| way_back(text).map(str::to_owned).ok_or("is no page"));
-    Ok(page(back.as_deref().unwrap_or(super::ROOT), None))
+    let over = params.take("over", str::parse::<bool>);
+    let reason = over
+        .unwrap_or(false)
+        .then_some("Your session has ended. What you were filling in was not saved.");
+    Ok(page(back.as_deref().unwrap_or(super::ROOT), reason, None))
 }
 
-fn page(back: &str, error: Option<&str>) -> Page {
+fn page(back: &str, reason: Option<&str>, error: Option<&str>) -> Page {
     frame::bare(
         "Sign in",
         html! {
             h1 { "Sign in" }
+            @if let Some(reason) = reason { p role="status" { (reason) } }
             form.narrow method="post" action=(PATH) {
                 input type="hidden" name="back" value=(back);
                 label for="key" { "API key" }
                 input #key type="password" name="key" required autofocus autocomplete="current-password"
                     spellcheck="false" aria-describedby="key-hint key-error";
                 p #key-hint .hint {
-                    "A key of your account (" code { "prk_…" } "), or the operator's key."
+                    "A key of your account (" code { "prk_…" } "), or the operator's key. If you came by a link, "
+                    "go back to where you found it, and open a new one."
                 }
                 (error_text(error))
                 button type="submit" { "Sign in" }
@@ -77,7 +89,7 @@ async fn sign_in(State(app): State<App>, body: Body) -> Result<Response, Problem
     let form = Form::read(body).await?;
     let back = way_back(form.text("back")).unwrap_or(super::ROOT);
     let Some(key) = auth::whose(&app, form.text("key").trim()).await? else {
-        let refused = page(back, Some("This key is unknown. It may have been deleted."));
+        let refused = page(back, None, Some("This key is unknown. It may have been deleted."));
         return Ok(refused.with_status(StatusCode::UNPROCESSABLE_ENTITY).into_response());
     };
     let who = match key {

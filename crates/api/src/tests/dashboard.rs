@@ -55,10 +55,40 @@ async fn a_stranger_is_led_to_the_sign_in_page_and_back() {
 async fn a_part_of_a_page_leads_the_whole_page_to_sign_in() {
     let house = House::new().await;
     let mut asked = request(None, "GET /dashboard/cluster", String::new());
-    asked.headers_mut().insert("hx-request", "true".parse().unwrap());
+    let headers = asked.headers_mut();
+    headers.insert("hx-request", "true".parse().unwrap());
+    headers.insert("hx-current-url", "http://a/dashboard/accounts?x=1".parse().unwrap());
     let answer = Visitor::stranger(&house).send(asked).await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
-    assert!(answer.headers["hx-redirect"].to_str().unwrap().starts_with("/dashboard/sign-in"));
+    // Not to the part itself.
+    let to = answer.headers["hx-redirect"].to_str().unwrap();
+    assert_eq!(to, "/dashboard/sign-in?back=%2Fdashboard%2Faccounts&over=true");
+    assert!(Visitor::stranger(&house).page(to).await.contains("Your session has ended."));
+}
+
+#[tokio::test]
+async fn a_part_of_a_page_that_is_gone_has_the_page_loaded_anew() {
+    let house = House::new().await;
+    let account = house.account().await;
+    let visitor = Visitor::with_key(&house, &account.key).await;
+    let gone = at(&account, &format!("/webhooks/{}/facts", EndpointId::MAX));
+    let mut asked = request(None, &format!("GET {gone}"), String::new());
+    asked.headers_mut().insert("hx-request", "true".parse().unwrap());
+    assert_eq!(visitor.send(asked).await.headers["hx-refresh"], "true");
+    assert!(!visitor.get(&gone).await.headers.contains_key("hx-refresh"));
+}
+
+#[tokio::test]
+async fn a_file_of_another_version_is_not_kept() {
+    let house = House::new().await;
+    let stranger = Visitor::stranger(&house);
+    let script = super::super::dashboard::link_of_script();
+    let other = "/dashboard/assets/0123456789ab/dashboard.js";
+    assert!(
+        stranger.get(script).await.headers["cache-control"].to_str().unwrap().contains("immutable")
+    );
+    assert_eq!(stranger.get(other).await.headers["cache-control"], "no-store");
+    assert_eq!(stranger.get("/dashboard/assets/0123456789ab/x").await.status, 404);
 }
 
 #[tokio::test]

@@ -55,6 +55,38 @@
     if (event.target.matches("input[data-all]")) choose(event.target);
     if (event.target.matches("select[data-submit]")) event.target.form.requestSubmit();
   });
+  // What was said once is not said again when the page is loaded anew.
+  const here = new URL(location.href);
+  if (here.searchParams.has("said")) {
+    here.searchParams.delete("said");
+    history.replaceState(history.state, "", here);
+  }
+
+  // A page that cannot be renewed says since when.
+  let since = null;
+  function stale(failed) {
+    const note = document.getElementById("stale");
+    if (!failed) {
+      since = null;
+      note?.remove();
+      return;
+    }
+    since ??= new Date();
+    if (note) return;
+    const told = document.createElement("p");
+    told.id = "stale";
+    told.className = "stale";
+    told.setAttribute("role", "status");
+    told.textContent = `Not renewed since ${shown.format(since)}: the server does not answer.`;
+    document.querySelector("main").prepend(told);
+  }
+  document.addEventListener("htmx:sendError", () => stale(true));
+  document.addEventListener("htmx:afterRequest", (event) => {
+    const status = event.detail.xhr?.status ?? 0;
+    if (status >= 500) stale(true);
+    else if (status > 0) stale(false);
+  });
+
   document.addEventListener("htmx:load", (event) => enrich(event.detail.elt.parentElement ?? event.detail.elt));
   enrich(document);
 })();
