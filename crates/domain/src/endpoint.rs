@@ -49,6 +49,17 @@ pub enum Subscription {
     Only(BTreeSet<EventTypeName>),
 }
 
+impl Subscription {
+    /// Whether events of a type are among them.
+    #[must_use]
+    pub fn wants(&self, event_type: &EventTypeName) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(names) => names.contains(event_type),
+        }
+    }
+}
+
 /// How deliveries to one endpoint may overtake each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

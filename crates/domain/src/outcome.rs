@@ -89,12 +89,20 @@ impl Failure {
     }
 }
 
+/// Whether a status says that the webhook was taken.
+#[must_use]
+pub const fn is_success(status: u16) -> bool {
+    matches!(status, 200..=299)
+}
+
 /// What a final status line means. `location` and `retry_after` are the values of those
 /// headers, if the answer has them.
 #[must_use]
 pub fn of_status(status: u16, location: Option<&str>, retry_after: Option<&str>) -> Outcome {
+    if is_success(status) {
+        return Outcome::Success { status };
+    }
     let message = match status {
-        200..=299 => return Outcome::Success { status },
         300..=399 => match location {
             Some(to) => {
                 format!("answered {status}, a redirect to {to}; redirects are not followed")

@@ -126,7 +126,7 @@ impl Policy {
         }
         if max_retries > 0 && smallest > window {
             let smallest = Duration::from_millis(millis_up(smallest));
-            let attempts = u32::from(max_retries) + 1;
+            let attempts = policy.max_attempts();
             return Err(PolicyError::WindowTooSmall { attempts, timeout, smallest });
         }
         policy.base = policy.derive_base();
@@ -173,6 +173,12 @@ impl Policy {
     #[must_use]
     pub fn max_retries(&self) -> u8 {
         self.max_retries
+    }
+
+    /// How many attempts a delivery has at most.
+    #[must_use]
+    pub fn max_attempts(&self) -> u32 {
+        u32::from(self.max_retries) + 1
     }
 
     /// How long after the first attempt the last retry may start.
