@@ -57,18 +57,21 @@ async fn list(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Json<List<DeliveryBody>>, Problem> {
-    let filter = DeliveryFilter {
+    let filter = filter_of(&mut params);
+    let page = params.page();
+    params.finish()?;
+    app.door().endpoint(tenant.0, endpoint).await?;
+    let page = app.records().deliveries(tenant.0, endpoint, filter, page).await?;
+    Ok(Json(List::of(page)))
+}
+
+/// The filter that a query asks for.
+pub(crate) fn filter_of(params: &mut Params) -> DeliveryFilter {
+    DeliveryFilter {
         state: params.take("state", |text| choose(text, &STATES)),
         event_type: params.take("event_type", EventTypeName::parse),
         since: params.take("since", str::parse::<Timestamp>),
-    };
-    let page = params.page();
-    params.finish()?;
-    if app.records().endpoint(tenant.0, endpoint).await?.is_none() {
-        return Err(Problem::not_found("endpoint"));
     }
-    let page = app.records().deliveries(tenant.0, endpoint, filter, page).await?;
-    Ok(Json(List::of(page)))
 }
 
 /// Get a delivery with its attempts

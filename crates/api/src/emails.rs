@@ -45,9 +45,7 @@ async fn emails(
 ) -> Result<Json<EmailsBody>, Problem> {
     let limit = params.limit();
     params.finish()?;
-    if app.records().endpoint(tenant.0, endpoint).await?.is_none() {
-        return Err(Problem::not_found("endpoint"));
-    }
+    app.door().endpoint(tenant.0, endpoint).await?;
     let emails = app.records().emails(tenant.0, endpoint, limit).await?;
     Ok(Json(EmailsBody { data: emails.into_iter().map(Into::into).collect() }))
 }

@@ -249,10 +249,15 @@ async fn list(
 pub(crate) fn filter_of(params: &mut Params) -> EndpointFilter {
     EndpointFilter {
         enabled: params.take("state", |text| choose(text, &STATES)).map(|state| state == ENABLED),
-        text: params.take("search", |text| match text.chars().count() {
-            0..=MAX_SEARCH_CHARS => Ok(text.to_owned()),
-            _ => Err(format!("must have at most {MAX_SEARCH_CHARS} characters")),
-        }),
+        text: params.take("search", search).filter(|text| !text.is_empty()),
+    }
+}
+
+fn search(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    match text.chars().count() {
+        0..=MAX_SEARCH_CHARS => Ok(text.to_owned()),
+        _ => Err(format!("must have at most {MAX_SEARCH_CHARS} characters")),
     }
 }
 
@@ -412,11 +417,11 @@ async fn enable(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<EndpointBody>, Problem> {
-    Ok(Json(open(&app, tenant.0, id, &body).await?.0.into()))
+    Ok(Json(enable_as(&app, tenant.0, id, &body).await?.0.into()))
 }
 
 /// Enables an endpoint as `body` tells, and gives it with what becomes of what was held.
-pub(crate) async fn open(
+pub(crate) async fn enable_as(
     app: &App,
     account: AccountId,
     id: EndpointId,

@@ -127,6 +127,14 @@ impl Problem {
         &self.errors
     }
 
+    /// This problem when fields are what it is about, so that a form can be shown again with it.
+    ///
+    /// # Errors
+    /// Any other problem.
+    pub(crate) fn of_fields(self) -> Result<Self, Self> {
+        if self.errors.is_empty() { Err(self) } else { Ok(self) }
+    }
+
     /// Try again later.
     pub(crate) fn later(status: StatusCode, seconds: u32, detail: &str) -> Self {
         Self { retry_after_seconds: Some(seconds), ..Self::new(status, detail) }

@@ -11,7 +11,8 @@ use http::StatusCode;
 use crate::App;
 use crate::error::{Problem, RETRY_SOON_SECONDS};
 
-/// Most requests that are worked on at once. A body is at most 1 MiB, so this bounds memory too.
+/// Most requests that are worked on at once. A body is at most 1 MiB, and a form of the dashboard
+/// less, so this bounds memory too.
 pub(crate) const MAX_IN_FLIGHT: usize = 2_048;
 
 /// Lets a request in while there is room. Those who watch the process are always let in: it is

@@ -1,5 +1,6 @@
 //! Query parameters, and among them those of every list.
 
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -55,6 +56,11 @@ impl Params {
             return None;
         }
         parse(&text).map_err(|error| self.findings.add(child("", name), error)).ok()
+    }
+
+    /// A parameter that may be any text.
+    pub(crate) fn text(&mut self, name: &str) -> Option<String> {
+        self.take(name, |text| Ok::<_, Infallible>(text.to_owned()))
     }
 
     /// Which page of a list whose cursors are ids.

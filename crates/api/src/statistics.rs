@@ -48,9 +48,7 @@ async fn statistics(
 ) -> Result<Json<StatisticsBody>, Problem> {
     let span = span_of(&mut params);
     params.finish()?;
-    if app.records().endpoint(tenant.0, endpoint).await?.is_none() {
-        return Err(Problem::not_found("endpoint"));
-    }
+    app.door().endpoint(tenant.0, endpoint).await?;
     let statistics = app.records().statistics(tenant.0, endpoint, span, app.now()).await?;
     Ok(Json(statistics.into()))
 }

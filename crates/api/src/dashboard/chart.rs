@@ -11,11 +11,14 @@ mod axis;
 use std::fmt::Write;
 
 use maud::{Markup, html};
+use postrider_domain::outcome::is_success;
 use postrider_domain::statistics::{Answer, Figures, Point, Span, Sparkline, Statistics};
 use postrider_domain::time::Timestamp;
 
-use self::axis::{Counts, Decades, millis};
-use super::parts::{count, grouped};
+use self::axis::{Counts, Decades};
+use super::format::{count, grouped, millis};
+use super::parts::Column::Text;
+use super::parts::table;
 
 /// The charts' own measure: each is drawn about as large as it is shown, so that text stays legible.
 const WIDTH: f64 = 360.0;
@@ -54,7 +57,7 @@ pub(crate) fn charts(statistics: &Statistics) -> Markup {
             (response_times(statistics))
             (answers(statistics))
         }
-        (table(statistics))
+        (as_table(statistics))
     }
 }
 
@@ -133,7 +136,7 @@ fn response_times(statistics: &Statistics) -> Markup {
 type Kind = (&'static str, &'static str, fn(Answer) -> bool);
 
 const KINDS: [Kind; 6] = [
-    ("good", "2XX", |answer| matches!(answer, Answer::Status(200..=299))),
+    ("good", "2XX", |answer| matches!(answer, Answer::Status(status) if is_success(status))),
     ("accent", "3XX", |answer| matches!(answer, Answer::Status(300..=399))),
     ("warn", "4XX", |answer| matches!(answer, Answer::Status(400..=499))),
     ("bad", "5XX", |answer| matches!(answer, Answer::Status(500..=599))),
@@ -316,31 +319,28 @@ fn places(statistics: &Statistics, tell: impl Fn(&Figures) -> String) -> Markup 
     }
 }
 
-fn table(statistics: &Statistics) -> Markup {
-    let shown = |ms: Option<u32>| ms.map_or_else(|| "–".to_owned(), millis);
+fn as_table(statistics: &Statistics) -> Markup {
+    let columns = ["Begun at", "Succeeded", "Failed", "Half within", "99 % within", "Answers"];
+    let columns = columns.map(Text);
+    let points = statistics.points.iter().rev().filter(|point| has_attempts(point));
     html! {
         details.chart-table {
             summary { "The charts as a table" }
-            div.scroll tabindex="0" role="region" aria-label="The charts as a table" {
-                table {
-                    thead { tr {
-                        th scope="col" { "Begun at" }
-                        th scope="col" { "Succeeded" } th scope="col" { "Failed" }
-                        th scope="col" { "Half within" } th scope="col" { "99 % within" }
-                        th scope="col" { "Answers" }
-                    } }
-                    tbody { @for point in statistics.points.iter().rev().filter(|it| has_attempts(it)) {
-                        tr {
-                            th scope="row" { time datetime=(point.at) { (label(point.at)) } }
-                            td { (grouped(point.figures.succeeded)) }
-                            td { (grouped(point.figures.failed)) }
-                            td { (shown(point.figures.p50_ms)) }
-                            td { (shown(point.figures.p99_ms)) }
-                            td { (list(&point.figures, MOST_LISTED)) }
-                        }
-                    } }
-                }
-            }
+            (table("The charts as a table", &columns, html! { @for point in points { (row(point)) } }))
+        }
+    }
+}
+
+fn row(Point { at, figures }: &Point) -> Markup {
+    let shown = |ms: Option<u32>| ms.map_or_else(|| "–".to_owned(), millis);
+    html! {
+        tr {
+            th scope="row" { time datetime=(at) { (label(*at)) } }
+            td { (grouped(figures.succeeded)) }
+            td { (grouped(figures.failed)) }
+            td { (shown(figures.p50_ms)) }
+            td { (shown(figures.p99_ms)) }
+            td { (list(figures, MOST_LISTED)) }
         }
     }
 }

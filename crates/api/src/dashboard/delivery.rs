@@ -3,7 +3,7 @@
 
 use axum::Router;
 use axum::extract::State;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{Redirect, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use maud::{Markup, html};
@@ -13,8 +13,10 @@ use postrider_domain::ids::{AccountId, DeliveryId};
 use postrider_store::{DeliveryView, EndpointView};
 
 use super::exchange::{Sent, exchange, failure, status};
-use super::frame::{Page, Place, Visit};
-use super::parts::{Kind, address, badge, copyable, count, delivery_badge, length, time};
+use super::format::{count, length};
+use super::frame::{Page, Place, Visit, anew};
+use super::links::below;
+use super::parts::{Kind, address, badge, copyable, delivery_badge, time};
 use super::said::Said;
 use crate::App;
 use crate::auth::Tenant;
@@ -23,12 +25,10 @@ use crate::extract::PathId;
 use crate::page::Params;
 
 pub(crate) fn routes() -> Router<App> {
-    let at =
-        |action: &str| format!("/dashboard/accounts/{{account}}/deliveries/{{delivery}}{action}");
     Router::new()
-        .route(&at(""), get(show))
-        .route(&at("/standing"), get(standing))
-        .route(&at("/retry"), post(retry))
+        .route("/deliveries/{delivery}", get(show))
+        .route("/deliveries/{delivery}/standing", get(standing))
+        .route("/deliveries/{delivery}/retry", post(retry))
 }
 
 /// A delivery with what the page says of it.
@@ -40,7 +40,7 @@ struct Subject {
     /// Its endpoint; none when it was deleted.
     endpoint: Option<EndpointView>,
     /// Attempts that a delivery has.
-    most_attempts: u64,
+    most_attempts: u32,
 }
 
 impl Subject {
@@ -56,7 +56,7 @@ impl Subject {
             attempts: attempts.into_iter().map(|(attempt, _)| attempt).collect(),
             payload: payload.as_ref().map(Payload::bytes).cloned(),
             endpoint,
-            most_attempts: u64::from(app.0.api.retry.max_retries()) + 1,
+            most_attempts: app.0.api.retry.max_attempts(),
         })
     }
 }
@@ -66,7 +66,9 @@ async fn show(
     tenant: Tenant,
     PathId(id): PathId<DeliveryId>,
     State(app): State<App>,
+    params: Params,
 ) -> Result<Page, Problem> {
+    params.finish()?;
     let subject = Subject::of(&app, tenant.0, id).await?;
     let links = visit.links();
     let body = html! {
@@ -92,7 +94,7 @@ async fn show(
 
 fn again(visit: &Visit, id: DeliveryId) -> Markup {
     html! {
-        form method="post" action={ (visit.links().delivery(id)) "/retry" } {
+        form method="post" action=(below(&visit.links().delivery(id), "retry")) {
             (visit.csrf())
             button type="submit" { "Send again" }
         }
@@ -105,9 +107,9 @@ fn mark(DeliveryView { delivery, state }: &DeliveryView) -> String {
 }
 
 /// How it stands. It is asked for again until it comes to its end.
-fn in_words(visit: &Visit, view: &DeliveryView, most_attempts: u64) -> Markup {
+fn in_words(visit: &Visit, view: &DeliveryView, most_attempts: u32) -> Markup {
     let DeliveryView { delivery, state } = view;
-    let page = format!("{}/standing", visit.links().delivery(delivery.id));
+    let page = below(&visit.links().delivery(delivery.id), "standing");
     let again = address(&page, &[("was", &mark(view))]);
     let again = (*state == DeliveryState::Pending).then_some(again);
     let class = match state {
@@ -259,14 +261,11 @@ async fn standing(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Response, Problem> {
-    let was = params.take("was", |text| Ok::<_, String>(text.to_owned()));
+    let was = params.text("was");
     params.finish()?;
     let (view, _) = app.door().delivery(tenant.0, id).await?;
-    if was.is_some_and(|was| was != mark(&view)) {
-        return Ok([("hx-refresh", "true")].into_response());
-    }
-    let most_attempts = u64::from(app.0.api.retry.max_retries()) + 1;
-    Ok(in_words(&visit, &view, most_attempts).into_string().into_response())
+    let part = in_words(&visit, &view, app.0.api.retry.max_attempts());
+    Ok(anew(was.as_deref(), &mark(&view), part))
 }
 
 async fn retry(

@@ -3,7 +3,8 @@
 use maud::{Markup, html};
 use postrider_domain::notice::{Email, Recipient, Verdict};
 
-use super::parts::{Kind, badge, empty, time};
+use super::parts::Column::Text;
+use super::parts::{Kind, badge, empty, table, time};
 
 /// Emails that a page shows at once.
 pub(crate) const SHOWN: usize = 20;
@@ -14,15 +15,8 @@ pub(crate) fn emails(log: &[Email]) -> Markup {
         @if log.is_empty() {
             (empty("No emails", "When a webhook is disabled because its deliveries failed, the account's contacts are told.", None))
         } @else {
-            div.scroll tabindex="0" role="region" aria-label="Emails" {
-                table {
-                    thead { tr {
-                        th scope="col" { "Disabled" } th scope="col" { "Subject" }
-                        th scope="col" { "To" } th scope="col" { "Last tried" }
-                    } }
-                    tbody { @for email in log { (row(email)) } }
-                }
-            }
+            @let columns = ["Disabled", "Subject", "To", "Last tried"].map(Text);
+            (table("Emails", &columns, html! { @for email in log { (row(email)) } }))
         }
     }
 }

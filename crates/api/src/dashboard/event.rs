@@ -1,6 +1,7 @@
 //! The page of one event: its payload, who received it, and sending it again.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -13,11 +14,13 @@ use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId};
 use postrider_store::{DeliveryView, Page as ListPage, PageRequest};
 use serde_json::json;
 
+use super::delivery_table::delivery_table;
 use super::form::{self, Errors, Form};
+use super::format::{bytes, count};
 use super::frame::{Fragment, Page, Place, Visit};
-use super::indent::indented;
-use super::links::Links;
-use super::parts::{address, copyable, count, delivery_badge, empty, pager, time};
+use super::links::{Links, below};
+use super::parts::{address, copyable, empty, pager, time};
+use super::payload::payload;
 use super::said::Said;
 use super::webhook_choice::WebhookChoice;
 use crate::App;
@@ -25,17 +28,18 @@ use crate::auth::Tenant;
 use crate::error::Problem;
 use crate::extract::PathId;
 use crate::page::Params;
-use crate::receivers;
+use crate::resend;
 
 /// Deliveries that the page shows at once.
 const SHOWN: usize = 25;
+/// How long after an event was accepted its first deliveries are waited for.
+const FAN_OUT_TIME: Duration = Duration::from_secs(60);
 
 pub(crate) fn routes() -> Router<App> {
-    let at = |action: &str| format!("/dashboard/accounts/{{account}}/events/{{event}}{action}");
     Router::new()
-        .route(&at(""), get(show))
-        .route(&at("/deliveries"), get(deliveries))
-        .route(&at("/resend"), post(resend))
+        .route("/events/{event}", get(show))
+        .route("/events/{event}/deliveries", get(deliveries))
+        .route("/events/{event}/resend", post(resend))
 }
 
 /// An event with how many webhooks received it when it was accepted.
@@ -56,21 +60,16 @@ async fn show(
     let after = params.take("cursor", str::parse);
     params.finish()?;
     let event = accepted(&app, tenant.0, id).await?;
-    page(&visit, &app, &event, after, &Choice::default(), None).await
+    page(&visit, &app, &event, after, "", None).await
 }
 
-/// What the form holds, as it was written.
-#[derive(Default)]
-struct Choice {
-    endpoint: String,
-}
-
+/// The page. `endpoint` is what the form holds, as it was written.
 async fn page(
     visit: &Visit,
     app: &App,
     (event, receivers): &Accepted,
     after: Option<DeliveryId>,
-    choice: &Choice,
+    endpoint: &str,
     problem: Option<&Problem>,
 ) -> Result<Page, Problem> {
     let links = visit.links();
@@ -83,46 +82,28 @@ async fn page(
         (facts(&links, event, *receivers))
         section aria-labelledby="payload" {
             h2 #payload { "Payload" }
-            (payload(event))
+            (payload("exact-payload", "Payload", event.payload.bytes(), usize::MAX))
+            button.copy.quiet type="button" data-copy-from="exact-payload" hidden { "Copy the payload" }
         }
         section aria-labelledby="receivers" {
             h2 #receivers { "Who received it" }
-            (received.show(&links, event.id, *receivers))
+            (received.show(visit, event, *receivers))
         }
         section aria-labelledby="resend" {
             h2 #resend { "Send it again" }
-            (again(visit, event.id, &webhooks, choice, problem))
+            (again(visit, event.id, &webhooks, endpoint, problem))
         }
     };
     Ok(visit.page(Place::Events, &format!("Event {}", event.event_type), body))
 }
 
 fn facts(links: &Links, event: &Event, receivers: u64) -> Markup {
-    let bytes = u64::try_from(event.payload.bytes().len()).unwrap_or(u64::MAX);
     html! {
         p {
             "Accepted " (time(event.created_at)) " with "
-            (count(bytes, "byte", "bytes")) " of payload, for "
+            (bytes(event.payload.bytes().len())) " of payload, for "
             (count(receivers, "webhook", "webhooks")) ". "
             a href=(links.event_type(&event.event_type)) { "About this event type" }
-        }
-    }
-}
-
-fn payload(event: &Event) -> Markup {
-    let text = String::from_utf8_lossy(event.payload.bytes());
-    let pretty = indented(&text).filter(|pretty| *pretty != text);
-    let exact = html! {
-        pre #exact-payload tabindex="0" aria-label="Payload, byte for byte" { (text) }
-        button.copy.quiet type="button" data-copy-from="exact-payload" hidden { "Copy the payload" }
-    };
-    html! {
-        @match pretty {
-            Some(pretty) => {
-                pre tabindex="0" aria-label="Payload, indented" { (pretty) }
-                details { summary { "As it is sent, byte for byte" } (exact) }
-            }
-            None => (exact),
         }
     }
 }
@@ -158,17 +139,17 @@ impl Received {
     }
 
     /// The deliveries. The first of them are asked for again while some may change.
-    fn show(&self, links: &Links, id: EventId, receivers: u64) -> Markup {
+    fn show(&self, visit: &Visit, event: &Event, receivers: u64) -> Markup {
+        let links = visit.links();
+        let page = links.event(event.id);
         let changes = |view: &DeliveryView| view.state == DeliveryState::Pending;
-        let moves =
-            receivers > 0 && self.page.items.is_empty() || self.page.items.iter().any(changes);
-        let again =
-            (moves && self.after.is_none()).then(|| format!("{}/deliveries", links.event(id)));
-        let next = self
-            .page
-            .next
-            .as_ref()
-            .map(|cursor| address(&links.event(id), &[("cursor", cursor)]) + "#receivers");
+        let moves = match self.page.items.is_empty() {
+            true => receivers > 0 && visit.now().since(event.created_at) < FAN_OUT_TIME,
+            false => self.page.items.iter().any(changes),
+        };
+        let again = (moves && self.after.is_none()).then(|| below(&page, "deliveries"));
+        let next = self.page.next.as_ref();
+        let next = next.map(|cursor| address(&page, &[("cursor", cursor)]) + "#receivers");
         html! {
             div #receiver-list hx-get=[again.as_ref()] hx-trigger=[again.as_ref().map(|_| "every 5s")]
                 hx-swap="outerHTML" {
@@ -181,41 +162,20 @@ impl Received {
                             Some((&links.webhooks(), "Webhooks"))))
                     }
                 } @else {
-                    div.scroll tabindex="0" role="region" aria-label="Deliveries" {
-                        table {
-                            thead { tr {
-                                th scope="col" { "Made" } th scope="col" { "Webhook" } th scope="col" { "State" }
-                                th.number scope="col" { "Attempts" } th scope="col" { "Next or end" }
-                            } }
-                            tbody { @for view in &self.page.items { (self.row(links, view)) } }
-                        }
-                    }
+                    (delivery_table(&links, &self.page.items, "Webhook", |delivery| {
+                        self.webhook(&links, delivery.endpoint)
+                    }))
                     (pager(next.as_deref()))
                 }
             }
         }
     }
 
-    fn row(&self, links: &Links, DeliveryView { delivery, state }: &DeliveryView) -> Markup {
-        let due = delivery.due().filter(|_| *state == DeliveryState::Pending);
+    fn webhook(&self, links: &Links, id: EndpointId) -> Markup {
         html! {
-            tr {
-                td { a id=(delivery.id) href=(links.delivery(delivery.id)) { (time(delivery.created_at)) } }
-                td {
-                    @match self.names.get(&delivery.endpoint) {
-                        Some(name) => a href=(links.webhook(delivery.endpoint)) { bdi { (name) } },
-                        None => span.faint { "deleted, " code { (delivery.endpoint) } },
-                    }
-                }
-                td { (delivery_badge(*state)) }
-                td.number { (delivery.attempt_count) }
-                td {
-                    @match (due, delivery.finished_at()) {
-                        (Some(due), _) => { "next " (time(due)) }
-                        (None, Some(end)) => (time(end)),
-                        (None, None) => span.faint { "when enabled" },
-                    }
-                }
+            @match self.names.get(&id) {
+                Some(name) => a href=(links.webhook(id)) { bdi { (name) } },
+                None => span.faint { "deleted, " code { (id) } },
             }
         }
     }
@@ -230,20 +190,20 @@ async fn deliveries(
     params: Params,
 ) -> Result<Fragment, Problem> {
     params.finish()?;
-    let (_, receivers) = accepted(&app, tenant.0, id).await?;
+    let (event, receivers) = accepted(&app, tenant.0, id).await?;
     let received = Received::of(&app, tenant.0, id, None).await?;
-    Ok(Fragment(received.show(&visit.links(), id, receivers)))
+    Ok(Fragment(received.show(&visit, &event, receivers)))
 }
 
 fn again(
     visit: &Visit,
     id: EventId,
     webhooks: &WebhookChoice,
-    choice: &Choice,
+    endpoint: &str,
     problem: Option<&Problem>,
 ) -> Markup {
     let links = visit.links();
-    let action = format!("{}/resend", links.event(id));
+    let action = below(&links.event(id), "resend");
     if webhooks.is_empty() {
         return empty(
             "There is no webhook to send it to",
@@ -255,7 +215,7 @@ fn again(
         p { "New deliveries are made, each with its own retries. Those to webhooks that are disabled are held." }
         form method="post" action=(action) {
             (visit.csrf())
-            (webhooks.field(None, &choice.endpoint, &Errors::of(problem).at("endpoint")))
+            (webhooks.field(None, endpoint, Errors::of(problem)))
             p.actions {
                 button type="submit" name="to" value="one" { "Send to this webhook" }
                 button type="submit" name="to" value="all" { "Send to all that want its type now" }
@@ -272,10 +232,10 @@ async fn resend(
     State(app): State<App>,
     form: Form,
 ) -> Result<Response, Problem> {
-    let choice = Choice { endpoint: form.text("endpoint").trim().to_owned() };
+    let endpoint = form.text("endpoint").trim();
     let to_all = form.text("to") == "all";
-    let body = if to_all { json!({}) } else { json!({ "endpoint": choice.endpoint }) };
-    match receivers::send_again(&app, tenant.0, id, &form::body(&body)).await {
+    let body = if to_all { json!({}) } else { json!({ "endpoint": endpoint }) };
+    match resend::make(&app, tenant.0, id, &form::body(&body)).await {
         Ok(deliveries) => {
             let said = match (deliveries, to_all) {
                 (0, _) => Said::NobodyWantsIt,
@@ -284,10 +244,10 @@ async fn resend(
             };
             Ok(Redirect::to(&said.at(&visit.links().event(id))).into_response())
         }
-        Err(problem) if problem.errors().is_empty() => Err(problem),
         Err(problem) => {
+            let problem = problem.of_fields()?;
             let event = accepted(&app, tenant.0, id).await?;
-            let page = page(&visit, &app, &event, None, &choice, Some(&problem)).await?;
+            let page = page(&visit, &app, &event, None, endpoint, Some(&problem)).await?;
             Ok(page.refused(&problem).into_response())
         }
     }

@@ -17,9 +17,7 @@ use crate::extract::PathText;
 use crate::page::Params;
 
 pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .route("/dashboard/accounts/{account}/event-types", get(list))
-        .route("/dashboard/accounts/{account}/event-types/{name}", get(show))
+    Router::new().route("/event-types", get(list)).route("/event-types/{name}", get(show))
 }
 
 async fn list(

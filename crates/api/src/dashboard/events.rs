@@ -8,16 +8,18 @@ use postrider_domain::event::EventTypeName;
 use postrider_domain::limits::DEFAULT_PAGE;
 use postrider_store::{EventView, PageRequest};
 
+use super::format::{count, grouped};
 use super::frame::{Page, Place, Visit};
 use super::links::Links;
-use super::parts::{address, count, empty, grouped, pager, time};
+use super::parts::Column::{Number, Text};
+use super::parts::{address, empty, pager, table, time};
 use crate::App;
 use crate::auth::Tenant;
 use crate::error::Problem;
 use crate::page::Params;
 
 pub(crate) fn routes() -> Router<App> {
-    Router::new().route("/dashboard/accounts/{account}/events", get(show))
+    Router::new().route("/events", get(show))
 }
 
 async fn show(
@@ -50,7 +52,7 @@ async fn show(
             @match (page.items.is_empty(), next.is_some()) {
                 (true, false) => (empty("No such event", "Nothing else of this type was accepted.", None)),
                 (true, true) => p { "None of the events that were looked at has this type." },
-                (false, _) => (table(&links, &page.items)),
+                (false, _) => (list(&links, &page.items)),
             }
             (pager(next.as_deref()))
         }
@@ -68,18 +70,9 @@ fn filter(links: &Links, wanted: &str) -> Markup {
     }
 }
 
-fn table(links: &Links, events: &[EventView]) -> Markup {
-    html! {
-        div.scroll tabindex="0" role="region" aria-label="Events" {
-            table {
-                thead { tr {
-                    th scope="col" { "Accepted" } th scope="col" { "Event type" }
-                    th.number scope="col" { "Payload" } th.number scope="col" { "Receivers" }
-                } }
-                tbody { @for event in events { (row(links, event)) } }
-            }
-        }
-    }
+fn list(links: &Links, events: &[EventView]) -> Markup {
+    let columns = [Text("Accepted"), Text("Event type"), Number("Payload"), Number("Receivers")];
+    table("Events", &columns, html! { @for event in events { (row(links, event)) } })
 }
 
 fn row(links: &Links, event: &EventView) -> Markup {

@@ -5,12 +5,13 @@ use http::StatusCode;
 use maud::{Markup, html};
 use postrider_domain::delivery::{AttemptError, RequestHead, Response};
 use postrider_domain::limits::MAX_RESPONSE_KEPT_BYTES;
-use postrider_domain::outcome::ErrorKind;
+use postrider_domain::outcome::{ErrorKind, is_success};
 use url::Url;
 
 use super::curl;
 use super::indent::indented;
 use super::parts::{Kind, badge};
+use super::payload::{payload, scrolled};
 
 /// How much of a request's body is shown, in bytes.
 const MAX_SHOWN_BYTES: usize = 16 * 1024;
@@ -35,7 +36,7 @@ pub(crate) fn exchange(
         div.exchange {
             section.side {
                 h3 { "Request" }
-                (self::request(request))
+                (self::request(name, request))
             }
             section.side {
                 h3 { "Response" }
@@ -52,7 +53,7 @@ pub(crate) fn exchange(
 
 /// A status with its meaning.
 pub(crate) fn status(status: u16) -> Markup {
-    let kind = if (200..300).contains(&status) { Kind::Good } else { Kind::Bad };
+    let kind = if is_success(status) { Kind::Good } else { Kind::Bad };
     badge(kind, &status_text(status))
 }
 
@@ -77,37 +78,13 @@ fn status_text(status: u16) -> String {
     }
 }
 
-fn request(Sent { head, body }: Sent<'_>) -> Markup {
+fn request(name: &str, Sent { head, body }: Sent<'_>) -> Markup {
     html! {
         p.start-line { code { span.strong { "POST" } " " (head.url) } }
         (headers("Headers of the request", &head.headers))
         @match body {
             None => p.faint { "The event is no longer kept, and its payload with it." },
-            Some(bytes) => (sent_body(bytes)),
-        }
-    }
-}
-
-fn sent_body(bytes: &[u8]) -> Markup {
-    let shown = &bytes[..bytes.len().min(MAX_SHOWN_BYTES)];
-    let text = String::from_utf8_lossy(shown);
-    let pretty = indented(&text).filter(|pretty| *pretty != text);
-    let size = format!("{} bytes", bytes.len());
-    html! {
-        @match pretty {
-            Some(pretty) => {
-                (body("Body of the request", &pretty))
-                details {
-                    summary { "As sent, " (size) }
-                    (body("Body of the request as it was sent", &text))
-                }
-            }
-            None => {
-                (body("Body of the request as it was sent", &text))
-                p.faint { "As sent, " (size) @if shown.len() < bytes.len() {
-                    ", of which these are the first " (shown.len())
-                } "." }
-            }
+            Some(bytes) => (payload(&format!("{name}-body"), "Body of the request", bytes, MAX_SHOWN_BYTES)),
         }
     }
 }
@@ -120,8 +97,8 @@ fn answer(request: &RequestHead, response: &Response) -> Markup {
         (redirect(request, response))
         (headers("Headers of the response", &response.headers))
         @if response.body.is_empty() { p.faint { "No body." } }
-        @else { (body("Body of the response", indented(&text).as_deref().unwrap_or(&text))) }
-        @if cut { p.faint { "The first 4 KiB are kept." } }
+        @else { (scrolled(None, "Body of the response", indented(&text).as_deref().unwrap_or(&text))) }
+        @if cut { p.faint { "The first " (MAX_RESPONSE_KEPT_BYTES / 1024) " KiB are kept." } }
         @if matches!(text, std::borrow::Cow::Owned(_)) {
             p.faint { "What is not UTF-8 is shown as \u{fffd}." }
         }
@@ -174,14 +151,6 @@ fn headers(title: &str, headers: &[(String, String)]) -> Markup {
     }
 }
 
-/// A body that may be long and scrolls; the keyboard reaches it.
-fn body(title: &str, text: &str) -> Markup {
-    html! {
-        // The first line end after the tag is no part of the text (HTML §13.2.6.4.7).
-        pre.body tabindex="0" role="group" aria-label=(title) { "\n" (text) }
-    }
-}
-
 /// The request as a command.
 fn again(name: &str, Sent { head, body }: Sent<'_>) -> Markup {
     let command = curl::command(head, body);
@@ -195,9 +164,7 @@ fn again(name: &str, Sent { head, body }: Sent<'_>) -> Markup {
                     " Put the payload into " code { (curl::BODY_FILE) } " before."
                 }
             }
-            pre.body id=(id) tabindex="0" role="group" aria-label="The request as a curl command" {
-                "\n" (command)
-            }
+            (scrolled(Some(&id), "The request as a curl command", &command))
             p { button.copy type="button" data-copy-from=(id) hidden { "Copy as curl" } }
         }
     }
@@ -284,7 +251,7 @@ mod tests {
         let sent = Sent { head: &head, body: Some(large.as_bytes()) };
         let shown = exchange("test", sent, None, None).into_string();
         assert!(shown.len() < 2 * MAX_SHOWN_BYTES, "{}", shown.len());
-        assert!(shown.contains("100002 bytes, of which these are the first 16384"));
+        assert!(shown.contains("100,002 bytes, of which these are the first 16,384"));
         assert!(shown.contains("body.json"));
         let shown = exchange("test", Sent { head: &head, body: None }, None, None).into_string();
         assert!(shown.contains("no longer kept"));

@@ -1,7 +1,6 @@
 //! What a form brought in: names and values (application/x-www-form-urlencoded), and how it becomes
 //! the JSON that the API's functions read.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,20 +16,20 @@ use url::form_urlencoded;
 use crate::error::{FieldError, Problem};
 
 /// Largest form, in bytes: the largest body of an API call, whose quotes may each take three bytes.
-const MAX_BYTES: usize = 3 * postrider_domain::limits::MAX_BODY_BYTES;
+pub(crate) const MAX_BYTES: usize = 3 * postrider_domain::limits::MAX_BODY_BYTES;
 /// Most values in a form.
 const MAX_VALUES: usize = 10_000;
 /// How long a form may take to arrive.
 const MAX_TIME: Duration = Duration::from_secs(10);
 
 /// A form's names and values, in their order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Form(Vec<(String, String)>);
 
 impl Form {
-    /// Reads a form from a request's body.
-    pub(crate) async fn read(body: Body) -> Result<Self, Problem> {
-        let read = tokio::time::timeout(MAX_TIME, Limited::new(body, MAX_BYTES).collect()).await;
+    /// Reads a form of at most so many bytes from a request's body.
+    pub(crate) async fn read(body: Body, max: usize) -> Result<Self, Problem> {
+        let read = tokio::time::timeout(MAX_TIME, Limited::new(body, max).collect()).await;
         let bytes = match read {
             Ok(Ok(read)) => read.to_bytes(),
             Ok(Err(_)) => {
@@ -74,12 +73,15 @@ fn lines(text: &str) -> String {
 }
 
 impl<S: Sync> FromRequestParts<S> for Form {
-    type Rejection = Infallible;
+    type Rejection = Problem;
 
-    /// What the gate read; nothing where no form was brought in.
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+    /// What the gate read.
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let form = parts.extensions.remove::<Arc<Self>>();
-        Ok(form.and_then(Arc::into_inner).unwrap_or_default())
+        form.map(Arc::unwrap_or_clone).ok_or_else(|| {
+            tracing::error!(path = parts.uri.path(), "a form's page lies outside the gate");
+            Problem::internal()
+        })
     }
 }
 

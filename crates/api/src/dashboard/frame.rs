@@ -13,7 +13,7 @@ use postrider_domain::time::Timestamp;
 
 use super::asset;
 use super::form::Form;
-use super::links::Links;
+use super::links::{ACCOUNTS, CLUSTER, Links};
 use super::said::Said;
 use super::session::Who;
 use crate::error::Problem;
@@ -143,8 +143,8 @@ impl Visit {
                 }
                 @if self.is_operator() {
                     ul.operator {
-                        (item(place, Place::Accounts, "/dashboard/accounts", "Accounts"))
-                        (item(place, Place::Cluster, "/dashboard/cluster", "Cluster"))
+                        (item(place, Place::Accounts, ACCOUNTS, "Accounts"))
+                        (item(place, Place::Cluster, CLUSTER, "Cluster"))
                     }
                 }
             }
@@ -216,6 +216,14 @@ impl IntoResponse for Fragment {
     }
 }
 
+/// A part of a page anew; or the whole page, when what it `was` is not what `is`.
+pub(crate) fn anew(was: Option<&str>, is: &str, part: Markup) -> Response {
+    match was {
+        Some(was) if was != is => [("hx-refresh", "true")].into_response(),
+        _ => Fragment(part).into_response(),
+    }
+}
+
 impl Page {
     /// The same with another status than 200.
     pub(crate) fn with_status(self, status: StatusCode) -> Self {
@@ -249,7 +257,7 @@ impl<S: Sync> FromRequestParts<S> for Visit {
 /// Leads to where the session belongs.
 pub(crate) async fn home(visit: Visit) -> Redirect {
     match visit.0.who {
-        Who::Operator { .. } => Redirect::to("/dashboard/accounts"),
+        Who::Operator { .. } => Redirect::to(ACCOUNTS),
         Who::Key { account, .. } | Who::Link { account } => {
             Redirect::to(&Links::of(account).webhooks())
         }

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use postrider_domain::account::Account;
 use postrider_domain::ids::AccountId;
 
-use super::form::Form;
+use super::form::{self, Form};
 use super::frame::{self, Visit};
 use super::links;
 use super::origin::Origin;
@@ -107,7 +107,7 @@ async fn admit(app: &App, request: Request) -> Result<(Request, Visit), Refusal>
     if matches!(parts.method, Method::GET | Method::HEAD) {
         return Ok((Request::from_parts(parts, body), visit));
     }
-    let form = Form::read(body).await.map_err(refuse)?;
+    let form = Form::read(body, form::MAX_BYTES).await.map_err(refuse)?;
     if !visit.brought_back(&form) {
         return Err(refuse(not_ours()));
     }

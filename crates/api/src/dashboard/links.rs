@@ -5,10 +5,14 @@ use std::fmt::Display;
 use postrider_domain::event::EventTypeName;
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId, ReplayId};
 
-/// Below this path, an account's id comes next.
-const ACCOUNTS: &str = "/dashboard/accounts/";
 /// The operator's form for a new account, which stands where an id could.
 const NEW: &str = "new";
+/// The operator's pages.
+pub(crate) const ACCOUNTS: &str = "/dashboard/accounts";
+pub(crate) const NEW_ACCOUNT: &str = "/dashboard/accounts/new";
+pub(crate) const CLUSTER: &str = "/dashboard/cluster";
+/// Where the routes of an account's pages are.
+pub(crate) const ACCOUNT: &str = "/dashboard/accounts/{account}";
 
 /// The addresses of an account's pages.
 #[derive(Clone, Debug)]
@@ -16,7 +20,7 @@ pub(crate) struct Links(String);
 
 /// The segment of a page's path where an account's id stands.
 pub(crate) fn account_in(path: &str) -> Option<&str> {
-    let segment = path.strip_prefix(ACCOUNTS)?.split('/').next()?;
+    let segment = path.strip_prefix(ACCOUNTS)?.strip_prefix('/')?.split('/').next()?;
     (!segment.is_empty() && segment != NEW).then_some(segment)
 }
 
@@ -38,7 +42,7 @@ pub(crate) fn own_page(account: AccountId, path: &str) -> Option<String> {
 
 impl Links {
     pub(crate) fn of(account: AccountId) -> Self {
-        Self(format!("{ACCOUNTS}{account}"))
+        Self(below(ACCOUNTS, account))
     }
 
     pub(crate) fn webhooks(&self) -> String {
@@ -58,16 +62,11 @@ impl Links {
     }
 
     pub(crate) fn webhook_settings(&self, id: EndpointId) -> String {
-        self.to(format_args!("webhooks/{id}/settings"))
-    }
-
-    /// Something that is done to a webhook by a form.
-    pub(crate) fn webhook_action(&self, id: EndpointId, action: &str) -> String {
-        self.to(format_args!("webhooks/{id}/{action}"))
+        below(&self.webhook(id), "settings")
     }
 
     pub(crate) fn test(&self, id: EndpointId) -> String {
-        self.to(format_args!("webhooks/{id}/test"))
+        below(&self.webhook(id), "test")
     }
 
     pub(crate) fn delivery(&self, id: DeliveryId) -> String {
@@ -107,8 +106,13 @@ impl Links {
     }
 
     fn to(&self, page: impl Display) -> String {
-        format!("{}/{page}", self.0)
+        below(&self.0, page)
     }
+}
+
+/// A part of a page, or what is done on it by a form.
+pub(crate) fn below(page: &str, part: impl Display) -> String {
+    format!("{page}/{part}")
 }
 
 #[cfg(test)]

@@ -12,28 +12,35 @@
 //! | File | Is |
 //! |---|---|
 //! | `session`, `gate`, `sign_in` | who looks |
-//! | `frame`, `parts`, `links`, `said`, `form`, `asset` | what all pages share |
+//! | `frame`, `parts`, `links`, `said`, `form`, `field`, `format`, `asset` | what all pages share |
 //! | the others | a page each, or a part of one |
 
+mod accounts;
 mod asset;
+mod catalogue;
 mod chart;
+mod cluster;
+mod contacts;
 mod curl;
 mod delivery;
+mod delivery_table;
 mod emails;
 mod event;
 mod event_types;
 mod events;
 mod exchange;
+mod field;
 mod form;
+mod format;
 mod frame;
 mod gate;
 mod indent;
 mod links;
 mod new_replay;
 mod new_webhook;
-mod operator;
 mod origin;
 mod parts;
+mod payload;
 mod phases;
 mod replay;
 mod replays;
@@ -46,6 +53,7 @@ mod webhook;
 mod webhook_choice;
 mod webhook_form;
 mod webhook_settings;
+mod webhook_state;
 mod webhooks;
 
 use axum::Router;
@@ -113,11 +121,11 @@ impl Signing {
 
 /// The routes of all pages.
 pub(crate) fn routes(app: &App) -> Router<App> {
-    let pages = Router::new()
-        .route("/dashboard", get(frame::home))
+    let of_an_account = Router::new()
         .merge(webhooks::routes())
         .merge(new_webhook::routes())
         .merge(webhook::routes())
+        .merge(webhook_state::routes())
         .merge(webhook_settings::routes())
         .merge(test_event::routes())
         .merge(delivery::routes())
@@ -127,8 +135,12 @@ pub(crate) fn routes(app: &App) -> Router<App> {
         .merge(new_replay::routes())
         .merge(replay::routes())
         .merge(event_types::routes())
-        .merge(settings::routes())
-        .merge(operator::routes())
+        .merge(settings::routes());
+    let pages = Router::new()
+        .route(ROOT, get(frame::home))
+        .nest(links::ACCOUNT, of_an_account)
+        .merge(accounts::routes())
+        .merge(cluster::routes())
         .route("/dashboard/{*rest}", get(async || Problem::not_found("page")))
         .route_layer(from_fn_with_state(app.clone(), gate::enter));
     Router::new()

@@ -9,17 +9,17 @@ use axum::routing::get;
 use bytes::Bytes;
 use maud::{Markup, html};
 use postrider_domain::delivery::DeliveryState;
-use postrider_domain::event::EventType;
 use postrider_domain::ids::EndpointId;
 use postrider_store::ReplayCount;
 use serde_json::{Map, Value};
 
+use super::catalogue::Catalogue;
+use super::field::{Field, errors, toggle};
 use super::form::{self, Errors, Form};
+use super::format::count;
 use super::frame::{Page, Place, Visit};
-use super::parts::{count, errors};
 use super::said::Said;
 use super::webhook_choice::WebhookChoice;
-use super::webhook_form::catalogue;
 use crate::App;
 use crate::auth::Tenant;
 use crate::error::Problem;
@@ -29,7 +29,7 @@ use crate::replays::{self, DEFAULT_RATE, MAX_RATE, Made};
 use crate::wire::replay::REPLAYABLE;
 
 pub(crate) fn routes() -> Router<App> {
-    Router::new().route("/dashboard/accounts/{account}/replays/new", get(show).post(make))
+    Router::new().route("/replays/new", get(show).post(make))
 }
 
 /// What the fields hold, as it was written.
@@ -96,35 +96,27 @@ impl Values {
     fn show(
         &self,
         webhooks: &WebhookChoice,
-        catalogue: &[EventType],
+        catalogue: &Catalogue,
         problem: Option<&Problem>,
     ) -> Markup {
         let errors = Errors::of(problem);
         let any = Some("All webhooks");
         html! {
-            (webhooks.field(any, &self.endpoint, &errors.at("endpoint")))
+            (webhooks.field(any, &self.endpoint, errors))
             (self.event_types_field(catalogue, &errors.at("event_types")))
             (self.states_field(&errors.at("states")))
-            (time_field("since", "Since", "Deliveries made at this time or later, in UTC.", &self.since, &errors.at("since")))
-            (time_field("until", "Until", "Deliveries made before this time, in UTC.", &self.until, &errors.at("until")))
-            (self.rate_field(&errors.at("rate")))
+            (time_field("since", "Since", "Deliveries made at this time or later, in UTC.", &self.since, errors))
+            (time_field("until", "Until", "Deliveries made before this time, in UTC.", &self.until, errors))
+            (self.rate_field(errors))
         }
     }
 
-    fn event_types_field(&self, catalogue: &[EventType], wrong: &[String]) -> Markup {
+    fn event_types_field(&self, catalogue: &Catalogue, wrong: &[String]) -> Markup {
         html! {
             fieldset.types {
                 legend { "Event types" }
                 p.hint { "None chosen: deliveries of all types." }
-                div.choices {
-                    @for entry in catalogue {
-                        label.toggle {
-                            input type="checkbox" name="event_types" value=(entry.name)
-                                checked[self.event_types.contains(entry.name.as_str())];
-                            span { code { (entry.name) } span.hint { (entry.description) } }
-                        }
-                    }
-                }
+                (catalogue.choices(&self.event_types))
                 (errors("event_types", wrong))
             }
         }
@@ -136,27 +128,23 @@ impl Values {
                 legend { "Deliveries that are" }
                 @for state in REPLAYABLE {
                     @let name = name_of(&state);
-                    label.toggle {
-                        input type="checkbox" name="states" value=(name) checked[self.states.contains(&name)];
-                        span { span.strong { (name) } span.hint { (meaning(state)) } }
-                    }
+                    (toggle(
+                        html! { input type="checkbox" name="states" value=(name) checked[self.states.contains(&name)]; },
+                        html! { span.strong { (name) } },
+                        meaning(state),
+                    ))
                 }
                 (errors("states", wrong))
             }
         }
     }
 
-    fn rate_field(&self, wrong: &[String]) -> Markup {
-        html! {
-            div.field {
-                label for="rate" { "Rate" }
-                input #rate type="number" name="rate" value=(self.rate) min="1" max=(MAX_RATE) step="1"
-                    aria-describedby="rate-hint rate-error"
-                    aria-invalid=[(!wrong.is_empty()).then_some("true")];
-                p #rate-hint .hint { "Most new deliveries a second." }
-                (errors("rate", wrong))
-            }
-        }
+    fn rate_field(&self, errors: Errors<'_>) -> Markup {
+        let field = Field::new("rate", "Rate", "Most new deliveries a second.", errors);
+        field.around(html! {
+            input #rate type="number" name="rate" value=(self.rate) min="1" max=(MAX_RATE) step="1"
+                aria-describedby=(field.described_by()) aria-invalid=[field.is_wrong()];
+        })
     }
 }
 
@@ -180,17 +168,12 @@ fn utc(text: &str) -> String {
     }
 }
 
-fn time_field(name: &str, label: &str, hint: &str, value: &str, wrong: &[String]) -> Markup {
-    html! {
-        div.field {
-            label for=(name) { (label) }
-            input id=(name) type="datetime-local" name=(name) value=(value) step="1"
-                aria-describedby={ (name) "-hint " (name) "-error" }
-                aria-invalid=[(!wrong.is_empty()).then_some("true")];
-            p.hint id={ (name) "-hint" } { (hint) }
-            (errors(name, wrong))
-        }
-    }
+fn time_field(name: &str, label: &str, hint: &str, value: &str, errors: Errors<'_>) -> Markup {
+    let field = Field::new(name, label, hint, errors);
+    field.around(html! {
+        input id=(name) type="datetime-local" name=(name) value=(value) step="1"
+            aria-describedby=(field.described_by()) aria-invalid=[field.is_wrong()];
+    })
 }
 
 async fn show(
@@ -219,7 +202,8 @@ async fn page(
 ) -> Result<Page, Problem> {
     let links = visit.links();
     let webhooks = WebhookChoice::of(app, tenant.0).await?;
-    let catalogue = catalogue(app).await?;
+    let chosen = values.event_types.iter().map(String::as_str);
+    let catalogue = Catalogue::with(app, chosen).await?;
     let (counted, problem) = match answer {
         Some(Answer::Counted(count)) => (Some(count), None),
         Some(Answer::Refused(problem)) => (None, Some(problem)),
@@ -272,8 +256,8 @@ async fn make(
             let answer = Some(Answer::Counted(count));
             Ok(page(&visit, &app, &tenant, &values, answer).await?.into_response())
         }
-        Err(problem) if problem.errors().is_empty() => Err(problem),
         Err(problem) => {
+            let problem = problem.of_fields()?;
             let answer = Some(Answer::Refused(&problem));
             let page = page(&visit, &app, &tenant, &values, answer).await?;
             Ok(page.refused(&problem).into_response())

@@ -7,11 +7,12 @@ use axum::routing::get;
 use maud::html;
 use postrider_domain::target::TargetUrl;
 
+use super::catalogue::Catalogue;
+use super::field::errors;
 use super::form::Form;
 use super::frame::{Fragment, Page, Place, Visit};
-use super::parts::errors;
 use super::said::Said;
-use super::webhook_form::{Values, catalogue};
+use super::webhook_form::Values;
 use crate::App;
 use crate::auth::Tenant;
 use crate::endpoints;
@@ -20,8 +21,8 @@ use crate::page::Params;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
-        .route("/dashboard/accounts/{account}/webhooks/new", get(show).post(create))
-        .route("/dashboard/accounts/{account}/webhooks/check-url", get(check_url))
+        .route("/webhooks/new", get(show).post(create))
+        .route("/webhooks/check-url", get(check_url))
 }
 
 async fn show(visit: Visit, _: Tenant, State(app): State<App>) -> Result<Page, Problem> {
@@ -35,7 +36,7 @@ async fn page(
     problem: Option<&Problem>,
 ) -> Result<Page, Problem> {
     let links = visit.links();
-    let catalogue = catalogue(app).await?;
+    let catalogue = Catalogue::with(app, values.chosen()).await?;
     let body = html! {
         h1 { "New webhook" }
         form method="post" action=(links.new_webhook()) {
@@ -66,8 +67,8 @@ async fn create(
             let page = visit.links().webhook(endpoint.id);
             Ok(Redirect::to(&Said::Created.at(&page)).into_response())
         }
-        Err(problem) if problem.errors().is_empty() => Err(problem),
         Err(problem) => {
+            let problem = problem.of_fields()?;
             let page = page(&visit, &app, &values, Some(&problem)).await?;
             Ok(page.refused(&problem).into_response())
         }

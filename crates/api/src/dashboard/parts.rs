@@ -8,6 +8,8 @@ use postrider_domain::delivery::DeliveryState;
 use postrider_domain::endpoint::State;
 use postrider_domain::time::Timestamp;
 
+use super::format::length;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// How something is, as a colour says it; the text beside it says it as well.
@@ -68,46 +70,11 @@ pub(crate) fn time(at: Timestamp) -> Markup {
     html! { time datetime=(exact) title=(exact) { (text) } }
 }
 
-/// How long something took or is ago, in its two largest units.
-pub(crate) fn length(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes, seconds) {
-        (0, 0, 0, 0) => format!("{} ms", duration.as_millis()),
-        (0, 0, 0, s) => format!("{s} s"),
-        (0, 0, m, s) if s % 60 == 0 => format!("{m} min"),
-        (0, 0, m, s) => format!("{m} min {} s", s % 60),
-        (0, h, 0, _) => format!("{h} h"),
-        (0, h, m, _) => format!("{h} h {m} min"),
-        (d, 0, ..) => format!("{d} d"),
-        (d, h, ..) => format!("{d} d {h} h"),
-    }
-}
-
 /// How long ago something was, with the time itself.
 pub(crate) fn ago(at: Timestamp, now: Timestamp) -> Markup {
     let (exact, age) = (at.to_string(), now.since(at));
     let text = if age < SECOND { "less than a second".to_owned() } else { length(age) };
     html! { time datetime=(exact) title=(exact) data-age { (text) } }
-}
-
-/// A number with its noun.
-pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
-    format!("{} {}", grouped(number), if number == 1 { one } else { many })
-}
-
-/// A number in groups of three digits.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let first = digits.len() % 3;
-    let mut text = digits[..first].to_owned();
-    for group in digits.as_bytes()[first..].chunks(3) {
-        if !text.is_empty() {
-            text.push(',');
-        }
-        text.push_str(std::str::from_utf8(group).expect("digits"));
-    }
-    text
 }
 
 /// An id or another text that people copy.
@@ -132,72 +99,33 @@ pub(crate) fn empty(title: &str, text: &str, action: Option<(&str, &str)>) -> Ma
     }
 }
 
-/// What is wrong with a field, and where a screen reader finds it.
-pub(crate) fn errors(field: &str, errors: &[String]) -> Markup {
-    html! {
-        div.error id={ (field) "-error" } aria-live="polite" {
-            @for error in errors { p { (sentence(error)) } }
-        }
-    }
+/// A column of a table.
+#[derive(Clone, Copy)]
+pub(crate) enum Column {
+    Text(&'static str),
+    Number(&'static str),
+    /// One whose heading only screen readers tell.
+    Unnamed(&'static str),
 }
 
-/// An error as the API writes it begins small and has no subject: «must be …», «is not …».
-pub(crate) fn sentence(error: &str) -> String {
-    let verb = ["must ", "is ", "has ", "cannot ", "stands "].iter().any(|v| error.starts_with(v));
-    let text = if verb { format!("It {error}") } else { error.to_owned() };
-    if text.ends_with('.') { text } else { text + "." }
-}
-
-/// A field of one line with its label, a hint and what is wrong with it.
-pub(crate) fn text_field(
-    name: &str,
-    label: &str,
-    hint: &str,
-    value: &str,
-    errors: &[String],
-) -> Markup {
-    let wrong = (!errors.is_empty()).then_some("true");
+/// A table that may be wider than the page; the keyboard reaches it, to scroll it.
+pub(crate) fn table(label: &str, columns: &[Column], rows: Markup) -> Markup {
     html! {
-        div.field {
-            label for=(name) { (label) }
-            input id=(name) name=(name) value=(value) aria-invalid=[wrong]
-                aria-describedby={ (name) "-hint " (name) "-error" } autocomplete="off" spellcheck="false";
-            p.hint id={ (name) "-hint" } { (hint) }
-            (self::errors(name, errors))
-        }
-    }
-}
-
-/// A field of several lines.
-pub(crate) fn area_field(
-    name: &str,
-    label: &str,
-    hint: &str,
-    value: &str,
-    errors: &[String],
-) -> Markup {
-    let wrong = (!errors.is_empty()).then_some("true");
-    let rows = value.lines().count().clamp(3, 20);
-    html! {
-        div.field {
-            label for=(name) { (label) }
-            // The first line end after the tag is no part of the value (HTML §4.11.11).
-            textarea id=(name) name=(name) rows=(rows) aria-invalid=[wrong]
-                aria-describedby={ (name) "-hint " (name) "-error" } spellcheck="false" { "\n" (value) }
-            p.hint id={ (name) "-hint" } { (hint) }
-            (self::errors(name, errors))
-        }
-    }
-}
-
-/// One of several choices, as a list to choose from: value, text, whether it is chosen.
-pub(crate) fn select(name: &str, label: &str, choices: &[(&str, &str)], chosen: &str) -> Markup {
-    html! {
-        label for=(name) { (label) }
-        select id=(name) name=(name) {
-            @for (value, text) in choices {
-                option value=(value) selected[*value == chosen] { (text) }
+        div.scroll tabindex="0" role="region" aria-label=(label) {
+            table {
+                thead { tr { @for column in columns { (heading(*column)) } } }
+                tbody { (rows) }
             }
+        }
+    }
+}
+
+fn heading(column: Column) -> Markup {
+    html! {
+        @match column {
+            Column::Text(name) => th scope="col" { (name) },
+            Column::Number(name) => th.number scope="col" { (name) },
+            Column::Unnamed(name) => th scope="col" { span.hidden { (name) } },
         }
     }
 }
@@ -228,41 +156,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_have_two_units() {
-        let said = |ms| length(Duration::from_millis(ms));
-        assert_eq!(
-            [said(0), said(999), said(1_000), said(59_999)],
-            ["0 ms", "999 ms", "1 s", "59 s"]
-        );
-        assert_eq!([said(60_000), said(61_000)], ["1 min", "1 min 1 s"]);
-        assert_eq!([said(3_600_000), said(5_400_000)], ["1 h", "1 h 30 min"]);
-        assert_eq!([said(86_400_000), said(180_000_000)], ["1 d", "2 d 2 h"]);
-    }
-
-    #[test]
-    fn numbers_are_grouped() {
-        let numbers = [0, 7, 999, 1_000, 12_345, 1_234_567].map(grouped);
-        assert_eq!(numbers, ["0", "7", "999", "1,000", "12,345", "1,234,567"]);
-        assert_eq!(count(1, "event", "events"), "1 event");
-    }
-
-    #[test]
-    fn errors_are_sentences() {
-        assert_eq!(sentence("is required"), "It is required.");
-        assert_eq!(sentence("Too much."), "Too much.");
-    }
-
-    #[test]
     fn text_from_outside_stays_text() {
         let hostile = "\"><script>alert(1)</script>";
-        for markup in [
-            badge(Kind::Bad, hostile),
-            text_field("a", "b", hostile, hostile, &[hostile.to_owned()]),
-            area_field("a", "b", "c", "</textarea><b>", &[]),
-            copyable(hostile),
-        ] {
+        for markup in [badge(Kind::Bad, hostile), copyable(hostile)] {
             let text = markup.into_string();
-            assert!(!text.contains("<script") && !text.contains("<b>"), "{text}");
+            assert!(!text.contains("<script"), "{text}");
         }
         assert_eq!(address("/a", &[("b", "c&d"), ("e", "")]), "/a?b=c%26d");
     }

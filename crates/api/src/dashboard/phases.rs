@@ -5,7 +5,7 @@ use std::time::Duration;
 use maud::{Markup, html};
 use postrider_cluster::route::Phases;
 
-use crate::wire::exchange::millis;
+use super::format::micros;
 
 /// The bar's width and height, in its own units.
 const WIDTH: f64 = 1000.0;
@@ -32,18 +32,14 @@ pub(crate) fn phases(phases: Phases) -> Markup {
                     @for (class, name, took) in &parts {
                         tr {
                             th scope="row" { (swatch(class)) (name) }
-                            td.number { (shown(*took)) }
+                            td.number { (micros(*took)) }
                         }
                     }
-                    tr.total { th scope="row" { "Together" } td.number { (shown(together)) } }
+                    tr.total { th scope="row" { "Together" } td.number { (micros(together)) } }
                 }
             }
         }
     }
-}
-
-fn shown(took: Duration) -> String {
-    format!("{:.3} ms", millis(took))
 }
 
 fn parts(Phases { dns, connect, tls, wait, read }: Phases) -> Vec<Part> {

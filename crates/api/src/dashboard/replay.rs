@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{Redirect, Response};
 use axum::routing::{get, post};
 use maud::{Markup, html};
 use postrider_domain::ids::{AccountId, ReplayId};
 use postrider_domain::replay::{Command, Replay, ReplayState};
 
-use super::frame::{Fragment, Page, Place, Visit};
-use super::parts::{address, copyable, grouped, length, time};
+use super::format::{grouped, length};
+use super::frame::{Page, Place, Visit, anew};
+use super::links::below;
+use super::parts::{address, copyable, time};
 use super::replays::{bar, state_badge, taken};
 use super::said::Said;
 use crate::App;
@@ -23,13 +25,13 @@ use crate::page::Params;
 use crate::replays;
 
 pub(crate) fn routes() -> Router<App> {
-    let at = |action: &str| format!("/dashboard/accounts/{{account}}/replays/{{replay}}{action}");
+    let at = |action: &str| format!("/replays/{{replay}}/{action}");
     Router::new()
-        .route(&at(""), get(show))
-        .route(&at("/progress"), get(progress))
-        .route(&at("/pause"), post(pause))
-        .route(&at("/resume"), post(resume))
-        .route(&at("/cancel"), post(cancel))
+        .route("/replays/{replay}", get(show))
+        .route(&at("progress"), get(progress))
+        .route(&at("pause"), post(pause))
+        .route(&at("resume"), post(resume))
+        .route(&at("cancel"), post(cancel))
 }
 
 async fn found(app: &App, account: AccountId, id: ReplayId) -> Result<Replay, Problem> {
@@ -69,7 +71,7 @@ async fn show(
 
 /// How far it has come. It is asked for again while it runs.
 fn standing(visit: &Visit, replay: &Replay) -> Markup {
-    let page = format!("{}/progress", visit.links().replay(replay.id));
+    let page = below(&visit.links().replay(replay.id), "progress");
     let again = address(&page, &[("was", &name_of(&replay.state))]);
     let again = (replay.state == ReplayState::Running).then_some(again);
     html! {
@@ -106,7 +108,7 @@ fn in_words(replay: &Replay) -> String {
 fn commands(visit: &Visit, replay: &Replay) -> Markup {
     let button = |action: &str, class: Option<&str>, text: &str| {
         html! {
-            form method="post" action={ (visit.links().replay(replay.id)) "/" (action) } {
+            form method="post" action=(below(&visit.links().replay(replay.id), action)) {
                 (visit.csrf())
                 button class=[class] type="submit" { (text) }
             }
@@ -133,13 +135,10 @@ async fn progress(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Response, Problem> {
-    let was = params.take("was", |text| Ok::<_, String>(text.to_owned()));
+    let was = params.text("was");
     params.finish()?;
     let replay = found(&app, tenant.0, id).await?;
-    if was.is_some_and(|was| was != name_of(&replay.state)) {
-        return Ok([("hx-refresh", "true")].into_response());
-    }
-    Ok(Fragment(standing(&visit, &replay)).into_response())
+    Ok(anew(was.as_deref(), &name_of(&replay.state), standing(&visit, &replay)))
 }
 
 async fn pause(

@@ -8,16 +8,18 @@ use postrider_domain::limits::DEFAULT_PAGE;
 use postrider_domain::replay::{Filter, Replay, ReplayState};
 use postrider_store::PageRequest;
 
+use super::format::grouped;
 use super::frame::{Page, Place, Visit};
 use super::links::Links;
-use super::parts::{Kind, address, badge, delivery_badge, empty, grouped, pager, time};
+use super::parts::Column::{Number, Text};
+use super::parts::{Kind, address, badge, delivery_badge, empty, pager, table, time};
 use crate::App;
 use crate::auth::Tenant;
 use crate::error::Problem;
 use crate::page::Params;
 
 pub(crate) fn routes() -> Router<App> {
-    Router::new().route("/dashboard/accounts/{account}/replays", get(show))
+    Router::new().route("/replays", get(show))
 }
 
 async fn show(
@@ -43,15 +45,8 @@ async fn show(
                 "After a failure of your service, a replay sends what it missed.",
                 Some((&links.new_replay(), "New replay"))))
         } @else {
-            div.scroll tabindex="0" role="region" aria-label="Replays" {
-                table {
-                    thead { tr {
-                        th scope="col" { "Made" } th scope="col" { "State" } th scope="col" { "Deliveries" }
-                        th scope="col" { "Done" } th.number scope="col" { "A second" }
-                    } }
-                    tbody { @for replay in &page.items { (row(&links, replay)) } }
-                }
-            }
+            @let columns = [Text("Made"), Text("State"), Text("Deliveries"), Text("Done"), Number("A second")];
+            (table("Replays", &columns, html! { @for replay in &page.items { (row(&links, replay)) } }))
             (pager(next.as_deref()))
         }
     };

@@ -12,45 +12,56 @@ use postrider_domain::limits::MAX_PAGE;
 use postrider_store::PageRequest;
 use serde_json::json;
 
+use super::contacts;
+use super::field::Field;
 use super::form::{self, Errors, Form};
 use super::frame::{Page, Place, Visit};
-use super::parts::{area_field, copyable, empty, text_field, time};
+use super::links::below;
+use super::parts::Column::{Text, Unnamed};
+use super::parts::{copyable, empty, table, time};
 use super::said::Said;
 use crate::App;
 use crate::auth::Tenant;
 use crate::error::Problem;
 use crate::extract::PathId;
+use crate::page::Params;
 use crate::{accounts, api_keys};
 
 pub(crate) fn routes() -> Router<App> {
-    let at = |action: &str| format!("/dashboard/accounts/{{account}}/settings{action}");
     Router::new()
-        .route(&at(""), get(show))
-        .route(&at("/contacts"), post(save_contacts))
-        .route(&at("/keys"), post(make_key))
-        .route(&at("/keys/{key}/delete"), post(delete_key))
+        .route("/settings", get(show))
+        .route("/settings/contacts", post(save_contacts))
+        .route("/settings/keys", post(make_key))
+        .route("/settings/keys/{key}/delete", post(delete_key))
 }
 
 /// What the page shows besides what is stored.
-#[derive(Default)]
-struct Draft<'a> {
+#[derive(Clone, Copy)]
+enum Besides<'a> {
+    Nothing,
     /// The contacts as somebody wrote them, and what is wrong with them.
-    contacts: Option<(&'a str, &'a Problem)>,
+    Contacts(&'a str, &'a Problem),
     /// The name of a key that could not be made, and why.
-    key_name: Option<(&'a str, &'a Problem)>,
+    KeyName(&'a str, &'a Problem),
     /// A key that was just made.
-    new_key: Option<&'a str>,
+    NewKey(&'a str),
 }
 
-async fn show(visit: Visit, tenant: Tenant, State(app): State<App>) -> Result<Page, Problem> {
-    page(&visit, &app, tenant.0, Draft::default()).await
+async fn show(
+    visit: Visit,
+    tenant: Tenant,
+    State(app): State<App>,
+    params: Params,
+) -> Result<Page, Problem> {
+    params.finish()?;
+    page(&visit, &app, tenant.0, Besides::Nothing).await
 }
 
 async fn page(
     visit: &Visit,
     app: &App,
     account: AccountId,
-    draft: Draft<'_>,
+    besides: Besides<'_>,
 ) -> Result<Page, Problem> {
     let record = app.records().account(account).await?;
     let record = record.ok_or_else(|| Problem::not_found("account"))?;
@@ -59,37 +70,35 @@ async fn page(
     let body = html! {
         h1 { "Settings" }
         p { bdi { (record.name.as_str()) } " " (copyable(record.id)) }
-        (contacts(visit, &record, &draft))
+        (contacts_form(visit, &record, besides))
         section aria-labelledby="keys" {
             h2 #keys { "API keys" }
-            @if let Some(key) = draft.new_key {
+            @if let Besides::NewKey(key) = besides {
                 div.said role="status" {
                     p { "The new key. It is shown this once:" }
                     p { (copyable(key)) }
                 }
             }
             (key_table(visit, &keys))
-            (new_key(visit, &draft))
+            (new_key(visit, besides))
         }
     };
     Ok(visit.page(Place::Settings, "Settings", body))
 }
 
-fn contacts(visit: &Visit, account: &Account, draft: &Draft<'_>) -> Markup {
+fn contacts_form(visit: &Visit, account: &Account, besides: Besides<'_>) -> Markup {
     let stored = account.contact_emails.iter().map(|email| format!("{}\n", email.as_str()));
     let stored: String = stored.collect();
-    let (text, problem) = match draft.contacts {
-        Some((text, problem)) => (text, Some(problem)),
-        None => (stored.as_str(), None),
+    let (text, problem) = match besides {
+        Besides::Contacts(text, problem) => (text, Some(problem)),
+        _ => (stored.as_str(), None),
     };
     html! {
         section aria-labelledby="contacts-title" {
             h2 #contacts-title { "Contacts" }
-            form method="post" action={ (visit.links().settings()) "/contacts" } {
+            form method="post" action=(below(&visit.links().settings(), "contacts")) {
                 (visit.csrf())
-                (area_field("contact_emails", "Email addresses",
-                    "A line each. They are told when a webhook is disabled.", text,
-                    &Errors::of(problem).at("contact_emails")))
+                (contacts::field(text, Errors::of(problem)))
                 p.actions { button type="submit" { "Save contacts" } }
             }
         }
@@ -101,19 +110,14 @@ fn key_table(visit: &Visit, keys: &[ApiKey]) -> Markup {
         @if keys.is_empty() {
             (empty("No API keys", "A key opens this account to your own programs.", None))
         } @else {
-            div.scroll tabindex="0" role="region" aria-label="API keys" {
-                table {
-                    thead { tr { th scope="col" { "Name" } th scope="col" { "Id" } th scope="col" { "Made" }
-                        th scope="col" { span.hidden { "Actions" } } } }
-                    tbody { @for key in keys { (key_row(visit, key)) } }
-                }
-            }
+            @let columns = [Text("Name"), Text("Id"), Text("Made"), Unnamed("Actions")];
+            (table("API keys", &columns, html! { @for key in keys { (key_row(visit, key)) } }))
         }
     }
 }
 
 fn key_row(visit: &Visit, key: &ApiKey) -> Markup {
-    let action = format!("{}/keys/{}/delete", visit.links().settings(), key.id);
+    let action = below(&visit.links().settings(), format_args!("keys/{}/delete", key.id));
     html! {
         tr {
             th scope="row" { bdi { (key.name.as_str()) } }
@@ -131,14 +135,17 @@ fn key_row(visit: &Visit, key: &ApiKey) -> Markup {
     }
 }
 
-fn new_key(visit: &Visit, draft: &Draft<'_>) -> Markup {
-    let (name, problem) = draft.key_name.unzip();
+fn new_key(visit: &Visit, besides: Besides<'_>) -> Markup {
+    let (name, problem) = match besides {
+        Besides::KeyName(name, problem) => (name, Some(problem)),
+        _ => ("", None),
+    };
     html! {
         @if visit.may_make_keys() {
-            form method="post" action={ (visit.links().settings()) "/keys" } {
+            form method="post" action=(below(&visit.links().settings(), "keys")) {
                 (visit.csrf())
-                (text_field("key_name", "New key", "What people call it.", name.unwrap_or_default(),
-                    &Errors::of(problem).at("name")))
+                (Field::new("name", "New key", "What people call it.", Errors::of(problem))
+                    .text(name))
                 p.actions { button type="submit" { "Make key" } }
             }
         } @else {
@@ -153,15 +160,13 @@ async fn save_contacts(
     State(app): State<App>,
     form: Form,
 ) -> Result<Response, Problem> {
-    let text = form.text("contact_emails");
-    let emails: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let body = form::body(&json!({ "contact_emails": emails }));
+    let text = contacts::text(&form);
+    let body = form::body(&json!({ "contact_emails": contacts::addresses(text) }));
     match accounts::change(&app, tenant.0, &body).await {
         Ok(_) => Ok(Redirect::to(&Said::Saved.at(&visit.links().settings())).into_response()),
-        Err(problem) if problem.errors().is_empty() => Err(problem),
         Err(problem) => {
-            let draft = Draft { contacts: Some((text, &problem)), ..Draft::default() };
-            let page = page(&visit, &app, tenant.0, draft).await?;
+            let problem = problem.of_fields()?;
+            let page = page(&visit, &app, tenant.0, Besides::Contacts(text, &problem)).await?;
             Ok(page.refused(&problem).into_response())
         }
     }
@@ -174,17 +179,14 @@ async fn make_key(
     form: Form,
 ) -> Result<Page, Problem> {
     check_may_make_keys(&visit)?;
-    let name = form.text("key_name");
+    let name = form.text("name");
     let body = form::body(&json!({ "name": name }));
     match api_keys::make(&app, tenant.0, &body).await {
-        Ok((_, key)) => {
-            let draft = Draft { new_key: Some(&key), ..Draft::default() };
-            page(&visit, &app, tenant.0, draft).await
-        }
-        Err(problem) if problem.errors().is_empty() => Err(problem),
+        Ok((_, key)) => page(&visit, &app, tenant.0, Besides::NewKey(&key)).await,
         Err(problem) => {
-            let draft = Draft { key_name: Some((name, &problem)), ..Draft::default() };
-            Ok(page(&visit, &app, tenant.0, draft).await?.refused(&problem))
+            let problem = problem.of_fields()?;
+            let page = page(&visit, &app, tenant.0, Besides::KeyName(name, &problem)).await?;
+            Ok(page.refused(&problem))
         }
     }
 }

@@ -24,6 +24,8 @@ use crate::page::Params;
 
 /// How long a session lasts that was begun with a key.
 const SESSION: Duration = Duration::from_secs(12 * 3600);
+/// Largest form that is read of somebody who is not known yet, in bytes.
+const MAX_FORM_BYTES: usize = 4 * 1024;
 const PATH: &str = "/dashboard/sign-in";
 
 pub(crate) fn routes() -> Router<App> {
@@ -86,7 +88,7 @@ fn error_text(error: Option<&str>) -> Markup {
 }
 
 async fn sign_in(State(app): State<App>, body: Body) -> Result<Response, Problem> {
-    let form = Form::read(body).await?;
+    let form = Form::read(body, MAX_FORM_BYTES).await?;
     let back = way_back(form.text("back")).unwrap_or(super::ROOT);
     let Some(key) = auth::whose(&app, form.text("key").trim()).await? else {
         let refused = page(back, None, Some("This key is unknown. It may have been deleted."));

@@ -9,18 +9,19 @@ use bytes::Bytes;
 use maud::{Markup, html};
 use postrider_cluster::door::UNKNOWN_TYPE;
 use postrider_domain::endpoint::{Endpoint, State as Enabling, Subscription};
-use postrider_domain::event::{EventType, Payload};
+use postrider_domain::event::{EventTypeName, Payload};
 use postrider_domain::ids::EndpointId;
 use postrider_store::EndpointView;
 use serde_json::Value;
 
+use super::catalogue::Catalogue;
 use super::exchange::{Sent, exchange, failure, status};
+use super::field::Field;
 use super::form::{Errors, Form};
 use super::frame::{Page, Place, Visit};
 use super::indent::indented;
-use super::parts::{Kind, address, area_field, badge, empty, errors};
+use super::parts::{Kind, address, badge, empty};
 use super::phases::phases;
-use super::webhook_form::catalogue;
 use crate::App;
 use crate::auth::Tenant;
 use crate::error::{FieldError, Problem};
@@ -30,10 +31,11 @@ use crate::test_events::{self, Tested};
 
 /// What the button brings in that asks for a type's example, where no script does it.
 const SHOW: &str = "show";
+const PAYLOAD_HINT: &str =
+    "JSON. The receiver gets these very bytes; they are not held against the type's schema.";
 
 pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .route("/dashboard/accounts/{account}/webhooks/{endpoint}/test", get(show).post(send))
+    Router::new().route("/webhooks/{endpoint}/test", get(show).post(send))
 }
 
 /// What the fields hold.
@@ -43,15 +45,15 @@ struct Values {
 }
 
 impl Values {
-    /// The type that was asked for, or else the first that the endpoint wants, with its example.
-    fn of(endpoint: &Endpoint, catalogue: &[EventType], asked: Option<String>) -> Self {
-        let wanted = catalogue.iter().find(|entry| wants(endpoint, entry));
-        let first = wanted.or(catalogue.first()).map(|entry| entry.name.to_string());
-        let event_type = asked.or(first).unwrap_or_default();
-        let entry = catalogue.iter().find(|entry| entry.name.as_str() == event_type);
-        let example = entry.map(|entry| entry.example.as_str()).unwrap_or_default();
+    /// A type with its example; nothing of a type that there is not.
+    async fn of(app: &App, event_type: String) -> Result<Self, Problem> {
+        let example = match EventTypeName::parse(&event_type) {
+            Ok(name) => app.records().event_type(&name).await?.map(|entry| entry.example),
+            Err(_) => None,
+        };
+        let example = example.as_deref().unwrap_or_default();
         let payload = indented(example).unwrap_or_else(|| example.to_owned());
-        Self { event_type, payload }
+        Ok(Self { event_type, payload })
     }
 
     /// The fields as somebody filled them in.
@@ -85,13 +87,6 @@ impl Values {
     }
 }
 
-fn wants(endpoint: &Endpoint, entry: &EventType) -> bool {
-    match &endpoint.event_types {
-        Subscription::All => true,
-        Subscription::Only(names) => names.contains(&entry.name),
-    }
-}
-
 async fn show(
     visit: Visit,
     tenant: Tenant,
@@ -99,18 +94,39 @@ async fn show(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Page, Problem> {
-    let asked = params.take("event_type", |text| Ok::<_, String>(text.to_owned()));
+    let asked = params.text("event_type");
     params.finish()?;
     let view = app.door().endpoint(tenant.0, id).await?;
-    let catalogue = catalogue(&app).await?;
-    let values = Values::of(&view.endpoint, &catalogue, asked);
-    let known = catalogue.iter().any(|entry| entry.name.as_str() == values.event_type);
+    let catalogue = catalogue(&app, &view.endpoint, asked.as_deref()).await?;
+    let event_type = asked.unwrap_or_else(|| first_choice(&view.endpoint, &catalogue));
+    let known = catalogue.description(&event_type).is_some();
+    let values = Values::of(&app, event_type).await?;
     let unknown = (!known && !catalogue.is_empty()).then(|| {
         let (pointer, detail) = ("/event_type".to_owned(), UNKNOWN_TYPE.to_owned());
         Problem::invalid_fields(vec![FieldError { pointer, detail }])
     });
     let form = self::form(&visit, &view, &catalogue, &values, unknown.as_ref());
     Ok(page(&visit, &view, &form))
+}
+
+/// The types to choose from: what the endpoint wants is among them, and what was asked for.
+async fn catalogue(
+    app: &App,
+    endpoint: &Endpoint,
+    asked: Option<&str>,
+) -> Result<Catalogue, Problem> {
+    let wanted = match &endpoint.event_types {
+        Subscription::All => None,
+        Subscription::Only(names) => Some(names.iter().map(EventTypeName::as_str)),
+    };
+    Catalogue::with(app, asked.into_iter().chain(wanted.into_iter().flatten())).await
+}
+
+/// The first type that the endpoint wants, or else the first of all.
+fn first_choice(endpoint: &Endpoint, catalogue: &Catalogue) -> String {
+    let wanted = catalogue.names().find(|name| endpoint.event_types.wants(name));
+    let first = wanted.or_else(|| catalogue.names().next());
+    first.map(ToString::to_string).unwrap_or_default()
 }
 
 async fn send(
@@ -131,7 +147,7 @@ async fn send(
         Err(problem) => Err(problem),
     };
     let view = app.door().endpoint(tenant.0, id).await?;
-    let catalogue = catalogue(&app).await?;
+    let catalogue = catalogue(&app, &view.endpoint, Some(&values.event_type)).await?;
     match tested {
         Ok(tested) => {
             if values.payload.trim().is_empty() {
@@ -141,8 +157,8 @@ async fn send(
             let body = html! { (result(&tested)) (form) };
             Ok(page(&visit, &view, &body).into_response())
         }
-        Err(problem) if problem.errors().is_empty() => Err(problem),
         Err(problem) => {
+            let problem = problem.of_fields()?;
             let form = self::form(&visit, &view, &catalogue, &values, Some(&problem));
             Ok(page(&visit, &view, &form).refused(&problem).into_response())
         }
@@ -170,7 +186,7 @@ fn page(visit: &Visit, EndpointView { endpoint, state, .. }: &EndpointView, body
 fn form(
     visit: &Visit,
     EndpointView { endpoint, .. }: &EndpointView,
-    catalogue: &[EventType],
+    catalogue: &Catalogue,
     values: &Values,
     problem: Option<&Problem>,
 ) -> Markup {
@@ -186,14 +202,10 @@ fn form(
             form method="post" action=(page) {
                 (visit.csrf())
                 div.filter {
-                    (types(&page, endpoint, catalogue, &values.event_type, &wrong.at("event_type")))
+                    (types(&page, endpoint, catalogue, &values.event_type, wrong))
                     button type="submit" name=(SHOW) value="yes" { "Show example" }
                 }
-                (area_field(
-                    "payload", "Payload",
-                    "JSON. The receiver gets these very bytes; they are not held against the type's schema.",
-                    &values.payload, &wrong.at("payload"),
-                ))
+                (Field::new("payload", "Payload", PAYLOAD_HINT, wrong).area(&values.payload))
                 p.actions { button.primary type="submit" { "Send test event" } }
             }
         }
@@ -204,39 +216,31 @@ fn form(
 fn types(
     page: &str,
     endpoint: &Endpoint,
-    catalogue: &[EventType],
+    catalogue: &Catalogue,
     chosen: &str,
-    wrong: &[String],
+    errors: Errors<'_>,
 ) -> Markup {
+    let description = catalogue.description(chosen);
+    let field = Field::new("event_type", "Event type", description.unwrap_or_default(), errors);
     let (wanted, others): (Vec<_>, Vec<_>) =
-        catalogue.iter().partition(|entry| wants(endpoint, entry));
-    let entry = catalogue.iter().find(|entry| entry.name.as_str() == chosen);
-    let group = |title: &str, entries: &[&EventType]| {
-        html! {
-            @if !entries.is_empty() {
-                optgroup label=(title) {
-                    @for entry in entries {
-                        @let name = entry.name.as_str();
-                        option value=(name) selected[name == chosen] { (name) }
-                    }
-                }
-            }
+        catalogue.names().partition(|name| endpoint.event_types.wants(name));
+    field.around(html! {
+        select #event_type name="event_type" aria-describedby=(field.described_by())
+            aria-invalid=[field.is_wrong()]
+            hx-get=(page) hx-trigger="change" hx-target="#test" hx-select="#test" hx-swap="outerHTML" {
+            @if description.is_none() { option value="" selected { "Choose one" } }
+            (group("What this webhook wants", &wanted, chosen))
+            (group("What it does not want", &others, chosen))
         }
-    };
+    })
+}
+
+fn group(title: &str, names: &[&EventTypeName], chosen: &str) -> Markup {
     html! {
-        div.field {
-            label for="event_type" { "Event type" }
-            select #event_type name="event_type" aria-describedby="event_type-hint event_type-error"
-                aria-invalid=[(!wrong.is_empty()).then_some("true")]
-                hx-get=(page) hx-trigger="change" hx-target="#test" hx-select="#test" hx-swap="outerHTML" {
-                @if entry.is_none() { option value="" selected { "Choose one" } }
-                (group("What this webhook wants", &wanted))
-                (group("What it does not want", &others))
+        @if !names.is_empty() {
+            optgroup label=(title) {
+                @for name in names { option value=(name) selected[name.as_str() == chosen] { (name) } }
             }
-            p #event_type-hint .hint {
-                @if let Some(entry) = entry { (entry.description) }
-            }
-            (errors("event_type", wrong))
         }
     }
 }

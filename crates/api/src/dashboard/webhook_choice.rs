@@ -5,7 +5,8 @@ use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::limits::MAX_PAGE;
 use postrider_store::PageRequest;
 
-use super::parts::{errors, text_field};
+use super::field::Field;
+use super::form::Errors;
 use crate::App;
 use crate::error::Problem;
 
@@ -31,28 +32,25 @@ impl WebhookChoice {
     }
 
     /// The field `endpoint`. `any` is the text of the choice that restricts nothing, if there is one.
-    pub(crate) fn field(&self, any: Option<&str>, chosen: &str, wrong: &[String]) -> Markup {
+    pub(crate) fn field(&self, any: Option<&str>, chosen: &str, errors: Errors<'_>) -> Markup {
         if self.more {
             // A list that leaves some out would hide them; their ids are on their pages.
             let hint = match any {
                 Some(any) => format!("Its id, as its page shows it (ep_…). Empty: {any}."),
                 None => "Its id, as its page shows it (ep_…).".to_owned(),
             };
-            return text_field("endpoint", "Webhook", &hint, chosen, wrong);
+            return Field::new("endpoint", "Webhook", &hint, errors).text(chosen);
         }
-        html! {
-            div.field {
-                label for="endpoint" { "Webhook" }
-                select #endpoint name="endpoint" aria-describedby="endpoint-error"
-                    aria-invalid=[(!wrong.is_empty()).then_some("true")] {
-                    @if let Some(any) = any { option value="" selected[chosen.is_empty()] { (any) } }
-                    @for (id, name) in &self.webhooks {
-                        @let id = id.to_string();
-                        option value=(id) selected[id == chosen] { (name) }
-                    }
+        let field = Field::new("endpoint", "Webhook", "", errors);
+        field.around(html! {
+            select #endpoint name="endpoint" aria-describedby=(field.described_by())
+                aria-invalid=[field.is_wrong()] {
+                @if let Some(any) = any { option value="" selected[chosen.is_empty()] { (any) } }
+                @for (id, name) in &self.webhooks {
+                    @let id = id.to_string();
+                    option value=(id) selected[id == chosen] { (name) }
                 }
-                (errors("endpoint", wrong))
             }
-        }
+        })
     }
 }

@@ -6,19 +6,17 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use maud::{Markup, html};
 use postrider_domain::endpoint::{Endpoint, Ordering, Subscription};
-use postrider_domain::event::{EventType, EventTypeName};
-use postrider_domain::limits::MAX_PAGE;
-use postrider_store::PageRequest;
 use serde_json::Value;
 
+use super::catalogue::Catalogue;
+use super::field::{Field, errors, toggle};
 use super::form::{Errors, Form, object_of_texts};
 use super::links::Links;
-use super::parts::{area_field, errors, text_field};
-use crate::App;
 use crate::error::{FieldError, Problem};
 
-/// Most entries of the catalogue that are shown to choose from.
-const MOST_TYPES: usize = 1_000;
+const URL_HINT: &str =
+    "Where webhooks are sent, by POST. Redirects are not followed: give the final address.";
+const HEADERS_HINT: &str = "Added to each request: a line each, such as «Authorization: Bearer …».";
 
 /// What the fields hold, as it was written.
 #[derive(Debug, Default)]
@@ -61,6 +59,11 @@ impl Values {
         }
     }
 
+    /// The event types that are chosen.
+    pub(crate) fn chosen(&self) -> impl Iterator<Item = &str> {
+        self.event_types.iter().map(String::as_str)
+    }
+
     /// What the API reads.
     ///
     /// # Errors
@@ -68,7 +71,7 @@ impl Values {
     pub(crate) fn body(&self) -> Result<Bytes, Problem> {
         let types: Vec<&str> = match self.all {
             true => vec!["*"],
-            false => self.event_types.iter().map(String::as_str).collect(),
+            false => self.chosen().collect(),
         };
         let ordering = if self.strict { "strict" } else { "parallel" };
         let (name, url) = (Value::from(&*self.name), Value::from(&*self.url));
@@ -98,19 +101,15 @@ impl Values {
     pub(crate) fn show(
         &self,
         links: &Links,
-        catalogue: &[EventType],
+        catalogue: &Catalogue,
         problem: Option<&Problem>,
     ) -> Markup {
         let errors = Errors::of(problem);
         html! {
-            (text_field("name", "Name", "What people call it.", &self.name, &errors.at("name")))
-            (self.url_field(links, &errors.at("url")))
+            (Field::new("name", "Name", "What people call it.", errors).text(&self.name))
+            (self.url_field(links, errors))
             (self.event_types_field(catalogue, &errors.at("event_types")))
-            (area_field(
-                "headers", "Headers",
-                "Added to each request: a line each, such as «Authorization: Bearer …».",
-                &self.headers, &errors.at("headers"),
-            ))
+            (Field::new("headers", "Headers", HEADERS_HINT, errors).area(&self.headers))
             fieldset {
                 legend { "Order" }
                 (radio("ordering", "parallel", !self.strict, "Parallel",
@@ -122,41 +121,26 @@ impl Values {
     }
 
     /// It is checked while it is typed.
-    fn url_field(&self, links: &Links, wrong: &[String]) -> Markup {
-        html! {
-            div.field {
-                label for="url" { "URL" }
-                input #url type="url" name="url" value=(self.url) placeholder="https://example.com/webhooks"
-                    autocomplete="off" aria-describedby="url-hint url-error"
-                    aria-invalid=[(!wrong.is_empty()).then_some("true")]
-                    hx-get=(links.check_url()) hx-trigger="input changed delay:400ms"
-                    hx-target="#url-error" hx-swap="outerHTML" hx-sync="this:replace";
-                p #url-hint .hint {
-                    "Where webhooks are sent, by POST. Redirects are not followed: give the final address."
-                }
-                (errors("url", wrong))
-            }
-        }
+    fn url_field(&self, links: &Links, errors: Errors<'_>) -> Markup {
+        let field = Field::new("url", "URL", URL_HINT, errors);
+        field.around(html! {
+            input #url type="url" name="url" value=(self.url) placeholder="https://example.com/webhooks"
+                autocomplete="off" aria-describedby=(field.described_by()) aria-invalid=[field.is_wrong()]
+                hx-get=(links.check_url()) hx-trigger="input changed delay:400ms"
+                hx-target="#url-error" hx-swap="outerHTML" hx-sync="this:replace";
+        })
     }
 
-    fn event_types_field(&self, catalogue: &[EventType], wrong: &[String]) -> Markup {
-        let known: BTreeSet<_> = catalogue.iter().map(|entry| entry.name.as_str()).collect();
-        let gone = self.event_types.iter().filter(|name| !known.contains(name.as_str()));
+    fn event_types_field(&self, catalogue: &Catalogue, wrong: &[String]) -> Markup {
         html! {
             fieldset.types {
                 legend { "Event types" }
-                label.toggle {
-                    input type="checkbox" name="all" checked[self.all] data-all;
-                    span { span.strong { "All" } span.hint { "Every type, also those to come." } }
-                }
-                div.choices {
-                    @for entry in catalogue {
-                        (self.toggle(entry.name.as_str(), &entry.description))
-                    }
-                    @for name in gone {
-                        (self.toggle(name, "No longer in the catalogue."))
-                    }
-                }
+                (toggle(
+                    html! { input type="checkbox" name="all" checked[self.all] data-all; },
+                    html! { span.strong { "All" } },
+                    "Every type, also those to come.",
+                ))
+                (catalogue.choices(&self.event_types))
                 @if catalogue.is_empty() {
                     p.hint { "The catalogue has no event types yet; the operator puts them there." }
                 }
@@ -164,41 +148,11 @@ impl Values {
             }
         }
     }
-
-    fn toggle(&self, name: &str, description: &str) -> Markup {
-        html! {
-            label.toggle {
-                input type="checkbox" name="event_types" value=(name)
-                    checked[self.event_types.contains(name)];
-                span { code { (name) } span.hint { (description) } }
-            }
-        }
-    }
 }
 
 fn radio(name: &str, value: &str, checked: bool, text: &str, hint: &str) -> Markup {
-    html! {
-        label.toggle {
-            input type="radio" name=(name) value=(value) checked[checked];
-            span { span.strong { (text) } span.hint { (hint) } }
-        }
-    }
-}
-
-/// The catalogue, as far as it is shown to choose from.
-pub(crate) async fn catalogue(app: &App) -> Result<Vec<EventType>, Problem> {
-    let mut all = Vec::new();
-    let mut after: Option<EventTypeName> = None;
-    while all.len() < MOST_TYPES {
-        let request = PageRequest { limit: MAX_PAGE, after };
-        let page = app.records().event_types(request).await?;
-        all.extend(page.items);
-        after = page.next.and_then(|name| EventTypeName::parse(&name).ok());
-        if after.is_none() {
-            break;
-        }
-    }
-    Ok(all)
+    let control = html! { input type="radio" name=(name) value=(value) checked[checked]; };
+    toggle(control, html! { span.strong { (text) } }, hint)
 }
 
 #[cfg(test)]

@@ -10,12 +10,14 @@ use postrider_domain::endpoint::Endpoint;
 use postrider_domain::ids::EndpointId;
 use postrider_domain::time::Timestamp;
 
+use super::catalogue::Catalogue;
 use super::form::Form;
 use super::frame::{Page, Place, Visit};
+use super::links::below;
 use super::parts::{copyable, time};
 use super::said::Said;
 use super::webhook::tabs;
-use super::webhook_form::{Values, catalogue};
+use super::webhook_form::Values;
 use crate::App;
 use crate::auth::Tenant;
 use crate::error::Problem;
@@ -24,8 +26,7 @@ use crate::page::Params;
 use crate::{endpoints, secrets};
 
 pub(crate) fn routes() -> Router<App> {
-    let at =
-        |action: &str| format!("/dashboard/accounts/{{account}}/webhooks/{{endpoint}}/{action}");
+    let at = |action: &str| format!("/webhooks/{{endpoint}}/{action}");
     Router::new()
         .route(&at("settings"), get(show).post(save))
         .route(&at("rotate-secret"), post(rotate))
@@ -56,7 +57,7 @@ async fn page(
     problem: Option<&Problem>,
 ) -> Result<Page, Problem> {
     let links = visit.links();
-    let catalogue = catalogue(app).await?;
+    let catalogue = Catalogue::with(app, values.chosen()).await?;
     let body = html! {
         (tabs(&links, endpoint, true))
         section aria-labelledby="settings" {
@@ -93,7 +94,7 @@ fn secret(visit: &Visit, endpoint: &Endpoint, shown: bool) -> Markup {
                 p { code { "whsec_••••••••••••••••" } " "
                     a.button href={ (page) "?secret=shown#secret" } { "Show" } }
             }
-            form method="post" action=(links.webhook_action(id, "rotate-secret")) {
+            form method="post" action=(below(&links.webhook(id), "rotate-secret")) {
                 (visit.csrf())
                 p.hint { "A new secret takes the place of this one. For 24 hours requests are signed with "
                     "both, so that you can change over without losing any." }
@@ -113,7 +114,7 @@ fn replaced(endpoint: &Endpoint, now: Timestamp) -> Markup {
 }
 
 fn removal(visit: &Visit, endpoint: &Endpoint) -> Markup {
-    let action = visit.links().webhook_action(endpoint.id, "delete");
+    let action = below(&visit.links().webhook(endpoint.id), "delete");
     html! {
         section.danger aria-labelledby="removal" {
             h2 #removal { "Delete" }
@@ -146,8 +147,8 @@ async fn save(
             let page = visit.links().webhook_settings(id);
             Ok(Redirect::to(&Said::Saved.at(&page)).into_response())
         }
-        Err(problem) if problem.errors().is_empty() => Err(problem),
         Err(problem) => {
+            let problem = problem.of_fields()?;
             let endpoint = app.door().endpoint(tenant.0, id).await?.endpoint;
             let page = page(&visit, &app, &endpoint, &values, false, Some(&problem)).await?;
             Ok(page.refused(&problem).into_response())

@@ -10,8 +10,11 @@ use postrider_domain::statistics::Sparkline;
 use postrider_store::{EndpointFilter, EndpointView, PageRequest};
 
 use super::chart;
+use super::field::select;
+use super::format::{grouped, percent};
 use super::frame::{Page, Place, Visit};
-use super::parts::{address, ago, empty, grouped, pager, select, webhook_badge};
+use super::parts::Column::{Number, Text};
+use super::parts::{address, ago, empty, pager, table, webhook_badge};
 use crate::App;
 use crate::auth::Tenant;
 use crate::error::Problem;
@@ -23,7 +26,7 @@ const MAX_SEARCH_CHARS: usize = 200;
 const MOST_NAMED: usize = 3;
 
 pub(crate) fn routes() -> Router<App> {
-    Router::new().route("/dashboard/accounts/{account}/webhooks", get(show))
+    Router::new().route("/webhooks", get(show))
 }
 
 /// What the list is restricted to, as it was asked for.
@@ -96,7 +99,7 @@ async fn show(
         } @else {
             (filter(&links.webhooks(), &query))
             @if found.items.is_empty() { (empty("No webhook fits", "Search for another text, or in any state.", None)) }
-            @else { (table(&visit, &found.items, &lines)) }
+            @else { (list(&visit, &found.items, &lines)) }
             (pager(next.as_deref()))
         }
     };
@@ -115,19 +118,17 @@ fn filter(page: &str, query: &Query) -> Markup {
     }
 }
 
-fn table(visit: &Visit, views: &[EndpointView], lines: &[Sparkline]) -> Markup {
-    html! {
-        div.scroll tabindex="0" role="region" aria-label="Webhooks" {
-            table {
-                thead { tr {
-                    th scope="col" { "Name" } th scope="col" { "State" }
-                    th scope="col" { "Event types" } th scope="col" { "Last 24 hours" }
-                    th.number scope="col" { "Errors" } th.number scope="col" { "Waiting" }
-                } }
-                tbody { @for (view, line) in views.iter().zip(lines) { (row(visit, view, line)) } }
-            }
-        }
-    }
+fn list(visit: &Visit, views: &[EndpointView], lines: &[Sparkline]) -> Markup {
+    let columns = [
+        Text("Name"),
+        Text("State"),
+        Text("Event types"),
+        Text("Last 24 hours"),
+        Number("Errors"),
+        Number("Waiting"),
+    ];
+    let rows = html! { @for (view, line) in views.iter().zip(lines) { (row(visit, view, line)) } };
+    table("Webhooks", &columns, rows)
 }
 
 fn row(visit: &Visit, view: &EndpointView, line: &Sparkline) -> Markup {
@@ -171,19 +172,6 @@ fn error_rate(line: &Sparkline) -> Markup {
     }
 }
 
-/// A share in per cent, that is never rounded to all or nothing.
-fn percent(part: u64, whole: u64) -> String {
-    if part == 0 {
-        return "0%".to_owned();
-    }
-    let tenths = (u128::from(part) * 1_000 / u128::from(whole.max(1))).max(1);
-    match (tenths, part == whole) {
-        (1_000, true) => "100%".to_owned(),
-        (..100, _) => format!("{}.{}%", tenths / 10, tenths % 10),
-        _ => format!("{}%", tenths / 10),
-    }
-}
-
 /// What is pending or held, and since when.
 fn waiting(visit: &Visit, view: &EndpointView) -> Markup {
     let held = matches!(view.state, Enabling::Disabled(_));
@@ -194,20 +182,5 @@ fn waiting(visit: &Visit, view: &EndpointView) -> Markup {
                 span.since { "oldest " (ago(at, visit.now())) }
             }
         } @else { span.faint { "–" } }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_share_is_never_rounded_to_all_or_nothing() {
-        assert_eq!(percent(0, 0), "0%");
-        assert_eq!(percent(1, 1_000_000), "0.1%");
-        assert_eq!(percent(15, 1_000), "1.5%");
-        assert_eq!(percent(1, 3), "33%");
-        assert_eq!(percent(999_999, 1_000_000), "99%");
-        assert_eq!(percent(5, 5), "100%");
     }
 }

@@ -44,9 +44,9 @@ async fn a_stranger_is_led_to_the_sign_in_page_and_back() {
         let fields = [("key", account.key.as_str()), ("back", elsewhere)];
         assert_eq!(stranger.submit("/dashboard/sign-in", &fields).await.leads_to(), "/dashboard");
     }
-    for key in ["", "prk_wrong", &"x".repeat(10_000)] {
+    for (key, status) in [("", 422), ("prk_wrong", 422), (&"x".repeat(10_000), 413)] {
         let refused = stranger.submit("/dashboard/sign-in", &[("key", key)]).await;
-        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(refused.status, status);
         assert!(!refused.headers.contains_key("set-cookie"));
     }
 }
@@ -209,11 +209,11 @@ async fn a_link_makes_no_keys() {
     let account = house.account().await;
     let linked = Visitor::by_link(&house, &account, Value::Null).await;
     let page = at(&account, "/settings");
-    let refused = linked.fill(&page, &format!("{page}/keys"), &[("key_name", "x")]).await;
+    let refused = linked.fill(&page, &format!("{page}/keys"), &[("name", "x")]).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
 
     let visitor = Visitor::with_key(&house, &account.key).await;
-    let made = visitor.fill(&page, &format!("{page}/keys"), &[("key_name", "second")]).await;
+    let made = visitor.fill(&page, &format!("{page}/keys"), &[("name", "second")]).await;
     assert_eq!(made.status, StatusCode::OK);
     let text = made.text();
     let (_, key) = text.split_once("<code>prk_").expect("the key");

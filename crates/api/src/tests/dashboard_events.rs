@@ -67,7 +67,7 @@ async fn an_event_shows_its_payload_and_who_received_it() {
             &format!("deleted, <code>{gone}</code>"),
             "pending",
             "discarded",
-            "As it is sent, byte for byte",
+            "As sent, ",
             "&quot;n&quot;: [\n    1\n  ]",
             "every 5s",
         ],

@@ -4,6 +4,7 @@ use postrider_domain::statistics::Span;
 use postrider_domain::time::Timestamp;
 
 use super::share;
+use crate::dashboard::format::millis;
 
 /// An axis of counts, from 0.
 pub(super) struct Counts {
@@ -78,15 +79,6 @@ impl Decades {
     }
 }
 
-/// Milliseconds as people read them.
-pub(super) fn millis(ms: u32) -> String {
-    match ms {
-        0..1_000 => format!("{ms} ms"),
-        1_000..10_000 if ms % 1_000 >= 100 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
-        _ => format!("{} s", ms / 1_000),
-    }
-}
-
 /// Whether the axis of time has a mark where a point of a span begins.
 pub(super) fn is_marked(span: Span, at: Timestamp) -> bool {
     const HOUR: u64 = 3600;
@@ -132,11 +124,5 @@ mod tests {
         assert!(Decades::of(std::iter::empty()).is_none());
         let axis = Decades::of([3, u32::MAX].into_iter()).unwrap();
         assert!((axis.part(1), axis.ticks().len()) == (0.0, 11) && axis.part(u32::MAX) < 1.0);
-    }
-
-    #[test]
-    fn milliseconds_are_read_in_seconds_from_one_on() {
-        let read = [0, 999, 1_000, 1_049, 1_250, 9_980, 12_345].map(millis);
-        assert_eq!(read, ["0 ms", "999 ms", "1 s", "1 s", "1.2 s", "9.9 s", "12 s"]);
     }
 }

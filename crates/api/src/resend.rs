@@ -1,4 +1,4 @@
-//! Who received an event, and how it is sent again.
+//! Sending an event again, and the deliveries that were made of it.
 
 use axum::Json;
 use axum::extract::State;
@@ -78,12 +78,12 @@ async fn resend(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<Resent>), Problem> {
-    let deliveries = send_again(&app, tenant.0, event, &body).await?;
+    let deliveries = make(&app, tenant.0, event, &body).await?;
     Ok((StatusCode::ACCEPTED, Json(Resent { deliveries })))
 }
 
 /// Sends an event again as a body says, and gives to how many endpoints.
-pub(crate) async fn send_again(
+pub(crate) async fn make(
     app: &App,
     account: AccountId,
     event: EventId,

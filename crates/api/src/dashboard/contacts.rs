@@ -1,0 +1,24 @@
+//! The field of an account's contacts.
+
+use maud::Markup;
+
+use super::field::Field;
+use super::form::{Errors, Form};
+
+const NAME: &str = "contact_emails";
+
+/// The field, with an address on each line.
+pub(crate) fn field(text: &str, errors: Errors<'_>) -> Markup {
+    let hint = "A line each. They are told when a webhook is disabled.";
+    Field::new(NAME, "Email addresses", hint, errors).area(text)
+}
+
+/// What somebody wrote into the field.
+pub(crate) fn text(form: &Form) -> &str {
+    form.text(NAME)
+}
+
+/// The addresses in the field's text.
+pub(crate) fn addresses(text: &str) -> Vec<&str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect()
+}
