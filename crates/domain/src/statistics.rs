@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::ids::EndpointId;
-use crate::outcome::{ErrorKind, Failure, Outcome};
+use crate::outcome::{ErrorKind, Failure, Outcome, is_success};
 use crate::time::Timestamp;
 
 /// What an attempt met with.
@@ -73,7 +73,7 @@ impl Answer {
     /// Whether it is success.
     #[must_use]
     pub fn is_success(self) -> bool {
-        matches!(self, Self::Status(200..=299))
+        matches!(self, Self::Status(status) if is_success(status))
     }
 
     /// Whether the time that it took is the endpoint's: it answered, or kept the sender waiting
@@ -322,13 +322,6 @@ impl Tries {
     fn add(&mut self, answer: Answer, count: u64) {
         let counter = if answer.is_success() { &mut self.succeeded } else { &mut self.failed };
         *counter += count;
-    }
-
-    /// Which part of them failed, from 0 to 1; none when there are none.
-    #[must_use]
-    pub fn error_rate(self) -> Option<f64> {
-        let all = self.succeeded + self.failed;
-        (all > 0).then(|| self.failed as f64 / all as f64)
     }
 }
 

@@ -30,7 +30,6 @@
       for (const button of root.querySelectorAll("button[data-copy], button[data-copy-from]")) button.hidden = false;
     }
     for (const all of root.querySelectorAll("input[data-all]")) choose(all);
-    for (const form of root.querySelectorAll("select[data-submit]")) form.dataset.ready = "";
   }
 
   // Who wants all types need not choose among them.
@@ -53,7 +52,6 @@
   });
   document.addEventListener("change", (event) => {
     if (event.target.matches("input[data-all]")) choose(event.target);
-    if (event.target.matches("select[data-submit]")) event.target.form.requestSubmit();
   });
   // What was said once is not said again when the page is loaded anew.
   const here = new URL(location.href);
