@@ -1,11 +1,8 @@
 use std::time::Duration;
 
-use postrider_domain::delivery::{RequestHead, Response};
-use postrider_domain::ids::{BootId, DeliveryId, Mint};
-use postrider_domain::machine::{Attempted, Rules};
+use postrider_domain::delivery::Response;
+use postrider_domain::ids::DeliveryId;
 use postrider_domain::outcome::{self, ErrorKind, Failure, Outcome};
-use postrider_domain::time::Clock;
-use postrider_store::Finished;
 use serde_json::{Value, json};
 
 use super::harness::{Account, House};
@@ -13,13 +10,11 @@ use super::visitor::{Visitor, says};
 
 const HOSTILE: &str = "\"'></pre><script>alert(1)</script>";
 
-/// A house with an endpoint, of which the shards are owned.
+/// A house with an endpoint.
 struct Scene {
     house: House,
     account: Account,
     endpoint: String,
-    fences: Vec<postrider_domain::ownership::Fence>,
-    mint: Mint,
 }
 
 impl Scene {
@@ -28,8 +23,7 @@ impl Scene {
         let account = house.account().await;
         house.event_type("a.b").await;
         let endpoint = house.endpoint(&account).await;
-        let fences = house.records.claim(&[0, 1, 2, 3], BootId::MIN).await.unwrap();
-        Self { house, account, endpoint, fences, mint: Mint::new() }
+        Self { house, account, endpoint }
     }
 
     /// A new delivery.
@@ -42,31 +36,9 @@ impl Scene {
         list["data"][0]["id"].as_str().unwrap().parse().unwrap()
     }
 
-    /// Puts an attempt on record that has just ended so.
+    /// Puts an attempt on record that ended so.
     async fn attempt(&self, id: DeliveryId, response: Option<Response>, outcome: Outcome) {
-        let records = &self.house.records;
-        let (view, attempts) = records.delivery(self.account.id, id).await.unwrap().unwrap();
-        let now = self.house.clock.now();
-        let endpoint = view.delivery.endpoint;
-        let request = RequestHead {
-            url: "https://example.com/hooks".to_owned(),
-            headers: vec![("webhook-id".to_owned(), "evt_1".to_owned())],
-        };
-        let attempted = Attempted {
-            id: self.mint.id(now),
-            number: u8::try_from(attempts.len()).unwrap() + 1,
-            at: now,
-            ended_at: now,
-            duration_ms: 12,
-            request,
-            response,
-            outcome,
-            luck: 0.5,
-        };
-        let fence = self.fences[usize::from(records.shard_of(endpoint))];
-        let finished =
-            Finished { fence, account: self.account.id, endpoint, delivery: id, attempted };
-        records.apply(&[finished], &Rules::default()).await.unwrap();
+        self.house.attempted(self.account.id, id, response, outcome, 12).await;
     }
 
     async fn fail(&self, id: DeliveryId) {

@@ -17,15 +17,15 @@ use postrider_cluster::view::{NodeState, NodeView, View};
 use postrider_domain::delivery::{RequestHead, Response};
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Event;
-use postrider_domain::ids::{AccountId, BootId, EndpointId, Id, Mint};
+use postrider_domain::ids::{AccountId, BootId, DeliveryId, EndpointId, Id, Mint};
 use postrider_domain::machine::{Attempted, Rules};
-use postrider_domain::outcome::of_status;
+use postrider_domain::outcome::{Outcome, of_status};
 use postrider_domain::retry;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::kv::Store;
 use postrider_store::memory::Memory;
-use postrider_store::{Applied, Finished, Owner, Records, Wake, Work, Workload};
+use postrider_store::{Applied, DeliveryView, Finished, Owner, Records, Wake, Work, Workload};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -188,11 +188,28 @@ impl House {
         status: u16,
         duration_ms: u32,
     ) {
-        let fence = self.records.claim(&[self.records.shard_of(endpoint)], BootId::MIN).await;
+        self.records.claim(&[self.records.shard_of(endpoint)], BootId::MIN).await.unwrap();
         let work = self.records.workload(account, endpoint, 1).await.unwrap();
         let Work::Send(workload) = work else { panic!("{work:?}") };
         let Workload { retries, firsts, .. } = *workload;
         let delivery = retries.deliveries.first().or(firsts.deliveries.first()).unwrap();
+        let (id, outcome) = (delivery.id, of_status(status, None, None));
+        self.attempted(account, id, None, outcome, duration_ms).await;
+    }
+
+    /// Puts an attempt of a delivery on record, which began now and ended so after so long.
+    pub(super) async fn attempted(
+        &self,
+        account: AccountId,
+        id: DeliveryId,
+        response: Option<Response>,
+        outcome: Outcome,
+        duration_ms: u32,
+    ) {
+        let (DeliveryView { delivery, .. }, _) =
+            self.records.delivery(account, id).await.unwrap().unwrap();
+        let endpoint = delivery.endpoint;
+        let fences = self.records.claim(&[self.records.shard_of(endpoint)], BootId::MIN).await;
         let now = self.clock.now();
         let attempted = Attempted {
             id: Mint::new().id(now),
@@ -200,13 +217,16 @@ impl House {
             at: now,
             ended_at: now.plus(Duration::from_millis(duration_ms.into())),
             duration_ms,
-            request: RequestHead { url: "https://example.com/".to_owned(), headers: Vec::new() },
-            response: None,
-            outcome: of_status(status, None, None),
+            request: RequestHead {
+                url: "https://example.com/hooks".to_owned(),
+                headers: vec![("webhook-id".to_owned(), "evt_1".to_owned())],
+            },
+            response,
+            outcome,
             luck: 0.5,
         };
-        let fence = fence.unwrap()[0];
-        let finished = Finished { fence, account, endpoint, delivery: delivery.id, attempted };
+        let fence = fences.unwrap()[0];
+        let finished = Finished { fence, account, endpoint, delivery: id, attempted };
         let applied = self.records.apply(&[finished], &Rules::default()).await.unwrap();
         assert!(matches!(applied[..], [Applied::Stepped(_)]), "{applied:?}");
     }
