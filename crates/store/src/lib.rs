@@ -79,5 +79,5 @@ pub use owners::{OwnerError, Ownership};
 pub use probe::{Found, Probe};
 pub use query::{DeliveryFilter, DeliveryView, EventView, RecordedAttempt};
 pub use records::{FORMAT, OpenError, Page, PageRequest, Ready, Records, Wake};
-pub use replays::ReplayCount;
+pub use replays::{MOST_COUNTED, ReplayCount};
 pub use resend::{Audience, ResendError, Resent};

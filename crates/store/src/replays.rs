@@ -18,7 +18,7 @@ use crate::records::{Page, PageRequest, Records, Wake, page};
 /// Deliveries that one transaction looks at.
 const STEP: usize = 200;
 /// Deliveries that are looked at, in many transactions, to count what a replay would take.
-const MOST_COUNTED: usize = 100_000;
+pub const MOST_COUNTED: usize = 100_000;
 
 /// How many deliveries a replay would take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

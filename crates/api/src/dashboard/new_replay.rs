@@ -10,13 +10,13 @@ use bytes::Bytes;
 use maud::{Markup, html};
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::ids::EndpointId;
-use postrider_store::ReplayCount;
+use postrider_store::{MOST_COUNTED, ReplayCount};
 use serde_json::{Map, Value};
 
 use super::catalogue::Catalogue;
 use super::field::{Field, errors, toggle};
 use super::form::{self, Errors, Form};
-use super::format::count;
+use super::format::{count, grouped};
 use super::frame::{Page, Place, Visit};
 use super::said::Said;
 use super::webhook_choice::WebhookChoice;
@@ -233,7 +233,8 @@ fn total(counted: ReplayCount) -> String {
         (true, 0) => "It would take no delivery.".to_owned(),
         (true, _) => format!("It would take {deliveries}."),
         (false, _) => {
-            format!("It would take {deliveries} or more: counting stops after looking at 100,000.")
+            let most = grouped(MOST_COUNTED as u64);
+            format!("It would take {deliveries} or more: counting stops after looking at {most}.")
         }
     }
 }
