@@ -26,13 +26,13 @@ async fn an_event_is_sent_again_to_one_and_to_all_that_want_it() -> Result<()> {
     browser.until_link(&format!("/events/{}", event.id)).await?;
     stage.visit(&format!("/events/{}", event.id)).await?;
     browser.until(r#"{ "order": 7, "total": "9.90" }"#).await?;
-    browser.until("first delivered 1").await?;
-    browser.until("second delivered 1").await?;
+    browser.until("delivered first 1").await?;
+    browser.until("delivered second 1").await?;
 
     browser.choose("Webhook", "other").await?;
     browser.click("Send to this webhook").await?;
     other.wait_for_ended(1, SOON).await?;
-    browser.until("other delivered 1").await?;
+    browser.until("delivered other 1").await?;
     browser.click("Send to all that want its type now").await?;
     first.wait_for(2, SOON).await?;
     second.wait_for(2, SOON).await?;

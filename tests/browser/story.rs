@@ -59,7 +59,7 @@ async fn from_the_first_sign_in_to_a_mended_webhook() -> Result<()> {
     hook.wait_for(2, SOON).await?;
     let delivery = scene.account.delivery_of(&event.id, &endpoint.id).await?;
     browser.until_link(&format!("/deliveries/{}", delivery.id)).await?;
-    browser.until(&format!("{ORDER} delivered 1")).await?;
+    browser.until(&format!("delivered {ORDER} 1")).await?;
     assert!(!browser.shows(REFUND).await?, "the other type is not wanted");
 
     // It breaks, and is disabled after its attempts; the page says why.
