@@ -19,7 +19,7 @@ pub(crate) const RETRY_SOON_SECONDS: u32 = 1;
 const RETRY_FULL_SECONDS: u32 = 30;
 
 /// Why a request failed (RFC 9457).
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Problem {
     /// What kind of problem this is: `about:blank` when the status says it all.
     #[serde(rename = "type")]

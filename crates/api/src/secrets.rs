@@ -57,8 +57,7 @@ async fn get_secret(
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
 ) -> Result<Json<SecretsBody>, Problem> {
-    let view = app.records().endpoint(tenant.0, id).await?;
-    let view = view.ok_or_else(|| Problem::not_found("endpoint"))?;
+    let view = app.door().endpoint(tenant.0, id).await?;
     Ok(Json(SecretsBody::at(&view.endpoint.secrets, app.now())))
 }
 

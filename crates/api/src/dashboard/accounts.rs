@@ -16,7 +16,7 @@ use super::form::{self, Errors, Form};
 use super::frame::{Page, Place, Visit};
 use super::links::{ACCOUNTS, Links, NEW_ACCOUNT};
 use super::parts::Column::Text;
-use super::parts::{address, copyable, empty, pager, table, time};
+use super::parts::{OLDER, address, copyable, empty, pager, table, time};
 use super::said::Said;
 use crate::App;
 use crate::accounts;
@@ -49,7 +49,7 @@ async fn list(
         } @else {
             @let columns = ["Name", "Id", "Contacts", "Made"].map(Text);
             (table("Accounts", &columns, html! { @for account in &found.items { (row(account)) } }))
-            (pager(next.as_deref()))
+            (pager(next.as_deref(), OLDER))
         }
     };
     Ok(visit.page(Place::Accounts, "Accounts", body))

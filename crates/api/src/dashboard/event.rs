@@ -19,7 +19,7 @@ use super::form::{self, Errors, Form};
 use super::format::{bytes, count};
 use super::frame::{Fragment, Page, Place, Visit};
 use super::links::{Links, below};
-use super::parts::{address, copyable, empty, pager, time};
+use super::parts::{OLDER, address, copyable, empty, pager, time};
 use super::payload::payload;
 use super::said::Said;
 use super::webhook_choice::WebhookChoice;
@@ -165,7 +165,7 @@ impl Received {
                     (delivery_table(&links, &self.page.items, "Webhook", |delivery| {
                         self.webhook(&links, delivery.endpoint)
                     }))
-                    (pager(next.as_deref()))
+                    (pager(next.as_deref(), OLDER))
                 }
             }
         }

@@ -9,7 +9,7 @@ use postrider_domain::limits::DEFAULT_PAGE;
 use postrider_store::PageRequest;
 
 use super::frame::{Page, Place, Visit};
-use super::parts::{address, empty, time};
+use super::parts::{address, empty, pager, time};
 use crate::App;
 use crate::auth::Tenant;
 use crate::error::Problem;
@@ -44,7 +44,7 @@ async fn list(
                     dd { (entry.description) }
                 }
             }
-            @if let Some(next) = next { p.pager { a href=(next) rel="next" { "More" } } }
+            (pager(next.as_deref(), "More"))
         }
     };
     Ok(visit.page(Place::EventTypes, "Event types", body))
@@ -55,7 +55,9 @@ async fn show(
     _: Tenant,
     PathText(name): PathText,
     State(app): State<App>,
+    params: Params,
 ) -> Result<Page, Problem> {
+    params.finish()?;
     let entry = match EventTypeName::parse(&name) {
         Ok(name) => app.records().event_type(&name).await?,
         Err(_) => None,

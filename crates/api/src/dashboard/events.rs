@@ -12,7 +12,7 @@ use super::format::{count, grouped};
 use super::frame::{Page, Place, Visit};
 use super::links::Links;
 use super::parts::Column::{Number, Text};
-use super::parts::{address, empty, pager, table, time};
+use super::parts::{OLDER, address, empty, pager, table, time};
 use crate::App;
 use crate::auth::Tenant;
 use crate::error::Problem;
@@ -54,7 +54,7 @@ async fn show(
                 (true, true) => p { "None of the events that were looked at has this type." },
                 (false, _) => (list(&links, &page.items)),
             }
-            (pager(next.as_deref()))
+            (pager(next.as_deref(), OLDER))
         }
     };
     Ok(visit.page(Place::Events, "Events", body))

@@ -25,7 +25,13 @@ pub(crate) fn routes() -> Router<App> {
         .route("/webhooks/check-url", get(check_url))
 }
 
-async fn show(visit: Visit, _: Tenant, State(app): State<App>) -> Result<Page, Problem> {
+async fn show(
+    visit: Visit,
+    _: Tenant,
+    State(app): State<App>,
+    params: Params,
+) -> Result<Page, Problem> {
+    params.finish()?;
     page(&visit, &app, &Values::default(), None).await
 }
 

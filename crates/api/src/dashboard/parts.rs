@@ -9,6 +9,8 @@ use postrider_domain::endpoint::State;
 use postrider_domain::time::Timestamp;
 
 use super::format::length;
+use crate::fields::name_of;
+use crate::wire::endpoint::{DISABLED, ENABLED};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -40,21 +42,22 @@ pub(crate) fn badge(kind: Kind, text: &str) -> Markup {
 }
 
 pub(crate) fn delivery_badge(state: DeliveryState) -> Markup {
-    match state {
-        DeliveryState::Pending => badge(Kind::Accent, "pending"),
-        DeliveryState::Delivered => badge(Kind::Good, "delivered"),
-        DeliveryState::Exhausted => badge(Kind::Bad, "exhausted"),
-        DeliveryState::Held => badge(Kind::Warn, "held"),
-        DeliveryState::Discarded => badge(Kind::Faint, "discarded"),
-    }
+    let kind = match state {
+        DeliveryState::Pending => Kind::Accent,
+        DeliveryState::Delivered => Kind::Good,
+        DeliveryState::Exhausted => Kind::Bad,
+        DeliveryState::Held => Kind::Warn,
+        DeliveryState::Discarded => Kind::Faint,
+    };
+    badge(kind, &name_of(&state))
 }
 
 /// Whether an endpoint is sent to, and whether that goes well.
 pub(crate) fn webhook_badge(state: &State, failure_count: u32) -> Markup {
     match state {
         State::Enabled if failure_count > 0 => badge(Kind::Warn, "failing"),
-        State::Enabled => badge(Kind::Good, "enabled"),
-        State::Disabled(_) => badge(Kind::Bad, "disabled"),
+        State::Enabled => badge(Kind::Good, ENABLED),
+        State::Disabled(_) => badge(Kind::Bad, DISABLED),
         State::Deleted => badge(Kind::Faint, "deleted"),
     }
 }
@@ -130,11 +133,14 @@ fn heading(column: Column) -> Markup {
     }
 }
 
-/// The way to the rest of a list.
-pub(crate) fn pager(next: Option<&str>) -> Markup {
+/// What a list says of its rest when it begins with the newest.
+pub(crate) const OLDER: &str = "Older ones";
+
+/// The way to the rest of a list, which a word tells.
+pub(crate) fn pager(next: Option<&str>, word: &str) -> Markup {
     html! {
         @if let Some(next) = next {
-            p.pager { a href=(next) rel="next" { "Older ones" } }
+            p.pager { a href=(next) rel="next" { (word) } }
         }
     }
 }

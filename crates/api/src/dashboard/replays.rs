@@ -12,10 +12,11 @@ use super::format::grouped;
 use super::frame::{Page, Place, Visit};
 use super::links::Links;
 use super::parts::Column::{Number, Text};
-use super::parts::{Kind, address, badge, delivery_badge, empty, pager, table, time};
+use super::parts::{Kind, OLDER, address, badge, delivery_badge, empty, pager, table, time};
 use crate::App;
 use crate::auth::Tenant;
 use crate::error::Problem;
+use crate::fields::name_of;
 use crate::page::Params;
 
 pub(crate) fn routes() -> Router<App> {
@@ -47,7 +48,7 @@ async fn show(
         } @else {
             @let columns = [Text("Made"), Text("State"), Text("Deliveries"), Text("Done"), Number("A second")];
             (table("Replays", &columns, html! { @for replay in &page.items { (row(&links, replay)) } }))
-            (pager(next.as_deref()))
+            (pager(next.as_deref(), OLDER))
         }
     };
     Ok(visit.page(Place::Replays, "Replays", body))
@@ -66,12 +67,13 @@ fn row(links: &Links, replay: &Replay) -> Markup {
 }
 
 pub(crate) fn state_badge(state: ReplayState) -> Markup {
-    match state {
-        ReplayState::Running => badge(Kind::Accent, "running"),
-        ReplayState::Paused => badge(Kind::Warn, "paused"),
-        ReplayState::Cancelled => badge(Kind::Faint, "cancelled"),
-        ReplayState::Completed => badge(Kind::Good, "completed"),
-    }
+    let kind = match state {
+        ReplayState::Running => Kind::Accent,
+        ReplayState::Paused => Kind::Warn,
+        ReplayState::Cancelled => Kind::Faint,
+        ReplayState::Completed => Kind::Good,
+    };
+    badge(kind, &name_of(&state))
 }
 
 /// How far a replay has come. Its count may have been stopped short, so that it can do more.

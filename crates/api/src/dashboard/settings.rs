@@ -7,7 +7,7 @@ use axum::routing::{get, post};
 use http::StatusCode;
 use maud::{Markup, html};
 use postrider_domain::account::{Account, ApiKey};
-use postrider_domain::ids::{AccountId, KeyId};
+use postrider_domain::ids::KeyId;
 use postrider_domain::limits::MAX_PAGE;
 use postrider_store::PageRequest;
 use serde_json::json;
@@ -49,28 +49,22 @@ enum Besides<'a> {
 
 async fn show(
     visit: Visit,
-    tenant: Tenant,
+    _: Tenant,
     State(app): State<App>,
     params: Params,
 ) -> Result<Page, Problem> {
     params.finish()?;
-    page(&visit, &app, tenant.0, Besides::Nothing).await
+    page(&visit, &app, Besides::Nothing).await
 }
 
-async fn page(
-    visit: &Visit,
-    app: &App,
-    account: AccountId,
-    besides: Besides<'_>,
-) -> Result<Page, Problem> {
-    let record = app.records().account(account).await?;
-    let record = record.ok_or_else(|| Problem::not_found("account"))?;
+async fn page(visit: &Visit, app: &App, besides: Besides<'_>) -> Result<Page, Problem> {
+    let record = visit.account().ok_or_else(|| Problem::not_found("account"))?;
     let request = PageRequest { limit: MAX_PAGE, after: None };
-    let keys = app.records().keys(account, request).await?.items;
+    let keys = app.records().keys(record.id, request).await?.items;
     let body = html! {
         h1 { "Settings" }
         p { bdi { (record.name.as_str()) } " " (copyable(record.id)) }
-        (contacts_form(visit, &record, besides))
+        (contacts_form(visit, record, besides))
         section aria-labelledby="keys" {
             h2 #keys { "API keys" }
             @if let Besides::NewKey(key) = besides {
@@ -166,7 +160,7 @@ async fn save_contacts(
         Ok(_) => Ok(Redirect::to(&Said::Saved.at(&visit.links().settings())).into_response()),
         Err(problem) => {
             let problem = problem.of_fields()?;
-            let page = page(&visit, &app, tenant.0, Besides::Contacts(text, &problem)).await?;
+            let page = page(&visit, &app, Besides::Contacts(text, &problem)).await?;
             Ok(page.refused(&problem).into_response())
         }
     }
@@ -182,10 +176,10 @@ async fn make_key(
     let name = form.text("name");
     let body = form::body(&json!({ "name": name }));
     match api_keys::make(&app, tenant.0, &body).await {
-        Ok((_, key)) => page(&visit, &app, tenant.0, Besides::NewKey(&key)).await,
+        Ok((_, key)) => page(&visit, &app, Besides::NewKey(&key)).await,
         Err(problem) => {
             let problem = problem.of_fields()?;
-            let page = page(&visit, &app, tenant.0, Besides::KeyName(name, &problem)).await?;
+            let page = page(&visit, &app, Besides::KeyName(name, &problem)).await?;
             Ok(page.refused(&problem))
         }
     }

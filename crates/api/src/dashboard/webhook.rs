@@ -14,7 +14,7 @@ use super::delivery_table::delivery_table;
 use super::field::select;
 use super::frame::{Fragment, Page, Place, Visit};
 use super::links::{Links, below};
-use super::parts::{address, copyable, empty, pager};
+use super::parts::{OLDER, address, copyable, empty, pager};
 use super::webhook_state::{Standing, banner};
 use super::{chart, emails};
 use crate::App;
@@ -182,7 +182,7 @@ fn delivery_list(
                     Some((&links.test(id), "Send test event"))))
             } @else {
                 (delivery_table(&links, &page.items, "Event type", |delivery| html! { code { (delivery.event_type) } }))
-                (pager(next.as_deref()))
+                (pager(next.as_deref(), OLDER))
             }
         }
     }

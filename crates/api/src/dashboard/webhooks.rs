@@ -14,55 +14,19 @@ use super::field::select;
 use super::format::{grouped, percent};
 use super::frame::{Page, Place, Visit};
 use super::parts::Column::{Number, Text};
-use super::parts::{address, ago, empty, pager, table, webhook_badge};
+use super::parts::{OLDER, address, ago, empty, pager, table, webhook_badge};
 use crate::App;
 use crate::auth::Tenant;
+use crate::endpoints;
 use crate::error::Problem;
 use crate::page::Params;
+use crate::wire::endpoint::{DISABLED, ENABLED};
 
-/// Longest text that is searched for.
-const MAX_SEARCH_CHARS: usize = 200;
 /// Event types of a webhook that the list names.
 const MOST_NAMED: usize = 3;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new().route("/webhooks", get(show))
-}
-
-/// What the list is restricted to, as it was asked for.
-#[derive(Default)]
-struct Query {
-    search: String,
-    state: String,
-}
-
-impl Query {
-    fn read(params: &mut Params) -> Self {
-        let search = params.take("search", |text| {
-            let fits = text.chars().count() <= MAX_SEARCH_CHARS;
-            fits.then(|| text.trim().to_owned()).ok_or("is too long")
-        });
-        let state = params.take("state", |text| match text {
-            "enabled" | "disabled" => Ok(text.to_owned()),
-            _ => Err("must be enabled or disabled"),
-        });
-        Self { search: search.unwrap_or_default(), state: state.unwrap_or_default() }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.search.is_empty() && self.state.is_empty()
-    }
-
-    fn filter(&self) -> EndpointFilter {
-        EndpointFilter {
-            text: Some(self.search.clone()).filter(|text| !text.is_empty()),
-            enabled: match self.state.as_str() {
-                "enabled" => Some(true),
-                "disabled" => Some(false),
-                _ => None,
-            },
-        }
-    }
 }
 
 async fn show(
@@ -71,18 +35,18 @@ async fn show(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Page, Problem> {
-    let query = Query::read(&mut params);
+    let filter = endpoints::filter_of(&mut params);
     let after = params.take("cursor", str::parse);
     params.finish()?;
     let request = PageRequest { limit: DEFAULT_PAGE, after };
     let first = after.is_none();
-    let found = app.records().find_endpoints(tenant.0, query.filter(), request).await?;
+    let found = app.records().find_endpoints(tenant.0, filter.clone(), request).await?;
     let ids: Vec<_> = found.items.iter().map(|view| view.endpoint.id).collect();
     let lines = app.records().sparklines(tenant.0, &ids, visit.now()).await?;
     let links = visit.links();
     let next = found.next.map(|cursor| {
-        let parameters =
-            [("search", &*query.search), ("state", &*query.state), ("cursor", &*cursor)];
+        let (search, state) = texts(&filter);
+        let parameters = [("search", search), ("state", state), ("cursor", &*cursor)];
         address(&links.webhooks(), &parameters)
     });
     let body = html! {
@@ -90,29 +54,40 @@ async fn show(
             h1 { "Webhooks" }
             a.button.primary href=(links.new_webhook()) { "New webhook" }
         }
-        @if found.items.is_empty() && first && next.is_none() && query.is_empty() {
+        @if found.items.is_empty() && first && next.is_none() && texts(&filter) == ("", "") {
             (empty(
                 "No webhooks yet",
                 "A webhook is a URL of yours and the event types that it wants: each event is sent there by POST.",
                 Some((&links.new_webhook(), "New webhook")),
             ))
         } @else {
-            (filter(&links.webhooks(), &query))
+            (filter_form(&links.webhooks(), &filter))
             @if found.items.is_empty() { (empty("No webhook fits", "Search for another text, or in any state.", None)) }
             @else { (list(&visit, &found.items, &lines)) }
-            (pager(next.as_deref()))
+            (pager(next.as_deref(), OLDER))
         }
     };
     Ok(visit.page(Place::Webhooks, "Webhooks", body))
 }
 
-fn filter(page: &str, query: &Query) -> Markup {
-    let states = [("", "Any state"), ("enabled", "Enabled"), ("disabled", "Disabled")];
+/// A filter as the parameters of a page: the text, and the state.
+fn texts(filter: &EndpointFilter) -> (&str, &str) {
+    let state = match filter.enabled {
+        Some(true) => ENABLED,
+        Some(false) => DISABLED,
+        None => "",
+    };
+    (filter.text.as_deref().unwrap_or_default(), state)
+}
+
+fn filter_form(page: &str, filter: &EndpointFilter) -> Markup {
+    let (search, state) = texts(filter);
+    let states = [("", "Any state"), (ENABLED, "Enabled"), (DISABLED, "Disabled")];
     html! {
         form.filter method="get" action=(page) role="search" {
             label for="search" { "Search" }
-            input #search type="search" name="search" value=(query.search) placeholder="Name or URL";
-            (select("state", "State", &states, &query.state))
+            input #search type="search" name="search" value=(search) placeholder="Name or URL";
+            (select("state", "State", &states, state))
             button type="submit" { "Show" }
         }
     }

@@ -98,3 +98,22 @@ async fn without_a_type_there_is_nothing_to_send() {
     let page = visitor.page(&format!("/webhooks/{id}/test")).await;
     says(&page, &["No event types yet"]);
 }
+
+#[tokio::test]
+async fn a_type_beyond_those_that_are_listed_is_known_when_it_is_chosen() {
+    let (house, account, id) = house().await;
+    for number in 0..1_000 {
+        house.event_type(&format!("b.x{number:04}")).await;
+    }
+    let body = json!({"event_types": ["b.x0999", "b.wanted"]});
+    house.own(&account, &format!("PATCH /endpoints/{id}"), body).await.expect(200);
+    let visitor = Visitor::sign_in(&house, &account).await;
+
+    let form = visitor.page(&format!("/webhooks/{id}/settings")).await;
+    says(&form, &["value=\"b.x0999\" checked", "has more than the 1,000 event types"]);
+    assert!(!form.contains("No longer in the catalogue") && !form.contains("b.x0998"));
+
+    let page = visitor.page(&format!("/webhooks/{id}/test?event_type=b.x0998")).await;
+    says(&page, &["<option value=\"b.x0998\" selected>", "<option value=\"b.x0999\">"]);
+    assert!(!page.contains("not in the catalogue"));
+}

@@ -24,7 +24,7 @@ pub(crate) const ALL_TYPES: &str = "*";
 /// Where an endpoint can stand.
 pub(crate) const STATES: [&str; 2] = [ENABLED, DISABLED];
 pub(crate) const ENABLED: &str = "enabled";
-const DISABLED: &str = "disabled";
+pub(crate) const DISABLED: &str = "disabled";
 
 const REASONS: [DisabledReason; 3] =
     [DisabledReason::Exhausted, DisabledReason::Manual, DisabledReason::Gone];
