@@ -9,6 +9,7 @@
 //! | When is the next attempt, or is it the end? | [`retry`] |
 //! | When is an endpoint disabled? | [`disable`] |
 //! | Which change earns an email? | [`notice`] |
+//! | What has become of an email? | [`email`] |
 //! | What does one finished attempt change? | [`machine`] |
 //! | How is a request signed? | [`signature`] |
 //! | Where may a webhook be sent? | [`target`] |
@@ -23,6 +24,7 @@ pub mod account;
 pub mod delivery;
 pub mod disable;
 pub mod duration;
+pub mod email;
 pub mod endpoint;
 pub mod event;
 pub mod headers;

@@ -15,7 +15,7 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
 
-use postrider_domain::notice::Verdict;
+use postrider_domain::email::Verdict;
 use server::Security;
 pub use server::{Sender, SenderError, Server, ServerError};
 

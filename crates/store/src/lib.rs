@@ -21,6 +21,7 @@
 //! | `leases` | which nodes claim to be alive |
 //! | `owners` | who owns a shard |
 //! | `notices` | what people must be told |
+//! | `emails` | what became of the emails that tell them |
 //! | `replays` | durable jobs that deliver again |
 //! | `statistics` | counts of how attempts went |
 //! | `sweep` | forgetting what has expired, and the data of accounts that are gone |
@@ -45,6 +46,7 @@ mod catalogue;
 mod codec;
 mod copy;
 mod due;
+mod emails;
 mod endpoint_list;
 mod endpoints;
 mod enqueue;

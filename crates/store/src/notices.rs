@@ -1,12 +1,11 @@
-//! What people must be told: written with the change that it tells of, removed once told. What
-//! became of the email about it stays on record.
+//! What people must be told: written with the change that it tells of, removed once told.
 
-use postrider_domain::ids::{AccountId, EndpointId};
-use postrider_domain::notice::{Email, Notice};
+use postrider_domain::email::Email;
+use postrider_domain::notice::Notice;
 use postrider_domain::ownership::{Fence, Shard};
 
 use crate::codec::decode;
-use crate::keys::{email, notice};
+use crate::keys::notice;
 use crate::kv::{Error, Range, Tx};
 use crate::owners::OwnerError;
 use crate::records::Records;
@@ -45,47 +44,6 @@ impl Records {
             }
         })
         .await
-    }
-
-    /// Keeps on record what has become so far of the email about a notice.
-    ///
-    /// # Errors
-    /// When the shard has a later owner, or the store fails.
-    pub async fn log_email(
-        &self,
-        fence: Fence,
-        told: &Notice,
-        email: &Email,
-    ) -> Result<(), OwnerError> {
-        self.as_owner(fence, |tx| async move { self.log(&tx, told, email).await }).await
-    }
-
-    async fn log(&self, tx: &Tx, told: &Notice, email: &Email) -> Result<(), Error> {
-        // An account that is gone has no gates any more, and gets nothing new.
-        if self.place(told.account, told.endpoint).gate(tx).await?.is_some() {
-            tx.save(email::key(told.account, told.endpoint, told.at()), email);
-        }
-        Ok(())
-    }
-
-    /// The newest emails about an endpoint, those of the latest disabling first.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn emails(
-        &self,
-        account: AccountId,
-        endpoint: EndpointId,
-        limit: usize,
-    ) -> Result<Vec<Email>, Error> {
-        let rows = self
-            .store
-            .read(|tx| async move {
-                let all = Range::prefix(email::of_endpoint(account, endpoint));
-                tx.snap_range(all.limit(limit).reverse()).await
-            })
-            .await?;
-        rows.iter().map(|(_, value)| decode(value)).collect()
     }
 
     /// Adds a notice by itself. The product writes notices with the change that they tell of;

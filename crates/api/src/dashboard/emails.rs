@@ -1,7 +1,7 @@
 //! The emails that told people of a webhook's disablings.
 
 use maud::{Markup, html};
-use postrider_domain::notice::{Email, Recipient, Verdict};
+use postrider_domain::email::{Email, Recipient, Verdict};
 
 use super::parts::Column::Text;
 use super::parts::{Kind, badge, empty, table, time};
@@ -27,7 +27,7 @@ fn row(email: &Email) -> Markup {
             td { (time(email.disabled_at)) }
             td { bdi { (email.subject) } }
             td {
-                @if email.to.is_empty() { span.warn { "Nobody: the account had no contact." } }
+                @if email.to.is_empty() { span.warn { "Nobody: the account had no contact that an email can be sent to." } }
                 @for recipient in &email.to { (told(recipient)) }
             }
             td { (time(email.at)) }
@@ -44,7 +44,7 @@ fn told(Recipient { address, verdict }: &Recipient) -> Markup {
     html! {
         div.recipient {
             bdi { (address) } " " (badge(kind, word))
-            @if let Some(reason) = reason { p.hint { "The mail server: " bdi { (reason) } } }
+            @if let Some(reason) = reason { p.hint { bdi { (reason) } } }
         }
     }
 }

@@ -1,8 +1,9 @@
 use std::time::Duration;
 
+use postrider_domain::email::{Email, Recipient, Verdict};
 use postrider_domain::endpoint::{Disabled, DisabledReason};
 use postrider_domain::ids::BootId;
-use postrider_domain::notice::{Email, Notice, Recipient, Verdict};
+use postrider_domain::notice::Notice;
 use postrider_domain::time::Clock;
 use postrider_store::Wake;
 use serde_json::{Value, json};

@@ -1,8 +1,9 @@
 //! The pages of events and of replays, and the log of emails.
 
+use postrider_domain::email::{Email, Verdict};
 use postrider_domain::endpoint::{Disabled, DisabledReason};
 use postrider_domain::ids::BootId;
-use postrider_domain::notice::{Email, Notice, Verdict};
+use postrider_domain::notice::Notice;
 use postrider_domain::time::Clock;
 use serde_json::{Value, json};
 

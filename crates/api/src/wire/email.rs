@@ -1,6 +1,6 @@
 //! The log of emails.
 
-use postrider_domain::notice::{Email, Recipient, Verdict};
+use postrider_domain::email::{Email, Recipient, Verdict};
 use postrider_domain::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -29,7 +29,7 @@ pub(crate) struct EmailBody {
     /// The subject.
     #[schema(example = "Webhook endpoint \"Orders\" was disabled")]
     subject: String,
-    /// Who it is for. Nobody, when the account had no contact.
+    /// Who it is for. Nobody, when the account had no contact that an email can be sent to.
     to: Vec<RecipientBody>,
 }
 
@@ -39,7 +39,8 @@ pub(crate) struct EmailBody {
 pub(crate) struct RecipientBody {
     /// The address.
     address: String,
-    /// What the mail server said of it last. What is deferred is tried again.
+    /// What the mail server said of it last. What is deferred is tried again. It counts as refused
+    /// also when it was deferred too often, or when the email could not be written.
     #[schema(schema_with = verdict)]
     verdict: &'static str,
     /// Why it was deferred or refused; null when it was accepted.

@@ -8,9 +8,9 @@ use std::time::Duration;
 use lettre::Address;
 use lettre::message::Mailbox;
 use postrider_cluster::metrics::Instruments;
+use postrider_domain::email::{Email, Verdict};
 use postrider_domain::ids::EndpointId;
-use postrider_domain::limits::{MAX_ERROR_CHARS, clip};
-use postrider_domain::notice::{Email, Notice, Verdict};
+use postrider_domain::notice::Notice;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::{Records, kv};
 use tracing::{error, info, warn};
@@ -88,6 +88,10 @@ impl Courier {
             Err(error) => {
                 // It would be no better next time.
                 error!(endpoint = %notice.endpoint, %error, "cannot write the email of a disabled endpoint");
+                let reason = format!("the email cannot be written: {error}");
+                for contact in &owed {
+                    email.note(contact.as_ref(), Verdict::Refused(reason.clone()));
+                }
                 return Ok(Errand::Done);
             }
         };
@@ -141,17 +145,16 @@ impl Courier {
                 }
                 Verdict::Refused(reason) => {
                     error!(%endpoint, %contact, %reason, "the mail server refuses the email for good");
-                    Verdict::Refused(clip(&reason, MAX_ERROR_CHARS))
+                    Verdict::Refused(reason)
                 }
                 Verdict::Deferred(reason) if last_chance => {
                     error!(%endpoint, %contact, %reason, "the mail server put the email off too often");
-                    let reason = format!("given up after it was put off too often: {reason}");
-                    Verdict::Refused(clip(&reason, MAX_ERROR_CHARS))
+                    Verdict::Refused(format!("given up after it was put off too often: {reason}"))
                 }
                 Verdict::Deferred(reason) => {
                     warn!(%endpoint, %contact, %reason, "the mail server puts the email off");
                     errand = Errand::Deferred;
-                    Verdict::Deferred(clip(&reason, MAX_ERROR_CHARS))
+                    Verdict::Deferred(reason)
                 }
             };
             email.note(contact.as_ref(), verdict);

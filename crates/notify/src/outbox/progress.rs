@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use postrider_domain::email::Email;
 use postrider_domain::ids::EndpointId;
-use postrider_domain::notice::{Email, Notice};
+use postrider_domain::notice::Notice;
 use postrider_domain::time::Timestamp;
 use tokio::time::Instant;
 

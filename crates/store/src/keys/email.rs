@@ -1,4 +1,4 @@
-//! `a account endpoint time` → [`Email`](postrider_domain::notice::Email): what people were told of
+//! `a account endpoint time` → [`Email`](postrider_domain::email::Email): what people were told of
 //! the disabling at that time. It outlives its endpoint, as deliveries do, and goes with the
 //! account.
 
@@ -17,10 +17,10 @@ pub(crate) fn of_endpoint(account: AccountId, endpoint: EndpointId) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use postrider_domain::email::{Email, Recipient, Verdict};
     use postrider_domain::limits::{
         MAX_CONTACTS, MAX_EMAIL_BYTES, MAX_ERROR_CHARS, MAX_NAME_CHARS,
     };
-    use postrider_domain::notice::{Email, Recipient, Verdict};
 
     use super::*;
     use crate::codec;

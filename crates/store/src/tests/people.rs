@@ -1,6 +1,7 @@
 use postrider_domain::account::ApiKey;
+use postrider_domain::email::{Email, Recipient, Verdict};
 use postrider_domain::endpoint::{Disabled, DisabledReason};
-use postrider_domain::notice::{Email, Notice, Recipient, Verdict};
+use postrider_domain::notice::Notice;
 
 use super::*;
 use crate::keys::account_space;
