@@ -299,8 +299,8 @@ impl State {
         !self.queue.is_empty() || !self.to_look.is_empty()
     }
 
-    /// A step whose panic is a trouble like others: nobody would start the actor again. What a
-    /// step does to the state it does at its end, so nothing is left half done.
+    /// A step whose panic is a trouble like others: nobody would start the actor again. A notice
+    /// leaves the queue at the end of its step, so whose step panicked is still in front.
     async fn guarded_step(&mut self) -> Result<(), Trouble> {
         let stepped = AssertUnwindSafe(self.step()).catch_unwind().await;
         stepped.unwrap_or_else(|_| {
@@ -357,19 +357,15 @@ impl State {
         let errand = self.courier.run(notice, &mut progress).await?;
         let email = progress.email.clone();
         let email = email.as_ref();
+        // Before anything else, lest what fails now makes us send it twice.
+        self.book.note(notice, progress.clone());
         if errand == Errand::Deferred {
+            self.log(fence, notice, email).await;
             self.put_off(notice, progress);
-            return match email {
-                Some(email) => self.log(fence, notice, email).await,
-                None => Ok(()),
-            };
+            return Ok(());
         }
-        // Before the notice goes, lest a store that fails now makes us send it twice.
-        self.book.note(notice, progress);
         match self.courier.records.finish_notice(fence, notice, email).await {
-            Ok(()) => {
-                self.queue.pop_front();
-            }
+            Ok(()) => self.dequeue(notice),
             Err(OwnerError::Fenced) => self.disown(fence),
             Err(OwnerError::Store(error)) => return Err(error.into()),
         }
@@ -378,14 +374,15 @@ impl State {
     }
 
     /// Lets people see that an email is put off. What is lost here is told with the next try.
-    async fn log(&mut self, fence: Fence, notice: &Notice, email: &Email) -> Result<(), Trouble> {
+    async fn log(&mut self, fence: Fence, notice: &Notice, email: Option<&Email>) {
+        let Some(email) = email else { return };
         match self.courier.records.log_email(fence, notice, email).await {
-            Ok(()) => Ok(()),
-            Err(OwnerError::Fenced) => {
-                self.disown(fence);
-                Ok(())
+            Ok(()) => {}
+            Err(OwnerError::Fenced) => self.disown(fence),
+            Err(OwnerError::Store(error)) => {
+                let endpoint = notice.endpoint;
+                warn!(%endpoint, %error, "people cannot see that an email is put off");
             }
-            Err(OwnerError::Store(error)) => Err(error.into()),
         }
     }
 
@@ -404,20 +401,25 @@ impl State {
         self.set_aside(notice);
     }
 
-    /// Lets the first notice of the queue wait by itself, for no contact's fault.
+    /// Lets a notice wait by itself, for no contact's fault.
     fn set_aside(&mut self, notice: &Notice) {
         let mut progress = self.book.progress(notice);
         progress.mishaps = progress.mishaps.saturating_add(1);
         self.put_off(notice, progress);
     }
 
-    /// Lets the first notice of the queue wait by itself.
+    /// Lets a notice wait by itself.
     fn put_off(&mut self, notice: &Notice, mut progress: Progress) {
         let failures = progress.deferrals.saturating_add(progress.mishaps);
         let wait = self.intervals.deferred.wait(failures, self.luck.random());
         progress.due = Some(Instant::now() + wait);
         self.book.note(notice, progress);
-        self.queue.pop_front();
+        self.dequeue(notice);
+    }
+
+    /// It may have left the queue already, with its shard.
+    fn dequeue(&mut self, notice: &Notice) {
+        self.queue.retain(|(_, queued)| queued != notice);
     }
 
     /// A later owner has the shard, and sends what is left of its notices.

@@ -48,6 +48,16 @@ impl Clock for PanicsOnce {
     }
 }
 
+/// Damages records when it is asked: between the reading of what an email says and its sending.
+struct Damages(Store, Vec<Pair>);
+
+impl Clock for Damages {
+    fn now(&self) -> Timestamp {
+        write(&self.0, &self.1).now_or_never().expect("memory does not wait");
+        samples::AT
+    }
+}
+
 /// An SMTP server that passes on what it takes: recipients and text.
 #[derive(Clone)]
 struct Postbox {
@@ -193,25 +203,17 @@ impl Scene {
         self.store.read::<_, kv::Error, _, _>(everything).await.expect("read")
     }
 
-    /// Damages every row that was not there `before`, and gives what they were.
-    async fn damage_since(&self, before: &[Pair]) -> Vec<Pair> {
+    /// Every row that was not there `before`.
+    async fn since(&self, before: &[Pair]) -> Vec<Pair> {
         let rows = self.rows().await.into_iter();
-        let new: Vec<Pair> = rows.filter(|row| !before.contains(row)).collect();
-        let damaged: Vec<Pair> =
-            new.iter().map(|(key, _)| (key.clone(), "damaged".into())).collect();
-        assert!(!damaged.is_empty());
-        self.write(&damaged).await;
-        new
+        rows.filter(|row| !before.contains(row)).collect()
     }
 
-    async fn write(&self, rows: &[Pair]) {
-        let write = |tx: kv::Tx, _| async move {
-            for (key, value) in rows {
-                tx.set(key.clone(), value.clone());
-            }
-            Ok(())
-        };
-        self.store.transact::<_, kv::Error, _, _>(write).await.expect("written");
+    /// Damages every row that was not there `before`, and gives what they were.
+    async fn damage_since(&self, before: &[Pair]) -> Vec<Pair> {
+        let new = self.since(before).await;
+        write(&self.store, &damaged(&new)).await;
+        new
     }
 
     async fn start(&self, smtp: SocketAddr, intervals: Intervals) -> NotifierHandle {
@@ -269,6 +271,21 @@ impl Scene {
         let shard = self.fence().shard;
         self.records.notices(shard, 10).await.expect("read")
     }
+}
+
+fn damaged(rows: &[Pair]) -> Vec<Pair> {
+    assert!(!rows.is_empty());
+    rows.iter().map(|(key, _)| (key.clone(), "damaged".into())).collect()
+}
+
+async fn write(store: &Store, rows: &[Pair]) {
+    let write = |tx: kv::Tx, _| async move {
+        for (key, value) in rows {
+            tx.set(key.clone(), value.clone());
+        }
+        Ok(())
+    };
+    store.transact::<_, kv::Error, _, _>(write).await.expect("written");
 }
 
 async fn next(inbox: &mut Taken) -> (Vec<String>, String) {
@@ -455,7 +472,7 @@ async fn a_shard_with_a_damaged_notice_waits_and_the_others_go() {
     let _notifier = scene.start(smtp, FAST).await;
     let (_, text) = next(&mut inbox).await;
     assert!(text.contains("1700000001000@example.com"), "{text}");
-    scene.write(&sound).await;
+    write(&scene.store, &sound).await;
     let (_, text) = next(&mut inbox).await;
     assert!(text.contains("1700000000000@example.com"), "{text}");
 }
@@ -476,10 +493,35 @@ async fn a_notice_that_needs_a_damaged_record_waits_and_the_others_go() {
     let _notifier = scene.start(smtp, FAST).await;
     let (_, text) = next(&mut inbox).await;
     assert!(text.contains("\"Orders\""), "{text}");
-    scene.write(&sound).await;
+    write(&scene.store, &sound).await;
     let (_, text) = next(&mut inbox).await;
     assert!(text.contains("\"Damaged\""), "{text}");
     scene.until_told().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_logged_waits_and_the_others_go() {
+    let (listener, smtp) = listen();
+    let mut inbox = serve(listener, 1);
+    let scene = Scene::new(&["later@example.com"]).await;
+    let before = scene.rows().await;
+    let put_off = samples::endpoint(&scene.account, "Put off");
+    assert!(scene.records.create_endpoint(&put_off).await.expect("created"));
+    let clock = Damages(scene.store.clone(), damaged(&scene.since(&before).await));
+    let mut first = samples::notice(&put_off);
+    first.disabled.at = Timestamp::EPOCH;
+    scene.record(&first).await;
+
+    let _notifier = scene.start_at(smtp, ON_NUDGE, Arc::new(clock)).await;
+    let (_, text) = next(&mut inbox).await;
+    assert!(text.contains("\"Orders\""), "{text}");
+    let only_first = async {
+        while scene.left().await.len() > 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, only_first).await.expect("the other goes");
+    assert_eq!(scene.left().await, [first]);
 }
 
 #[tokio::test]
