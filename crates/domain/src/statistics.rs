@@ -315,6 +315,8 @@ pub struct Sparkline {
     pub since: Timestamp,
     /// How many succeeded and failed in each hour, the oldest first; the last is not over yet.
     pub hours: [Tries; SPARKLINE_HOURS as usize],
+    /// Whether all of them are counted; otherwise the oldest ones are missing.
+    pub complete: bool,
 }
 
 /// How many hours a sparkline has.
@@ -341,7 +343,7 @@ impl Sparkline {
     #[must_use]
     pub fn new(endpoint: EndpointId, now: Timestamp) -> Self {
         let (since, _) = Self::bounds(now);
-        Self { endpoint, since, hours: Default::default() }
+        Self { endpoint, since, hours: Default::default(), complete: true }
     }
 
     /// When the first hour begins and the last one ends.

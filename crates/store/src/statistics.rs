@@ -21,7 +21,7 @@ use crate::records::Records;
 /// more of them.
 const MOST_COUNTERS: usize = 50_000;
 /// Counters that are read for the sparkline of one endpoint.
-const MOST_SPARKLINE_COUNTERS: usize = 2_000;
+pub(crate) const MOST_SPARKLINE_COUNTERS: usize = 2_000;
 /// Endpoints whose counters are read together: about a page.
 const READ_TOGETHER: usize = 50;
 
@@ -103,12 +103,13 @@ impl Records {
 
 fn hours_of(account: AccountId, endpoint: EndpointId, now: Timestamp) -> Range {
     let counts = Counts { account, endpoint, resolution: Resolution::Hour };
-    newest(counts, Sparkline::bounds(now), MOST_SPARKLINE_COUNTERS)
+    newest(counts, Sparkline::bounds(now), MOST_SPARKLINE_COUNTERS + 1)
 }
 
 fn sparkline(endpoint: EndpointId, rows: &[Pair], now: Timestamp) -> Result<Sparkline, Error> {
     let mut line = Sparkline::new(endpoint, now);
-    for (key, value) in rows {
+    line.complete = rows.len() <= MOST_SPARKLINE_COUNTERS;
+    for (key, value) in rows.iter().take(MOST_SPARKLINE_COUNTERS) {
         if let Some(counted) = statistics::of_key(key)? {
             line.add(counted.at, counted.answer, number(value));
         }

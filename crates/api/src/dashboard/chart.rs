@@ -43,7 +43,7 @@ struct Layer {
 pub(crate) fn charts(statistics: &Statistics) -> Markup {
     let Figures { succeeded, failed, .. } = statistics.total;
     if succeeded + failed == 0 {
-        return html! { p.empty { "Nothing was sent in the last " (words(statistics.span)) "." } };
+        return html! { p.empty { "Nothing was counted in the last " (words(statistics.span)) "." } };
     }
     html! {
         @if !statistics.complete {
@@ -354,12 +354,13 @@ pub(crate) fn sparkline(line: &Sparkline) -> Markup {
     const SIZE: (f64, f64) = (96.0, 24.0);
     let total = line.total();
     if total.succeeded + total.failed == 0 {
-        return html! { span.faint { "nothing sent" } };
+        return html! { span.faint { "nothing counted" } };
     }
     let said = format!(
-        "In the last 24 hours: {} succeeded, {} failed",
+        "In the last 24 hours: {} succeeded, {} failed{}",
         grouped(total.succeeded),
-        grouped(total.failed)
+        grouped(total.failed),
+        if line.complete { "" } else { "; the oldest attempts could not be counted" }
     );
     let most = line.hours.iter().map(|hour| hour.succeeded + hour.failed).max().unwrap_or(0);
     let width = SIZE.0 / real(line.hours.len());

@@ -2,10 +2,12 @@ use std::collections::BTreeMap;
 
 use postrider_domain::ids::{AccountId, DeliveryId};
 use postrider_domain::outcome::{ErrorKind, Failure, Outcome};
-use postrider_domain::statistics::{Answer, Latency, Span};
+use postrider_domain::statistics::{Answer, Latency, Resolution, Span, Tries};
 use proptest::prelude::*;
 
 use super::*;
+use crate::keys::statistics::Counts;
+use crate::statistics::MOST_SPARKLINE_COUNTERS;
 use crate::{DeliveryFilter, PageRequest};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -172,4 +174,27 @@ async fn sparklines_come_in_the_order_of_the_question() {
     assert_eq!((lines[1].total().succeeded, lines[1].total().failed), (2, 0));
     assert_eq!((lines[1].hours[0].succeeded, lines[1].hours[23].succeeded), (1, 1));
     assert_eq!(lines[100].total(), Default::default());
+}
+
+#[tokio::test]
+async fn a_sparkline_tells_what_is_missing() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(&["a"]).await;
+    let counts = Counts { account: world.account, endpoint, resolution: Resolution::Hour };
+    let latencies = || (0..).map_while(Latency::from_index);
+    let counters = (200..600).flat_map(|status| latencies().map(move |took| (status, took)));
+    let mut keys = counters.map(|(status, took)| counts.key(START, Answer::Status(status), took));
+    for (more, complete) in [(MOST_SPARKLINE_COUNTERS, true), (1, false)] {
+        let keys: Vec<_> = keys.by_ref().take(more).collect();
+        let keys = &keys;
+        let added = world.records.store.transact(|tx, _| async move {
+            keys.iter().for_each(|key| tx.add(key.clone(), 1));
+            Ok::<_, crate::kv::Error>(())
+        });
+        added.await.unwrap();
+        let lines = world.records.sparklines(world.account, &[endpoint], START).await.unwrap();
+        let Tries { succeeded, failed } = lines[0].total();
+        assert_eq!(succeeded + failed, MOST_SPARKLINE_COUNTERS as u64);
+        assert_eq!(lines[0].complete, complete);
+    }
 }

@@ -138,4 +138,6 @@ fn a_sparkline_is_an_image_in_a_few_bytes() {
     let (good, bad) = text.split_once("class=\"bar bad\"").unwrap();
     assert_eq!((times(good, "z"), times(bad, "z")), (24, 24));
     assert!(text.len() < 1_600, "{} bytes", text.len());
+    line.complete = false;
+    assert!(sparkline(&line).into_string().contains("24 failed; the oldest attempts could not"));
 }
