@@ -74,19 +74,19 @@ async fn ids_after(
         None => prefix_end(&all),
     };
     // Rows of different nodes may overlap, and then `after` does not stand in the first one here:
-    // those before it were listed already.
+    // what comes before it was listed already.
     let mut passing = after;
     let mut ids = Vec::new();
     loop {
         let rows = tx.snap_range(Range::new(all.clone(), end).limit(ROWS).reverse()).await?;
-        let rows_of_ids = rows.iter().map(|(_, value)| decode::<Vec<DeliveryId>>(value));
-        let rows_of_ids = rows_of_ids.collect::<Result<Vec<_>, _>>()?;
-        let first = passing
-            .and_then(|after| rows_of_ids.iter().position(|made| made.contains(&after)))
-            .unwrap_or(0);
-        for made in &rows_of_ids[first..] {
-            let upto = passing.take().and_then(|after| made.iter().position(|id| *id == after));
-            ids.extend(made[..upto.unwrap_or(made.len())].iter().rev());
+        for (_, value) in &rows {
+            let mut made = decode::<Vec<DeliveryId>>(value)?;
+            if let Some(after) = passing {
+                let Some(upto) = made.iter().position(|id| *id == after) else { continue };
+                made.truncate(upto);
+                passing = None;
+            }
+            ids.extend(made.into_iter().rev());
         }
         match rows.last() {
             Some((last, _)) if rows.len() == ROWS && ids.len() < most => end = last.to_vec(),

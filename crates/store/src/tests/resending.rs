@@ -3,6 +3,9 @@ use postrider_domain::ids::{DeliveryId, EventId};
 use postrider_domain::limits::MAX_FAN_OUT_PER_TRANSACTION;
 
 use super::*;
+use crate::keys::of_event;
+use crate::kv::{Error, Range};
+use crate::receivers;
 use crate::{Audience, DeliveryView, Held, PageRequest, ResendError, Resent, Wake};
 
 impl World {
@@ -29,6 +32,19 @@ impl World {
     async fn unfinished(&self, endpoint: EndpointId) -> u64 {
         let view = self.records.endpoint(self.account, endpoint).await.unwrap();
         view.expect("an endpoint").unfinished
+    }
+
+    /// Makes these all the rows of the index of an event's deliveries.
+    async fn index_as(&self, event: EventId, rows: &[Vec<DeliveryId>]) {
+        let indexed = self.records.store.transact(|tx, _| async move {
+            let all = Range::prefix(of_event::of_event(self.account, event));
+            tx.clear_range(all.begin, all.end);
+            for row in rows {
+                receivers::note_step(&tx, self.account, event, row);
+            }
+            Ok::<_, Error>(())
+        });
+        indexed.await.unwrap();
     }
 
     /// Takes every step of every fan-out.
@@ -195,18 +211,31 @@ async fn the_index_of_nodes_whose_ids_overlap_lists_each_delivery_once() {
         assert_eq!(resent.unwrap().deliveries, 1);
         made.push(world.received(event, 1).await[0].delivery.id);
     }
-    let (account, made) = (world.account, &made);
-    let overlap = world.records.store.transact(|tx, _| async move {
-        let all = crate::kv::Range::prefix(crate::keys::of_event::of_event(account, event));
-        tx.clear_range(all.begin, all.end);
-        for row in [[0, 3, 5], [1, 2, 4]] {
-            crate::receivers::note_step(&tx, account, event, &row.map(|at: usize| made[at]));
-        }
-        Ok::<_, crate::kv::Error>(())
-    });
-    overlap.await.unwrap();
+    let rows = [[0, 3, 5], [1, 2, 4]].map(|row| row.map(|at: usize| made[at]).to_vec());
+    world.index_as(event, &rows).await;
     let expected = [4, 2, 1, 5, 3, 0].map(|at: usize| made[at]);
     for limit in 1..=7 {
+        assert_eq!(ids(&world.received(event, limit).await), expected, "{limit} a page");
+    }
+}
+
+#[tokio::test]
+async fn however_many_rows_overlap_each_delivery_is_listed_once() {
+    let world = World::new().await;
+    let event = world.accept("a", later(1)).await.receipts[0].id;
+    let endpoint = world.endpoint(&["a"]).await;
+    let again = async || {
+        world.resend(event, Audience::Endpoint(endpoint)).await.unwrap();
+        world.received(event, 1).await[0].delivery.id
+    };
+    let first = again().await;
+    // Deliveries that are not there any more.
+    let mut rows: Vec<_> = (0..200).map(|_| vec![world.mint.id(later(9_000))]).collect();
+    let (between, last) = (again().await, again().await);
+    rows.extend([vec![first, last], vec![between]]);
+    world.index_as(event, &rows).await;
+    for limit in [1, 2, 70, 300] {
+        let expected = [between, last, first];
         assert_eq!(ids(&world.received(event, limit).await), expected, "{limit} a page");
     }
 }
