@@ -10,8 +10,13 @@ use crate::keys::copying;
 use crate::keys::meta::{self, Meta};
 use crate::kv::{Error, Store};
 
-/// The layout of the records that this version reads and writes.
-pub const FORMAT: u32 = 2;
+/// The layout of the records that this version reads and writes. Earlier ones stay readable; to open
+/// a store marks it as of this one, and no earlier version opens it again.
+///
+/// - 2 came with the leases of nodes and the fence of each attempt.
+/// - 3 came with past events that are sent again, statistics, the index of an event's deliveries and
+///   the log of emails. What is sent again to many is work that an earlier version would not see.
+pub const FORMAT: u32 = 3;
 
 /// The durable records, over any engine. Clones are cheap and share everything.
 ///
