@@ -116,10 +116,7 @@ impl Records {
         mint: &Mint,
         now: Timestamp,
     ) -> Result<Accepted, AcceptError> {
-        if self.store.is_nearly_full() {
-            // What is left of the disk is for ending what was accepted.
-            return Err(Error::Full.into());
-        }
+        self.refuse_if_nearly_full()?;
         let events = &events;
         self.store
             .transact(|tx, maybe_committed| async move {
@@ -233,7 +230,7 @@ impl Draft<'_> {
     /// Leaves the deliveries to the owner of the event's shard.
     fn fan_out_later(&mut self, event: &Event) {
         let shard = self.records.shard_of(event.id);
-        let cursor = FanOut { account: self.account, all_types: false, after: None };
+        let cursor = FanOut::begin(self.account);
         self.tx.save(fan_out::key(shard, event.id), &cursor);
         self.wakes.push(Wake::Jobs { shard });
     }

@@ -203,6 +203,11 @@ impl Records {
         shard_of(id, self.shards)
     }
 
+    /// Refuses new work when the disk is nearly full: what is left is for ending what was accepted.
+    pub(crate) fn refuse_if_nearly_full(&self) -> Result<(), Error> {
+        if self.store.is_nearly_full() { Err(Error::Full) } else { Ok(()) }
+    }
+
     /// Whether the store answers.
     ///
     /// # Errors

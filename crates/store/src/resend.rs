@@ -78,10 +78,7 @@ impl Records {
         mint: &Mint,
         now: Timestamp,
     ) -> Result<Resent, ResendError> {
-        if self.store.is_nearly_full() {
-            // What is left of the disk is for ending what was accepted.
-            return Err(Error::Full.into());
-        }
+        self.refuse_if_nearly_full()?;
         let mark = mint.id(now);
         self.store
             .transact(|tx, maybe_committed| async move {
@@ -153,7 +150,7 @@ impl Draft<'_> {
     fn leave_to_owner(&self, deliveries: u64) -> Resent {
         let Draft { records, tx, account, event, mark, .. } = *self;
         let shard = records.shard_of(mark);
-        let cursor = FanOut { account, all_types: false, after: None };
+        let cursor = FanOut::begin(account);
         let job = Resend { event: event.id, asked_at: event.created_at, cursor };
         tx.save(resend::key(shard, mark), &job);
         receivers::note(tx, account, event.id, mark, &[]);

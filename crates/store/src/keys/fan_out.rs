@@ -18,6 +18,13 @@ pub(crate) struct FanOut {
     pub(crate) after: Option<EndpointId>,
 }
 
+impl FanOut {
+    /// The cursor before anything has been made.
+    pub(crate) fn begin(account: AccountId) -> Self {
+        Self { account, all_types: false, after: None }
+    }
+}
+
 pub(crate) fn key(shard: Shard, event: EventId) -> Vec<u8> {
     Key::shard(shard, Table::FanOut).id(event).done()
 }
