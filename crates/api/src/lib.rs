@@ -2,11 +2,11 @@
 //!
 //! Who takes part: a request passes the `guard` (a bound on requests in flight; a panic becomes
 //! an answer), then the gate of `auth` (whose key is it, and may it see this account?), and
-//! then the handler of its subject (`accounts`, `portal_links`, `event_types`, `endpoints`,
-//! `secrets`, `test_events`, `statistics`, `emails`, `events`, `resend`, `deliveries`, `replays`).
-//! A handler reads the body through `extract` and `fields`, which find everything that is wrong with
-//! it at once, asks the durable records, and answers in the words of `wire`. Whatever goes wrong
-//! becomes a [`Problem`] in `error`.
+//! then the handler of its subject (`accounts`, `api_keys`, `portal_links`, `event_types`,
+//! `endpoints`, `secrets`, `test_events`, `statistics`, `emails`, `events`, `resend`, `deliveries`,
+//! `replays`, `cluster`). A handler reads the body through `extract` and `fields`, which find
+//! everything that is wrong with it at once, asks the durable records, and answers in the words of
+//! `wire`. Whatever goes wrong becomes a [`Problem`] in `error`.
 //!
 //! How data passes through: JSON becomes domain values on the way in, and domain values become JSON
 //! on the way out; nothing in between is a bare string. What can also be asked by actor message is

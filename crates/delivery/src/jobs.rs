@@ -68,49 +68,50 @@ async fn replay(context: &Context, tenure: &Tenure) -> Result<(), OwnerError> {
             break;
         }
         budgets.retain(|id, _| running.iter().any(|(_, running)| running == id));
-        let mut made = 0;
+        let mut wait = false;
         for job in running {
-            made += beat(context, tenure, job, budgets.entry(job.1).or_default()).await?;
+            wait |= beat(context, tenure, job, budgets.entry(job.1).or_default()).await?;
         }
         // A fan-out that comes meanwhile does not wait for a long replay.
         fan_out(context, tenure).await?;
         // What the filter passes over costs nobody a delivery, so it goes as fast as it can.
-        if made > 0 {
+        if wait {
             tokio::time::sleep(BEAT).await;
         }
     }
     Ok(())
 }
 
-/// Takes a replay's steps of one beat, and gives how many deliveries they made.
+/// Takes a replay's steps of one beat, and tells whether the next beat is to be awaited: these
+/// made deliveries, or none was due yet.
 async fn beat(
     context: &Context,
     tenure: &Tenure,
     (account, id): (AccountId, ReplayId),
     budget: &mut f64,
-) -> Result<usize, OwnerError> {
+) -> Result<bool, OwnerError> {
     let records = &context.records;
     let rate = records.replay(account, id).await?.map_or(0, |replay| replay.rate);
     *budget = allowance(*budget, rate);
-    let mut made = 0;
+    let mut wait = false;
     for _ in 0..STEPS {
         let most = *budget as usize;
         if most == 0 && rate > 0 {
             // Slower than one a beat: nothing is due yet.
-            return Ok(made.max(1));
+            return Ok(true);
         }
         let now = context.now();
         let step =
             records.step_replay(tenure.fence(), account, id, most, &context.mint, now).await?;
         let Some((replay, wakes)) = step else { break };
         *budget -= wakes.len() as f64;
-        made += wakes.len();
+        wait |= !wakes.is_empty();
         context.router.wake(wakes);
         if replay.state != ReplayState::Running || tenure.is_over() {
             break;
         }
     }
-    Ok(made)
+    Ok(wait)
 }
 
 /// What a replay may make in a beat, with what is left of the beats before. That is never more than

@@ -118,8 +118,8 @@ impl Records {
     }
 
     /// Removes some rows of an account that is gone, and tells whether there may be more. The
-    /// gates come before all that is written by who has read a gate, so that nothing is added
-    /// behind the last step.
+    /// gates of endpoints and the heads of events come before all that is written by who has read
+    /// one of them, so that nothing is added behind the last step.
     pub(crate) async fn remove_some(&self, tx: &Tx, id: AccountId) -> Result<bool, Error> {
         const AT_ONCE: usize = 200;
         let rows = tx.range(Range::prefix(account_space(id)).limit(AT_ONCE)).await?;
