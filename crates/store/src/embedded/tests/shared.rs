@@ -6,7 +6,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::thread::JoinHandle;
 
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 
 use super::super::hook::{HOOK, Stage};
 use super::super::process::of_thread;
@@ -105,17 +107,13 @@ async fn processes_write_in_turn() -> TestResult {
     let engine = Arc::new(Embedded::open(dir.path())?);
     let store = Store::new(engine.clone(), 1);
     let flood = Busy::start("embedded::tests::shared::child_that_floods", dir.path())?;
-    let tasks = flood_with(&store);
-    tokio::time::timeout(PATIENCE, has_written(&engine, 1)).await?;
-    let (groups, version) = (engine.stats().groups, engine.version());
-    tokio::time::timeout(PATIENCE, has_written(&engine, version + 200)).await?;
-    let mine = engine.stats().groups - groups;
-    let all = engine.version() - version;
+    let mut tasks = flood_with(&store);
+    let seen = share_of_the_turns(&engine).await;
+    // An engine ends its process when its directory is gone, so no task may keep it until then.
+    tasks.shutdown().await;
+    let (mine, all) = seen?;
     assert!((all / 5..=all * 4 / 5).contains(&mine), "{mine} groups of {all}");
     flood.kill()?;
-    for task in tasks {
-        task.abort();
-    }
     Ok(())
 }
 
@@ -155,25 +153,31 @@ async fn child_that_floods() -> TestResult {
         return Ok(());
     };
     let store = open(Path::new(&dir));
-    let tasks = flood_with(&store);
+    let mut tasks = flood_with(&store);
     write_durably(&store, format!("{}.", std::process::id())).await?;
-    for task in tasks {
-        task.await??;
-    }
+    while tasks.join_next().await.is_some() {}
     Ok(())
 }
 
 /// Always has more to commit than goes into a group, and so wants the lock again at once.
-fn flood_with(store: &Store) -> Vec<tokio::task::JoinHandle<Result<(), Error>>> {
+fn flood_with(store: &Store) -> JoinSet<Result<(), Error>> {
     let flood = |task: u32| {
         let store = store.clone();
-        tokio::spawn(async move {
+        async move {
             loop {
                 set(&store, task.to_string(), vec![7]).await?;
             }
-        })
+        }
     };
     (0..1500).map(flood).collect()
+}
+
+/// How many of the next groups of all processes are this one's.
+async fn share_of_the_turns(engine: &Embedded) -> Result<(u64, u64), Elapsed> {
+    tokio::time::timeout(PATIENCE, has_written(engine, 1)).await?;
+    let (groups, version) = (engine.stats().groups, engine.version());
+    tokio::time::timeout(PATIENCE, has_written(engine, version + 200)).await?;
+    Ok((engine.stats().groups - groups, engine.version() - version))
 }
 
 async fn has_written(engine: &Embedded, version: u64) {
