@@ -118,6 +118,11 @@ async fn contacts_and_keys() -> Result<()> {
     browser.click("Save contacts").await?;
     browser.until("Saved.").await?;
 
+    // Keys are the operator's to make and delete.
+    assert!(!browser.offers("Make key").await?);
+    browser.click("Sign out").await?;
+    stage.sign_in_as_operator().await?;
+    stage.visit("/settings").await?;
     browser.fill("New key", "Deploy").await?;
     browser.click("Make key").await?;
     browser.until("It is shown this once").await?;

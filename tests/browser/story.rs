@@ -124,7 +124,7 @@ async fn by_a_link_of_limited_life_and_what_is_held_is_discarded() -> Result<()>
 
     // A link cannot make itself last.
     stage.visit("/settings").await?;
-    browser.until("cannot make or delete keys").await?;
+    browser.until("The operator makes and deletes keys.").await?;
     assert!(!browser.offers("Make key").await?);
 
     // Another account's page is none.

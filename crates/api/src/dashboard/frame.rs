@@ -87,12 +87,6 @@ impl Visit {
         matches!(self.0.who, Who::Operator { .. })
     }
 
-    /// Whether this is somebody who may make keys: a link of limited life must not become a key
-    /// that lasts.
-    pub(crate) fn may_make_keys(&self) -> bool {
-        !matches!(self.0.who, Who::Link { .. })
-    }
-
     /// The hidden field that every form must hold.
     pub(crate) fn csrf(&self) -> Markup {
         html! { input type="hidden" name=(CSRF) value=(self.0.csrf); }

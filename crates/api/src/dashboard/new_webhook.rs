@@ -64,17 +64,14 @@ async fn create(
     form: Form,
 ) -> Result<Response, Problem> {
     let values = Values::read(&form);
-    let made = match values.body() {
-        Ok(body) => endpoints::make(&app, tenant.0, &body).await,
-        Err(problem) => Err(problem),
-    };
+    let made = endpoints::make(&app, tenant.0, &values.body()).await;
     match made {
         Ok(endpoint) => {
             let page = visit.links().webhook(endpoint.id);
-            Ok(Redirect::to(&Said::Created.at(&page)).into_response())
+            Ok(Redirect::to(&Said::WebhookCreated.at(&page)).into_response())
         }
         Err(problem) => {
-            let problem = problem.of_fields()?;
+            let problem = values.explain(problem.of_fields()?);
             let page = page(&visit, &app, &values, Some(&problem)).await?;
             Ok(page.refused(&problem).into_response())
         }

@@ -15,6 +15,7 @@ const NAME: &str = "said";
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Said {
     Created,
+    WebhookCreated,
     Saved,
     Enabled,
     Discarded,
@@ -30,8 +31,9 @@ pub(crate) enum Said {
     KeyDeleted,
 }
 
-const ALL: [Said; 14] = [
+const ALL: [Said; 15] = [
     Said::Created,
+    Said::WebhookCreated,
     Said::Saved,
     Said::Enabled,
     Said::Discarded,
@@ -51,6 +53,7 @@ impl Said {
     pub(crate) const fn sentence(self) -> &'static str {
         match self {
             Self::Created => "Created.",
+            Self::WebhookCreated => "Created. Its signing secret is in its settings.",
             Self::Saved => "Saved. What is sent from now on goes by it.",
             Self::Enabled => "Enabled. What was held is being sent.",
             Self::Discarded => "Enabled. What was held is discarded.",

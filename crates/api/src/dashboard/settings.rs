@@ -4,7 +4,6 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use http::StatusCode;
 use maud::{Markup, html};
 use postrider_domain::account::{Account, ApiKey};
 use postrider_domain::ids::KeyId;
@@ -21,7 +20,7 @@ use super::parts::Column::{Text, Unnamed};
 use super::parts::{copyable, empty, table, time};
 use super::said::Said;
 use crate::App;
-use crate::auth::Tenant;
+use crate::auth::{Operator, Tenant};
 use crate::error::Problem;
 use crate::extract::PathId;
 use crate::page::Params;
@@ -118,10 +117,14 @@ fn key_row(visit: &Visit, key: &ApiKey) -> Markup {
             td { code { (key.id) } }
             td { (time(key.created_at)) }
             td {
-                @if visit.may_make_keys() {
-                    form method="post" action=(action) {
-                        (visit.csrf())
-                        button.quiet type="submit" { "Delete" span.hidden { " the key " (key.name.as_str()) } }
+                @if visit.is_operator() {
+                    details {
+                        summary { "Delete" span.hidden { " the key " (key.name.as_str()) } }
+                        form method="post" action=(action) {
+                            (visit.csrf())
+                            p.hint { "Programs that use it are refused at once." }
+                            button.bad type="submit" { "Delete key" }
+                        }
                     }
                 }
             }
@@ -135,7 +138,7 @@ fn new_key(visit: &Visit, besides: Besides<'_>) -> Markup {
         _ => ("", None),
     };
     html! {
-        @if visit.may_make_keys() {
+        @if visit.is_operator() {
             form method="post" action=(below(&visit.links().settings(), "keys")) {
                 (visit.csrf())
                 (Field::new("name", "New key", "What people call it.", Errors::of(problem))
@@ -143,7 +146,7 @@ fn new_key(visit: &Visit, besides: Besides<'_>) -> Markup {
                 p.actions { button type="submit" { "Make key" } }
             }
         } @else {
-            p.hint { "You came by a link of limited life, which cannot make or delete keys." }
+            p.hint { "The operator makes and deletes keys." }
         }
     }
 }
@@ -168,11 +171,11 @@ async fn save_contacts(
 
 async fn make_key(
     visit: Visit,
+    _: Operator,
     tenant: Tenant,
     State(app): State<App>,
     form: Form,
 ) -> Result<Page, Problem> {
-    check_may_make_keys(&visit)?;
     let name = form.text("name");
     let body = form::body(&json!({ "name": name }));
     match api_keys::make(&app, tenant.0, &body).await {
@@ -187,19 +190,13 @@ async fn make_key(
 
 async fn delete_key(
     visit: Visit,
+    _: Operator,
     tenant: Tenant,
     PathId(id): PathId<KeyId>,
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
-    check_may_make_keys(&visit)?;
     match app.records().delete_key(tenant.0, id).await? {
         true => Ok(Redirect::to(&Said::KeyDeleted.at(&visit.links().settings()))),
         false => Err(Problem::not_found("key")),
     }
-}
-
-fn check_may_make_keys(visit: &Visit) -> Result<(), Problem> {
-    let detail = "A link of limited life cannot make or delete keys.";
-    let refused = || Problem::new(StatusCode::FORBIDDEN, detail);
-    visit.may_make_keys().then_some(()).ok_or_else(refused)
 }

@@ -51,6 +51,11 @@ impl Query {
         }
     }
 
+    fn is_filtered(&self) -> bool {
+        let DeliveryFilter { state, event_type, since } = &self.filter;
+        state.is_some() || event_type.is_some() || since.is_some()
+    }
+
     /// A page with the same restrictions, and these parameters besides.
     fn address(&self, page: &str, more: &[(&str, &str)]) -> String {
         let state = self.filter.state.as_ref().map(name_of).unwrap_or_default();
@@ -178,8 +183,12 @@ fn delivery_list(
         div #delivery-list hx-get=[again.as_ref()] hx-trigger=[again.as_ref().map(|_| "every 5s")]
             hx-swap="outerHTML" {
             @if page.items.is_empty() && page.next.is_none() {
-                (empty("No deliveries", "Publish an event of a type that it wants, or send a test event.",
-                    Some((&links.test(id), "Send test event"))))
+                @if query.is_filtered() {
+                    (empty("No deliveries like that", "Show any state and any event type to see the others.", None))
+                } @else {
+                    (empty("No deliveries yet", "Events that it wants are listed here. A test event is not: its page shows what came of it.",
+                        Some((&links.test(id), "Send test event"))))
+                }
             } @else {
                 (delivery_table(&links, &page.items, "Event type", |delivery| html! { code { (delivery.event_type) } }))
                 (pager(next.as_deref(), OLDER))

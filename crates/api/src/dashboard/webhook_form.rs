@@ -18,6 +18,9 @@ const URL_HINT: &str =
     "Where webhooks are sent, by POST. Redirects are not followed: give the final address.";
 const HEADERS_HINT: &str = "Added to each request: a line each, such as «Authorization: Bearer …».";
 
+/// Where the headers are in the JSON.
+const HEADERS: &str = "/headers";
+
 /// What the fields hold, as it was written.
 #[derive(Debug, Default)]
 pub(crate) struct Values {
@@ -64,37 +67,49 @@ impl Values {
         self.event_types.iter().map(String::as_str)
     }
 
-    /// What the API reads.
-    ///
-    /// # Errors
-    /// When a line of the headers is none.
-    pub(crate) fn body(&self) -> Result<Bytes, Problem> {
+    /// What the API reads, and refuses when a line of the headers is none.
+    pub(crate) fn body(&self) -> Bytes {
         let types: Vec<&str> = match self.all {
             true => vec!["*"],
             false => self.chosen().collect(),
         };
         let ordering = if self.strict { "strict" } else { "parallel" };
         let (name, url) = (Value::from(&*self.name), Value::from(&*self.url));
-        let headers = object_of_texts(self.header_lines()?.into_iter());
-        Ok(Bytes::from(format!(
+        let headers = match self.header_lines() {
+            Ok(lines) => object_of_texts(lines.into_iter()),
+            Err(_) => "\"\"".to_owned(),
+        };
+        Bytes::from(format!(
             r#"{{"name":{name},"url":{url},"event_types":{},"headers":{headers},"ordering":"{ordering}"}}"#,
             Value::from(types)
-        )))
+        ))
     }
 
-    fn header_lines(&self) -> Result<Vec<(&str, &str)>, Problem> {
+    /// A refusal of [`Values::body`], in words about lines where the API knows of an object alone.
+    pub(crate) fn explain(&self, problem: Problem) -> Problem {
+        match self.header_lines() {
+            Ok(_) => problem,
+            Err(mut lines) => {
+                let others = problem.errors().iter().filter(|error| error.pointer != HEADERS);
+                lines.extend(others.cloned());
+                Problem::invalid_fields(lines)
+            }
+        }
+    }
+
+    fn header_lines(&self) -> Result<Vec<(&str, &str)>, Vec<FieldError>> {
         let (mut pairs, mut wrong) = (Vec::new(), Vec::new());
         for (number, line) in (1..).zip(self.headers.lines()) {
             match line.split_once(':') {
                 Some((name, value)) => pairs.push((name.trim(), value.trim())),
                 None if line.trim().is_empty() => {}
                 None => wrong.push(FieldError {
-                    pointer: "/headers".to_owned(),
+                    pointer: HEADERS.to_owned(),
                     detail: format!("Line {number} has no colon between a name and a value."),
                 }),
             }
         }
-        if wrong.is_empty() { Ok(pairs) } else { Err(Problem::invalid_fields(wrong)) }
+        if wrong.is_empty() { Ok(pairs) } else { Err(wrong) }
     }
 
     /// The fields.
@@ -164,17 +179,23 @@ mod tests {
         let form = Form::parse(
             b"name=%22A%22&url=+https://a/+&event_types=b&event_types=a&headers=X-A:1%0D%0A%0D%0Ax-a:+2&ordering=strict",
         );
-        let body = Values::read(&form).body().unwrap();
+        let body = Values::read(&form).body();
         let expected = r#"{"name":"\"A\"","url":"https://a/","event_types":["a","b"],"headers":{"X-A":"1","x-a":"2"},"ordering":"strict"}"#;
         assert_eq!(std::str::from_utf8(&body).unwrap(), expected);
-        let all = Values::read(&Form::parse(b"all=on&event_types=a")).body().unwrap();
+        let all = Values::read(&Form::parse(b"all=on&event_types=a")).body();
         assert!(std::str::from_utf8(&all).unwrap().contains(r#""event_types":["*"]"#));
     }
 
     #[test]
     fn a_line_that_is_no_header_is_told() {
-        let problem = Values::read(&Form::parse(b"headers=a:b%0Ac")).body().unwrap_err();
-        assert_eq!(Errors::of(Some(&problem)).at("headers").len(), 1);
-        assert!(problem.detail().contains("Line 2"));
+        let values = Values::read(&Form::parse(b"headers=a:b%0Ac"));
+        let found = ["/headers", "/url"].map(|pointer| FieldError {
+            pointer: pointer.to_owned(),
+            detail: "must be an object".to_owned(),
+        });
+        let problem = values.explain(Problem::invalid_fields(found.to_vec()));
+        let errors = Errors::of(Some(&problem));
+        assert!(errors.at("headers")[0].contains("Line 2") && errors.at("headers").len() == 1);
+        assert_eq!(errors.at("url"), ["must be an object"]);
     }
 }

@@ -25,6 +25,9 @@ use crate::extract::PathId;
 use crate::page::Params;
 use crate::{endpoints, secrets};
 
+/// The field that tells which state of the webhook somebody changes: when it was last changed.
+const SEEN: &str = "seen";
+
 pub(crate) fn routes() -> Router<App> {
     let at = |action: &str| format!("/webhooks/{{endpoint}}/{action}");
     Router::new()
@@ -64,6 +67,10 @@ async fn page(
             h2 #settings { "Settings" }
             form method="post" action=(links.webhook_settings(endpoint.id)) {
                 (visit.csrf())
+                input type="hidden" name=(SEEN) value=(endpoint.updated_at);
+                @if let Some(problem) = problem.filter(|problem| problem.errors().is_empty()) {
+                    p.error role="alert" { (problem.detail()) }
+                }
                 (values.show(&links, &catalogue, problem))
                 p.actions { button type="submit" { "Save" } }
             }
@@ -138,22 +145,33 @@ async fn save(
     form: Form,
 ) -> Result<Response, Problem> {
     let values = Values::read(&form);
-    let saved = match values.body() {
-        Ok(body) => endpoints::change(&app, tenant.0, id, &body).await,
-        Err(problem) => Err(problem),
-    };
+    let endpoint = app.door().endpoint(tenant.0, id).await?.endpoint;
+    if form.text(SEEN) != endpoint.updated_at.to_string() {
+        let problem = changed_meanwhile();
+        let page = page(&visit, &app, &endpoint, &values, false, Some(&problem)).await?;
+        return Ok(page.refused(&problem).into_response());
+    }
+    let saved = endpoints::change(&app, tenant.0, id, &values.body()).await;
     match saved {
         Ok(_) => {
             let page = visit.links().webhook_settings(id);
             Ok(Redirect::to(&Said::Saved.at(&page)).into_response())
         }
         Err(problem) => {
-            let problem = problem.of_fields()?;
-            let endpoint = app.door().endpoint(tenant.0, id).await?.endpoint;
+            let problem = values.explain(problem.of_fields()?);
             let page = page(&visit, &app, &endpoint, &values, false, Some(&problem)).await?;
             Ok(page.refused(&problem).into_response())
         }
     }
+}
+
+fn changed_meanwhile() -> Problem {
+    Problem::conflict(
+        "urn:postrider:problem:changed-meanwhile",
+        "The webhook was changed meanwhile",
+        "Somebody changed this webhook meanwhile. Below is what you filled in: save it again to put it \
+         in the place of theirs, or load the page anew to see it.",
+    )
 }
 
 async fn rotate(

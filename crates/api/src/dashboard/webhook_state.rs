@@ -6,7 +6,9 @@ use axum::response::{Redirect, Response};
 use axum::routing::{get, post};
 use maud::{Markup, html};
 use postrider_domain::delivery::DeliveryState;
-use postrider_domain::endpoint::{Disabled, DisabledReason, LastError, State as Enabling};
+use postrider_domain::endpoint::{
+    Disabled, DisabledReason, LastError, State as Enabling, Subscription,
+};
 use postrider_domain::ids::EndpointId;
 use postrider_store::{DeliveryView, EndpointView, Held};
 use serde_json::json;
@@ -14,7 +16,7 @@ use serde_json::json;
 use super::form::{self, Form};
 use super::format::count;
 use super::frame::{Visit, anew};
-use super::links::below;
+use super::links::{Links, below};
 use super::parts::{address, ago, time, webhook_badge};
 use super::said::Said;
 use crate::App;
@@ -108,7 +110,7 @@ fn fact_list(visit: &Visit, state: &Standing) -> Markup {
             hx-swap="outerHTML" {
             p.headline {
                 (webhook_badge(&view.state, view.health.failure_count)) " "
-                (headline(state))
+                (headline(&visit.links(), state))
             }
             (attempts(state, visit))
             (last_error(visit, view))
@@ -117,11 +119,18 @@ fn fact_list(visit: &Visit, state: &Standing) -> Markup {
     }
 }
 
-fn headline(state: &Standing) -> Markup {
+fn headline(links: &Links, state: &Standing) -> Markup {
     let view = &state.view;
+    let settings = links.webhook_settings(view.endpoint.id);
+    let wants_nothing =
+        matches!(&view.endpoint.event_types, Subscription::Only(names) if names.is_empty());
     html! {
         @match (&view.state, view.health.failure_count) {
             (Enabling::Disabled(disabled), _) => (why_disabled(disabled)),
+            (_, _) if wants_nothing => {
+                "It wants no event types, so nothing is sent. Choose some in "
+                a href=(settings) { "its settings" } "."
+            }
             (_, 0) => "Webhooks are sent, and nothing is failing.",
             (_, 1) => "The last attempt failed. Failed deliveries are tried again.",
             (_, n) => { "The last " (count(n.into(), "attempt", "attempts")) " all failed. Failed deliveries are tried again." }
@@ -137,7 +146,8 @@ fn why_disabled(disabled: &Disabled) -> Markup {
             DisabledReason::Manual => { "Disabled by hand since " (since) "." }
             DisabledReason::Gone => { "Disabled since " (since) ": it answered 410 Gone, which says that it wants no webhooks." }
         }
-        " Nothing is sent; what comes for it is held, and nothing is lost. Mend it, send a test event, and enable it."
+        " Nothing is sent; what comes for it is held, and nothing is lost."
+        @if disabled.reason != DisabledReason::Manual { " Mend it, send a test event, and enable it." }
     }
 }
 

@@ -204,25 +204,60 @@ async fn another_site_may_show_the_pages_where_it_is_configured() {
 }
 
 #[tokio::test]
-async fn a_link_makes_no_keys() {
+async fn the_operator_alone_makes_and_deletes_keys() {
     let house = House::new().await;
     let account = house.account().await;
-    let linked = Visitor::by_link(&house, &account, Value::Null).await;
     let page = at(&account, "/settings");
-    let refused = linked.fill(&page, &format!("{page}/keys"), &[("name", "x")]).await;
-    assert_eq!(refused.status, StatusCode::FORBIDDEN);
-
-    let visitor = Visitor::with_key(&house, &account.key).await;
-    let made = visitor.fill(&page, &format!("{page}/keys"), &[("name", "second")]).await;
+    // As in the API: a key that was stolen must not make itself a successor.
+    for visitor in [
+        Visitor::with_key(&house, &account.key).await,
+        Visitor::by_link(&house, &account, Value::Null).await,
+    ] {
+        let refused = visitor.fill(&page, &format!("{page}/keys"), &[("name", "x")]).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN);
+        let refused = visitor.fill(&page, &format!("{page}/keys/x/delete"), &[]).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN);
+        assert!(visitor.page(&page).await.contains("The operator makes and deletes keys."));
+    }
+    let operator = Visitor::with_key(&house, OPERATOR).await;
+    let made = operator.fill(&page, &format!("{page}/keys"), &[("name", "second")]).await;
     assert_eq!(made.status, StatusCode::OK);
     let text = made.text();
     let (_, key) = text.split_once("<code>prk_").expect("the key");
     let key = format!("prk_{}", key.split('<').next().unwrap());
-    house
-        .call(&key, &format!("GET /v1/accounts/{}/events", account.id), Value::Null)
-        .await
-        .expect(200);
-    assert!(!visitor.page(&page).await.contains(&key), "it is shown once");
+    let events = format!("GET /v1/accounts/{}/events", account.id);
+    house.call(&key, &events, Value::Null).await.expect(200);
+    let shown = operator.page(&page).await;
+    assert!(!shown.contains(&key), "it is shown once");
+    let (_, id) = shown.split_once("/keys/key_").expect("a key to delete");
+    let delete = format!("{page}/keys/key_{}/delete", id.split('/').next().unwrap());
+    operator.fill(&page, &delete, &[]).await.leads_to();
+    house.call(&key, &events, Value::Null).await.assert_problem(401);
+}
+
+#[tokio::test]
+async fn what_somebody_else_changed_meanwhile_is_not_undone() {
+    let house = House::new().await;
+    let account = house.account().await;
+    let id = house.endpoint(&account).await;
+    let visitor = Visitor::sign_in(&house, &account).await;
+    let settings = format!("/webhooks/{id}/settings");
+    let before = visitor.page(&settings).await;
+    let (_, seen) = before.split_once(r#"name="seen" value=""#).unwrap();
+    let seen = seen.split('"').next().unwrap();
+    house.clock.advance(Duration::from_millis(1));
+    let change = json!({"url": "https://example.com/theirs"});
+    house.own(&account, &format!("PATCH /endpoints/{id}"), change).await.expect(200);
+
+    let mine = [("name", "Mine"), ("url", "https://example.com/mine"), ("seen", seen)];
+    let refused = visitor.bring(&settings, &mine).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    assert!(refused.text().contains("changed this webhook meanwhile"));
+    assert!(refused.text().contains("https://example.com/mine"), "what was filled in is kept");
+    let stored =
+        house.own(&account, &format!("GET /endpoints/{id}"), Value::Null).await.expect(200);
+    assert_eq!(stored["url"], "https://example.com/theirs");
+    visitor.fill(&settings, &settings, &mine[..2]).await.leads_to();
 }
 
 #[tokio::test]
@@ -265,10 +300,8 @@ async fn a_webhook_is_made_changed_disabled_enabled_and_deleted() {
         [("name", ""), ("url", "http://10.0.0.1/"), ("event_types", "no.such"), ("headers", "x")];
     let refused = visitor.fill(&new, &new, &fields).await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(refused.text().contains("no colon"));
-    let fields = [("name", ""), ("url", "http://10.0.0.1/"), ("event_types", "no.such")];
-    let text = visitor.fill(&new, &new, &fields).await.text();
-    for what in ["name-error", "must have", "10.0.0.1", "is not in the catalogue"] {
+    let text = refused.text();
+    for what in ["no colon", "name-error", "must have", "10.0.0.1", "is not in the catalogue"] {
         assert!(text.contains(what), "{what}: {text}");
     }
 

@@ -65,10 +65,10 @@ impl<'a> Visitor<'a> {
         self.get(path).await.page(200)
     }
 
-    /// Brings in the form of a page, with the token that the page has.
+    /// Brings in a form of a page, with what the page hides in it.
     pub(super) async fn fill(&self, page: &str, action: &str, fields: &[(&str, &str)]) -> Answer {
-        let token = token_in(&self.page(page).await);
-        let mut all = vec![("csrf", token.as_str())];
+        let page = self.page(page).await;
+        let mut all = hidden_in(&page);
         all.extend(fields);
         self.submit(action, &all).await
     }
@@ -142,8 +142,16 @@ pub(super) async fn portal_link(house: &House, account: &Account, body: Value) -
     url.strip_prefix("http://postrider.test").unwrap_or_else(|| panic!("{url}")).to_owned()
 }
 
-/// The token that the forms of a page bring back.
-fn token_in(page: &str) -> String {
-    let (_, rest) = page.split_once(r#"name="csrf" value=""#).expect("a form");
-    rest.split('"').next().unwrap().to_owned()
+/// The hidden fields of a page, each name once.
+fn hidden_in(page: &str) -> Vec<(&str, &str)> {
+    let inputs = page.split(r#"<input type="hidden" name=""#).skip(1);
+    let mut fields: Vec<(&str, &str)> = Vec::new();
+    for input in inputs {
+        let (name, rest) = input.split_once(r#"" value=""#).expect("a value");
+        let (value, _) = rest.split_once('"').expect("its end");
+        if fields.iter().all(|(other, _)| *other != name) {
+            fields.push((name, value));
+        }
+    }
+    fields
 }
