@@ -85,15 +85,18 @@ impl Catalogue {
                 }
                 @for name in gone { (choice(name, "No longer in the catalogue.", true)) }
             }
-            @if self.cut { (self.cut_hint()) }
+            (self.rest())
         }
     }
 
-    fn cut_hint(&self) -> Markup {
+    /// What there is to say of those that are not shown.
+    pub(crate) fn rest(&self) -> Markup {
         html! {
-            p.hint {
-                "The catalogue has more than the " (grouped(MOST_LISTED as u64))
-                " event types that are listed here. The others can be chosen by the API."
+            @if self.cut {
+                p.hint {
+                    "The catalogue has more than the " (grouped(MOST_LISTED as u64))
+                    " event types that are listed here. The others can be chosen by the API."
+                }
             }
         }
     }

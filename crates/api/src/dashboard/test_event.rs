@@ -205,6 +205,7 @@ fn form(
                     (types(&page, endpoint, catalogue, &values.event_type, wrong))
                     button type="submit" name=(SHOW) value="yes" { "Show example" }
                 }
+                (catalogue.rest())
                 (Field::new("payload", "Payload", PAYLOAD_HINT, wrong).area(&values.payload))
                 p.actions { button.primary type="submit" { "Send test event" } }
             }

@@ -451,3 +451,29 @@ async fn garbage_is_refused_with_a_page() {
         assert_eq!(answer.headers["content-type"], "text/html; charset=utf-8", "{page}");
     }
 }
+
+#[tokio::test]
+async fn a_parameter_that_no_page_knows_is_refused() {
+    let house = House::new().await;
+    let account = house.account().await;
+    house.event_type("a.b").await;
+    let id = house.endpoint(&account).await;
+    let visitor = Visitor::sign_in(&house, &account).await;
+    for page in [
+        "/webhooks".to_owned(),
+        "/webhooks/new".to_owned(),
+        format!("/webhooks/{id}"),
+        format!("/webhooks/{id}/settings"),
+        format!("/webhooks/{id}/test"),
+        "/events".to_owned(),
+        "/replays".to_owned(),
+        "/replays/new".to_owned(),
+        "/event-types".to_owned(),
+        "/event-types/a.b".to_owned(),
+        "/settings".to_owned(),
+    ] {
+        assert_eq!(visitor.get(&at(&account, &page)).await.status, 200, "{page}");
+        let odd = format!("{page}?odd=1");
+        assert_eq!(visitor.get(&at(&account, &odd)).await.status, 400, "{page}");
+    }
+}

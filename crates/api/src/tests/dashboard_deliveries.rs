@@ -108,6 +108,7 @@ async fn a_page_learns_that_it_is_out_of_date() {
     let standing = format!("/deliveries/{id}/standing?was=pending-0");
     let same = visitor.get(&standing).await;
     assert!(!same.headers.contains_key("hx-refresh"));
+    assert_eq!(same.headers["content-type"], "text/html; charset=utf-8");
     says(&String::from_utf8(same.bytes).unwrap(), &["id=\"standing\"", "was=pending-0"]);
     scene.fail(id).await;
     assert_eq!(visitor.get(&standing).await.headers["hx-refresh"], "true");
