@@ -5,6 +5,8 @@
 //! What is measured on so few processors is the cost of a delivery as a whole: accepting it
 //! over HTTP, making it durable, sending it, and recording what came of it.
 //!
+//! Then it measures how fast the dashboard's pages are; see [`pages`].
+//!
 //! With `--nodes` it measures a cluster instead; see [`cluster`]. With `--store foundationdb` it
 //! measures the two engines beside each other; see [`engines`].
 
@@ -14,6 +16,7 @@ mod engines;
 mod latency;
 mod metrics;
 mod node;
+mod pages;
 mod process;
 mod receiver;
 mod report;
@@ -24,7 +27,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use clap::{Parser, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, ValueEnum};
 use postrider_tests::config::Config;
 use postrider_tests::foundationdb;
 
@@ -54,6 +58,12 @@ struct Options {
     /// Endpoints that are registered for the memory measurement; 0 leaves it out.
     #[arg(long, default_value_t = 100_000)]
     registered: usize,
+    /// Deliveries that the endpoint has behind it whose page is asked for.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(2_000..))]
+    history: u64,
+    /// What is measured, of what such a run measures; everything if it is not given.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Part>,
     /// Which store the nodes use. A single node is then measured over both.
     #[arg(long, value_enum, default_value_t = Store::Embedded)]
     store: Store,
@@ -69,9 +79,6 @@ struct Options {
     /// Events that are published by actor message and over HTTP.
     #[arg(long, default_value_t = 10_000, help_heading = CLUSTER)]
     events: u64,
-    /// What is measured; everything if it is not given.
-    #[arg(long, value_delimiter = ',', help_heading = CLUSTER)]
-    only: Vec<Part>,
     /// Small numbers, which show that the benchmark works and nothing else.
     #[arg(long)]
     quick: bool,
@@ -87,22 +94,48 @@ enum Store {
     FoundationDb,
 }
 
-/// What is measured of a cluster.
+/// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// How long endpoints wait when a node is killed.
-    Takeover,
-    /// Deliveries a second with one node and with all.
+    /// Deliveries a second: of one node beside the bare loop, with their latency at half that; of
+    /// several nodes beside one.
     Throughput,
-    /// What endpoints with work cost.
+    /// One node: its memory with many endpoints.
+    Memory,
+    /// One node: how fast the dashboard's pages are.
+    Pages,
+    /// Several nodes: how long endpoints wait when a node is killed.
+    Takeover,
+    /// Several nodes: what endpoints with work cost.
     Work,
-    /// Actor messages beside HTTP.
+    /// Several nodes: actor messages beside HTTP.
     Publishing,
 }
 
 impl Options {
     fn duration(&self) -> Duration {
         Duration::from_secs(self.seconds)
+    }
+
+    /// The parts that such a run consists of.
+    fn parts(&self) -> &'static [Part] {
+        match (self.nodes, self.store) {
+            (Some(_), _) => &[Part::Throughput, Part::Publishing, Part::Takeover, Part::Work],
+            (None, Store::Embedded) => &[Part::Throughput, Part::Memory, Part::Pages],
+            (None, Store::FoundationDb) => &[],
+        }
+    }
+
+    /// Ends the process if a part is asked for that such a run does not have.
+    fn check(&self) {
+        let known = self.parts();
+        if let Some(part) = self.only.iter().find(|part| !known.contains(part)) {
+            let text = match known {
+                [] => "a run over both stores has no parts".to_owned(),
+                known => format!("{part:?} is no part of this run, which has {known:?}"),
+            };
+            Self::command().error(ErrorKind::ArgumentConflict, text).exit();
+        }
     }
 
     /// Whether a part is to be measured.
@@ -118,6 +151,7 @@ impl Options {
         Self {
             seconds: self.seconds.min(2),
             registered: self.registered.min(2_000),
+            history: self.history.min(2_000),
             kills: self.kills.min(3),
             events: self.events.min(1_000),
             ..self
@@ -128,6 +162,7 @@ impl Options {
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse().in_size();
+    options.check();
     let chosen = foundationdb::chosen()?;
     let wanted = options.store == Store::FoundationDb;
     ensure!(chosen.is_some() == wanted, "start the benchmark by scripts/bench");
@@ -143,6 +178,19 @@ async fn main() -> Result<()> {
 }
 
 async fn alone(options: &Options, receiver: Arc<Receiver>, report: &mut Report) -> Result<()> {
+    if options.wants(Part::Throughput) {
+        throughput(options, receiver.clone(), report).await?;
+    }
+    if options.wants(Part::Memory) && options.registered > 0 {
+        report.scale(&scale::run(options, receiver.clone()).await?);
+    }
+    if options.wants(Part::Pages) {
+        pages::run(options, &receiver, report).await?;
+    }
+    Ok(())
+}
+
+async fn throughput(options: &Options, receiver: Arc<Receiver>, report: &mut Report) -> Result<()> {
     let bare = bare::run(options, &receiver).await?;
     report.bare(&bare);
     let service = Service::alone(Config::new()).await?;
@@ -155,9 +203,5 @@ async fn alone(options: &Options, receiver: Arc<Receiver>, report: &mut Report) 
     report.node(&format!("batches of {}", options.batch), &batched, &bare);
     // The machine may have drifted meanwhile.
     report.bare(&bare::run(options, &receiver).await?);
-    drop(service);
-    if options.registered > 0 {
-        report.scale(&scale::run(options, receiver).await?);
-    }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The receiver: answers 200 to everything, at once unless it is told otherwise, counts, and notes
+//! The receiver: answers 200 to everything, at once, unless it is told otherwise, counts, and notes
 //! when each event arrived.
 
 use std::convert::Infallible;
@@ -13,12 +13,15 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
+
+/// What it says with 500.
+const APOLOGY: &str = r#"{"error":"the database is away"}"#;
 
 /// A receiver on a free port of the loopback interface.
 pub struct Receiver {
@@ -33,10 +36,12 @@ struct Shared {
     manner: watch::Sender<Manner>,
 }
 
-/// When requests are answered.
+/// When requests are answered, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
     AtOnce,
+    /// At once, with 500.
+    Broken,
     After(Duration),
     /// When the manner is another.
     Later,
@@ -139,14 +144,19 @@ async fn answer(
         shared.progress.notify_waiters();
         shared.wait_to_answer().await;
     }
-    Ok(Response::new(Full::default()))
+    let mut response = Response::new(Full::default());
+    if *shared.manner.borrow() == Manner::Broken {
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        *response.body_mut() = Full::from(APOLOGY);
+    }
+    Ok(response)
 }
 
 impl Shared {
     async fn wait_to_answer(&self) {
         let manner = *self.manner.borrow();
         match manner {
-            Manner::AtOnce => {}
+            Manner::AtOnce | Manner::Broken => {}
             Manner::After(delay) => tokio::time::sleep(delay).await,
             Manner::Later => {
                 let mut manner = self.manner.subscribe();
