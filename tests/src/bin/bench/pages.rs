@@ -2,7 +2,7 @@
 //!
 //! Who takes part: this process is the browser, which comes by a portal link and asks for one page
 //! after another, and the receiver; the node is the real binary, and has nothing else to do
-//! meanwhile. A time counts from sending the request until the last byte of the page is there, with
+//! meanwhile; a mail server takes what it sends when a webhook is disabled. A time counts from sending the request until the last byte of the page is there, with
 //! all that lies between the two processes. Sizes are those of the page as it is sent.
 //!
 //! | File | Is |
@@ -19,6 +19,7 @@ mod report;
 use anyhow::{Context, Result};
 use postrider_tests::client::{Account, Operator};
 use postrider_tests::config::Config;
+use postrider_tests::mail::MailServer;
 use serde_json::Value;
 
 use crate::Options;
@@ -72,13 +73,15 @@ impl View {
 
 pub async fn run(options: &Options, receiver: &Receiver, report: &mut Report) -> Result<()> {
     // A delivery is given up within seconds, so that there are some that were.
-    let service = Service::alone(Config::new().timeout("2s").retry("12s", 3)).await?;
+    let config = Config::new().timeout("2s").retry("12s", 3);
+    let mail = MailServer::start().await?;
+    let service = Service::alone(config.smtp(mail.address())).await?;
     let operator = service.operator(0)?;
     let times = if options.quick { TIMES_QUICK } else { TIMES };
     let past = Past::make(options, receiver, &operator).await?;
     report.pages(options.history, ENDPOINTS, times);
     look(&operator, &past.account, views(&past).await?, times, report).await?;
-    let held = largest::backlog(options, receiver, &past).await?;
+    let held = largest::backlog(options, receiver, &operator, &past).await?;
     look(&operator, &past.account, held, times, report).await?;
     let (account, views) = largest::texts(&operator).await?;
     look(&operator, &account, views, times, report).await?;

@@ -39,8 +39,14 @@ const STATUSES: std::ops::Range<u16> = 200..300;
 const WITHIN: std::time::Duration = seconds(60);
 
 /// A webhook that holds as many deliveries as the other has in its history.
-pub async fn backlog(options: &Options, receiver: &Receiver, past: &Past) -> Result<Vec<View>> {
+pub async fn backlog(
+    options: &Options,
+    receiver: &Receiver,
+    operator: &Operator,
+    past: &Past,
+) -> Result<Vec<View>> {
     const TYPE: &str = "pages.held";
+    operator.event_type(TYPE, &json!({})).await?;
     let url = format!("http://{}/held", receiver.address);
     let endpoint = past.account.create(&NewEndpoint::at(&url).of_types(&[TYPE])).await?.id;
     past.account.disable(&endpoint).await?;
@@ -76,7 +82,7 @@ pub async fn texts(operator: &Operator) -> Result<(Account, Vec<View>)> {
         .await?;
     let disabled = disabled.disabled.context("why it is disabled")?;
     let delivery = account.delivery_of(&event, &first).await?.id;
-    let fickle = fickle(&account, &hooks).await?;
+    let fickle = fickle(operator, &account, &hooks).await?;
     let views = [
         ("webhook", format!("/webhooks/{first}"), Aim::FastAndSmall),
         ("webhook, 30 d", format!("/webhooks/{first}?span=30d"), Aim::FastAndSmall),
@@ -116,18 +122,15 @@ async fn create(account: &Account, hook: &Hook, first_type: usize) -> Result<Str
 }
 
 /// A webhook that has answered with each status once.
-async fn fickle(account: &Account, hooks: &Hooks) -> Result<String> {
+async fn fickle(operator: &Operator, account: &Account, hooks: &Hooks) -> Result<String> {
     const TYPE: &str = "pages.fickle";
+    operator.event_type(TYPE, &json!({})).await?;
     let hook = hooks.hook("fickle");
     let endpoint = account.create(&NewEndpoint::at(&hook.url()).of_types(&[TYPE])).await?.id;
     for (count, status) in (1..).zip(STATUSES) {
         hook.behave(Behaviour::status(status));
         account.publish(TYPE, "{}").await?;
-        hooks
-            .until("the answer is asked for", WITHIN, |_| {
-                (hook.received().len() == count).then_some(())
-            })
-            .await?;
+        hook.wait_for_ended(count, WITHIN).await?;
     }
     account.until_endpoint(&endpoint, "is quiet", WITHIN, |endpoint| endpoint.pending == 0).await?;
     Ok(endpoint)

@@ -189,7 +189,7 @@ impl Making<'_> {
         let id = self.account.replay(&filter).await?.id;
         let done = async || {
             let replay = self.account.replay_progress(&id).await?;
-            Ok((replay.state == "done").then_some(()))
+            Ok((replay.state == "completed").then_some(()))
         };
         wait::until("the replay is done", WITHIN, done).await
     }
