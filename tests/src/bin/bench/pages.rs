@@ -9,9 +9,11 @@
 //! |---|---|
 //! | [`past`] | the account: its webhooks, and the long history of one of them |
 //! | [`largest`] | accounts whose pages are as large as what they show can be |
+//! | [`clock`] | the node's clock, by which that history goes back for a month |
 //! | [`browser`] | whoever looks |
 
 mod browser;
+mod clock;
 mod largest;
 mod past;
 mod report;
@@ -25,8 +27,8 @@ use serde_json::Value;
 use crate::Options;
 use crate::receiver::Receiver;
 use crate::report::Report;
-use crate::service::Service;
 use browser::Browser;
+use clock::Clock;
 use past::{ENDPOINTS, Past};
 
 /// How often each page is asked for.
@@ -75,17 +77,17 @@ pub async fn run(options: &Options, receiver: &Receiver, report: &mut Report) ->
     // A delivery is given up within seconds, so that there are some that were.
     let config = Config::new().timeout("2s").retry("12s", 3);
     let mail = MailServer::start().await?;
-    let service = Service::alone(config.smtp(mail.address())).await?;
-    let operator = service.operator(0)?;
+    let mut clock = Clock::start(config.smtp(mail.address())).await?;
+    let operator = clock.service.operator(0)?;
     let times = if options.quick { TIMES_QUICK } else { TIMES };
-    let past = Past::make(options, receiver, &operator).await?;
+    let past = Past::make(options, receiver, &operator, &mut clock).await?;
     report.pages(options.history, ENDPOINTS, times);
     look(&operator, &past.account, views(&past).await?, times, report).await?;
     let held = largest::backlog(options, receiver, &operator, &past).await?;
     look(&operator, &past.account, held, times, report).await?;
     let (account, views) = largest::texts(&operator).await?;
     look(&operator, &account, views, times, report).await?;
-    service.stop().await
+    clock.service.stop().await
 }
 
 /// Asks for pages of an account.

@@ -42,6 +42,8 @@ pub enum Manner {
     AtOnce,
     /// At once, with 500.
     Broken,
+    /// At once, and now and then with 500 or 429.
+    Moody,
     After(Duration),
     /// When the manner is another.
     Later,
@@ -132,6 +134,7 @@ async fn answer(
     shared: &Shared,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
+    let mut status = StatusCode::OK;
     if let Ok(body) = body.collect().await {
         let at = Instant::now();
         let watched = shared.arrivals.lock().expect("nobody panics with it").clone();
@@ -140,23 +143,34 @@ async fn answer(
             let event = event.unwrap_or_default().to_owned();
             let _ = watcher.send(Arrival { event, body: body.to_bytes(), at });
         }
-        shared.count.fetch_add(1, Ordering::Relaxed);
+        let number = shared.count.fetch_add(1, Ordering::Relaxed);
         shared.progress.notify_waiters();
         shared.wait_to_answer().await;
+        status = shared.status_of(number);
     }
     let mut response = Response::new(Full::default());
-    if *shared.manner.borrow() == Manner::Broken {
-        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    *response.status_mut() = status;
+    if !status.is_success() {
         *response.body_mut() = Full::from(APOLOGY);
     }
     Ok(response)
 }
 
 impl Shared {
+    /// What the request with this number is answered with.
+    fn status_of(&self, number: u64) -> StatusCode {
+        match *self.manner.borrow() {
+            Manner::Broken => StatusCode::INTERNAL_SERVER_ERROR,
+            Manner::Moody if number.is_multiple_of(50) => StatusCode::INTERNAL_SERVER_ERROR,
+            Manner::Moody if number.is_multiple_of(77) => StatusCode::TOO_MANY_REQUESTS,
+            Manner::AtOnce | Manner::Moody | Manner::After(_) | Manner::Later => StatusCode::OK,
+        }
+    }
+
     async fn wait_to_answer(&self) {
         let manner = *self.manner.borrow();
         match manner {
-            Manner::AtOnce | Manner::Broken => {}
+            Manner::AtOnce | Manner::Broken | Manner::Moody => {}
             Manner::After(delay) => tokio::time::sleep(delay).await,
             Manner::Later => {
                 let mut manner = self.manner.subscribe();

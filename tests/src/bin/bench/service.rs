@@ -114,6 +114,18 @@ impl Service {
         Ok(())
     }
 
+    /// Starts a node that is alone anew, with another configuration.
+    pub async fn restart(&mut self, config: Config) -> Result<()> {
+        match &mut self.nodes {
+            Nodes::Alone(node) => {
+                node.stop().await?;
+                node.reconfigure(|_| config);
+                node.restart().await
+            }
+            Nodes::Several { .. } => bail!("this is for a node that is alone"),
+        }
+    }
+
     /// Stops all in good order.
     pub async fn stop(mut self) -> Result<()> {
         match &mut self.nodes {

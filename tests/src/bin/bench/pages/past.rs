@@ -1,9 +1,9 @@
 //! An account with a thousand webhooks, the oldest of which has a long history.
 //!
 //! All of it comes to be as it does for anybody: events are published through the API, delivered to
-//! the receiver, and fail when the receiver is broken. At the end the webhook is disabled, so that
-//! its page has all that it can have: a last error, deliveries of every state but pending, and held
-//! ones.
+//! the receiver, and fail now and then, or all, when the receiver is broken. At the end the webhook
+//! is disabled, so that its page has all that it can have: charts with something at each point, a last
+//! error, deliveries of every state but pending, and held ones.
 
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use postrider_tests::client::{Account, NewEndpoint, Operator};
 use postrider_tests::wait::{self, seconds};
 use serde_json::{Value, json};
 
+use super::clock::{Clock, DAY_S, HOUR_S};
 use super::text;
 use crate::Options;
 use crate::bare::payload;
@@ -21,8 +22,8 @@ use crate::receiver::{Manner, Receiver};
 
 /// Webhooks of the account.
 pub const ENDPOINTS: usize = 1_000;
-/// Events that go to all of them.
-const EVENTS_FOR_ALL: usize = 5;
+/// Events that go to all of them: one in each of the last 24 hours.
+const EVENTS_FOR_ALL: u64 = 24;
 /// Events that meet with each outage of the receiver.
 const BROKEN: u64 = 200;
 /// Events that come for the webhook once it is disabled.
@@ -59,7 +60,12 @@ pub struct Past {
 }
 
 impl Past {
-    pub async fn make(options: &Options, receiver: &Receiver, operator: &Operator) -> Result<Self> {
+    pub async fn make(
+        options: &Options,
+        receiver: &Receiver,
+        operator: &Operator,
+        clock: &mut Clock,
+    ) -> Result<Self> {
         let account = operator.account("Pages", &["pages@example.com"]).await?;
         for name in [OWN, FOR_ALL] {
             operator.event_type(name, &json!({"number": 1})).await?;
@@ -73,15 +79,10 @@ impl Past {
             async move { account.create(&endpoint).await }
         });
         others.buffer_unordered(CALLS_AT_ONCE).try_collect::<Vec<_>>().await?;
-        let before = receiver.count();
-        let mut event_for_all = String::new();
-        for _ in 0..EVENTS_FOR_ALL {
-            event_for_all = account.publish(FOR_ALL, "{}").await?.id;
-        }
-        let sent = (EVENTS_FOR_ALL * ENDPOINTS) as u64;
-        receiver.reached(before + sent, MADE_WITHIN).await?;
         let making = Making { options, receiver, account: &account, endpoint: &endpoint };
-        let exhausted = making.history().await?;
+        let event_for_all = making.month(clock).await?;
+        until_idle(operator).await?;
+        let exhausted = making.outages().await?;
         Ok(Self {
             event: exhausted.event_id,
             exhausted: exhausted.id,
@@ -126,6 +127,15 @@ pub async fn publish(
     publishing.buffer_unordered(BATCHES_AT_ONCE).try_for_each(async |_: Value| Ok(())).await
 }
 
+/// Waits until nothing is left to be sent to anybody.
+async fn until_idle(operator: &Operator) -> Result<()> {
+    let idle = async || {
+        let cluster = operator.cluster().await?;
+        Ok(cluster.oldest_pending_age_ms.is_none().then_some(()))
+    };
+    wait::until("nothing is pending", MADE_WITHIN, idle).await
+}
+
 /// A history that is being made.
 struct Making<'a> {
     options: &'a Options,
@@ -135,11 +145,8 @@ struct Making<'a> {
 }
 
 impl Making<'_> {
-    /// All of it; gives the delivery that disabled the webhook in the end.
-    async fn history(&self) -> Result<Delivery> {
-        let delivered = self.options.history - EVENTS_FOR_ALL as u64 - 3 * BROKEN - HELD;
-        self.publish(delivered).await?;
-        self.quiet().await?;
+    /// What is not the month before; gives the delivery that disabled the webhook in the end.
+    async fn outages(&self) -> Result<Delivery> {
         for held in ["discard", "resume"] {
             self.outage().await?;
             self.account.enable(self.endpoint, held).await?;
@@ -153,6 +160,26 @@ impl Making<'_> {
         let exhausted = self.account.delivery(&exhausted).await?;
         ensure!(exhausted.state == "exhausted", "{exhausted:?}");
         Ok(exhausted)
+    }
+
+    /// A month in which most attempts succeed; gives the last event for all.
+    async fn month(&self, clock: &mut Clock) -> Result<String> {
+        let mut left = self.options.history - EVENTS_FOR_ALL - 3 * BROKEN - HELD;
+        let mut event_for_all = String::new();
+        let ages_s = Clock::ages_s();
+        self.receiver.answer(Manner::Moody);
+        for (parts, age_s) in (1..=ages_s.len() as u64).rev().zip(ages_s) {
+            clock.set_back(age_s).await?;
+            self.publish(left / parts).await?;
+            if age_s < DAY_S && age_s % HOUR_S == 0 {
+                event_for_all = self.account.publish(FOR_ALL, "{}").await?.id;
+            }
+            self.quiet().await?;
+            left -= left / parts;
+        }
+        self.receiver.answer(Manner::AtOnce);
+        clock.set_right().await?;
+        Ok(event_for_all)
     }
 
     async fn publish(&self, count: u64) -> Result<()> {
