@@ -146,7 +146,9 @@ impl Records {
         let key = |id| delivery::of_endpoint(account, endpoint, id);
         let begin = key(filter.since.map_or(DeliveryId::MIN, ids::floor));
         let end = request.after.map_or_else(|| [key(DeliveryId::MAX), vec![0]].concat(), key);
-        let range = Range::new(begin, end).limit(MOST_LOOKED_AT + 1).reverse();
+        let wanted = if filter.leaves_out() { usize::MAX } else { request.limit };
+        let most = wanted.min(MOST_LOOKED_AT);
+        let range = Range::new(begin, end).limit(most + 1).reverse();
         let filter = &filter;
         self.store
             .read(|tx| {
@@ -168,7 +170,7 @@ impl Records {
                             delivery,
                         });
                         items.extend(view.filter(|view| filter.takes(view)));
-                        let full = items.len() == limit || looked_at + 1 == MOST_LOOKED_AT;
+                        let full = items.len() == limit || looked_at + 1 == most;
                         if full && looked_at + 1 < rows.len() {
                             return Ok(Page { items, next: Some(id.to_string()) });
                         }
@@ -177,6 +179,18 @@ impl Records {
                 }
             })
             .await
+    }
+
+    /// One delivery without its attempts.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn delivery_alone(
+        &self,
+        account: AccountId,
+        id: DeliveryId,
+    ) -> Result<Option<DeliveryView>, Error> {
+        self.store.read(|tx| async move { delivery_view(&tx, account, id).await }).await
     }
 
     /// One delivery with its attempts, the first one first.
@@ -190,17 +204,15 @@ impl Records {
     ) -> Result<Option<(DeliveryView, Vec<RecordedAttempt>)>, Error> {
         self.store
             .read(|tx| async move {
-                let Some(delivery) = tx.snap_load::<Delivery>(&delivery::key(account, id)).await?
-                else {
+                let Some(view) = delivery_view(&tx, account, id).await? else {
                     return Ok(None);
                 };
-                let state = state_of(&tx, &delivery).await?;
                 let rows = tx.snap_range(Range::prefix(attempt::of_delivery(account, id))).await?;
                 let attempts = rows
                     .iter()
                     .map(|(_, value)| attempt::decode(value))
                     .collect::<Result<_, _>>()?;
-                Ok(Some((DeliveryView { delivery, state }, attempts)))
+                Ok(Some((view, attempts)))
             })
             .await
     }
@@ -264,7 +276,24 @@ impl Records {
     }
 }
 
+async fn delivery_view(
+    tx: &Tx,
+    account: AccountId,
+    id: DeliveryId,
+) -> Result<Option<DeliveryView>, Error> {
+    let Some(delivery) = tx.snap_load::<Delivery>(&delivery::key(account, id)).await? else {
+        return Ok(None);
+    };
+    let state = state_of(tx, &delivery).await?;
+    Ok(Some(DeliveryView { delivery, state }))
+}
+
 impl DeliveryFilter {
+    /// Whether there may be deliveries made since that it does not take.
+    fn leaves_out(&self) -> bool {
+        self.state.is_some() || self.event_type.is_some()
+    }
+
     fn takes(&self, view: &DeliveryView) -> bool {
         self.state.is_none_or(|state| view.state == state)
             && self.event_type.as_ref().is_none_or(|name| view.delivery.event_type == *name)

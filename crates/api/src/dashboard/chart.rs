@@ -151,7 +151,7 @@ fn answers(statistics: &Statistics) -> Markup {
         .clone()
         .map(|(class, _, is)| Layer { class, counts: each(statistics, |point| sum(point, is)) })
         .collect();
-    let said = format!("How often each answer came: {}.", list(total, usize::MAX));
+    let said = format!("How often each answer came: {}.", list(total, MOST_SAID));
     let legend = html! {
         @for (class, name, is) in kinds { (key(class, name, &grouped(sum(total, is)))) }
     };
@@ -164,6 +164,8 @@ fn answers(statistics: &Statistics) -> Markup {
 
 /// Answers that the place of a point and a row of the table tell one by one.
 const MOST_LISTED: usize = 6;
+/// Those that the words about a whole chart do.
+const MOST_SAID: usize = 20;
 
 /// How often answers came, the most frequent first.
 fn list(figures: &Figures, most: usize) -> String {

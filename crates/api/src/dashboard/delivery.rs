@@ -263,7 +263,8 @@ async fn standing(
 ) -> Result<Response, Problem> {
     let was = params.text("was");
     params.finish()?;
-    let (view, _) = app.door().delivery(tenant.0, id).await?;
+    let view = app.records().delivery_alone(tenant.0, id).await?;
+    let view = view.ok_or_else(|| Problem::not_found("delivery"))?;
     let part = in_words(&visit, &view, app.0.api.retry.max_attempts());
     Ok(anew(was.as_deref(), &mark(&view), part))
 }

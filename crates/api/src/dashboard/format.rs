@@ -1,5 +1,6 @@
-//! Numbers, shares and durations, as people read them.
+//! Numbers, shares, durations and long texts, as people read them.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// How long something took or is ago, in its two largest units.
@@ -69,6 +70,14 @@ pub(crate) fn percent(part: u64, whole: u64) -> String {
     }
 }
 
+/// The start of a text that is longer than so many characters.
+pub(crate) fn shortened(text: &str, chars: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(chars) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +107,12 @@ mod tests {
         let numbers = [0, 7, 999, 1_000, 12_345, 1_234_567].map(grouped);
         assert_eq!(numbers, ["0", "7", "999", "1,000", "12,345", "1,234,567"]);
         assert_eq!([count(1, "event", "events"), bytes(2_000)], ["1 event", "2,000 bytes"]);
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!([shortened("", 2), shortened("éa", 2)], ["", "éa"]);
+        assert_eq!([shortened("éab", 2), shortened("éab", 1)], ["éa…", "é…"]);
     }
 
     #[test]

@@ -51,11 +51,11 @@ impl Standing {
             Enabling::Enabled | Enabling::Deleted => failed,
         };
         let culprit = match culprit {
-            Some(id) => app.records().delivery(view.endpoint.account, id).await?,
+            Some(id) => app.records().delivery_alone(view.endpoint.account, id).await?,
             None => None,
         };
         let most_attempts = app.0.api.retry.max_attempts();
-        Ok(Self { view, culprit: culprit.map(|(view, _)| view), most_attempts })
+        Ok(Self { view, culprit, most_attempts })
     }
 
     /// The word for what the banner offers, which a page that was loaded before compares with its own.

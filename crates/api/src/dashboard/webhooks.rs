@@ -11,7 +11,7 @@ use postrider_store::{EndpointFilter, EndpointView, PageRequest};
 
 use super::chart;
 use super::field::select;
-use super::format::{grouped, percent};
+use super::format::{grouped, percent, shortened};
 use super::frame::{Page, Place, Visit};
 use super::parts::Column::{Number, Text};
 use super::parts::{OLDER, address, ago, empty, pager, table, webhook_badge};
@@ -24,6 +24,8 @@ use crate::wire::endpoint::{DISABLED, ENABLED};
 
 /// Event types of a webhook that the list names.
 const MOST_NAMED: usize = 3;
+/// Characters of a URL that the list shows; all of it is on the webhook's page.
+const MOST_URL_CHARS: usize = 120;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new().route("/webhooks", get(show))
@@ -112,7 +114,7 @@ fn row(visit: &Visit, view: &EndpointView, line: &Sparkline) -> Markup {
         tr {
             th scope="row" {
                 a href=(visit.links().webhook(endpoint.id)) { bdi { (endpoint.name.as_str()) } }
-                span.url { bdi { (endpoint.url.as_str()) } }
+                span.url { bdi { (shortened(endpoint.url.as_str(), MOST_URL_CHARS)) } }
             }
             td { (webhook_badge(&view.state, view.health.failure_count)) }
             td.types { (types(&endpoint.event_types)) }

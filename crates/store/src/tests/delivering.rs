@@ -1,8 +1,9 @@
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::endpoint::{DisabledReason, State};
+use postrider_domain::event::EventTypeName;
 
 use super::*;
-use crate::{Held, OwnerError};
+use crate::{DeliveryFilter, Held, OwnerError, PageRequest};
 
 #[tokio::test]
 async fn a_success_ends_a_delivery() {
@@ -122,6 +123,34 @@ async fn held_deliveries_resume_or_are_discarded() {
         assert_eq!(view.unfinished, if held == Held::Resume { 450 } else { 0 });
         assert!(list().await.iter().all(|view| view.state == state), "{held:?}");
         assert_eq!(world.pointers(endpoint).await, [later(900)]);
+    }
+}
+
+#[tokio::test]
+async fn pages_of_deliveries_go_on_where_they_ended() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(&["a", "b"]).await;
+    for number in 0..5 {
+        world.accept(if number == 0 { "b" } else { "a" }, later(number)).await;
+    }
+    let event_type = Some(EventTypeName::parse("b").unwrap());
+    let of_one_type = DeliveryFilter { event_type, ..DeliveryFilter::default() };
+    for (filter, sizes) in [(DeliveryFilter::default(), &[2, 2, 1][..]), (of_one_type, &[1])] {
+        let (mut after, mut seen) = (None, Vec::new());
+        for (number, size) in (1..).zip(sizes) {
+            let page = PageRequest { limit: 2, after };
+            let list = world.records.deliveries(world.account, endpoint, filter.clone(), page);
+            let list = list.await.unwrap();
+            assert_eq!(list.items.len(), *size, "page {number}");
+            assert_eq!(list.next.is_none(), number == sizes.len(), "page {number}");
+            after = list.next.map(|next| next.parse().unwrap());
+            seen.extend(list.items);
+        }
+        assert!(seen.is_sorted_by(|one, next| one.delivery.id > next.delivery.id));
+        for view in seen {
+            let alone = world.records.delivery_alone(world.account, view.delivery.id).await;
+            assert_eq!(alone.unwrap(), Some(view));
+        }
     }
 }
 
