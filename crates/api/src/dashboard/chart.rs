@@ -256,8 +256,7 @@ fn bars(layers: &[Layer]) -> Markup {
         for (index, (count, top)) in layer.counts.iter().zip(&mut tops).enumerate() {
             if *count > 0 {
                 let height = (axis.part(*count) * (BOTTOM - TOP)).max(LEAST);
-                let left = LEFT + width * (real(index) + GAP / 2.0);
-                bar(&mut path, left, *top, width * (1.0 - GAP), height);
+                bar(&mut path, LEFT + width * (real(index) + 0.5), *top, height);
                 *top -= height;
             }
         }
@@ -265,15 +264,18 @@ fn bars(layers: &[Layer]) -> Markup {
     }
     html! {
         @for (at, label) in axis.ticks() { (line_across(at, &label)) }
-        @for (class, path) in paths { path class={ "bar " (class) } d=(path) {} }
+        g stroke-width=(number(width * (1.0 - GAP))) {
+            @for (class, path) in paths { path class={ "bar " (class) } d=(path) {} }
+        }
     }
 }
 
-/// Adds a bar that stands at `bottom` to a path.
-fn bar(path: &mut String, left: f64, bottom: f64, width: f64, height: f64) {
-    let [left, bottom, width, height] = [left, bottom, width, height].map(number);
+/// Adds a bar that stands at `bottom` to a path: a stroke, as wide as the path's strokes are. There
+/// are many on a page, and a stroke takes half the bytes of an outline.
+fn bar(path: &mut String, middle: f64, bottom: f64, height: f64) {
+    let [middle, bottom, height] = [middle, bottom, height].map(number);
     // Writing to a string cannot fail.
-    let _ = write!(path, "M{left} {bottom}v-{height}h{width}v{height}z");
+    let _ = write!(path, "M{middle} {bottom}v-{height}");
 }
 
 /// A line through those points that there are; one that stands alone becomes a short stroke.
@@ -307,11 +309,11 @@ fn places(statistics: &Statistics, tell: impl Fn(&Figures) -> String) -> Markup 
     };
     let path = |index| {
         let mut path = String::new();
-        bar(&mut path, LEFT + width * real(index), BOTTOM, width, BOTTOM - TOP);
+        bar(&mut path, LEFT + width * (real(index) + 0.5), BOTTOM, BOTTOM - TOP);
         path
     };
     html! {
-        g.places {
+        g.places stroke-width=(number(width)) {
             @for (index, point) in statistics.points.iter().enumerate() {
                 @if has_attempts(point) {
                     path d=(path(index)) { title { (moment(point.at)) ": " (tell(&point.figures)) } }
@@ -372,7 +374,7 @@ pub(crate) fn sparkline(line: &Sparkline) -> Markup {
         for (path, count) in [(&mut good, hour.succeeded), (&mut bad, hour.failed)] {
             if count > 0 {
                 let height = (share(count, most) * (SIZE.1 - LEAST)).max(LEAST);
-                bar(path, width * real(index), bottom, width - 1.0, height);
+                bar(path, width * (real(index) + 0.5), bottom, height);
                 bottom -= height;
             }
         }
@@ -381,8 +383,10 @@ pub(crate) fn sparkline(line: &Sparkline) -> Markup {
         svg.sparkline viewBox={ "0 0 " (SIZE.0) " " (SIZE.1) } role="img" aria-label=(said) {
             title { (said) }
             path.axis d={ "M0 " (SIZE.1) "h" (SIZE.0) } {}
-            path class="bar good" d=(good) {}
-            path class="bar bad" d=(bad) {}
+            g stroke-width=(number(width - 1.0)) {
+                path class="bar good" d=(good) {}
+                path class="bar bad" d=(bad) {}
+            }
         }
     }
 }
