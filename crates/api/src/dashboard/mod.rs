@@ -73,6 +73,7 @@ pub(crate) use session::{Link, Signer};
 
 /// Where the dashboard is.
 const ROOT: &str = "/dashboard";
+
 /// How the dashboard is reached and by whom it may be shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dashboard {
