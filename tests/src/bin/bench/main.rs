@@ -112,6 +112,13 @@ enum Part {
     Publishing,
 }
 
+impl Part {
+    /// As the command line has it.
+    fn name(&self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
 impl Options {
     fn duration(&self) -> Duration {
         Duration::from_secs(self.seconds)
@@ -132,7 +139,14 @@ impl Options {
         if let Some(part) = self.only.iter().find(|part| !known.contains(part)) {
             let text = match known {
                 [] => "a run over both stores has no parts".to_owned(),
-                known => format!("{part:?} is no part of this run, which has {known:?}"),
+                known => {
+                    let known: Vec<_> = known.iter().map(Part::name).collect();
+                    format!(
+                        "{} is no part of this run, which has {}",
+                        part.name(),
+                        known.join(", ")
+                    )
+                }
             };
             Self::command().error(ErrorKind::ArgumentConflict, text).exit();
         }

@@ -129,7 +129,7 @@ async fn views(past: &Past) -> Result<Vec<View>> {
     let others = [
         ("webhook, settings", format!("{webhook}/settings")),
         ("webhook, test event", format!("{webhook}/test")),
-        ("webhook, its state renewed", format!("{webhook}/facts?was=disabled")),
+        ("webhook, its state renewed", format!("{webhook}/facts")),
         ("webhook, its deliveries renewed", format!("{webhook}/deliveries")),
         ("new webhook", "/webhooks/new".to_owned()),
         ("delivery, exhausted", format!("/deliveries/{}", past.exhausted)),

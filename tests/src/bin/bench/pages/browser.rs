@@ -57,6 +57,7 @@ impl Browser {
         let status = answer.status();
         let page = answer.bytes().await?;
         ensure!(status == 200, "{path}: {status}: {}", String::from_utf8_lossy(&page));
+        ensure!(!page.is_empty(), "{path}: nothing came");
         Ok(page.len())
     }
 }
