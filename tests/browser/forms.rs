@@ -68,6 +68,7 @@ async fn a_webhook_is_changed() -> Result<()> {
     assert!(!browser.source().await?.contains(&secret));
     browser.click("Show").await?;
     browser.until(&secret).await?;
+    browser.click("Replace it by a new one").await?;
     browser.click("Rotate").await?;
     browser.until("There is a new signing secret").await?;
     browser.click("Show").await?;

@@ -7,6 +7,7 @@ use http::StatusCode;
 use postrider_domain::account::{Account, EmailAddress, Name};
 use postrider_domain::ids::AccountId;
 use postrider_domain::limits::MAX_CONTACTS;
+use postrider_domain::time::Timestamp;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -138,14 +139,15 @@ async fn update(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<AccountBody>, Problem> {
-    Ok(Json(change(&app, tenant.0, &body).await?.into()))
+    Ok(Json(change(&app, tenant.0, &body, None).await?.into()))
 }
 
-/// Makes the change that `body` tells of.
+/// Makes the change that `body` tells of, unless there was another one since the one that was `seen`.
 pub(crate) async fn change(
     app: &App,
     account: AccountId,
     body: &Bytes,
+    seen: Option<Timestamp>,
 ) -> Result<Account, Problem> {
     let AccountChange { name, contact_emails } = AccountChange::read(Fields::of(body)?)?;
     let now = app.now();
@@ -158,8 +160,17 @@ pub(crate) async fn change(
         }
         account.updated_at = now;
     };
-    let account = app.records().update_account(account, change).await?;
-    account.ok_or_else(|| Problem::not_found("account"))
+    let unless_changed = |account: &mut Account| {
+        if seen.is_none_or(|seen| account.updated_at == seen) {
+            change(account);
+        }
+    };
+    let account = app.records().update_account(account, unless_changed).await?;
+    let account = account.ok_or_else(|| Problem::not_found("account"))?;
+    // It may have been made by a run whose commit nobody heard of.
+    let mut changed = account.clone();
+    change(&mut changed);
+    if account == changed { Ok(account) } else { Err(Problem::changed_meanwhile()) }
 }
 
 /// Remove an account

@@ -16,6 +16,7 @@ use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::limits::{MAX_EVENT_TYPES_PER_ENDPOINT, MAX_SEARCH_CHARS};
 use postrider_domain::signature::Secret;
 use postrider_domain::target::TargetUrl;
+use postrider_domain::time::Timestamp;
 use postrider_store::{EndpointFilter, EndpointView, Held};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
@@ -353,15 +354,16 @@ async fn update(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<EndpointBody>, Problem> {
-    Ok(Json(change(&app, tenant.0, id, &body).await?.into()))
+    Ok(Json(change(&app, tenant.0, id, &body, None).await?.into()))
 }
 
-/// Makes the change that `body` tells of.
+/// Makes the change that `body` tells of, unless there was another one since the one that was `seen`.
 pub(crate) async fn change(
     app: &App,
     account: AccountId,
     id: EndpointId,
     body: &Bytes,
+    seen: Option<Timestamp>,
 ) -> Result<EndpointView, Problem> {
     let mut fields = Fields::of(body)?;
     let before = app.door().endpoint(account, id).await?.endpoint;
@@ -373,8 +375,17 @@ pub(crate) async fn change(
         settings.apply(endpoint);
         endpoint.updated_at = now;
     };
-    let view = app.records().update_endpoint(account, id, change).await?;
-    Ok(app.door().changed(view)?)
+    let unless_changed = |endpoint: &mut Endpoint| {
+        if seen.is_none_or(|seen| endpoint.updated_at == seen) {
+            change(endpoint);
+        }
+    };
+    let view = app.records().update_endpoint(account, id, unless_changed).await?;
+    let view = app.door().changed(view)?;
+    // It may have been made by a run whose commit nobody heard of.
+    let mut changed = view.endpoint.clone();
+    change(&mut changed);
+    if view.endpoint == changed { Ok(view) } else { Err(Problem::changed_meanwhile()) }
 }
 
 /// Remove an endpoint

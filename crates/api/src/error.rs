@@ -99,6 +99,16 @@ impl Problem {
         Self { kind, title, ..Self::new(StatusCode::CONFLICT, detail) }
     }
 
+    /// Somebody else changed it since the caller looked.
+    pub(crate) fn changed_meanwhile() -> Self {
+        Self::conflict(
+            "urn:postrider:problem:changed-meanwhile",
+            "It was changed meanwhile",
+            "Somebody changed this meanwhile. Below is what you filled in: save it again to put it in \
+             the place of theirs.",
+        )
+    }
+
     /// There is no such thing, or the caller may not know of it.
     pub(crate) fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, format!("There is no such {what}."))
@@ -125,6 +135,11 @@ impl Problem {
     /// Every invalid field.
     pub(crate) fn errors(&self) -> &[FieldError] {
         &self.errors
+    }
+
+    /// Itself, when a form that is shown again can say it; an error for the whole page otherwise.
+    pub(crate) fn of_form(self) -> Result<Self, Self> {
+        if self.status == StatusCode::CONFLICT.as_u16() { Ok(self) } else { self.of_fields() }
     }
 
     /// This problem when fields are what it is about, so that a form can be shown again with it.

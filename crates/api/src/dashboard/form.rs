@@ -10,6 +10,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 use http_body_util::{BodyExt, Limited};
+use maud::{Markup, html};
+use postrider_domain::time::Timestamp;
 use serde_json::Value;
 use url::form_urlencoded;
 
@@ -19,6 +21,8 @@ use crate::error::{FieldError, Problem};
 pub(crate) const MAX_BYTES: usize = 3 * postrider_domain::limits::MAX_BODY_BYTES;
 /// Most values in a form.
 const MAX_VALUES: usize = 10_000;
+/// The field of [`seen`].
+const SEEN: &str = "seen";
 /// How long a form may take to arrive.
 const MAX_TIME: Duration = Duration::from_secs(10);
 
@@ -61,6 +65,12 @@ impl Form {
         named.map(|(_, value)| value.as_str()).collect()
     }
 
+    /// Which state of a thing somebody changes, as [`seen`] hid it in the form; one that there never
+    /// was when it is missing.
+    pub(crate) fn seen(&self) -> Option<Timestamp> {
+        Some(self.text(SEEN).parse().unwrap_or(Timestamp::EPOCH))
+    }
+
     /// Whether there is a value.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(other, _)| other == name)
@@ -82,6 +92,21 @@ impl<S: Sync> FromRequestParts<S> for Form {
             tracing::error!(path = parts.uri.path(), "a form's page lies outside the gate");
             Problem::internal()
         })
+    }
+}
+
+/// The hidden field that tells which state of a thing somebody changes: when it was last changed.
+pub(crate) fn seen(updated_at: Timestamp) -> Markup {
+    html! { input type="hidden" name=(SEEN) value=(updated_at); }
+}
+
+/// What is wrong with a form as a whole, with the way to the page as it is now.
+pub(crate) fn as_a_whole(problem: Option<&Problem>, page: &str) -> Markup {
+    let problem = problem.filter(|problem| problem.errors().is_empty());
+    html! {
+        @if let Some(problem) = problem {
+            p.error role="alert" { (problem.detail()) " " a href=(page) { "Show theirs instead" } }
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::error::Problem;
 /// The field in which a form brings its token back.
 const CSRF: &str = "csrf";
 /// How htmx may work: without what the policy forbids anyway, and without keeping pages.
-const HTMX: &str = r#"{"includeIndicatorStyles":false,"allowEval":false,"allowScriptTags":false,"selfRequestsOnly":true,"historyCacheSize":0,"responseHandling":[{"code":"204","swap":false},{"code":"[23]..","swap":true},{"code":"422","swap":true},{"code":"[45]..","swap":false,"error":true}]}"#;
+const HTMX: &str = r#"{"includeIndicatorStyles":false,"allowEval":false,"allowScriptTags":false,"selfRequestsOnly":true,"historyCacheSize":0,"timeout":10000,"responseHandling":[{"code":"204","swap":false},{"code":"[23]..","swap":true},{"code":"422","swap":true},{"code":"[45]..","swap":false,"error":true}]}"#;
 
 /// Who looks at a page, left by the gate.
 #[derive(Clone)]
@@ -188,9 +188,15 @@ pub(crate) fn problem(visit: Option<&Visit>, problem: &Problem) -> Page {
     let title = status.canonical_reason().unwrap_or("Error");
     let body = html! {
         h1 { (title) }
-        p { (problem.detail()) }
-        @if problem.errors().len() > 1 {
-            ul { @for error in problem.errors() { li { code { (error.pointer) } " " (error.detail) } } }
+        @if problem.errors().is_empty() {
+            p { (problem.detail()) }
+        } @else {
+            ul {
+                @for error in problem.errors() {
+                    li { span.strong { (named(&error.pointer)) } " " (error.detail) }
+                }
+            }
+            p { "Go back, and change it." }
         }
         p { a href=(super::ROOT) { "To the dashboard" } }
     };
@@ -216,6 +222,11 @@ pub(crate) fn anew(was: Option<&str>, is: &str, part: Markup) -> Response {
         Some(was) if was != is => [("hx-refresh", "true")].into_response(),
         _ => Fragment(part).into_response(),
     }
+}
+
+/// A field's name as people read it.
+fn named(pointer: &str) -> String {
+    pointer.trim_start_matches('/').replace('_', " ")
 }
 
 impl Page {

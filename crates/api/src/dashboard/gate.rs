@@ -2,6 +2,7 @@
 //! may do with the answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -22,7 +23,7 @@ use super::links;
 use super::origin::Origin;
 use super::said::Said;
 use super::session::{Session, Who};
-use super::sign_in;
+use super::sign_in::{self, Over};
 use crate::App;
 use crate::auth::{Caller, Tenant};
 use crate::error::Problem;
@@ -30,6 +31,8 @@ use crate::error::Problem;
 /// The session's cookie; and where it goes over TLS alone, with the prefix that binds it to its host
 /// (RFC 6265bis §4.1.3.2).
 const COOKIE_NAMES: (&str, &str) = ("postrider_session", "__Host-postrider_session");
+/// How long a browser keeps a session that has ended.
+const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
 /// What a page may do: show itself, run the files of ours, ask this host.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; \
@@ -88,7 +91,8 @@ async fn admit(app: &App, request: Request) -> Result<(Request, Visit), Refusal>
         None => None,
     };
     let (Some(session), Some(caller)) = (session, caller) else {
-        return Err(Refusal { response: to_sign_in(&request), visit: None });
+        let over = !text.is_empty();
+        return Err(Refusal { response: to_sign_in(&request, over), visit: None });
     };
     let (mut parts, body) = request.into_parts();
     let account = tenant(app, caller, parts.uri.path()).await;
@@ -151,19 +155,24 @@ async fn tenant(app: &App, caller: Caller, path: &str) -> Result<Option<Account>
     app.records().account(id).await?.ok_or_else(nobody).map(Some)
 }
 
-/// Leads to the sign-in page and from there back, to a page that can be read again.
-fn to_sign_in(request: &Request) -> Response {
+/// Leads to the sign-in page and from there back, to a page that can be read again. Somebody whose
+/// session is over is told so.
+fn to_sign_in(request: &Request, over: bool) -> Response {
     let headers = request.headers();
     if headers.contains_key(HTMX) {
         // A part of a page cannot be a sign-in page, nor can one come back to it.
         let back = current_page(headers).unwrap_or(super::ROOT);
-        let target = sign_in::address(back, true);
+        let target = sign_in::address(back, Some(Over::Session));
         return (StatusCode::UNAUTHORIZED, [("hx-redirect", target)]).into_response();
     }
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let back = if reads { request.uri().path() } else { super::ROOT };
-    let had_session = headers.contains_key(COOKIE) || !reads;
-    Redirect::to(&sign_in::address(back, had_session)).into_response()
+    let over = match (over, reads) {
+        (false, _) => None,
+        (true, true) => Some(Over::Session),
+        (true, false) => Some(Over::Form),
+    };
+    Redirect::to(&sign_in::address(back, over)).into_response()
 }
 
 /// The page that htmx asks for a part of.
@@ -248,8 +257,11 @@ fn cookie_name(app: &App) -> &'static str {
     if app.0.api.dashboard.is_secure() { COOKIE_NAMES.1 } else { COOKIE_NAMES.0 }
 }
 
-/// The header that gives a browser this session for so many seconds; none ends it.
-pub(crate) fn set_cookie(app: &App, text: &str, seconds: u64) -> HeaderValue {
+/// The header that gives a browser this session for so long; no time takes it away. The browser
+/// keeps it for a while after its end, so that somebody who comes back can be told that it has ended.
+pub(crate) fn set_cookie(app: &App, text: &str, life: Duration) -> HeaderValue {
+    let kept = if life.is_zero() { life } else { life + REMEMBERED };
+    let seconds = kept.as_secs();
     let name = cookie_name(app);
     let embedded = !app.0.api.dashboard.embed_in.is_empty();
     // Within another site's page a browser sends only what is marked so, and only over TLS.

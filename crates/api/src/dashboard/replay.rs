@@ -80,7 +80,7 @@ fn standing(visit: &Visit, replay: &Replay) -> Markup {
             p.headline { (state_badge(replay.state)) " " (in_words(replay)) }
             (bar(replay))
             p {
-                (grouped(replay.done)) " of " (grouped(replay.total)) " done"
+                (grouped(replay.done)) " of " (grouped(replay.total.max(replay.done))) " done"
                 @if let Some(at) = replay.finished_at { ", ended " (time(at)) }
                 "."
             }

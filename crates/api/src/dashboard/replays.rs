@@ -60,7 +60,7 @@ fn row(links: &Links, replay: &Replay) -> Markup {
             td { a id=(replay.id) href=(links.replay(replay.id)) { (time(replay.created_at)) } }
             td { (state_badge(replay.state)) }
             td { (taken(links, &replay.filter)) }
-            td { (bar(replay)) span.line { (grouped(replay.done)) " of " (grouped(replay.total)) } }
+            td { (bar(replay)) span.line { (grouped(replay.done)) " of " (grouped(replay.total.max(replay.done))) } }
             td.number { (grouped(replay.rate.into())) }
         }
     }

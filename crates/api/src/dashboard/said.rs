@@ -17,6 +17,7 @@ pub(crate) enum Said {
     Created,
     WebhookCreated,
     Saved,
+    ContactsSaved,
     Enabled,
     Discarded,
     Disabled,
@@ -31,9 +32,10 @@ pub(crate) enum Said {
     KeyDeleted,
 }
 
-const ALL: [Said; 15] = [
+const ALL: [Said; 16] = [
     Said::Created,
     Said::WebhookCreated,
+    Said::ContactsSaved,
     Said::Saved,
     Said::Enabled,
     Said::Discarded,
@@ -55,6 +57,7 @@ impl Said {
             Self::Created => "Created.",
             Self::WebhookCreated => "Created. Its signing secret is in its settings.",
             Self::Saved => "Saved. What is sent from now on goes by it.",
+            Self::ContactsSaved => "Saved. Emails go to these addresses from now on.",
             Self::Enabled => "Enabled. What was held is being sent.",
             Self::Discarded => "Enabled. What was held is discarded.",
             Self::Disabled => "Disabled. Nothing is sent; what comes for it is held.",

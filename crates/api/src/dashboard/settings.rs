@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::contacts;
 use super::field::Field;
-use super::form::{self, Errors, Form};
+use super::form::{self, Errors, Form, as_a_whole, seen};
 use super::frame::{Page, Place, Visit};
 use super::links::below;
 use super::parts::Column::{Text, Unnamed};
@@ -91,6 +91,8 @@ fn contacts_form(visit: &Visit, account: &Account, besides: Besides<'_>) -> Mark
             h2 #contacts-title { "Contacts" }
             form method="post" action=(below(&visit.links().settings(), "contacts")) {
                 (visit.csrf())
+                (seen(account.updated_at))
+                (as_a_whole(problem, &visit.links().settings()))
                 (contacts::field(text, Errors::of(problem)))
                 p.actions { button type="submit" { "Save contacts" } }
             }
@@ -159,10 +161,12 @@ async fn save_contacts(
 ) -> Result<Response, Problem> {
     let text = contacts::text(&form);
     let body = form::body(&json!({ "contact_emails": contacts::addresses(text) }));
-    match accounts::change(&app, tenant.0, &body).await {
-        Ok(_) => Ok(Redirect::to(&Said::Saved.at(&visit.links().settings())).into_response()),
+    match accounts::change(&app, tenant.0, &body, form.seen()).await {
+        Ok(_) => {
+            Ok(Redirect::to(&Said::ContactsSaved.at(&visit.links().settings())).into_response())
+        }
         Err(problem) => {
-            let problem = problem.of_fields()?;
+            let problem = problem.of_form()?;
             let page = page(&visit, &app, Besides::Contacts(text, &problem)).await?;
             Ok(page.refused(&problem).into_response())
         }

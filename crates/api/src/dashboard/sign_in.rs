@@ -10,6 +10,7 @@ use axum::routing::{get, post};
 use http::StatusCode;
 use http::header::SET_COOKIE;
 use maud::{Markup, html};
+use serde::Serialize;
 use url::form_urlencoded;
 
 use super::form::Form;
@@ -20,6 +21,7 @@ use crate::App;
 use crate::auth::{self, Key};
 use crate::error::Problem;
 use crate::extract::PathText;
+use crate::fields::{choose, name_of};
 use crate::page::Params;
 
 /// How long a session lasts that was begun with a key.
@@ -35,14 +37,24 @@ pub(crate) fn routes() -> Router<App> {
         .route("/dashboard/open/{link}", get(open))
 }
 
+/// What a session's end cut short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Over {
+    /// Nothing but the session.
+    Session,
+    /// A form that was brought in.
+    Form,
+}
+
 /// The sign-in page that leads to `back` afterwards; for somebody whose session is over, it says so.
-pub(crate) fn address(back: &str, session_over: bool) -> String {
+pub(crate) fn address(back: &str, over: Option<Over>) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     if back != super::ROOT {
         query.append_pair("back", back);
     }
-    if session_over {
-        query.append_pair("over", "true");
+    if let Some(over) = over {
+        query.append_pair("over", &name_of(&over));
     }
     match query.finish() {
         query if query.is_empty() => PATH.to_owned(),
@@ -52,10 +64,11 @@ pub(crate) fn address(back: &str, session_over: bool) -> String {
 
 async fn show(mut params: Params) -> Result<Page, Problem> {
     let back = params.take("back", |text| way_back(text).map(str::to_owned).ok_or("is no page"));
-    let over = params.take("over", str::parse::<bool>);
-    let reason = over
-        .unwrap_or(false)
-        .then_some("Your session has ended. What you were filling in was not saved.");
+    let over = params.take("over", |text| choose(text, &[Over::Session, Over::Form]));
+    let reason = over.map(|over| match over {
+        Over::Session => "Your session has ended.",
+        Over::Form => "Your session has ended. What you were filling in was not saved.",
+    });
     Ok(page(back.as_deref().unwrap_or(super::ROOT), reason, None))
 }
 
@@ -118,10 +131,10 @@ async fn open(State(app): State<App>, PathText(text): PathText) -> Result<Respon
 async fn begin(app: &App, who: Who, life: Duration, page: &str) -> Result<Response, Problem> {
     let session = Session { who, expires_at: app.now().plus(life) };
     let text = app.signer().await?.session(&session);
-    let cookie = set_cookie(app, &text, life.as_secs());
+    let cookie = set_cookie(app, &text, life);
     Ok(([(SET_COOKIE, cookie)], Redirect::to(page)).into_response())
 }
 
 async fn sign_out(State(app): State<App>) -> Response {
-    ([(SET_COOKIE, set_cookie(&app, "", 0))], Redirect::to(PATH)).into_response()
+    ([(SET_COOKIE, set_cookie(&app, "", Duration::ZERO))], Redirect::to(PATH)).into_response()
 }

@@ -11,7 +11,7 @@ use postrider_domain::ids::EndpointId;
 use postrider_domain::time::Timestamp;
 
 use super::catalogue::Catalogue;
-use super::form::Form;
+use super::form::{Form, as_a_whole, seen};
 use super::frame::{Page, Place, Visit};
 use super::links::below;
 use super::parts::{copyable, time};
@@ -24,9 +24,6 @@ use crate::error::Problem;
 use crate::extract::PathId;
 use crate::page::Params;
 use crate::{endpoints, secrets};
-
-/// The field that tells which state of the webhook somebody changes: when it was last changed.
-const SEEN: &str = "seen";
 
 pub(crate) fn routes() -> Router<App> {
     let at = |action: &str| format!("/webhooks/{{endpoint}}/{action}");
@@ -67,10 +64,8 @@ async fn page(
             h2 #settings { "Settings" }
             form method="post" action=(links.webhook_settings(endpoint.id)) {
                 (visit.csrf())
-                input type="hidden" name=(SEEN) value=(endpoint.updated_at);
-                @if let Some(problem) = problem.filter(|problem| problem.errors().is_empty()) {
-                    p.error role="alert" { (problem.detail()) }
-                }
+                (seen(endpoint.updated_at))
+                (as_a_whole(problem, &links.webhook_settings(endpoint.id)))
                 (values.show(&links, &catalogue, problem))
                 p.actions { button type="submit" { "Save" } }
             }
@@ -101,11 +96,14 @@ fn secret(visit: &Visit, endpoint: &Endpoint, shown: bool) -> Markup {
                 p { code { "whsec_••••••••••••••••" } " "
                     a.button href={ (page) "?secret=shown#secret" } { "Show" } }
             }
-            form method="post" action=(below(&links.webhook(id), "rotate-secret")) {
-                (visit.csrf())
-                p.hint { "A new secret takes the place of this one. For 24 hours requests are signed with "
-                    "both, so that you can change over without losing any." }
-                button type="submit" { "Rotate" }
+            details {
+                summary { "Replace it by a new one" }
+                form method="post" action=(below(&links.webhook(id), "rotate-secret")) {
+                    (visit.csrf())
+                    p { "For 24 hours requests are signed with both, so that you can change over without "
+                        "losing any." }
+                    button type="submit" { "Rotate" }
+                }
             }
         }
     }
@@ -145,33 +143,19 @@ async fn save(
     form: Form,
 ) -> Result<Response, Problem> {
     let values = Values::read(&form);
-    let endpoint = app.door().endpoint(tenant.0, id).await?.endpoint;
-    if form.text(SEEN) != endpoint.updated_at.to_string() {
-        let problem = changed_meanwhile();
-        let page = page(&visit, &app, &endpoint, &values, false, Some(&problem)).await?;
-        return Ok(page.refused(&problem).into_response());
-    }
-    let saved = endpoints::change(&app, tenant.0, id, &values.body()).await;
+    let saved = endpoints::change(&app, tenant.0, id, &values.body(), form.seen()).await;
     match saved {
         Ok(_) => {
             let page = visit.links().webhook_settings(id);
             Ok(Redirect::to(&Said::Saved.at(&page)).into_response())
         }
         Err(problem) => {
-            let problem = values.explain(problem.of_fields()?);
+            let problem = values.explain(problem.of_form()?);
+            let endpoint = app.door().endpoint(tenant.0, id).await?.endpoint;
             let page = page(&visit, &app, &endpoint, &values, false, Some(&problem)).await?;
             Ok(page.refused(&problem).into_response())
         }
     }
-}
-
-fn changed_meanwhile() -> Problem {
-    Problem::conflict(
-        "urn:postrider:problem:changed-meanwhile",
-        "The webhook was changed meanwhile",
-        "Somebody changed this webhook meanwhile. Below is what you filled in: save it again to put it \
-         in the place of theirs, or load the page anew to see it.",
-    )
 }
 
 async fn rotate(

@@ -7,7 +7,7 @@ use axum::routing::{get, post};
 use maud::{Markup, html};
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::endpoint::{
-    Disabled, DisabledReason, LastError, State as Enabling, Subscription,
+    Disabled, DisabledReason, Endpoint, LastError, State as Enabling, Subscription,
 };
 use postrider_domain::ids::EndpointId;
 use postrider_store::{DeliveryView, EndpointView, Held};
@@ -73,7 +73,7 @@ pub(crate) fn banner(visit: &Visit, state: &Standing) -> Markup {
     let id = view.endpoint.id;
     let class = match &view.state {
         Enabling::Disabled(_) => "bad",
-        _ if view.health.failure_count > 0 => "warn",
+        _ if view.health.failure_count > 0 || wants_nothing(&view.endpoint) => "warn",
         _ => "good",
     };
     html! {
@@ -122,12 +122,10 @@ fn fact_list(visit: &Visit, state: &Standing) -> Markup {
 fn headline(links: &Links, state: &Standing) -> Markup {
     let view = &state.view;
     let settings = links.webhook_settings(view.endpoint.id);
-    let wants_nothing =
-        matches!(&view.endpoint.event_types, Subscription::Only(names) if names.is_empty());
     html! {
         @match (&view.state, view.health.failure_count) {
             (Enabling::Disabled(disabled), _) => (why_disabled(disabled)),
-            (_, _) if wants_nothing => {
+            (_, _) if wants_nothing(&view.endpoint) => {
                 "It wants no event types, so nothing is sent. Choose some in "
                 a href=(settings) { "its settings" } "."
             }
@@ -136,6 +134,11 @@ fn headline(links: &Links, state: &Standing) -> Markup {
             (_, n) => { "The last " (count(n.into(), "attempt", "attempts")) " all failed. Failed deliveries are tried again." }
         }
     }
+}
+
+/// Nothing will ever be sent to it, which is seldom what was meant.
+fn wants_nothing(endpoint: &Endpoint) -> bool {
+    matches!(&endpoint.event_types, Subscription::Only(names) if names.is_empty())
 }
 
 fn why_disabled(disabled: &Disabled) -> Markup {

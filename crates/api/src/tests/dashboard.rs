@@ -34,7 +34,7 @@ async fn a_stranger_is_led_to_the_sign_in_page_and_back() {
     let stranger = Visitor::stranger(&house);
     let page = at(&account, "/settings");
     let to = stranger.get(&page).await.leads_to().to_owned();
-    assert!(to.starts_with("/dashboard/sign-in?back="), "{to}");
+    assert!(to.starts_with("/dashboard/sign-in?back=") && !to.contains("over"), "{to}");
     assert!(stranger.page(&to).await.contains(&format!(r#"name="back" value="{page}""#)));
     let signed_in =
         stranger.submit("/dashboard/sign-in", &[("key", &account.key), ("back", &page)]).await;
@@ -62,7 +62,7 @@ async fn a_part_of_a_page_leads_the_whole_page_to_sign_in() {
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     // Not to the part itself.
     let to = answer.headers["hx-redirect"].to_str().unwrap();
-    assert_eq!(to, "/dashboard/sign-in?back=%2Fdashboard%2Faccounts&over=true");
+    assert_eq!(to, "/dashboard/sign-in?back=%2Fdashboard%2Faccounts&over=session");
     assert!(Visitor::stranger(&house).page(to).await.contains("Your session has ended."));
 }
 
@@ -136,7 +136,10 @@ async fn a_session_ends_with_its_key_with_time_and_with_its_account() {
     linked.page(&page).await;
     let operator = Visitor::with_key(&house, OPERATOR).await;
     house.clock.advance(Duration::from_secs(90));
-    assert!(linked.get(&page).await.leads_to().contains("sign-in"));
+    assert!(linked.get(&page).await.leads_to().ends_with("&over=session"));
+    let form = format!("{page}/contacts");
+    let to = linked.submit(&form, &[]).await.leads_to().to_owned();
+    assert!(linked.page(&to).await.contains("What you were filling in was not saved."));
     operator.page(&page).await;
     house.clock.advance(Duration::from_secs(12 * 3600));
     assert!(operator.get(&page).await.leads_to().contains("sign-in"));
@@ -156,7 +159,7 @@ async fn a_portal_link_opens_its_page_for_a_limited_time() {
     let opened = stranger.get(&link).await;
     assert_eq!(opened.leads_to(), at(&account, "/settings"));
     let cookie = opened.headers["set-cookie"].to_str().unwrap();
-    for part in ["HttpOnly", "SameSite=Lax", "Max-Age=60", "Path=/"] {
+    for part in ["HttpOnly", "SameSite=Lax", "Max-Age=604860", "Path=/"] {
         assert!(cookie.contains(part), "{cookie}");
     }
     house.clock.advance(Duration::from_secs(60));
@@ -252,12 +255,19 @@ async fn what_somebody_else_changed_meanwhile_is_not_undone() {
     let mine = [("name", "Mine"), ("url", "https://example.com/mine"), ("seen", seen)];
     let refused = visitor.bring(&settings, &mine).await;
     assert_eq!(refused.status, StatusCode::CONFLICT);
-    assert!(refused.text().contains("changed this webhook meanwhile"));
+    assert!(refused.text().contains("Somebody changed this meanwhile."));
+    assert!(refused.text().contains("Show theirs instead"));
     assert!(refused.text().contains("https://example.com/mine"), "what was filled in is kept");
     let stored =
         house.own(&account, &format!("GET /endpoints/{id}"), Value::Null).await.expect(200);
     assert_eq!(stored["url"], "https://example.com/theirs");
     visitor.fill(&settings, &settings, &mine[..2]).await.leads_to();
+
+    let contacts = [("contact_emails", "mine@example.com"), ("seen", "2020-01-01T00:00:00.000Z")];
+    let refused = visitor.bring("/settings/contacts", &contacts).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    assert!(refused.text().contains("Somebody changed this meanwhile."));
+    visitor.fill("/settings", "/settings/contacts", &contacts[..1]).await.leads_to();
 }
 
 #[tokio::test]
@@ -435,6 +445,8 @@ async fn garbage_is_refused_with_a_page() {
     let account = house.account().await;
     let id = house.endpoint(&account).await;
     let visitor = Visitor::with_key(&house, &account.key).await;
+    let odd = visitor.get(&at(&account, "/webhooks?state=odd")).await.page(400);
+    assert!(odd.contains(">state</span> must be"), "no pointer into JSON: {odd}");
     for (page, status) in [
         ("/webhooks?state=odd", 400),
         ("/webhooks?cursor=x", 400),

@@ -75,13 +75,13 @@
     told.id = "stale";
     told.className = "stale";
     told.setAttribute("role", "status");
-    told.textContent = `Not renewed since ${shown.format(since)}: the server does not answer.`;
+    told.textContent = `Not renewed since ${shown.format(since)}: the server does not answer as it should.`;
     document.querySelector("main").prepend(told);
   }
-  document.addEventListener("htmx:sendError", () => stale(true));
+  for (const failure of ["htmx:sendError", "htmx:timeout"]) document.addEventListener(failure, () => stale(true));
   document.addEventListener("htmx:afterRequest", (event) => {
     const status = event.detail.xhr?.status ?? 0;
-    if (status >= 500) stale(true);
+    if (status >= 429) stale(true);
     else if (status > 0) stale(false);
   });
 
