@@ -6,7 +6,7 @@ use postrider_domain::ids::{AccountId, KeyId};
 use crate::codec::decode;
 use crate::keys::api_key::Reference;
 use crate::keys::{account, account_space, api_key, gate, removal};
-use crate::kv::{Error, Range, Tx, prefix_end};
+use crate::kv::{Error, Range, Tx};
 use crate::records::{Page, PageRequest, Records, page};
 
 impl Records {
@@ -37,8 +37,8 @@ impl Records {
     /// # Errors
     /// When the store fails.
     pub async fn accounts(&self, request: PageRequest<AccountId>) -> Result<Page<Account>, Error> {
-        let end = request.after.map_or_else(|| prefix_end(&account::list()), account::in_list);
-        let range = Range::new(account::list(), end).limit(request.limit + 1).reverse();
+        let before = request.after.map(account::in_list);
+        let range = Range::newest(account::list(), before).limit(request.limit + 1);
         let items = self
             .store
             .read(|tx| {
@@ -164,16 +164,9 @@ impl Records {
         id: AccountId,
         request: PageRequest<KeyId>,
     ) -> Result<Page<ApiKey>, Error> {
-        let all = api_key::of_account(id);
-        let end = request.after.map_or_else(|| prefix_end(&all), |after| api_key::key(id, after));
-        let range = Range::new(all, end).limit(request.limit + 1).reverse();
-        let rows = self
-            .store
-            .read(|tx| {
-                let range = range.clone();
-                async move { tx.snap_range(range).await }
-            })
-            .await?;
+        let before = request.after.map(|after| api_key::key(id, after));
+        let range = Range::newest(api_key::of_account(id), before).limit(request.limit + 1);
+        let rows = self.store.rows(range).await?;
         let items = rows.iter().map(|(_, value)| decode(value)).collect::<Result<_, _>>()?;
         Ok(page(items, request.limit, |key: &ApiKey| key.id.to_string()))
     }

@@ -48,13 +48,7 @@ impl Records {
         // A name's key ends in a NUL, so the next byte is after it and before every other.
         let begin = request.after.map_or(all, |after| [event_type::key(&after), vec![0]].concat());
         let range = Range::new(begin, end).limit(request.limit + 1);
-        let rows = self
-            .store
-            .read(|tx| {
-                let range = range.clone();
-                async move { tx.snap_range(range).await }
-            })
-            .await?;
+        let rows = self.store.rows(range).await?;
         let items = rows.iter().map(|(_, value)| decode(value)).collect::<Result<_, _>>()?;
         Ok(page(items, request.limit, |event_type: &EventType| event_type.name.to_string()))
     }

@@ -350,9 +350,8 @@ impl<'a> Rows<'a> {
     }
 
     async fn turn_over(&mut self) -> Result<(), Error> {
-        let range = &Range::new(self.begin.clone(), prefix_end(&[])).limit(self.limit);
-        let page: Vec<Pair> =
-            self.store.read(|tx| async move { tx.snap_range(range.clone()).await }).await?;
+        let range = Range::new(self.begin.clone(), prefix_end(&[])).limit(self.limit);
+        let page = self.store.rows(range).await?;
         self.ended = page.len() < self.limit;
         if let Some((last, _)) = page.last() {
             self.begin = behind(last);

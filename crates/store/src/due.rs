@@ -82,12 +82,7 @@ impl Records {
         shard: Shard,
         limit: usize,
     ) -> Result<Vec<DueEndpoint>, Error> {
-        let rows = self
-            .store
-            .read(|tx| async move {
-                tx.snap_range(Range::prefix(due::of_shard(shard)).limit(limit)).await
-            })
-            .await?;
+        let rows = self.store.rows(Range::prefix(due::of_shard(shard)).limit(limit)).await?;
         let decoded = rows.iter().map(|(key, value)| {
             let (at, endpoint) = due::of_key(key)?;
             Ok(DueEndpoint { at, account: decode(value)?, endpoint })
@@ -127,8 +122,7 @@ impl Records {
         endpoint: EndpointId,
     ) -> Result<Option<Timestamp>, Error> {
         let range = Range::prefix(pending::of_endpoint(account, endpoint)).limit(1);
-        let range = &range;
-        let rows = self.store.read(|tx| async move { tx.snap_range(range.clone()).await }).await?;
+        let rows = self.store.rows(range).await?;
         let ids = rows.first().map(|(key, _)| delivery::of_key(key)).transpose()?;
         Ok(ids.map(ids::created_at))
     }

@@ -43,13 +43,8 @@ impl Records {
         endpoint: EndpointId,
         limit: usize,
     ) -> Result<Vec<Email>, Error> {
-        let rows = self
-            .store
-            .read(|tx| async move {
-                let all = Range::prefix(email::of_endpoint(account, endpoint));
-                tx.snap_range(all.limit(limit).reverse()).await
-            })
-            .await?;
+        let range = Range::newest(email::of_endpoint(account, endpoint), None).limit(limit);
+        let rows = self.store.rows(range).await?;
         rows.iter().map(|(_, value)| decode(value)).collect()
     }
 }

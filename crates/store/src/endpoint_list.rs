@@ -11,7 +11,7 @@ use crate::codec::decode;
 use crate::endpoints::{EndpointView, view};
 use crate::keys::gate::{self, Gate};
 use crate::keys::{endpoint, health, pending};
-use crate::kv::{Error, Range, Tx, prefix_end};
+use crate::kv::{Error, Range, Tx};
 use crate::records::{Page, PageRequest, Records};
 
 /// Which endpoints to list; what is absent does not restrict.
@@ -122,9 +122,9 @@ impl Search {
         after: Option<EndpointId>,
         limit: usize,
     ) -> Result<Vec<Endpoint>, Error> {
-        let all = endpoint::of_account(self.account);
-        let end = after.map_or_else(|| prefix_end(&all), |id| endpoint::key(self.account, id));
-        let rows = tx.snap_range(Range::new(all, end).limit(limit).reverse()).await?;
+        let before = after.map(|id| endpoint::key(self.account, id));
+        let range = Range::newest(endpoint::of_account(self.account), before).limit(limit);
+        let rows = tx.snap_range(range).await?;
         rows.iter().map(|(_, value)| decode(value)).collect()
     }
 

@@ -112,6 +112,17 @@ impl Range {
         Self::new(begin, end)
     }
 
+    /// All the rows whose keys start with `prefix`, the last ones first; only those before the row
+    /// of this key, if there is one.
+    #[must_use]
+    pub fn newest(prefix: impl Into<Vec<u8>>, before: Option<Vec<u8>>) -> Self {
+        let all = Self::prefix(prefix).reverse();
+        match before {
+            Some(end) => Self { end, ..all },
+            None => all,
+        }
+    }
+
     /// At most `limit` rows.
     #[must_use]
     pub fn limit(mut self, limit: usize) -> Self {

@@ -51,9 +51,7 @@ impl Records {
     /// # Errors
     /// When the store fails.
     pub async fn leases(&self) -> Result<Vec<Lease>, Error> {
-        let read =
-            self.store.read(|tx| async move { tx.snap_range(Range::prefix(lease::all())).await });
-        let rows: Vec<_> = read.await?;
+        let rows = self.store.rows(Range::prefix(lease::all())).await?;
         rows.iter().map(|(_, value)| decode(value)).collect()
     }
 

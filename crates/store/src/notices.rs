@@ -16,12 +16,8 @@ impl Records {
     /// # Errors
     /// When the store fails.
     pub async fn notices(&self, shard: Shard, limit: usize) -> Result<Vec<Notice>, Error> {
-        let rows = self
-            .store
-            .read(|tx| async move {
-                tx.snap_range(Range::prefix(notice::of_shard(shard)).limit(limit)).await
-            })
-            .await?;
+        let range = Range::prefix(notice::of_shard(shard)).limit(limit);
+        let rows = self.store.rows(range).await?;
         rows.iter().map(|(_, value)| decode(value)).collect()
     }
 

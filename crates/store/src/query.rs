@@ -14,7 +14,7 @@ use crate::endpoints::{state_behind, state_of};
 use crate::keys::event::Head;
 use crate::keys::gate::{self, Gate};
 use crate::keys::{attempt, delivery, event};
-use crate::kv::{Error, Range, Tx, prefix_end};
+use crate::kv::{Error, Range, Tx};
 use crate::receivers;
 use crate::records::{Page, PageRequest, Records, Wake};
 
@@ -98,18 +98,10 @@ impl Records {
         event_type: Option<&EventTypeName>,
         request: PageRequest<EventId>,
     ) -> Result<Page<EventView>, Error> {
-        let all = event::of_account(account);
-        let end =
-            request.after.map_or_else(|| prefix_end(&all), |after| event::head(account, after));
+        let before = request.after.map(|after| event::head(account, after));
         let most = if event_type.is_some() { MOST_LOOKED_AT } else { request.limit };
-        let range = Range::new(all, end).limit(most + 1).reverse();
-        let rows = self
-            .store
-            .read(|tx| {
-                let range = range.clone();
-                async move { tx.snap_range(range).await }
-            })
-            .await?;
+        let range = Range::newest(event::of_account(account), before).limit(most + 1);
+        let rows = self.store.rows(range).await?;
         let mut items = Vec::new();
         for (looked_at, (key, value)) in rows.iter().enumerate() {
             let id = event::of_key(key)?;

@@ -11,7 +11,7 @@ use crate::codec::decode;
 use crate::due::prefetch_deliveries;
 use crate::endpoints::state_of;
 use crate::keys::{delivery, replay};
-use crate::kv::{Error, Range, Tx, prefix_end};
+use crate::kv::{Error, Range, Tx};
 use crate::owners::OwnerError;
 use crate::records::{Page, PageRequest, Records, Wake, page};
 
@@ -100,17 +100,9 @@ impl Records {
         account: AccountId,
         request: PageRequest<ReplayId>,
     ) -> Result<Page<Replay>, Error> {
-        let all = replay::of_account(account);
-        let end =
-            request.after.map_or_else(|| prefix_end(&all), |after| replay::key(account, after));
-        let range = Range::new(all, end).limit(request.limit + 1).reverse();
-        let rows = self
-            .store
-            .read(|tx| {
-                let range = range.clone();
-                async move { tx.snap_range(range).await }
-            })
-            .await?;
+        let before = request.after.map(|after| replay::key(account, after));
+        let range = Range::newest(replay::of_account(account), before).limit(request.limit + 1);
+        let rows = self.store.rows(range).await?;
         let items = rows.iter().map(|(_, value)| decode(value)).collect::<Result<_, _>>()?;
         Ok(page(items, request.limit, |replay: &Replay| replay.id.to_string()))
     }
@@ -154,12 +146,8 @@ impl Records {
     /// When the store fails.
     pub async fn running_replays(&self, shard: Shard) -> Result<Vec<(AccountId, ReplayId)>, Error> {
         const MOST: usize = 100;
-        let rows = self
-            .store
-            .read(|tx| async move {
-                tx.snap_range(Range::prefix(replay::running_in(shard)).limit(MOST)).await
-            })
-            .await?;
+        let range = Range::prefix(replay::running_in(shard)).limit(MOST);
+        let rows = self.store.rows(range).await?;
         rows.iter().map(|(key, value)| Ok((decode(value)?, replay::of_key(key)?))).collect()
     }
 

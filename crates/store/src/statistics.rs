@@ -62,8 +62,7 @@ impl Records {
         most: usize,
     ) -> Result<Statistics, Error> {
         let counts = Counts { account, endpoint, resolution: span.resolution() };
-        let rows = &newest(counts, span.bounds(now), most + 1);
-        let rows = self.store.read(|tx| async move { tx.snap_range(rows.clone()).await }).await?;
+        let rows = self.store.rows(newest(counts, span.bounds(now), most + 1)).await?;
         let mut chart = Chart::new(span, now);
         for (key, value) in rows.iter().take(most) {
             if let Some(counted) = statistics::of_key(key)? {

@@ -89,6 +89,15 @@ impl Store {
         self.run(move |tx, _| body(tx), false).await
     }
 
+    /// The rows of `range`, when nothing else is to be read with them.
+    ///
+    /// # Errors
+    /// As for [`Store::transact`].
+    pub async fn rows(&self, range: Range) -> Result<Vec<Pair>, Error> {
+        let range = &range;
+        self.read(|tx| async move { tx.snap_range(range.clone()).await }).await
+    }
+
     /// See [`Engine::stats`].
     #[must_use]
     pub fn stats(&self) -> Stats {
