@@ -63,6 +63,16 @@ pub(crate) enum Caller {
     Account(AccountId),
 }
 
+impl Caller {
+    /// Whether the caller may see an account, should there be one: its own, or as the operator any.
+    pub(crate) fn may_see(self, account: AccountId) -> bool {
+        match self {
+            Self::Operator => true,
+            Self::Account(own) => own == account,
+        }
+    }
+}
+
 /// The account in the path, which exists and which the caller may see.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tenant(pub AccountId);
@@ -128,8 +138,10 @@ pub(crate) async fn whose(app: &App, key: &str) -> Result<Option<Key>, Problem> 
 async fn admit(app: &App, caller: Caller, segment: &str) -> Result<Tenant, Problem> {
     let nobody = || Problem::not_found("account");
     let id: AccountId = segment.parse().map_err(|_| nobody())?;
+    // An account's key goes with its account.
     let known = match caller {
-        Caller::Account(own) => own == id,
+        _ if !caller.may_see(id) => false,
+        Caller::Account(_) => true,
         Caller::Operator => app.records().account(id).await?.is_some(),
     };
     known.then_some(Tenant(id)).ok_or_else(nobody)

@@ -1,7 +1,6 @@
 //! What a form brought in: names and values (application/x-www-form-urlencoded), and how it becomes
 //! the JSON that the API's functions read.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -67,8 +66,8 @@ impl Form {
 
     /// Which state of a thing somebody changes, as [`seen`] hid it in the form; one that there never
     /// was when it is missing.
-    pub(crate) fn seen(&self) -> Option<Timestamp> {
-        Some(self.text(SEEN).parse().unwrap_or(Timestamp::EPOCH))
+    pub(crate) fn seen(&self) -> Timestamp {
+        self.text(SEEN).parse().unwrap_or(Timestamp::EPOCH)
     }
 
     /// Whether there is a value.
@@ -87,8 +86,7 @@ impl<S: Sync> FromRequestParts<S> for Form {
 
     /// What the gate read.
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let form = parts.extensions.remove::<Arc<Self>>();
-        form.map(Arc::unwrap_or_clone).ok_or_else(|| {
+        parts.extensions.remove::<Self>().ok_or_else(|| {
             tracing::error!(path = parts.uri.path(), "a form's page lies outside the gate");
             Problem::internal()
         })

@@ -115,7 +115,7 @@ async fn admit(app: &App, request: Request) -> Result<(Request, Visit), Refusal>
     if !visit.brought_back(&form) {
         return Err(refuse(not_ours()));
     }
-    parts.extensions.insert(Arc::new(form));
+    parts.extensions.insert(form);
     Ok((Request::from_parts(parts, Body::empty()), visit))
 }
 
@@ -149,7 +149,7 @@ async fn tenant(app: &App, caller: Caller, path: &str) -> Result<Option<Account>
     };
     let nobody = || Problem::not_found("account");
     let id: AccountId = segment.parse().map_err(|_| nobody())?;
-    if !matches!(caller, Caller::Operator) && caller != Caller::Account(id) {
+    if !caller.may_see(id) {
         return Err(nobody());
     }
     app.records().account(id).await?.ok_or_else(nobody).map(Some)

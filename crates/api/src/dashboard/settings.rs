@@ -161,7 +161,7 @@ async fn save_contacts(
 ) -> Result<Response, Problem> {
     let text = contacts::text(&form);
     let body = form::body(&json!({ "contact_emails": contacts::addresses(text) }));
-    match accounts::change(&app, tenant.0, &body, form.seen()).await {
+    match accounts::change(&app, tenant.0, &body, Some(form.seen())).await {
         Ok(_) => {
             Ok(Redirect::to(&Said::ContactsSaved.at(&visit.links().settings())).into_response())
         }

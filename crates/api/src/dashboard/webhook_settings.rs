@@ -143,7 +143,7 @@ async fn save(
     form: Form,
 ) -> Result<Response, Problem> {
     let values = Values::read(&form);
-    let saved = endpoints::change(&app, tenant.0, id, &values.body(), form.seen()).await;
+    let saved = endpoints::change(&app, tenant.0, id, &values.body(), Some(form.seen())).await;
     match saved {
         Ok(_) => {
             let page = visit.links().webhook_settings(id);
