@@ -1,4 +1,5 @@
-//! What is going to be done to a cluster, and to its store: drawn from a seed, so that it can be done again.
+//! What is going to be done to a cluster, and to its store: drawn from a seed, so that it can be
+//! done again.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

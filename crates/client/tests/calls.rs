@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
 use postrider_client::messages::{
     self, CallErrorKind, EndpointState, MAX_CALL_BYTES, Reply, Request,
@@ -36,7 +36,7 @@ use postrider_store::kv::Store;
 use postrider_store::{Owner, Records, Wake};
 use ractor::concurrency::oneshot;
 use ractor::message::SerializedMessage;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 const DIR: &str = "POSTRIDER_CLIENT_TEST_DIR";
 const ADDRESS: &str = "POSTRIDER_CLIENT_TEST_ADDRESS";
@@ -91,8 +91,13 @@ impl Node {
         Ok(Self { process, address, dir: dir.to_owned() })
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
-        Ok(kill_process(Pid::from_child(&self.process), signal)?)
+    /// SIGSTOP, and all of its threads have stopped when this returns.
+    fn freeze(&self) -> Result<()> {
+        let pid = Pid::from_child(&self.process);
+        kill_process(pid, Signal::STOP)?;
+        let status = waitpid(Some(pid), WaitOptions::UNTRACED)?;
+        ensure!(status.is_some_and(|(_, status)| status.stopped()), "it ended: {status:?}");
+        Ok(())
     }
 
     fn restarted(mut self) -> Result<Self> {
@@ -204,7 +209,7 @@ async fn a_call_survives_the_death_of_its_node() -> Result<()> {
     let client = join(&[node.address]).await?;
     client.publish(account(), event("0"), None).await?;
     // The node takes the call's bytes in, and does nothing with them.
-    node.signal(Signal::STOP)?;
+    node.freeze()?;
     let publishing = tokio::spawn({
         let client = client.clone();
         async move { client.publish(account(), event("1"), None).await }

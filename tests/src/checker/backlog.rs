@@ -18,8 +18,8 @@ const PUNCTUAL: Duration = seconds(1);
 /// I13: after the last fault heals, nothing is overdue within backlog ÷ rate + 30 s.
 ///
 /// Of each endpoint: its backlog is what began after the faults though it was due before they
-/// were over, and what of it was soon due again, since it failed; its rate, what it did in the first 30 s, and at least one request at a time, each
-/// as long as may be.
+/// were over, and what of it was soon due again, since it failed; its rate, what it did in the
+/// first 30 s, and at least one request at a time, each as long as may be.
 #[must_use]
 pub fn worked_off(evidence: &Evidence) -> Violations {
     let mut endpoints: HashMap<&str, Vec<&Delivery>> = HashMap::new();

@@ -14,8 +14,8 @@ use crate::wait::{millis, seconds};
 
 /// How long after the acknowledgement an attempt may still start.
 const GRACE: Duration = seconds(1);
-/// The same while a node is out of reach, or the store is: the time after which a node that cannot renew its
-/// lease is taken for dead, and has stopped by itself.
+/// The same while a node is out of reach, or the store is: the time after which a node that cannot
+/// renew its lease is taken for dead, and has stopped by itself.
 const LEASE: Duration = seconds(10);
 /// How soon a node that goes on after a pause has done what it was about to do.
 const RESUMED: Duration = millis(500);

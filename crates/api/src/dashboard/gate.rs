@@ -136,8 +136,10 @@ async fn caller(app: &App, session: Session) -> Result<Option<Caller>, Problem> 
             let known = app.records().key(account, key).await?.is_some();
             known.then_some(Caller::Account(account))
         }
-        // Whether the account is still there is seen when its pages are asked for.
-        Who::Link { account } => Some(Caller::Account(account)),
+        Who::Link { account } => {
+            let known = app.records().account(account).await?.is_some();
+            known.then_some(Caller::Account(account))
+        }
     })
 }
 
