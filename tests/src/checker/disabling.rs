@@ -5,20 +5,19 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::held_up::held_up;
 use super::{Violations, exhausted};
 use crate::client::records::Endpoint;
 use crate::evidence::{Evidence, after};
 use crate::fault::Kind;
 use crate::mail::Mail;
-use crate::wait::{millis, seconds};
+use crate::wait::seconds;
 
 /// How long after the acknowledgement an attempt may still start.
 const GRACE: Duration = seconds(1);
 /// The same while a node is out of reach, or the store is: the time after which a node that cannot
 /// renew its lease is taken for dead, and has stopped by itself.
 const LEASE: Duration = seconds(10);
-/// How soon a node that goes on after a pause has done what it was about to do.
-const RESUMED: Duration = millis(500);
 
 /// I7: after a disable is acknowledged, no attempt starts until the endpoint is enabled, but
 /// for a time of grace.
@@ -61,12 +60,6 @@ fn grace(evidence: &Evidence, acknowledged: Timestamp) -> Duration {
         fault.from <= after(acknowledged, GRACE) && acknowledged <= after(fault.to, GRACE)
     });
     if meanwhile { LEASE } else { GRACE }
-}
-
-/// Whether a request that came at `time` had begun before its node was paused.
-fn held_up(evidence: &Evidence, time: Timestamp) -> bool {
-    let mut pauses = evidence.faults.iter().filter(|fault| fault.kind.is_pause());
-    pauses.any(|pause| pause.to <= time && time <= after(pause.to, RESUMED))
 }
 
 /// I8: a disable and its notice are one transaction; at least one email arrives. And no email

@@ -5,20 +5,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Violations;
+use super::held_up::held_up;
 use super::tenure::Tenures;
+use super::{SKEW, Violations};
 use crate::client::records::{Attempt, Delivery};
 use crate::evidence::{Evidence, Posts, after, since};
 use crate::fault::{Fault, Kind};
 use crate::receiver::Received;
 use crate::wait::{millis, seconds};
 
-/// How far the receiver's and the node's note of one moment may lie apart.
-const SKEW: Duration = millis(150);
 /// How long after its answer an attempt may stay uncommitted while the disk is slow.
 const COMMIT: Duration = seconds(2);
-/// How soon a node that goes on after a pause has done what it was about to do.
-const RESUMED: Duration = millis(500);
 /// How soon every node has found the store again that was away.
 const FOUND_AGAIN: Duration = seconds(2);
 
@@ -118,10 +115,10 @@ impl<'a> Account<'a> {
         let endpoint = &delivery.endpoint_id;
         let place = format!("request {} to {} ({})", post.index, post.path, delivery.id);
         let reason = if too_late {
-            self.held_up(post.arrived).then_some(Reason::Pause)
+            held_up(self.evidence, post.arrived).then_some(Reason::Pause)
         } else if self.cut_short(post.arrived, endpoint) {
             Some(Reason::Crash)
-        } else if self.held_up(post.arrived) || self.overtaken(post.arrived, endpoint) {
+        } else if held_up(self.evidence, post.arrived) || self.overtaken(post.arrived, endpoint) {
             Some(Reason::Pause)
         } else if self.unrecordable(post.arrived) {
             Some(Reason::StoreAway)
@@ -133,10 +130,17 @@ impl<'a> Account<'a> {
         match reason {
             Some(reason) => *self.reasons.entry(reason).or_default() += 1,
             None if too_late => {
-                self.violations.push(format!("{place} came after the delivery was delivered"));
+                let late = finished.map(|at| since(post.arrived, at)).unwrap_or_default();
+                let at = post.arrived;
+                self.violations.push(format!(
+                    "{place} came at {at}, {late:?} after the delivery was delivered"
+                ));
             }
             None => {
-                self.violations.push(format!("{place} is no recorded attempt, for no reason"));
+                let at = post.arrived;
+                self.violations.push(format!(
+                    "{place} came at {at}, and is no recorded attempt, for no reason"
+                ));
             }
         }
     }
@@ -173,19 +177,6 @@ impl<'a> Account<'a> {
         let longest = self.evidence.schedule.timeout + COMMIT;
         self.faults(Kind::is_of_the_store).any(|outage| {
             time <= after(outage.to, FOUND_AGAIN) && since(outage.from, time) <= longest
-        })
-    }
-
-    /// Whether a pause had held up a request that arrived at `time`. A frozen node goes on where
-    /// it was; and what was sent into a broken network is sent again by TCP, for as long after
-    /// it is mended as it had been broken.
-    fn held_up(&self, time: Timestamp) -> bool {
-        self.faults(Kind::is_pause).any(|pause| {
-            let resent = match pause.kind {
-                Kind::ApartFromWorld => since(pause.to, pause.from),
-                _ => Duration::ZERO,
-            };
-            after(time, SKEW) >= pause.to && time <= after(pause.to, resent + RESUMED)
         })
     }
 

@@ -22,16 +22,20 @@ pub mod backlog;
 pub mod bounds;
 pub mod disabling;
 pub mod duplicates;
+mod held_up;
 pub mod loss;
 pub mod tenure;
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
 use crate::client::records::{Delivery, Endpoint};
 use crate::evidence::Evidence;
+use crate::fault::Fault;
 use crate::load::Outcome;
+use crate::wait::millis;
 
 /// What is wrong, in sentences; empty when nothing is.
 pub type Violations = Vec<String>;
@@ -65,6 +69,8 @@ pub const INVARIANTS: [Invariant; 14] = [
     always("one key, one event", loss::same_key_same_event),
 ];
 
+/// How far two notes of one moment may lie apart, made by the receiver, a node, or a test.
+const SKEW: Duration = millis(150);
 /// How many violations of one invariant are shown.
 const SHOWN: usize = 10;
 
@@ -88,7 +94,13 @@ pub fn check(evidence: &Evidence) -> Result<()> {
             let _ = writeln!(report, "  {violation}");
         }
     }
-    if report.is_empty() { Ok(()) } else { bail!("{report}") }
+    if report.is_empty() {
+        return Ok(());
+    }
+    for Fault { kind, node, from, to } in &evidence.faults {
+        let _ = writeln!(report, "{kind:?} of {node} from {from} to {to}");
+    }
+    bail!("{report}")
 }
 
 /// What is violated.

@@ -472,6 +472,21 @@ fn what_a_pause_held_up_comes_when_it_ends() {
 }
 
 #[test]
+fn what_was_sent_into_one_break_may_be_lost_in_the_next() {
+    let broken_again_after = |calm: u64| {
+        caught(|run| {
+            let first = run.received[0].arrived;
+            run.received.push(post(3, "good", after(first, seconds(12)), 200));
+            let cut = fault(Kind::ApartFromWorld, first, seconds(3));
+            let again = fault(Kind::ApartFromWorld, after(cut.to, millis(calm)), seconds(2));
+            run.faults.extend([cut, again]);
+        })
+    };
+    assert_eq!(broken_again_after(2_500), "");
+    assert_eq!(broken_again_after(4_000), name("I6: every"));
+}
+
+#[test]
 fn a_lease_s_time_of_grace_while_a_node_is_out_of_reach() {
     let disabled = |before: u64, kind: Option<Kind>| {
         caught(|run| {
