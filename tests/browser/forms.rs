@@ -156,5 +156,21 @@ async fn times_are_in_the_readers_zone() -> Result<()> {
     let minute = (at.as_second() / 60 + 30) % 60;
     assert!(shown.contains(&format!(":{minute:02}:")), "{shown}, {exact}");
     assert!(hover.contains("GMT+5:30") && hover.contains(exact), "{hover}");
+
+    // What is written is meant so, too, and sent in UTC.
+    stage.visit("/replays/new").await?;
+    browser.until("at this time or later, in your time zone").await?;
+    browser.paste("Since", "2026-01-31T02:00").await?;
+    browser.paste("Until", "2026-01-31T02:00").await?;
+    browser.click("Count").await?;
+    browser.until_error("Until", "must be later than since").await?;
+    assert_eq!(browser.value("Since").await?, "2026-01-31T02:00");
+    browser.paste("Until", "2026-02-01T02:00").await?;
+    browser.click("Start").await?;
+    browser.until("There was nothing for it to take.").await?;
+    let shown = browser.source().await?;
+    for exact in ["2026-01-30T20:30:00", "2026-01-31T20:30:00"] {
+        assert!(shown.contains(&format!("datetime=\"{exact}")), "{exact}: {shown}");
+    }
     stage.close().await
 }

@@ -59,12 +59,13 @@ impl Values {
     fn read(form: &Form) -> Self {
         let text = |name| form.text(name).trim().to_owned();
         let all = |name| form.all(name).into_iter().map(str::to_owned).collect();
+        let time = |name| without_zone(form.text(name).trim()).to_owned();
         Self {
             endpoint: text("endpoint"),
             event_types: all("event_types"),
             states: all("states"),
-            since: text("since"),
-            until: text("until"),
+            since: time("since"),
+            until: time("until"),
             rate: text("rate"),
         }
     }
@@ -157,6 +158,12 @@ fn meaning(state: DeliveryState) -> &'static str {
     }
 }
 
+/// A time in UTC as a browser's field of a time shows it. The script of the pages sends it with its
+/// zone, after it let the reader write it in another one.
+fn without_zone(text: &str) -> &str {
+    text.strip_suffix(['Z', 'z']).unwrap_or(text)
+}
+
 /// A time that a browser writes without a zone, which is meant to be UTC. Whatever else stands there
 /// is left as it is, for the API to judge.
 fn utc(text: &str) -> String {
@@ -171,7 +178,7 @@ fn utc(text: &str) -> String {
 fn time_field(name: &str, label: &str, hint: &str, value: &str, errors: Errors<'_>) -> Markup {
     let field = Field::new(name, label, hint, errors);
     field.around(html! {
-        input id=(name) type="datetime-local" name=(name) value=(value) step="1"
+        input id=(name) type="datetime-local" name=(name) value=(value) step="1" data-utc max="9999-12-31T23:59:59"
             aria-describedby=(field.described_by()) aria-invalid=[field.is_wrong()];
     })
 }
@@ -278,7 +285,7 @@ mod tests {
     #[test]
     fn the_fields_become_what_the_api_reads() {
         let form = "endpoint=ep_1&event_types=b&event_types=a&states=exhausted\
-            &since=2026-01-31T12:00&until=2026-02-01T12:00:30&rate=5";
+            &since=2026-01-31T12:00&until=2026-02-01T12:00:30Z&rate=5";
         let expected = r#"{"endpoint":"ep_1","event_types":["a","b"],"states":["exhausted"],"since":"2026-01-31T12:00:00Z","until":"2026-02-01T12:00:30Z","rate":5,"dry_run":true}"#;
         let fields = |text: &str| serde_json::from_str::<Value>(text).unwrap();
         assert_eq!(fields(&body(form, true)), fields(expected));

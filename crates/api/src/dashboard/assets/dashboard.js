@@ -24,8 +24,28 @@
     }
   }
 
+  // Fields of times hold UTC. The reader writes in the own zone, and the form is sent in UTC again.
+  function localizeField(field) {
+    field.dataset.local = "";
+    const hint = document.getElementById(`${field.id}-hint`);
+    hint.textContent = hint.textContent.replace("UTC", `your time zone, ${exact.resolvedOptions().timeZone}`);
+    const served = new Date(`${field.defaultValue}Z`);
+    // A browser that comes back to the page may have filled in what the reader had written.
+    if (new Date(`${field.value}Z`).getTime() !== served.getTime()) return;
+    const local = new Date(served.getTime() - served.getTimezoneOffset() * 60000);
+    field.value = local.toISOString().slice(0, 19);
+  }
+
+  document.addEventListener("formdata", (event) => {
+    for (const field of event.target.querySelectorAll("input[data-utc]")) {
+      const at = new Date(field.value);
+      if (!Number.isNaN(at.getTime())) event.formData.set(field.name, `${at.toISOString().slice(0, 19)}Z`);
+    }
+  });
+
   function enrich(root) {
     localize(root);
+    for (const field of root.querySelectorAll("input[data-utc]:not([data-local])")) localizeField(field);
     if (navigator.clipboard) {
       for (const button of root.querySelectorAll("button[data-copy], button[data-copy-from]")) button.hidden = false;
     }
