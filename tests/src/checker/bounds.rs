@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fmt::Display;
 
 use super::Violations;
+use super::held_up::resent;
 use crate::evidence::{Evidence, Vitals};
-use crate::receiver::Received;
 
 /// Memory of one node that is no mapped file, in KiB. The store's file is mapped, and grows while a
 /// frozen process holds on to an old state of it.
@@ -51,13 +51,16 @@ fn over(
     (most < used).then(|| format!("{node} had {used} {what} at {at}, more than {most}"))
 }
 
-/// Of each path. What never ended, because its node was killed or cut off, is not counted.
+/// Of each path, as far as the nodes know. What never ended, because its node was killed or cut off,
+/// is not counted, nor what a network brought when its node had given it up; and no node waits for an
+/// answer longer than the timeout, though the receiver may hear of its end much later.
 fn most_in_flight(evidence: &Evidence) -> HashMap<&str, usize> {
     let mut turns: HashMap<&str, Vec<_>> = HashMap::new();
-    for request in &evidence.received {
-        if let (path, began, Some(ended)) = interval(request) {
-            turns.entry(path).or_default().extend([(began, 1), (ended, -1)]);
-        }
+    for request in evidence.received.iter().filter(|r| !resent(evidence, r.arrived)) {
+        let Some(ended) = request.ended else { continue };
+        let given_up = request.began + evidence.schedule.timeout;
+        let turn = [(request.began, 1), (ended.min(given_up), -1)];
+        turns.entry(&request.path).or_default().extend(turn);
     }
     let most = |mut turns: Vec<(_, isize)>| {
         turns.sort_unstable();
@@ -68,8 +71,4 @@ fn most_in_flight(evidence: &Evidence) -> HashMap<&str, usize> {
         running.max().and_then(|most| usize::try_from(most).ok()).unwrap_or_default()
     };
     turns.into_iter().map(|(path, turns)| (path, most(turns))).collect()
-}
-
-fn interval(request: &Received) -> (&str, tokio::time::Instant, Option<tokio::time::Instant>) {
-    (&request.path, request.began, request.ended)
 }

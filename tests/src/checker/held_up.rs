@@ -15,7 +15,17 @@ const RESUMED: Duration = millis(500);
 /// Whether a pause may have held up a request that arrived at `time`. A frozen node goes on where
 /// it was; and TCP sends again what was sent into a broken network.
 pub(super) fn held_up(evidence: &Evidence, time: Timestamp) -> bool {
-    let mut pauses = evidence.faults.iter().filter(|fault| fault.kind.is_pause());
+    held_up_by(evidence, time, Kind::is_pause)
+}
+
+/// Whether TCP may have sent a request again that arrived at `time`, when the node had long given
+/// it up.
+pub(super) fn resent(evidence: &Evidence, time: Timestamp) -> bool {
+    held_up_by(evidence, time, |kind| kind == Kind::ApartFromWorld)
+}
+
+fn held_up_by(evidence: &Evidence, time: Timestamp, by: fn(Kind) -> bool) -> bool {
+    let mut pauses = evidence.faults.iter().filter(|fault| by(fault.kind));
     pauses.any(|pause| after(time, SKEW) >= pause.to && time <= last_arrival(evidence, pause))
 }
 

@@ -538,17 +538,22 @@ fn a_node_that_grows() {
 
 #[test]
 fn too_many_requests_at_once() {
-    let crowd = caught(|run| {
-        let arrived = run.received[0].arrived;
-        for index in 3..40 {
-            let mut request = post(index, "good", arrived, 200);
-            request.began = run.received[0].began;
-            request.ended = run.received[0].ended;
-            run.received.push(request);
-        }
-        run.faults.push(fault(Kind::Freeze, arrived, millis(4)));
-    });
-    assert_eq!(crowd, name("I12:"));
+    // Every second one begins so much later, and none has ended, as far as the receiver knows.
+    let crowd = |kind, later| {
+        caught(|run| {
+            let (arrived, first) = (run.received[0].arrived, run.received[0].began);
+            for index in 3..40 {
+                let mut request = post(index, "good", arrived, 200);
+                request.began = if index % 2 == 0 { first + later } else { first };
+                request.ended = Some(first + seconds(10));
+                run.received.push(request);
+            }
+            run.faults.push(fault(kind, arrived, millis(4)));
+        })
+    };
+    assert_eq!(crowd(Kind::Freeze, millis(999)), name("I12:"));
+    assert_eq!(crowd(Kind::Freeze, seconds(1)), "", "the first ones have been given up");
+    assert_eq!(crowd(Kind::ApartFromWorld, millis(0)), "", "TCP sent them again");
 }
 
 #[test]
