@@ -21,8 +21,13 @@ use crate::auth::Operator;
 use crate::error::Problem;
 use crate::page::Params;
 
-/// Colours in which the map tells nodes apart; more nodes share them.
+/// Colours of the map; more nodes share them, and are told apart by their numbers.
 const COLOURS: usize = 8;
+/// The side of one of its squares, with the gap to the next one.
+const SIDE: usize = 14;
+const GAP: usize = 2;
+/// Squares in a row.
+const IN_ROW: usize = 32;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new().route(CLUSTER, get(cluster))
@@ -62,13 +67,13 @@ fn summary(view: &View, oldest: Option<Timestamp>, now: Timestamp) -> Markup {
     }
 }
 
-/// The colour of each node, by its place in the view.
-fn colours(view: &View) -> HashMap<BootId, usize> {
-    view.nodes.iter().enumerate().map(|(at, node)| (node.node, at % COLOURS)).collect()
+/// The number of each node on this page: its place in the view, from 1.
+fn numbers(view: &View) -> HashMap<BootId, usize> {
+    view.nodes.iter().zip(1..).map(|(node, number)| (node.node, number)).collect()
 }
 
 fn nodes(view: &View) -> Markup {
-    let (colours, counts) = (colours(view), view.counts());
+    let (numbers, counts) = (numbers(view), view.counts());
     let columns = [
         Text("Node"),
         Text("State"),
@@ -80,7 +85,7 @@ fn nodes(view: &View) -> Markup {
     let rows = html! {
         @for node in &view.nodes {
             tr {
-                th scope="row" { (swatch(colours.get(&node.node).copied())) " " (node.name) }
+                th scope="row" { (swatch(numbers.get(&node.node).copied())) " " (node.name) }
                 td { (node_badge(node.state)) }
                 td.number { (counts.get(&node.node).copied().unwrap_or(0)) }
                 td { (node.version) }
@@ -102,38 +107,46 @@ fn node_badge(state: NodeState) -> Markup {
     badge(kind, state.as_str())
 }
 
-/// The class of a node's colour, or of none.
-fn class(colour: Option<usize>) -> String {
-    colour.map_or_else(|| "shard none".to_owned(), |colour| format!("shard c{colour}"))
-}
-
-fn swatch(colour: Option<usize>) -> Markup {
+/// A square in the colour of a node, with its number; or of no node.
+fn square(number: Option<usize>, x: usize, y: usize, title: Option<&str>) -> Markup {
+    const WIDTH: usize = SIDE - GAP;
+    let class = match number {
+        Some(number) => format!("shard c{}", number % COLOURS),
+        None => "shard none".to_owned(),
+    };
     html! {
-        svg.swatch width="12" height="12" aria-hidden="true" { rect class=(class(colour)) width="12" height="12" rx="2" {} }
+        rect class=(class) x=(x) y=(y) width=(WIDTH) height=(WIDTH) rx="2" {
+            @if let Some(title) = title { title { (title) } }
+        }
+        @if let Some(number) = number {
+            text x=(x + WIDTH / 2) y=(y + WIDTH / 2) { (number) }
+        }
     }
 }
 
-/// Every shard as a square in the colour of its owner.
+fn swatch(number: Option<usize>) -> Markup {
+    html! {
+        svg.swatch.shards viewBox="0 0 12 12" aria-hidden="true" { (square(number, 0, 0, None)) }
+    }
+}
+
+/// Every shard as a square with the number of its owner.
 fn map(view: &View) -> Markup {
-    const SIDE: usize = 14;
-    const IN_ROW: usize = 32;
-    let colours = colours(view);
+    let numbers = numbers(view);
     let rows = view.owners.len().div_ceil(IN_ROW);
     let (width, height) = (IN_ROW * SIDE, rows * SIDE);
     let named = |node| view.node(node).map_or("a node that is gone", |node| node.name.as_str());
     html! {
         h2 #map-title { "Shards" }
-        svg.map role="img" aria-labelledby="map-title map-text" viewBox={ "0 0 " (width) " " (height) } {
-            desc #map-text { (count(view.owners.len() as u64, "shard", "shards")) ", each in the colour of the node that owns it." }
+        svg.map.shards role="img" aria-labelledby="map-title map-text" viewBox={ "0 0 " (width) " " (height) } {
+            desc #map-text { (count(view.owners.len() as u64, "shard", "shards")) ", each with the number of the node that owns it." }
             @for (shard, owner) in view.owners.iter().enumerate() {
-                @let colour = owner.and_then(|owner| colours.get(&owner.node).copied());
-                rect class=(class(colour))
-                    x=(shard % IN_ROW * SIDE) y=(shard / IN_ROW * SIDE) width=(SIDE - 2) height=(SIDE - 2) rx="2" {
-                    title {
-                        "Shard " (shard) ": "
-                        @match owner { Some(owner) => { (named(owner.node)) ", epoch " (owner.epoch) } None => "no owner" }
-                    }
-                }
+                @let number = owner.and_then(|owner| numbers.get(&owner.node).copied());
+                @let title = match owner {
+                    Some(owner) => format!("Shard {shard}: {}, epoch {}", named(owner.node), owner.epoch),
+                    None => format!("Shard {shard}: no owner"),
+                };
+                (square(number, shard % IN_ROW * SIDE, shard / IN_ROW * SIDE, Some(&title)))
             }
         }
     }

@@ -405,7 +405,7 @@ async fn the_operator_makes_accounts_and_sees_the_cluster() {
     assert!(operator.page("/dashboard/accounts").await.contains("Acme"));
     assert!(operator.page(made.split('?').next().unwrap()).await.contains("Acme"));
     let cluster = operator.page("/dashboard/cluster").await;
-    for what in ["node-1", "alive", "node-2", "dead", "Shard 3: no owner", "epoch 7"] {
+    for what in ["node-1", "alive", "node-2", "dead", "Shard 3: no owner", "epoch 7", ">1</text>"] {
         assert!(cluster.contains(what), "{what}");
     }
 }
