@@ -53,11 +53,12 @@ target_dir() {
 # bindgen reads FoundationDB's C header through it, at build time.
 need_libclang() {
     local place
-    if [ -n "${LIBCLANG_PATH:-}" ] || command -v llvm-config >/dev/null; then
+    if [ -n "${LIBCLANG_PATH:-}" ]; then
         return
     fi
-    for place in /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib /usr/lib64 /usr/local/lib; do
-        if compgen -G "$place/libclang*.so*" >/dev/null; then
+    for place in "$(llvm-config --libdir 2>/dev/null)" /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib /usr/lib64 /usr/local/lib; do
+        # Beside it there may be libclang-cpp, which is something else.
+        if compgen -G "$place/libclang.so*" >/dev/null || compgen -G "$place/libclang-[0-9]*.so*" >/dev/null; then
             return
         fi
     done
