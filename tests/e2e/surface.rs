@@ -11,7 +11,7 @@ use crate::SOON;
 const CALLS: [(&str, &[&str]); 30] = [
     ("/v1/accounts", &["get", "post"]),
     ("/v1/accounts/{account}", &["get", "patch", "delete"]),
-    ("/v1/accounts/{account}/portal-links", &["post"]),
+    ("/v1/accounts/{account}/portal-links", &["post", "delete"]),
     ("/v1/accounts/{account}/api-keys", &["get", "post"]),
     ("/v1/accounts/{account}/api-keys/{key}", &["delete"]),
     ("/v1/event-types", &["get"]),

@@ -1,4 +1,5 @@
-//! Portal links: how the operator's product leads its users to the dashboard of their account.
+//! Portal links: how the operator's product leads its users to the dashboard of their account, and
+//! how it ends that.
 
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ const DEFAULT_LIFE: Duration = Duration::from_secs(3600);
 const MAX_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(create))
+    OpenApiRouter::new().routes(routes!(create, end))
 }
 
 /// A portal link to make.
@@ -82,10 +83,28 @@ async fn create(
     let (life, page) = fields.finish(Some((life, page)))?;
     let expires_at = app.now().plus(life.unwrap_or(DEFAULT_LIFE));
     let page = page.or_else(|| dashboard::own_page(tenant.0, "")).expect("the list is a page");
-    let link = Link { account: tenant.0, expires_at, page };
+    let generation = app.records().link_generation(tenant.0).await?;
+    let generation = generation.ok_or_else(|| Problem::not_found("account"))?;
+    let link = Link { account: tenant.0, generation, expires_at, page };
     let text = app.signer().await?.link(&link);
     let url = format!("{}/dashboard/open/{text}", dashboard::own_url(&app, &headers)?);
     Ok((StatusCode::CREATED, Json(PortalLinkBody { url, expires_at })))
+}
+
+/// End all portal links
+///
+/// Links of the account that were made before open nothing any more, and whoever came by one of them
+/// is signed out. Links that are made from now on work.
+#[utoipa::path(
+    delete, path = "/v1/accounts/{account}/portal-links", tag = "Portal links",
+    security(("operator_key" = [])),
+    responses((status = NO_CONTENT, description = "They are ended"))
+)]
+async fn end(_: Operator, tenant: Tenant, State(app): State<App>) -> Result<StatusCode, Problem> {
+    match app.records().end_links(tenant.0).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(Problem::not_found("account")),
+    }
 }
 
 fn life(text: &str) -> Result<Duration, String> {

@@ -27,6 +27,7 @@
 //! | `sweep` | forgetting what has expired, and the data of accounts that are gone |
 //! | `accounts`, `catalogue`, `query` | the rest of what people see |
 //! | `records` | the handle on them all, and what they share |
+//! | `link_generation` | which portal links of an account are still good |
 //! | `session_key` | what the dashboard's sessions are signed with |
 //! | `copy` | a whole store, into another one |
 //! | `probe` | rows that say nothing, to try a store out |
@@ -53,6 +54,7 @@ mod enqueue;
 mod fan_out;
 mod keys;
 mod leases;
+mod link_generation;
 mod notices;
 mod owners;
 mod probe;

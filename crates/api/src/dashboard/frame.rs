@@ -263,7 +263,7 @@ impl<S: Sync> FromRequestParts<S> for Visit {
 pub(crate) async fn home(visit: Visit) -> Redirect {
     match visit.0.who {
         Who::Operator { .. } => Redirect::to(ACCOUNTS),
-        Who::Key { account, .. } | Who::Link { account } => {
+        Who::Key { account, .. } | Who::Link { account, .. } => {
             Redirect::to(&Links::of(account).webhooks())
         }
     }

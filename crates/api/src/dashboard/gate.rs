@@ -136,9 +136,9 @@ async fn caller(app: &App, session: Session) -> Result<Option<Caller>, Problem> 
             let known = app.records().key(account, key).await?.is_some();
             known.then_some(Caller::Account(account))
         }
-        Who::Link { account } => {
-            let known = app.records().account(account).await?.is_some();
-            known.then_some(Caller::Account(account))
+        Who::Link { account, generation } => {
+            let present = app.records().link_generation(account).await?;
+            (present == Some(generation)).then_some(Caller::Account(account))
         }
     })
 }

@@ -30,9 +30,10 @@ pub(crate) enum Said {
     ReplayPaused,
     ReplayCancelled,
     KeyDeleted,
+    LinksEnded,
 }
 
-const ALL: [Said; 16] = [
+const ALL: [Said; 17] = [
     Said::Created,
     Said::WebhookCreated,
     Said::ContactsSaved,
@@ -49,6 +50,7 @@ const ALL: [Said; 16] = [
     Said::ReplayPaused,
     Said::ReplayCancelled,
     Said::KeyDeleted,
+    Said::LinksEnded,
 ];
 
 impl Said {
@@ -74,6 +76,7 @@ impl Said {
                 "The replay is cancelled. What it had made already is not taken back."
             }
             Self::KeyDeleted => "The key is deleted and works no more.",
+            Self::LinksEnded => "All links are ended. Whoever came by one is signed out.",
         }
     }
 

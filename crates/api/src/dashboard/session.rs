@@ -2,8 +2,8 @@
 //! has to remember. So a session outlives the node that began it.
 //!
 //! The key that signs lies in the store. A session names what it was begun with, and is over when
-//! that is: an account's key that was deleted, an operator's key that was replaced, an account that
-//! is gone. The gate looks at each request.
+//! that is: an account's key that was deleted, an operator's key that was replaced, links that were
+//! ended, an account that is gone. The gate looks at each request.
 
 use data_encoding::BASE64URL_NOPAD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -47,6 +47,8 @@ pub(crate) enum Who {
     Link {
         /// The account.
         account: AccountId,
+        /// That of the link.
+        generation: u64,
     },
 }
 
@@ -55,6 +57,8 @@ pub(crate) enum Who {
 pub(crate) struct Link {
     /// The account that it opens.
     pub account: AccountId,
+    /// Which of the account's links it is one of: those of older generations were ended.
+    pub generation: u64,
     /// When it ends, and with it the session that it begins.
     pub expires_at: Timestamp,
     /// Which page of the account it opens.
@@ -139,7 +143,7 @@ mod tests {
 
     fn session() -> Session {
         let expires_at = NOW.plus(Duration::from_secs(1));
-        Session { who: Who::Link { account: AccountId::MAX }, expires_at }
+        Session { who: Who::Link { account: AccountId::MAX, generation: 0 }, expires_at }
     }
 
     #[test]
@@ -171,7 +175,8 @@ mod tests {
     fn the_longest_link_is_read() {
         let path = "p".repeat(super::super::links::MAX_OWN_PATH);
         let page = super::super::own_page(AccountId::MAX, &path).expect("it fits");
-        let link = Link { account: AccountId::MAX, expires_at: session().expires_at, page };
+        let expires_at = session().expires_at;
+        let link = Link { account: AccountId::MAX, generation: u64::MAX, expires_at, page };
         let signer = Signer::new([1; 32]);
         assert_eq!(signer.read_link(&signer.link(&link), NOW), Some(link));
     }

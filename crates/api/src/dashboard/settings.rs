@@ -1,4 +1,5 @@
-//! The page of an account's settings: who is told by email, and the keys of its API.
+//! The page of an account's settings: who is told by email, the keys of its API, and the end of the
+//! links to it.
 
 use axum::Router;
 use axum::extract::State;
@@ -32,6 +33,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/settings/contacts", post(save_contacts))
         .route("/settings/keys", post(make_key))
         .route("/settings/keys/{key}/delete", post(delete_key))
+        .route("/settings/links/end", post(end_links))
 }
 
 /// What the page shows besides what is stored.
@@ -75,6 +77,7 @@ async fn page(visit: &Visit, app: &App, besides: Besides<'_>) -> Result<Page, Pr
             (key_table(visit, &keys))
             (new_key(visit, besides))
         }
+        @if visit.is_operator() { (links_form(visit)) }
     };
     Ok(visit.page(Place::Settings, "Settings", body))
 }
@@ -153,6 +156,22 @@ fn new_key(visit: &Visit, besides: Besides<'_>) -> Markup {
     }
 }
 
+fn links_form(visit: &Visit) -> Markup {
+    html! {
+        section aria-labelledby="links" {
+            h2 #links { "Portal links" }
+            p { "Your product makes links that open these pages without a key, each until it expires." }
+            form method="post" action=(below(&visit.links().settings(), "links/end")) {
+                (visit.csrf())
+                p.hint {
+                    "Those that were given out open nothing any more, and whoever came by one is signed out."
+                }
+                button.bad type="submit" { "End all links" }
+            }
+        }
+    }
+}
+
 async fn save_contacts(
     visit: Visit,
     tenant: Tenant,
@@ -202,5 +221,17 @@ async fn delete_key(
     match app.records().delete_key(tenant.0, id).await? {
         true => Ok(Redirect::to(&Said::KeyDeleted.at(&visit.links().settings()))),
         false => Err(Problem::not_found("key")),
+    }
+}
+
+async fn end_links(
+    visit: Visit,
+    _: Operator,
+    tenant: Tenant,
+    State(app): State<App>,
+) -> Result<Redirect, Problem> {
+    match app.records().end_links(tenant.0).await? {
+        true => Ok(Redirect::to(&Said::LinksEnded.at(&visit.links().settings()))),
+        false => Err(Problem::not_found("account")),
     }
 }

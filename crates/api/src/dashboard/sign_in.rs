@@ -117,7 +117,14 @@ async fn sign_in(State(app): State<App>, body: Body) -> Result<Response, Problem
 /// Opens the page of a portal link as its account.
 async fn open(State(app): State<App>, PathText(text): PathText) -> Result<Response, Problem> {
     let now = app.now();
-    let Some(link) = app.signer().await?.read_link(&text, now) else {
+    let link = match app.signer().await?.read_link(&text, now) {
+        Some(link) => {
+            let present = app.records().link_generation(link.account).await?;
+            (present == Some(link.generation)).then_some(link)
+        }
+        None => None,
+    };
+    let Some(link) = link else {
         let body = html! {
             h1 { "This link has ended" }
             p { "Links to the dashboard work for a limited time. Go back to where you found it, and "
@@ -125,7 +132,8 @@ async fn open(State(app): State<App>, PathText(text): PathText) -> Result<Respon
         };
         return Ok(frame::bare("Link", body).with_status(StatusCode::GONE).into_response());
     };
-    begin(&app, Who::Link { account: link.account }, link.expires_at.since(now), &link.page).await
+    let who = Who::Link { account: link.account, generation: link.generation };
+    begin(&app, who, link.expires_at.since(now), &link.page).await
 }
 
 async fn begin(app: &App, who: Who, life: Duration, page: &str) -> Result<Response, Problem> {

@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use super::harness::{Account, House, OPERATOR, request};
 
 /// Every call of the contract that this crate answers.
-const CALLS: [&str; 44] = [
+const CALLS: [&str; 45] = [
     "DELETE /v1/accounts/{account}",
     "DELETE /v1/accounts/{account}/api-keys/{key}",
     "DELETE /v1/accounts/{account}/endpoints/{endpoint}",
+    "DELETE /v1/accounts/{account}/portal-links",
     "DELETE /v1/event-types/{name}",
     "GET /healthz",
     "GET /metrics",
@@ -195,7 +196,7 @@ async fn an_account_key_on_an_operators_call_is_refused() {
         house.send(request(Some(&account.key), &call, "{")).await.assert_problem(403);
         seen += 1;
     }
-    assert_eq!(seen, 11);
+    assert_eq!(seen, 12);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use postrider_domain::ids::EndpointId;
+use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_store::memory::Memory;
 use serde_json::{Value, json};
 
@@ -177,6 +177,36 @@ async fn a_portal_link_opens_its_page_for_a_limited_time() {
         assert_eq!(house.operator(&call, body).await.pointers(422), [pointer]);
     }
     house.call(&account.key, &call, Value::Null).await.assert_problem(403);
+}
+
+#[tokio::test]
+async fn all_portal_links_of_an_account_are_ended_at_once() {
+    let house = House::new().await;
+    let (account, other) = (house.account().await, house.account().await);
+    let page = at(&account, "/settings");
+    let link = portal_link(&house, &account, Value::Null).await;
+    let linked = Visitor::by_link(&house, &account, Value::Null).await;
+    let elsewhere = Visitor::by_link(&house, &other, Value::Null).await;
+    let with_key = Visitor::with_key(&house, &account.key).await;
+    assert!(!with_key.page(&page).await.contains("End all links"));
+
+    let end = format!("DELETE /v1/accounts/{}/portal-links", account.id);
+    house.call(&account.key, &end, Value::Null).await.assert_problem(403);
+    linked.page(&page).await;
+    house.operator(&end, Value::Null).await.expect(204);
+    assert!(linked.get(&page).await.leads_to().ends_with("&over=session"));
+    assert_eq!(Visitor::stranger(&house).get(&link).await.status, StatusCode::GONE);
+    with_key.page(&page).await;
+    elsewhere.page(&at(&other, "/settings")).await;
+
+    let again = Visitor::by_link(&house, &account, Value::Null).await;
+    again.page(&page).await;
+    let operator = Visitor::with_key(&house, OPERATOR).await;
+    let ended = operator.fill(&page, &format!("{page}/links/end"), &[]).await.leads_to().to_owned();
+    assert!(operator.page(&ended).await.contains("All links are ended."));
+    assert!(again.get(&page).await.leads_to().ends_with("&over=session"));
+    let nobody = format!("DELETE /v1/accounts/{}/portal-links", AccountId::MAX);
+    house.operator(&nobody, Value::Null).await.assert_problem(404);
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ pub(crate) mod gate;
 pub(crate) mod health;
 pub(crate) mod idempotency;
 pub(crate) mod lease;
+pub(crate) mod link_generation;
 pub(crate) mod meta;
 pub(crate) mod moves;
 pub(crate) mod notice;
@@ -80,6 +81,7 @@ enum Table {
     Statistics = 26,
     DeliveriesOfEvent = 27,
     Email = 28,
+    LinkGeneration = 29,
     // In `s`.
     Owner = 40,
     Due = 41,

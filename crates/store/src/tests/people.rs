@@ -51,6 +51,20 @@ async fn a_deleted_key_opens_nothing() {
     assert_eq!(world.records.key_by_hash([9; 32]).await.unwrap(), None);
 }
 
+#[tokio::test]
+async fn links_end_a_generation_at_a_time() {
+    let world = World::new().await;
+    let (records, account) = (&world.records, world.account);
+    for generation in 0..3 {
+        assert_eq!(records.link_generation(account).await.unwrap(), Some(generation));
+        assert!(records.end_links(account).await.unwrap());
+    }
+    assert!(records.delete_account(account).await.unwrap());
+    assert_eq!(records.link_generation(account).await.unwrap(), None);
+    assert!(!records.end_links(account).await.unwrap());
+    assert_eq!(rows_of(&world).await, 0);
+}
+
 async fn rows_of(world: &World) -> usize {
     let range = &Range::prefix(account_space(world.account));
     let rows = world.records.store.read(|tx| async move { tx.snap_range(range.clone()).await });
