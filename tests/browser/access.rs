@@ -35,7 +35,7 @@ async fn the_operators_pages_satisfy_wcag_2_1_aa() -> Result<()> {
     let stage = Stage::start().await?;
     stage.sign_in_as_operator().await?;
     let mut broken = Broken::default();
-    broken.visit(&stage, operators_pages()).await?;
+    broken.visit(&stage, operators_pages(&stage)).await?;
     broken.none()?;
     stage.close().await
 }

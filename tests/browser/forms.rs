@@ -133,6 +133,8 @@ async fn contacts_and_keys() -> Result<()> {
     browser.reload().await?;
     browser.until("Deploy").await?;
     assert!(!browser.shows(key).await?);
+    browser.click("End all links").await?;
+    browser.until("All links are ended.").await?;
     browser.click("Sign out").await?;
     browser.fill("API key", key).await?;
     browser.click("Sign in").await?;

@@ -22,7 +22,7 @@ async fn of_the_operator() -> Result<()> {
     stage.go("/sign-in").await?;
     pictures(&stage.browser, "sign-in").await?;
     stage.sign_in_as_operator().await?;
-    take(&stage, operators_pages()).await?;
+    take(&stage, operators_pages(&stage)).await?;
     stage.close().await
 }
 

@@ -112,11 +112,12 @@ impl Site {
 }
 
 /// The pages that the operator has.
-pub fn operators_pages() -> Vec<Page> {
+pub fn operators_pages(stage: &Stage) -> Vec<Page> {
     vec![
         ("accounts", "/accounts".to_owned()),
         ("account-new", "/accounts/new".to_owned()),
         ("cluster", "/cluster".to_owned()),
+        ("settings-as-operator", stage.page("/settings")),
     ]
 }
 

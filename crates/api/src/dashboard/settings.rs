@@ -163,9 +163,7 @@ fn links_form(visit: &Visit) -> Markup {
             p { "Your product makes links that open these pages without a key, each until it expires." }
             form method="post" action=(below(&visit.links().settings(), "links/end")) {
                 (visit.csrf())
-                p.hint {
-                    "Those that were given out open nothing any more, and whoever came by one is signed out."
-                }
+                p.hint { "Once they are ended, they open nothing, and whoever came by one is signed out." }
                 button.bad type="submit" { "End all links" }
             }
         }
