@@ -52,15 +52,18 @@ target_dir() {
 
 # bindgen reads FoundationDB's C header through it, at build time.
 need_libclang() {
-    local place
+    local place name
     if [ -n "${LIBCLANG_PATH:-}" ]; then
         return
     fi
-    for place in "$(llvm-config --libdir 2>/dev/null)" /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib /usr/lib64 /usr/local/lib; do
+    for place in "$(llvm-config --libdir 2>/dev/null)" /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu \
+        /usr/lib /usr/lib64 /usr/local/lib; do
         # Beside it there may be libclang-cpp, which is something else.
-        if compgen -G "$place/libclang.so*" >/dev/null || compgen -G "$place/libclang-[0-9]*.so*" >/dev/null; then
-            return
-        fi
+        for name in 'libclang.so*' 'libclang-[0-9]*.so*'; do
+            if compgen -G "$place/$name" >/dev/null; then
+                return
+            fi
+        done
     done
     step "Installing libclang"
     install libclang-dev

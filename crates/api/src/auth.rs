@@ -147,10 +147,10 @@ async fn admit(app: &App, caller: Caller, segment: &str) -> Result<Tenant, Probl
     known.then_some(Tenant(id)).ok_or_else(nobody)
 }
 
-/// The segment of the path where an account's id stands.
+/// The segment of the path where an account's id stands, which may be empty before others.
 fn account_in(path: &str) -> Option<&str> {
-    let segment = path.strip_prefix(ACCOUNTS)?.split('/').next()?;
-    (!segment.is_empty()).then_some(segment)
+    let below = path.strip_prefix(ACCOUNTS).filter(|below| !below.is_empty())?;
+    below.split('/').next()
 }
 
 /// The key in `Authorization: Bearer KEY` (RFC 6750 §2.1).
@@ -218,6 +218,7 @@ mod tests {
     fn the_account_of_a_path() {
         assert_eq!(account_in("/v1/accounts/a"), Some("a"));
         assert_eq!(account_in("/v1/accounts/a/endpoints/b"), Some("a"));
+        assert_eq!(account_in("/v1/accounts//endpoints"), Some(""));
         for path in ["/v1/accounts", "/v1/accounts/", "/v1/event-types/a", "/v1"] {
             assert_eq!(account_in(path), None, "{path}");
         }

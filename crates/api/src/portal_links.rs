@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use http::{HeaderMap, StatusCode};
 use postrider_domain::duration;
+use postrider_domain::ids::AccountId;
 use postrider_domain::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -50,15 +51,16 @@ struct PortalLinkBody {
     /// Where to lead somebody. Whoever opens it acts for the account: hand it to nobody else.
     #[schema(example = "https://webhooks.example.com/dashboard/open/AAEC…")]
     url: String,
-    /// When it ends, and with it the sessions that it began.
+    /// When it ends at the latest, and with it the sessions that it began.
     #[schema(value_type = String, format = DateTime)]
     expires_at: Timestamp,
 }
 
 /// Make a portal link
 ///
-/// It opens the dashboard as the account, without a key, until it expires. The host in it is that of
-/// `[dashboard] public_url`, or else the one that this request was sent to. The body may be left out.
+/// It opens the dashboard as the account, without a key, until it expires or all links of the account
+/// are ended. The host in it is that of `[dashboard] public_url`, or else the one that this request was
+/// sent to. The body may be left out.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/portal-links", tag = "Portal links",
     security(("operator_key" = [])),
@@ -101,10 +103,25 @@ async fn create(
     responses((status = NO_CONTENT, description = "They are ended"))
 )]
 async fn end(_: Operator, tenant: Tenant, State(app): State<App>) -> Result<StatusCode, Problem> {
-    match app.records().end_links(tenant.0).await? {
-        true => Ok(StatusCode::NO_CONTENT),
+    end_all(&app, tenant.0).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ends all links of an account that were made so far.
+pub(crate) async fn end_all(app: &App, account: AccountId) -> Result<(), Problem> {
+    match app.records().end_links(account).await? {
+        true => Ok(()),
         false => Err(Problem::not_found("account")),
     }
+}
+
+/// Whether the links of this generation have not been ended, nor has their account.
+pub(crate) async fn are_good(
+    app: &App,
+    account: AccountId,
+    generation: u64,
+) -> Result<bool, Problem> {
+    Ok(app.records().link_generation(account).await? == Some(generation))
 }
 
 fn life(text: &str) -> Result<Duration, String> {

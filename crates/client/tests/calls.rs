@@ -36,6 +36,7 @@ use postrider_store::kv::Store;
 use postrider_store::{Owner, Records, Wake};
 use ractor::concurrency::oneshot;
 use ractor::message::SerializedMessage;
+use rustix::io::retry_on_intr;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 const DIR: &str = "POSTRIDER_CLIENT_TEST_DIR";
@@ -95,7 +96,7 @@ impl Node {
     fn freeze(&self) -> Result<()> {
         let pid = Pid::from_child(&self.process);
         kill_process(pid, Signal::STOP)?;
-        let status = waitpid(Some(pid), WaitOptions::UNTRACED)?;
+        let status = retry_on_intr(|| waitpid(Some(pid), WaitOptions::UNTRACED))?;
         ensure!(status.is_some_and(|(_, status)| status.stopped()), "it ended: {status:?}");
         Ok(())
     }

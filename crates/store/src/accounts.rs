@@ -171,12 +171,19 @@ impl Records {
         Ok(page(items, request.limit, |key: &ApiKey| key.id.to_string()))
     }
 
-    /// One key of an account.
+    /// One key of an account. None once the account is gone, though its data may still be there.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn key(&self, id: AccountId, key: KeyId) -> Result<Option<ApiKey>, Error> {
-        self.store.read(|tx| async move { tx.snap_load(&api_key::key(id, key)).await }).await
+        self.store
+            .read(|tx| async move {
+                match tx.snap_get(account::key(id)).await? {
+                    Some(_) => tx.snap_load(&api_key::key(id, key)).await,
+                    None => Ok(None),
+                }
+            })
+            .await
     }
 
     /// Removes a key, which stops working at once. False when there is none.

@@ -32,15 +32,19 @@ impl Records {
     /// # Errors
     /// When the store fails.
     pub async fn end_links(&self, id: AccountId) -> Result<bool, Error> {
+        // Apart from the transaction, which may be made twice.
+        let Some(present) = self.link_generation(id).await? else {
+            return Ok(false);
+        };
+        let next = present.saturating_add(1);
         self.store
             .transact(|tx, _| async move {
-                if !account_exists(&tx, id).await? {
-                    return Ok(false);
-                }
+                let known = account_exists(&tx, id).await?;
                 let generation: Option<u64> = tx.load(&link_generation::key(id)).await?;
-                let next = generation.unwrap_or_default().saturating_add(1);
-                tx.save(link_generation::key(id), &next);
-                Ok(true)
+                if known && generation.unwrap_or_default() < next {
+                    tx.save(link_generation::key(id), &next);
+                }
+                Ok(known)
             })
             .await
     }

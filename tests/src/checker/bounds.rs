@@ -52,11 +52,11 @@ fn over(
 }
 
 /// Of each path, as far as the nodes know. What never ended, because its node was killed or cut off,
-/// is not counted, nor what a network brought when its node had given it up; and no node waits for an
+/// is not counted, nor what TCP sent again when its node had given it up; and no node waits for an
 /// answer longer than the timeout, though the receiver may hear of its end much later.
 fn most_in_flight(evidence: &Evidence) -> HashMap<&str, usize> {
     let mut turns: HashMap<&str, Vec<_>> = HashMap::new();
-    for request in evidence.received.iter().filter(|r| !resent(evidence, r.arrived)) {
+    for request in evidence.received.iter().filter(|r| !resent(evidence, r)) {
         let Some(ended) = request.ended else { continue };
         let given_up = request.began + evidence.schedule.timeout;
         let turn = [(request.began, 1), (ended.min(given_up), -1)];

@@ -43,7 +43,7 @@ pub fn left_alone(evidence: &Evidence) -> Violations {
             .received
             .iter()
             .filter(|r| Some(r.path.as_str()) == path && r.arrived > from && r.arrived < to)
-            .filter(|r| !held_up(evidence, r.arrived));
+            .filter(|r| !held_up(evidence, r));
         violations.extend(during.map(|request| {
             let (index, at) = (request.index, request.arrived);
             format!("request {index} came at {at} to {endpoint}, which was disabled")

@@ -115,10 +115,10 @@ impl<'a> Account<'a> {
         let endpoint = &delivery.endpoint_id;
         let place = format!("request {} to {} ({})", post.index, post.path, delivery.id);
         let reason = if too_late {
-            held_up(self.evidence, post.arrived).then_some(Reason::Pause)
+            held_up(self.evidence, post).then_some(Reason::Pause)
         } else if self.cut_short(post.arrived, endpoint) {
             Some(Reason::Crash)
-        } else if held_up(self.evidence, post.arrived) || self.overtaken(post.arrived, endpoint) {
+        } else if held_up(self.evidence, post) || self.overtaken(post.arrived, endpoint) {
             Some(Reason::Pause)
         } else if self.unrecordable(post.arrived) {
             Some(Reason::StoreAway)

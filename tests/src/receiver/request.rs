@@ -72,6 +72,13 @@ impl Received {
         self.header("webhook-id")
     }
 
+    /// `webhook-timestamp`: when this attempt was made, in whole seconds.
+    #[must_use]
+    pub fn signed_at(&self) -> Option<Timestamp> {
+        let stamp = self.header("webhook-timestamp")?.parse().ok()?;
+        Timestamp::from_second(stamp).ok()
+    }
+
     /// The body as JSON.
     pub fn json(&self) -> Result<Value> {
         serde_json::from_slice(&self.body).context("a body that is no JSON")

@@ -85,7 +85,7 @@ fn nodes(view: &View) -> Markup {
     let rows = html! {
         @for node in &view.nodes {
             tr {
-                th scope="row" { (swatch(numbers.get(&node.node).copied())) " " (node.name) }
+                th scope="row" { (swatch(numbers[&node.node])) " " (node.name) }
                 td { (node_badge(node.state)) }
                 td.number { (counts.get(&node.node).copied().unwrap_or(0)) }
                 td { (node.version) }
@@ -119,14 +119,18 @@ fn square(number: Option<usize>, x: usize, y: usize, title: Option<&str>) -> Mar
             @if let Some(title) = title { title { (title) } }
         }
         @if let Some(number) = number {
-            text x=(x + WIDTH / 2) y=(y + WIDTH / 2) { (number) }
+            // Three digits are squeezed into the square.
+            text x=(x + WIDTH / 2) y=(y + WIDTH / 2) textLength=[(number > 99).then_some(WIDTH - GAP)]
+                lengthAdjust=[(number > 99).then_some("spacingAndGlyphs")] { (number) }
         }
     }
 }
 
-fn swatch(number: Option<usize>) -> Markup {
+/// The number of a node, as the map shows it.
+fn swatch(number: usize) -> Markup {
     html! {
-        svg.swatch.shards viewBox="0 0 12 12" aria-hidden="true" { (square(number, 0, 0, None)) }
+        svg.swatch.shards viewBox="0 0 12 12" aria-hidden="true" { (square(Some(number), 0, 0, None)) }
+        span.hidden { "Number " (number) }
     }
 }
 

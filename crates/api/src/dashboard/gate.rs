@@ -27,6 +27,7 @@ use super::sign_in::{self, Over};
 use crate::App;
 use crate::auth::{Caller, Tenant};
 use crate::error::Problem;
+use crate::portal_links;
 
 /// The session's cookie; and where it goes over TLS alone, with the prefix that binds it to its host
 /// (RFC 6265bis §4.1.3.2).
@@ -137,8 +138,8 @@ async fn caller(app: &App, session: Session) -> Result<Option<Caller>, Problem> 
             known.then_some(Caller::Account(account))
         }
         Who::Link { account, generation } => {
-            let present = app.records().link_generation(account).await?;
-            (present == Some(generation)).then_some(Caller::Account(account))
+            let good = portal_links::are_good(app, account, generation).await?;
+            good.then_some(Caller::Account(account))
         }
     })
 }

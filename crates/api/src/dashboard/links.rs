@@ -20,8 +20,8 @@ pub(crate) struct Links(String);
 
 /// The segment of a page's path where an account's id stands.
 pub(crate) fn account_in(path: &str) -> Option<&str> {
-    let segment = path.strip_prefix(ACCOUNTS)?.strip_prefix('/')?.split('/').next()?;
-    (!segment.is_empty() && segment != NEW).then_some(segment)
+    let below = path.strip_prefix(ACCOUNTS)?.strip_prefix('/').filter(|below| !below.is_empty())?;
+    below.split('/').next().filter(|segment| *segment != NEW)
 }
 
 /// Longest path of a page that a portal link opens, below the account's own, in bytes.
@@ -126,6 +126,7 @@ mod tests {
         for page in [links.webhooks(), links.webhook(EndpointId::MAX)] {
             assert_eq!(account_in(&page), Some(id.as_str()), "{page}");
         }
+        assert_eq!(account_in("/dashboard/accounts//settings"), Some(""));
         for page in
             ["/dashboard", "/dashboard/accounts", "/dashboard/accounts/", "/dashboard/accounts/new"]
         {

@@ -161,7 +161,8 @@ fn meaning(state: DeliveryState) -> &'static str {
 /// A time in UTC as a browser's field of a time shows it. The script of the pages sends it with its
 /// zone, after it let the reader write it in another one.
 fn without_zone(text: &str) -> &str {
-    text.strip_suffix(['Z', 'z']).unwrap_or(text)
+    let time = text.strip_suffix(['Z', 'z']);
+    time.filter(|time| time.ends_with(|last: char| last.is_ascii_digit())).unwrap_or(text)
 }
 
 /// A time that a browser writes without a zone, which is meant to be UTC. Whatever else stands there
@@ -170,7 +171,7 @@ fn utc(text: &str) -> String {
     match text.len() {
         // 2026-01-31T12:00, and with seconds or their fractions.
         16 => format!("{text}:00Z"),
-        19.. if !text.ends_with(['Z', 'z']) => format!("{text}Z"),
+        19.. => format!("{text}Z"),
         _ => text.to_owned(),
     }
 }
@@ -178,7 +179,8 @@ fn utc(text: &str) -> String {
 fn time_field(name: &str, label: &str, hint: &str, value: &str, errors: Errors<'_>) -> Markup {
     let field = Field::new(name, label, hint, errors);
     field.around(html! {
-        input id=(name) type="datetime-local" name=(name) value=(value) step="1" data-utc max="9999-12-31T23:59:59"
+        input id=(name) type="datetime-local" name=(name) value=(value) step="1" data-utc
+            min="1970-01-02T00:00:00" max="9999-12-30T00:00:00"
             aria-describedby=(field.described_by()) aria-invalid=[field.is_wrong()];
     })
 }
@@ -301,9 +303,11 @@ mod tests {
             ("2026-01-31T12:00:01", "2026-01-31T12:00:01Z"),
             ("2026-01-31T12:00:01.5", "2026-01-31T12:00:01.5Z"),
             ("2026-01-31T12:00:01Z", "2026-01-31T12:00:01Z"),
+            ("2026-01-31T12:00:01ZZ", "2026-01-31T12:00:01ZZZ"),
+            ("Z", "Z"),
             ("yesterday", "yesterday"),
         ] {
-            assert_eq!(utc(text), expected);
+            assert_eq!(utc(without_zone(text)), expected);
         }
     }
 

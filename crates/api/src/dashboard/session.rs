@@ -59,7 +59,7 @@ pub(crate) struct Link {
     pub account: AccountId,
     /// Which of the account's links it is one of: those of older generations were ended.
     pub generation: u64,
-    /// When it ends, and with it the session that it begins.
+    /// When it ends at the latest, and with it the session that it begins.
     pub expires_at: Timestamp,
     /// Which page of the account it opens.
     pub page: String,

@@ -25,7 +25,7 @@ use crate::auth::{Operator, Tenant};
 use crate::error::Problem;
 use crate::extract::PathId;
 use crate::page::Params;
-use crate::{accounts, api_keys};
+use crate::{accounts, api_keys, portal_links};
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
@@ -161,10 +161,13 @@ fn links_form(visit: &Visit) -> Markup {
         section aria-labelledby="links" {
             h2 #links { "Portal links" }
             p { "Your product makes links that open these pages without a key, each until it expires." }
-            form method="post" action=(below(&visit.links().settings(), "links/end")) {
-                (visit.csrf())
-                p.hint { "Once they are ended, they open nothing, and whoever came by one is signed out." }
-                button.bad type="submit" { "End all links" }
+            details {
+                summary { "End all links" }
+                form method="post" action=(below(&visit.links().settings(), "links/end")) {
+                    (visit.csrf())
+                    p.hint { "They open nothing any more, and whoever came by one is signed out at once." }
+                    button.bad type="submit" { "End them" }
+                }
             }
         }
     }
@@ -228,8 +231,6 @@ async fn end_links(
     tenant: Tenant,
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
-    match app.records().end_links(tenant.0).await? {
-        true => Ok(Redirect::to(&Said::LinksEnded.at(&visit.links().settings()))),
-        false => Err(Problem::not_found("account")),
-    }
+    portal_links::end_all(&app, tenant.0).await?;
+    Ok(Redirect::to(&Said::LinksEnded.at(&visit.links().settings())))
 }

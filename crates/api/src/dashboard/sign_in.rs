@@ -23,6 +23,7 @@ use crate::error::Problem;
 use crate::extract::PathText;
 use crate::fields::{choose, name_of};
 use crate::page::Params;
+use crate::portal_links;
 
 /// How long a session lasts that was begun with a key.
 const SESSION: Duration = Duration::from_secs(12 * 3600);
@@ -118,22 +119,20 @@ async fn sign_in(State(app): State<App>, body: Body) -> Result<Response, Problem
 async fn open(State(app): State<App>, PathText(text): PathText) -> Result<Response, Problem> {
     let now = app.now();
     let link = match app.signer().await?.read_link(&text, now) {
-        Some(link) => {
-            let present = app.records().link_generation(link.account).await?;
-            (present == Some(link.generation)).then_some(link)
-        }
-        None => None,
-    };
-    let Some(link) = link else {
-        let body = html! {
-            h1 { "This link has ended" }
-            p { "Links to the dashboard work for a limited time. Go back to where you found it, and "
-                "open a new one." }
-        };
-        return Ok(frame::bare("Link", body).with_status(StatusCode::GONE).into_response());
+        Some(link) if portal_links::are_good(&app, link.account, link.generation).await? => link,
+        _ => return Ok(link_ended()),
     };
     let who = Who::Link { account: link.account, generation: link.generation };
     begin(&app, who, link.expires_at.since(now), &link.page).await
+}
+
+fn link_ended() -> Response {
+    let body = html! {
+        h1 { "This link has ended" }
+        p { "Links to the dashboard work for a limited time. Go back to where you found it, and "
+            "open a new one." }
+    };
+    frame::bare("Link", body).with_status(StatusCode::GONE).into_response()
 }
 
 async fn begin(app: &App, who: Who, life: Duration, page: &str) -> Result<Response, Problem> {

@@ -24,7 +24,7 @@
     }
   }
 
-  // Fields of times hold UTC. The reader writes in the own zone, and the form is sent in UTC again.
+  // Fields of times hold UTC. The reader writes in their own zone, and the form is sent in UTC again.
   function localizeField(field) {
     field.dataset.local = "";
     const hint = document.getElementById(`${field.id}-hint`);
@@ -39,7 +39,7 @@
   document.addEventListener("formdata", (event) => {
     for (const field of event.target.querySelectorAll("input[data-utc]")) {
       const at = new Date(field.value);
-      if (!Number.isNaN(at.getTime())) event.formData.set(field.name, `${at.toISOString().slice(0, 19)}Z`);
+      if (!Number.isNaN(at.getTime())) event.formData.set(field.name, at.toISOString().replace(/\.\d+Z$/, "Z"));
     }
   });
 
