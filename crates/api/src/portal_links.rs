@@ -115,7 +115,7 @@ pub(crate) async fn end_all(app: &App, account: AccountId) -> Result<(), Problem
     }
 }
 
-/// Whether the links of this generation have not been ended, nor has their account.
+/// Whether links of this generation are still good: neither they nor their account were ended.
 pub(crate) async fn are_good(
     app: &App,
     account: AccountId,

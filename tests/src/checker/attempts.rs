@@ -5,8 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Violations;
+use super::held_up::meanwhile;
 use crate::client::records::{Attempt, Delivery};
 use crate::evidence::{Evidence, after, since};
+use crate::fault::Kind;
 use crate::receiver::Received;
 use crate::schedule::Schedule;
 use crate::wait::millis;
@@ -87,10 +89,7 @@ fn beyond_window(evidence: &Evidence, delivery: &Delivery, late: Duration) -> Op
 #[must_use]
 pub fn bounded(evidence: &Evidence) -> Violations {
     let most = evidence.schedule.timeout + OVERTIME;
-    let paused = |from: Timestamp, took: Duration| {
-        let mut pauses = evidence.faults.iter().filter(|fault| fault.kind.is_pause());
-        pauses.any(|pause| pause.from <= after(from, took) && from <= pause.to)
-    };
+    let paused = |from, took| meanwhile(evidence, Kind::is_pause, from, took);
     let recorded = evidence.store.deliveries.iter().flat_map(|delivery| {
         let long = |attempt: &&Attempt| {
             let took = millis(attempt.duration_ms);

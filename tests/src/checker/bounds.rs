@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::fmt::Display;
 
 use super::Violations;
-use super::held_up::resent;
+use super::held_up::{meanwhile, resent};
 use crate::evidence::{Evidence, Vitals};
+use crate::fault::Kind;
 
 /// Memory of one node that is no mapped file, in KiB. The store's file is mapped, and grows while a
 /// frozen process holds on to an old state of it.
@@ -52,14 +53,18 @@ fn over(
 }
 
 /// Of each path, as far as the nodes know. What never ended, because its node was killed or cut off,
-/// is not counted, nor what TCP sent again when its node had given it up; and no node waits for an
-/// answer longer than the timeout, though the receiver may hear of its end much later.
+/// is not counted, nor what TCP sent again when its node had given it up. Where the network broke
+/// meanwhile, the receiver may hear much later that the node gave up, after the timeout.
 fn most_in_flight(evidence: &Evidence) -> HashMap<&str, usize> {
     let mut turns: HashMap<&str, Vec<_>> = HashMap::new();
     for request in evidence.received.iter().filter(|r| !resent(evidence, r)) {
-        let Some(ended) = request.ended else { continue };
-        let given_up = request.began + evidence.schedule.timeout;
-        let turn = [(request.began, 1), (ended.min(given_up), -1)];
+        let Some(took) = request.duration() else { continue };
+        let broken = |kind| kind == Kind::ApartFromWorld;
+        let took = match meanwhile(evidence, broken, request.arrived, took) {
+            true => took.min(evidence.schedule.timeout),
+            false => took,
+        };
+        let turn = [(request.began, 1), (request.began + took, -1)];
         turns.entry(&request.path).or_default().extend(turn);
     }
     let most = |mut turns: Vec<(_, isize)>| {

@@ -1,6 +1,8 @@
-//! What a pause holds up: requests that had begun before its end, and arrive after it.
+//! What a pause holds up: requests that had begun before its end, and arrive or end after it.
 
 use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::SKEW;
 use crate::evidence::{Evidence, after, since};
@@ -14,6 +16,17 @@ const RESUMED: Duration = millis(500);
 const STAMP: Duration = seconds(1);
 /// How long TCP may rest before it sends again (Linux, `TCP_RTO_MAX`).
 const LONGEST_REST: Duration = seconds(120);
+
+/// Whether a fault of such a kind was going on within `took` after `from`.
+pub(super) fn meanwhile(
+    evidence: &Evidence,
+    kind: impl Fn(Kind) -> bool,
+    from: Timestamp,
+    took: Duration,
+) -> bool {
+    let mut faults = evidence.faults.iter().filter(|fault| kind(fault.kind));
+    faults.any(|fault| fault.from <= after(from, took) && from <= fault.to)
+}
 
 /// Whether a pause may have held up a request. A frozen node goes on where it was; and TCP sends
 /// again what was sent into a broken network.

@@ -7,8 +7,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use maud::{Markup, html};
-use postrider_cluster::view::{NodeState, View};
-use postrider_domain::ids::BootId;
+use postrider_cluster::view::{NodeState, NodeView, View};
 use postrider_domain::time::Timestamp;
 
 use super::format::count;
@@ -67,13 +66,13 @@ fn summary(view: &View, oldest: Option<Timestamp>, now: Timestamp) -> Markup {
     }
 }
 
-/// The number of each node on this page: its place in the view, from 1.
-fn numbers(view: &View) -> HashMap<BootId, usize> {
-    view.nodes.iter().zip(1..).map(|(node, number)| (node.node, number)).collect()
+/// The nodes and their numbers on this page: their places in the view, from 1.
+fn numbered(view: &View) -> impl Iterator<Item = (&NodeView, usize)> {
+    view.nodes.iter().zip(1..)
 }
 
 fn nodes(view: &View) -> Markup {
-    let (numbers, counts) = (numbers(view), view.counts());
+    let counts = view.counts();
     let columns = [
         Text("Node"),
         Text("State"),
@@ -83,9 +82,9 @@ fn nodes(view: &View) -> Markup {
         Text("This run"),
     ];
     let rows = html! {
-        @for node in &view.nodes {
+        @for (node, number) in numbered(view) {
             tr {
-                th scope="row" { (swatch(numbers[&node.node])) " " (node.name) }
+                th scope="row" { (swatch(number)) " " (node.name) }
                 td { (node_badge(node.state)) }
                 td.number { (counts.get(&node.node).copied().unwrap_or(0)) }
                 td { (node.version) }
@@ -136,7 +135,7 @@ fn swatch(number: usize) -> Markup {
 
 /// Every shard as a square with the number of its owner.
 fn map(view: &View) -> Markup {
-    let numbers = numbers(view);
+    let numbers: HashMap<_, _> = numbered(view).map(|(node, number)| (node.node, number)).collect();
     let rows = view.owners.len().div_ceil(IN_ROW);
     let (width, height) = (IN_ROW * SIDE, rows * SIDE);
     let named = |node| view.node(node).map_or("a node that is gone", |node| node.name.as_str());
