@@ -52,7 +52,7 @@ async fn all(context: &Context, tenure: &Tenure) -> Result<(), OwnerError> {
 
 async fn fan_out(context: &Context, tenure: &Tenure) -> Result<(), OwnerError> {
     while !tenure.is_over() {
-        match context.records.step_fan_out(tenure.fence(), &context.mint).await? {
+        match context.records.step_fan_out(tenure.fence()).await? {
             Some(wakes) => context.router.wake(wakes),
             None => break,
         }

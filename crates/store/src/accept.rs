@@ -170,11 +170,12 @@ impl Draft<'_> {
                 u64::try_from(made.len()).expect("bounded")
             }
             Subscribers::Few(endpoints) => {
-                self.fan_out_later(event);
+                let last = endpoints.iter().max().expect("no endpoints fit into any room");
+                self.fan_out_later(event, *last);
                 u64::try_from(endpoints.len()).expect("bounded")
             }
-            Subscribers::Many { count } => {
-                self.fan_out_later(event);
+            Subscribers::Many { count, last } => {
+                self.fan_out_later(event, *last);
                 *count
             }
         };
@@ -227,11 +228,10 @@ impl Draft<'_> {
         Ok(Some(id))
     }
 
-    /// Leaves the deliveries to the owner of the event's shard.
-    fn fan_out_later(&mut self, event: &Event) {
+    /// Leaves the deliveries, to endpoints up to `last`, to the owner of the event's shard.
+    fn fan_out_later(&mut self, event: &Event, last: EndpointId) {
         let shard = self.records.shard_of(event.id);
-        let cursor = FanOut::begin(self.account);
-        self.tx.save(fan_out::key(shard, event.id), &cursor);
+        self.tx.set(fan_out::key(shard, event.id), FanOut::new(self.account, last).encode());
         self.wakes.push(Wake::Jobs { shard });
     }
 }

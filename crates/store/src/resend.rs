@@ -127,7 +127,7 @@ impl Draft<'_> {
     async fn to_all(&self) -> Result<Resent, Error> {
         match Subscribers::of(self.tx, self.account, self.event.event_type).await? {
             Subscribers::Few(endpoints) => self.deliver(&endpoints).await,
-            Subscribers::Many { count } => Ok(self.leave_to_owner(count)),
+            Subscribers::Many { count, last } => Ok(self.leave_to_owner(count, last)),
         }
     }
 
@@ -147,12 +147,12 @@ impl Draft<'_> {
         Ok(Resent { deliveries: u64::try_from(made.len()).expect("bounded"), wakes })
     }
 
-    fn leave_to_owner(&self, deliveries: u64) -> Resent {
+    fn leave_to_owner(&self, deliveries: u64, last: EndpointId) -> Resent {
         let Draft { records, tx, account, event, mark, .. } = *self;
         let shard = records.shard_of(mark);
-        let cursor = FanOut::begin(account);
-        let job = Resend { event: event.id, asked_at: event.created_at, cursor };
-        tx.save(resend::key(shard, mark), &job);
+        let fan_out = FanOut::new(account, last);
+        let job = Resend { event: event.id, asked_at: event.created_at, fan_out };
+        tx.set(resend::key(shard, mark), job.encode());
         receivers::note(tx, account, event.id, mark, &[]);
         Resent { deliveries, wakes: vec![Wake::Jobs { shard }] }
     }

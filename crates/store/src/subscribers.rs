@@ -16,7 +16,12 @@ pub(crate) enum Subscribers {
     /// These endpoints, whose deliveries one transaction can make.
     Few(Arc<[EndpointId]>),
     /// More endpoints than that.
-    Many { count: u64 },
+    Many {
+        /// How many.
+        count: u64,
+        /// The one with the greatest id.
+        last: EndpointId,
+    },
 }
 
 impl Subscribers {
@@ -39,14 +44,22 @@ impl Subscribers {
         }
         let named = count(tx, subscription::of_type(account, Some(event_type))).await?;
         let all = count(tx, subscription::of_type(account, None)).await?;
-        Ok(Self::Many { count: named + all })
+        let last = async |event_type| {
+            let range = Range::prefix(subscription::of_type(account, event_type));
+            tx.range(range.reverse().limit(1)).await
+        };
+        let (last_named, last_all) = try_join(last(Some(event_type)), last(None)).await?;
+        let last = last_named.iter().chain(&last_all).map(|(key, _)| subscription::of_key(key));
+        let last = last.collect::<Result<Vec<_>, _>>()?.into_iter().max();
+        let last = last.expect("there are more than fit into one transaction");
+        Ok(Self::Many { count: named + all, last })
     }
 
     /// How many there are.
     pub(crate) fn count(&self) -> u64 {
         match self {
             Self::Few(endpoints) => u64::try_from(endpoints.len()).expect("bounded"),
-            Self::Many { count } => *count,
+            Self::Many { count, .. } => *count,
         }
     }
 }

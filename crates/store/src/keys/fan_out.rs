@@ -1,27 +1,111 @@
-//! `s shard event` → [`FanOut`]: an event with more subscribers than one transaction takes,
-//! and how far its deliveries have been made.
+//! `s shard event` → [`FanOut`]: an event with more subscribers than one transaction takes, and how
+//! far its deliveries have been made. An accepting transaction writes it; the owner of the shard
+//! moves its cursor and removes it at the end.
+//!
+//! | Version | Fields |
+//! |---|---|
+//! | 1 | account, whether the list of `*` is being read, the last endpoint served |
+//! | 2 | account, the last endpoint served, the last endpoint to serve |
 
+use bytes::Bytes;
 use postrider_domain::ids::{AccountId, EndpointId, EventId};
 use postrider_domain::ownership::Shard;
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Table, Tail};
+use crate::codec;
 use crate::kv::Error;
 
-/// The cursor of a fan-out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A fan-out under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FanOut {
     pub(crate) account: AccountId,
-    /// Which list is being read: first those that name the type, then those of all types.
-    pub(crate) all_types: bool,
-    /// The last endpoint of that list that was dealt with.
-    pub(crate) after: Option<EndpointId>,
+    pub(crate) cursor: Cursor,
 }
 
+/// How far a fan-out has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cursor {
+    /// It serves the endpoints of both lists, those that name the type and those that want every
+    /// type, merged and in the order of their ids. An endpoint that moves from one list to the
+    /// other meanwhile keeps its place.
+    Merged {
+        /// The last endpoint served.
+        after: Option<EndpointId>,
+        /// The greatest endpoint that the accepting transaction saw.
+        last: EndpointId,
+    },
+    /// Version 1: it reads one list after the other. An endpoint that moves between them meanwhile
+    /// may be served twice or not at all. What an earlier version began ends this way.
+    ListByList {
+        /// Which list is being read: first those that name the type, then those of every type.
+        all_types: bool,
+        /// The last endpoint of that list served.
+        after: Option<EndpointId>,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct V1 {
+    account: AccountId,
+    all_types: bool,
+    after: Option<EndpointId>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct V2 {
+    account: AccountId,
+    after: Option<EndpointId>,
+    last: EndpointId,
+}
+
+/// The record in the version that its cursor needs.
+pub(super) enum Layout {
+    V1(V1),
+    V2(V2),
+}
+
+/// The version with one cursor for both lists.
+pub(super) const MERGED: u8 = 2;
+
 impl FanOut {
-    /// The cursor before anything has been made.
-    pub(crate) fn begin(account: AccountId) -> Self {
-        Self { account, all_types: false, after: None }
+    /// A fan-out that has served nobody yet.
+    pub(crate) fn new(account: AccountId, last: EndpointId) -> Self {
+        Self { account, cursor: Cursor::Merged { after: None, last } }
+    }
+
+    pub(crate) fn encode(self) -> Bytes {
+        match self.layout() {
+            Layout::V1(record) => codec::encode(&record),
+            Layout::V2(record) => codec::encode_as(MERGED, &record),
+        }
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        match bytes.first() {
+            Some(&MERGED) => codec::decode_as::<V2>(MERGED, bytes).map(Self::from),
+            _ => codec::decode::<V1>(bytes).map(Self::from),
+        }
+    }
+
+    pub(super) fn layout(self) -> Layout {
+        let Self { account, cursor } = self;
+        match cursor {
+            Cursor::Merged { after, last } => Layout::V2(V2 { account, after, last }),
+            Cursor::ListByList { all_types, after } => Layout::V1(V1 { account, all_types, after }),
+        }
+    }
+}
+
+impl From<V1> for FanOut {
+    fn from(V1 { account, all_types, after }: V1) -> Self {
+        Self { account, cursor: Cursor::ListByList { all_types, after } }
+    }
+}
+
+impl From<V2> for FanOut {
+    fn from(V2 { account, after, last }: V2) -> Self {
+        Self { account, cursor: Cursor::Merged { after, last } }
     }
 }
 
@@ -39,10 +123,31 @@ pub(crate) fn of_key(key: &[u8]) -> Result<EventId, Error> {
 
 #[cfg(test)]
 mod tests {
+    use postrider_domain::ids::Id;
+
     use super::*;
 
     #[test]
     fn round_trip() {
         assert_eq!(of_key(&key(1, EventId::MAX)), Ok(EventId::MAX));
+    }
+
+    #[test]
+    fn every_version_keeps_its_bytes() {
+        let (account, endpoint) = (AccountId::from_bytes([1; 16]), EndpointId::from_bytes([2; 16]));
+        let first = FanOut {
+            account,
+            cursor: Cursor::ListByList { all_types: true, after: Some(endpoint) },
+        };
+        let second = FanOut { account, cursor: Cursor::Merged { after: None, last: endpoint } };
+        let golden_first = [&[1][..], &[1; 16], &[1, 1], &[2; 16]].concat();
+        let golden_second = [&[2][..], &[1; 16], &[0], &[2; 16]].concat();
+        for (record, golden) in [(first, golden_first), (second, golden_second)] {
+            assert_eq!(record.encode(), golden);
+            assert_eq!(FanOut::decode(&golden), Ok(record));
+        }
+        for garbage in [&[][..], &[1], &[2], &[3, 0]] {
+            assert!(matches!(FanOut::decode(garbage), Err(Error::Corrupt(_))), "{garbage:?}");
+        }
     }
 }

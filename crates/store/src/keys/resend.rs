@@ -2,22 +2,48 @@
 //! transaction takes, and how far that has come. The mark, an id that no delivery has, names it,
 //! so that it is apart from the event's own fan-out and from other resends of it.
 
+use bytes::Bytes;
 use postrider_domain::ids::{DeliveryId, EventId};
 use postrider_domain::ownership::Shard;
 use postrider_domain::time::Timestamp;
-use serde::{Deserialize, Serialize};
 
-use super::fan_out::FanOut;
+use super::fan_out::{FanOut, Layout, MERGED, V1, V2};
 use super::{Key, Table, Tail};
+use crate::codec;
 use crate::kv::Error;
 
-/// What is sent again, and its cursor.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What is sent again, and how far it has come. Its versions are those of its [`FanOut`], with the
+/// event and the time in front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Resend {
     pub(crate) event: EventId,
-    /// When it was asked for. Endpoints that were made later do not receive it.
+    /// When it was asked for.
     pub(crate) asked_at: Timestamp,
-    pub(crate) cursor: FanOut,
+    pub(crate) fan_out: FanOut,
+}
+
+impl Resend {
+    pub(crate) fn encode(self) -> Bytes {
+        let Self { event, asked_at, fan_out } = self;
+        match fan_out.layout() {
+            Layout::V1(fan_out) => codec::encode(&(event, asked_at, fan_out)),
+            Layout::V2(fan_out) => codec::encode_as(MERGED, &(event, asked_at, fan_out)),
+        }
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let (event, asked_at, fan_out) = match bytes.first() {
+            Some(&MERGED) => {
+                let (event, asked_at, fan_out): (_, _, V2) = codec::decode_as(MERGED, bytes)?;
+                (event, asked_at, fan_out.into())
+            }
+            _ => {
+                let (event, asked_at, fan_out): (_, _, V1) = codec::decode(bytes)?;
+                (event, asked_at, fan_out.into())
+            }
+        };
+        Ok(Self { event, asked_at, fan_out })
+    }
 }
 
 pub(crate) fn key(shard: Shard, mark: DeliveryId) -> Vec<u8> {
@@ -34,17 +60,38 @@ pub(crate) fn of_key(key: &[u8]) -> Result<DeliveryId, Error> {
 
 #[cfg(test)]
 mod tests {
-    use postrider_domain::ids::AccountId;
+    use postrider_domain::ids::{AccountId, EndpointId, Id};
 
+    use super::super::fan_out::Cursor;
     use super::*;
-    use crate::codec;
 
     #[test]
     fn round_trip() {
         assert_eq!(of_key(&key(1, DeliveryId::MAX)), Ok(DeliveryId::MAX));
         assert!(key(1, DeliveryId::MIN).starts_with(&of_shard(1)));
-        let cursor = FanOut { account: AccountId::MAX, all_types: true, after: None };
-        let resend = Resend { event: EventId::MAX, asked_at: Timestamp::EPOCH, cursor };
-        assert_eq!(codec::decode(&codec::encode(&resend)), Ok(resend));
+    }
+
+    #[test]
+    fn every_version_keeps_its_bytes() {
+        let (account, endpoint) = (AccountId::from_bytes([1; 16]), EndpointId::from_bytes([2; 16]));
+        let cursors = [
+            Cursor::ListByList { all_types: false, after: None },
+            Cursor::Merged { after: Some(endpoint), last: EndpointId::MAX },
+        ];
+        let [first, second] = cursors.map(|cursor| Resend {
+            event: EventId::from_bytes([3; 16]),
+            asked_at: Timestamp::from_millis(300),
+            fan_out: FanOut { account, cursor },
+        });
+        let golden_first = [&[1][..], &[3; 16], &[172, 2], &[1; 16], &[0, 0]].concat();
+        let golden_second =
+            [&[2][..], &[3; 16], &[172, 2], &[1; 16], &[1], &[2; 16], &[255; 16]].concat();
+        for (record, golden) in [(first, golden_first), (second, golden_second)] {
+            assert_eq!(record.encode(), golden);
+            assert_eq!(Resend::decode(&golden), Ok(record));
+        }
+        for garbage in [&[][..], &[1], &[2], &[3, 0]] {
+            assert!(matches!(Resend::decode(garbage), Err(Error::Corrupt(_))), "{garbage:?}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 mod accepting;
 mod delivering;
+mod fan_outs;
 mod histories;
 mod jobs;
 mod nodes;
@@ -19,6 +20,7 @@ use postrider_domain::endpoint::{Endpoint, Ordering, Secrets, Subscription};
 use postrider_domain::event::{Event, EventType, EventTypeName, Payload};
 use postrider_domain::headers::CustomHeaders;
 use postrider_domain::ids::{AccountId, BootId, EndpointId, Mint};
+use postrider_domain::limits::MAX_FAN_OUT_PER_TRANSACTION;
 use postrider_domain::machine::{Attempted, Rules};
 use postrider_domain::outcome;
 use postrider_domain::ownership::Fence;
@@ -28,7 +30,7 @@ use postrider_domain::time::Timestamp;
 
 use crate::kv::Store;
 use crate::memory::{Faults, Memory};
-use crate::{Accepted, Applied, Finished, Records, Work, Workload};
+use crate::{Accepted, Applied, Finished, Records, Wake, Work, Workload};
 
 const SHARDS: u16 = 4;
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -41,6 +43,14 @@ struct World {
     account: AccountId,
     fences: Vec<Fence>,
     rules: Rules,
+}
+
+/// `["*"]` is every type.
+fn subscription(event_types: &[&str]) -> Subscription {
+    match event_types {
+        ["*"] => Subscription::All,
+        names => Subscription::Only(names.iter().map(|text| name(text)).collect()),
+    }
 }
 
 fn name(text: &str) -> EventTypeName {
@@ -88,25 +98,57 @@ impl World {
     }
 
     async fn ordered_endpoint(&self, event_types: &[&str], ordering: Ordering) -> EndpointId {
+        let endpoint = Endpoint { ordering, ..self.unsaved(self.mint.id(START), event_types) };
+        assert!(self.records.create_endpoint(&endpoint).await.expect("created"));
+        endpoint.id
+    }
+
+    /// An endpoint that is not in the store yet.
+    fn unsaved(&self, id: EndpointId, event_types: &[&str]) -> Endpoint {
         let url = TargetUrl::parse("https://example.com/", &AddressPolicy::default());
-        let event_types = match event_types {
-            ["*"] => Subscription::All,
-            names => Subscription::Only(names.iter().map(|text| name(text)).collect()),
-        };
-        let endpoint = Endpoint {
-            id: self.mint.id(START),
+        Endpoint {
+            id,
             account: self.account,
             name: Name::parse("Hook").expect("a name"),
             url: url.expect("a URL"),
-            event_types,
+            event_types: subscription(event_types),
             headers: CustomHeaders::default(),
-            ordering,
+            ordering: Ordering::Parallel,
             secrets: Secrets::new(Secret::from_bytes([1; 32])),
             created_at: START,
             updated_at: START,
-        };
-        assert!(self.records.create_endpoint(&endpoint).await.expect("created"));
-        endpoint.id
+        }
+    }
+
+    async fn subscribe(&self, endpoint: EndpointId, event_types: &[&str]) {
+        let change = |it: &mut Endpoint| it.event_types = subscription(event_types);
+        let updated = self.records.update_endpoint(self.account, endpoint, change).await;
+        updated.expect("updated").expect("an endpoint");
+    }
+
+    async fn unfinished(&self, endpoint: EndpointId) -> u64 {
+        let view = self.records.endpoint(self.account, endpoint).await.unwrap();
+        view.expect("an endpoint").unfinished
+    }
+
+    /// Takes one step of the first shard that has a fan-out. None when no shard has one.
+    async fn step_fan_out(&self) -> Option<Vec<Wake>> {
+        for fence in &self.fences {
+            if let Some(wakes) = self.records.step_fan_out(*fence).await.expect("a step") {
+                assert!(wakes.len() <= MAX_FAN_OUT_PER_TRANSACTION);
+                return Some(wakes);
+            }
+        }
+        None
+    }
+
+    /// Takes every step of every fan-out.
+    async fn fan_out(&self) -> Vec<Wake> {
+        let mut wakes = Vec::new();
+        while let Some(step) = self.step_fan_out().await {
+            wakes.extend(step);
+        }
+        wakes
     }
 
     fn event(&self, event_type: &str, now: Timestamp) -> Event {

@@ -30,11 +30,6 @@ impl World {
         panic!("the list does not end");
     }
 
-    async fn unfinished(&self, endpoint: EndpointId) -> u64 {
-        let view = self.records.endpoint(self.account, endpoint).await.unwrap();
-        view.expect("an endpoint").unfinished
-    }
-
     /// Makes these all the rows of the index of an event's deliveries.
     async fn index_as(&self, event: EventId, rows: &[Vec<DeliveryId>]) {
         let indexed = self.records.store.transact(|tx, _| async move {
@@ -46,18 +41,6 @@ impl World {
             Ok::<_, Error>(())
         });
         indexed.await.unwrap();
-    }
-
-    /// Takes every step of every fan-out.
-    async fn fan_out(&self) -> Vec<Wake> {
-        let mut wakes = Vec::new();
-        for fence in &self.fences {
-            while let Some(step) = self.records.step_fan_out(*fence, &self.mint).await.unwrap() {
-                assert!(step.len() <= MAX_FAN_OUT_PER_TRANSACTION);
-                wakes.extend(step);
-            }
-        }
-        wakes
     }
 }
 
@@ -176,7 +159,7 @@ async fn many_get_a_past_event_in_steps_beside_its_first_fan_out_and_another() {
     let mut fences = world.fences.iter();
     // The first fan-out is under way.
     while let Some(fence) = fences.next()
-        && world.records.step_fan_out(*fence, &world.mint).await.unwrap().is_none()
+        && world.records.step_fan_out(*fence).await.unwrap().is_none()
     {}
     for _ in 0..2 {
         let resent = world.resend(event, Audience::AllThatWantIt).await.unwrap();

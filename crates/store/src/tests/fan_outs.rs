@@ -1,0 +1,131 @@
+use postrider_domain::ids::EventId;
+
+use super::*;
+use crate::Audience;
+use crate::keys::fan_out::{self, Cursor, FanOut};
+use crate::keys::resend::{self, Resend};
+use crate::kv::Error;
+
+/// More than one transaction takes.
+const MANY: usize = MAX_FAN_OUT_PER_TRANSACTION + 100;
+
+/// An event that has to be fanned out, with `first` as the endpoint that has the smallest id.
+async fn wide_event(world: &World, first: &[&str]) -> (EndpointId, EventId) {
+    let endpoint = world.endpoint(first).await;
+    for _ in 0..MANY {
+        world.endpoint(&["a"]).await;
+    }
+    let receipt = world.accept("a", later(1)).await.receipts.remove(0);
+    assert_eq!(usize::try_from(receipt.deliveries), Ok(MANY + 1));
+    (endpoint, receipt.id)
+}
+
+#[tokio::test]
+async fn an_endpoint_that_moves_between_the_lists_receives_the_event_once() {
+    for (before, after) in [(["*"], ["a"]), (["a"], ["*"])] {
+        let world = World::new().await;
+        let (endpoint, _) = wide_event(&world, &before).await;
+        world.step_fan_out().await.expect("a first step");
+        world.subscribe(endpoint, &after).await;
+        world.fan_out().await;
+        assert_eq!(world.unfinished(endpoint).await, 1, "from {before:?} to {after:?}");
+    }
+}
+
+#[tokio::test]
+async fn endpoints_that_move_before_every_step_receive_the_event_once() {
+    let world = World::new().await;
+    let mut endpoints = Vec::new();
+    for number in 0..MANY {
+        endpoints.push(world.endpoint(if number % 2 == 0 { &["a"] } else { &["*"] }).await);
+    }
+    world.accept("a", later(1)).await;
+    for step in 0.. {
+        for (number, endpoint) in endpoints.iter().enumerate() {
+            let names = (number + step) % 2 == 0;
+            world.subscribe(*endpoint, if names { &["*"] } else { &["a"] }).await;
+        }
+        if world.step_fan_out().await.is_none() {
+            break;
+        }
+    }
+    for endpoint in endpoints {
+        assert_eq!(world.unfinished(endpoint).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn no_clock_decides_whom_an_event_reaches() {
+    // The node that makes the endpoint has a clock 50 ms ahead of the one that accepts.
+    let world = World::new().await;
+    let older = world.endpoint(&["a"]).await;
+    let new = world.unsaved(Mint::new().id(later(50)), &["a"]);
+    assert!(world.records.create_endpoint(&new).await.unwrap());
+    let events: Vec<_> = (0..1_000).map(|_| world.event("a", later(10))).collect();
+    let accepted =
+        world.records.accept(world.account, events, None, &world.mint, later(10)).await.unwrap();
+    assert!(accepted.receipts.iter().all(|receipt| receipt.deliveries == 2));
+    // This one was not there yet, although it has the smallest id of all.
+    let smallest = world.unsaved(Mint::new().id(Timestamp::EPOCH), &["b"]);
+    assert!(world.records.create_endpoint(&smallest).await.unwrap());
+    let greatest = world.unsaved(Mint::new().id(later(60)), &["a"]);
+    assert!(world.records.create_endpoint(&greatest).await.unwrap());
+    world.fan_out().await;
+    for (endpoint, received) in
+        [(older, 1_000), (new.id, 1_000), (smallest.id, 0), (greatest.id, 0)]
+    {
+        assert_eq!(world.unfinished(endpoint).await, received);
+    }
+}
+
+#[tokio::test]
+async fn no_clock_decides_whom_a_resent_event_reaches() {
+    let world = World::new().await;
+    let (_, event) = wide_event(&world, &["a"]).await;
+    world.fan_out().await;
+    // Made by a node whose clock is an hour ahead.
+    let new = world.unsaved(Mint::new().id(later(3_600_000)), &["a"]);
+    assert!(world.records.create_endpoint(&new).await.unwrap());
+    let resent =
+        world.records.resend(world.account, event, Audience::AllThatWantIt, &world.mint, later(2));
+    assert_eq!(usize::try_from(resent.await.unwrap().deliveries), Ok(MANY + 2));
+    world.fan_out().await;
+    assert_eq!(world.unfinished(new.id).await, 1);
+}
+
+#[tokio::test]
+async fn a_late_fan_out_makes_deliveries_of_the_events_time() {
+    let world = World::new().await;
+    let (endpoint, _) = wide_event(&world, &["a"]).await;
+    // By now the mint of the node is an hour further.
+    world.mint.id::<EventId>(later(3_600_000));
+    world.fan_out().await;
+    let made = world.workload(endpoint, 1).await.first().clone();
+    assert_eq!((made.created_at, postrider_domain::ids::created_at(made.id)), (later(1), later(1)));
+}
+
+#[tokio::test]
+async fn what_an_earlier_version_began_is_ended_in_its_way() {
+    let world = World::new().await;
+    let (all, named) = (world.endpoint(&["*"]).await, world.endpoint(&["a"]).await);
+    let served = world.endpoint(&["a"]).await;
+    let event = world.accept("a", later(1)).await.receipts[0].id;
+    let made_after = world.unsaved(world.mint.id(later(3_000)), &["a"]);
+    assert!(world.records.create_endpoint(&made_after).await.unwrap());
+    // The list of names was read up to the first endpoint.
+    let cursor = Cursor::ListByList { all_types: false, after: Some(named) };
+    let begun = FanOut { account: world.account, cursor };
+    let mark = world.mint.id(later(2));
+    let again = Resend { event, asked_at: later(2), fan_out: begun };
+    let [of_event, of_mark] = [world.records.shard_of(event), world.records.shard_of(mark)];
+    let write = world.records.store.transact(|tx, _| async move {
+        tx.set(fan_out::key(of_event, event), begun.encode());
+        tx.set(resend::key(of_mark, mark), again.encode());
+        Ok::<_, Error>(())
+    });
+    write.await.unwrap();
+    world.fan_out().await;
+    for (endpoint, unfinished) in [(all, 3), (named, 1), (served, 3), (made_after.id, 0)] {
+        assert_eq!(world.unfinished(endpoint).await, unfinished);
+    }
+}
