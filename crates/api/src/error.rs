@@ -7,9 +7,12 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode, Uri};
 use postrider_cluster::door::Refusal;
-use postrider_store::kv;
+use postrider_store::{ReceiversError, kv};
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use crate::fields::{Findings, child};
+use crate::page::UNKNOWN_CURSOR;
 
 /// The media type of a problem.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -187,6 +190,20 @@ impl From<kv::Error> for Problem {
                 tracing::error!(%error, "a request failed");
                 Self::internal()
             }
+        }
+    }
+}
+
+impl From<ReceiversError> for Problem {
+    fn from(error: ReceiversError) -> Self {
+        match error {
+            ReceiversError::NoSuchEvent => Self::not_found("event"),
+            ReceiversError::UnknownCursor => {
+                let mut findings = Findings::default();
+                findings.add(child("", "cursor"), UNKNOWN_CURSOR);
+                Self::invalid_query(findings.into_errors())
+            }
+            ReceiversError::Store(error) => error.into(),
         }
     }
 }

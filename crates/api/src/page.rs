@@ -14,6 +14,9 @@ use utoipa::IntoParams;
 use crate::error::Problem;
 use crate::fields::{Findings, child};
 
+/// What is wrong with a cursor.
+pub(crate) const UNKNOWN_CURSOR: &str = "must be the next_cursor of another page of this list";
+
 /// Which part of a list.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -74,9 +77,7 @@ impl Params {
         parse: impl FnOnce(&str) -> Result<C, E>,
     ) -> PageRequest<C> {
         let limit = self.limit();
-        let after = self.take("cursor", |text| {
-            parse(text).map_err(|_| "must be the next_cursor of another page of this list")
-        });
+        let after = self.take("cursor", |text| parse(text).map_err(|_| UNKNOWN_CURSOR));
         PageRequest { limit, after }
     }
 

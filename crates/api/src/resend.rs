@@ -41,7 +41,7 @@ async fn deliveries(
     let page = params.page();
     params.finish()?;
     let page = app.records().event_deliveries(tenant.0, event, page).await?;
-    Ok(Json(List::of(page.ok_or_else(|| Problem::not_found("event"))?)))
+    Ok(Json(List::of(page)))
 }
 
 /// To whom an event is sent again.

@@ -82,6 +82,7 @@ pub use leases::Lease;
 pub use owners::{OwnerError, Ownership};
 pub use probe::{Found, Probe};
 pub use query::{DeliveryFilter, DeliveryView, EventView, RecordedAttempt};
+pub use receivers::ReceiversError;
 pub use records::{FORMAT, OpenError, Page, PageRequest, Ready, Records, Wake};
 pub use replays::{MOST_COUNTED, ReplayCount};
 pub use resend::{Audience, ResendError, Resent};

@@ -33,28 +33,42 @@ pub(crate) fn note_step(tx: &Tx, account: AccountId, event: EventId, made: &[Del
     }
 }
 
+/// Why an event's deliveries cannot be listed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiversError {
+    /// The account has no such event.
+    #[error("there is no such event")]
+    NoSuchEvent,
+    /// The cursor is no delivery of this event.
+    #[error("the cursor is of another list")]
+    UnknownCursor,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
 impl Records {
-    /// An event's deliveries, those that were made last first. None when there is no such event.
+    /// An event's deliveries, those that were made last first.
     ///
     /// # Errors
-    /// When the store fails.
+    /// See [`ReceiversError`].
     pub async fn event_deliveries(
         &self,
         account: AccountId,
         event: EventId,
         request: PageRequest<DeliveryId>,
-    ) -> Result<Option<Page<DeliveryView>>, Error> {
+    ) -> Result<Page<DeliveryView>, ReceiversError> {
         let PageRequest { limit, after } = request;
         self.store
             .read(|tx| async move {
                 if tx.snap_get(event::head(account, event)).await?.is_none() {
-                    return Ok(None);
+                    return Err(ReceiversError::NoSuchEvent);
                 }
                 let mut ids = ids_after(&tx, account, event, after, limit + 1).await?;
                 let more = ids.len() > limit;
                 ids.truncate(limit);
                 let next = if more { ids.last().map(ToString::to_string) } else { None };
-                Ok(Some(Page { items: views(&tx, account, &ids).await?, next }))
+                Ok(Page { items: views(&tx, account, &ids).await?, next })
             })
             .await
     }
@@ -67,7 +81,7 @@ async fn ids_after(
     event: EventId,
     after: Option<DeliveryId>,
     most: usize,
-) -> Result<Vec<DeliveryId>, Error> {
+) -> Result<Vec<DeliveryId>, ReceiversError> {
     let all = of_event::of_event(account, event);
     let mut end = match after {
         Some(after) => [of_event::key(account, event, after), vec![0]].concat(),
@@ -92,6 +106,9 @@ async fn ids_after(
             Some((last, _)) if rows.len() == ROWS && ids.len() < most => end = last.to_vec(),
             _ => break,
         }
+    }
+    if passing.is_some() {
+        return Err(ReceiversError::UnknownCursor);
     }
     ids.truncate(most);
     Ok(ids)

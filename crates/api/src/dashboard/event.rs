@@ -125,7 +125,6 @@ impl Received {
     ) -> Result<Self, Problem> {
         let request = PageRequest { limit: SHOWN, after };
         let page = app.records().event_deliveries(account, id, request).await?;
-        let page = page.ok_or_else(|| Problem::not_found("event"))?;
         let mut names = HashMap::new();
         for view in &page.items {
             let endpoint = view.delivery.endpoint;

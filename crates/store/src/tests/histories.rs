@@ -191,7 +191,7 @@ async fn check_index(world: &World, made: &[DeliveryView]) {
     for (event, ids) in by_event {
         let page = PageRequest { limit: 10_000, after: None };
         let listed = world.records.event_deliveries(world.account, event, page).await.unwrap();
-        let listed: Vec<_> = listed.unwrap().items.iter().map(|view| view.delivery.id).collect();
+        let listed: Vec<_> = listed.items.iter().map(|view| view.delivery.id).collect();
         assert_eq!(listed.len(), ids.len(), "listed twice");
         assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), ids, "an event's deliveries");
     }

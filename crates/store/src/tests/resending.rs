@@ -6,7 +6,7 @@ use super::*;
 use crate::keys::of_event;
 use crate::kv::{Error, Range};
 use crate::receivers;
-use crate::{Audience, DeliveryView, Held, PageRequest, ResendError, Resent, Wake};
+use crate::{Audience, DeliveryView, Held, PageRequest, ReceiversError, ResendError, Resent};
 
 impl World {
     async fn resend(&self, event: EventId, audience: Audience) -> Result<Resent, ResendError> {
@@ -19,7 +19,7 @@ impl World {
         for _ in 0..1_000 {
             let request = PageRequest { limit, after };
             let page = self.records.event_deliveries(self.account, event, request).await;
-            let page = page.unwrap().expect("an event");
+            let page = page.unwrap();
             assert!(page.items.len() <= limit);
             all.extend(page.items);
             match page.next {
@@ -71,8 +71,11 @@ async fn an_event_knows_who_received_it() {
     }
     let request = PageRequest { limit: 10, after: None };
     let nothing = world.mint.id(later(60));
-    let none = world.records.event_deliveries(world.account, nothing, request).await.unwrap();
-    assert!(none.is_none());
+    let none = world.records.event_deliveries(world.account, nothing, request).await;
+    assert_eq!(none.unwrap_err(), ReceiversError::NoSuchEvent);
+    let request = PageRequest { limit: 10, after: Some(expected[0]) };
+    let foreign = world.records.event_deliveries(world.account, other, request).await;
+    assert_eq!(foreign.unwrap_err(), ReceiversError::UnknownCursor);
 }
 
 #[tokio::test]
