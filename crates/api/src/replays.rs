@@ -13,7 +13,7 @@ use postrider_domain::ids::{AccountId, EndpointId, ReplayId};
 use postrider_domain::limits::MAX_EVENT_TYPES_PER_ENDPOINT;
 use postrider_domain::replay::{Command, Filter, Replay, ReplayState};
 use postrider_domain::time::Timestamp;
-use postrider_store::ReplayCount;
+use postrider_store::{ReplayCount, ReplayRequest};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -164,20 +164,10 @@ pub(crate) async fn make(app: &App, account: AccountId, body: &Bytes) -> Result<
     if request.dry_run {
         return Ok(Made::Counted(count));
     }
-    let replay = Replay {
-        id: app.mint().id(now),
-        account,
-        filter: request.filter,
-        rate: request.rate,
-        state: ReplayState::Running,
-        total: count.total,
-        done: 0,
-        cursor: None,
-        created_at: now,
-        finished_at: None,
-    };
-    let wakes = app.records().create_replay(&replay).await?;
-    app.router().wake(wakes);
+    let request = ReplayRequest { filter: request.filter, rate: request.rate, total: count.total };
+    let made = app.records().create_replay(account, request, app.mint(), now).await?;
+    let (replay, wake) = made.ok_or_else(|| Problem::not_found("account"))?;
+    app.router().wake(vec![wake]);
     Ok(Made::Started(replay))
 }
 

@@ -226,12 +226,12 @@ impl Door {
     /// [`Refusal::NoSuchDelivery`], [`Refusal::EndpointDeleted`], or that the store failed.
     pub async fn retry(&self, account: AccountId, id: DeliveryId) -> Result<DeliveryView, Refusal> {
         let made = self.records().retry_delivery(account, id, self.mint(), self.now()).await?;
-        let Some((view, wakes)) = made else {
+        let Some((view, wake)) = made else {
             // Deliveries outlive their endpoint.
             self.delivery(account, id).await?;
             return Err(Refusal::EndpointDeleted);
         };
-        self.router().wake(wakes);
+        self.router().wake(wake.into_iter().collect());
         Ok(view)
     }
 

@@ -22,6 +22,7 @@ use crate::accounts::account_exists;
 use crate::enqueue::Place;
 use crate::keys::event::Head;
 use crate::keys::fan_out::FanOut;
+use crate::keys::gate::Gate;
 use crate::keys::idempotency::Remembered;
 use crate::keys::{account, event, event_type, expiry, fan_out, idempotency};
 use crate::kv::{Error, Range, Tx};
@@ -268,14 +269,11 @@ pub(crate) async fn deliver(
     event: EventOf<'_>,
     mint: &Mint,
 ) -> Result<Option<(Delivery, State)>, Error> {
-    let Some(mut gate) = place.gate(tx).await?.filter(|gate| gate.state != State::Deleted) else {
+    let Some(mut gate) = place.gate(tx).await?.filter(Gate::takes_new) else {
         return Ok(None);
     };
-    // Nothing new is among what is being given up, even if this clock lags behind another's.
-    let given_up = gate.discard_through.map(ids::created_at);
-    let beyond = given_up.map(|at| at.plus(Duration::from_millis(1)));
     let delivery = Delivery {
-        id: mint.id(event.created_at.max(beyond.unwrap_or(event.created_at))),
+        id: mint.id(gate.time_of_new(event.created_at)),
         account: place.account,
         event: event.id,
         event_type: event.event_type.clone(),

@@ -84,5 +84,5 @@ pub use probe::{Found, Probe};
 pub use query::{DeliveryFilter, DeliveryView, EventView, RecordedAttempt};
 pub use receivers::ReceiversError;
 pub use records::{FORMAT, OpenError, Page, PageRequest, Ready, Records, Wake};
-pub use replays::{MOST_COUNTED, ReplayCount};
+pub use replays::{MOST_COUNTED, ReplayCount, ReplayRequest};
 pub use resend::{Audience, ResendError, Resent};

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::kv::{Buffer, Engine, Error, Pair, Range, Snapshot, Transaction, Write
 pub struct Memory {
     data: Arc<Mutex<Data>>,
     faults: Option<Arc<Mutex<Dice>>>,
+    nearly_full: Arc<AtomicBool>,
 }
 
 /// How often a commit goes wrong, as probabilities from 0 to 1; their sum is at most 1.
@@ -90,6 +92,11 @@ impl Memory {
         }
     }
 
+    /// Makes the store say that only its reserve is left, or no longer.
+    pub fn set_nearly_full(&self, nearly_full: bool) {
+        self.nearly_full.store(nearly_full, Ordering::Relaxed);
+    }
+
     /// Counts the commits.
     #[must_use]
     pub fn version(&self) -> u64 {
@@ -136,6 +143,10 @@ impl Engine for Memory {
             version
         };
         Ok(Box::new(MemoryTransaction { memory: self.clone(), version, buffer: Mutex::default() }))
+    }
+
+    fn is_nearly_full(&self) -> bool {
+        self.nearly_full.load(Ordering::Relaxed)
     }
 }
 

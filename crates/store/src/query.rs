@@ -1,5 +1,7 @@
 //! What people look up: events, deliveries and their attempts.
 
+use std::sync::Mutex;
+
 use postrider_domain::delivery::{Attempt, Delivery, DeliveryState, Progress};
 use postrider_domain::endpoint::State;
 use postrider_domain::event::{Event, EventTypeName};
@@ -11,10 +13,11 @@ use crate::accept::load_payload;
 use crate::codec::decode;
 use crate::due::prefetch_deliveries;
 use crate::endpoints::{state_behind, state_of};
+use crate::enqueue::Place;
 use crate::keys::event::Head;
 use crate::keys::gate::{self, Gate};
 use crate::keys::{attempt, delivery, event};
-use crate::kv::{Error, Range, Tx};
+use crate::kv::{Error, Range, Tx, lock};
 use crate::receivers;
 use crate::records::{Page, PageRequest, Records, Wake};
 
@@ -220,52 +223,59 @@ impl Records {
         id: DeliveryId,
         mint: &Mint,
         now: Timestamp,
-    ) -> Result<Option<(DeliveryView, Vec<Wake>)>, Error> {
-        let new = mint.id(now);
+    ) -> Result<Option<(DeliveryView, Option<Wake>)>, Error> {
+        self.refuse_if_nearly_full()?;
+        // The id that an earlier run chose, which may have been committed.
+        let chosen = &Mutex::new(None);
         self.store
             .transact(|tx, _| async move {
                 let Some(old) = tx.load::<Delivery>(&delivery::key(account, id)).await? else {
                     return Ok(None);
                 };
-                self.again(&tx, &old, new, now).await
+                let place = self.place(account, old.endpoint);
+                let Some(gate) = place.gate(&tx).await?.filter(Gate::takes_new) else {
+                    return Ok(None);
+                };
+                let earlier: Option<DeliveryId> = *lock(chosen);
+                if let Some(earlier) = earlier
+                    && let Some(made) = tx.load(&delivery::key(account, earlier)).await?
+                {
+                    return Ok(Some(made_again(place, &gate, made)));
+                }
+                let new = earlier.filter(|id| !gate.gives_up(*id));
+                let new = new.unwrap_or_else(|| mint.id(gate.time_of_new(now)));
+                *lock(chosen) = Some(new);
+                Ok(Some(again(&tx, place, gate, &old, new, now)))
             })
             .await
     }
+}
 
-    /// The delivery `new` of the same event to the same endpoint as `old`. Harmless when it is
-    /// there already.
-    pub(crate) async fn again(
-        &self,
-        tx: &Tx,
-        old: &Delivery,
-        new: DeliveryId,
-        now: Timestamp,
-    ) -> Result<Option<(DeliveryView, Vec<Wake>)>, Error> {
-        let place = self.place(old.account, old.endpoint);
-        let Some(mut gate) = place.gate(tx).await?.filter(|gate| gate.state != State::Deleted)
-        else {
-            return Ok(None);
-        };
-        let made: Option<Delivery> = tx.load(&delivery::key(old.account, new)).await?;
-        let delivery = if let Some(made) = made {
-            made
-        } else {
-            let delivery = Delivery {
-                id: new,
-                created_at: now,
-                attempt_count: 0,
-                first_attempt_at: None,
-                progress: Progress::Pending { due: now },
-                ..old.clone()
-            };
-            place.add(tx, &delivery, &mut gate);
-            receivers::note(tx, old.account, old.event, new, &[new]);
-            delivery
-        };
-        let enabled = gate.state == State::Enabled;
-        let wakes = enabled.then(|| place.wake()).into_iter().collect();
-        Ok(Some((DeliveryView { state: gate.state_of(&delivery), delivery }, wakes)))
-    }
+/// Makes the delivery `new` of the same event to the same endpoint as `old`.
+pub(crate) fn again(
+    tx: &Tx,
+    place: Place,
+    mut gate: Gate,
+    old: &Delivery,
+    new: DeliveryId,
+    now: Timestamp,
+) -> (DeliveryView, Option<Wake>) {
+    let delivery = Delivery {
+        id: new,
+        created_at: now,
+        attempt_count: 0,
+        first_attempt_at: None,
+        progress: Progress::Pending { due: now },
+        ..old.clone()
+    };
+    place.add(tx, &delivery, &mut gate);
+    receivers::note(tx, old.account, old.event, new, &[new]);
+    made_again(place, &gate, delivery)
+}
+
+fn made_again(place: Place, gate: &Gate, delivery: Delivery) -> (DeliveryView, Option<Wake>) {
+    let wake = (gate.state == State::Enabled).then(|| place.wake());
+    (DeliveryView { state: gate.state_of(&delivery), delivery }, wake)
 }
 
 async fn delivery_view(

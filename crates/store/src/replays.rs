@@ -1,5 +1,12 @@
 //! Replays: durable jobs that make new deliveries of past events, in bounded steps with a
 //! durable cursor, by the owner of the replay's shard.
+//!
+//! A replay takes deliveries whose ids are below its own. The clocks of the nodes differ, so the ids
+//! are made to fit: that of a replay is greater than those of all deliveries that are there when it
+//! is made, and those of the deliveries that it makes are greater than its own. A delivery that
+//! another node makes at the same time may fall on either side.
+
+use std::time::Duration;
 
 use postrider_domain::delivery::Delivery;
 use postrider_domain::ids::{self, AccountId, DeliveryId, Id, Mint, ReplayId};
@@ -7,18 +14,36 @@ use postrider_domain::ownership::{Fence, Shard};
 use postrider_domain::replay::{Command, Filter, Replay, ReplayState};
 use postrider_domain::time::Timestamp;
 
+use crate::accounts::account_exists;
 use crate::codec::decode;
 use crate::due::prefetch_deliveries;
 use crate::endpoints::state_of;
+use crate::keys::gate::{self, Gate};
 use crate::keys::{delivery, replay};
 use crate::kv::{Error, Range, Tx};
 use crate::owners::OwnerError;
+use crate::query::again;
 use crate::records::{Page, PageRequest, Records, Wake, page};
 
 /// Deliveries that one transaction looks at.
 const STEP: usize = 200;
+/// How much later than its delivery's `created_at` an id may be, and a replay still finds it by
+/// `until`. It is never earlier. It is later when the mint of a node has run ahead of its clock, as
+/// after the clock was set back, or when an earlier version fanned the event out late.
+const MAX_ID_LEAD: Duration = Duration::from_secs(24 * 3600);
 /// Deliveries that are looked at, in many transactions, to count what a replay would take.
 pub const MOST_COUNTED: usize = 100_000;
+
+/// A replay that somebody asked for.
+#[derive(Clone, Debug)]
+pub struct ReplayRequest {
+    /// What it replays.
+    pub filter: Filter,
+    /// Most new deliveries a second.
+    pub rate: u32,
+    /// How many deliveries the filter took.
+    pub total: u64,
+}
 
 /// How many deliveries a replay would take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,16 +94,45 @@ impl Records {
         Ok(ReplayCount { total, exact: false })
     }
 
-    /// Adds a replay, which runs from then on.
+    /// Makes a replay, which runs from then on. None when there is no such account.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn create_replay(&self, record: &Replay) -> Result<Vec<Wake>, Error> {
+    pub async fn create_replay(
+        &self,
+        account: AccountId,
+        request: ReplayRequest,
+        mint: &Mint,
+        now: Timestamp,
+    ) -> Result<Option<(Replay, Wake)>, Error> {
+        self.refuse_if_nearly_full()?;
+        let newest = Range::prefix(delivery::of_account(account)).reverse().limit(1);
+        let newest = self.store.rows(newest).await?;
+        let newest = newest.first().map(|(key, _)| delivery::of_key(key)).transpose()?;
+        let ReplayRequest { filter, rate, total } = request;
+        let record = &Replay {
+            id: mint.id(newest.map_or(now, |newest| now.max(after(newest)))),
+            account,
+            filter,
+            rate,
+            state: ReplayState::Running,
+            total,
+            done: 0,
+            cursor: None,
+            created_at: now,
+            finished_at: None,
+        };
         let shard = self.shard_of(record.id);
         self.store
             .transact(|tx, _| async move {
-                save(&tx, shard, record);
-                Ok(vec![Wake::Jobs { shard }])
+                if !account_exists(&tx, account).await? {
+                    return Ok(None);
+                }
+                // It may be there, by a commit whose result was unknown, and have begun.
+                if tx.get(replay::key(account, record.id)).await?.is_none() {
+                    save(&tx, shard, record);
+                }
+                Ok(Some((record.clone(), Wake::Jobs { shard })))
             })
             .await
     }
@@ -121,11 +175,15 @@ impl Records {
     ) -> Result<Option<Result<(Replay, Vec<Wake>), ReplayState>>, Error> {
         let shard = self.shard_of(id);
         self.store
-            .transact(|tx, _| async move {
+            .transact(|tx, maybe_committed| async move {
                 let Some(mut record) = tx.load::<Replay>(&replay::key(account, id)).await? else {
                     return Ok(None);
                 };
                 let Some(state) = record.state.after(command) else {
+                    // An earlier run may have been committed, and the replay have ended since.
+                    if maybe_committed {
+                        return Ok(Some(Ok((record, Vec::new()))));
+                    }
                     return Ok(Some(Err(record.state)));
                 };
                 if state == ReplayState::Cancelled && record.state != state {
@@ -165,6 +223,7 @@ impl Records {
         mint: &Mint,
         now: Timestamp,
     ) -> Result<Option<(Replay, Vec<Wake>)>, OwnerError> {
+        self.refuse_if_nearly_full()?;
         self.as_owner(fence, |tx| async move {
             let record: Option<Replay> = tx.load(&replay::key(account, id)).await?;
             let Some(mut record) = record.filter(|record| record.state == ReplayState::Running)
@@ -184,9 +243,11 @@ impl Records {
             .await?;
             let mut wakes = Vec::new();
             for old in &taken {
-                if let Some((_, woken)) = self.again(&tx, old, mint.id(now), now).await? {
-                    wakes.extend(woken);
-                }
+                let place = self.place(account, old.endpoint);
+                let Some(gate) = place.gate(&tx).await?.filter(Gate::takes_new) else { continue };
+                let new = mint.id(gate.time_of_new(now).max(after(record.id)));
+                let (_, wake) = again(&tx, place, gate, old, new, now);
+                wakes.extend(wake);
             }
             record.done += u64::try_from(taken.len()).expect("bounded");
             if last.is_some() {
@@ -210,6 +271,11 @@ fn save(tx: &Tx, shard: Shard, record: &Replay) {
     }
 }
 
+/// The first moment whose ids are all greater than `id`.
+fn after(id: impl Id) -> Timestamp {
+    ids::created_at(id).plus(Duration::from_millis(1))
+}
+
 /// Looks at some deliveries after `cursor` that were made before `made_before` was, until it has
 /// `most` that the filter takes: those, and the last one looked at; none at the end.
 async fn look(
@@ -224,19 +290,23 @@ async fn look(
         Some(endpoint) => delivery::of_endpoint(account, endpoint, id),
         None => delivery::key(account, id),
     };
-    let until = filter.until.map_or(made_before, |until| made_before.min(ids::floor(until)));
+    let until = filter.until.map(|until| ids::floor(until.plus(MAX_ID_LEAD)));
+    let end = until.map_or(made_before, |until| made_before.min(until));
     let begin = match cursor {
         Some(cursor) => [key(cursor), vec![0]].concat(),
         None => key(filter.since.map_or(DeliveryId::MIN, ids::floor)),
     };
-    let rows = tx.snap_range(Range::new(begin, key(until)).limit(STEP)).await?;
+    let rows = tx.snap_range(Range::new(begin, key(end)).limit(STEP)).await?;
     prefetch_deliveries(tx, account, &rows).await?;
-    let mut taken = Vec::new();
+    let mut seen = Vec::with_capacity(rows.len());
     for (row, _) in &rows {
-        let id = delivery::of_key(row)?;
-        let Some(record) = tx.snap_load::<Delivery>(&delivery::key(account, id)).await? else {
-            continue;
-        };
+        let key = delivery::key(account, delivery::of_key(row)?);
+        seen.extend(tx.snap_load::<Delivery>(&key).await?);
+    }
+    tx.prefetch(seen.iter().map(|record| gate::key(account, record.endpoint))).await?;
+    let mut taken = Vec::new();
+    for record in seen {
+        let id = record.id;
         if filter.takes(&record, state_of(tx, &record).await?) {
             taken.push(record);
         }

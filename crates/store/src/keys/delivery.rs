@@ -10,6 +10,10 @@ pub(crate) fn key(account: AccountId, delivery: DeliveryId) -> Vec<u8> {
     Key::account(account, Table::Delivery).id(delivery).done()
 }
 
+pub(crate) fn of_account(account: AccountId) -> Vec<u8> {
+    Key::account(account, Table::Delivery).done()
+}
+
 pub(crate) fn of_endpoint(
     account: AccountId,
     endpoint: EndpointId,

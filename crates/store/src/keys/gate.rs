@@ -1,8 +1,10 @@
 //! `a account endpoint` → [`Gate`]: what an accepting transaction must know of an endpoint.
 
+use std::time::Duration;
+
 use postrider_domain::delivery::{Delivery, DeliveryState};
 use postrider_domain::endpoint::State;
-use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
+use postrider_domain::ids::{self, AccountId, DeliveryId, EndpointId};
 use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,20 @@ impl Gate {
     /// Whether a delivery, if it is pending, is to be discarded.
     pub(crate) fn gives_up(&self, id: DeliveryId) -> bool {
         self.discard_through.is_some_and(|through| id <= through)
+    }
+
+    /// Whether new deliveries are made for the endpoint.
+    pub(crate) fn takes_new(&self) -> bool {
+        self.state != State::Deleted
+    }
+
+    /// The time that the id of a new delivery is to have at `now`: no new delivery is among those
+    /// that are given up, even if this node's clock is behind that of the node that made them.
+    pub(crate) fn time_of_new(&self, now: Timestamp) -> Timestamp {
+        match self.discard_through {
+            Some(through) => now.max(ids::created_at(through).plus(Duration::from_millis(1))),
+            None => now,
+        }
     }
 
     /// Where a delivery stands, as people see it.

@@ -3,21 +3,16 @@ use postrider_domain::ids::ReplayId;
 use postrider_domain::replay::{Command, Filter, Replay, ReplayState};
 
 use super::*;
-use crate::{PageRequest, ReplayCount};
+use crate::kv::Error;
+use crate::{Held, OwnerError, PageRequest, ReplayCount, ReplayRequest};
 
-fn replay(world: &World, filter: Filter, now: Timestamp) -> Replay {
-    Replay {
-        id: world.mint.id(now),
-        account: world.account,
-        filter,
-        rate: 100,
-        state: ReplayState::Running,
-        total: 0,
-        done: 0,
-        cursor: None,
-        created_at: now,
-        finished_at: None,
-    }
+fn request(filter: Filter) -> ReplayRequest {
+    ReplayRequest { filter, rate: 100, total: 0 }
+}
+
+async fn replay(world: &World, filter: Filter, now: Timestamp) -> Replay {
+    let made = world.records.create_replay(world.account, request(filter), &world.mint, now).await;
+    made.unwrap().expect("an account").0
 }
 
 async fn run(world: &World, id: ReplayId, most: usize) -> u64 {
@@ -58,15 +53,14 @@ async fn a_replay_takes_what_its_filter_takes_and_nothing_of_its_own() {
         let now = later(1_000);
         let counted = ReplayCount { total: count, exact: true };
         assert_eq!(world.records.count_replay(world.account, &filter).await, Ok(counted));
-        let job = replay(&world, filter, now);
-        world.records.create_replay(&job).await.unwrap();
+        let job = replay(&world, filter, now).await;
         let shard = world.records.shard_of(job.id);
         assert_eq!(world.records.running_replays(shard).await.unwrap(), [(world.account, job.id)]);
         assert_eq!(run(&world, job.id, 4).await, count);
         assert!(world.records.running_replays(shard).await.unwrap().is_empty());
     }
-    assert_eq!(world.records.endpoint(world.account, one).await.unwrap().unwrap().unfinished, 10);
-    assert_eq!(world.records.endpoint(world.account, other).await.unwrap().unwrap().unfinished, 23);
+    assert_eq!(world.unfinished(one).await, 10);
+    assert_eq!(world.unfinished(other).await, 23);
 }
 
 #[tokio::test]
@@ -89,8 +83,7 @@ async fn a_replay_pauses_resumes_and_is_cancelled() {
     for number in 0..5 {
         world.accept("a", later(10 + number)).await;
     }
-    let job = replay(&world, Filter::default(), later(1_000));
-    world.records.create_replay(&job).await.unwrap();
+    let job = replay(&world, Filter::default(), later(1_000)).await;
     let command =
         |command| world.records.command_replay(world.account, job.id, command, later(2_000));
     assert!(command(Command::Pause).await.unwrap().unwrap().is_ok());
@@ -105,10 +98,7 @@ async fn a_replay_pauses_resumes_and_is_cancelled() {
         command(Command::Resume).await.unwrap().unwrap().unwrap_err(),
         ReplayState::Cancelled
     );
-    assert_eq!(
-        world.records.endpoint(world.account, endpoint).await.unwrap().unwrap().unfinished,
-        7
-    );
+    assert_eq!(world.unfinished(endpoint).await, 7);
 }
 
 #[tokio::test]
@@ -116,9 +106,7 @@ async fn replays_are_listed_the_newest_first() {
     let world = World::new().await;
     let mut made = Vec::new();
     for number in 0..3 {
-        let job = replay(&world, Filter::default(), later(number));
-        world.records.create_replay(&job).await.unwrap();
-        made.insert(0, job);
+        made.insert(0, replay(&world, Filter::default(), later(number)).await);
     }
     let request = |after| PageRequest { limit: 2, after };
     let first = world.records.replays(world.account, request(None)).await.unwrap();
@@ -128,4 +116,185 @@ async fn replays_are_listed_the_newest_first() {
     assert_eq!((second.items, second.next), (made[2..].to_vec(), None));
     let nobody = world.mint.id(later(9));
     assert!(world.records.replays(nobody, request(None)).await.unwrap().items.is_empty());
+}
+
+#[tokio::test]
+async fn a_replay_whose_owner_has_a_clock_behind_takes_nothing_of_its_own() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(&["a"]).await;
+    for number in 0..10 {
+        world.accept("a", later(number)).await;
+        world.attempt(endpoint, 200, later(number)).await;
+    }
+    let delivered = Filter { states: Some(vec![DeliveryState::Delivered]), ..Filter::default() };
+    let job = replay(&world, delivered, later(1_000)).await;
+    let (fence, behind) = (world.fences[usize::from(world.records.shard_of(job.id))], Mint::new());
+    let mut done = 0;
+    for _ in 0..100 {
+        let step =
+            world.records.step_replay(fence, world.account, job.id, 4, &behind, later(900)).await;
+        let Some((job, _)) = step.unwrap() else { break };
+        done = job.done;
+        while world.unfinished(endpoint).await > 0 {
+            world.attempt(endpoint, 200, later(900)).await;
+        }
+    }
+    assert_eq!(done, 10);
+}
+
+#[tokio::test]
+async fn a_replay_takes_deliveries_made_by_a_clock_that_is_ahead() {
+    let world = World::new().await;
+    world.endpoint(&["a"]).await;
+    let (event, ahead) = (world.event("a", later(5_000)), Mint::new());
+    let accepted = world.records.accept(world.account, vec![event], None, &ahead, later(5_000));
+    accepted.await.unwrap();
+    let job = replay(&world, Filter::default(), later(1_000)).await;
+    assert_eq!((job.created_at, run(&world, job.id, 100).await), (later(1_000), 1));
+}
+
+#[tokio::test]
+async fn until_is_compared_with_the_time_of_the_delivery_and_not_with_its_id() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(&["a"]).await;
+    // The mint has run ahead, as after a clock that was set back.
+    world.mint.id::<ReplayId>(later(10_000));
+    world.accept("a", later(0)).await;
+    world.accept("a", later(5_000)).await;
+    let filter = Filter { until: Some(later(5_000)), ..Filter::default() };
+    let count = world.records.count_replay(world.account, &filter).await;
+    assert_eq!(count, Ok(ReplayCount { total: 1, exact: true }));
+    let job = replay(&world, filter, later(6_000)).await;
+    assert_eq!(run(&world, job.id, 100).await, 1);
+    assert_eq!(world.unfinished(endpoint).await, 3);
+}
+
+/// An endpoint whose held deliveries, made by a clock a second ahead, are given up.
+async fn giving_up(world: &World) -> (EndpointId, postrider_domain::ids::DeliveryId) {
+    let endpoint = world.endpoint(&["a"]).await;
+    let (event, ahead) = (world.event("a", later(1_000)), Mint::new());
+    world.records.disable_endpoint(world.account, endpoint, later(1)).await.unwrap();
+    let accepted = world.records.accept(world.account, vec![event], None, &ahead, later(1_000));
+    let receipt = accepted.await.unwrap().receipts.remove(0);
+    let page = PageRequest { limit: 1, after: None };
+    let held = world.records.event_deliveries(world.account, receipt.id, page).await;
+    let held = held.unwrap().items.remove(0).delivery.id;
+    let enabled = world.records.enable_endpoint(world.account, endpoint, Held::Discard, later(2));
+    enabled.await.unwrap();
+    (endpoint, held)
+}
+
+#[tokio::test]
+async fn a_retry_is_not_given_up_with_what_was_held() {
+    let world = World::new().await;
+    let (endpoint, held) = giving_up(&world).await;
+    let retried = world.records.retry_delivery(world.account, held, &Mint::new(), later(900)).await;
+    let (view, wake) = retried.unwrap().expect("a delivery");
+    assert_eq!((view.state, wake.is_some()), (DeliveryState::Pending, true));
+    world.discard(endpoint, later(910)).await;
+    assert_eq!(world.workload(endpoint, 5).await.first().id, view.delivery.id);
+}
+
+#[tokio::test]
+async fn a_replay_is_not_given_up_with_what_was_held() {
+    let world = World::new().await;
+    let (endpoint, _) = giving_up(&world).await;
+    let job = replay(&world, Filter::default(), later(900)).await;
+    assert_eq!(run(&world, job.id, 100).await, 1);
+    world.discard(endpoint, later(910)).await;
+    assert_eq!(world.unfinished(endpoint).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_whose_commit_is_of_unknown_result_makes_one_delivery() {
+    for seed in 0..40 {
+        let world = World::with_faults(seed, Faults::default()).await;
+        let endpoint = world.endpoint(&["a"]).await;
+        world.accept("a", later(1)).await;
+        let first = world.workload(endpoint, 1).await.first().id;
+        let faults =
+            Faults { lost_after_commit: 0.4, lost_before_commit: 0.3, ..Faults::default() };
+        world.memory.set_faults(faults);
+        let retried =
+            world.records.retry_delivery(world.account, first, &world.mint, later(2)).await;
+        let made = retried.unwrap().expect("a delivery").0.delivery.id;
+        assert_eq!(world.unfinished(endpoint).await, 2);
+        let queue = world.workload(endpoint, 5).await.firsts.deliveries;
+        assert_eq!(queue.iter().map(|it| it.id).collect::<Vec<_>>(), [first, made]);
+    }
+}
+
+#[tokio::test]
+async fn a_replay_that_is_made_twice_does_not_begin_again() {
+    for seed in 0..20 {
+        let world = World::with_faults(seed, Faults::default()).await;
+        let endpoint = world.endpoint(&["a"]).await;
+        for number in 0..10 {
+            world.accept("a", later(number)).await;
+        }
+        let before = world.memory.version();
+        // The commit's result is unknown, and the replay's owner takes a step before the next run.
+        world.memory.set_faults(Faults { lost_after_commit: 0.7, ..Faults::default() });
+        let records = world.records.clone();
+        let owner = async {
+            loop {
+                for shard in 0..SHARDS {
+                    for (account, id) in records.running_replays(shard).await.unwrap() {
+                        let fence = world.fences[usize::from(shard)];
+                        let mint = Mint::new();
+                        while records
+                            .step_replay(fence, account, id, 4, &mint, later(2_000))
+                            .await
+                            .unwrap()
+                            .is_some_and(|(job, _)| job.state == ReplayState::Running)
+                        {
+                        }
+                        return;
+                    }
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let made = replay(&world, Filter::default(), later(1_000));
+        let (job, ()) = tokio::join!(made, owner);
+        world.memory.set_faults(Faults::default());
+        run(&world, job.id, 4).await;
+        assert!(world.memory.version() > before);
+        let job = world.records.replay(world.account, job.id).await.unwrap().expect("a replay");
+        assert_eq!((job.state, job.done), (ReplayState::Completed, 10), "seed {seed}");
+        assert_eq!(world.unfinished(endpoint).await, 20);
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_is_gone_gets_no_replay() {
+    let world = World::new().await;
+    world.records.delete_account(world.account).await.unwrap();
+    let request = request(Filter::default());
+    let made = world.records.create_replay(world.account, request, &world.mint, later(1)).await;
+    assert!(made.unwrap().is_none());
+    let page = PageRequest { limit: 10, after: None };
+    assert!(world.records.replays(world.account, page).await.unwrap().items.is_empty());
+}
+
+#[tokio::test]
+async fn a_nearly_full_disk_takes_no_new_deliveries() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(&["a"]).await;
+    world.accept("a", later(1)).await;
+    let first = world.workload(endpoint, 1).await.first().id;
+    let job = replay(&world, Filter::default(), later(2)).await;
+    let fence = world.fences[usize::from(world.records.shard_of(job.id))];
+    world.memory.set_nearly_full(true);
+    let step = world.records.step_replay(fence, world.account, job.id, 1, &world.mint, later(3));
+    assert!(matches!(step.await, Err(OwnerError::Store(Error::Full))));
+    let request = request(Filter::default());
+    let made = world.records.create_replay(world.account, request, &world.mint, later(3)).await;
+    assert_eq!(made.unwrap_err(), Error::Full);
+    let retried = world.records.retry_delivery(world.account, first, &world.mint, later(3)).await;
+    assert_eq!(retried.unwrap_err(), Error::Full);
+    // What was accepted is finished.
+    assert!(matches!(world.attempt(endpoint, 200, later(4)).await, Applied::Stepped(_)));
+    world.memory.set_nearly_full(false);
+    assert_eq!(run(&world, job.id, 1).await, 1);
 }
