@@ -199,7 +199,9 @@ impl Draft<'_> {
             return Ok(known.clone());
         }
         let subscribers = match self.tx.get(event_type::key(event_type)).await? {
-            Some(_) => Some(Subscribers::of(self.tx, self.account, event_type).await?),
+            Some(_) => {
+                Some(Subscribers::of(self.records, self.tx, self.account, event_type).await?)
+            }
             None => None,
         };
         self.subscribers.insert(event_type.clone(), subscribers.clone());

@@ -11,7 +11,7 @@ use postrider_domain::time::Timestamp;
 use crate::accounts::account_exists;
 use crate::enqueue::Place;
 use crate::keys::gate::{self, Gate};
-use crate::keys::{delivery, endpoint, health, pending, subscription};
+use crate::keys::{delivery, endpoint, health, pending, subscriber_delta, subscription};
 use crate::kv::{Error, Range, Tx, counter, prefix_end};
 use crate::records::Records;
 
@@ -60,9 +60,7 @@ impl Records {
                     discarding: 0,
                 };
                 place.save_gate(&tx, &open);
-                for name in names(&record.event_types) {
-                    tx.set(subscription::key(record.account, name, record.id), Vec::new());
-                }
+                subscribe(&tx, record);
                 Ok(true)
             })
             .await
@@ -106,11 +104,9 @@ impl Records {
                 };
                 let mut after = before.clone();
                 change(&mut after);
-                for name in names(&before.event_types) {
-                    tx.clear(subscription::key(account, name, id));
-                }
-                for name in names(&after.event_types) {
-                    tx.set(subscription::key(account, name, id), Vec::new());
+                if after.event_types != before.event_types {
+                    unsubscribe(&tx, &before);
+                    subscribe(&tx, &after);
                 }
                 tx.save(endpoint::key(account, id), &after);
                 if before.ordering == Ordering::Strict && after.ordering == Ordering::Parallel {
@@ -139,9 +135,7 @@ impl Records {
                 let Some(before) = tx.load::<Endpoint>(&endpoint::key(account, id)).await? else {
                     return Ok(false);
                 };
-                for name in names(&before.event_types) {
-                    tx.clear(subscription::key(account, name, id));
-                }
+                unsubscribe(&tx, &before);
                 tx.clear(endpoint::key(account, id));
                 tx.clear(health::key(account, id));
                 if let Some(mut gate) = place.gate(&tx).await? {
@@ -225,6 +219,20 @@ fn names(subscription: &Subscription) -> Vec<Option<&EventTypeName>> {
     match subscription {
         Subscription::All => vec![None],
         Subscription::Only(names) => names.iter().map(Some).collect(),
+    }
+}
+
+fn subscribe(tx: &Tx, endpoint: &Endpoint) {
+    for name in names(&endpoint.event_types) {
+        tx.set(subscription::key(endpoint.account, name, endpoint.id), Vec::new());
+        tx.add(subscriber_delta::key(endpoint.account, name), 1);
+    }
+}
+
+fn unsubscribe(tx: &Tx, endpoint: &Endpoint) {
+    for name in names(&endpoint.event_types) {
+        tx.clear(subscription::key(endpoint.account, name, endpoint.id));
+        tx.add(subscriber_delta::key(endpoint.account, name), -1);
     }
 }
 

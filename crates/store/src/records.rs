@@ -1,5 +1,7 @@
 //! The handle on the durable records, and what its parts share.
 
+use std::sync::Arc;
+
 use postrider_domain::delivery::Delivery;
 use postrider_domain::event::Payload;
 use postrider_domain::ids::{AccountId, EndpointId, Id};
@@ -9,6 +11,7 @@ use postrider_domain::trace::TraceContext;
 use crate::keys::copying;
 use crate::keys::meta::{self, Meta};
 use crate::kv::{Error, Store};
+use crate::subscribers::SubscriberCounts;
 
 /// The layout of the records that this version reads and writes. Earlier ones stay readable; to open
 /// a store marks it as of this one, and no earlier version opens it again.
@@ -29,6 +32,7 @@ pub const FORMAT: u32 = 4;
 #[derive(Clone, Debug)]
 pub struct Records {
     pub(crate) store: Store,
+    pub(crate) subscriber_counts: Arc<SubscriberCounts>,
     shards: u16,
 }
 
@@ -191,7 +195,7 @@ impl Records {
             Meta { shards: found, .. } if found != shards => {
                 Err(OpenError::Shards { found, wanted: shards })
             }
-            _ => Ok(Self { store, shards }),
+            _ => Ok(Self { store, subscriber_counts: Arc::default(), shards }),
         }
     }
 

@@ -102,14 +102,14 @@ impl Records {
 impl Draft<'_> {
     /// How many deliveries an earlier run of this transaction made, if it was committed.
     async fn made_already(&self) -> Result<Option<u64>, Error> {
-        let Draft { tx, account, event, mark, .. } = *self;
+        let Draft { records, tx, account, event, mark, .. } = *self;
         let row = of_event::key(account, event.id, mark);
         let Some(made) = tx.load::<Vec<DeliveryId>>(&row).await? else {
             return Ok(None);
         };
         if made.is_empty() {
             // They are left to the owner of a shard, who may have made some already.
-            let subscribers = Subscribers::of(tx, account, event.event_type).await?;
+            let subscribers = Subscribers::of(records, tx, account, event.event_type).await?;
             return Ok(Some(subscribers.count()));
         }
         Ok(Some(u64::try_from(made.len()).expect("bounded")))
@@ -125,7 +125,7 @@ impl Draft<'_> {
     }
 
     async fn to_all(&self) -> Result<Resent, Error> {
-        match Subscribers::of(self.tx, self.account, self.event.event_type).await? {
+        match Subscribers::of(self.records, self.tx, self.account, self.event.event_type).await? {
             Subscribers::Few(endpoints) => self.deliver(&endpoints).await,
             Subscribers::Many { count, last } => Ok(self.leave_to_owner(count, last)),
         }

@@ -1,14 +1,16 @@
 //! Who wants the events of a type.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use futures::future::try_join;
 use postrider_domain::event::EventTypeName;
 use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::limits::MAX_FAN_OUT_PER_TRANSACTION;
 
-use crate::keys::{gate, subscription};
-use crate::kv::{Error, Range, Tx, prefix_end};
+use crate::keys::{gate, subscriber_delta, subscription};
+use crate::kv::{Error, Range, Tx, counter, lock, prefix_end};
+use crate::records::Records;
 
 /// Who wants the events of one type.
 #[derive(Clone)]
@@ -27,6 +29,7 @@ pub(crate) enum Subscribers {
 impl Subscribers {
     /// Reads them, with the gates of those that are few.
     pub(crate) async fn of(
+        records: &Records,
         tx: &Tx,
         account: AccountId,
         event_type: &EventTypeName,
@@ -42,8 +45,8 @@ impl Subscribers {
             tx.prefetch(endpoints.iter().map(|endpoint| gate::key(account, *endpoint))).await?;
             return Ok(Self::Few(endpoints.into()));
         }
-        let named = count(tx, subscription::of_type(account, Some(event_type))).await?;
-        let all = count(tx, subscription::of_type(account, None)).await?;
+        let named = records.subscriber_counts.of(tx, account, Some(event_type)).await?;
+        let all = records.subscriber_counts.of(tx, account, None).await?;
         let last = async |event_type| {
             let range = Range::prefix(subscription::of_type(account, event_type));
             tx.range(range.reverse().limit(1)).await
@@ -61,6 +64,51 @@ impl Subscribers {
             Self::Few(endpoints) => u64::try_from(endpoints.len()).expect("bounded"),
             Self::Many { count, .. } => *count,
         }
+    }
+}
+
+/// How many endpoints there are in long lists of subscribers. A list is counted once in a process:
+/// its rows at one moment, less what its counter of changes was at that moment. From then on its
+/// counter alone tells how long it is.
+#[derive(Debug, Default)]
+pub(crate) struct SubscriberCounts(Mutex<HashMap<List, i64>>);
+
+/// An account and a type; none is the list of those that want every type.
+type List = (AccountId, Option<EventTypeName>);
+
+/// Most lists whose counts are kept. Beyond it one makes room, and is counted again when it is wanted.
+const MAX_COUNTED: usize = 10_000;
+
+impl SubscriberCounts {
+    async fn of(
+        &self,
+        tx: &Tx,
+        account: AccountId,
+        event_type: Option<&EventTypeName>,
+    ) -> Result<u64, Error> {
+        let delta = tx.snap_get(subscriber_delta::key(account, event_type)).await?;
+        let delta = counter(delta.as_deref());
+        let list = (account, event_type.cloned());
+        let counted = lock(&self.0).get(&list).copied();
+        let base = match counted {
+            Some(base) => base,
+            None => {
+                let rows = count(tx, subscription::of_type(account, event_type)).await?;
+                let base = i64::try_from(rows).expect("fewer rows than that") - delta;
+                self.keep(list, base);
+                base
+            }
+        };
+        Ok(u64::try_from(base + delta).unwrap_or(0))
+    }
+
+    fn keep(&self, list: List, base: i64) {
+        let mut lists = lock(&self.0);
+        if lists.len() >= MAX_COUNTED && !lists.contains_key(&list) {
+            let any = lists.keys().next().cloned();
+            any.map(|any| lists.remove(&any));
+        }
+        lists.insert(list, base);
     }
 }
 

@@ -39,6 +39,7 @@ pub(crate) mod replay;
 pub(crate) mod resend;
 pub(crate) mod session_key;
 pub(crate) mod statistics;
+pub(crate) mod subscriber_delta;
 pub(crate) mod subscription;
 
 use postrider_domain::ids::{AccountId, Id};
@@ -82,6 +83,7 @@ enum Table {
     DeliveriesOfEvent = 27,
     Email = 28,
     LinkGeneration = 29,
+    SubscriberDelta = 30,
     // In `s`.
     Owner = 40,
     Due = 41,

@@ -7,7 +7,7 @@ use postrider_domain::ids::{AccountId, EndpointId};
 use super::{Key, Table, Tail};
 use crate::kv::Error;
 
-fn name_of(event_type: Option<&EventTypeName>) -> &str {
+pub(super) fn name_of(event_type: Option<&EventTypeName>) -> &str {
     event_type.map_or("*", EventTypeName::as_str)
 }
 

@@ -129,3 +129,44 @@ async fn what_an_earlier_version_began_is_ended_in_its_way() {
         assert_eq!(world.unfinished(endpoint).await, unfinished);
     }
 }
+
+#[tokio::test]
+async fn many_subscribers_are_counted_once_and_the_count_keeps_up() {
+    let world = World::new().await;
+    let mut endpoints = Vec::new();
+    for number in 0..MANY {
+        endpoints.push(world.endpoint(if number % 2 == 0 { &["a"] } else { &["*"] }).await);
+    }
+    let receivers = async || world.accept("a", later(1)).await.receipts[0].deliveries;
+    let many = u64::try_from(MANY).unwrap();
+    assert_eq!(receivers().await, many);
+    // Rows that no change has counted show that nobody counts them again.
+    let uncounted = world.mint.id(later(1));
+    let key = crate::keys::subscription::key(world.account, Some(&name("a")), uncounted);
+    let write = world.records.store.transact(|tx, _| {
+        let key = key.clone();
+        async move {
+            tx.set(key, Vec::new());
+            Ok::<_, Error>(())
+        }
+    });
+    write.await.unwrap();
+    assert_eq!(receivers().await, many);
+
+    world.endpoint(&["a", "b"]).await;
+    world.endpoint(&["b"]).await;
+    assert_eq!(receivers().await, many + 1);
+    world.subscribe(endpoints[0], &["*"]).await;
+    world.subscribe(endpoints[0], &["*"]).await;
+    assert_eq!(receivers().await, many + 1);
+    world.subscribe(endpoints[1], &["b"]).await;
+    assert_eq!(receivers().await, many);
+    world.records.delete_endpoint(world.account, endpoints[2], later(2)).await.unwrap();
+    world.records.delete_endpoint(world.account, endpoints[2], later(2)).await.unwrap();
+    assert_eq!(receivers().await, many - 1);
+    // Another process counts for itself.
+    let other = Records::open(world.records.store.clone(), SHARDS).await.unwrap();
+    let event = world.event("a", later(3));
+    let accepted = other.accept(world.account, vec![event], None, &world.mint, later(3)).await;
+    assert_eq!(accepted.unwrap().receipts[0].deliveries, many);
+}
