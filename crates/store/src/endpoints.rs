@@ -214,14 +214,6 @@ impl Records {
     }
 }
 
-/// The names under which an endpoint subscribes; none stands for every type.
-fn names(subscription: &Subscription) -> Vec<Option<&EventTypeName>> {
-    match subscription {
-        Subscription::All => vec![None],
-        Subscription::Only(names) => names.iter().map(Some).collect(),
-    }
-}
-
 fn subscribe(tx: &Tx, endpoint: &Endpoint) {
     for name in names(&endpoint.event_types) {
         tx.set(subscription::key(endpoint.account, name, endpoint.id), Vec::new());
@@ -244,6 +236,14 @@ async fn look_now(tx: &Tx, place: Place, now: Timestamp) -> Result<(), Error> {
         place.point(tx, &mut gate, Some(now));
     }
     Ok(())
+/// The names under which an endpoint subscribes; none stands for every type.
+fn names(subscription: &Subscription) -> Vec<Option<&EventTypeName>> {
+    match subscription {
+        Subscription::All => vec![None],
+        Subscription::Only(names) => names.iter().map(Some).collect(),
+    }
+}
+
 }
 
 /// Leaves it to the owner to discard all that is pending now.
@@ -255,6 +255,11 @@ async fn give_up(tx: &Tx, place: Place, gate: &mut Gate) -> Result<(), Error> {
     let count = tx.get(pending::count(account, endpoint)).await?;
     gate.discarding = u64::try_from(counter(count.as_deref())).unwrap_or(0);
     Ok(())
+///
+/// What is read here is not checked at commit: every event that is accepted for the endpoint changes
+/// it, and under load the transaction would never get through. An accepting transaction that has
+/// not seen the new gate conflicts with it. One that was committed in between has added a held
+/// delivery, which is sent, or discarded if its id is no greater.
 }
 
 async fn load_view(
