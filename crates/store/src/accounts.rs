@@ -17,8 +17,11 @@ impl Records {
     pub async fn create_account(&self, record: &Account) -> Result<(), Error> {
         self.store
             .transact(|tx, _| async move {
-                tx.save(account::key(record.id), record);
-                tx.set(account::in_list(record.id), Vec::new());
+                // An earlier run may have been committed, and the account have changed since.
+                if !account_exists(&tx, record.id).await? {
+                    tx.save(account::key(record.id), record);
+                    tx.set(account::in_list(record.id), Vec::new());
+                }
                 Ok(())
             })
             .await
@@ -192,9 +195,10 @@ impl Records {
     /// When the store fails.
     pub async fn delete_key(&self, id: AccountId, key: KeyId) -> Result<bool, Error> {
         self.store
-            .transact(|tx, _| async move {
+            .transact(|tx, maybe_committed| async move {
                 let Some(record) = tx.load::<ApiKey>(&api_key::key(id, key)).await? else {
-                    return Ok(false);
+                    // An earlier run may have removed it.
+                    return Ok(maybe_committed);
                 };
                 tx.clear(api_key::key(id, key));
                 tx.clear(api_key::by_hash(&record.sha256));

@@ -60,11 +60,12 @@ impl Records {
     /// When the store fails.
     pub async fn delete_event_type(&self, name: &EventTypeName) -> Result<bool, Error> {
         self.store
-            .transact(|tx, _| async move {
+            .transact(|tx, maybe_committed| async move {
                 let key = event_type::key(name);
                 let known = tx.get(&key).await?.is_some();
                 tx.clear(key);
-                Ok(known)
+                // An earlier run may have removed it.
+                Ok(known || maybe_committed)
             })
             .await
     }

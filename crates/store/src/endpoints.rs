@@ -52,6 +52,11 @@ impl Records {
                 if !account_exists(&tx, record.account).await? {
                     return Ok(false);
                 }
+                // An earlier run may have been committed, and the gate have changed since. It
+                // stays when the endpoint is deleted.
+                if place.gate(&tx).await?.is_some() {
+                    return Ok(true);
+                }
                 tx.save(endpoint::key(record.account, record.id), record);
                 let open = Gate {
                     state: State::Enabled,
@@ -131,9 +136,12 @@ impl Records {
     ) -> Result<bool, Error> {
         let place = self.place(account, id);
         self.store
-            .transact(|tx, _| async move {
+            .transact(|tx, maybe_committed| async move {
                 let Some(before) = tx.load::<Endpoint>(&endpoint::key(account, id)).await? else {
-                    return Ok(false);
+                    // An earlier run may have removed it.
+                    let gate = place.gate(&tx).await?;
+                    let deleted = gate.is_some_and(|gate| gate.state == State::Deleted);
+                    return Ok(maybe_committed && deleted);
                 };
                 unsubscribe(&tx, &before);
                 tx.clear(endpoint::key(account, id));
@@ -228,14 +236,6 @@ fn unsubscribe(tx: &Tx, endpoint: &Endpoint) {
     }
 }
 
-/// A pointer set for the strict order may be too late for the parallel one.
-async fn look_now(tx: &Tx, place: Place, now: Timestamp) -> Result<(), Error> {
-    if let Some(mut gate) = place.gate(tx).await?
-        && gate.pointer.is_some_and(|pointer| pointer > now)
-    {
-        place.point(tx, &mut gate, Some(now));
-    }
-    Ok(())
 /// The names under which an endpoint subscribes; none stands for every type.
 fn names(subscription: &Subscription) -> Vec<Option<&EventTypeName>> {
     match subscription {
@@ -244,22 +244,30 @@ fn names(subscription: &Subscription) -> Vec<Option<&EventTypeName>> {
     }
 }
 
+/// A pointer set for the strict order may be too late for the parallel one.
+async fn look_now(tx: &Tx, place: Place, now: Timestamp) -> Result<(), Error> {
+    if let Some(mut gate) = place.gate(tx).await?
+        && gate.pointer.is_some_and(|pointer| pointer > now)
+    {
+        place.point(tx, &mut gate, Some(now));
+    }
+    Ok(())
 }
 
 /// Leaves it to the owner to discard all that is pending now.
-async fn give_up(tx: &Tx, place: Place, gate: &mut Gate) -> Result<(), Error> {
-    let Place { account, endpoint, .. } = place;
-    let range = Range::prefix(pending::of_endpoint(account, endpoint)).limit(1).reverse();
-    let rows = tx.range(range).await?;
-    gate.discard_through = rows.first().map(|(key, _)| delivery::of_key(key)).transpose()?;
-    let count = tx.get(pending::count(account, endpoint)).await?;
-    gate.discarding = u64::try_from(counter(count.as_deref())).unwrap_or(0);
-    Ok(())
 ///
 /// What is read here is not checked at commit: every event that is accepted for the endpoint changes
 /// it, and under load the transaction would never get through. An accepting transaction that has
 /// not seen the new gate conflicts with it. One that was committed in between has added a held
 /// delivery, which is sent, or discarded if its id is no greater.
+async fn give_up(tx: &Tx, place: Place, gate: &mut Gate) -> Result<(), Error> {
+    let Place { account, endpoint, .. } = place;
+    let range = Range::prefix(pending::of_endpoint(account, endpoint)).limit(1).reverse();
+    let rows = tx.snap_range(range).await?;
+    gate.discard_through = rows.first().map(|(key, _)| delivery::of_key(key)).transpose()?;
+    let count = tx.snap_get(pending::count(account, endpoint)).await?;
+    gate.discarding = u64::try_from(counter(count.as_deref())).unwrap_or(0);
+    Ok(())
 }
 
 async fn load_view(

@@ -70,13 +70,17 @@ impl Records {
     ) -> Result<Vec<Fence>, Error> {
         let mut fences = Vec::with_capacity(shards.len());
         for shards in shards.chunks(AT_ONCE) {
-            let taken = self.store.transact(|tx, _| async move {
+            let taken = self.store.transact(|tx, maybe_committed| async move {
                 tx.prefetch(shards.iter().map(|(shard, _)| owner::key(*shard))).await?;
                 let mut taken = Vec::with_capacity(shards.len());
                 for (shard, expected) in shards {
-                    let before: Option<Owner> = tx.load(&owner::key(*shard)).await?;
-                    if before == *expected {
-                        taken.push(write(&tx, *shard, before, node));
+                    let found: Option<Owner> = tx.load(&owner::key(*shard)).await?;
+                    let claimed = Owner { epoch: next_epoch(*expected), node };
+                    if found == *expected {
+                        taken.push(write(&tx, *shard, found, node));
+                    } else if maybe_committed && found == Some(claimed) {
+                        // An earlier run took it.
+                        taken.push(Fence { shard: *shard, epoch: claimed.epoch, node });
                     }
                 }
                 Ok::<_, Error>(taken)
@@ -92,7 +96,20 @@ impl Records {
     /// When the shard has a later owner already, or the store fails.
     pub async fn hand_over(&self, fence: Fence, heir: BootId) -> Result<Fence, OwnerError> {
         let before = Some(Owner { epoch: fence.epoch, node: fence.node });
-        self.as_owner(fence, |tx| async move { Ok(write(&tx, fence.shard, before, heir)) }).await
+        let handed = Owner { epoch: next_epoch(before), node: heir };
+        self.store
+            .transact(|tx, maybe_committed| async move {
+                let found: Option<Owner> = tx.load(&owner::key(fence.shard)).await?;
+                if found == before {
+                    Ok(write(&tx, fence.shard, before, heir))
+                } else if maybe_committed && found == Some(handed) {
+                    // An earlier run handed it over.
+                    Ok(Fence { shard: fence.shard, epoch: handed.epoch, node: heir })
+                } else {
+                    Err(OwnerError::Fenced)
+                }
+            })
+            .await
     }
 
     /// The owners of all shards, if any has changed hands since `moves`; none if not.
@@ -138,8 +155,12 @@ impl Records {
     }
 }
 
+fn next_epoch(before: Option<Owner>) -> u64 {
+    before.map_or(1, |owner| owner.epoch + 1)
+}
+
 fn write(tx: &Tx, shard: Shard, before: Option<Owner>, node: BootId) -> Fence {
-    let epoch = before.map_or(1, |owner| owner.epoch + 1);
+    let epoch = next_epoch(before);
     tx.save(owner::key(shard), &Owner { epoch, node });
     tx.add(moves::key(), 1);
     Fence { shard, epoch, node }

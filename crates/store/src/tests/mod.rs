@@ -10,6 +10,7 @@ mod nodes;
 mod people;
 mod resending;
 mod statistics;
+mod unknown_commits;
 
 use std::sync::Arc;
 use std::time::Duration;
