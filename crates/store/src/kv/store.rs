@@ -282,9 +282,10 @@ impl Tx {
             Arc::into_inner(self.0).expect("no clone of a transaction outlives its closure");
         let state = attempt.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         match (result, state.failure) {
-            (Err(_), Some(failure)) if failure.is_retryable() => Err(failure),
-            (Err(error), _) => Ok(Err(error)),
-            (Ok(_), Some(failure)) => Err(failure),
+            // Also when the closure returns it as an error of its own: whether an earlier run may
+            // have been committed is known to the caller of this alone.
+            (_, Some(failure)) => Err(failure),
+            (Err(error), None) => Ok(Err(error)),
             (Ok(value), None) => {
                 if commit {
                     attempt.transaction.commit().await?;

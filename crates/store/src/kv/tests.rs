@@ -40,6 +40,21 @@ async fn maybe_committed_is_sticky() -> Result<(), Error> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_doubt_outlives_a_run_that_fails() {
+    let memory = Memory::with_faults(1, Faults { lost_after_commit: 1.0, ..Faults::default() });
+    let store = Store::new(Arc::new(memory), 1);
+    let body = |tx: Tx, maybe_committed: bool| async move {
+        tx.set("a", "1");
+        if maybe_committed {
+            // Any failure of the store that does not pass, returned as the closure got it.
+            tx.get(vec![0; MAX_KEY + 1]).await?;
+        }
+        Ok::<_, Error>(())
+    };
+    assert_eq!(store.transact(body).await, Err(Error::MaybeCommitted));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_closure_that_looks_first_counts_once_whatever_happens() -> Result<(), Error> {
     for seed in 0..20 {
         let delay = Duration::from_millis(20);
