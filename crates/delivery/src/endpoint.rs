@@ -356,11 +356,7 @@ impl Data {
 
     async fn retire(&mut self, now: Timestamp) {
         let Arguments { context, tenure, account, endpoint, shard, .. } = &self.about;
-        let ordering = match &self.phase {
-            Phase::Enabled(endpoint, _) => endpoint.ordering,
-            Phase::Unknown | Phase::Closed => Ordering::Parallel,
-        };
-        match context.records.settle(tenure.fence(), *account, *endpoint, ordering).await {
+        match context.records.settle(tenure.fence(), *account, *endpoint).await {
             // Something came between the last read and this one.
             Ok(Some(next)) if next <= now => {
                 self.phase = Phase::Unknown;

@@ -177,7 +177,8 @@ impl Records {
 
     /// Puts an endpoint's pointer to the time when its queue next wants a look, and gives that
     /// time; none when there is nothing to wait for. While there is something to discard, the
-    /// pointer stays where it is.
+    /// pointer stays where it is. The ordering is read from the endpoint's record: the caller may
+    /// not have heard of its change.
     ///
     /// # Errors
     /// When the shard has a later owner, or the store fails.
@@ -186,7 +187,6 @@ impl Records {
         fence: Fence,
         account: AccountId,
         endpoint: EndpointId,
-        ordering: Ordering,
     ) -> Result<Option<Timestamp>, OwnerError> {
         let place = Place { account, endpoint, shard: fence.shard };
         self.as_owner(fence, |tx| async move {
@@ -195,7 +195,7 @@ impl Records {
             };
             let next = match gate.state {
                 _ if gate.discard_through.is_some() => gate.pointer,
-                State::Enabled => next_due(&tx, place, ordering).await?,
+                State::Enabled => next_due(&tx, place).await?,
                 State::Disabled(_) | State::Deleted => None,
             };
             place.point(&tx, &mut gate, next);
@@ -300,9 +300,12 @@ async fn head(tx: &Tx, account: AccountId, queue: Vec<u8>, limit: usize) -> Resu
 
 /// When the first in line is due. Checked at commit, so that a delivery that is being accepted
 /// at this moment is either seen here or sees the pointer that this leads to.
-async fn next_due(tx: &Tx, place: Place, ordering: Ordering) -> Result<Option<Timestamp>, Error> {
-    let Place { account, endpoint, .. } = place;
-    match queues(account, endpoint, ordering) {
+async fn next_due(tx: &Tx, place: Place) -> Result<Option<Timestamp>, Error> {
+    let Place { account, endpoint: id, .. } = place;
+    let Some(endpoint) = tx.load::<Endpoint>(&endpoint::key(account, id)).await? else {
+        return Ok(None);
+    };
+    match queues(account, id, endpoint.ordering) {
         (Some(retries), firsts) => {
             let due = [first_due(tx, retries).await?, first_due(tx, firsts).await?];
             Ok(due.into_iter().flatten().min())

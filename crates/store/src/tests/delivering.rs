@@ -16,8 +16,7 @@ async fn a_success_ends_a_delivery() {
     let (view, attempts) =
         world.records.delivery(world.account, step.delivery.id).await.unwrap().unwrap();
     assert_eq!((view.state, attempts.len()), (DeliveryState::Delivered, 1));
-    let settled =
-        world.records.settle(world.fence(endpoint), world.account, endpoint, Ordering::Parallel);
+    let settled = world.records.settle(world.fence(endpoint), world.account, endpoint);
     assert_eq!(settled.await, Ok(None));
     assert!(world.pointers(endpoint).await.is_empty());
 }
@@ -31,8 +30,7 @@ async fn a_failure_moves_the_delivery_to_its_next_time() {
         panic!("applied")
     };
     let due = step.delivery.due();
-    let settled =
-        world.records.settle(world.fence(endpoint), world.account, endpoint, Ordering::Parallel);
+    let settled = world.records.settle(world.fence(endpoint), world.account, endpoint);
     assert_eq!(settled.await, Ok(due));
     assert_eq!(world.pointers(endpoint).await, [due.unwrap()]);
     let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
@@ -70,7 +68,7 @@ async fn an_older_owner_writes_nothing() {
     let old = world.fence(endpoint);
     world.records.claim(&[old.shard], BootId::MAX).await.unwrap();
     assert_eq!(world.attempt(endpoint, 200, later(5)).await, Applied::Fenced);
-    let settled = world.records.settle(old, world.account, endpoint, Ordering::Parallel).await;
+    let settled = world.records.settle(old, world.account, endpoint).await;
     assert_eq!(settled, Err(OwnerError::Fenced));
     let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
     assert_eq!(view.unfinished, 1);
@@ -177,7 +175,7 @@ async fn what_was_given_up_is_discarded_by_the_owner_whatever_comes_between() {
     let step = |fence| world.records.discard_some(fence, world.account, endpoint, later(901));
     assert_eq!(step(fence).await, Ok(true));
     disable(later(902)).await;
-    let settle = || world.records.settle(fence, world.account, endpoint, Ordering::Parallel);
+    let settle = || world.records.settle(fence, world.account, endpoint);
     assert_eq!(settle().await, Ok(Some(later(100))), "the owner has not done with it");
     let view = enable(Held::Resume, later(903)).await;
     assert_eq!(view.unfinished, 1);
@@ -224,9 +222,22 @@ async fn in_strict_order_the_oldest_comes_first() {
     };
     let workload = world.workload(endpoint, 10).await;
     assert_eq!(workload.first().id, step.delivery.id);
-    let settled =
-        world.records.settle(world.fence(endpoint), world.account, endpoint, Ordering::Strict);
+    let settled = world.records.settle(world.fence(endpoint), world.account, endpoint);
     assert_eq!(settled.await, Ok(step.delivery.due()));
+}
+
+#[tokio::test]
+async fn a_pointer_is_settled_by_the_ordering_of_now() {
+    let world = World::new().await;
+    let endpoint = world.ordered_endpoint(&["a"], Ordering::Strict).await;
+    world.accept("a", later(1)).await;
+    world.accept("a", later(2)).await;
+    world.attempt(endpoint, 500, later(5)).await;
+    // Nobody tells the owner, which would wait for the retry of the first delivery.
+    let parallel = |it: &mut Endpoint| it.ordering = Ordering::Parallel;
+    world.records.update_endpoint(world.account, endpoint, parallel).await.unwrap();
+    let settled = world.records.settle(world.fence(endpoint), world.account, endpoint).await;
+    assert_eq!(settled, Ok(Some(later(2))));
 }
 
 #[tokio::test]

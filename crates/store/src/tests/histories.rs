@@ -71,7 +71,7 @@ async fn play(world: &mut World, endpoint: EndpointId, actions: Vec<Action>) -> 
             }
             Action::Settle => {
                 let fence = world.fence(endpoint);
-                world.records.settle(fence, account, endpoint, Ordering::Parallel).await.unwrap();
+                world.records.settle(fence, account, endpoint).await.unwrap();
             }
             Action::Retry => {
                 let page = PageRequest { limit: 1, after: None };
