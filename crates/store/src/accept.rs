@@ -105,6 +105,27 @@ struct Draft<'a> {
 }
 
 impl Records {
+    /// The answer to a request whose idempotency key is known at `now`. None when it is not, so
+    /// that the request is to be accepted.
+    ///
+    /// # Errors
+    /// When the key was used with another request, or the store fails.
+    pub async fn recall(
+        &self,
+        account: AccountId,
+        idempotency: &Idempotency,
+        now: Timestamp,
+    ) -> Result<Option<Vec<Receipt>>, AcceptError> {
+        self.store
+            .read(|tx| async move {
+                if !account_exists(&tx, account).await? {
+                    return Err(AcceptError::NoSuchAccount);
+                }
+                recall(&tx, account, idempotency, now).await
+            })
+            .await
+    }
+
     /// Accepts events, all or none. When this returns they are on disk.
     ///
     /// # Errors
@@ -117,25 +138,25 @@ impl Records {
         mint: &Mint,
         now: Timestamp,
     ) -> Result<Accepted, AcceptError> {
-        self.refuse_if_nearly_full()?;
         let events = &events;
         self.store
-            .transact(|tx, maybe_committed| async move {
+            .transact(|tx, _| async move {
                 prefetch(&tx, account, events, idempotency.as_ref()).await?;
                 if !account_exists(&tx, account).await? {
                     return Err(AcceptError::NoSuchAccount);
                 }
                 if let Some(idempotency) = &idempotency {
-                    if let Some(receipts) = recall(&tx, account, idempotency).await? {
+                    if let Some(receipts) = recall(&tx, account, idempotency, now).await? {
                         return Ok(Accepted { receipts, wakes: Vec::new(), repeated: true });
                     }
                     remember(self, &tx, account, idempotency, events, now);
                 }
-                if maybe_committed
-                    && let Some(receipts) = receipts(&tx, account, ids(events)).await?
+                if is_accepted(&tx, account, events).await?
+                    && let Some(receipts) = receipts(&tx, account, event_ids(events)).await?
                 {
                     return Ok(Accepted { receipts, wakes: Vec::new(), repeated: false });
                 }
+                self.refuse_if_nearly_full()?;
                 let mut draft = Draft {
                     records: self,
                     tx: &tx,
@@ -248,7 +269,8 @@ async fn prefetch(
 ) -> Result<(), Error> {
     let event_types: HashSet<_> = events.iter().map(|event| &event.event_type).collect();
     let known = idempotency.map(|known| idempotency::key(account, &known.key_sha256));
-    let keys = event_types.into_iter().map(event_type::key).chain(known);
+    let first = events.first().map(|first| event::head(account, first.id));
+    let keys = event_types.into_iter().map(event_type::key).chain(known).chain(first);
     tx.prefetch(keys.chain([account::key(account)])).await
 }
 
@@ -319,24 +341,31 @@ pub(crate) async fn load_payload(
     Ok(Some(Payload::from_stored(bytes)))
 }
 
-fn ids(events: &[Event]) -> Vec<EventId> {
+fn event_ids(events: &[Event]) -> Vec<EventId> {
     events.iter().map(|event| event.id).collect()
 }
 
-/// The answer to an idempotency key that is known.
+/// The answer to an idempotency key that is known at `now`. The row of one that has expired stays
+/// until it is swept, and says nothing.
 async fn recall(
     tx: &Tx,
     account: AccountId,
     idempotency: &Idempotency,
+    now: Timestamp,
 ) -> Result<Option<Vec<Receipt>>, AcceptError> {
     let key = idempotency::key(account, &idempotency.key_sha256);
-    let Some(remembered) = tx.load::<Remembered>(&key).await? else {
+    let Some(row) = tx.get(key).await? else {
         return Ok(None);
     };
-    if remembered.body_sha256 != idempotency.body_sha256 {
+    let Remembered { body_sha256, events, expires_at } = Remembered::decode(&row)?;
+    let of_events = || events.first().map(|first| ids::created_at(*first).plus(IDEMPOTENCY_MEMORY));
+    if expires_at.or_else(of_events).is_some_and(|expires_at| now >= expires_at) {
+        return Ok(None);
+    }
+    if body_sha256 != idempotency.body_sha256 {
         return Err(AcceptError::IdempotencyKeyReused);
     }
-    Ok(receipts(tx, account, remembered.events).await?)
+    Ok(receipts(tx, account, events).await?)
 }
 
 fn remember(
@@ -348,11 +377,23 @@ fn remember(
     now: Timestamp,
 ) {
     let Some(first) = events.first() else { return };
-    let remembered = Remembered { body_sha256: idempotency.body_sha256, events: ids(events) };
-    tx.save(idempotency::key(account, &idempotency.key_sha256), &remembered);
+    let Idempotency { key_sha256, body_sha256 } = *idempotency;
+    let expires_at = now.plus(IDEMPOTENCY_MEMORY);
+    let remembered =
+        Remembered { body_sha256, events: event_ids(events), expires_at: Some(expires_at) };
+    tx.set(idempotency::key(account, &key_sha256), remembered.encode());
     let shard = records.shard_of(first.id);
-    let at = now.plus(IDEMPOTENCY_MEMORY);
-    tx.set(expiry::key(shard, at, account, &idempotency.key_sha256), Vec::new());
+    tx.set(expiry::key(shard, expires_at, account, &key_sha256), Vec::new());
+}
+
+/// Whether an earlier run accepted the events, by a commit whose result was unknown. It is checked
+/// at commit, in every run: should the commit of an earlier run come through after this one has
+/// looked, as FoundationDB's may when the cluster changes its version, then one of the two fails.
+async fn is_accepted(tx: &Tx, account: AccountId, events: &[Event]) -> Result<bool, Error> {
+    match events.first() {
+        Some(first) => Ok(tx.get(event::head(account, first.id)).await?.is_some()),
+        None => Ok(false),
+    }
 }
 
 /// The receipts of events that were accepted before; none when one of them is not there.

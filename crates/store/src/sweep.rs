@@ -3,6 +3,7 @@
 use postrider_domain::ownership::{Fence, Shard};
 use postrider_domain::time::Timestamp;
 
+use crate::keys::idempotency::Remembered;
 use crate::keys::{expiry, idempotency, removal};
 use crate::kv::{Error, Range, Tx};
 use crate::owners::OwnerError;
@@ -35,9 +36,15 @@ async fn forget_some(tx: &Tx, shard: Shard, now: Timestamp) -> Result<bool, Erro
     let begin = expiry::before(shard, Timestamp::EPOCH);
     let end = expiry::before(shard, now);
     let rows = tx.snap_range(Range::new(begin, end).limit(AT_ONCE)).await?;
-    for (row, _) in &rows {
-        let (account, sha256) = expiry::of_key(row)?;
-        tx.clear(idempotency::key(account, &sha256));
+    let expired = rows.iter().map(|(row, _)| expiry::of_key(row)).collect::<Result<Vec<_>, _>>()?;
+    let keys = expired.iter().map(|(_, account, sha256)| idempotency::key(*account, sha256));
+    tx.prefetch(keys.clone()).await?;
+    for (((row, _), (at, ..)), key) in rows.iter().zip(&expired).zip(keys) {
+        // The key may have been used again since, and is then remembered for longer.
+        let remembered = tx.get(&key).await?.map(|row| Remembered::decode(&row)).transpose()?;
+        if remembered.is_some_and(|it| it.expires_at.is_none_or(|expires_at| expires_at <= *at)) {
+            tx.clear(key);
+        }
         tx.clear(row.to_vec());
     }
     Ok(rows.len() == AT_ONCE)

@@ -17,10 +17,11 @@ pub(crate) fn before(shard: Shard, at: Timestamp) -> Vec<u8> {
     Key::shard(shard, Table::Expiry).time(at).done()
 }
 
-pub(crate) fn of_key(key: &[u8]) -> Result<(AccountId, [u8; 32]), Error> {
+pub(crate) fn of_key(key: &[u8]) -> Result<(Timestamp, AccountId, [u8; 32]), Error> {
     let mut tail = Tail(key);
     let sha256 = tail.take()?;
-    Ok((tail.id()?, sha256))
+    let account = tail.id()?;
+    Ok((tail.time()?, account, sha256))
 }
 
 #[cfg(test)]
@@ -30,7 +31,8 @@ mod tests {
     #[test]
     fn round_trip() {
         let time = Timestamp::from_millis(5);
-        assert_eq!(of_key(&key(9, time, AccountId::MAX, &[7; 32])), Ok((AccountId::MAX, [7; 32])));
-        assert!(before(9, time) < key(9, time, AccountId::MIN, &[0; 32]));
+        let key = key(9, time, AccountId::MAX, &[7; 32]);
+        assert_eq!(of_key(&key), Ok((time, AccountId::MAX, [7; 32])));
+        assert!(before(9, time) < key);
     }
 }

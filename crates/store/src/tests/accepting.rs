@@ -78,6 +78,61 @@ async fn an_idempotency_key_is_forgotten_after_its_time_and_not_before() {
 }
 
 #[tokio::test]
+async fn an_expired_idempotency_key_is_unknown_before_it_is_swept_and_remembered_anew() {
+    let world = World::new().await;
+    let send = async |body, now| {
+        let key = Idempotency { body_sha256: [body; 32], ..KEY };
+        let event = world.event("a", now);
+        let fence = world.fences[usize::from(shard_of(event.id, SHARDS))];
+        let accepted =
+            world.records.accept(world.account, vec![event], Some(key), &world.mint, now).await;
+        (accepted.map(|accepted| accepted.repeated), fence)
+    };
+    let day = crate::IDEMPOTENCY_MEMORY;
+    let (first, fence) = send(2, START).await;
+    assert!(!first.unwrap());
+    assert!(send(2, START.plus(day - Duration::from_millis(1))).await.0.unwrap());
+    // Another request under the same key, as a client sends that uses one key a day.
+    assert!(!send(3, START.plus(day)).await.0.unwrap());
+    // The sweep comes to the row of the first time, and leaves the key alone.
+    world.records.sweep(fence, START.plus(day + Duration::from_secs(60))).await.unwrap();
+    assert!(send(3, START.plus(day + Duration::from_secs(61))).await.0.unwrap());
+    for fence in &world.fences {
+        world.records.sweep(*fence, START.plus(3 * day)).await.unwrap();
+    }
+    let key = &crate::keys::idempotency::key(world.account, &KEY.key_sha256);
+    let row = world.records.store.read(|tx| async move { tx.get(key).await });
+    assert_eq!(row.await, Ok(None));
+}
+
+#[tokio::test]
+async fn an_idempotency_key_of_an_earlier_version_expires_with_its_events() {
+    let world = World::new().await;
+    let first = world.accept("a", START).await.receipts.remove(0);
+    let remembered = crate::keys::idempotency::Remembered {
+        body_sha256: KEY.body_sha256,
+        events: vec![first.id],
+        expires_at: None,
+    };
+    let write = world.records.store.transact(|tx, _| {
+        let row = remembered.clone().encode();
+        let key = crate::keys::idempotency::key(world.account, &KEY.key_sha256);
+        async move {
+            tx.set(key, row);
+            Ok::<_, Error>(())
+        }
+    });
+    write.await.unwrap();
+    let end = START.plus(crate::IDEMPOTENCY_MEMORY);
+    for (now, repeated) in [(later(1), true), (end, false)] {
+        let event = world.event("a", now);
+        let accepted =
+            world.records.accept(world.account, vec![event], Some(KEY), &world.mint, now).await;
+        assert_eq!(accepted.unwrap().repeated, repeated);
+    }
+}
+
+#[tokio::test]
 async fn a_large_payload_comes_back_whole() {
     let world = World::new().await;
     let text = format!("\"{}\"", "x".repeat(250_000));
