@@ -122,15 +122,17 @@ impl Door {
     ) -> Result<Vec<Receipt>, Refusal> {
         let parts = drafts.iter().map(|draft| (Some(&draft.event_type), Some(&draft.payload)));
         let Checked { findings, unknown } = self.hold_against_catalogue(parts).await?;
-        if !findings.is_empty() {
+        let now = self.now();
+        if !findings.is_empty() || !unknown.is_empty() {
+            // A repeated request has its first answer, whatever has become of the catalogue since.
+            if let Some(idempotency) = &idempotency
+                && let Some(receipts) =
+                    self.records().recall(account, idempotency, now).await.map_err(refused)?
+            {
+                return Ok(receipts);
+            }
             return Err(Refusal::Invalid(findings.with_unknown_types(&unknown)));
         }
-        // A repeated request has its first answer, also when a type was removed since; so it is
-        // the store that refuses unknown types, after it has looked for the key.
-        if idempotency.is_none() && !unknown.is_empty() {
-            return Err(Refusal::Invalid(Findings::default().with_unknown_types(&unknown)));
-        }
-        let now = self.now();
         let events = drafts.into_iter().map(|Draft { event_type, payload }| Event {
             id: self.mint().id(now),
             account,
@@ -140,7 +142,7 @@ impl Door {
         });
         let accepted =
             self.records().accept(account, events.collect(), idempotency, self.mint(), now).await;
-        let accepted = accepted.map_err(|error| refused(error, unknown))?;
+        let accepted = accepted.map_err(refused)?;
         if !accepted.repeated {
             self.0.instruments.accepted(way, accepted.receipts.len());
         }
@@ -285,15 +287,13 @@ struct Checked {
     unknown: Vec<usize>,
 }
 
-/// Why the store did not accept events, of which `unknown` were found to have unknown types before.
-fn refused(error: AcceptError, mut unknown: Vec<usize>) -> Refusal {
+/// Why the store did not accept events.
+fn refused(error: AcceptError) -> Refusal {
     match error {
         AcceptError::NoSuchAccount => Refusal::NoSuchAccount,
+        // Its type was removed after it was looked up here.
         AcceptError::UnknownEventType { index } => {
-            if !unknown.contains(&index) {
-                unknown.push(index);
-            }
-            Refusal::Invalid(Findings::default().with_unknown_types(&unknown))
+            Refusal::Invalid(Findings::default().with_unknown_types(&[index]))
         }
         AcceptError::IdempotencyKeyReused => Refusal::IdempotencyKeyReused,
         AcceptError::Store(error) => Refusal::Store(error),

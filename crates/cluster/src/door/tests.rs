@@ -162,7 +162,6 @@ async fn everything_that_is_wrong_is_found_at_once() {
     let at_all = (2, Field::Payload, String::new());
     let unknown = (0, Field::EventType, String::new());
     assert_eq!(places(refusal), [at_n, at_all, unknown.clone()]);
-    // The store is the one to refuse types when there is a key, and it stops at the first.
     let both = [drafts[0].clone(), drafts[0].clone()].to_vec();
     for key in [None, key(1)] {
         let refusal =
@@ -200,6 +199,24 @@ async fn a_repeated_request_has_its_first_answer() {
     assert_eq!(publish(1).await.unwrap(), first);
     assert!(matches!(publish(2).await, Err(Refusal::IdempotencyKeyReused)));
     assert_eq!(world.workers.take().len(), 1);
+}
+
+#[tokio::test]
+async fn a_repeated_request_has_its_first_answer_after_its_schema_was_tightened() {
+    let world = World::new().await;
+    let publish =
+        |body| world.door.publish(Way::Http, world.account, vec![draft("free", "1")], key(body));
+    let first = publish(1).await.unwrap();
+    let name = EventTypeName::parse("free").unwrap();
+    let entry = world.door.records().event_type(&name).await.unwrap().unwrap();
+    let schema = Some(r#"{"type": "object", "required": ["x"]}"#.to_owned());
+    world.door.records().put_event_type(EventType { schema, ..entry }).await.unwrap();
+    assert_eq!(publish(1).await.unwrap(), first);
+    assert!(matches!(publish(2).await, Err(Refusal::IdempotencyKeyReused)));
+    let new = IdempotencyKey::parse(b"new").unwrap().of_request([1; 32]);
+    let refused =
+        world.door.publish(Way::Http, world.account, vec![draft("free", "1")], Some(new)).await;
+    assert!(matches!(refused, Err(Refusal::Invalid(_))), "{refused:?}");
 }
 
 #[tokio::test]
