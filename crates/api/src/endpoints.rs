@@ -406,7 +406,7 @@ async fn delete(
 
 /// Removes an endpoint.
 pub(crate) async fn remove(app: &App, account: AccountId, id: EndpointId) -> Result<(), Problem> {
-    if !app.records().delete_endpoint(account, id, app.now()).await? {
+    if !app.records().delete_endpoint(account, id).await? {
         return Err(Problem::not_found("endpoint"));
     }
     app.router().changed(account, id);

@@ -11,7 +11,7 @@ use postrider_domain::delivery::DeliveryState;
 use postrider_domain::event::EventTypeName;
 use postrider_domain::ids::{AccountId, EndpointId, ReplayId};
 use postrider_domain::limits::MAX_EVENT_TYPES_PER_ENDPOINT;
-use postrider_domain::replay::{Command, Filter, Replay, ReplayState};
+use postrider_domain::replay::{Command, Filter, Replay};
 use postrider_domain::time::Timestamp;
 use postrider_store::{ReplayCount, ReplayRequest};
 use utoipa::ToSchema;

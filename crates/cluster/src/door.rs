@@ -184,7 +184,7 @@ impl Door {
         id: EndpointId,
         held: Held,
     ) -> Result<EndpointView, Refusal> {
-        self.changed(self.records().enable_endpoint(account, id, held, self.now()).await?)
+        self.changed(self.records().enable_endpoint(account, id, held).await?)
     }
 
     /// Disables an endpoint by a person's wish. One that is disabled stays as it is.

@@ -298,7 +298,7 @@ async fn head(tx: &Tx, account: AccountId, queue: Vec<u8>, limit: usize) -> Resu
     Ok(Head { deliveries, more: rows.len() > limit })
 }
 
-/// When the first in line is due. Checked at commit, so that a delivery that is being accepted
+/// When the first in line is due; a first attempt is due at once. Checked at commit, so that a delivery that is being accepted
 /// at this moment is either seen here or sees the pointer that this leads to.
 async fn next_due(tx: &Tx, place: Place) -> Result<Option<Timestamp>, Error> {
     let Place { account, endpoint: id, .. } = place;
@@ -307,14 +307,18 @@ async fn next_due(tx: &Tx, place: Place) -> Result<Option<Timestamp>, Error> {
     };
     match queues(account, id, endpoint.ordering) {
         (Some(retries), firsts) => {
-            let due = [first_due(tx, retries).await?, first_due(tx, firsts).await?];
-            Ok(due.into_iter().flatten().min())
+            let first = first_due(tx, firsts).await?.map(|_| due::AT_ONCE);
+            Ok(first.or(first_due(tx, retries).await?))
         }
         (None, by_age) => {
             let rows = tx.range(Range::prefix(by_age).limit(1)).await?;
             let Some((key, _)) = rows.first() else { return Ok(None) };
             let key = delivery::key(account, delivery::of_key(key)?);
-            Ok(tx.load::<Delivery>(&key).await?.and_then(|first| first.due()))
+            let first = tx.load::<Delivery>(&key).await?;
+            Ok(first.and_then(|first| match first.attempt_count {
+                0 => Some(due::AT_ONCE),
+                _ => first.due(),
+            }))
         }
     }
 }

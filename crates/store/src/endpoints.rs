@@ -11,7 +11,7 @@ use postrider_domain::time::Timestamp;
 use crate::accounts::account_exists;
 use crate::enqueue::Place;
 use crate::keys::gate::{self, Gate};
-use crate::keys::{delivery, endpoint, health, pending, subscriber_delta, subscription};
+use crate::keys::{delivery, due, endpoint, health, pending, subscriber_delta, subscription};
 use crate::kv::{Error, Range, Tx, counter, prefix_end};
 use crate::records::Records;
 
@@ -115,7 +115,7 @@ impl Records {
                 }
                 tx.save(endpoint::key(account, id), &after);
                 if before.ordering == Ordering::Strict && after.ordering == Ordering::Parallel {
-                    look_now(&tx, place, after.updated_at).await?;
+                    look_at_once(&tx, place).await?;
                 }
                 view(&tx, after).await
             })
@@ -128,12 +128,7 @@ impl Records {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn delete_endpoint(
-        &self,
-        account: AccountId,
-        id: EndpointId,
-        now: Timestamp,
-    ) -> Result<bool, Error> {
+    pub async fn delete_endpoint(&self, account: AccountId, id: EndpointId) -> Result<bool, Error> {
         let place = self.place(account, id);
         self.store
             .transact(|tx, maybe_committed| async move {
@@ -150,7 +145,7 @@ impl Records {
                     gate.state = State::Deleted;
                     gate.discard_through = Some(DeliveryId::MAX);
                     place.save_gate(&tx, &gate);
-                    place.point(&tx, &mut gate, Some(now));
+                    place.point(&tx, &mut gate, Some(due::AT_ONCE));
                 }
                 Ok(true)
             })
@@ -195,7 +190,6 @@ impl Records {
         account: AccountId,
         id: EndpointId,
         held: Held,
-        now: Timestamp,
     ) -> Result<Option<EndpointView>, Error> {
         let place = self.place(account, id);
         self.store
@@ -210,7 +204,7 @@ impl Records {
                     }
                     place.save_gate(&tx, &gate);
                     // The owner looks, and finds what is held or to be discarded.
-                    place.point(&tx, &mut gate, Some(now));
+                    place.point(&tx, &mut gate, Some(due::AT_ONCE));
                 }
                 load_view(&tx, account, id).await
             })
@@ -245,11 +239,11 @@ fn names(subscription: &Subscription) -> Vec<Option<&EventTypeName>> {
 }
 
 /// A pointer set for the strict order may be too late for the parallel one.
-async fn look_now(tx: &Tx, place: Place, now: Timestamp) -> Result<(), Error> {
+async fn look_at_once(tx: &Tx, place: Place) -> Result<(), Error> {
     if let Some(mut gate) = place.gate(tx).await?
-        && gate.pointer.is_some_and(|pointer| pointer > now)
+        && gate.pointer.is_some()
     {
-        place.point(tx, &mut gate, Some(now));
+        place.point(tx, &mut gate, Some(due::AT_ONCE));
     }
     Ok(())
 }

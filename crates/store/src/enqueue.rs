@@ -35,7 +35,7 @@ impl Place {
         tx.save(gate::key(self.account, self.endpoint), record);
     }
 
-    /// Adds a pending delivery, and moves the pointer if it is due before all others.
+    /// Adds a new delivery, which is due at once, and points to its endpoint.
     pub(crate) fn add(&self, tx: &Tx, record: &Delivery, gate: &mut Gate) {
         let due = record.due().expect("a new delivery is pending");
         tx.save(delivery::key(self.account, record.id), record);
@@ -43,9 +43,8 @@ impl Place {
         tx.set(queue::key(record, due), Vec::new());
         tx.set(pending::key(self.account, self.endpoint, record.id), Vec::new());
         tx.add(pending::count(self.account, self.endpoint), 1);
-        let earlier = gate.pointer.is_none_or(|pointer| due < pointer);
-        if gate.state == State::Enabled && earlier {
-            self.point(tx, gate, Some(due));
+        if gate.state == State::Enabled {
+            self.point(tx, gate, Some(due::AT_ONCE));
         }
     }
 

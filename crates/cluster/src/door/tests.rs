@@ -258,7 +258,7 @@ async fn a_delivery_is_made_again_while_its_endpoint_is_there() {
     assert_eq!(again.state, DeliveryState::Pending);
     assert_ne!(again.delivery.id, first);
     assert_eq!(world.workers.take().len(), 2);
-    door.records().delete_endpoint(account, world.endpoint, door.now()).await.unwrap();
+    door.records().delete_endpoint(account, world.endpoint).await.unwrap();
     assert!(matches!(door.retry(account, first).await, Err(Refusal::EndpointDeleted)));
 }
 
@@ -279,7 +279,7 @@ async fn a_past_event_is_sent_again_while_somebody_is_there_to_receive_it() {
     let nowhere = Audience::Endpoint(door.mint().id(door.now()));
     let refused = door.resend(account, event, nowhere).await;
     assert!(matches!(refused, Err(Refusal::NoSuchEndpoint)));
-    door.records().delete_endpoint(account, endpoint, door.now()).await.unwrap();
+    door.records().delete_endpoint(account, endpoint).await.unwrap();
     let refused = door.resend(account, event, Audience::Endpoint(endpoint)).await;
     assert!(matches!(refused, Err(Refusal::EndpointDeleted)));
     assert!(world.workers.take().is_empty());

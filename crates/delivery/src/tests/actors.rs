@@ -75,7 +75,7 @@ async fn held_deliveries_resume() {
     let now = || postrider_domain::time::Clock::now(&super::world::RealClock);
     world.records.disable_endpoint(world.account, endpoint, now()).await.unwrap();
     world.publish("1").await;
-    world.records.enable_endpoint(world.account, endpoint, Held::Resume, now()).await.unwrap();
+    world.records.enable_endpoint(world.account, endpoint, Held::Resume).await.unwrap();
     let shard = world.records.shard_of(endpoint);
     let account = world.account;
     world.delivery.wake(vec![postrider_store::Wake::Changed { shard, account, endpoint }]);

@@ -535,8 +535,7 @@ async fn nobody_to_tell_and_nothing_to_tell_of() {
     assert!(matches!(&emails.expect("read")[..], [email] if email.to.is_empty()));
 
     let gone = Scene::new(&["ops@example.com"]).await;
-    let deleted =
-        gone.records.delete_endpoint(gone.account.id, gone.endpoint.id, samples::AT).await;
+    let deleted = gone.records.delete_endpoint(gone.account.id, gone.endpoint.id).await;
     assert!(deleted.expect("deleted"));
     gone.record(&gone.notice).await;
     let _second = gone.start(smtp, FAST).await;

@@ -9,6 +9,11 @@ use postrider_domain::time::Timestamp;
 use super::{Key, Table, Tail};
 use crate::kv::Error;
 
+/// The time in the pointer of an endpoint that wants a look at once. It is no node's time: a node
+/// whose clock is ahead of the owner's would otherwise hide, if its hint is lost, what it has
+/// accepted until the owner's clock has come that far.
+pub(crate) const AT_ONCE: Timestamp = Timestamp::EPOCH;
+
 pub(crate) fn key(shard: Shard, due: Timestamp, endpoint: EndpointId) -> Vec<u8> {
     Key::shard(shard, Table::Due).time(due).id(endpoint).done()
 }

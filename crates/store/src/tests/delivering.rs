@@ -3,6 +3,7 @@ use postrider_domain::endpoint::{DisabledReason, State};
 use postrider_domain::event::EventTypeName;
 
 use super::*;
+use crate::keys::due::AT_ONCE;
 use crate::{DeliveryFilter, Held, OwnerError, PageRequest};
 
 #[tokio::test]
@@ -111,16 +112,12 @@ async fn held_deliveries_resume_or_are_discarded() {
             world.records.deliveries(world.account, endpoint, filter, page).await.unwrap().items
         };
         assert!(list().await.iter().all(|view| view.state == DeliveryState::Held));
-        let view = world
-            .records
-            .enable_endpoint(world.account, endpoint, held, later(900))
-            .await
-            .unwrap()
-            .unwrap();
+        let view =
+            world.records.enable_endpoint(world.account, endpoint, held).await.unwrap().unwrap();
         assert_eq!(view.state, State::Enabled);
         assert_eq!(view.unfinished, if held == Held::Resume { 450 } else { 0 });
         assert!(list().await.iter().all(|view| view.state == state), "{held:?}");
-        assert_eq!(world.pointers(endpoint).await, [later(900)]);
+        assert_eq!(world.pointers(endpoint).await, [AT_ONCE]);
     }
 }
 
@@ -158,8 +155,8 @@ async fn what_was_given_up_is_discarded_by_the_owner_whatever_comes_between() {
     let endpoint = world.endpoint(&["a"]).await;
     let disable =
         async |at| drop(world.records.disable_endpoint(world.account, endpoint, at).await.unwrap());
-    let enable = async |held, at| {
-        let enabled = world.records.enable_endpoint(world.account, endpoint, held, at);
+    let enable = async |held| {
+        let enabled = world.records.enable_endpoint(world.account, endpoint, held);
         enabled.await.unwrap().unwrap()
     };
     let work = async || world.records.workload(world.account, endpoint, 1).await.unwrap();
@@ -167,7 +164,7 @@ async fn what_was_given_up_is_discarded_by_the_owner_whatever_comes_between() {
     for number in 0..450 {
         world.accept("a", later(2 + number)).await;
     }
-    assert_eq!(enable(Held::Discard, later(900)).await.unfinished, 0);
+    assert_eq!(enable(Held::Discard).await.unfinished, 0);
     // By a clock that lags behind.
     world.accept("a", later(100)).await;
     assert!(matches!(work().await, Work::Discard));
@@ -176,8 +173,8 @@ async fn what_was_given_up_is_discarded_by_the_owner_whatever_comes_between() {
     assert_eq!(step(fence).await, Ok(true));
     disable(later(902)).await;
     let settle = || world.records.settle(fence, world.account, endpoint);
-    assert_eq!(settle().await, Ok(Some(later(100))), "the owner has not done with it");
-    let view = enable(Held::Resume, later(903)).await;
+    assert_eq!(settle().await, Ok(Some(AT_ONCE)), "the owner has not done with it");
+    let view = enable(Held::Resume).await;
     assert_eq!(view.unfinished, 1);
     assert!(view.oldest_pending_at > Some(later(451)));
     assert_eq!(step(fence).await, Ok(true));
@@ -196,7 +193,7 @@ async fn an_attempt_on_what_was_given_up_is_stale() {
     world.accept("a", later(1)).await;
     let delivery = world.workload(endpoint, 1).await.first().id;
     world.records.disable_endpoint(world.account, endpoint, later(2)).await.unwrap();
-    world.records.enable_endpoint(world.account, endpoint, Held::Discard, later(3)).await.unwrap();
+    world.records.enable_endpoint(world.account, endpoint, Held::Discard).await.unwrap();
     let late = Finished {
         fence: world.fence(endpoint),
         account: world.account,
@@ -227,6 +224,32 @@ async fn in_strict_order_the_oldest_comes_first() {
 }
 
 #[tokio::test]
+async fn new_work_is_due_by_every_clock() {
+    let world = World::new().await;
+    for ordering in [Ordering::Parallel, Ordering::Strict] {
+        let endpoint = world.ordered_endpoint(&["a"], ordering).await;
+        let pointers = async || world.pointers(endpoint).await;
+        // By the clock of the node that accepts, it is an hour later than by the owner's.
+        let hour = later(3_600_000);
+        world.accept("a", hour).await;
+        assert_eq!(pointers().await, [AT_ONCE]);
+        let settle = async || {
+            world.records.settle(world.fence(endpoint), world.account, endpoint).await.unwrap()
+        };
+        assert_eq!(settle().await, Some(AT_ONCE), "nobody has sent it");
+        world.attempt(endpoint, 500, later(5)).await;
+        let retry = settle().await.expect("a retry");
+        assert!(retry > AT_ONCE && pointers().await == [retry], "a retry has its time");
+        world.records.disable_endpoint(world.account, endpoint, hour).await.unwrap();
+        assert_eq!(pointers().await, []);
+        world.records.enable_endpoint(world.account, endpoint, Held::Resume).await.unwrap();
+        assert_eq!(pointers().await, [AT_ONCE]);
+        world.records.delete_endpoint(world.account, endpoint).await.unwrap();
+        assert_eq!(pointers().await, [AT_ONCE]);
+    }
+}
+
+#[tokio::test]
 async fn a_pointer_is_settled_by_the_ordering_of_now() {
     let world = World::new().await;
     let endpoint = world.ordered_endpoint(&["a"], Ordering::Strict).await;
@@ -237,7 +260,7 @@ async fn a_pointer_is_settled_by_the_ordering_of_now() {
     let parallel = |it: &mut Endpoint| it.ordering = Ordering::Parallel;
     world.records.update_endpoint(world.account, endpoint, parallel).await.unwrap();
     let settled = world.records.settle(world.fence(endpoint), world.account, endpoint).await;
-    assert_eq!(settled, Ok(Some(later(2))));
+    assert_eq!(settled, Ok(Some(AT_ONCE)));
 }
 
 #[tokio::test]
@@ -246,8 +269,8 @@ async fn deleting_discards_and_late_attempts_are_stale() {
     let endpoint = world.endpoint(&["a"]).await;
     world.accept("a", later(1)).await;
     let workload = world.workload(endpoint, 1).await;
-    assert!(world.records.delete_endpoint(world.account, endpoint, later(3)).await.unwrap());
-    assert!(!world.records.delete_endpoint(world.account, endpoint, later(3)).await.unwrap());
+    assert!(world.records.delete_endpoint(world.account, endpoint).await.unwrap());
+    assert!(!world.records.delete_endpoint(world.account, endpoint).await.unwrap());
     let id = workload.first().id;
     let (view, _) = world.records.delivery(world.account, id).await.unwrap().unwrap();
     assert_eq!(view.state, DeliveryState::Discarded);
@@ -259,7 +282,7 @@ async fn deleting_discards_and_late_attempts_are_stale() {
         attempted: world.attempted(1, 200, later(5)),
     };
     assert_eq!(world.apply(late).await, Applied::Stale);
-    assert_eq!(world.pointers(endpoint).await, [later(3)]);
+    assert_eq!(world.pointers(endpoint).await, [AT_ONCE]);
     let work = async || world.records.workload(world.account, endpoint, 1).await.unwrap();
     assert!(matches!(work().await, Work::Discard));
     world.discard(endpoint, later(4)).await;

@@ -63,7 +63,7 @@ async fn play(world: &mut World, endpoint: EndpointId, actions: Vec<Action>) -> 
             }
             Action::Enable { held } => {
                 let held = if held { Held::Resume } else { Held::Discard };
-                world.records.enable_endpoint(account, endpoint, held, now).await.unwrap();
+                world.records.enable_endpoint(account, endpoint, held).await.unwrap();
             }
             Action::Discard => {
                 let fence = world.fence(endpoint);

@@ -179,7 +179,7 @@ async fn giving_up(world: &World) -> (EndpointId, postrider_domain::ids::Deliver
     let page = PageRequest { limit: 1, after: None };
     let held = world.records.event_deliveries(world.account, receipt.id, page).await;
     let held = held.unwrap().items.remove(0).delivery.id;
-    let enabled = world.records.enable_endpoint(world.account, endpoint, Held::Discard, later(2));
+    let enabled = world.records.enable_endpoint(world.account, endpoint, Held::Discard);
     enabled.await.unwrap();
     (endpoint, held)
 }

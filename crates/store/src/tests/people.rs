@@ -280,7 +280,7 @@ async fn emails_are_kept_with_the_account_and_go_with_it() {
     let logged = async |limit| world.records.emails(world.account, endpoint, limit).await.unwrap();
     assert_eq!(logged(9).await, [email(later(2), later_on()), taken.clone()]);
     assert_eq!(logged(1).await, [email(later(2), later_on())]);
-    world.records.delete_endpoint(world.account, endpoint, later(3)).await.unwrap();
+    world.records.delete_endpoint(world.account, endpoint).await.unwrap();
     assert_eq!(logged(9).await.len(), 2, "they outlive the endpoint");
     world.records.delete_account(world.account).await.unwrap();
     assert!(logged(9).await.is_empty());

@@ -113,7 +113,7 @@ async fn all_that_want_it_now_get_a_past_event() {
     }
     let nobody = world.accept("b", later(1)).await.receipts[0].id;
     for endpoint in [second, not] {
-        world.records.delete_endpoint(world.account, endpoint, later(2)).await.unwrap();
+        world.records.delete_endpoint(world.account, endpoint).await.unwrap();
     }
     assert_eq!(world.resend(nobody, Audience::AllThatWantIt).await.unwrap().deliveries, 0);
 }
@@ -128,7 +128,7 @@ async fn what_is_not_there_is_not_sent_again() {
     assert!(matches!(refused, Err(ResendError::NoSuchEvent)));
     let refused = world.resend(event, Audience::Endpoint(no_endpoint)).await;
     assert!(matches!(refused, Err(ResendError::NoSuchEndpoint)));
-    world.records.delete_endpoint(world.account, endpoint, later(3)).await.unwrap();
+    world.records.delete_endpoint(world.account, endpoint).await.unwrap();
     let refused = world.resend(event, Audience::Endpoint(endpoint)).await;
     assert!(matches!(refused, Err(ResendError::EndpointDeleted)));
     assert_eq!(world.received(event, 9).await.len(), 1);
@@ -140,8 +140,7 @@ async fn a_resend_is_not_given_up_with_what_was_held() {
     let endpoint = world.endpoint(&["a"]).await;
     let event = world.accept("a", later(60_000)).await.receipts[0].id;
     world.records.disable_endpoint(world.account, endpoint, later(60_001)).await.unwrap();
-    let enabled =
-        world.records.enable_endpoint(world.account, endpoint, Held::Discard, later(60_002)).await;
+    let enabled = world.records.enable_endpoint(world.account, endpoint, Held::Discard).await;
     enabled.unwrap();
     // This node's clock is a minute behind.
     world.resend(event, Audience::Endpoint(endpoint)).await.unwrap();

@@ -30,12 +30,12 @@ async fn what_was_deleted_is_reported_as_deleted() {
         };
         assert!(world.records.create_key(&key).await.unwrap());
         world.memory.set_faults(UNKNOWN);
-        assert!(world.records.delete_endpoint(world.account, endpoint, later(1)).await.unwrap());
+        assert!(world.records.delete_endpoint(world.account, endpoint).await.unwrap());
         assert!(world.records.delete_key(world.account, key.id).await.unwrap());
         assert!(world.records.delete_event_type(&name("b")).await.unwrap());
         assert!(world.records.delete_account(world.account).await.unwrap());
         world.memory.set_faults(Faults::default());
-        assert!(!world.records.delete_endpoint(world.account, endpoint, later(1)).await.unwrap());
+        assert!(!world.records.delete_endpoint(world.account, endpoint).await.unwrap());
         assert!(!world.records.delete_key(world.account, key.id).await.unwrap());
         assert!(!world.records.delete_event_type(&name("b")).await.unwrap());
         assert!(!world.records.delete_account(world.account).await.unwrap());
@@ -120,7 +120,7 @@ async fn held_deliveries_are_discarded_while_events_are_accepted() {
     let publish = async || {
         futures::future::join_all((0..20).map(|_| world.accept("a", later(2)))).await;
     };
-    let enable = world.records.enable_endpoint(world.account, endpoint, Held::Discard, later(3));
+    let enable = world.records.enable_endpoint(world.account, endpoint, Held::Discard);
     let view = beside(enable, publish).await.unwrap().expect("an endpoint");
     assert_eq!(view.state, postrider_domain::endpoint::State::Enabled);
     world.discard(endpoint, later(4)).await;
