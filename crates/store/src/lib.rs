@@ -79,6 +79,7 @@ pub use endpoint_list::EndpointFilter;
 pub use endpoints::{EndpointView, Held};
 pub use keys::owner::Owner;
 pub use leases::Lease;
+pub use notices::{NoticeCursor, NoticePage};
 pub use owners::{OwnerError, Ownership};
 pub use probe::{Found, Probe};
 pub use query::{DeliveryFilter, DeliveryView, EventView, RecordedAttempt};

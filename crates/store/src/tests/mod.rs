@@ -20,6 +20,7 @@ use postrider_domain::event::{Event, EventType, EventTypeName, Payload};
 use postrider_domain::headers::CustomHeaders;
 use postrider_domain::ids::{AccountId, BootId, EndpointId, Mint};
 use postrider_domain::machine::{Attempted, Rules};
+use postrider_domain::notice::Notice;
 use postrider_domain::outcome;
 use postrider_domain::ownership::Fence;
 use postrider_domain::signature::Secret;
@@ -174,6 +175,11 @@ impl World {
 
     async fn apply(&self, finished: Finished) -> Applied {
         self.records.apply(&[finished], &self.rules).await.expect("applied").remove(0)
+    }
+
+    async fn notices(&self, endpoint: EndpointId) -> Vec<Notice> {
+        let shard = self.records.shard_of(endpoint);
+        self.records.notices(shard, None, 10).await.expect("read").notices
     }
 
     async fn pointers(&self, endpoint: EndpointId) -> Vec<Timestamp> {
