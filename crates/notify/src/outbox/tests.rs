@@ -37,6 +37,15 @@ impl Clock for Now {
     }
 }
 
+/// So late that whatever was put off often enough is given up.
+struct DaysLater;
+
+impl Clock for DaysLater {
+    fn now(&self) -> Timestamp {
+        samples::AT.plus(Duration::from_secs(3 * 24 * 3600))
+    }
+}
+
 /// Panics when it is first asked, as a bug in the errand of one notice would.
 #[derive(Default)]
 struct PanicsOnce(AtomicBool);
@@ -76,6 +85,9 @@ impl Handler for Postbox {
     }
 
     fn rcpt(&mut self, to: &str) -> Response {
+        if to.starts_with("cut@") {
+            return Response::custom(421, "Not this one".to_owned());
+        }
         if to.starts_with("never@") {
             return response::NO_MAILBOX;
         }
@@ -480,6 +492,53 @@ async fn a_notice_that_cannot_be_read_waits_and_the_others_go() {
     write(&scene.store, &sound).await;
     let (_, text) = next(&mut inbox).await;
     assert!(text.contains("1700000000000@example.com"), "{text}");
+}
+
+#[tokio::test]
+async fn an_email_that_is_cut_off_holds_nobody_up() {
+    let (listener, smtp) = listen();
+    let mut inbox = serve(listener, 0);
+    let scene = Scene::new(&["cut@example.com"]).await;
+    let other = samples::account(&["ops@example.com"]);
+    scene.add(&other, "Others", 1).await;
+
+    // Nothing that is put off or away is tried again in this test.
+    let slow = Backoff { first: Duration::from_secs(3600), longest: Duration::from_secs(3600) };
+    let _notifier = scene.start(smtp, Intervals { deferred: slow, away: slow, ..FAST }).await;
+    let (recipients, text) = next(&mut inbox).await;
+    assert_eq!(recipients, ["ops@example.com"]);
+    assert!(text.contains("\"Others\""), "{text}");
+    let put_off = async {
+        while scene.logged().await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, put_off).await.expect("people see that it is put off");
+    let logged = scene.logged().await;
+    assert!(
+        matches!(&logged[..], [(_, Verdict::Deferred(why))] if why.contains("broke off")),
+        "{logged:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_contact_whom_the_server_breaks_off_at_costs_the_others_nothing() {
+    let (listener, smtp) = listen();
+    let mut inbox = serve(listener, 0);
+    let scene = Scene::new(&["cut@example.com", "ops@example.com"]).await;
+    let _notifier = scene.start(smtp, FAST).await;
+    assert_eq!(next(&mut inbox).await.0, ["ops@example.com"]);
+}
+
+#[tokio::test]
+async fn an_email_that_is_always_cut_off_is_given_up() {
+    let (listener, smtp) = listen();
+    let _inbox = serve(listener, 0);
+    let scene = Scene::new(&["cut@example.com"]).await;
+    let _notifier = scene.start_at(smtp, FAST, Arc::new(DaysLater)).await;
+    scene.until_told().await;
+    let logged = scene.logged().await;
+    assert!(matches!(&logged[..], [(_, Verdict::Refused(_))]), "{logged:?}");
 }
 
 #[tokio::test]
