@@ -12,6 +12,7 @@ use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::time::Timestamp;
 use postrider_store::{Ready, Wake};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::endpoint::{self, Arguments, EndpointActor};
@@ -21,6 +22,8 @@ use crate::jobs::{self, Fenced};
 const RESCAN: Duration = Duration::from_secs(5);
 /// How often the shard looks for jobs that nobody told of.
 const LOOK_FOR_JOBS: Duration = Duration::from_secs(60);
+/// The shortest time for which the shard's timer is set.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 /// The pause before a failed actor's endpoint is looked at again.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Pointers that one scan reads.
@@ -64,9 +67,9 @@ pub(crate) struct Data {
     myself: ActorRef<Message>,
     /// By account too: nobody can have another's endpoint worked on, or kept from it.
     endpoints: HashMap<(AccountId, EndpointId), Child>,
-    scan: Option<(Timestamp, tokio::task::AbortHandle)>,
+    scan: Option<(Instant, tokio::task::AbortHandle)>,
     jobs: Jobs,
-    jobs_looked_for: Option<Timestamp>,
+    jobs_looked_for: Option<Instant>,
 }
 
 struct Child {
@@ -192,7 +195,7 @@ impl Data {
             }
             Err(error) => {
                 tracing::error!(%endpoint, %error, "an endpoint's actor cannot start");
-                self.scan_at(self.context.now().plus(AFTER_FAILURE));
+                self.scan_in(AFTER_FAILURE);
                 false
             }
         }
@@ -205,7 +208,7 @@ impl Data {
             child.actor.stop(None);
         }
         if let Some(next) = next {
-            self.scan_at(next);
+            self.scan_in(next.since(self.context.now()));
         }
     }
 
@@ -213,7 +216,7 @@ impl Data {
         let before = self.endpoints.len();
         self.endpoints.retain(|_, child| child.actor.get_id() != actor.get_id());
         if self.endpoints.len() < before {
-            self.scan_at(self.context.now().plus(AFTER_FAILURE));
+            self.scan_in(AFTER_FAILURE);
         }
     }
 
@@ -222,15 +225,15 @@ impl Data {
     async fn scan(&mut self) {
         self.stop_timer();
         let now = self.context.now();
-        let mut next = now.plus(RESCAN);
+        let mut next = RESCAN;
         match self.context.records.due_endpoints(self.tenure.fence().shard, SCAN).await {
             Ok(due) => {
                 if due.len() == SCAN {
-                    next = now.plus(AFTER_FAILURE);
+                    next = AFTER_FAILURE;
                 }
                 for pointer in due {
                     if pointer.at > now {
-                        next = next.min(pointer.at);
+                        next = next.min(pointer.at.since(now));
                         break;
                     }
                     self.tell(pointer.account, pointer.endpoint, None).await;
@@ -238,23 +241,23 @@ impl Data {
             }
             Err(error) => {
                 tracing::warn!(shard = self.tenure.fence().shard, %error, "the due rows cannot be read");
-                next = now.plus(AFTER_FAILURE);
+                next = AFTER_FAILURE;
             }
         }
-        if self.jobs_looked_for.is_none_or(|at| now.since(at) >= LOOK_FOR_JOBS) {
-            self.jobs_looked_for = Some(now);
+        if self.jobs_looked_for.is_none_or(|at| at.elapsed() >= LOOK_FOR_JOBS) {
+            self.jobs_looked_for = Some(Instant::now());
             self.run_jobs();
         }
-        self.scan_at(next);
+        self.scan_in(next);
     }
 
-    fn scan_at(&mut self, at: Timestamp) {
+    fn scan_in(&mut self, wait: Duration) {
+        let at = Instant::now() + wait.clamp(SHORTEST_WAIT, RESCAN);
         if self.scan.as_ref().is_some_and(|(planned, _)| *planned <= at) {
             return;
         }
         self.stop_timer();
-        let after = at.since(self.context.now()).max(Duration::from_millis(1));
-        let timer = self.myself.send_after(after, || Message::Scan);
+        let timer = self.myself.send_after(at - Instant::now(), || Message::Scan);
         self.scan = Some((at, timer.abort_handle()));
     }
 

@@ -190,10 +190,10 @@ async fn a_panic_costs_time_and_no_more() {
     receiver.next().await;
     world.until(endpoint, |view| view.unfinished == 0).await;
     // The endpoint's actor panics, then its shard's, which is told of it, then that one again.
-    world.clock.0.store(3, SeqCst);
+    world.clock.panics.store(3, SeqCst);
     world.publish("2").await;
     assert_eq!(receiver.next().await.1, "2");
-    assert_eq!(world.clock.0.load(SeqCst), 0);
+    assert_eq!(world.clock.panics.load(SeqCst), 0);
     world.until(endpoint, |view| view.unfinished == 0).await;
 }
 

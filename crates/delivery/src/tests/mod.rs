@@ -1,6 +1,8 @@
 //! The actors and the sender against real sockets, over the memory engine.
 
 mod actors;
+mod hindered;
 mod phases;
+mod waits;
 mod wire;
 pub(crate) mod world;
