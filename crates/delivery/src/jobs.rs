@@ -91,7 +91,9 @@ async fn beat(
     budget: &mut f64,
 ) -> Result<bool, OwnerError> {
     let records = &context.records;
-    let rate = records.replay(account, id).await?.map_or(0, |replay| replay.rate);
+    // One that is gone has neither; its step finds that out.
+    let replay = records.replay(account, id).await?;
+    let (rate, mut done) = replay.map_or((0, 0), |replay| (replay.rate, replay.done));
     *budget = allowance(*budget, rate);
     let mut wait = false;
     for _ in 0..STEPS {
@@ -104,8 +106,11 @@ async fn beat(
         let step =
             records.step_replay(tenure.fence(), account, id, most, &context.mint, now).await?;
         let Some((replay, wakes)) = step else { break };
-        *budget -= wakes.len() as f64;
-        wait |= !wakes.is_empty();
+        // What is made for a disabled endpoint wakes nobody, and counts as well.
+        let made = replay.done.saturating_sub(done);
+        done = replay.done;
+        *budget -= made as f64;
+        wait |= made > 0;
         context.router.wake(wakes);
         if replay.state != ReplayState::Running || tenure.is_over() {
             break;

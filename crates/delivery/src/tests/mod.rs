@@ -2,6 +2,7 @@
 
 mod actors;
 mod hindered;
+mod jobs;
 mod phases;
 mod waits;
 mod wire;
