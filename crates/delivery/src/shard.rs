@@ -16,12 +16,12 @@ use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::endpoint::{self, Arguments, EndpointActor};
-use crate::jobs::{self, Fenced};
+use crate::jobs::{self, Fenced, Kind};
 
 /// How often the due rows are read even if nobody tells of any: signals hint, rows tell.
 const RESCAN: Duration = Duration::from_secs(5);
-/// How often the shard looks for jobs that nobody told of.
-const LOOK_FOR_JOBS: Duration = Duration::from_secs(60);
+/// How often the shard forgets what has expired.
+const SWEEP: Duration = Duration::from_secs(60);
 /// The shortest time for which the shard's timer is set.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 /// The pause before a failed actor's endpoint is looked at again.
@@ -47,8 +47,8 @@ pub(crate) enum Message {
     },
     /// It is time to read the due rows.
     Scan,
-    /// The shard's jobs are done for now.
-    JobsDone,
+    /// The shard's jobs of this kind are done for now.
+    JobsDone(Kind),
     /// The shard has a later owner.
     Fenced,
     /// The tenure is over.
@@ -68,21 +68,15 @@ pub(crate) struct Data {
     /// By account too: nobody can have another's endpoint worked on, or kept from it.
     endpoints: HashMap<(AccountId, EndpointId), Child>,
     scan: Option<(Instant, tokio::task::AbortHandle)>,
-    jobs: Jobs,
-    jobs_looked_for: Option<Instant>,
+    /// The kinds of jobs that are being worked on, each with whether more has come meanwhile.
+    jobs: HashMap<Kind, bool>,
+    /// When the last sweep began.
+    swept_at: Option<Instant>,
 }
 
 struct Child {
     actor: ActorRef<endpoint::Message>,
     sent: u64,
-}
-
-/// Whether the shard's jobs are being worked on.
-enum Jobs {
-    Resting,
-    Running,
-    /// And more have come.
-    RunningAndMore,
 }
 
 #[ractor::async_trait]
@@ -106,8 +100,8 @@ impl Actor for ShardActor {
             myself,
             endpoints: HashMap::new(),
             scan: None,
-            jobs: Jobs::Resting,
-            jobs_looked_for: None,
+            jobs: HashMap::new(),
+            swept_at: None,
         })
     }
 
@@ -124,12 +118,15 @@ impl Actor for ShardActor {
             Message::Wake(Wake::Changed { account, endpoint, .. }) => {
                 data.changed(account, endpoint).await
             }
-            Message::Wake(Wake::Jobs { .. }) => data.run_jobs(),
+            Message::Wake(Wake::Jobs { .. }) => {
+                data.run_jobs(Kind::FanOut);
+                data.run_jobs(Kind::Replay);
+            }
             Message::Idle { account, endpoint, handled, next } => {
                 data.retire((account, endpoint), handled, next);
             }
             Message::Scan => data.scan().await,
-            Message::JobsDone => data.jobs_done(),
+            Message::JobsDone(kind) => data.jobs_done(kind),
             Message::Fenced => data.give_up(),
             Message::End => data.end(),
         }
@@ -244,9 +241,12 @@ impl Data {
                 next = AFTER_FAILURE;
             }
         }
-        if self.jobs_looked_for.is_none_or(|at| at.elapsed() >= LOOK_FOR_JOBS) {
-            self.jobs_looked_for = Some(Instant::now());
-            self.run_jobs();
+        if self.swept_at.is_none_or(|at| at.elapsed() >= SWEEP) {
+            self.swept_at = Some(Instant::now());
+            self.run_jobs(Kind::Sweep);
+            // A wake may have been lost.
+            self.run_jobs(Kind::FanOut);
+            self.run_jobs(Kind::Replay);
         }
         self.scan_in(next);
     }
@@ -267,32 +267,32 @@ impl Data {
         }
     }
 
-    fn run_jobs(&mut self) {
+    /// Has a task work on the shard's jobs of this kind, now or again when it is through.
+    fn run_jobs(&mut self, kind: Kind) {
         if self.tenure.is_over() {
             return;
         }
-        self.jobs = match self.jobs {
-            Jobs::Resting => {
-                let (context, tenure, myself) =
-                    (self.context.clone(), self.tenure.clone(), self.myself.clone());
-                tokio::spawn(async move {
-                    let run = AssertUnwindSafe(jobs::run(&context, &tenure)).catch_unwind();
-                    let told = match run.await {
-                        Ok(Err(Fenced)) => Message::Fenced,
-                        // What panicked is tried again when the shard looks for jobs next.
-                        Ok(Ok(())) | Err(_) => Message::JobsDone,
-                    };
-                    let _ = myself.cast(told);
-                });
-                Jobs::Running
-            }
-            Jobs::Running | Jobs::RunningAndMore => Jobs::RunningAndMore,
-        };
+        if let Some(more) = self.jobs.get_mut(&kind) {
+            *more = true;
+            return;
+        }
+        self.jobs.insert(kind, false);
+        let (context, tenure, myself) =
+            (self.context.clone(), self.tenure.clone(), self.myself.clone());
+        tokio::spawn(async move {
+            let run = AssertUnwindSafe(jobs::run(kind, &context, &tenure)).catch_unwind();
+            let told = match run.await {
+                Ok(Err(Fenced)) => Message::Fenced,
+                // What panicked is tried again when the shard looks for jobs next.
+                Ok(Ok(())) | Err(_) => Message::JobsDone(kind),
+            };
+            let _ = myself.cast(told);
+        });
     }
 
-    fn jobs_done(&mut self) {
-        if let Jobs::RunningAndMore = std::mem::replace(&mut self.jobs, Jobs::Resting) {
-            self.run_jobs();
+    fn jobs_done(&mut self, kind: Kind) {
+        if self.jobs.remove(&kind) == Some(true) {
+            self.run_jobs(kind);
         }
     }
 

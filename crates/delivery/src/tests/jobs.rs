@@ -6,9 +6,14 @@ use postrider_cluster::route::Workers;
 use postrider_domain::endpoint::Ordering;
 use postrider_domain::ids::EndpointId;
 use postrider_domain::replay::{Filter, Replay, ReplayState};
-use postrider_domain::time::Clock;
+use postrider_domain::time::{Clock, Timestamp};
+use postrider_store::kv::Range;
+use postrider_store::{IDEMPOTENCY_MEMORY, Idempotency, Wake};
 
 use super::world::{RealClock, StoppedTime, World, patient};
+
+/// An idempotency key's hash.
+const KEY: [u8; 32] = [7; 32];
 
 impl World {
     /// Adds a replay of everything that went to an endpoint, and tells nobody of it.
@@ -36,6 +41,22 @@ impl World {
         replay.expect("there").done
     }
 
+    /// Accepts an event with an idempotency key.
+    async fn accept_with_key(&self, key_sha256: [u8; 32], now: Timestamp) {
+        let idempotency = Idempotency { key_sha256, body_sha256: [8; 32] };
+        let event = self.build_event("{}");
+        let accept =
+            self.records.accept(self.account, vec![event], Some(idempotency), &self.mint, now);
+        accept.await.expect("accepted");
+    }
+
+    /// How many rows have these bytes in their keys.
+    async fn rows_of(&self, bytes: &[u8]) -> usize {
+        let rows = self.store.rows(Range::prefix([])).await.expect("read");
+        let is_of = |key: &[u8]| key.windows(bytes.len()).any(|part| part == bytes);
+        rows.iter().filter(|(key, _)| is_of(key)).count()
+    }
+
     /// An endpoint that is disabled, with so many deliveries that are held.
     async fn disabled_endpoint(&self, held: usize) -> EndpointId {
         let endpoint = self.endpoint("http://127.0.0.1:9/hook", Ordering::Parallel).await;
@@ -55,8 +76,28 @@ async fn a_replay_to_a_disabled_endpoint_keeps_its_rate() {
     let endpoint = world.disabled_endpoint(50).await;
     let replay = world.replay_silently(endpoint, 10).await;
     let shard = world.records.shard_of(replay.id);
-    assert!(world.delivery.wake(vec![postrider_store::Wake::Jobs { shard }]).is_empty());
+    assert!(world.delivery.wake(vec![Wake::Jobs { shard }]).is_empty());
     time.pass(Duration::from_secs(1)).await;
     let made = world.done(&replay).await;
     assert!((5..=12).contains(&made), "{made} in a second");
+}
+
+#[tokio::test]
+async fn a_replay_keeps_nothing_from_being_swept() {
+    let time = StoppedTime::new();
+    let world = World::with(patient(), 1).await;
+    let endpoint = world.disabled_endpoint(200).await;
+    let replay = world.replay_silently(endpoint, 1).await;
+    assert!(world.delivery.wake(vec![Wake::Jobs { shard: 0 }]).is_empty());
+    time.pass(Duration::from_secs(2)).await;
+    assert!(world.done(&replay).await >= 1, "it runs");
+
+    // What it is remembered by is over in five seconds.
+    let at = RealClock.now().minus(IDEMPOTENCY_MEMORY).plus(Duration::from_secs(5));
+    world.accept_with_key(KEY, at).await;
+    assert_eq!(world.rows_of(&KEY).await, 2, "the memory, and when it ends");
+    time.pass(Duration::from_secs(70)).await;
+    let made = world.done(&replay).await;
+    assert!((30..200).contains(&made), "it still runs, and has made {made}");
+    assert_eq!(world.rows_of(&KEY).await, 0);
 }

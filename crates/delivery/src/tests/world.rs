@@ -138,6 +138,7 @@ impl Notifier for Nudges {
 
 pub(crate) struct World {
     pub(crate) engine: Hindered,
+    pub(crate) store: Store,
     pub(crate) records: Records,
     pub(crate) delivery: Delivery,
     pub(crate) clock: Arc<FragileClock>,
@@ -182,7 +183,7 @@ impl World {
     pub(crate) async fn with(retry: retry::Policy, shards: u16) -> Self {
         let engine = Hindered::default();
         let store = Store::new(Arc::new(engine.clone()), 1);
-        let records = Records::open(store, shards).await.expect("opened");
+        let records = Records::open(store.clone(), shards).await.expect("opened");
         let mint = Arc::new(Mint::new());
         let now = RealClock.now();
         let account = Account {
@@ -219,7 +220,8 @@ impl World {
         router.attach(Arc::new(delivery.clone()));
         let account = account.id;
         let tenancies = Vec::new();
-        let mut world = Self { engine, records, delivery, clock, nudges, mint, account, tenancies };
+        let mut world =
+            Self { engine, store, records, delivery, clock, nudges, mint, account, tenancies };
         world.own_all().await;
         world
     }
@@ -265,19 +267,24 @@ impl World {
         endpoint.id
     }
 
+    pub(crate) fn build_event(&self, payload: &str) -> Event {
+        let now = RealClock.now();
+        Event {
+            id: self.mint.id(now),
+            account: self.account,
+            event_type: name("a"),
+            created_at: now,
+            payload: Payload::from_stored(payload.to_owned().into()),
+        }
+    }
+
     /// Accepts an event without telling anybody of it.
     pub(crate) async fn accept_silently(
         &self,
         payload: &str,
     ) -> (EventId, Vec<postrider_store::Wake>) {
         let now = RealClock.now();
-        let event = Event {
-            id: self.mint.id(now),
-            account: self.account,
-            event_type: name("a"),
-            created_at: now,
-            payload: Payload::from_stored(payload.to_owned().into()),
-        };
+        let event = self.build_event(payload);
         let id = event.id;
         let accepted = self.records.accept(self.account, vec![event], None, &self.mint, now).await;
         (id, accepted.expect("accepted").wakes)
