@@ -10,7 +10,7 @@ use futures::FutureExt;
 use postrider_cluster::tenure::Tenure;
 use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::time::Timestamp;
-use postrider_store::{Ready, Wake};
+use postrider_store::{Ready, WaitingJobs, Wake};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::time::Instant;
 
@@ -18,7 +18,8 @@ use crate::context::Context;
 use crate::endpoint::{self, Arguments, EndpointActor};
 use crate::jobs::{self, Fenced, Kind};
 
-/// How often the due rows are read even if nobody tells of any: signals hint, rows tell.
+/// How often the due rows and the jobs are looked for even if nobody tells of any: signals hint,
+/// rows tell.
 const RESCAN: Duration = Duration::from_secs(5);
 /// How often the shard forgets what has expired.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -217,8 +218,8 @@ impl Data {
         }
     }
 
-    /// Reads the due rows and tells those who have something due. The actors that live are told
-    /// too: a wake may have been lost.
+    /// Reads the due rows, tells those who have something due, and starts the jobs that wait. The
+    /// actors that live are told too: a wake may have been lost.
     async fn scan(&mut self) {
         self.stop_timer();
         let now = self.context.now();
@@ -244,10 +245,8 @@ impl Data {
         if self.swept_at.is_none_or(|at| at.elapsed() >= SWEEP) {
             self.swept_at = Some(Instant::now());
             self.run_jobs(Kind::Sweep);
-            // A wake may have been lost.
-            self.run_jobs(Kind::FanOut);
-            self.run_jobs(Kind::Replay);
         }
+        self.look_for_jobs().await;
         self.scan_in(next);
     }
 
@@ -267,6 +266,21 @@ impl Data {
         }
     }
 
+    /// Starts the jobs that nobody told of. Those that run find by themselves what there is.
+    async fn look_for_jobs(&mut self) {
+        let shard = self.tenure.fence().shard;
+        match self.context.records.waiting_jobs(shard).await {
+            Ok(WaitingJobs { fan_outs, replays }) => {
+                for (kind, waiting) in [(Kind::FanOut, fan_outs), (Kind::Replay, replays)] {
+                    if waiting && !self.jobs.contains_key(&kind) {
+                        self.run_jobs(kind);
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(shard, %error, "a shard's jobs cannot be looked for"),
+        }
+    }
+
     /// Has a task work on the shard's jobs of this kind, now or again when it is through.
     fn run_jobs(&mut self, kind: Kind) {
         if self.tenure.is_over() {
@@ -283,7 +297,7 @@ impl Data {
             let run = AssertUnwindSafe(jobs::run(kind, &context, &tenure)).catch_unwind();
             let told = match run.await {
                 Ok(Err(Fenced)) => Message::Fenced,
-                // What panicked is tried again when the shard looks for jobs next.
+                // What panicked is tried again at the next scan.
                 Ok(Ok(())) | Err(_) => Message::JobsDone(kind),
             };
             let _ = myself.cast(told);

@@ -24,6 +24,7 @@
 //! | `emails` | what became of the emails that tell them |
 //! | `replays` | durable jobs that deliver again |
 //! | `statistics` | counts of how attempts went |
+//! | `waiting_jobs` | which of these jobs a shard has |
 //! | `sweep` | forgetting what has expired, and the data of accounts that are gone |
 //! | `accounts`, `catalogue`, `query` | the rest of what people see |
 //! | `records` | the handle on them all, and what they share |
@@ -67,6 +68,7 @@ mod session_key;
 mod statistics;
 mod subscribers;
 mod sweep;
+mod waiting_jobs;
 
 #[cfg(test)]
 mod tests;
@@ -86,3 +88,4 @@ pub use query::{DeliveryFilter, DeliveryView, EventView, RecordedAttempt};
 pub use records::{FORMAT, OpenError, Page, PageRequest, Ready, Records, Wake};
 pub use replays::{MOST_COUNTED, ReplayCount};
 pub use resend::{Audience, ResendError, Resent};
+pub use waiting_jobs::WaitingJobs;

@@ -5,12 +5,13 @@ use std::time::Duration;
 use postrider_cluster::route::Workers;
 use postrider_domain::endpoint::Ordering;
 use postrider_domain::ids::EndpointId;
+use postrider_domain::limits::MAX_FAN_OUT_PER_TRANSACTION;
 use postrider_domain::replay::{Filter, Replay, ReplayState};
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::kv::Range;
-use postrider_store::{IDEMPOTENCY_MEMORY, Idempotency, Wake};
+use postrider_store::{IDEMPOTENCY_MEMORY, Idempotency, WaitingJobs, Wake};
 
-use super::world::{RealClock, StoppedTime, World, patient};
+use super::world::{RealClock, StoppedTime, World, eventually, patient};
 
 /// An idempotency key's hash.
 const KEY: [u8; 32] = [7; 32];
@@ -100,4 +101,36 @@ async fn a_replay_keeps_nothing_from_being_swept() {
     let made = world.done(&replay).await;
     assert!((30..200).contains(&made), "it still runs, and has made {made}");
     assert_eq!(world.rows_of(&KEY).await, 0);
+}
+
+#[tokio::test]
+async fn jobs_that_nobody_told_of_begin_at_the_next_scan() {
+    let time = StoppedTime::new();
+    let world = World::with(patient(), 1).await;
+    let endpoint = world.disabled_endpoint(50).await;
+    // The shard has looked for itself, and found nothing.
+    time.pass(Duration::from_millis(100)).await;
+    let replay = world.replay_silently(endpoint, 1_000).await;
+    time.pass(Duration::from_secs(6)).await;
+    assert_eq!(world.done(&replay).await, 50);
+
+    // A fan-out: to more endpoints than one transaction reaches.
+    for _ in 0..=MAX_FAN_OUT_PER_TRANSACTION {
+        world.endpoint("http://127.0.0.1:9/hook", Ordering::Parallel).await;
+    }
+    world.accept_silently("{}").await;
+    assert!(world.records.waiting_jobs(0).await.expect("read").fan_outs);
+    time.pass(Duration::from_secs(6)).await;
+    assert_eq!(world.records.waiting_jobs(0).await.expect("read"), WaitingJobs::default());
+}
+
+#[tokio::test]
+async fn who_looks_after_a_loss_finds_jobs_at_once() {
+    let time = StoppedTime::new();
+    let world = World::with(patient(), 1).await;
+    let endpoint = world.disabled_endpoint(1).await;
+    time.pass(Duration::from_millis(100)).await;
+    let replay = world.replay_silently(endpoint, 1_000).await;
+    world.delivery.look();
+    eventually(async || world.done(&replay).await == 1).await;
 }
