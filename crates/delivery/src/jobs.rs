@@ -8,8 +8,8 @@ use std::time::Duration;
 use postrider_cluster::tenure::Tenure;
 use postrider_domain::ids::{AccountId, ReplayId};
 use postrider_domain::replay::ReplayState;
-use postrider_store::OwnerError;
 use postrider_store::kv::Error;
+use postrider_store::{OwnerError, RUNNING_AT_ONCE};
 use tokio::time::Instant;
 
 use crate::context::Context;
@@ -81,6 +81,8 @@ async fn sweep(context: &Context, tenure: &Tenure) -> Result<(), OwnerError> {
 /// How a replay gets on, in this task's memory alone.
 #[derive(Default)]
 struct Progress {
+    /// The last beat in which it ran.
+    beat: u64,
     /// Deliveries that it may make now.
     budget: f64,
     /// Its last step failed; it rests until then.
@@ -89,31 +91,28 @@ struct Progress {
 
 async fn replay(context: &Context, tenure: &Tenure) -> Result<(), OwnerError> {
     let mut all: HashMap<ReplayId, Progress> = HashMap::new();
-    while !tenure.is_over() {
-        let running = context.records.running_replays(tenure.fence().shard).await?;
-        if running.is_empty() {
-            break;
-        }
-        all.retain(|id, _| running.iter().any(|(_, running)| running == id));
-        let mut wait = false;
-        for job in running {
-            let progress = all.entry(job.1).or_default();
-            if progress.resting_until.is_some_and(|until| until > Instant::now()) {
-                wait = true;
-                continue;
-            }
-            match beat(context, tenure, job, &mut progress.budget).await {
-                Ok(made) => wait |= made,
-                // Whatever is wrong with one does not concern the others.
-                Err(OwnerError::Store(error)) => {
-                    tell_of_failure(job.1, &error, progress.resting_until.is_none());
-                    progress.resting_until = Some(Instant::now() + PAUSE);
-                    wait = true;
-                    continue;
+    for beat in 1.. {
+        let (mut wait, mut after) = (false, None);
+        // However many there are, each has its turn in every beat.
+        loop {
+            let shard = tenure.fence().shard;
+            let running = context.records.running_replays(shard, after).await?;
+            for (account, id) in &running {
+                if tenure.is_over() {
+                    return Ok(());
                 }
-                Err(fenced @ OwnerError::Fenced) => return Err(fenced),
+                let progress = all.entry(*id).or_default();
+                progress.beat = beat;
+                wait |= go_on(context, tenure, (*account, *id), progress).await?;
             }
-            progress.resting_until = None;
+            after = running.last().map(|(_, id)| *id);
+            if running.len() < RUNNING_AT_ONCE {
+                break;
+            }
+        }
+        all.retain(|_, progress| progress.beat == beat);
+        if all.is_empty() {
+            break;
         }
         // What the filter passes over costs nobody a delivery, so it goes as fast as it can.
         if wait {
@@ -121,6 +120,31 @@ async fn replay(context: &Context, tenure: &Tenure) -> Result<(), OwnerError> {
         }
     }
     Ok(())
+}
+
+/// Works on a replay for a beat, unless it rests, and tells whether the next beat is to be awaited.
+/// Whatever is wrong with it does not concern the others.
+async fn go_on(
+    context: &Context,
+    tenure: &Tenure,
+    job: (AccountId, ReplayId),
+    progress: &mut Progress,
+) -> Result<bool, OwnerError> {
+    if progress.resting_until.is_some_and(|until| until > Instant::now()) {
+        return Ok(true);
+    }
+    match beat(context, tenure, job, &mut progress.budget).await {
+        Ok(wait) => {
+            progress.resting_until = None;
+            Ok(wait)
+        }
+        Err(OwnerError::Store(error)) => {
+            tell_of_failure(job.1, &error, progress.resting_until.is_none());
+            progress.resting_until = Some(Instant::now() + PAUSE);
+            Ok(true)
+        }
+        Err(OwnerError::Fenced) => Err(OwnerError::Fenced),
+    }
 }
 
 /// Says once in a row that a replay's step failed.

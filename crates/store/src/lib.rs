@@ -86,6 +86,6 @@ pub use owners::{OwnerError, Ownership};
 pub use probe::{Found, Probe};
 pub use query::{DeliveryFilter, DeliveryView, EventView, RecordedAttempt};
 pub use records::{FORMAT, OpenError, Page, PageRequest, Ready, Records, Wake};
-pub use replays::{MOST_COUNTED, ReplayCount};
+pub use replays::{MOST_COUNTED, RUNNING_AT_ONCE, ReplayCount};
 pub use resend::{Audience, ResendError, Resent};
 pub use waiting_jobs::WaitingJobs;

@@ -17,6 +17,8 @@ use crate::records::{Page, PageRequest, Records, Wake, page};
 
 /// Deliveries that one transaction looks at.
 const STEP: usize = 200;
+/// Running replays that one read gives.
+pub const RUNNING_AT_ONCE: usize = 100;
 /// Deliveries that are looked at, in many transactions, to count what a replay would take.
 pub const MOST_COUNTED: usize = 100_000;
 
@@ -140,13 +142,20 @@ impl Records {
             .await
     }
 
-    /// The replays of a shard that run.
+    /// Some replays of a shard that run, at most [`RUNNING_AT_ONCE`], in the order of their ids: the
+    /// first ones, or those after `after`.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn running_replays(&self, shard: Shard) -> Result<Vec<(AccountId, ReplayId)>, Error> {
-        const MOST: usize = 100;
-        let range = Range::prefix(replay::running_in(shard)).limit(MOST);
+    pub async fn running_replays(
+        &self,
+        shard: Shard,
+        after: Option<ReplayId>,
+    ) -> Result<Vec<(AccountId, ReplayId)>, Error> {
+        let mut range = Range::prefix(replay::running_in(shard)).limit(RUNNING_AT_ONCE);
+        if let Some(after) = after {
+            range.begin = [replay::running(shard, after), vec![0]].concat();
+        }
         let rows = self.store.rows(range).await?;
         rows.iter().map(|(key, value)| Ok((decode(value)?, replay::of_key(key)?))).collect()
     }

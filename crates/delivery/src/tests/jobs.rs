@@ -9,7 +9,7 @@ use postrider_domain::limits::MAX_FAN_OUT_PER_TRANSACTION;
 use postrider_domain::replay::{Filter, Replay, ReplayState};
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::kv::Range;
-use postrider_store::{IDEMPOTENCY_MEMORY, Idempotency, WaitingJobs, Wake};
+use postrider_store::{IDEMPOTENCY_MEMORY, Idempotency, RUNNING_AT_ONCE, WaitingJobs, Wake};
 
 use super::world::{RealClock, StoppedTime, World, eventually, patient};
 
@@ -133,4 +133,21 @@ async fn who_looks_after_a_loss_finds_jobs_at_once() {
     let replay = world.replay_silently(endpoint, 1_000).await;
     world.delivery.look();
     eventually(async || world.done(&replay).await == 1).await;
+}
+
+#[tokio::test]
+async fn slow_replays_keep_no_other_from_running() {
+    let time = StoppedTime::new();
+    let world = World::with(patient(), 1).await;
+    let endpoint = world.disabled_endpoint(20).await;
+    let mut replays = Vec::new();
+    for _ in 0..=RUNNING_AT_ONCE {
+        replays.push(world.replay_silently(endpoint, 1).await);
+    }
+    assert!(world.delivery.wake(vec![Wake::Jobs { shard: 0 }]).is_empty());
+    time.pass(Duration::from_secs(3)).await;
+    for replay in &replays {
+        let made = world.done(replay).await;
+        assert!((1..=5).contains(&made), "{made} in three seconds");
+    }
 }

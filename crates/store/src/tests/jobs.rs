@@ -61,9 +61,12 @@ async fn a_replay_takes_what_its_filter_takes_and_nothing_of_its_own() {
         let job = replay(&world, filter, now);
         world.records.create_replay(&job).await.unwrap();
         let shard = world.records.shard_of(job.id);
-        assert_eq!(world.records.running_replays(shard).await.unwrap(), [(world.account, job.id)]);
+        assert_eq!(
+            world.records.running_replays(shard, None).await.unwrap(),
+            [(world.account, job.id)]
+        );
         assert_eq!(run(&world, job.id, 4).await, count);
-        assert!(world.records.running_replays(shard).await.unwrap().is_empty());
+        assert!(world.records.running_replays(shard, None).await.unwrap().is_empty());
     }
     assert_eq!(world.records.endpoint(world.account, one).await.unwrap().unwrap().unfinished, 10);
     assert_eq!(world.records.endpoint(world.account, other).await.unwrap().unwrap().unfinished, 23);
