@@ -16,8 +16,22 @@ use crate::recorder::Recorder;
 use crate::sender::Sender;
 use crate::workers::Shards;
 
+/// Bounds that tests make smaller.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Pointers that one scan of a shard reads.
+    pub(crate) pointers: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { pointers: 4096 }
+    }
+}
+
 /// What every actor of a node shares.
 pub(crate) struct Context {
+    pub(crate) bounds: Bounds,
     pub(crate) records: Records,
     pub(crate) router: Router,
     pub(crate) clock: Arc<dyn Clock>,

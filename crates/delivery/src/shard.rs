@@ -10,7 +10,7 @@ use futures::FutureExt;
 use postrider_cluster::tenure::Tenure;
 use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::time::Timestamp;
-use postrider_store::{Ready, WaitingJobs, Wake};
+use postrider_store::{DueEndpoint, Ready, WaitingJobs, Wake};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::time::Instant;
 
@@ -27,8 +27,8 @@ const SWEEP: Duration = Duration::from_secs(60);
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 /// The pause before a failed actor's endpoint is looked at again.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// Pointers that one scan reads.
-const SCAN: usize = 4096;
+/// The pause before the scan goes on behind the pointers that it has read.
+const NEXT_POINTERS: Duration = Duration::from_millis(100);
 
 /// What a shard's actor is told.
 pub(crate) enum Message {
@@ -68,6 +68,9 @@ pub(crate) struct Data {
     myself: ActorRef<Message>,
     /// By account too: nobody can have another's endpoint worked on, or kept from it.
     endpoints: HashMap<(AccountId, EndpointId), Child>,
+    /// The last pointer that the scan has read; it goes on behind it, and begins anew after the last
+    /// one that is due.
+    scanned: Option<DueEndpoint>,
     scan: Option<(Instant, tokio::task::AbortHandle)>,
     /// The kinds of jobs that are being worked on, each with whether more has come meanwhile.
     jobs: HashMap<Kind, bool>,
@@ -100,6 +103,7 @@ impl Actor for ShardActor {
             tenure,
             myself,
             endpoints: HashMap::new(),
+            scanned: None,
             scan: None,
             jobs: HashMap::new(),
             swept_at: None,
@@ -224,12 +228,18 @@ impl Data {
         self.stop_timer();
         let now = self.context.now();
         let mut next = RESCAN;
-        match self.context.records.due_endpoints(self.tenure.fence().shard, SCAN).await {
-            Ok(due) => {
-                if due.len() == SCAN {
-                    next = AFTER_FAILURE;
+        let (shard, pointers) = (self.tenure.fence().shard, self.context.bounds.pointers);
+        let after = self.scanned.take();
+        match self.context.records.due_endpoints(shard, after.as_ref(), pointers).await {
+            Ok(read) => {
+                let last = read.last().filter(|last| read.len() == pointers && last.at <= now);
+                // The pointer of a busy endpoint stays where it is, so those of busy ones may fill
+                // any number of reads, and hide the others from whoever begins anew each time.
+                if let Some(last) = last {
+                    self.scanned = Some(*last);
+                    next = NEXT_POINTERS;
                 }
-                for pointer in due {
+                for pointer in read {
                     if pointer.at > now {
                         next = next.min(pointer.at.since(now));
                         break;

@@ -18,7 +18,7 @@ use ractor::rpc::CallResult;
 use ractor::{Actor, ActorRef, SpawnErr};
 
 use crate::census::{self, Waiting};
-use crate::context::{Context, Dice};
+use crate::context::{Bounds, Context, Dice};
 use crate::metrics::Metrics;
 use crate::permits::Permits;
 use crate::recorder::Recorder;
@@ -73,10 +73,15 @@ impl Delivery {
     /// # Errors
     /// When their supervisor cannot start.
     pub async fn start(options: Options) -> Result<Self, StartError> {
+        Self::start_within(Bounds::default(), options).await
+    }
+
+    pub(crate) async fn start_within(bounds: Bounds, options: Options) -> Result<Self, StartError> {
         let Options { records, router, rules, sender, notifier, clock, mint, dice } = options;
         let rules = Arc::new(rules);
         let recorder = Recorder::start(records.clone(), rules);
         let context = Context {
+            bounds,
             shards: Shards::new(records.shards()),
             records,
             router,

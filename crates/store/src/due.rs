@@ -73,16 +73,22 @@ pub struct Head {
 }
 
 impl Records {
-    /// The endpoints of a shard, those first that want a look first.
+    /// The endpoints of a shard, those first that want a look first; only those behind `after`, if
+    /// there is one.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn due_endpoints(
         &self,
         shard: Shard,
+        after: Option<&DueEndpoint>,
         limit: usize,
     ) -> Result<Vec<DueEndpoint>, Error> {
-        let rows = self.store.rows(Range::prefix(due::of_shard(shard)).limit(limit)).await?;
+        let mut range = Range::prefix(due::of_shard(shard)).limit(limit);
+        if let Some(DueEndpoint { at, endpoint, .. }) = after {
+            range.begin = [due::key(shard, *at, *endpoint), vec![0]].concat();
+        }
+        let rows = self.store.rows(range).await?;
         let decoded = rows.iter().map(|(key, value)| {
             let (at, endpoint) = due::of_key(key)?;
             Ok(DueEndpoint { at, account: decode(value)?, endpoint })
@@ -108,7 +114,7 @@ impl Records {
         limit: usize,
     ) -> Result<Option<Timestamp>, Error> {
         let mut oldest = None;
-        for due in self.due_endpoints(shard, limit).await? {
+        for due in self.due_endpoints(shard, None, limit).await? {
             let made = self.oldest_of(due.account, due.endpoint).await?;
             oldest = oldest.into_iter().chain(made).min();
         }

@@ -11,7 +11,10 @@ use postrider_domain::retry;
 use postrider_store::Held;
 use tokio::time::Instant;
 
-use super::world::{Answer, BROKEN, OK, PATIENCE, Receiver, World, hasty};
+use super::world::{
+    Answer, BROKEN, OK, PATIENCE, Receiver, StoppedTime, World, eventually, hasty, patient,
+};
+use crate::context::Bounds;
 
 #[tokio::test]
 async fn an_event_arrives_once() {
@@ -38,6 +41,26 @@ async fn what_nobody_told_of_is_found() {
     world.until(endpoint, |view| view.unfinished == 0).await;
     // The actor lives and is idle; a lost wake is made up for by the next look.
     world.accept_silently("2").await;
+    assert_eq!(receiver.next().await.1, "2");
+}
+
+#[tokio::test]
+async fn busy_endpoints_hide_no_other_from_a_scan() {
+    let time = StoppedTime::new();
+    let hanging = Receiver::start(|_| Answer::Hang).await;
+    let mut receiver = Receiver::start(|_| OK).await;
+    let bounds = Bounds { pointers: 4 };
+    let world = World::within(bounds, patient(), 1).await;
+    for _ in 0..2 * bounds.pointers {
+        world.endpoint(&hanging.url, Ordering::Parallel).await;
+    }
+    world.publish("1").await;
+    eventually(async || hanging.waiting() == 2 * bounds.pointers).await;
+    // Its pointer comes behind those of the busy ones, which stay where they are.
+    world.endpoint(&receiver.url, Ordering::Parallel).await;
+    time.pass(Duration::from_millis(100)).await;
+    world.accept_silently("2").await;
+    time.pass(Duration::from_secs(6)).await;
     assert_eq!(receiver.next().await.1, "2");
 }
 

@@ -67,6 +67,8 @@ async fn an_idle_actor_settles_its_pointer_in_time() {
     world.clock.set_back(HOUR);
     time.pass(Duration::from_secs(3)).await;
     let shard = world.records.shard_of(endpoint);
-    eventually(async || world.records.due_endpoints(shard, 10).await.expect("read").is_empty())
-        .await;
+    eventually(async || {
+        world.records.due_endpoints(shard, None, 10).await.expect("read").is_empty()
+    })
+    .await;
 }

@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use super::hindered::Hindered;
+use crate::context::Bounds;
 use crate::{Delivery, Dice, Options, Sender};
 
 pub(crate) const SHARDS: u16 = 4;
@@ -181,6 +182,11 @@ impl World {
 
     /// A world with so many shards.
     pub(crate) async fn with(retry: retry::Policy, shards: u16) -> Self {
+        Self::within(Bounds::default(), retry, shards).await
+    }
+
+    /// The same with other bounds.
+    pub(crate) async fn within(bounds: Bounds, retry: retry::Policy, shards: u16) -> Self {
         let engine = Hindered::default();
         let store = Store::new(Arc::new(engine.clone()), 1);
         let records = Records::open(store.clone(), shards).await.expect("opened");
@@ -206,7 +212,7 @@ impl World {
         let nudges = Arc::new(Nudges::default());
         let clock = Arc::new(FragileClock::default());
         let router = Router::unattached(records.clone());
-        let starting = Delivery::start(Options {
+        let options = Options {
             records: records.clone(),
             router: router.clone(),
             sender: Sender::new(loopback(), retry.timeout()).expect("a sender"),
@@ -215,8 +221,8 @@ impl World {
             clock: clock.clone(),
             mint: mint.clone(),
             dice: Dice::new(1),
-        });
-        let delivery = starting.await.expect("started");
+        };
+        let delivery = Delivery::start_within(bounds, options).await.expect("started");
         router.attach(Arc::new(delivery.clone()));
         let account = account.id;
         let tenancies = Vec::new();

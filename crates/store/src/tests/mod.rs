@@ -184,7 +184,7 @@ impl World {
 
     async fn pointers(&self, endpoint: EndpointId) -> Vec<Timestamp> {
         let shard = self.records.shard_of(endpoint);
-        let due = self.records.due_endpoints(shard, 1000).await.expect("read");
+        let due = self.records.due_endpoints(shard, None, 1000).await.expect("read");
         due.into_iter().filter(|due| due.endpoint == endpoint).map(|due| due.at).collect()
     }
 }
