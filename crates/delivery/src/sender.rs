@@ -1,6 +1,7 @@
 //! One attempt over HTTP: the request as it goes over the wire, one deadline over all of it,
 //! and what came back, within bounds.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,14 +18,14 @@ use postrider_domain::limits::{
 };
 use postrider_domain::outcome::{self, ErrorKind, Failure, Outcome};
 use postrider_domain::signature;
-use postrider_domain::target::AddressPolicy;
+use postrider_domain::target::{AddressPolicy, TargetUrl};
 use postrider_domain::time::Timestamp;
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::time::Instant;
 
-use crate::failure;
+use crate::failure::{self, Towards};
 use crate::permits::NODE;
 use crate::resolver::{GuardedResolver, ResolverError};
 use crate::stopwatch::{Phase, Stopwatch, TimedResolver};
@@ -89,7 +90,7 @@ pub struct Sent {
     pub duration: Duration,
     /// This machine lacked what a request takes, such as file descriptors. Not the endpoint's
     /// failure, whatever the outcome says.
-    pub shortage: Option<std::io::Error>,
+    pub shortage: Option<io::Error>,
 }
 
 impl Sent {
@@ -188,7 +189,7 @@ impl Sender {
                 let mut request = reqwest::Request::new(Method::POST, endpoint.url.url().clone());
                 *request.headers_mut() = headers;
                 *request.body_mut() = Some(body.into());
-                self.exchange(client, watch, request, start + self.timeout).await
+                self.exchange(client, watch, request, &endpoint.url, start + self.timeout).await
             }
         };
         let Exchanged { response, outcome, shortage } = exchanged;
@@ -200,6 +201,7 @@ impl Sender {
         client: &reqwest::Client,
         watch: Option<&Stopwatch>,
         request: reqwest::Request,
+        target: &TargetUrl,
         deadline: Instant,
     ) -> Exchanged {
         match tokio::time::timeout_at(deadline, client.execute(request)).await {
@@ -208,7 +210,7 @@ impl Sender {
                 Failure::new(ErrorKind::Timeout, &message).into()
             }
             Ok(Err(error)) => Exchanged {
-                shortage: failure::shortage(&error),
+                shortage: self.shortage(&error, target, deadline).await,
                 ..failure::classify(&error).into()
             },
             Ok(Ok(answer)) => {
@@ -224,6 +226,27 @@ impl Sender {
                 Exchanged { response, outcome, shortage: None }
             }
         }
+    }
+}
+
+impl Sender {
+    /// The error of the system, if it says that this machine is short of something.
+    async fn shortage(
+        &self,
+        error: &reqwest::Error,
+        target: &TargetUrl,
+        deadline: Instant,
+    ) -> Option<io::Error> {
+        let most_likely = |code: &i32| failure::is_shortage(*code, Towards::Ipv4);
+        let code = failure::system_error(error).filter(most_likely)?;
+        let towards = if error.is_dns() {
+            Towards::Dns
+        } else {
+            // A name was resolved just now, so the answer is at hand.
+            let towards = self.resolver.towards(target);
+            tokio::time::timeout_at(deadline, towards).await.unwrap_or(Towards::Ipv4)
+        };
+        failure::is_shortage(code, towards).then(|| io::Error::from_raw_os_error(code))
     }
 }
 
@@ -249,7 +272,7 @@ fn tls() -> Result<ClientConfig, rustls::Error> {
 struct Exchanged {
     response: Option<Response>,
     outcome: Outcome,
-    shortage: Option<std::io::Error>,
+    shortage: Option<io::Error>,
 }
 
 impl From<Failure> for Exchanged {
