@@ -1,5 +1,6 @@
 //! What every actor of a node shares.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use postrider_cluster::route::{Notifier, Router};
@@ -14,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::permits::Permits;
 use crate::recorder::Recorder;
 use crate::sender::Sender;
+use crate::trouble::Done;
 use crate::workers::Shards;
 
 /// Bounds that tests make smaller.
@@ -44,11 +46,19 @@ pub(crate) struct Context {
     pub(crate) metrics: Metrics,
     pub(crate) shards: Shards,
     pub(crate) waiting: Mutex<Waiting>,
+    /// Attempts that succeeded and are on record.
+    pub(crate) successes: AtomicU64,
 }
 
 impl Context {
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// What this node has done since it started.
+    pub(crate) fn done(&self) -> Done {
+        let successes = self.successes.load(Ordering::Relaxed);
+        Done { connections: self.sender.connections(), successes }
     }
 
     /// What waited when it was counted last.

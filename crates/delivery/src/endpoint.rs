@@ -25,6 +25,7 @@ use crate::context::Context;
 use crate::line::{Entry, Line, WINDOW};
 use crate::permits::Permit;
 use crate::shard;
+use crate::trouble::Troubles;
 
 /// How far off the next attempt must be for the actor to end.
 const LINGER: Duration = Duration::from_secs(5);
@@ -78,6 +79,7 @@ pub(crate) struct Data {
     phase: Phase,
     line: Line,
     in_flight: HashSet<DeliveryId>,
+    troubles: Troubles,
     pace: Pace,
     failing: bool,
     /// A permit has been asked for.
@@ -121,6 +123,7 @@ impl Actor for EndpointActor {
             phase: Phase::Unknown,
             line: Line::new(),
             in_flight: HashSet::new(),
+            troubles: Troubles::default(),
             pace: Pace::starting(0),
             failing: false,
             asked: false,
@@ -180,6 +183,7 @@ impl Data {
         match ended {
             Ended::Recorded { outcome, delivery, disabled } => {
                 self.in_flight.remove(&delivery.id);
+                self.troubles.forget(delivery.id);
                 self.failing = matches!(outcome, Outcome::Failure(_));
                 self.pace = if self.failing {
                     self.pace.after_failure()
@@ -193,10 +197,12 @@ impl Data {
             }
             Ended::Stale { delivery } => {
                 self.in_flight.remove(&delivery);
+                self.troubles.forget(delivery);
                 self.phase = Phase::Unknown;
             }
             Ended::Trouble { delivery } => {
                 self.in_flight.remove(&delivery);
+                self.troubles.note(delivery, self.about.context.done());
                 self.phase = Phase::Unknown;
                 self.paused_until = Some(Instant::now() + AFTER_TROUBLE);
             }
@@ -277,7 +283,8 @@ impl Data {
     fn start(&self, endpoint: Arc<Endpoint>, entry: Entry, permit: Permit) {
         let Entry { delivery, payload, trace, .. } = entry;
         let tenure = self.about.tenure.clone();
-        let job = Job { tenure, endpoint, delivery, payload, trace, permit };
+        let row = self.troubles.of(delivery.id);
+        let job = Job { tenure, endpoint, delivery, payload, trace, permit, row };
         let (context, myself) = (self.about.context.clone(), self.myself.clone());
         tokio::spawn(async move {
             let delivery = job.delivery.id;

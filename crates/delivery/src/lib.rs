@@ -17,6 +17,8 @@
 //! | `attempt` | one attempt from start to record |
 //! | [`sender`](Sender) | one HTTP request, within its deadline, with its wire record |
 //! | `resolver`, `failure` | which addresses it may go to; what its errors mean |
+//! | `trouble` | when trouble of our own counts as the endpoint's failure after all |
+//! | `connections` | how many connections were made |
 //! | `stopwatch` | how long each phase of a test event's request takes |
 //! | `recorder` | groups finished attempts into few transactions |
 //! | `permits` | how many requests a node makes at once, fairly |
@@ -29,6 +31,7 @@
 
 mod attempt;
 mod census;
+mod connections;
 mod context;
 mod endpoint;
 mod failure;
@@ -43,6 +46,7 @@ mod shard;
 mod spans;
 mod stopwatch;
 mod supervisor;
+mod trouble;
 mod workers;
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use rustls::client::Resumption;
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::time::Instant;
 
+use crate::connections::Connections;
 use crate::failure::{self, Towards};
 use crate::permits::NODE;
 use crate::resolver::{GuardedResolver, ResolverError};
@@ -41,6 +42,7 @@ const AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
 #[derive(Clone)]
 pub struct Sender {
     client: reqwest::Client,
+    connections: Connections,
     resolver: GuardedResolver,
     tls: ClientConfig,
     policy: Arc<AddressPolicy>,
@@ -94,6 +96,17 @@ pub struct Sent {
 }
 
 impl Sent {
+    /// What is recorded of a request that this node could not make, for this `reason`.
+    pub(crate) fn unmade(endpoint: &Endpoint, reason: &str) -> Self {
+        Self {
+            request: RequestHead { url: endpoint.url.as_str().to_owned(), headers: Vec::new() },
+            response: None,
+            outcome: Outcome::Failure(Failure::new(ErrorKind::Connect, reason)),
+            duration: Duration::ZERO,
+            shortage: None,
+        }
+    }
+
     /// How long it took, in milliseconds.
     #[must_use]
     pub fn duration_ms(&self) -> u32 {
@@ -120,6 +133,7 @@ impl Sender {
     ) -> Result<Self, SenderError> {
         let policy = Arc::new(policy);
         let resolver = GuardedResolver::new(policy.clone())?;
+        let connections = Connections::default();
         let client = client(tls.clone())
             // For connections that are made in the background when nobody waits for them any
             // more; the deadline of an attempt comes first.
@@ -128,8 +142,14 @@ impl Sender {
             // Many endpoints may share a host, as those of a platform do.
             .pool_max_idle_per_host(NODE)
             .dns_resolver(resolver.clone())
+            .connector_layer(connections.clone())
             .build()?;
-        Ok(Self { client, resolver, tls, policy, timeout })
+        Ok(Self { client, connections, resolver, tls, policy, timeout })
+    }
+
+    /// How many connections it has made for attempts.
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.made()
     }
 
     /// Makes one attempt at `now`.

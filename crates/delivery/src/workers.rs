@@ -1,6 +1,7 @@
 //! The door to the actors: what is owned here, and how it starts and drains.
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -94,6 +95,7 @@ impl Delivery {
             notifier,
             metrics: Metrics::new(),
             waiting: Mutex::default(),
+            successes: AtomicU64::default(),
         };
         let context = Arc::new(context);
         census::start(&context);

@@ -4,6 +4,7 @@ mod actors;
 mod hindered;
 mod jobs;
 mod phases;
+mod trouble;
 mod waits;
 mod wire;
 pub(crate) mod world;

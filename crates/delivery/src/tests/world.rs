@@ -85,12 +85,12 @@ impl StoppedTime {
 
     /// Lets time pass, in steps in which everybody does what is due.
     pub(crate) async fn pass(&self, time: Duration) {
-        const STEP: Duration = Duration::from_millis(50);
+        let step = Duration::from_millis(50).max(time / 1_000);
         let until = tokio::time::Instant::now() + time;
         while tokio::time::Instant::now() < until {
             settle().await;
             let left = until - tokio::time::Instant::now();
-            tokio::time::advance(left.min(STEP)).await;
+            tokio::time::advance(left.min(step)).await;
         }
         settle().await;
     }
@@ -200,15 +200,17 @@ impl World {
             updated_at: now,
         };
         records.create_account(&account).await.expect("created");
-        let event_type = EventType {
-            name: name("a"),
-            description: String::new(),
-            example: "{}".to_owned(),
-            schema: None,
-            created_at: now,
-            updated_at: now,
-        };
-        records.put_event_type(event_type).await.expect("put");
+        for text in ["a", "b"] {
+            let event_type = EventType {
+                name: name(text),
+                description: String::new(),
+                example: "{}".to_owned(),
+                schema: None,
+                created_at: now,
+                updated_at: now,
+            };
+            records.put_event_type(event_type).await.expect("put");
+        }
         let nudges = Arc::new(Nudges::default());
         let clock = Arc::new(FragileClock::default());
         let router = Router::unattached(records.clone());
@@ -296,6 +298,13 @@ impl World {
         (id, accepted.expect("accepted").wakes)
     }
 
+    /// Accepts an event and tells of it.
+    pub(crate) async fn accept_and_wake(&self, event: Event) {
+        let now = RealClock.now();
+        let accepted = self.records.accept(self.account, vec![event], None, &self.mint, now).await;
+        assert!(self.delivery.wake(accepted.expect("accepted").wakes).is_empty());
+    }
+
     pub(crate) async fn publish(&self, payload: &str) -> EventId {
         let (id, wakes) = self.accept_silently(payload).await;
         assert!(self.delivery.wake(wakes).is_empty());
@@ -328,6 +337,8 @@ pub(crate) enum Answer {
 }
 
 pub(crate) const OK: Answer = Answer::Bytes("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+pub(crate) const OK_AND_CLOSE: Answer =
+    Answer::Bytes("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
 pub(crate) const BROKEN: Answer = Answer::Bytes("HTTP/1.1 500 Broken\r\ncontent-length: 0\r\n\r\n");
 
 /// A receiver that shows the very bytes of each request.
