@@ -14,6 +14,7 @@ use crate::census::Waiting;
 use crate::metrics::Metrics;
 use crate::permits::Permits;
 use crate::recorder::Recorder;
+use crate::room::Room;
 use crate::sender::Sender;
 use crate::trouble::Done;
 use crate::workers::Shards;
@@ -42,6 +43,7 @@ pub(crate) struct Context {
     pub(crate) sender: Sender,
     pub(crate) recorder: Recorder,
     pub(crate) permits: Permits,
+    pub(crate) room: Arc<Room>,
     pub(crate) notifier: Arc<dyn Notifier>,
     pub(crate) metrics: Metrics,
     pub(crate) shards: Shards,

@@ -22,8 +22,9 @@ use tokio::time::Instant;
 
 use crate::attempt::{self, Ended, Job};
 use crate::context::Context;
-use crate::line::{Entry, Line, WINDOW};
+use crate::line::{Entry, Line};
 use crate::permits::Permit;
+use crate::room::Kept;
 use crate::shard;
 use crate::trouble::Troubles;
 
@@ -117,11 +118,12 @@ impl Actor for EndpointActor {
         about: Arguments,
     ) -> Result<Data, ActorProcessingErr> {
         about.context.metrics.endpoints.add(1, &[]);
+        let line = Line::new(about.context.room.clone());
         Ok(Data {
             about,
             myself,
             phase: Phase::Unknown,
-            line: Line::new(),
+            line,
             in_flight: HashSet::new(),
             troubles: Troubles::default(),
             pace: Pace::starting(0),
@@ -282,6 +284,7 @@ impl Data {
 
     fn start(&self, endpoint: Arc<Endpoint>, entry: Entry, permit: Permit) {
         let Entry { delivery, payload, trace, .. } = entry;
+        let payload = payload.map(Kept::take);
         let tenure = self.about.tenure.clone();
         let row = self.troubles.of(delivery.id);
         let job = Job { tenure, endpoint, delivery, payload, trace, permit, row };
@@ -312,7 +315,7 @@ impl Data {
         let Arguments { context, tenure, account, endpoint, .. } = &self.about;
         let (now, read_at) = (context.now(), Instant::now());
         // Those in flight stand at the head of the queue too.
-        let limit = WINDOW + self.in_flight.len();
+        let limit = self.line.window() + self.in_flight.len();
         match context.records.workload(*account, *endpoint, limit).await? {
             Work::Discard => {
                 context.records.discard_some(tenure.fence(), *account, *endpoint, now).await?;

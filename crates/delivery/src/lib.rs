@@ -23,6 +23,7 @@
 //! | `recorder` | groups finished attempts into few transactions |
 //! | `permits` | how many requests a node makes at once, fairly |
 //! | `line` | the deliveries that an actor has at hand, in their order |
+//! | `room` | how much the deliveries at hand may take up |
 //! | `endpoint`, `shard`, `supervisor` | the actors |
 //! | `jobs` | fan-outs and replays |
 //! | `context` | what every actor of a node shares |
@@ -41,6 +42,7 @@ mod metrics;
 mod permits;
 mod recorder;
 mod resolver;
+mod room;
 mod sender;
 mod shard;
 mod spans;

@@ -92,6 +92,7 @@ impl Delivery {
             sender,
             recorder,
             permits: Permits::new(),
+            room: Arc::default(),
             notifier,
             metrics: Metrics::new(),
             waiting: Mutex::default(),
