@@ -128,16 +128,25 @@ async fn payload(context: &Context, job: &Job) -> Result<Payload, NotMade> {
     if let Some(payload) = &job.payload {
         return Ok(payload.clone());
     }
-    let event = job.delivery.event;
-    match context.records.payload(job.delivery.account, event).await {
-        Ok(Some(payload)) => Ok(payload),
-        Ok(None) => Err(NotMade::Stale),
+    let Delivery { id, account, event, endpoint, .. } = job.delivery;
+    let payload = match context.records.payload(account, event).await {
+        Ok(Some(payload)) => payload,
+        Ok(None) => return Err(NotMade::Stale),
         Err(error @ Error::Corrupt(_)) => {
             tracing::error!(%event, %error, "a payload is damaged");
-            Err(unmade(context, job, "this node could not read the event's payload"))
+            return Err(unmade(context, job, "this node could not read the event's payload"));
         }
         Err(error) => {
             tracing::warn!(%event, %error, "a payload cannot be read");
+            return Err(NotMade::Trouble(None));
+        }
+    };
+    // That may have taken long, and the endpoint may have been disabled meanwhile.
+    match context.records.is_to_be_sent(account, endpoint, id).await {
+        Ok(true) => Ok(payload),
+        Ok(false) => Err(NotMade::Stale),
+        Err(error) => {
+            tracing::warn!(%endpoint, %error, "whether an endpoint is enabled cannot be read");
             Err(NotMade::Trouble(None))
         }
     }

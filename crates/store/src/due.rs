@@ -181,6 +181,23 @@ impl Records {
         self.store.read(|tx| async move { load_payload(&tx, account, event).await }).await
     }
 
+    /// Whether a pending delivery is still to be sent: its endpoint is enabled, and it is not among
+    /// those that were given up.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_to_be_sent(
+        &self,
+        account: AccountId,
+        endpoint: EndpointId,
+        delivery: DeliveryId,
+    ) -> Result<bool, Error> {
+        let key = &gate::key(account, endpoint);
+        let gate: Option<Gate> =
+            self.store.read(|tx| async move { tx.snap_load(key).await }).await?;
+        Ok(gate.is_some_and(|gate| gate.state == State::Enabled && !gate.gives_up(delivery)))
+    }
+
     /// Puts an endpoint's pointer to the time when its queue next wants a look, and gives that
     /// time; none when there is nothing to wait for. While there is something to discard, the
     /// pointer stays where it is.

@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
@@ -8,11 +9,15 @@ use postrider_cluster::tenure::Tenure;
 use postrider_domain::endpoint::{Ordering, State};
 use postrider_domain::ids::BootId;
 use postrider_domain::retry;
+use postrider_domain::time::Clock;
 use postrider_store::Held;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::hindered::With;
 use super::world::{
-    Answer, BROKEN, OK, PATIENCE, Receiver, StoppedTime, World, eventually, hasty, patient,
+    Answer, BROKEN, OK, PATIENCE, RealClock, Receiver, StoppedTime, World, eventually, hasty,
+    large, patient, settle,
 };
 use crate::context::Bounds;
 
@@ -91,11 +96,40 @@ async fn failures_are_retried_on_schedule_then_the_endpoint_is_disabled() {
 }
 
 #[tokio::test]
+async fn what_is_read_while_its_endpoint_is_disabled_is_not_sent() {
+    let _time = StoppedTime::new();
+    let mut receiver = Receiver::start(|_| OK).await;
+    let world = World::new(patient()).await;
+    let endpoint = world.endpoint(&receiver.url, Ordering::Parallel).await;
+    let turns = Arc::new(Semaphore::new(0));
+    let event = world.build_event(&large());
+    world.engine.hinder(event.id, With::Turns(turns.clone()));
+    world.accept_and_wake(event).await;
+    eventually(async || world.engine.met() == 1).await;
+
+    world.records.disable_endpoint(world.account, endpoint, RealClock.now()).await.unwrap();
+    turns.add_permits(1);
+    // What is held is given up, so the next request is another delivery's.
+    settle().await;
+    world.engine.clear_the_way();
+    world
+        .records
+        .enable_endpoint(world.account, endpoint, Held::Discard, RealClock.now())
+        .await
+        .unwrap();
+    let (shard, account) = (world.records.shard_of(endpoint), world.account);
+    assert!(world.delivery.wake(vec![Wake::Changed { shard, account, endpoint }]).is_empty());
+    world.publish("2").await;
+    assert_eq!(receiver.next().await.1, "2");
+    assert_eq!(receiver.waiting(), 0);
+}
+
+#[tokio::test]
 async fn held_deliveries_resume() {
     let mut receiver = Receiver::start(|_| OK).await;
     let world = World::new(hasty()).await;
     let endpoint = world.endpoint(&receiver.url, Ordering::Parallel).await;
-    let now = || postrider_domain::time::Clock::now(&super::world::RealClock);
+    let now = || RealClock.now();
     world.records.disable_endpoint(world.account, endpoint, now()).await.unwrap();
     world.publish("1").await;
     world.records.enable_endpoint(world.account, endpoint, Held::Resume, now()).await.unwrap();
