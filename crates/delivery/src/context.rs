@@ -9,6 +9,7 @@ use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::Records;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use tokio::sync::Semaphore;
 
 use crate::census::Waiting;
 use crate::metrics::Metrics;
@@ -44,6 +45,8 @@ pub(crate) struct Context {
     pub(crate) recorder: Recorder,
     pub(crate) permits: Permits,
     pub(crate) room: Arc<Room>,
+    /// For reads that check what other nodes brought along.
+    pub(crate) checks: Arc<Semaphore>,
     pub(crate) notifier: Arc<dyn Notifier>,
     pub(crate) metrics: Metrics,
     pub(crate) shards: Shards,

@@ -14,6 +14,7 @@
 //! | File | Is |
 //! |---|---|
 //! | `workers` | the handle: what is owned here, and how it starts and drains |
+//! | `brought` | deliveries that other nodes bring along, checked |
 //! | `attempt` | one attempt from start to record |
 //! | [`sender`](Sender) | one HTTP request, within its deadline, with its wire record |
 //! | `resolver`, `failure` | which addresses it may go to; what its errors mean |
@@ -31,6 +32,7 @@
 //! | `census` | how many are held, and how old the oldest is that is not delivered |
 
 mod attempt;
+mod brought;
 mod census;
 mod connections;
 mod context;

@@ -22,7 +22,7 @@ use postrider_store::{Head, Ready};
 use crate::room::{Kept, Place, Room};
 
 /// Largest payload that is kept with a waiting delivery; a larger one is read when it is sent.
-const PAYLOAD_KEPT: usize = 8 * 1024;
+pub(crate) const PAYLOAD_KEPT: usize = 8 * 1024;
 /// How many windows of ids that wakes brought are remembered between two reads.
 const SEEN_WINDOWS: usize = 4;
 

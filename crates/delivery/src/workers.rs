@@ -17,7 +17,9 @@ use postrider_domain::time::Clock;
 use postrider_store::{Records, Wake};
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorRef, SpawnErr};
+use tokio::sync::Semaphore;
 
+use crate::brought::{self, Brought};
 use crate::census::{self, Waiting};
 use crate::context::{Bounds, Context, Dice};
 use crate::metrics::Metrics;
@@ -29,6 +31,9 @@ use crate::supervisor::{self, Supervisor};
 
 /// How long a shard's actor may take to start.
 const START: Duration = Duration::from_secs(10);
+
+/// Reads under way at once that check what other nodes brought along.
+const CHECKS: usize = 16;
 
 /// What the actors are made with.
 pub struct Options {
@@ -93,6 +98,7 @@ impl Delivery {
             recorder,
             permits: Permits::new(),
             room: Arc::default(),
+            checks: Arc::new(Semaphore::new(CHECKS)),
             notifier,
             metrics: Metrics::new(),
             waiting: Mutex::default(),
@@ -136,6 +142,31 @@ impl Delivery {
 impl Workers for Delivery {
     fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake> {
         self.context.shards.wake(wakes)
+    }
+
+    fn wake_from_peer(&self, wakes: Vec<Wake>) -> Vec<Wake> {
+        let (mut brought, mut hints) = (Vec::new(), Vec::new());
+        let check = self.context.checks.clone().try_acquire_owned();
+        for wake in wakes {
+            match Brought::of(wake) {
+                Ok(delivery) if check.is_ok() && self.context.shards.owns(delivery.shard()) => {
+                    brought.push(delivery);
+                }
+                // Whoever has it reads it.
+                Ok(delivery) => hints.push(delivery.wake(None)),
+                Err(hint) => hints.push(hint),
+            }
+        }
+        if !brought.is_empty() {
+            let context = self.context.clone();
+            tokio::spawn(async move {
+                let checked = brought::check(&context.records, brought).await;
+                // Its owner finds what moved away meanwhile.
+                let _ = context.shards.wake(checked);
+                drop(check);
+            });
+        }
+        self.context.shards.wake(hints)
     }
 
     fn look(&self) {
@@ -193,6 +224,11 @@ impl Shards {
             // One that has just stopped is past its ownership.
             let _ = owned.actor.cast(shard::Message::Scan);
         }
+    }
+
+    fn owns(&self, shard: Shard) -> bool {
+        let shards = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        shards.get(usize::from(shard)).is_some_and(Option::is_some)
     }
 
     /// The shards that are owned here.

@@ -76,7 +76,7 @@ mod tests;
 pub use accept::{AcceptError, Accepted, IDEMPOTENCY_MEMORY, Idempotency, Receipt};
 pub use apply::{Applied, Finished};
 pub use copy::{Copied, CopyError, Digest, Progress, Refusal, Stage, copy};
-pub use due::{DueEndpoint, Head, Work, Workload};
+pub use due::{DeliveryOf, DueEndpoint, Head, Work, Workload};
 pub use endpoint_list::EndpointFilter;
 pub use endpoints::{EndpointView, Held};
 pub use keys::owner::Owner;

@@ -7,10 +7,11 @@ use postrider_cluster::pulse::Pulse;
 use postrider_cluster::route::Workers;
 use postrider_cluster::tenure::Tenure;
 use postrider_domain::endpoint::{Ordering, State};
+use postrider_domain::event::Payload;
 use postrider_domain::ids::BootId;
 use postrider_domain::retry;
 use postrider_domain::time::Clock;
-use postrider_store::Held;
+use postrider_store::{Held, Wake};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -117,10 +118,36 @@ async fn what_is_read_while_its_endpoint_is_disabled_is_not_sent() {
         .enable_endpoint(world.account, endpoint, Held::Discard, RealClock.now())
         .await
         .unwrap();
-    let (shard, account) = (world.records.shard_of(endpoint), world.account);
-    assert!(world.delivery.wake(vec![Wake::Changed { shard, account, endpoint }]).is_empty());
+    world.delivery.look();
+    world.until(endpoint, |view| view.unfinished == 0).await;
     world.publish("2").await;
     assert_eq!(receiver.next().await.1, "2");
+    assert_eq!(receiver.waiting(), 0);
+}
+
+#[tokio::test]
+async fn what_another_node_brings_along_is_sent_as_the_store_has_it_or_not_at_all() {
+    let _time = StoppedTime::new();
+    let mut receiver = Receiver::start(|_| OK).await;
+    let world = World::new(patient()).await;
+    let endpoint = world.endpoint(&receiver.url, Ordering::Parallel).await;
+    let (_, mut wakes) = world.accept_silently("1").await;
+    let Wake::Endpoint { ready: Some(ready), .. } = &mut wakes[0] else { panic!("{wakes:?}") };
+    ready.payload = Payload::from_stored("another one".into());
+    assert!(world.delivery.wake_from_peer(wakes.clone()).is_empty());
+    assert_eq!(receiver.next().await.1, "1");
+    world.until(endpoint, |view| view.unfinished == 0).await;
+
+    // It is no longer pending; and one that was never accepted.
+    let mut unknown = wakes.clone();
+    let Wake::Endpoint { ready: Some(ready), .. } = &mut unknown[0] else { panic!("{wakes:?}") };
+    ready.delivery.id = world.mint.id(RealClock.now());
+    wakes.extend(unknown);
+    assert!(world.delivery.wake_from_peer(wakes).is_empty());
+    settle().await;
+    world.publish("2").await;
+    assert_eq!(receiver.next().await.1, "2");
+    world.until(endpoint, |view| view.unfinished == 0).await;
     assert_eq!(receiver.waiting(), 0);
 }
 
@@ -135,7 +162,7 @@ async fn held_deliveries_resume() {
     world.records.enable_endpoint(world.account, endpoint, Held::Resume, now()).await.unwrap();
     let shard = world.records.shard_of(endpoint);
     let account = world.account;
-    world.delivery.wake(vec![postrider_store::Wake::Changed { shard, account, endpoint }]);
+    world.delivery.wake(vec![Wake::Changed { shard, account, endpoint }]);
     receiver.next().await;
     world.until(endpoint, |view| view.unfinished == 0).await;
 }
@@ -261,7 +288,7 @@ async fn nobody_keeps_anothers_endpoint_from_being_worked_on() {
     let endpoint = world.endpoint(&receiver.url, Ordering::Parallel).await;
     let shard = world.records.shard_of(endpoint);
     let stranger = postrider_domain::ids::AccountId::MAX;
-    let changed = || vec![postrider_store::Wake::Changed { shard, account: stranger, endpoint }];
+    let changed = || vec![Wake::Changed { shard, account: stranger, endpoint }];
     let _ = world.delivery.wake(changed());
     world.publish("1").await;
     let _ = world.delivery.wake(changed());

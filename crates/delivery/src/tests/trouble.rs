@@ -7,7 +7,7 @@ use postrider_domain::event::Event;
 use postrider_store::kv::Error;
 
 use super::hindered::With;
-use super::world::{OK, OK_AND_CLOSE, Receiver, StoppedTime, World, name, patient};
+use super::world::{OK, OK_AND_CLOSE, RealClock, Receiver, StoppedTime, World, name, patient};
 use crate::trouble::ROW;
 
 /// The pause after each.
