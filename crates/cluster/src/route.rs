@@ -22,6 +22,12 @@ pub trait Workers: Send + Sync + 'static {
     /// lost: what it tells of is durable.
     fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake>;
 
+    /// The same of work that another node told of. A delivery that it brings along is not sent
+    /// before the store has confirmed it: nothing goes over the wire that is on no record.
+    fn wake_from_peer(&self, wakes: Vec<Wake>) -> Vec<Wake> {
+        self.wake(wakes.into_iter().map(Wake::without_delivery).collect())
+    }
+
     /// Somebody was lost who may have had work to tell of: look for it.
     fn look(&self) {}
 
@@ -121,18 +127,22 @@ impl Router {
         }
         trace::hand_on(&mut wakes);
         trace::nudge(wakes.len()).in_scope(|| {
-            let others = self.wake_here(wakes);
+            let others = match self.reach.workers.get() {
+                Some(workers) => workers.wake(wakes),
+                None => wakes,
+            };
             if let Some(post) = self.reach.post.get() {
                 post.send(others);
             }
         });
     }
 
-    /// Tells the owners on this node of work, and gives back what is not theirs.
+    /// Tells the owners on this node of work that another node told of, and gives back what is not
+    /// theirs.
     #[must_use]
     pub fn wake_here(&self, wakes: Vec<Wake>) -> Vec<Wake> {
         match self.reach.workers.get() {
-            Some(workers) => workers.wake(wakes),
+            Some(workers) => workers.wake_from_peer(wakes),
             None => wakes,
         }
     }
@@ -157,5 +167,62 @@ impl Router {
     pub async fn send_test(&self, endpoint: Endpoint, event: Event) -> TestReport {
         let workers = self.reach.workers.get().expect("workers are attached before requests come");
         workers.send_test(endpoint, event).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use postrider_domain::delivery::{Delivery, Progress};
+    use postrider_domain::event::{EventTypeName, Payload};
+    use postrider_domain::ids::{DeliveryId, EventId};
+    use postrider_domain::time::Timestamp;
+    use postrider_store::Ready;
+    use postrider_store::kv::Store;
+    use postrider_store::memory::Memory;
+
+    use super::*;
+
+    /// Notes whether each wake brought a delivery along.
+    #[derive(Default)]
+    struct Notes(Mutex<Vec<bool>>);
+
+    #[async_trait]
+    impl Workers for Notes {
+        fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake> {
+            let brings = |wake: &Wake| matches!(wake, Wake::Endpoint { ready: Some(_), .. });
+            self.0.lock().expect("no panic").extend(wakes.iter().map(brings));
+            Vec::new()
+        }
+
+        async fn send_test(&self, _endpoint: Endpoint, _event: Event) -> TestReport {
+            unreachable!("nobody asks")
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_this_node_has_accepted_is_believed() {
+        let store = Store::new(Arc::new(Memory::new()), 1);
+        let notes = Arc::new(Notes::default());
+        let router = Router::new(Records::open(store, 1).await.expect("opened"), notes.clone());
+        let (account, endpoint) = (AccountId::MIN, EndpointId::MIN);
+        let delivery = Delivery {
+            id: DeliveryId::MIN,
+            account,
+            event: EventId::MIN,
+            event_type: EventTypeName::parse("a").expect("a name"),
+            endpoint,
+            created_at: Timestamp::EPOCH,
+            attempt_count: 0,
+            first_attempt_at: None,
+            progress: Progress::Pending { due: Timestamp::EPOCH },
+        };
+        let payload = Payload::from_stored("1".into());
+        let ready = Some(Box::new(Ready { delivery, payload, trace: None }));
+        let wakes = vec![Wake::Endpoint { shard: 0, account, endpoint, ready }];
+        assert!(router.wake_here(wakes.clone()).is_empty());
+        router.wake(wakes);
+        assert_eq!(*notes.0.lock().expect("no panic"), [false, true]);
     }
 }

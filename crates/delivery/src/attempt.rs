@@ -1,7 +1,10 @@
 //! One attempt from start to record, as a task of its own.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use futures::FutureExt;
 use postrider_cluster::tenure::Tenure;
 use postrider_cluster::trace;
 use postrider_domain::delivery::Delivery;
@@ -12,6 +15,7 @@ use postrider_domain::machine::Attempted;
 use postrider_domain::outcome::Outcome;
 use postrider_domain::time::Timestamp;
 use postrider_domain::trace::TraceContext;
+use postrider_store::kv::Error;
 use postrider_store::{Applied, Finished};
 use tracing::{Instrument, Span};
 
@@ -19,6 +23,7 @@ use crate::context::Context;
 use crate::permits::Permit;
 use crate::sender::{Message, Sent};
 use crate::spans;
+use crate::trouble::Row;
 
 /// An attempt that is to be made.
 pub(crate) struct Job {
@@ -29,6 +34,8 @@ pub(crate) struct Job {
     pub(crate) payload: Option<Payload>,
     pub(crate) trace: Option<TraceContext>,
     pub(crate) permit: Permit,
+    /// Trouble that its last attempts met.
+    pub(crate) row: Option<Row>,
 }
 
 /// What an endpoint's actor learns of an attempt.
@@ -58,36 +65,96 @@ pub(crate) enum Ended {
     Fenced,
 }
 
+/// A request that was made, or counts as one.
+struct Made {
+    at: Timestamp,
+    sent: Sent,
+    /// What its record's commit follows from.
+    trace: Option<TraceContext>,
+}
+
+/// Why there is no request to be recorded.
+enum NotMade {
+    /// The tenure is over, or the event is gone.
+    Stale,
+    /// Through no fault of the endpoint's. What is to be recorded if it comes back again and again
+    /// for this delivery alone; nothing when it says nothing about the delivery.
+    Trouble(Option<Box<Made>>),
+}
+
 /// Makes an attempt, puts it on record, and then tells those who must know.
 pub(crate) async fn make(context: &Context, job: Job) -> Ended {
-    let Job { tenure, endpoint, delivery, payload, trace, permit } = job;
-    let payload = match payload {
-        Some(payload) => payload,
-        None => match context.records.payload(delivery.account, delivery.event).await {
-            Ok(Some(payload)) => payload,
-            Ok(None) => return Ended::Stale { delivery: delivery.id },
-            Err(error) => {
-                tracing::warn!(event = %delivery.event, %error, "a payload cannot be read");
-                return Ended::Trouble { delivery: delivery.id };
+    let requested = AssertUnwindSafe(request(context, &job)).catch_unwind().await;
+    // The panic's message has gone to the log, by the process's hook.
+    let requested = requested
+        .unwrap_or_else(|_| Err(unmade(context, &job, "the request broke off in this node")));
+    let delivery = job.delivery.id;
+    let made = match requested {
+        Ok(made) => made,
+        Err(NotMade::Stale) => return Ended::Stale { delivery },
+        Err(NotMade::Trouble(made)) => {
+            let is_enough = job.row.is_some_and(|row| row.is_enough(context.done()));
+            match made.filter(|_| is_enough) {
+                Some(made) => *made,
+                None => return Ended::Trouble { delivery },
             }
-        },
+        }
     };
+    let commit = spans::commit(&job.delivery, job.tenure.fence(), made.trace);
+    record(context, job, made).instrument(commit).await
+}
+
+async fn request(context: &Context, job: &Job) -> Result<Made, NotMade> {
+    let Job { tenure, endpoint, delivery, .. } = job;
+    let payload = payload(context, job).await?;
     // It may be long ago that the actor looked, if this process was stopped.
     if tenure.is_over() {
-        return Ended::Stale { delivery: delivery.id };
+        return Err(NotMade::Stale);
     }
-    let span = spans::attempt(&delivery, &endpoint.url, trace);
+    let span = spans::attempt(delivery, &endpoint.url, job.trace);
     let at = context.now();
-    let sent = send(context, &endpoint, &delivery, &payload, at).instrument(span.clone()).await;
+    let sent = send(context, endpoint, delivery, &payload, at).instrument(span.clone()).await;
     spans::ended(&span, &sent);
-    if let Some(error) = sent.shortage {
+    if let Some(error) = &sent.shortage {
         tracing::error!(%error, "this node cannot make requests");
-        return Ended::Trouble { delivery: delivery.id };
+        let made = Made { at, sent, trace: trace::of(&span) };
+        return Err(NotMade::Trouble(Some(Box::new(made))));
     }
-    let commit = spans::commit(&delivery, tenure.fence(), trace::of(&span));
-    // It ends with the request, and not with the record.
-    drop(span);
-    record(context, &tenure, &delivery, at, sent, permit).instrument(commit).await
+    // The span ends with the request, and not with the record.
+    Ok(Made { at, sent, trace: trace::of(&span) })
+}
+
+async fn payload(context: &Context, job: &Job) -> Result<Payload, NotMade> {
+    if let Some(payload) = &job.payload {
+        return Ok(payload.clone());
+    }
+    let Delivery { id, account, event, endpoint, .. } = job.delivery;
+    let payload = match context.records.payload(account, event).await {
+        Ok(Some(payload)) => payload,
+        Ok(None) => return Err(NotMade::Stale),
+        Err(error @ Error::Corrupt(_)) => {
+            tracing::error!(%event, %error, "a payload is damaged");
+            return Err(unmade(context, job, "this node could not read the event's payload"));
+        }
+        Err(error) => {
+            tracing::warn!(%event, %error, "a payload cannot be read");
+            return Err(NotMade::Trouble(None));
+        }
+    };
+    // That may have taken long, and the endpoint may have been disabled meanwhile.
+    match context.records.is_to_be_sent(account, endpoint, id).await {
+        Ok(true) => Ok(payload),
+        Ok(false) => Err(NotMade::Stale),
+        Err(error) => {
+            tracing::warn!(%endpoint, %error, "whether an endpoint is enabled cannot be read");
+            Err(NotMade::Trouble(None))
+        }
+    }
+}
+
+fn unmade(context: &Context, job: &Job, reason: &str) -> NotMade {
+    let sent = Sent::unmade(&job.endpoint, reason);
+    NotMade::Trouble(Some(Box::new(Made { at: context.now(), sent, trace: None })))
 }
 
 async fn send(
@@ -104,14 +171,9 @@ async fn send(
     sent
 }
 
-async fn record(
-    context: &Context,
-    tenure: &Tenure,
-    delivery: &Delivery,
-    at: Timestamp,
-    sent: Sent,
-    permit: Permit,
-) -> Ended {
+async fn record(context: &Context, job: Job, made: Made) -> Ended {
+    let Job { tenure, delivery, permit, .. } = job;
+    let Made { at, sent, .. } = made;
     let outcome = sent.outcome.clone();
     let finished = Finished {
         fence: tenure.fence(),
@@ -127,6 +189,9 @@ async fn record(
     match applied {
         Some(Applied::Stepped(step)) => {
             context.metrics.recorded(&step);
+            if let Outcome::Success { .. } = outcome {
+                context.successes.fetch_add(1, Ordering::Relaxed);
+            }
             if let Some(notice) = &step.notice {
                 tracing::info!(endpoint = %notice.endpoint, reason = ?notice.disabled.reason, "an endpoint is disabled");
                 context.notifier.nudge(tenure.fence());

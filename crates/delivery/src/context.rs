@@ -1,5 +1,6 @@
 //! What every actor of a node shares.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use postrider_cluster::route::{Notifier, Router};
@@ -8,16 +9,33 @@ use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::Records;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use tokio::sync::Semaphore;
 
 use crate::census::Waiting;
 use crate::metrics::Metrics;
 use crate::permits::Permits;
 use crate::recorder::Recorder;
+use crate::room::Room;
 use crate::sender::Sender;
+use crate::trouble::Done;
 use crate::workers::Shards;
+
+/// Bounds that tests make smaller.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Pointers that one scan of a shard reads.
+    pub(crate) pointers: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { pointers: 4096 }
+    }
+}
 
 /// What every actor of a node shares.
 pub(crate) struct Context {
+    pub(crate) bounds: Bounds,
     pub(crate) records: Records,
     pub(crate) router: Router,
     pub(crate) clock: Arc<dyn Clock>,
@@ -26,15 +44,26 @@ pub(crate) struct Context {
     pub(crate) sender: Sender,
     pub(crate) recorder: Recorder,
     pub(crate) permits: Permits,
+    pub(crate) room: Arc<Room>,
+    /// For reads that check what other nodes brought along.
+    pub(crate) checks: Arc<Semaphore>,
     pub(crate) notifier: Arc<dyn Notifier>,
     pub(crate) metrics: Metrics,
     pub(crate) shards: Shards,
     pub(crate) waiting: Mutex<Waiting>,
+    /// Attempts that succeeded and are on record.
+    pub(crate) successes: AtomicU64,
 }
 
 impl Context {
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// What this node has done since it started.
+    pub(crate) fn done(&self) -> Done {
+        let successes = self.successes.load(Ordering::Relaxed);
+        Done { connections: self.sender.connections(), successes }
     }
 
     /// What waited when it was counted last.

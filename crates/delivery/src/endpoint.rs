@@ -18,12 +18,15 @@ use postrider_domain::pace::Pace;
 use postrider_domain::time::Timestamp;
 use postrider_store::{OwnerError, Ready, Work, Workload};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::time::Instant;
 
 use crate::attempt::{self, Ended, Job};
 use crate::context::Context;
-use crate::line::{Entry, Line, WINDOW};
+use crate::line::{Entry, Line};
 use crate::permits::Permit;
+use crate::room::Kept;
 use crate::shard;
+use crate::trouble::Troubles;
 
 /// How far off the next attempt must be for the actor to end.
 const LINGER: Duration = Duration::from_secs(5);
@@ -32,6 +35,10 @@ const IDLE: Duration = Duration::from_secs(2);
 /// The pause after an attempt could not be made or recorded, through no fault of the endpoint's.
 /// Such an attempt may have gone over the wire, so it is not repeated at once.
 const AFTER_TROUBLE: Duration = Duration::from_secs(10);
+/// The shortest and the longest time for which the actor's timer is set. A longer wait is taken in
+/// parts: the wall clock, by which due times go, may be set in its midst.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// The pause after the store failed.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long what was read of the endpoint is believed: whoever disabled it may not have been able to
@@ -73,17 +80,20 @@ pub(crate) struct Data {
     phase: Phase,
     line: Line,
     in_flight: HashSet<DeliveryId>,
+    troubles: Troubles,
     pace: Pace,
     failing: bool,
     /// A permit has been asked for.
     asked: bool,
     /// Messages that the shard sent and that were handled; see [`shard::Message::Idle`].
     handled: u64,
+    // Waits within this process go by the clock that cannot be set. Only due times, which outlast
+    // the process, go by the wall clock.
     /// Since when there has been nothing to do.
-    idle_since: Option<Timestamp>,
+    idle_since: Option<Instant>,
     /// After trouble of our own, nothing is done until then.
-    paused_until: Option<Timestamp>,
-    timer: Option<(Timestamp, tokio::task::AbortHandle)>,
+    paused_until: Option<Instant>,
+    timer: Option<(Instant, tokio::task::AbortHandle)>,
 }
 
 /// What is known of the endpoint.
@@ -91,7 +101,7 @@ enum Phase {
     /// It has to be read.
     Unknown,
     /// It is sent to, as it was read at this time.
-    Enabled(Arc<Endpoint>, Timestamp),
+    Enabled(Arc<Endpoint>, Instant),
     /// It is disabled or gone: nothing is sent.
     Closed,
 }
@@ -108,12 +118,14 @@ impl Actor for EndpointActor {
         about: Arguments,
     ) -> Result<Data, ActorProcessingErr> {
         about.context.metrics.endpoints.add(1, &[]);
+        let line = Line::new(about.context.room.clone());
         Ok(Data {
             about,
             myself,
             phase: Phase::Unknown,
-            line: Line::new(),
+            line,
             in_flight: HashSet::new(),
+            troubles: Troubles::default(),
             pace: Pace::starting(0),
             failing: false,
             asked: false,
@@ -173,6 +185,7 @@ impl Data {
         match ended {
             Ended::Recorded { outcome, delivery, disabled } => {
                 self.in_flight.remove(&delivery.id);
+                self.troubles.forget(delivery.id);
                 self.failing = matches!(outcome, Outcome::Failure(_));
                 self.pace = if self.failing {
                     self.pace.after_failure()
@@ -186,12 +199,14 @@ impl Data {
             }
             Ended::Stale { delivery } => {
                 self.in_flight.remove(&delivery);
+                self.troubles.forget(delivery);
                 self.phase = Phase::Unknown;
             }
             Ended::Trouble { delivery } => {
                 self.in_flight.remove(&delivery);
+                self.troubles.note(delivery, self.about.context.done());
                 self.phase = Phase::Unknown;
-                self.paused_until = Some(self.about.context.now().plus(AFTER_TROUBLE));
+                self.paused_until = Some(Instant::now() + AFTER_TROUBLE);
             }
             Ended::Fenced => self.superseded(),
         }
@@ -210,8 +225,7 @@ impl Data {
 
     /// Starts what may start, and sees to it that it is woken for the rest.
     async fn go_on(&mut self, mut permit: Option<Permit>) {
-        let now = self.about.context.now();
-        if let Some(until) = self.paused_until.filter(|until| *until > now) {
+        if let Some(until) = self.paused_until.filter(|until| *until > Instant::now()) {
             return self.wake_at(until);
         }
         let read = matches!(self.phase, Phase::Unknown);
@@ -222,7 +236,7 @@ impl Data {
             Err(OwnerError::Fenced) => return self.fenced(),
             Err(OwnerError::Store(error)) => {
                 tracing::warn!(endpoint = %self.about.endpoint, %error, "an endpoint's queue cannot be read");
-                return self.wake_at(now.plus(PAUSE));
+                return self.wake_in(PAUSE);
             }
         }
         while let Phase::Enabled(endpoint, read_at) = &self.phase {
@@ -234,12 +248,12 @@ impl Data {
             if self.in_flight.len() >= self.limit(endpoint.ordering) {
                 return;
             }
-            if self.line.wants_read(now) || now.since(read_at) >= BELIEVED {
+            if self.line.wants_read(now) || read_at.elapsed() >= BELIEVED {
                 self.phase = Phase::Unknown;
                 if read {
                     // What was read just now leaves nothing to choose from: not by the rules.
                     tracing::error!(endpoint = %self.about.endpoint, "an endpoint's queue is out of order");
-                    return self.wake_at(now.plus(PAUSE));
+                    return self.wake_in(PAUSE);
                 }
                 return Box::pin(self.go_on(permit)).await;
             }
@@ -270,8 +284,10 @@ impl Data {
 
     fn start(&self, endpoint: Arc<Endpoint>, entry: Entry, permit: Permit) {
         let Entry { delivery, payload, trace, .. } = entry;
+        let payload = payload.map(Kept::take);
         let tenure = self.about.tenure.clone();
-        let job = Job { tenure, endpoint, delivery, payload, trace, permit };
+        let row = self.troubles.of(delivery.id);
+        let job = Job { tenure, endpoint, delivery, payload, trace, permit, row };
         let (context, myself) = (self.about.context.clone(), self.myself.clone());
         tokio::spawn(async move {
             let delivery = job.delivery.id;
@@ -297,16 +313,16 @@ impl Data {
             return Ok(());
         }
         let Arguments { context, tenure, account, endpoint, .. } = &self.about;
-        let now = context.now();
+        let (now, read_at) = (context.now(), Instant::now());
         // Those in flight stand at the head of the queue too.
-        let limit = WINDOW + self.in_flight.len();
+        let limit = self.line.window() + self.in_flight.len();
         match context.records.workload(*account, *endpoint, limit).await? {
             Work::Discard => {
                 context.records.discard_some(tenure.fence(), *account, *endpoint, now).await?;
                 // One step a message: there may be very many, and more may have been said.
                 let _ = self.myself.cast(Message::Tick);
             }
-            Work::Send(workload) => self.learn(*workload, now),
+            Work::Send(workload) => self.learn(*workload, now, read_at),
             Work::Closed | Work::Gone => {
                 self.line.invalidate();
                 self.phase = Phase::Closed;
@@ -315,13 +331,13 @@ impl Data {
         Ok(())
     }
 
-    fn learn(&mut self, workload: Workload, now: Timestamp) {
+    fn learn(&mut self, workload: Workload, now: Timestamp, read_at: Instant) {
         let Workload { endpoint, health, retries, firsts } = workload;
         self.line.load(endpoint.ordering, retries, firsts, &self.in_flight, now);
         if self.in_flight.is_empty() {
             self.take_health(&health);
         }
-        self.phase = Phase::Enabled(Arc::new(endpoint), now);
+        self.phase = Phase::Enabled(Arc::new(endpoint), read_at);
     }
 
     /// At its start an actor knows nothing of earlier failures but what is on record.
@@ -337,18 +353,20 @@ impl Data {
         let now = self.about.context.now();
         if !self.in_flight.is_empty() {
             if let Some(due) = self.line.next_due(now) {
-                self.wake_at(due);
+                self.wake_in(due.since(now));
             }
             return;
         }
         match (&self.phase, self.line.next_due(now)) {
-            (Phase::Enabled(..), Some(due)) if due <= now.plus(LINGER) => self.wake_at(due),
+            (Phase::Enabled(..), Some(due)) if due <= now.plus(LINGER) => {
+                self.wake_in(due.since(now));
+            }
             _ => {
-                let idle_since = *self.idle_since.get_or_insert(now);
-                if now.since(idle_since) >= IDLE {
+                let idle_since = *self.idle_since.get_or_insert_with(Instant::now);
+                if idle_since.elapsed() >= IDLE {
                     self.retire(now).await;
                 } else {
-                    self.wake_at(idle_since.plus(IDLE));
+                    self.wake_at(idle_since + IDLE);
                 }
             }
         }
@@ -374,18 +392,21 @@ impl Data {
             Err(OwnerError::Fenced) => self.fenced(),
             Err(OwnerError::Store(error)) => {
                 tracing::warn!(%endpoint, %error, "an endpoint's pointer cannot be settled");
-                self.wake_at(now.plus(PAUSE));
+                self.wake_in(PAUSE);
             }
         }
     }
 
-    fn wake_at(&mut self, at: Timestamp) {
+    fn wake_in(&mut self, wait: Duration) {
+        self.wake_at(Instant::now() + wait.clamp(SHORTEST_WAIT, LONGEST_WAIT));
+    }
+
+    fn wake_at(&mut self, at: Instant) {
         if self.timer.as_ref().is_some_and(|(planned, _)| *planned <= at) {
             return;
         }
         self.stop_timer();
-        let after = at.since(self.about.context.now()).max(Duration::from_millis(1));
-        let timer = self.myself.send_after(after, || Message::Tick);
+        let timer = self.myself.send_after(at - Instant::now(), || Message::Tick);
         self.timer = Some((at, timer.abort_handle()));
     }
 

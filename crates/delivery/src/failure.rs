@@ -25,14 +25,39 @@ pub(crate) fn classify(error: &reqwest::Error) -> Failure {
     }
 }
 
-/// The error of a machine that is short of file descriptors, ports or memory.
-pub(crate) fn shortage(error: &reqwest::Error) -> Option<io::Error> {
-    let code = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error())?;
-    SHORTAGES.contains(&code).then(|| io::Error::from_raw_os_error(code))
+/// The error of the system that is behind a request's error, if there is one.
+pub(crate) fn system_error(error: &reqwest::Error) -> Option<i32> {
+    causes(error).find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error())
 }
 
-/// ENOMEM, ENFILE, EMFILE, EADDRNOTAVAIL and ENOBUFS, as Linux numbers them (errno(3)).
-const SHORTAGES: [i32; 5] = [12, 23, 24, 99, 105];
+/// Where a request was to go when the system refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Towards {
+    /// A name server: ours, whatever name was asked for.
+    Dns,
+    /// The endpoint, which has an IPv4 address.
+    Ipv4,
+    /// The endpoint, which has IPv6 addresses alone.
+    Ipv6Only,
+}
+
+/// Whether an error of the system says that this machine is short of file descriptors, ports or
+/// memory.
+///
+/// EADDRNOTAVAIL has two meanings. Towards IPv4, the local ports are used up. Towards IPv6, this
+/// machine most likely has no IPv6 address, as in Docker by default: then the endpoint cannot be
+/// reached, like one without a route to it, now or ever.
+pub(crate) fn is_shortage(code: i32, towards: Towards) -> bool {
+    match code {
+        EADDRNOTAVAIL => towards != Towards::Ipv6Only,
+        code => SHORTAGES.contains(&code),
+    }
+}
+
+// As Linux numbers them (errno(3)).
+/// ENOMEM, ENFILE, EMFILE and ENOBUFS.
+const SHORTAGES: [i32; 4] = [12, 23, 24, 105];
+const EADDRNOTAVAIL: i32 = 99;
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| cause(*error))
@@ -49,4 +74,23 @@ fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
 
 fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     error.downcast_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_that_has_only_ipv6_addresses_does_not_make_this_node_short() {
+        for towards in [Towards::Dns, Towards::Ipv4, Towards::Ipv6Only] {
+            for shortage in SHORTAGES {
+                assert!(is_shortage(shortage, towards));
+            }
+            const ECONNREFUSED: i32 = 111;
+            assert!(!is_shortage(ECONNREFUSED, towards));
+        }
+        assert!(is_shortage(EADDRNOTAVAIL, Towards::Dns));
+        assert!(is_shortage(EADDRNOTAVAIL, Towards::Ipv4));
+        assert!(!is_shortage(EADDRNOTAVAIL, Towards::Ipv6Only));
+    }
 }

@@ -1,5 +1,6 @@
 //! A shard's durable jobs: fan-outs, replays, and forgetting what has expired. Each goes in
-//! bounded steps with a durable cursor, so that a lost node costs at most a step.
+//! bounded steps with a durable cursor, so that a lost node costs at most a step. Each kind has a
+//! task of its own, so that none waits for another: a replay may run for days.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,7 +8,9 @@ use std::time::Duration;
 use postrider_cluster::tenure::Tenure;
 use postrider_domain::ids::{AccountId, ReplayId};
 use postrider_domain::replay::ReplayState;
-use postrider_store::OwnerError;
+use postrider_store::kv::Error;
+use postrider_store::{OwnerError, RUNNING_AT_ONCE};
+use tokio::time::Instant;
 
 use crate::context::Context;
 
@@ -18,20 +21,36 @@ const STEPS: usize = 8;
 /// The pause after the store failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Works until the shard has no jobs left or the tenure is over.
+/// The kinds of jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// Events that have not reached all of their endpoints, and past events that are sent again.
+    FanOut,
+    /// Replays.
+    Replay,
+    /// Forgetting what has expired.
+    Sweep,
+}
+
+/// Works until the shard has no jobs of this kind left or the tenure is over.
 ///
 /// # Errors
 /// When the shard has a later owner.
-pub(crate) async fn run(context: &Context, tenure: &Tenure) -> Result<(), Fenced> {
+pub(crate) async fn run(kind: Kind, context: &Context, tenure: &Tenure) -> Result<(), Fenced> {
     loop {
-        match all(context, tenure).await {
+        let ran = match kind {
+            Kind::FanOut => fan_out(context, tenure).await,
+            Kind::Replay => replay(context, tenure).await,
+            Kind::Sweep => sweep(context, tenure).await,
+        };
+        match ran {
             Ok(()) => return Ok(()),
             Err(OwnerError::Fenced) => {
                 context.metrics.cluster.fenced(1);
                 return Err(Fenced);
             }
             Err(OwnerError::Store(error)) => {
-                tracing::warn!(shard = tenure.fence().shard, %error, "the shard's jobs wait for the store");
+                tracing::warn!(shard = tenure.fence().shard, ?kind, %error, "a shard's jobs wait for the store");
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -44,12 +63,6 @@ pub(crate) async fn run(context: &Context, tenure: &Tenure) -> Result<(), Fenced
 /// The shard has a later owner.
 pub(crate) struct Fenced;
 
-async fn all(context: &Context, tenure: &Tenure) -> Result<(), OwnerError> {
-    fan_out(context, tenure).await?;
-    while !tenure.is_over() && context.records.sweep(tenure.fence(), context.now()).await? {}
-    replay(context, tenure).await
-}
-
 async fn fan_out(context: &Context, tenure: &Tenure) -> Result<(), OwnerError> {
     while !tenure.is_over() {
         match context.records.step_fan_out(tenure.fence()).await? {
@@ -60,26 +73,87 @@ async fn fan_out(context: &Context, tenure: &Tenure) -> Result<(), OwnerError> {
     Ok(())
 }
 
+async fn sweep(context: &Context, tenure: &Tenure) -> Result<(), OwnerError> {
+    while !tenure.is_over() && context.records.sweep(tenure.fence(), context.now()).await? {}
+    Ok(())
+}
+
+/// How a replay gets on, in this task's memory alone.
+#[derive(Default)]
+struct Progress {
+    /// The last beat in which it ran.
+    beat: u64,
+    /// Deliveries that it may make now.
+    budget: f64,
+    /// Its last step failed; it rests until then.
+    resting_until: Option<Instant>,
+}
+
 async fn replay(context: &Context, tenure: &Tenure) -> Result<(), OwnerError> {
-    let mut budgets: HashMap<ReplayId, f64> = HashMap::new();
-    while !tenure.is_over() {
-        let running = context.records.running_replays(tenure.fence().shard).await?;
-        if running.is_empty() {
+    let mut all: HashMap<ReplayId, Progress> = HashMap::new();
+    for beat in 1.. {
+        let (mut wait, mut after) = (false, None);
+        // However many there are, each has its turn in every beat.
+        loop {
+            let shard = tenure.fence().shard;
+            let running = context.records.running_replays(shard, after).await?;
+            for (account, id) in &running {
+                if tenure.is_over() {
+                    return Ok(());
+                }
+                let progress = all.entry(*id).or_default();
+                progress.beat = beat;
+                wait |= go_on(context, tenure, (*account, *id), progress).await?;
+            }
+            after = running.last().map(|(_, id)| *id);
+            if running.len() < RUNNING_AT_ONCE {
+                break;
+            }
+        }
+        all.retain(|_, progress| progress.beat == beat);
+        if all.is_empty() {
             break;
         }
-        budgets.retain(|id, _| running.iter().any(|(_, running)| running == id));
-        let mut wait = false;
-        for job in running {
-            wait |= beat(context, tenure, job, budgets.entry(job.1).or_default()).await?;
-        }
-        // A fan-out that comes meanwhile does not wait for a long replay.
-        fan_out(context, tenure).await?;
         // What the filter passes over costs nobody a delivery, so it goes as fast as it can.
         if wait {
             tokio::time::sleep(BEAT).await;
         }
     }
     Ok(())
+}
+
+/// Works on a replay for a beat, unless it rests, and tells whether the next beat is to be awaited.
+/// Whatever is wrong with it does not concern the others.
+async fn go_on(
+    context: &Context,
+    tenure: &Tenure,
+    job: (AccountId, ReplayId),
+    progress: &mut Progress,
+) -> Result<bool, OwnerError> {
+    if progress.resting_until.is_some_and(|until| until > Instant::now()) {
+        return Ok(true);
+    }
+    match beat(context, tenure, job, &mut progress.budget).await {
+        Ok(wait) => {
+            progress.resting_until = None;
+            Ok(wait)
+        }
+        Err(OwnerError::Store(error)) => {
+            tell_of_failure(job.1, &error, progress.resting_until.is_none());
+            progress.resting_until = Some(Instant::now() + PAUSE);
+            Ok(true)
+        }
+        Err(OwnerError::Fenced) => Err(OwnerError::Fenced),
+    }
+}
+
+/// Says once in a row that a replay's step failed.
+fn tell_of_failure(replay: ReplayId, error: &Error, first: bool) {
+    if first {
+        tracing::warn!(%replay, %error, "a replay's step failed; it is tried again until it succeeds");
+    } else {
+        tracing::debug!(%replay, %error, "a replay's step failed again");
+    }
 }
 
 /// Takes a replay's steps of one beat, and tells whether the next beat is to be awaited: these
@@ -91,7 +165,9 @@ async fn beat(
     budget: &mut f64,
 ) -> Result<bool, OwnerError> {
     let records = &context.records;
-    let rate = records.replay(account, id).await?.map_or(0, |replay| replay.rate);
+    // One that is gone has neither; its step finds that out.
+    let replay = records.replay(account, id).await?;
+    let (rate, mut done) = replay.map_or((0, 0), |replay| (replay.rate, replay.done));
     *budget = allowance(*budget, rate);
     let mut wait = false;
     for _ in 0..STEPS {
@@ -104,8 +180,11 @@ async fn beat(
         let step =
             records.step_replay(tenure.fence(), account, id, most, &context.mint, now).await?;
         let Some((replay, wakes)) = step else { break };
-        *budget -= wakes.len() as f64;
-        wait |= !wakes.is_empty();
+        // What is made for a disabled endpoint wakes nobody, and counts as well.
+        let made = replay.done.saturating_sub(done);
+        done = replay.done;
+        *budget -= made as f64;
+        wait |= made > 0;
         context.router.wake(wakes);
         if replay.state != ReplayState::Running || tenure.is_over() {
             break;

@@ -14,13 +14,17 @@
 //! | File | Is |
 //! |---|---|
 //! | `workers` | the handle: what is owned here, and how it starts and drains |
+//! | `brought` | deliveries that other nodes bring along, checked |
 //! | `attempt` | one attempt from start to record |
 //! | [`sender`](Sender) | one HTTP request, within its deadline, with its wire record |
 //! | `resolver`, `failure` | which addresses it may go to; what its errors mean |
+//! | `trouble` | when trouble of our own counts as the endpoint's failure after all |
+//! | `connections` | how many connections were made |
 //! | `stopwatch` | how long each phase of a test event's request takes |
 //! | `recorder` | groups finished attempts into few transactions |
 //! | `permits` | how many requests a node makes at once, fairly |
 //! | `line` | the deliveries that an actor has at hand, in their order |
+//! | `room` | how much the deliveries at hand may take up |
 //! | `endpoint`, `shard`, `supervisor` | the actors |
 //! | `jobs` | fan-outs and replays |
 //! | `context` | what every actor of a node shares |
@@ -28,7 +32,9 @@
 //! | `census` | how many are held, and how old the oldest is that is not delivered |
 
 mod attempt;
+mod brought;
 mod census;
+mod connections;
 mod context;
 mod endpoint;
 mod failure;
@@ -38,11 +44,13 @@ mod metrics;
 mod permits;
 mod recorder;
 mod resolver;
+mod room;
 mod sender;
 mod shard;
 mod spans;
 mod stopwatch;
 mod supervisor;
+mod trouble;
 mod workers;
 
 #[cfg(test)]

@@ -9,26 +9,26 @@
 //! only one that this line cannot have seen already; any other wake is a hint to read again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::Ordering;
-use postrider_domain::event::Payload;
 use postrider_domain::ids::{self, DeliveryId};
 use postrider_domain::time::Timestamp;
 use postrider_domain::trace::TraceContext;
 use postrider_store::{Head, Ready};
 
-/// Most deliveries that an actor has at hand of each queue; the rest wait in the store.
-pub(crate) const WINDOW: usize = 128;
+use crate::room::{Kept, Place, Room};
+
 /// Largest payload that is kept with a waiting delivery; a larger one is read when it is sent.
-const PAYLOAD_KEPT: usize = 8 * 1024;
-/// How many ids that wakes brought are remembered between two reads.
-const SEEN: usize = 4 * WINDOW;
+pub(crate) const PAYLOAD_KEPT: usize = 8 * 1024;
+/// How many windows of ids that wakes brought are remembered between two reads.
+const SEEN_WINDOWS: usize = 4;
 
 /// The beginnings of an endpoint's queues.
 pub(crate) struct Line {
+    room: Arc<Room>,
     ordering: Ordering,
     /// Empty in strict order.
     retries: Queue,
@@ -55,15 +55,17 @@ struct Queue {
 pub(crate) struct Entry {
     pub(crate) delivery: Delivery,
     pub(crate) due: Timestamp,
-    pub(crate) payload: Option<Payload>,
+    pub(crate) payload: Option<Kept>,
     /// The trace that it is in, while that is known: until its first attempt.
     pub(crate) trace: Option<TraceContext>,
+    _place: Place,
 }
 
 impl Line {
     /// A line that has to be read.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(room: Arc<Room>) -> Self {
         Self {
+            room,
             ordering: Ordering::Parallel,
             retries: Queue::default(),
             firsts: Queue::default(),
@@ -71,6 +73,11 @@ impl Line {
             read_through: DeliveryId::MIN,
             seen: HashMap::new(),
         }
+    }
+
+    /// How many deliveries of each queue it may have at hand now.
+    pub(crate) fn window(&self) -> usize {
+        self.room.window()
     }
 
     /// Takes what was read from the store at `now`, but for what is in flight.
@@ -88,8 +95,9 @@ impl Line {
         self.read_through =
             self.read_through.max(made_by_now).max(newest.unwrap_or(DeliveryId::MIN));
         self.stale = false;
-        self.retries.load(retries, ordering, in_flight, &self.seen);
-        self.firsts.load(firsts, ordering, in_flight, &self.seen);
+        let Self { room, seen, .. } = self;
+        self.retries.load(room, retries, ordering, in_flight, seen);
+        self.firsts.load(room, firsts, ordering, in_flight, seen);
         self.seen.clear();
     }
 
@@ -109,7 +117,7 @@ impl Line {
     pub(crate) fn offer(&mut self, ready: Ready) {
         let Ready { delivery, payload, trace } = ready;
         let new = delivery.id > self.read_through && self.seen.insert(delivery.id, trace).is_none();
-        if self.seen.len() > SEEN {
+        if self.seen.len() > SEEN_WINDOWS * self.window() {
             let newest = self.seen.drain().map(|(id, _)| id).max().unwrap_or(self.read_through);
             self.read_through = self.read_through.max(newest);
             self.stale = true;
@@ -119,17 +127,18 @@ impl Line {
             self.stale |= !self.firsts.holds(delivery.id);
             return;
         }
-        // A copy of its own: the given one may be a small part of a large request.
         let keeps = payload.bytes().len() <= PAYLOAD_KEPT;
-        let own = || Payload::from_stored(Bytes::copy_from_slice(payload.bytes()));
-        self.firsts.insert(delivery, self.ordering, keeps.then(own), trace);
+        let kept = keeps.then(|| self.room.keep(&payload)).flatten();
+        self.firsts.insert(&self.room, delivery, self.ordering, kept, trace);
     }
 
     /// A delivery that failed and has another attempt.
     pub(crate) fn put_back(&mut self, delivery: Delivery) {
         match self.ordering {
-            Ordering::Parallel => self.retries.insert(delivery, self.ordering, None, None),
-            Ordering::Strict => self.firsts.insert(delivery, self.ordering, None, None),
+            Ordering::Parallel => {
+                self.retries.insert(&self.room, delivery, self.ordering, None, None);
+            }
+            Ordering::Strict => self.firsts.insert(&self.room, delivery, self.ordering, None, None),
         }
     }
 
@@ -165,6 +174,7 @@ impl Entry {
 impl Queue {
     fn load(
         &mut self,
+        room: &Arc<Room>,
         head: Head,
         ordering: Ordering,
         in_flight: &HashSet<DeliveryId>,
@@ -179,16 +189,18 @@ impl Queue {
                     Some(entry) => (entry.payload, entry.trace),
                     None => (None, seen.get(&delivery.id).copied().flatten()),
                 };
-                self.entries.insert(key, Entry { delivery, due, payload, trace });
+                let entry = Entry { delivery, due, payload, trace, _place: room.place() };
+                self.entries.insert(key, entry);
             }
         }
     }
 
     fn insert(
         &mut self,
+        room: &Arc<Room>,
         delivery: Delivery,
         ordering: Ordering,
-        payload: Option<Payload>,
+        payload: Option<Kept>,
         trace: Option<TraceContext>,
     ) {
         let Some(due) = delivery.due() else { return };
@@ -198,8 +210,8 @@ impl Queue {
         if self.more && behind {
             return;
         }
-        self.entries.insert(key, Entry { delivery, due, payload, trace });
-        if self.entries.len() > WINDOW {
+        self.entries.insert(key, Entry { delivery, due, payload, trace, _place: room.place() });
+        if self.entries.len() > room.window() {
             self.entries.pop_last();
             self.more = true;
         }
@@ -241,10 +253,11 @@ fn key(ordering: Ordering, due: Timestamp, id: DeliveryId) -> (Timestamp, Delive
 #[cfg(test)]
 mod tests {
     use postrider_domain::delivery::Progress;
-    use postrider_domain::event::EventTypeName;
+    use postrider_domain::event::{EventTypeName, Payload};
     use postrider_domain::ids::{AccountId, EndpointId, EventId, Mint};
 
     use super::*;
+    use crate::room::{KEPT_BYTES, WINDOW};
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
@@ -272,7 +285,7 @@ mod tests {
     }
 
     fn loaded(ordering: Ordering, deliveries: Vec<Delivery>, more: bool) -> Line {
-        let mut line = Line::new();
+        let mut line = Line::new(Arc::default());
         let firsts = Head { deliveries, more };
         line.load(ordering, Head::default(), firsts, &HashSet::new(), NOW);
         line
@@ -366,7 +379,7 @@ mod tests {
     fn what_is_in_flight_is_not_loaded() {
         let mint = Mint::new();
         let flying = delivery(&mint, 1, 1);
-        let mut line = Line::new();
+        let mut line = Line::new(Arc::default());
         let in_flight = HashSet::from([flying.id]);
         let firsts = Head { deliveries: vec![flying], more: false };
         line.load(Ordering::Parallel, Head::default(), firsts, &in_flight, NOW);
@@ -391,5 +404,25 @@ mod tests {
         }
         assert_eq!(ids(&mut line, NOW).len(), WINDOW);
         assert!(line.wants_read(NOW));
+    }
+
+    #[test]
+    fn payloads_are_kept_while_the_node_has_room_and_read_otherwise() {
+        const LARGEST: usize = PAYLOAD_KEPT;
+        let (mint, room) = (Mint::new(), Arc::<Room>::default());
+        let mut lines: Vec<_> = (0..1_000).map(|_| Line::new(room.clone())).collect();
+        for line in &mut lines {
+            line.load(Ordering::Parallel, Head::default(), Head::default(), &HashSet::new(), NOW);
+            for _ in 0..16 {
+                let delivery = delivery(&mint, NOW.millis() + 5, 20);
+                let payload = Payload::from_stored(vec![b'1'; LARGEST].into());
+                line.offer(Ready { delivery, payload, trace: None });
+            }
+        }
+        let entries = lines.iter_mut().flat_map(|line| std::iter::from_fn(|| line.pop_due(NOW)));
+        let entries: Vec<_> = entries.collect();
+        assert_eq!(entries.len(), 16_000, "all are at hand");
+        let kept = entries.iter().filter(|entry| entry.payload.is_some()).count();
+        assert_eq!(kept, KEPT_BYTES / LARGEST);
     }
 }

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hickory_resolver::TokioResolver;
-use postrider_domain::target::{AddressPolicy, ForbiddenAddress};
+use postrider_domain::target::{AddressPolicy, ForbiddenAddress, TargetUrl};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use crate::failure::Towards;
 
 /// The system's resolver configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +27,20 @@ impl GuardedResolver {
     pub(crate) fn new(policy: Arc<AddressPolicy>) -> Result<Self, ResolverError> {
         let resolver = TokioResolver::builder_tokio()?.build()?;
         Ok(Self { resolver, policy })
+    }
+
+    /// Where a request to this target goes. When its name cannot be resolved any more, it may have
+    /// had an address of either kind.
+    pub(crate) async fn towards(&self, target: &TargetUrl) -> Towards {
+        let url = target.url();
+        let has_ipv4 = match url.domain() {
+            Some(name) => match self.resolver.lookup_ip(name).await {
+                Ok(found) => found.iter().any(|ip| ip.is_ipv4()),
+                Err(_) => true,
+            },
+            None => url.host_str().is_some_and(|host| !host.starts_with('[')),
+        };
+        if has_ipv4 { Towards::Ipv4 } else { Towards::Ipv6Only }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One attempt over HTTP: the request as it goes over the wire, one deadline over all of it,
 //! and what came back, within bounds.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,14 +18,15 @@ use postrider_domain::limits::{
 };
 use postrider_domain::outcome::{self, ErrorKind, Failure, Outcome};
 use postrider_domain::signature;
-use postrider_domain::target::AddressPolicy;
+use postrider_domain::target::{AddressPolicy, TargetUrl};
 use postrider_domain::time::Timestamp;
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::time::Instant;
 
-use crate::failure;
+use crate::connections::Connections;
+use crate::failure::{self, Towards};
 use crate::permits::NODE;
 use crate::resolver::{GuardedResolver, ResolverError};
 use crate::stopwatch::{Phase, Stopwatch, TimedResolver};
@@ -40,6 +42,7 @@ const AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
 #[derive(Clone)]
 pub struct Sender {
     client: reqwest::Client,
+    connections: Connections,
     resolver: GuardedResolver,
     tls: ClientConfig,
     policy: Arc<AddressPolicy>,
@@ -89,10 +92,21 @@ pub struct Sent {
     pub duration: Duration,
     /// This machine lacked what a request takes, such as file descriptors. Not the endpoint's
     /// failure, whatever the outcome says.
-    pub shortage: Option<std::io::Error>,
+    pub shortage: Option<io::Error>,
 }
 
 impl Sent {
+    /// What is recorded of a request that this node could not make, for this `reason`.
+    pub(crate) fn unmade(endpoint: &Endpoint, reason: &str) -> Self {
+        Self {
+            request: RequestHead { url: endpoint.url.as_str().to_owned(), headers: Vec::new() },
+            response: None,
+            outcome: Outcome::Failure(Failure::new(ErrorKind::Connect, reason)),
+            duration: Duration::ZERO,
+            shortage: None,
+        }
+    }
+
     /// How long it took, in milliseconds.
     #[must_use]
     pub fn duration_ms(&self) -> u32 {
@@ -119,6 +133,7 @@ impl Sender {
     ) -> Result<Self, SenderError> {
         let policy = Arc::new(policy);
         let resolver = GuardedResolver::new(policy.clone())?;
+        let connections = Connections::default();
         let client = client(tls.clone())
             // For connections that are made in the background when nobody waits for them any
             // more; the deadline of an attempt comes first.
@@ -127,8 +142,14 @@ impl Sender {
             // Many endpoints may share a host, as those of a platform do.
             .pool_max_idle_per_host(NODE)
             .dns_resolver(resolver.clone())
+            .connector_layer(connections.clone())
             .build()?;
-        Ok(Self { client, resolver, tls, policy, timeout })
+        Ok(Self { client, connections, resolver, tls, policy, timeout })
+    }
+
+    /// How many connections it has made for attempts.
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.made()
     }
 
     /// Makes one attempt at `now`.
@@ -188,7 +209,7 @@ impl Sender {
                 let mut request = reqwest::Request::new(Method::POST, endpoint.url.url().clone());
                 *request.headers_mut() = headers;
                 *request.body_mut() = Some(body.into());
-                self.exchange(client, watch, request, start + self.timeout).await
+                self.exchange(client, watch, request, &endpoint.url, start + self.timeout).await
             }
         };
         let Exchanged { response, outcome, shortage } = exchanged;
@@ -200,6 +221,7 @@ impl Sender {
         client: &reqwest::Client,
         watch: Option<&Stopwatch>,
         request: reqwest::Request,
+        target: &TargetUrl,
         deadline: Instant,
     ) -> Exchanged {
         match tokio::time::timeout_at(deadline, client.execute(request)).await {
@@ -208,7 +230,7 @@ impl Sender {
                 Failure::new(ErrorKind::Timeout, &message).into()
             }
             Ok(Err(error)) => Exchanged {
-                shortage: failure::shortage(&error),
+                shortage: self.shortage(&error, target, deadline).await,
                 ..failure::classify(&error).into()
             },
             Ok(Ok(answer)) => {
@@ -224,6 +246,27 @@ impl Sender {
                 Exchanged { response, outcome, shortage: None }
             }
         }
+    }
+}
+
+impl Sender {
+    /// The error of the system, if it says that this machine is short of something.
+    async fn shortage(
+        &self,
+        error: &reqwest::Error,
+        target: &TargetUrl,
+        deadline: Instant,
+    ) -> Option<io::Error> {
+        let most_likely = |code: &i32| failure::is_shortage(*code, Towards::Ipv4);
+        let code = failure::system_error(error).filter(most_likely)?;
+        let towards = if error.is_dns() {
+            Towards::Dns
+        } else {
+            // A name was resolved just now, so the answer is at hand.
+            let towards = self.resolver.towards(target);
+            tokio::time::timeout_at(deadline, towards).await.unwrap_or(Towards::Ipv4)
+        };
+        failure::is_shortage(code, towards).then(|| io::Error::from_raw_os_error(code))
     }
 }
 
@@ -249,7 +292,7 @@ fn tls() -> Result<ClientConfig, rustls::Error> {
 struct Exchanged {
     response: Option<Response>,
     outcome: Outcome,
-    shortage: Option<std::io::Error>,
+    shortage: Option<io::Error>,
 }
 
 impl From<Failure> for Exchanged {

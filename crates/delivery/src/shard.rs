@@ -10,21 +10,25 @@ use futures::FutureExt;
 use postrider_cluster::tenure::Tenure;
 use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::time::Timestamp;
-use postrider_store::{Ready, Wake};
+use postrider_store::{DueEndpoint, Ready, WaitingJobs, Wake};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::endpoint::{self, Arguments, EndpointActor};
-use crate::jobs::{self, Fenced};
+use crate::jobs::{self, Fenced, Kind};
 
-/// How often the due rows are read even if nobody tells of any: signals hint, rows tell.
+/// How often the due rows and the jobs are looked for even if nobody tells of any: signals hint,
+/// rows tell.
 const RESCAN: Duration = Duration::from_secs(5);
-/// How often the shard looks for jobs that nobody told of.
-const LOOK_FOR_JOBS: Duration = Duration::from_secs(60);
+/// How often the shard forgets what has expired.
+const SWEEP: Duration = Duration::from_secs(60);
+/// The shortest time for which the shard's timer is set.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 /// The pause before a failed actor's endpoint is looked at again.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// Pointers that one scan reads.
-const SCAN: usize = 4096;
+/// The pause before the scan goes on behind the pointers that it has read.
+const NEXT_POINTERS: Duration = Duration::from_millis(100);
 
 /// What a shard's actor is told.
 pub(crate) enum Message {
@@ -44,8 +48,8 @@ pub(crate) enum Message {
     },
     /// It is time to read the due rows.
     Scan,
-    /// The shard's jobs are done for now.
-    JobsDone,
+    /// The shard's jobs of this kind are done for now.
+    JobsDone(Kind),
     /// The shard has a later owner.
     Fenced,
     /// The tenure is over.
@@ -64,22 +68,19 @@ pub(crate) struct Data {
     myself: ActorRef<Message>,
     /// By account too: nobody can have another's endpoint worked on, or kept from it.
     endpoints: HashMap<(AccountId, EndpointId), Child>,
-    scan: Option<(Timestamp, tokio::task::AbortHandle)>,
-    jobs: Jobs,
-    jobs_looked_for: Option<Timestamp>,
+    /// The last pointer that the scan has read; it goes on behind it, and begins anew after the last
+    /// one that is due.
+    scanned: Option<DueEndpoint>,
+    scan: Option<(Instant, tokio::task::AbortHandle)>,
+    /// The kinds of jobs that are being worked on, each with whether more has come meanwhile.
+    jobs: HashMap<Kind, bool>,
+    /// When the last sweep began.
+    swept_at: Option<Instant>,
 }
 
 struct Child {
     actor: ActorRef<endpoint::Message>,
     sent: u64,
-}
-
-/// Whether the shard's jobs are being worked on.
-enum Jobs {
-    Resting,
-    Running,
-    /// And more have come.
-    RunningAndMore,
 }
 
 #[ractor::async_trait]
@@ -102,9 +103,10 @@ impl Actor for ShardActor {
             tenure,
             myself,
             endpoints: HashMap::new(),
+            scanned: None,
             scan: None,
-            jobs: Jobs::Resting,
-            jobs_looked_for: None,
+            jobs: HashMap::new(),
+            swept_at: None,
         })
     }
 
@@ -121,12 +123,15 @@ impl Actor for ShardActor {
             Message::Wake(Wake::Changed { account, endpoint, .. }) => {
                 data.changed(account, endpoint).await
             }
-            Message::Wake(Wake::Jobs { .. }) => data.run_jobs(),
+            Message::Wake(Wake::Jobs { .. }) => {
+                data.run_jobs(Kind::FanOut);
+                data.run_jobs(Kind::Replay);
+            }
             Message::Idle { account, endpoint, handled, next } => {
                 data.retire((account, endpoint), handled, next);
             }
             Message::Scan => data.scan().await,
-            Message::JobsDone => data.jobs_done(),
+            Message::JobsDone(kind) => data.jobs_done(kind),
             Message::Fenced => data.give_up(),
             Message::End => data.end(),
         }
@@ -192,7 +197,7 @@ impl Data {
             }
             Err(error) => {
                 tracing::error!(%endpoint, %error, "an endpoint's actor cannot start");
-                self.scan_at(self.context.now().plus(AFTER_FAILURE));
+                self.scan_in(AFTER_FAILURE);
                 false
             }
         }
@@ -205,7 +210,7 @@ impl Data {
             child.actor.stop(None);
         }
         if let Some(next) = next {
-            self.scan_at(next);
+            self.scan_in(next.since(self.context.now()));
         }
     }
 
@@ -213,24 +218,30 @@ impl Data {
         let before = self.endpoints.len();
         self.endpoints.retain(|_, child| child.actor.get_id() != actor.get_id());
         if self.endpoints.len() < before {
-            self.scan_at(self.context.now().plus(AFTER_FAILURE));
+            self.scan_in(AFTER_FAILURE);
         }
     }
 
-    /// Reads the due rows and tells those who have something due. The actors that live are told
-    /// too: a wake may have been lost.
+    /// Reads the due rows, tells those who have something due, and starts the jobs that wait. The
+    /// actors that live are told too: a wake may have been lost.
     async fn scan(&mut self) {
         self.stop_timer();
         let now = self.context.now();
-        let mut next = now.plus(RESCAN);
-        match self.context.records.due_endpoints(self.tenure.fence().shard, SCAN).await {
-            Ok(due) => {
-                if due.len() == SCAN {
-                    next = now.plus(AFTER_FAILURE);
+        let mut next = RESCAN;
+        let (shard, pointers) = (self.tenure.fence().shard, self.context.bounds.pointers);
+        let after = self.scanned.take();
+        match self.context.records.due_endpoints(shard, after.as_ref(), pointers).await {
+            Ok(read) => {
+                let last = read.last().filter(|last| read.len() == pointers && last.at <= now);
+                // The pointer of a busy endpoint stays where it is, so those of busy ones may fill
+                // any number of reads, and hide the others from whoever begins anew each time.
+                if let Some(last) = last {
+                    self.scanned = Some(*last);
+                    next = NEXT_POINTERS;
                 }
-                for pointer in due {
+                for pointer in read {
                     if pointer.at > now {
-                        next = next.min(pointer.at);
+                        next = next.min(pointer.at.since(now));
                         break;
                     }
                     self.tell(pointer.account, pointer.endpoint, None).await;
@@ -238,23 +249,24 @@ impl Data {
             }
             Err(error) => {
                 tracing::warn!(shard = self.tenure.fence().shard, %error, "the due rows cannot be read");
-                next = now.plus(AFTER_FAILURE);
+                next = AFTER_FAILURE;
             }
         }
-        if self.jobs_looked_for.is_none_or(|at| now.since(at) >= LOOK_FOR_JOBS) {
-            self.jobs_looked_for = Some(now);
-            self.run_jobs();
+        if self.swept_at.is_none_or(|at| at.elapsed() >= SWEEP) {
+            self.swept_at = Some(Instant::now());
+            self.run_jobs(Kind::Sweep);
         }
-        self.scan_at(next);
+        self.look_for_jobs().await;
+        self.scan_in(next);
     }
 
-    fn scan_at(&mut self, at: Timestamp) {
+    fn scan_in(&mut self, wait: Duration) {
+        let at = Instant::now() + wait.clamp(SHORTEST_WAIT, RESCAN);
         if self.scan.as_ref().is_some_and(|(planned, _)| *planned <= at) {
             return;
         }
         self.stop_timer();
-        let after = at.since(self.context.now()).max(Duration::from_millis(1));
-        let timer = self.myself.send_after(after, || Message::Scan);
+        let timer = self.myself.send_after(at - Instant::now(), || Message::Scan);
         self.scan = Some((at, timer.abort_handle()));
     }
 
@@ -264,32 +276,47 @@ impl Data {
         }
     }
 
-    fn run_jobs(&mut self) {
+    /// Starts the jobs that nobody told of. Those that run find by themselves what there is.
+    async fn look_for_jobs(&mut self) {
+        let shard = self.tenure.fence().shard;
+        match self.context.records.waiting_jobs(shard).await {
+            Ok(WaitingJobs { fan_outs, replays }) => {
+                for (kind, waiting) in [(Kind::FanOut, fan_outs), (Kind::Replay, replays)] {
+                    if waiting && !self.jobs.contains_key(&kind) {
+                        self.run_jobs(kind);
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(shard, %error, "a shard's jobs cannot be looked for"),
+        }
+    }
+
+    /// Has a task work on the shard's jobs of this kind, now or again when it is through.
+    fn run_jobs(&mut self, kind: Kind) {
         if self.tenure.is_over() {
             return;
         }
-        self.jobs = match self.jobs {
-            Jobs::Resting => {
-                let (context, tenure, myself) =
-                    (self.context.clone(), self.tenure.clone(), self.myself.clone());
-                tokio::spawn(async move {
-                    let run = AssertUnwindSafe(jobs::run(&context, &tenure)).catch_unwind();
-                    let told = match run.await {
-                        Ok(Err(Fenced)) => Message::Fenced,
-                        // What panicked is tried again when the shard looks for jobs next.
-                        Ok(Ok(())) | Err(_) => Message::JobsDone,
-                    };
-                    let _ = myself.cast(told);
-                });
-                Jobs::Running
-            }
-            Jobs::Running | Jobs::RunningAndMore => Jobs::RunningAndMore,
-        };
+        if let Some(more) = self.jobs.get_mut(&kind) {
+            *more = true;
+            return;
+        }
+        self.jobs.insert(kind, false);
+        let (context, tenure, myself) =
+            (self.context.clone(), self.tenure.clone(), self.myself.clone());
+        tokio::spawn(async move {
+            let run = AssertUnwindSafe(jobs::run(kind, &context, &tenure)).catch_unwind();
+            let told = match run.await {
+                Ok(Err(Fenced)) => Message::Fenced,
+                // What panicked is tried again at the next scan.
+                Ok(Ok(())) | Err(_) => Message::JobsDone(kind),
+            };
+            let _ = myself.cast(told);
+        });
     }
 
-    fn jobs_done(&mut self) {
-        if let Jobs::RunningAndMore = std::mem::replace(&mut self.jobs, Jobs::Resting) {
-            self.run_jobs();
+    fn jobs_done(&mut self, kind: Kind) {
+        if self.jobs.remove(&kind) == Some(true) {
+            self.run_jobs(kind);
         }
     }
 

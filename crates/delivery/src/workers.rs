@@ -1,6 +1,7 @@
 //! The door to the actors: what is owned here, and how it starts and drains.
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -16,9 +17,11 @@ use postrider_domain::time::Clock;
 use postrider_store::{Records, Wake};
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorRef, SpawnErr};
+use tokio::sync::Semaphore;
 
+use crate::brought::{self, Brought};
 use crate::census::{self, Waiting};
-use crate::context::{Context, Dice};
+use crate::context::{Bounds, Context, Dice};
 use crate::metrics::Metrics;
 use crate::permits::Permits;
 use crate::recorder::Recorder;
@@ -28,6 +31,9 @@ use crate::supervisor::{self, Supervisor};
 
 /// How long a shard's actor may take to start.
 const START: Duration = Duration::from_secs(10);
+
+/// Reads under way at once that check what other nodes brought along.
+const CHECKS: usize = 16;
 
 /// What the actors are made with.
 pub struct Options {
@@ -73,10 +79,15 @@ impl Delivery {
     /// # Errors
     /// When their supervisor cannot start.
     pub async fn start(options: Options) -> Result<Self, StartError> {
+        Self::start_within(Bounds::default(), options).await
+    }
+
+    pub(crate) async fn start_within(bounds: Bounds, options: Options) -> Result<Self, StartError> {
         let Options { records, router, rules, sender, notifier, clock, mint, dice } = options;
         let rules = Arc::new(rules);
         let recorder = Recorder::start(records.clone(), rules);
         let context = Context {
+            bounds,
             shards: Shards::new(records.shards()),
             records,
             router,
@@ -86,9 +97,12 @@ impl Delivery {
             sender,
             recorder,
             permits: Permits::new(),
+            room: Arc::default(),
+            checks: Arc::new(Semaphore::new(CHECKS)),
             notifier,
             metrics: Metrics::new(),
             waiting: Mutex::default(),
+            successes: AtomicU64::default(),
         };
         let context = Arc::new(context);
         census::start(&context);
@@ -128,6 +142,31 @@ impl Delivery {
 impl Workers for Delivery {
     fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake> {
         self.context.shards.wake(wakes)
+    }
+
+    fn wake_from_peer(&self, wakes: Vec<Wake>) -> Vec<Wake> {
+        let (mut brought, mut hints) = (Vec::new(), Vec::new());
+        let check = self.context.checks.clone().try_acquire_owned();
+        for wake in wakes {
+            match Brought::of(wake) {
+                Ok(delivery) if check.is_ok() && self.context.shards.owns(delivery.shard()) => {
+                    brought.push(delivery);
+                }
+                // Whoever has it reads it.
+                Ok(delivery) => hints.push(delivery.wake(None)),
+                Err(hint) => hints.push(hint),
+            }
+        }
+        if !brought.is_empty() {
+            let context = self.context.clone();
+            tokio::spawn(async move {
+                let checked = brought::check(&context.records, brought).await;
+                // Its owner finds what moved away meanwhile.
+                let _ = context.shards.wake(checked);
+                drop(check);
+            });
+        }
+        self.context.shards.wake(hints)
     }
 
     fn look(&self) {
@@ -185,6 +224,11 @@ impl Shards {
             // One that has just stopped is past its ownership.
             let _ = owned.actor.cast(shard::Message::Scan);
         }
+    }
+
+    fn owns(&self, shard: Shard) -> bool {
+        let shards = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        shards.get(usize::from(shard)).is_some_and(Option::is_some)
     }
 
     /// The shards that are owned here.

@@ -3,8 +3,11 @@
 //! The actor takes one step a message, and a step is one look at a shard or one email, so that
 //! it can be stopped between any two. While the mail server (or the store) is away it does
 //! nothing at all until the wait is over; nudges do not shorten that. One notice that some
-//! contact's server puts off waits by itself and holds nobody else up; so does one that makes a
-//! step panic or meets a damaged record, and a shard with a damaged notice: the actor goes on.
+//! contact's server puts off waits by itself and holds nobody else up; so does one whose
+//! conversation breaks off, and one that makes a step panic or meets a damaged record. A notice
+//! that cannot be read is passed over. However many of a shard's notices wait, those behind them
+//! have their turn, and so has every other shard: a look takes a page, and goes on behind it when
+//! each of the others has had its look.
 
 mod errand;
 mod owned;
@@ -13,6 +16,7 @@ mod progress;
 pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
+mod to_look;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
@@ -29,7 +33,7 @@ use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::notice::Notice;
 use postrider_domain::ownership::{Fence, Shard};
 use postrider_domain::time::Clock;
-use postrider_store::{OwnerError, Records, kv};
+use postrider_store::{NoticeCursor, OwnerError, Records, kv};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -41,9 +45,10 @@ use crate::smtp::Mailer;
 use errand::{Courier, Errand, Trouble};
 use owned::Owned;
 use progress::{Book, Progress};
+use to_look::ToLook;
 
-/// Most notices of one shard that are read at once.
-const LOOK: usize = 1_000;
+/// Most notices of one shard that are read at once, and sent before another shard has its turn.
+const LOOK: usize = 100;
 /// How long an email in flight is awaited when the notifier stops.
 const LAST_EMAIL: Duration = Duration::from_secs(5);
 
@@ -73,7 +78,7 @@ type Nudged = Arc<Mutex<BTreeSet<Shard>>>;
 /// How often and how fast.
 #[derive(Clone, Copy)]
 struct Intervals {
-    /// Every shard is looked at again so often.
+    /// Every shard is looked at again so often, as its due rows are: a nudge may be lost.
     rescan: Duration,
     /// Between tries while nothing can be sent.
     away: Backoff,
@@ -82,7 +87,7 @@ struct Intervals {
 }
 
 const INTERVALS: Intervals = Intervals {
-    rescan: Duration::from_secs(15),
+    rescan: Duration::from_secs(5),
     away: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) },
     deferred: Backoff { first: Duration::from_secs(60), longest: Duration::from_secs(3600) },
 };
@@ -117,7 +122,7 @@ async fn start(
         luck: SmallRng::seed_from_u64(seed),
         nudged: Arc::clone(&nudged),
         owned: owned.clone(),
-        to_look: BTreeSet::new(),
+        to_look: ToLook::default(),
         damaged: BTreeSet::new(),
         queue: VecDeque::new(),
         book: Book::default(),
@@ -197,8 +202,8 @@ struct State {
     nudged: Nudged,
     owned: Owned,
     /// Shards to look at once the queue is empty.
-    to_look: BTreeSet<Shard>,
-    /// Shards whose notices could not be read when last looked at.
+    to_look: ToLook,
+    /// Shards with notices that could not be read when last looked at.
     damaged: BTreeSet<Shard>,
     /// Notices of one shard, oldest first.
     queue: VecDeque<(Fence, Notice)>,
@@ -244,7 +249,7 @@ impl Actor for Outbox {
             Message::Own(shard) => state.own(shard),
             Message::Ended => state.disown_ended(),
             Message::Nudged => state.take_nudges(),
-            Message::Rescan => state.to_look.extend(state.owned.shards()),
+            Message::Rescan => state.to_look.add(state.owned.shards()),
             Message::Resume => state.phase = Phase::Idle,
             Message::Step => {
                 state.phase = Phase::Idle;
@@ -276,7 +281,7 @@ impl Actor for Outbox {
 impl State {
     fn own(&mut self, shard: Shard) {
         self.damaged.remove(&shard);
-        self.to_look.insert(shard);
+        self.to_look.add([shard]);
         self.disown_ended();
     }
 
@@ -284,7 +289,7 @@ impl State {
     /// one goes too, and is found again.
     fn disown_ended(&mut self) {
         let owned = &self.owned;
-        self.to_look.retain(|shard| owned.of(*shard).is_some());
+        self.to_look.retain(|shard| owned.of(shard).is_some());
         self.queue.retain(|(fence, _)| owned.under(*fence).is_some());
     }
 
@@ -292,7 +297,7 @@ impl State {
         let nudged =
             std::mem::take(&mut *self.nudged.lock().unwrap_or_else(PoisonError::into_inner));
         let ours = nudged.into_iter().filter(|s| self.owned.of(*s).is_some());
-        self.to_look.extend(ours);
+        self.to_look.add(ours);
     }
 
     fn has_work(&self) -> bool {
@@ -315,35 +320,41 @@ impl State {
     async fn step(&mut self) -> Result<(), Trouble> {
         if let Some((fence, notice)) = self.queue.front().cloned() {
             match self.tell(fence, &notice).await {
-                Err(Trouble::Store(damage @ kv::Error::Corrupt(_))) => {
+                Err(Trouble::Store(
+                    damage @ (kv::Error::Corrupt(_) | kv::Error::TooLarge { .. }),
+                )) => {
                     self.damaged_notice(&notice, &damage);
                 }
                 told => told?,
             }
-        } else if let Some(shard) = self.to_look.first().copied() {
-            self.look(shard).await?;
-            self.to_look.remove(&shard);
+        } else if let Some((shard, after)) = self.to_look.next() {
+            let next = self.look(shard, after.as_ref()).await?;
+            self.to_look.looked(shard, next);
         }
         self.troubles = 0;
         Ok(())
     }
 
-    async fn look(&mut self, shard: Shard) -> Result<(), Trouble> {
+    /// Queues the due notices of a page, and gives where the next page begins.
+    async fn look(
+        &mut self,
+        shard: Shard,
+        after: Option<&NoticeCursor>,
+    ) -> Result<Option<NoticeCursor>, Trouble> {
         let Some(fence) = self.owned.of(shard).map(|tenure| tenure.fence()) else {
-            return Ok(());
+            return Ok(None);
         };
-        let notices = match self.courier.records.notices(shard, LOOK).await {
-            Err(damage @ kv::Error::Corrupt(_)) => {
-                self.damaged_shard(shard, &damage);
-                return Ok(());
-            }
-            read => read?,
-        };
-        self.damaged.remove(&shard);
+        let page = self.courier.records.notices(shard, after, LOOK).await?;
+        match page.damage {
+            Some(damage) => self.damaged_shard(shard, &damage),
+            // The whole shard was read, so whatever was damaged is sound again.
+            None if after.is_none() && page.next.is_none() => drop(self.damaged.remove(&shard)),
+            None => {}
+        }
         let now = Instant::now();
-        let due = notices.into_iter().filter(|n| self.book.is_due(n, now));
+        let due = page.notices.into_iter().filter(|n| self.book.is_due(n, now));
         self.queue.extend(due.map(|notice| (fence, notice)));
-        Ok(())
+        Ok(page.next)
     }
 
     /// Does one notice's errand. It leaves the queue only when that came to something.
@@ -354,11 +365,12 @@ impl State {
             return Ok(());
         };
         let mut progress = self.book.progress(notice);
-        let errand = self.courier.run(notice, &mut progress).await?;
-        let email = progress.email.clone();
-        let email = email.as_ref();
+        let ran = self.courier.run(notice, &mut progress).await;
         // Before anything else, lest what fails now makes us send it twice.
         self.book.note(notice, progress.clone());
+        let errand = ran?;
+        let email = progress.email.clone();
+        let email = email.as_ref();
         if errand == Errand::Deferred {
             self.log(fence, notice, email).await;
             self.put_off(notice, progress);
@@ -386,17 +398,18 @@ impl State {
         }
     }
 
-    /// Says once that a shard's notices cannot be read. The next rescan looks at it again.
+    /// Says once that some of a shard's notices cannot be read. The next rescan looks again.
     fn damaged_shard(&mut self, shard: Shard, damage: &kv::Error) {
         if self.damaged.insert(shard) {
-            error!(shard, %damage, "a shard's notices cannot be read; its emails wait");
+            error!(shard, %damage, "a shard has notices that cannot be read; their emails wait");
         }
     }
 
-    /// Says once that what the first notice of the queue needs cannot be read, and sets it aside.
+    /// Says once that what the first notice of the queue needs cannot be read or written, and sets
+    /// it aside.
     fn damaged_notice(&mut self, notice: &Notice, damage: &kv::Error) {
         if self.book.progress(notice).mishaps == 0 {
-            error!(endpoint = %notice.endpoint, %damage, "an email waits for what cannot be read");
+            error!(endpoint = %notice.endpoint, %damage, "an email waits for what cannot be read or written");
         }
         self.set_aside(notice);
     }

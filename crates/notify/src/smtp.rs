@@ -3,6 +3,11 @@
 //! The conversation is led here, step by step, because what a refusal means depends on the step:
 //! a refused recipient says nothing about the others, while a server that refuses the sender has
 //! to be put right by the operator and must not cost anybody's notice.
+//!
+//! A conversation that breaks off before the server has taken the sender says that the server
+//! cannot be used. One that breaks off later may do so because of this very email (a relay that
+//! dislikes a link closes the connection, a scanner takes too long), so the email is only put off:
+//! it would break off again, and the others must not wait for it.
 
 mod server;
 
@@ -16,11 +21,13 @@ use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
 
 use postrider_domain::email::Verdict;
+use tokio::time::Instant;
+
 use server::Security;
 pub use server::{Sender, SenderError, Server, ServerError};
 
-/// Longest time for one email, from the connection to the server's last word.
-const CONVERSATION: Duration = Duration::from_secs(60);
+/// Longest time for one conversation, from the connection to the server's last word.
+pub(crate) const CONVERSATION: Duration = Duration::from_secs(60);
 /// Longest time for saying goodbye, when the email is safe already.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Ways to log in, the better first.
@@ -47,6 +54,21 @@ pub struct MailerError {
 #[error("{0}")]
 pub(crate) struct Away(String);
 
+/// What the server said in a conversation that got as far as the recipients.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Conversation {
+    /// One verdict for each recipient, in their order.
+    pub(crate) verdicts: Vec<Verdict>,
+    /// It broke off. Those of whom the server had not said anything final are put off.
+    pub(crate) broke_off: bool,
+}
+
+/// Why a conversation goes no further.
+enum Stop {
+    Away(Away),
+    BrokeOff(String),
+}
+
 impl Mailer {
     /// Emails from `sender` through `server`. Nothing is connected yet.
     ///
@@ -67,20 +89,33 @@ impl Mailer {
         &self.sender
     }
 
-    /// Sends `message` to each of `recipients`: one verdict for each, in their order.
+    /// Sends `message` to each of `recipients` in one conversation.
     pub(crate) async fn send(
         &self,
         recipients: &[Address],
         message: &[u8],
-    ) -> Result<Vec<Verdict>, Away> {
-        let conversation = async {
-            let mut connection = self.connect().await?;
-            let verdicts = self.talk(&mut connection, recipients, message).await;
-            let _ = tokio::time::timeout(GOODBYE, connection.quit()).await;
-            verdicts
+    ) -> Result<Conversation, Away> {
+        let deadline = Instant::now() + CONVERSATION;
+        let mut connection = self.by(deadline, self.connect()).await?;
+        let talked = match self.by(deadline, self.open(&mut connection)).await {
+            Ok(()) => self.hand_over(deadline, &mut connection, recipients, message).await,
+            Err(away) => Err(away),
         };
-        let late = || Away(format!("{} took more than {CONVERSATION:?} for an email", self.server));
-        tokio::time::timeout(CONVERSATION, conversation).await.unwrap_or_else(|_| Err(late()))
+        let _ = tokio::time::timeout(GOODBYE, connection.quit()).await;
+        talked
+    }
+
+    async fn by<T>(
+        &self,
+        deadline: Instant,
+        step: impl Future<Output = Result<T, Away>>,
+    ) -> Result<T, Away> {
+        let done = tokio::time::timeout_at(deadline, step).await;
+        done.unwrap_or_else(|_| Err(Away(self.late())))
+    }
+
+    fn late(&self) -> String {
+        format!("{} took more than {CONVERSATION:?} for an email", self.server)
     }
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, Away> {
@@ -106,40 +141,73 @@ impl Mailer {
         Ok(connection)
     }
 
+    /// Names the sender, which is the same for every email.
+    async fn open(&self, connection: &mut AsyncSmtpConnection) -> Result<(), Away> {
+        let from = Mail::new(Some(self.sender.0.email.clone()), vec![]);
+        let opened = connection.command(from).await;
+        opened.map(drop).map_err(|error| self.away("refuses the sender", &error))
+    }
+
+    /// Names the recipients and hands the email over.
+    async fn hand_over(
+        &self,
+        deadline: Instant,
+        connection: &mut AsyncSmtpConnection,
+        recipients: &[Address],
+        message: &[u8],
+    ) -> Result<Conversation, Away> {
+        let mut verdicts = Vec::with_capacity(recipients.len());
+        let talking = self.talk(connection, recipients, message, &mut verdicts);
+        let stopped = match tokio::time::timeout_at(deadline, talking).await {
+            Ok(Ok(())) => return Ok(Conversation { verdicts, broke_off: false }),
+            Ok(Err(stopped)) => stopped,
+            Err(_) => Stop::BrokeOff(self.late()),
+        };
+        match stopped {
+            Stop::Away(away) => Err(away),
+            Stop::BrokeOff(reason) => {
+                let put_off = |verdict| match verdict {
+                    Some(Verdict::Accepted) | None => Verdict::Deferred(reason.clone()),
+                    Some(verdict) => verdict,
+                };
+                let mut said = verdicts.into_iter();
+                let verdicts = recipients.iter().map(|_| put_off(said.next())).collect();
+                Ok(Conversation { verdicts, broke_off: true })
+            }
+        }
+    }
+
     async fn talk(
         &self,
         connection: &mut AsyncSmtpConnection,
         recipients: &[Address],
         message: &[u8],
-    ) -> Result<Vec<Verdict>, Away> {
-        let from = Mail::new(Some(self.sender.0.email.clone()), vec![]);
-        let begun = connection.command(from).await;
-        begun.map_err(|error| self.away("refuses the sender", &error))?;
-
-        let mut verdicts = Vec::with_capacity(recipients.len());
+        verdicts: &mut Vec<Verdict>,
+    ) -> Result<(), Stop> {
         for recipient in recipients {
             let answer = connection.command(Rcpt::new(recipient.clone(), vec![])).await;
             verdicts.push(self.verdict(answer.err())?);
         }
         if verdicts.contains(&Verdict::Accepted) {
             let overall = self.verdict(deliver(connection, message).await.err())?;
-            for verdict in &mut verdicts {
-                if *verdict == Verdict::Accepted {
-                    *verdict = overall.clone();
-                }
+            for verdict in verdicts.iter_mut().filter(|verdict| **verdict == Verdict::Accepted) {
+                *verdict = overall.clone();
             }
         }
-        Ok(verdicts)
+        Ok(())
     }
 
     /// What an answer to a recipient or to the email itself means.
-    fn verdict(&self, error: Option<Error>) -> Result<Verdict, Away> {
+    fn verdict(&self, error: Option<Error>) -> Result<Verdict, Stop> {
         let Some(error) = error else {
             return Ok(Verdict::Accepted);
         };
         match error.status().map(u16::from) {
-            // The service closes; it wants a login: true for whatever else it would be asked.
-            None | Some(421 | 530) => Err(self.away("broke off", &error)),
+            // It wants a login: true for whatever else it would be asked.
+            Some(530) => Err(Stop::Away(self.away("wants a login", &error))),
+            None | Some(421) => {
+                Err(Stop::BrokeOff(format!("{} broke off: {}", self.server, in_full(&error))))
+            }
             Some(code) if code >= 500 => Ok(Verdict::Refused(in_full(&error))),
             Some(_) => Ok(Verdict::Deferred(in_full(&error))),
         }

@@ -1,6 +1,9 @@
 //! The two-level queue as the owner of a shard reads it: pointers tell which endpoints want a
 //! look, and an endpoint's own queue tells what it has to send.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use futures::{StreamExt, TryStreamExt, stream};
 use postrider_domain::delivery::{Delivery, End, Progress};
 use postrider_domain::endpoint::{Endpoint, Health, Ordering, State};
@@ -14,10 +17,10 @@ use crate::codec::decode;
 use crate::enqueue::Place;
 use crate::keys::gate::{self, Gate};
 use crate::keys::queue::Rank;
-use crate::keys::{delivery, due, endpoint, health, pending, queue};
+use crate::keys::{delivery, due, endpoint, event, health, pending, queue};
 use crate::kv::{Error, Pair, Range, Tx};
 use crate::owners::OwnerError;
-use crate::records::Records;
+use crate::records::{Ready, Records};
 
 /// Endpoints among which the oldest pending delivery is looked for.
 const OLDEST_AMONG: usize = 10_000;
@@ -35,6 +38,17 @@ pub struct DueEndpoint {
     pub account: AccountId,
     /// The endpoint.
     pub endpoint: EndpointId,
+}
+
+/// Which delivery, whose, and to which endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliveryOf {
+    /// Whose it is.
+    pub account: AccountId,
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// The delivery.
+    pub delivery: DeliveryId,
 }
 
 /// What there is to do for an endpoint.
@@ -73,16 +87,22 @@ pub struct Head {
 }
 
 impl Records {
-    /// The endpoints of a shard, those first that want a look first.
+    /// The endpoints of a shard, those first that want a look first; only those behind `after`, if
+    /// there is one.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn due_endpoints(
         &self,
         shard: Shard,
+        after: Option<&DueEndpoint>,
         limit: usize,
     ) -> Result<Vec<DueEndpoint>, Error> {
-        let rows = self.store.rows(Range::prefix(due::of_shard(shard)).limit(limit)).await?;
+        let mut range = Range::prefix(due::of_shard(shard)).limit(limit);
+        if let Some(DueEndpoint { at, endpoint, .. }) = after {
+            range.begin = [due::key(shard, *at, *endpoint), vec![0]].concat();
+        }
+        let rows = self.store.rows(range).await?;
         let decoded = rows.iter().map(|(key, value)| {
             let (at, endpoint) = due::of_key(key)?;
             Ok(DueEndpoint { at, account: decode(value)?, endpoint })
@@ -108,7 +128,7 @@ impl Records {
         limit: usize,
     ) -> Result<Option<Timestamp>, Error> {
         let mut oldest = None;
-        for due in self.due_endpoints(shard, limit).await? {
+        for due in self.due_endpoints(shard, None, limit).await? {
             let made = self.oldest_of(due.account, due.endpoint).await?;
             oldest = oldest.into_iter().chain(made).min();
         }
@@ -173,6 +193,64 @@ impl Records {
         event: EventId,
     ) -> Result<Option<Payload>, Error> {
         self.store.read(|tx| async move { load_payload(&tx, account, event).await }).await
+    }
+
+    /// Each of these deliveries, if it is pending, with its payload, if that has at most
+    /// `most_payload_bytes`: one read for all of them.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn ready_deliveries(
+        &self,
+        wanted: &[DeliveryOf],
+        most_payload_bytes: usize,
+    ) -> Result<Vec<Option<Ready>>, Error> {
+        self.store
+            .read(|tx| async move {
+                let keys = wanted.iter().map(|it| delivery::key(it.account, it.delivery));
+                tx.prefetch(keys).await?;
+                let mut payloads = HashMap::new();
+                let mut ready = Vec::with_capacity(wanted.len());
+                for DeliveryOf { account, endpoint, delivery: id } in wanted {
+                    let found: Option<Delivery> =
+                        tx.snap_load(&delivery::key(*account, *id)).await?;
+                    let found =
+                        found.filter(|found| found.endpoint == *endpoint && found.due().is_some());
+                    let Some(delivery) = found else {
+                        ready.push(None);
+                        continue;
+                    };
+                    // Many deliveries may be of one event.
+                    let payload = match payloads.entry((*account, delivery.event)) {
+                        Entry::Occupied(known) => known.into_mut(),
+                        Entry::Vacant(unknown) => unknown.insert(
+                            small_payload(&tx, *account, delivery.event, most_payload_bytes)
+                                .await?,
+                        ),
+                    };
+                    let payload: Option<Payload> = payload.clone();
+                    ready.push(payload.map(|payload| Ready { delivery, payload, trace: None }));
+                }
+                Ok(ready)
+            })
+            .await
+    }
+
+    /// Whether a pending delivery is still to be sent: its endpoint is enabled, and it is not among
+    /// those that were given up.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_to_be_sent(
+        &self,
+        account: AccountId,
+        endpoint: EndpointId,
+        delivery: DeliveryId,
+    ) -> Result<bool, Error> {
+        let key = &gate::key(account, endpoint);
+        let gate: Option<Gate> =
+            self.store.read(|tx| async move { tx.snap_load(key).await }).await?;
+        Ok(gate.is_some_and(|gate| gate.state == State::Enabled && !gate.gives_up(delivery)))
     }
 
     /// Puts an endpoint's pointer to the time when its queue next wants a look, and gives that
@@ -240,6 +318,18 @@ impl Records {
         })
         .await
     }
+}
+
+async fn small_payload(
+    tx: &Tx,
+    account: AccountId,
+    event: EventId,
+    most_bytes: usize,
+) -> Result<Option<Payload>, Error> {
+    let head: Option<event::Head> = tx.snap_load(&event::head(account, event)).await?;
+    let fits =
+        |head: event::Head| usize::try_from(head.payload_bytes).is_ok_and(|it| it <= most_bytes);
+    if head.is_some_and(fits) { load_payload(tx, account, event).await } else { Ok(None) }
 }
 
 /// Discards the oldest of the pending deliveries up to `through`, and gives their number.

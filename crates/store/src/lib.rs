@@ -24,6 +24,7 @@
 //! | `emails` | what became of the emails that tell them |
 //! | `replays` | durable jobs that deliver again |
 //! | `statistics` | counts of how attempts went |
+//! | `waiting_jobs` | which of these jobs a shard has |
 //! | `sweep` | forgetting what has expired, and the data of accounts that are gone |
 //! | `accounts`, `catalogue`, `query` | the rest of what people see |
 //! | `records` | the handle on them all, and what they share |
@@ -67,6 +68,7 @@ mod session_key;
 mod statistics;
 mod subscribers;
 mod sweep;
+mod waiting_jobs;
 
 #[cfg(test)]
 mod tests;
@@ -74,15 +76,17 @@ mod tests;
 pub use accept::{AcceptError, Accepted, IDEMPOTENCY_MEMORY, Idempotency, Receipt};
 pub use apply::{Applied, Finished};
 pub use copy::{Copied, CopyError, Digest, Progress, Refusal, Stage, copy};
-pub use due::{DueEndpoint, Head, Work, Workload};
+pub use due::{DeliveryOf, DueEndpoint, Head, Work, Workload};
 pub use endpoint_list::EndpointFilter;
 pub use endpoints::{EndpointView, Held};
 pub use keys::owner::Owner;
 pub use leases::Lease;
+pub use notices::{NoticeCursor, NoticePage};
 pub use owners::{OwnerError, Ownership};
 pub use probe::{Found, Probe};
 pub use query::{DeliveryFilter, DeliveryView, EventView, RecordedAttempt};
 pub use receivers::ReceiversError;
 pub use records::{FORMAT, OpenError, Page, PageRequest, Ready, Records, Wake};
-pub use replays::{MOST_COUNTED, ReplayCount, ReplayRequest};
+pub use replays::{MOST_COUNTED, RUNNING_AT_ONCE, ReplayCount, ReplayRequest};
 pub use resend::{Audience, ResendError, Resent};
+pub use waiting_jobs::WaitingJobs;

@@ -10,15 +10,49 @@ use crate::kv::{Error, Range, Tx};
 use crate::owners::OwnerError;
 use crate::records::Records;
 
+/// A part of a shard's notices, the oldest first.
+#[derive(Clone, Debug)]
+pub struct NoticePage {
+    /// Those that can be read.
+    pub notices: Vec<Notice>,
+    /// What is wrong with the first one that cannot be read, for instance since a later version
+    /// wrote it.
+    pub damage: Option<Error>,
+    /// Where the next part begins; none at the end.
+    pub next: Option<NoticeCursor>,
+}
+
+/// A place in a shard's notices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoticeCursor(Vec<u8>);
+
 impl Records {
-    /// The oldest notices of a shard.
+    /// At most `limit` notices of a shard, the oldest ones or those after a part that was read
+    /// before. One that cannot be read does not hide the others.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn notices(&self, shard: Shard, limit: usize) -> Result<Vec<Notice>, Error> {
-        let range = Range::prefix(notice::of_shard(shard)).limit(limit);
+    pub async fn notices(
+        &self,
+        shard: Shard,
+        after: Option<&NoticeCursor>,
+        limit: usize,
+    ) -> Result<NoticePage, Error> {
+        let mut range = Range::prefix(notice::of_shard(shard)).limit(limit);
+        if let Some(NoticeCursor(last)) = after {
+            range.begin = [last, &[0][..]].concat();
+        }
         let rows = self.store.rows(range).await?;
-        rows.iter().map(|(_, value)| decode(value)).collect()
+        let (mut notices, mut damage) = (Vec::with_capacity(rows.len()), None);
+        for (_, value) in &rows {
+            match decode(value) {
+                Ok(read) => notices.push(read),
+                Err(error) => damage = damage.or(Some(error)),
+            }
+        }
+        let last = if rows.len() == limit { rows.last() } else { None };
+        let next = last.map(|(key, _)| NoticeCursor(key.to_vec()));
+        Ok(NoticePage { notices, damage, next })
     }
 
     /// Removes a notice, about which nothing is left to do, and keeps on record what became of its

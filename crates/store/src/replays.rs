@@ -31,6 +31,8 @@ const STEP: usize = 200;
 /// `until`. It is never earlier. It is later when the mint of a node has run ahead of its clock, as
 /// after the clock was set back, or when an earlier version fanned the event out late.
 const MAX_ID_LEAD: Duration = Duration::from_secs(24 * 3600);
+/// Running replays that one read gives.
+pub const RUNNING_AT_ONCE: usize = 100;
 /// Deliveries that are looked at, in many transactions, to count what a replay would take.
 pub const MOST_COUNTED: usize = 100_000;
 
@@ -198,13 +200,20 @@ impl Records {
             .await
     }
 
-    /// The replays of a shard that run.
+    /// Some replays of a shard that run, at most [`RUNNING_AT_ONCE`], in the order of their ids: the
+    /// first ones, or those after `after`.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn running_replays(&self, shard: Shard) -> Result<Vec<(AccountId, ReplayId)>, Error> {
-        const MOST: usize = 100;
-        let range = Range::prefix(replay::running_in(shard)).limit(MOST);
+    pub async fn running_replays(
+        &self,
+        shard: Shard,
+        after: Option<ReplayId>,
+    ) -> Result<Vec<(AccountId, ReplayId)>, Error> {
+        let mut range = Range::prefix(replay::running_in(shard)).limit(RUNNING_AT_ONCE);
+        if let Some(after) = after {
+            range.begin = [replay::running(shard, after), vec![0]].concat();
+        }
         let rows = self.store.rows(range).await?;
         rows.iter().map(|(key, value)| Ok((decode(value)?, replay::of_key(key)?))).collect()
     }

@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
@@ -6,12 +7,20 @@ use postrider_cluster::pulse::Pulse;
 use postrider_cluster::route::Workers;
 use postrider_cluster::tenure::Tenure;
 use postrider_domain::endpoint::{Ordering, State};
+use postrider_domain::event::Payload;
 use postrider_domain::ids::BootId;
 use postrider_domain::retry;
-use postrider_store::Held;
+use postrider_domain::time::Clock;
+use postrider_store::{Held, Wake};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::world::{Answer, BROKEN, OK, PATIENCE, Receiver, World, hasty};
+use super::hindered::With;
+use super::world::{
+    Answer, BROKEN, OK, PATIENCE, RealClock, Receiver, StoppedTime, World, eventually, hasty,
+    large, patient, settle,
+};
+use crate::context::Bounds;
 
 #[tokio::test]
 async fn an_event_arrives_once() {
@@ -42,6 +51,26 @@ async fn what_nobody_told_of_is_found() {
 }
 
 #[tokio::test]
+async fn busy_endpoints_hide_no_other_from_a_scan() {
+    let time = StoppedTime::new();
+    let hanging = Receiver::start(|_| Answer::Hang).await;
+    let mut receiver = Receiver::start(|_| OK).await;
+    let bounds = Bounds { pointers: 4 };
+    let world = World::within(bounds, patient(), 1).await;
+    for _ in 0..2 * bounds.pointers {
+        world.endpoint(&hanging.url, Ordering::Parallel).await;
+    }
+    world.publish("1").await;
+    eventually(async || hanging.waiting() == 2 * bounds.pointers).await;
+    // Its pointer comes behind those of the busy ones, which stay where they are.
+    world.endpoint(&receiver.url, Ordering::Parallel).await;
+    time.pass(Duration::from_millis(100)).await;
+    world.accept_silently("2").await;
+    time.pass(Duration::from_secs(6)).await;
+    assert_eq!(receiver.next().await.1, "2");
+}
+
+#[tokio::test]
 async fn failures_are_retried_on_schedule_then_the_endpoint_is_disabled() {
     let mut receiver = Receiver::start(|_| BROKEN).await;
     let policy = hasty();
@@ -68,17 +97,68 @@ async fn failures_are_retried_on_schedule_then_the_endpoint_is_disabled() {
 }
 
 #[tokio::test]
+async fn what_is_read_while_its_endpoint_is_disabled_is_not_sent() {
+    let _time = StoppedTime::new();
+    let mut receiver = Receiver::start(|_| OK).await;
+    let world = World::new(patient()).await;
+    let endpoint = world.endpoint(&receiver.url, Ordering::Parallel).await;
+    let turns = Arc::new(Semaphore::new(0));
+    let event = world.build_event(&large());
+    world.engine.hinder(event.id, With::Turns(turns.clone()));
+    world.accept_and_wake(event).await;
+    eventually(async || world.engine.met() == 1).await;
+
+    world.records.disable_endpoint(world.account, endpoint, RealClock.now()).await.unwrap();
+    turns.add_permits(1);
+    // What is held is given up, so the next request is another delivery's.
+    settle().await;
+    world.engine.clear_the_way();
+    world.records.enable_endpoint(world.account, endpoint, Held::Discard).await.unwrap();
+    world.delivery.look();
+    world.until(endpoint, |view| view.unfinished == 0).await;
+    world.publish("2").await;
+    assert_eq!(receiver.next().await.1, "2");
+    assert_eq!(receiver.waiting(), 0);
+}
+
+#[tokio::test]
+async fn what_another_node_brings_along_is_sent_as_the_store_has_it_or_not_at_all() {
+    let _time = StoppedTime::new();
+    let mut receiver = Receiver::start(|_| OK).await;
+    let world = World::new(patient()).await;
+    let endpoint = world.endpoint(&receiver.url, Ordering::Parallel).await;
+    let (_, mut wakes) = world.accept_silently("1").await;
+    let Wake::Endpoint { ready: Some(ready), .. } = &mut wakes[0] else { panic!("{wakes:?}") };
+    ready.payload = Payload::from_stored("another one".into());
+    assert!(world.delivery.wake_from_peer(wakes.clone()).is_empty());
+    assert_eq!(receiver.next().await.1, "1");
+    world.until(endpoint, |view| view.unfinished == 0).await;
+
+    // It is no longer pending; and one that was never accepted.
+    let mut unknown = wakes.clone();
+    let Wake::Endpoint { ready: Some(ready), .. } = &mut unknown[0] else { panic!("{wakes:?}") };
+    ready.delivery.id = world.mint.id(RealClock.now());
+    wakes.extend(unknown);
+    assert!(world.delivery.wake_from_peer(wakes).is_empty());
+    settle().await;
+    world.publish("2").await;
+    assert_eq!(receiver.next().await.1, "2");
+    world.until(endpoint, |view| view.unfinished == 0).await;
+    assert_eq!(receiver.waiting(), 0);
+}
+
+#[tokio::test]
 async fn held_deliveries_resume() {
     let mut receiver = Receiver::start(|_| OK).await;
     let world = World::new(hasty()).await;
     let endpoint = world.endpoint(&receiver.url, Ordering::Parallel).await;
-    let now = || postrider_domain::time::Clock::now(&super::world::RealClock);
+    let now = || RealClock.now();
     world.records.disable_endpoint(world.account, endpoint, now()).await.unwrap();
     world.publish("1").await;
     world.records.enable_endpoint(world.account, endpoint, Held::Resume).await.unwrap();
     let shard = world.records.shard_of(endpoint);
     let account = world.account;
-    world.delivery.wake(vec![postrider_store::Wake::Changed { shard, account, endpoint }]);
+    world.delivery.wake(vec![Wake::Changed { shard, account, endpoint }]);
     receiver.next().await;
     world.until(endpoint, |view| view.unfinished == 0).await;
 }
@@ -190,10 +270,10 @@ async fn a_panic_costs_time_and_no_more() {
     receiver.next().await;
     world.until(endpoint, |view| view.unfinished == 0).await;
     // The endpoint's actor panics, then its shard's, which is told of it, then that one again.
-    world.clock.0.store(3, SeqCst);
+    world.clock.panics.store(3, SeqCst);
     world.publish("2").await;
     assert_eq!(receiver.next().await.1, "2");
-    assert_eq!(world.clock.0.load(SeqCst), 0);
+    assert_eq!(world.clock.panics.load(SeqCst), 0);
     world.until(endpoint, |view| view.unfinished == 0).await;
 }
 
@@ -204,7 +284,7 @@ async fn nobody_keeps_anothers_endpoint_from_being_worked_on() {
     let endpoint = world.endpoint(&receiver.url, Ordering::Parallel).await;
     let shard = world.records.shard_of(endpoint);
     let stranger = postrider_domain::ids::AccountId::MAX;
-    let changed = || vec![postrider_store::Wake::Changed { shard, account: stranger, endpoint }];
+    let changed = || vec![Wake::Changed { shard, account: stranger, endpoint }];
     let _ = world.delivery.wake(changed());
     world.publish("1").await;
     let _ = world.delivery.wake(changed());

@@ -1,6 +1,10 @@
 //! The actors and the sender against real sockets, over the memory engine.
 
 mod actors;
+mod hindered;
+mod jobs;
 mod phases;
+mod trouble;
+mod waits;
 mod wire;
 pub(crate) mod world;

@@ -135,6 +135,21 @@ async fn what_goes_wrong_has_its_kind() {
     assert_eq!(kind(&send_to(&tls).await), Some(ErrorKind::Tls));
 }
 
+/// Refused where there is IPv6. Where there is none, the system says EADDRNOTAVAIL, which is no
+/// shortage.
+#[tokio::test]
+async fn an_ipv6_address_that_cannot_be_reached_is_a_failure_to_connect() {
+    let policy = || AddressPolicy::new(vec!["::1/128".parse().expect("a network")]);
+    let world = World::new(hasty()).await;
+    let endpoint = Endpoint {
+        url: TargetUrl::parse("http://[::1]:9/", &policy()).expect("a URL"),
+        ..world.build_endpoint("http://127.0.0.1:9/", Ordering::Parallel)
+    };
+    let sent = send(&Sender::new(policy(), Duration::from_secs(5)).unwrap(), &endpoint).await;
+    assert_eq!(kind(&sent), Some(ErrorKind::Connect));
+    assert!(sent.shortage.is_none(), "{:?}", sent.shortage);
+}
+
 #[tokio::test]
 async fn forbidden_addresses_are_blocked_when_sending_too() {
     let mut receiver = Receiver::start(|_| OK).await;

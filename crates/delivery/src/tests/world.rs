@@ -1,8 +1,8 @@
 //! A node's deliverers, an account, and a receiver that answers as it is told.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use postrider_cluster::pulse::Pulse;
 use postrider_cluster::route::{Notifier, Router, Workers};
@@ -20,38 +20,111 @@ use postrider_domain::target::{AddressPolicy, TargetUrl};
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::Records;
 use postrider_store::kv::Store;
-use postrider_store::memory::Memory;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+use super::hindered::Hindered;
+use crate::context::Bounds;
 use crate::{Delivery, Dice, Options, Sender};
 
 pub(crate) const SHARDS: u16 = 4;
 /// Long enough for the slowest machine; a test that waits for it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The system's clock.
+/// The system's clock, which goes on as tokio's does: a test that stops that one stops this one, too.
 pub(crate) struct RealClock;
 
 impl Clock for RealClock {
     #[expect(clippy::disallowed_methods, reason = "tests against real sockets run in real time")]
     fn now(&self) -> Timestamp {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        Timestamp::EPOCH.plus(since.expect("after 1970"))
+        static START: OnceLock<(SystemTime, Instant)> = OnceLock::new();
+        let (wall, at) = START.get_or_init(|| (SystemTime::now(), Instant::now()));
+        let since = wall.duration_since(UNIX_EPOCH).expect("after 1970");
+        Timestamp::EPOCH.plus(since + tokio::time::Instant::now().into_std().duration_since(*at))
     }
 }
 
-/// The system's clock, which panics as often as it is told to.
+/// The system's clock, which panics as often as it is told to and can be set back.
 #[derive(Default)]
-pub(crate) struct FragileClock(pub(crate) AtomicUsize);
+pub(crate) struct FragileClock {
+    pub(crate) panics: AtomicUsize,
+    back_ms: AtomicU64,
+}
+
+impl FragileClock {
+    /// Sets it back.
+    pub(crate) fn set_back(&self, by: Duration) {
+        let by = u64::try_from(by.as_millis()).expect("not for ever");
+        self.back_ms.fetch_add(by, SeqCst);
+    }
+}
 
 impl Clock for FragileClock {
     fn now(&self) -> Timestamp {
-        let left = self.0.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+        let left = self.panics.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
         assert!(left.is_err(), "the clock breaks, as the test wants");
-        RealClock.now()
+        RealClock.now().minus(Duration::from_millis(self.back_ms.load(SeqCst)))
     }
+}
+
+/// Tokio's clock while it is stopped: it goes on only as far as a test lets it. Sockets and threads
+/// go on as ever, so nothing depends on how busy the machine is.
+pub(crate) struct StoppedTime {
+    /// A blocking task that is under way keeps tokio from advancing its clock by itself.
+    _blocker: std::sync::mpsc::Sender<()>,
+}
+
+impl StoppedTime {
+    pub(crate) fn new() -> Self {
+        tokio::time::pause();
+        let (blocker, blocked) = std::sync::mpsc::channel::<()>();
+        tokio::task::spawn_blocking(move || blocked.recv());
+        Self { _blocker: blocker }
+    }
+
+    /// Lets time pass, in steps in which everybody does what is due.
+    pub(crate) async fn pass(&self, time: Duration) {
+        let step = Duration::from_millis(50).max(time / 1_000);
+        let until = tokio::time::Instant::now() + time;
+        while tokio::time::Instant::now() < until {
+            settle().await;
+            let left = until - tokio::time::Instant::now();
+            tokio::time::advance(left.min(step)).await;
+        }
+        settle().await;
+    }
+}
+
+/// Lets all tasks do what they can do now without waiting for a socket.
+pub(crate) async fn settle() {
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Waits for at most [`PATIENCE`] of real time, also while tokio's clock is stopped.
+pub(crate) async fn patiently<T>(waiting: impl Future<Output = T>) -> T {
+    let (late, is_late) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        std::thread::sleep(PATIENCE);
+        late.send(())
+    });
+    tokio::select! {
+        done = waiting => done,
+        _ = is_late => panic!("it does not come to that in time"),
+    }
+}
+
+/// Waits until `done`, patiently.
+pub(crate) async fn eventually(mut done: impl AsyncFnMut() -> bool) {
+    let looking = async {
+        while !done().await {
+            let pause = || std::thread::sleep(Duration::from_millis(2));
+            tokio::task::spawn_blocking(pause).await.expect("it sleeps");
+        }
+    };
+    patiently(looking).await;
 }
 
 /// Counts the nudges.
@@ -65,6 +138,8 @@ impl Notifier for Nudges {
 }
 
 pub(crate) struct World {
+    pub(crate) engine: Hindered,
+    pub(crate) store: Store,
     pub(crate) records: Records,
     pub(crate) delivery: Delivery,
     pub(crate) clock: Arc<FragileClock>,
@@ -89,10 +164,32 @@ pub(crate) fn hasty() -> retry::Policy {
         .expect("fits")
 }
 
+/// Three attempts, each of at most half an hour: for tests that stop the time.
+pub(crate) fn patient() -> retry::Policy {
+    let (window, timeout) = (Duration::from_secs(24 * 3600), Duration::from_secs(1800));
+    retry::Policy::new(2, window, 2.0, 0.1, timeout).expect("fits")
+}
+
+/// A payload that is not kept with a waiting delivery: it is read when it is sent.
+pub(crate) fn large() -> String {
+    format!("\"{}\"", "x".repeat(20_000))
+}
+
 impl World {
     pub(crate) async fn new(retry: retry::Policy) -> Self {
-        let records =
-            Records::open(Store::new(Arc::new(Memory::new()), 1), SHARDS).await.expect("opened");
+        Self::with(retry, SHARDS).await
+    }
+
+    /// A world with so many shards.
+    pub(crate) async fn with(retry: retry::Policy, shards: u16) -> Self {
+        Self::within(Bounds::default(), retry, shards).await
+    }
+
+    /// The same with other bounds.
+    pub(crate) async fn within(bounds: Bounds, retry: retry::Policy, shards: u16) -> Self {
+        let engine = Hindered::default();
+        let store = Store::new(Arc::new(engine.clone()), 1);
+        let records = Records::open(store.clone(), shards).await.expect("opened");
         let mint = Arc::new(Mint::new());
         let now = RealClock.now();
         let account = Account {
@@ -103,19 +200,21 @@ impl World {
             updated_at: now,
         };
         records.create_account(&account).await.expect("created");
-        let event_type = EventType {
-            name: name("a"),
-            description: String::new(),
-            example: "{}".to_owned(),
-            schema: None,
-            created_at: now,
-            updated_at: now,
-        };
-        records.put_event_type(event_type).await.expect("put");
+        for text in ["a", "b"] {
+            let event_type = EventType {
+                name: name(text),
+                description: String::new(),
+                example: "{}".to_owned(),
+                schema: None,
+                created_at: now,
+                updated_at: now,
+            };
+            records.put_event_type(event_type).await.expect("put");
+        }
         let nudges = Arc::new(Nudges::default());
         let clock = Arc::new(FragileClock::default());
         let router = Router::unattached(records.clone());
-        let starting = Delivery::start(Options {
+        let options = Options {
             records: records.clone(),
             router: router.clone(),
             sender: Sender::new(loopback(), retry.timeout()).expect("a sender"),
@@ -124,19 +223,20 @@ impl World {
             clock: clock.clone(),
             mint: mint.clone(),
             dice: Dice::new(1),
-        });
-        let delivery = starting.await.expect("started");
+        };
+        let delivery = Delivery::start_within(bounds, options).await.expect("started");
         router.attach(Arc::new(delivery.clone()));
         let account = account.id;
         let tenancies = Vec::new();
-        let mut world = Self { records, delivery, clock, nudges, mint, account, tenancies };
+        let mut world =
+            Self { engine, store, records, delivery, clock, nudges, mint, account, tenancies };
         world.own_all().await;
         world
     }
 
     /// Claims every shard and works on it.
     pub(crate) async fn own_all(&mut self) {
-        let shards: Vec<_> = (0..SHARDS).collect();
+        let shards: Vec<_> = (0..self.records.shards()).collect();
         for fence in self.records.claim(&shards, BootId::MIN).await.expect("claimed") {
             let (tenure, tenancy) = Tenure::begin(fence, Pulse::steady());
             self.delivery.own(tenure).await.expect("started");
@@ -175,22 +275,34 @@ impl World {
         endpoint.id
     }
 
+    pub(crate) fn build_event(&self, payload: &str) -> Event {
+        let now = RealClock.now();
+        Event {
+            id: self.mint.id(now),
+            account: self.account,
+            event_type: name("a"),
+            created_at: now,
+            payload: Payload::from_stored(payload.to_owned().into()),
+        }
+    }
+
     /// Accepts an event without telling anybody of it.
     pub(crate) async fn accept_silently(
         &self,
         payload: &str,
     ) -> (EventId, Vec<postrider_store::Wake>) {
         let now = RealClock.now();
-        let event = Event {
-            id: self.mint.id(now),
-            account: self.account,
-            event_type: name("a"),
-            created_at: now,
-            payload: Payload::from_stored(payload.to_owned().into()),
-        };
+        let event = self.build_event(payload);
         let id = event.id;
         let accepted = self.records.accept(self.account, vec![event], None, &self.mint, now).await;
         (id, accepted.expect("accepted").wakes)
+    }
+
+    /// Accepts an event and tells of it.
+    pub(crate) async fn accept_and_wake(&self, event: Event) {
+        let now = RealClock.now();
+        let accepted = self.records.accept(self.account, vec![event], None, &self.mint, now).await;
+        assert!(self.delivery.wake(accepted.expect("accepted").wakes).is_empty());
     }
 
     pub(crate) async fn publish(&self, payload: &str) -> EventId {
@@ -205,21 +317,11 @@ impl World {
         endpoint: EndpointId,
         done: impl Fn(&postrider_store::EndpointView) -> bool,
     ) {
-        let looking = async {
-            loop {
-                let view = self
-                    .records
-                    .endpoint(self.account, endpoint)
-                    .await
-                    .expect("read")
-                    .expect("there");
-                if done(&view) {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, looking).await.expect("it comes to that in time");
+        eventually(async || {
+            let view = self.records.endpoint(self.account, endpoint).await.expect("read");
+            done(&view.expect("there"))
+        })
+        .await;
     }
 }
 
@@ -235,6 +337,8 @@ pub(crate) enum Answer {
 }
 
 pub(crate) const OK: Answer = Answer::Bytes("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+pub(crate) const OK_AND_CLOSE: Answer =
+    Answer::Bytes("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
 pub(crate) const BROKEN: Answer = Answer::Bytes("HTTP/1.1 500 Broken\r\ncontent-length: 0\r\n\r\n");
 
 /// A receiver that shows the very bytes of each request.
@@ -260,8 +364,12 @@ impl Receiver {
 
     /// The head and the body of the next request.
     pub(crate) async fn next(&mut self) -> (String, String) {
-        let next = tokio::time::timeout(PATIENCE, self.requests.recv());
-        next.await.expect("a request in time").expect("the receiver runs")
+        patiently(self.requests.recv()).await.expect("the receiver runs")
+    }
+
+    /// The requests that have come and were not asked for yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.requests.len()
     }
 }
 

@@ -13,12 +13,13 @@ use postrider_domain::ids::EndpointId;
 use postrider_domain::notice::Notice;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::{Records, kv};
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::progress::Progress;
 use crate::PageOf;
 use crate::message::{Facts, compose, subject};
-use crate::smtp::{Away, Mailer};
+use crate::smtp::{Away, CONVERSATION, Conversation, Mailer};
 
 /// A contact whose server keeps asking to come again later is given up after this long…
 const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -39,7 +40,7 @@ pub(super) struct Courier {
 pub(super) enum Errand {
     /// Nobody is owed an email any more: the notice can go.
     Done,
-    /// Some contact's server asked to come again later.
+    /// Some contact is still owed an email, and the mail server is asked again later.
     Deferred,
 }
 
@@ -78,7 +79,7 @@ impl Courier {
             return Ok(Errand::Done);
         }
         let owed = contacts.iter().filter(|contact| !email.is_settled(contact.as_ref()));
-        let owed: Vec<Address> = owed.cloned().collect();
+        let mut owed: Vec<Address> = owed.cloned().collect();
         if owed.is_empty() {
             return Ok(Errand::Done);
         }
@@ -95,11 +96,25 @@ impl Courier {
                 return Ok(Errand::Done);
             }
         };
-        let verdicts = self.mailer.send(&owed, &message).await?;
-        email.at = now;
         let last_chance =
             progress.deferrals + 1 >= GIVE_UP_DEFERRALS && now.since(notice.at()) >= GIVE_UP_AFTER;
-        let errand = self.judge(email, &owed, verdicts, last_chance, notice.endpoint);
+        let began = Instant::now();
+        let mut errand = Errand::Done;
+        for recipients in conversations(&mut owed, progress.broke_off, progress.deferrals) {
+            if began.elapsed() >= CONVERSATION {
+                // The others have their turn at the next try, which begins with another recipient.
+                errand = Errand::Deferred;
+                break;
+            }
+            let Conversation { verdicts, broke_off } =
+                self.mailer.send(recipients, &message).await?;
+            email.at = now;
+            progress.broke_off |= broke_off;
+            let judged = self.judge(email, recipients, verdicts, last_chance, notice.endpoint);
+            if judged == Errand::Deferred {
+                errand = Errand::Deferred;
+            }
+        }
         progress.deferrals += u32::from(errand == Errand::Deferred);
         Ok(errand)
     }
@@ -161,6 +176,21 @@ impl Courier {
         }
         errand
     }
+}
+
+/// Who is told in one conversation: everybody, or, once a conversation has broken off, each
+/// recipient in one of its own, since one whom the server breaks off at must not keep the email from
+/// the others. Each try begins with another one.
+fn conversations(
+    owed: &mut [Address],
+    apart: bool,
+    tries: u32,
+) -> impl Iterator<Item = &[Address]> {
+    let size = if apart { 1 } else { owed.len() };
+    if apart {
+        owed.rotate_left(tries as usize % owed.len());
+    }
+    owed.chunks(size)
 }
 
 /// The record of an email of which the mail server has said nothing yet.

@@ -24,8 +24,10 @@ pub(crate) struct Book(BTreeMap<Id, Progress>);
 pub(crate) struct Progress {
     /// What became of the email so far; none before the mail server was asked.
     pub email: Option<Email>,
-    /// Conversations that some contact's server asked to have again later.
+    /// Tries after which some contact was still owed an email.
     pub deferrals: u32,
+    /// A conversation broke off, so each recipient has one of its own from then on.
+    pub broke_off: bool,
     /// Errands that panicked or met a damaged record.
     pub mishaps: u32,
     /// When the next one is due.
@@ -79,6 +81,7 @@ mod tests {
                 to: Vec::new(),
             }),
             deferrals: 1,
+            broke_off: true,
             mishaps: 0,
             due: Some(now + Duration::from_secs(1)),
         };

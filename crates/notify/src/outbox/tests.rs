@@ -37,6 +37,15 @@ impl Clock for Now {
     }
 }
 
+/// So late that whatever was put off often enough is given up.
+struct DaysLater;
+
+impl Clock for DaysLater {
+    fn now(&self) -> Timestamp {
+        samples::AT.plus(Duration::from_secs(3 * 24 * 3600))
+    }
+}
+
 /// Panics when it is first asked, as a bug in the errand of one notice would.
 #[derive(Default)]
 struct PanicsOnce(AtomicBool);
@@ -76,6 +85,9 @@ impl Handler for Postbox {
     }
 
     fn rcpt(&mut self, to: &str) -> Response {
+        if to.starts_with("cut@") {
+            return Response::custom(421, "Not this one".to_owned());
+        }
         if to.starts_with("never@") {
             return response::NO_MAILBOX;
         }
@@ -198,6 +210,16 @@ impl Scene {
         recorded.expect("recorded");
     }
 
+    /// Adds an account with an endpoint, and its notice so many seconds after the first one.
+    async fn add(&self, account: &Account, called: &str, later: u64) {
+        self.records.create_account(account).await.expect("created");
+        let endpoint = samples::endpoint(account, called);
+        assert!(self.records.create_endpoint(&endpoint).await.expect("created"));
+        let mut notice = samples::notice(&endpoint);
+        notice.disabled.at = samples::AT.plus(Duration::from_secs(later));
+        self.record(&notice).await;
+    }
+
     async fn rows(&self) -> Vec<Pair> {
         let everything = |tx: kv::Tx| async move { tx.range(Range::prefix([])).await };
         self.store.read::<_, kv::Error, _, _>(everything).await.expect("read")
@@ -269,7 +291,7 @@ impl Scene {
 
     async fn left(&self) -> Vec<Notice> {
         let shard = self.fence().shard;
-        self.records.notices(shard, 10).await.expect("read")
+        self.records.notices(shard, None, 10).await.expect("read").notices
     }
 }
 
@@ -453,21 +475,16 @@ async fn a_notice_whose_errand_panics_waits_and_the_others_go() {
 }
 
 #[tokio::test]
-async fn a_shard_with_a_damaged_notice_waits_and_the_others_go() {
+async fn a_notice_that_cannot_be_read_waits_and_the_others_go() {
     let (listener, smtp) = listen();
     let mut inbox = serve(listener, 0);
     let scene = Scene::new(&["ops@example.com"]).await;
-    let in_shard = async |shard: Shard, notice: &Notice| {
-        let fence = scene.fences[usize::from(shard)];
-        scene.records.record_notice(fence, notice).await.expect("recorded");
-    };
     scene.records.finish_notice(scene.fence(), &scene.notice, None).await.expect("finished");
     let before = scene.rows().await;
-    in_shard(0, &scene.notice).await;
+    scene.record(&scene.notice).await;
     let sound = scene.damage_since(&before).await;
-    let mut another = scene.notice.clone();
-    another.disabled.at = samples::AT.plus(Duration::from_secs(1));
-    in_shard(7, &another).await;
+    // In the same shard, and behind it.
+    scene.record_another().await;
 
     let _notifier = scene.start(smtp, FAST).await;
     let (_, text) = next(&mut inbox).await;
@@ -475,6 +492,73 @@ async fn a_shard_with_a_damaged_notice_waits_and_the_others_go() {
     write(&scene.store, &sound).await;
     let (_, text) = next(&mut inbox).await;
     assert!(text.contains("1700000000000@example.com"), "{text}");
+}
+
+#[tokio::test]
+async fn an_email_that_is_cut_off_holds_nobody_up() {
+    let (listener, smtp) = listen();
+    let mut inbox = serve(listener, 0);
+    let scene = Scene::new(&["cut@example.com"]).await;
+    let other = samples::account(&["ops@example.com"]);
+    scene.add(&other, "Others", 1).await;
+
+    // Nothing that is put off or away is tried again in this test.
+    let slow = Backoff { first: Duration::from_secs(3600), longest: Duration::from_secs(3600) };
+    let _notifier = scene.start(smtp, Intervals { deferred: slow, away: slow, ..FAST }).await;
+    let (recipients, text) = next(&mut inbox).await;
+    assert_eq!(recipients, ["ops@example.com"]);
+    assert!(text.contains("\"Others\""), "{text}");
+    let put_off = async {
+        while scene.logged().await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, put_off).await.expect("people see that it is put off");
+    let logged = scene.logged().await;
+    assert!(
+        matches!(&logged[..], [(_, Verdict::Deferred(why))] if why.contains("broke off")),
+        "{logged:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_contact_whom_the_server_breaks_off_at_costs_the_others_nothing() {
+    let (listener, smtp) = listen();
+    let mut inbox = serve(listener, 0);
+    let scene = Scene::new(&["cut@example.com", "ops@example.com"]).await;
+    let _notifier = scene.start(smtp, FAST).await;
+    assert_eq!(next(&mut inbox).await.0, ["ops@example.com"]);
+}
+
+#[tokio::test]
+async fn an_email_that_is_always_cut_off_is_given_up() {
+    let (listener, smtp) = listen();
+    let _inbox = serve(listener, 0);
+    let scene = Scene::new(&["cut@example.com"]).await;
+    let _notifier = scene.start_at(smtp, FAST, Arc::new(DaysLater)).await;
+    scene.until_told().await;
+    let logged = scene.logged().await;
+    assert!(matches!(&logged[..], [(_, Verdict::Refused(_))]), "{logged:?}");
+}
+
+#[tokio::test]
+async fn notices_that_wait_hide_none_behind_them() {
+    let (listener, smtp) = listen();
+    let mut inbox = serve(listener, usize::MAX);
+    let scene = Scene::new(&["later@example.com"]).await;
+    for second in 1..=LOOK as u64 {
+        let mut another = scene.notice.clone();
+        another.disabled.at = samples::AT.plus(Duration::from_secs(second));
+        scene.record(&another).await;
+    }
+    let slow = Backoff { first: Duration::from_secs(3600), longest: Duration::from_secs(3600) };
+    let _notifier = scene.start(smtp, Intervals { deferred: slow, ..FAST }).await;
+    // In the same shard, behind all of them.
+    let other = samples::account(&["ops@example.com"]);
+    scene.add(&other, "Others", 3600).await;
+    assert_eq!(next(&mut inbox).await.0, ["ops@example.com"]);
+    let left = scene.records.notices(scene.fence().shard, None, usize::MAX).await.expect("read");
+    assert!(left.notices.len() > LOOK, "those that wait are still there");
 }
 
 #[tokio::test]

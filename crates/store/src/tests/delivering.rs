@@ -55,10 +55,10 @@ async fn exhaustion_disables_holds_and_tells_in_one_transaction() {
     let State::Disabled(disabled) = view.state else { panic!("{:?}", view.state) };
     assert_eq!((disabled.reason, view.unfinished), (DisabledReason::Exhausted, 1));
     assert!(world.pointers(endpoint).await.is_empty());
-    let notices = world.records.notices(world.fence(endpoint).shard, 10).await.unwrap();
+    let notices = world.notices(endpoint).await;
     assert_eq!(notices.len(), 1);
     world.records.finish_notice(world.fence(endpoint), &notices[0], None).await.unwrap();
-    assert!(world.records.notices(world.fence(endpoint).shard, 10).await.unwrap().is_empty());
+    assert!(world.notices(endpoint).await.is_empty());
 }
 
 #[tokio::test]

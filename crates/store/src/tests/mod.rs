@@ -23,6 +23,7 @@ use postrider_domain::headers::CustomHeaders;
 use postrider_domain::ids::{AccountId, BootId, EndpointId, Mint};
 use postrider_domain::limits::MAX_FAN_OUT_PER_TRANSACTION;
 use postrider_domain::machine::{Attempted, Rules};
+use postrider_domain::notice::Notice;
 use postrider_domain::outcome;
 use postrider_domain::ownership::Fence;
 use postrider_domain::signature::Secret;
@@ -219,9 +220,14 @@ impl World {
         self.records.apply(&[finished], &self.rules).await.expect("applied").remove(0)
     }
 
+    async fn notices(&self, endpoint: EndpointId) -> Vec<Notice> {
+        let shard = self.records.shard_of(endpoint);
+        self.records.notices(shard, None, 10).await.expect("read").notices
+    }
+
     async fn pointers(&self, endpoint: EndpointId) -> Vec<Timestamp> {
         let shard = self.records.shard_of(endpoint);
-        let due = self.records.due_endpoints(shard, 1000).await.expect("read");
+        let due = self.records.due_endpoints(shard, None, 1000).await.expect("read");
         due.into_iter().filter(|due| due.endpoint == endpoint).map(|due| due.at).collect()
     }
 }
