@@ -90,7 +90,9 @@ impl Line {
         now: Timestamp,
     ) {
         self.ordering = ordering;
-        let newest = firsts.deliveries.iter().map(|delivery| delivery.id).max();
+        // Ids that wakes brought may be ahead of this node's clock, and may have been sent by now.
+        let read = firsts.deliveries.iter().map(|delivery| delivery.id);
+        let newest = read.chain(self.seen.keys().copied()).max();
         let made_by_now = ids::floor(now.plus(Duration::from_millis(1)));
         self.read_through =
             self.read_through.max(made_by_now).max(newest.unwrap_or(DeliveryId::MIN));
@@ -357,6 +359,20 @@ mod tests {
         assert_eq!(line.pop_due(NOW).map(|entry| entry.delivery.id), Some(new.id));
         line.offer(ready(new));
         assert!(line.pop_due(NOW).is_none(), "the same wake twice is one delivery");
+    }
+
+    #[test]
+    fn what_was_sent_is_not_new_again_though_its_id_is_ahead_of_the_clock() {
+        let mint = Mint::new();
+        let mut line = loaded(Ordering::Parallel, vec![], false);
+        let ahead =
+            Delivery { attempt_count: 0, ..delivery(&mint, NOW.millis() + 60_000, NOW.millis()) };
+        line.offer(ready(ahead.clone()));
+        assert_eq!(ids(&mut line, NOW), [ahead.id]);
+        line.load(Ordering::Parallel, Head::default(), Head::default(), &HashSet::new(), NOW);
+        line.offer(ready(ahead));
+        assert!(ids(&mut line, NOW).is_empty(), "only the store tells");
+        assert!(line.wants_read(NOW));
     }
 
     #[test]
