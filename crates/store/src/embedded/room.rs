@@ -54,15 +54,16 @@ impl Room {
 
     /// After a commit, makes the file as long as the store says it is. Without the reserve it may
     /// be shorter, as LMDB does not write pages that a transaction took and gave back; and a file
-    /// that is too short is taken for a damaged one. To be called in the turn of the commit, so
-    /// that nobody opens the store in between.
+    /// that is too short is taken for a damaged one, also after the power was lost, so the length is
+    /// synced. To be called in the turn of the commit, so that nobody opens the store in between.
     pub(super) fn cover(&mut self, _turn: &Turn<'_>) {
         let used = used(&self.env);
         if self.allocated >= used {
             return;
         }
         self.allocated = self.file.metadata().map_or(used, |metadata| metadata.len());
-        if self.allocated < used && self.file.set_len(used).is_ok() {
+        let grown = || self.file.set_len(used).and_then(|()| self.file.sync_all());
+        if self.allocated < used && grown().is_ok() {
             self.allocated = used;
         }
     }
