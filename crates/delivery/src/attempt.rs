@@ -20,6 +20,7 @@ use postrider_store::{Applied, Finished};
 use tracing::{Instrument, Span};
 
 use crate::context::Context;
+use crate::failure;
 use crate::permits::Permit;
 use crate::sender::{Message, Sent};
 use crate::spans;
@@ -87,7 +88,7 @@ pub(crate) async fn make(context: &Context, job: Job) -> Ended {
     let requested = AssertUnwindSafe(request(context, &job)).catch_unwind().await;
     // The panic's message has gone to the log, by the process's hook.
     let requested = requested
-        .unwrap_or_else(|_| Err(unmade(context, &job, "the request broke off in this node")));
+        .unwrap_or_else(|_| Err(unmade(context, &job, "the request failed inside Postrider")));
     let delivery = job.delivery.id;
     let made = match requested {
         Ok(made) => made,
@@ -117,8 +118,10 @@ async fn request(context: &Context, job: &Job) -> Result<Made, NotMade> {
     spans::ended(&span, &sent);
     if let Some(error) = &sent.shortage {
         tracing::error!(%error, "this node cannot make requests");
-        let made = Made { at, sent, trace: trace::of(&span) };
-        return Err(NotMade::Trouble(Some(Box::new(made))));
+        // Local ports are used up for one address at a time; descriptors and memory for all.
+        let made = (error.raw_os_error() == Some(failure::EADDRNOTAVAIL))
+            .then(|| Box::new(Made { at, sent, trace: trace::of(&span) }));
+        return Err(NotMade::Trouble(made));
     }
     // The span ends with the request, and not with the record.
     Ok(Made { at, sent, trace: trace::of(&span) })
@@ -134,7 +137,7 @@ async fn payload(context: &Context, job: &Job) -> Result<Payload, NotMade> {
         Ok(None) => return Err(NotMade::Stale),
         Err(error @ Error::Corrupt(_)) => {
             tracing::error!(%event, %error, "a payload is damaged");
-            return Err(unmade(context, job, "this node could not read the event's payload"));
+            return Err(unmade(context, job, "Postrider could not read the event's payload"));
         }
         Err(error) => {
             tracing::warn!(%event, %error, "a payload cannot be read");
@@ -146,7 +149,7 @@ async fn payload(context: &Context, job: &Job) -> Result<Payload, NotMade> {
         Ok(true) => Ok(payload),
         Ok(false) => Err(NotMade::Stale),
         Err(error) => {
-            tracing::warn!(%endpoint, %error, "whether an endpoint is enabled cannot be read");
+            tracing::warn!(%endpoint, %error, "reading an endpoint's state failed");
             Err(NotMade::Trouble(None))
         }
     }

@@ -44,7 +44,7 @@ pub(crate) async fn check(records: &Records, brought: Vec<Brought>) -> Vec<Wake>
     let wanted: Vec<_> = brought.iter().map(|brought| brought.of).collect();
     let found = records.ready_deliveries(&wanted, PAYLOAD_KEPT).await;
     let mut found = found.unwrap_or_else(|error| {
-        tracing::debug!(%error, "what another node brought along cannot be checked");
+        tracing::debug!(%error, "verifying deliveries from a peer failed");
         Vec::new()
     });
     found.resize(brought.len(), None);

@@ -318,12 +318,14 @@ impl Data {
         let limit = self.line.window() + self.in_flight.len();
         match context.records.workload(*account, *endpoint, limit).await? {
             Work::Discard => {
+                self.troubles.clear();
                 context.records.discard_some(tenure.fence(), *account, *endpoint, now).await?;
                 // One step a message: there may be very many, and more may have been said.
                 let _ = self.myself.cast(Message::Tick);
             }
             Work::Send(workload) => self.learn(*workload, now, read_at),
             Work::Closed | Work::Gone => {
+                self.troubles.clear();
                 self.line.invalidate();
                 self.phase = Phase::Closed;
             }

@@ -57,7 +57,7 @@ pub(crate) fn is_shortage(code: i32, towards: Towards) -> bool {
 // As Linux numbers them (errno(3)).
 /// ENOMEM, ENFILE, EMFILE and ENOBUFS.
 const SHORTAGES: [i32; 4] = [12, 23, 24, 105];
-const EADDRNOTAVAIL: i32 = 99;
+pub(crate) const EADDRNOTAVAIL: i32 = 99;
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| cause(*error))

@@ -50,7 +50,7 @@ pub(crate) async fn run(kind: Kind, context: &Context, tenure: &Tenure) -> Resul
                 return Err(Fenced);
             }
             Err(OwnerError::Store(error)) => {
-                tracing::warn!(shard = tenure.fence().shard, ?kind, %error, "a shard's jobs wait for the store");
+                tracing::warn!(shard = tenure.fence().shard, ?kind, %error, "running a shard's jobs failed; retrying");
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -85,6 +85,8 @@ struct Progress {
     beat: u64,
     /// Deliveries that it may make now.
     budget: f64,
+    /// When it was last given some.
+    granted_at: Option<Instant>,
     /// Its last step failed; it rests until then.
     resting_until: Option<Instant>,
 }
@@ -133,7 +135,7 @@ async fn go_on(
     if progress.resting_until.is_some_and(|until| until > Instant::now()) {
         return Ok(true);
     }
-    match beat(context, tenure, job, &mut progress.budget).await {
+    match beat(context, tenure, job, progress).await {
         Ok(wait) => {
             progress.resting_until = None;
             Ok(wait)
@@ -162,13 +164,15 @@ async fn beat(
     context: &Context,
     tenure: &Tenure,
     (account, id): (AccountId, ReplayId),
-    budget: &mut f64,
+    Progress { budget, granted_at, .. }: &mut Progress,
 ) -> Result<bool, OwnerError> {
     let records = &context.records;
     // One that is gone has neither; its step finds that out.
     let replay = records.replay(account, id).await?;
     let (rate, mut done) = replay.map_or((0, 0), |replay| (replay.rate, replay.done));
-    *budget = allowance(*budget, rate);
+    let now = Instant::now();
+    let passed = granted_at.replace(now).map_or(BEAT, |before| now - before);
+    *budget = allowance(*budget, rate, passed);
     let mut wait = false;
     for _ in 0..STEPS {
         let most = *budget as usize;
@@ -193,11 +197,17 @@ async fn beat(
     Ok(wait)
 }
 
-/// What a replay may make in a beat, with what is left of the beats before. That is never more than
-/// a beat's worth, so nothing is made up for in a burst; but a whole delivery may add up.
-fn allowance(left: f64, rate: u32) -> f64 {
-    let share = f64::from(rate) * BEAT.as_secs_f64();
-    left.min(share.max(1.0)) + share
+/// The longest time for which a replay is granted deliveries at once: where many run, or the store is
+/// slow, a beat takes longer than its pause.
+const LONGEST_BEAT: Duration = Duration::from_secs(2);
+
+/// What a replay may make now, when so much time has passed since it was granted some, with what is
+/// left of that. The rest is never more than a beat's worth, so nothing is made up for in a burst; but
+/// a whole delivery may add up.
+fn allowance(left: f64, rate: u32, passed: Duration) -> f64 {
+    let rate = f64::from(rate);
+    let rest = left.min((rate * BEAT.as_secs_f64()).max(1.0));
+    rest + rate * passed.min(LONGEST_BEAT).as_secs_f64()
 }
 
 #[cfg(test)]
@@ -208,7 +218,7 @@ mod tests {
     fn made_in_a_minute(rate: u32) -> u32 {
         let (mut left, mut made) = (0.0, 0);
         for _ in 0..600 {
-            left = allowance(left, rate);
+            left = allowance(left, rate, BEAT);
             made += left as u32;
             left = left.fract();
         }
@@ -226,7 +236,7 @@ mod tests {
     #[test]
     fn nothing_is_made_up_for_in_a_burst() {
         for rate in [1, 10, 100] {
-            let idle = (0..1_000).fold(0.0, |left, _| allowance(left, rate));
+            let idle = (0..1_000).fold(0.0, |left, _| allowance(left, rate, BEAT));
             assert!(idle <= 1.0_f64.max(f64::from(rate) / 10.0) + f64::from(rate) / 10.0, "{rate}");
         }
     }

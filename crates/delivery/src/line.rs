@@ -91,7 +91,7 @@ impl Line {
     ) {
         self.ordering = ordering;
         // Ids that wakes brought may be ahead of this node's clock, and may have been sent by now.
-        let read = firsts.deliveries.iter().map(|delivery| delivery.id);
+        let read = retries.deliveries.iter().chain(&firsts.deliveries).map(|delivery| delivery.id);
         let newest = read.chain(self.seen.keys().copied()).max();
         let made_by_now = ids::floor(now.plus(Duration::from_millis(1)));
         self.read_through =

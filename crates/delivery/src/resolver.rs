@@ -29,13 +29,13 @@ impl GuardedResolver {
         Ok(Self { resolver, policy })
     }
 
-    /// Where a request to this target goes. When its name cannot be resolved any more, it may have
+    /// Where a request to this target goes: only to the addresses that are allowed. When its name cannot be resolved any more, it may have
     /// had an address of either kind.
     pub(crate) async fn towards(&self, target: &TargetUrl) -> Towards {
         let url = target.url();
         let has_ipv4 = match url.domain() {
             Some(name) => match self.resolver.lookup_ip(name).await {
-                Ok(found) => found.iter().any(|ip| ip.is_ipv4()),
+                Ok(found) => found.iter().any(|ip| ip.is_ipv4() && self.policy.check(ip).is_ok()),
                 Err(_) => true,
             },
             None => url.host_str().is_some_and(|host| !host.starts_with('[')),

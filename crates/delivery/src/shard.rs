@@ -246,6 +246,7 @@ impl Data {
                     }
                     self.tell(pointer.account, pointer.endpoint, None).await;
                 }
+                self.look_for_jobs().await;
             }
             Err(error) => {
                 tracing::warn!(shard = self.tenure.fence().shard, %error, "the due rows cannot be read");
@@ -256,7 +257,6 @@ impl Data {
             self.swept_at = Some(Instant::now());
             self.run_jobs(Kind::Sweep);
         }
-        self.look_for_jobs().await;
         self.scan_in(next);
     }
 
@@ -287,7 +287,7 @@ impl Data {
                     }
                 }
             }
-            Err(error) => tracing::warn!(shard, %error, "a shard's jobs cannot be looked for"),
+            Err(error) => tracing::warn!(shard, %error, "checking a shard for jobs failed"),
         }
     }
 

@@ -69,6 +69,11 @@ impl Troubles {
         self.0.remove(&delivery);
     }
 
+    /// Notes that none of them is to be sent any more.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
     pub(crate) fn of(&self, delivery: DeliveryId) -> Option<Row> {
         self.0.get(&delivery).copied()
     }

@@ -205,9 +205,11 @@ impl Mailer {
         match error.status().map(u16::from) {
             // It wants a login: true for whatever else it would be asked.
             Some(530) => Err(Stop::Away(self.away("wants a login", &error))),
-            None | Some(421) => {
-                Err(Stop::BrokeOff(format!("{} broke off: {}", self.server, in_full(&error))))
-            }
+            None | Some(421) => Err(Stop::BrokeOff(format!(
+                "{} closed the connection: {}",
+                self.server,
+                in_full(&error)
+            ))),
             Some(code) if code >= 500 => Ok(Verdict::Refused(in_full(&error))),
             Some(_) => Ok(Verdict::Deferred(in_full(&error))),
         }

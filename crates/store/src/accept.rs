@@ -10,12 +10,11 @@
 //! [`Ordering`]: postrider_domain::endpoint::Ordering
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use postrider_domain::delivery::{Delivery, Progress};
 use postrider_domain::endpoint::State;
 use postrider_domain::event::{Event, EventTypeName, Payload};
-use postrider_domain::ids::{self, AccountId, DeliveryId, EndpointId, EventId, Mint};
+use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId, Mint};
 use postrider_domain::time::Timestamp;
 
 use crate::accounts::account_exists;
@@ -29,9 +28,6 @@ use crate::kv::{Error, Range, Tx};
 use crate::receivers;
 use crate::records::{Ready, Records, Wake};
 use crate::subscribers::Subscribers;
-
-/// How long an idempotency key is remembered.
-pub const IDEMPOTENCY_MEMORY: Duration = Duration::from_secs(24 * 3600);
 
 /// Most deliveries that one transaction makes for all its events: with their rows, and with the
 /// events of the largest batch, it is well below [`MAX_TRANSACTION`](crate::kv::MAX_TRANSACTION).
@@ -149,7 +145,7 @@ impl Records {
                     if let Some(receipts) = recall(&tx, account, idempotency, now).await? {
                         return Ok(Accepted { receipts, wakes: Vec::new(), repeated: true });
                     }
-                    remember(self, &tx, account, idempotency, events, now);
+                    remember(self, &tx, account, idempotency, events);
                 }
                 if is_accepted(&tx, account, events).await?
                     && let Some(receipts) = receipts(&tx, account, event_ids(events)).await?
@@ -255,7 +251,8 @@ impl Draft<'_> {
     /// Leaves the deliveries, to endpoints up to `last`, to the owner of the event's shard.
     fn fan_out_later(&mut self, event: &Event, last: EndpointId) {
         let shard = self.records.shard_of(event.id);
-        self.tx.set(fan_out::key(shard, event.id), FanOut::new(self.account, last).encode());
+        let fan_out = FanOut::new(self.account, last);
+        self.tx.set(fan_out::key(shard, event.id, &fan_out), fan_out.encode());
         self.wakes.push(Wake::Jobs { shard });
     }
 }
@@ -354,18 +351,14 @@ async fn recall(
     now: Timestamp,
 ) -> Result<Option<Vec<Receipt>>, AcceptError> {
     let key = idempotency::key(account, &idempotency.key_sha256);
-    let Some(row) = tx.get(key).await? else {
+    let remembered: Option<Remembered> = tx.load(&key).await?;
+    let Some(remembered) = remembered.filter(|remembered| now < remembered.expires_at()) else {
         return Ok(None);
     };
-    let Remembered { body_sha256, events, expires_at } = Remembered::decode(&row)?;
-    let of_events = || events.first().map(|first| ids::created_at(*first).plus(IDEMPOTENCY_MEMORY));
-    if expires_at.or_else(of_events).is_some_and(|expires_at| now >= expires_at) {
-        return Ok(None);
-    }
-    if body_sha256 != idempotency.body_sha256 {
+    if remembered.body_sha256 != idempotency.body_sha256 {
         return Err(AcceptError::IdempotencyKeyReused);
     }
-    Ok(receipts(tx, account, events).await?)
+    Ok(receipts(tx, account, remembered.events).await?)
 }
 
 fn remember(
@@ -374,15 +367,12 @@ fn remember(
     account: AccountId,
     idempotency: &Idempotency,
     events: &[Event],
-    now: Timestamp,
 ) {
     let Some(first) = events.first() else { return };
     let Idempotency { key_sha256, body_sha256 } = *idempotency;
-    let expires_at = now.plus(IDEMPOTENCY_MEMORY);
-    let remembered =
-        Remembered { body_sha256, events: event_ids(events), expires_at: Some(expires_at) };
-    tx.set(idempotency::key(account, &key_sha256), remembered.encode());
-    let shard = records.shard_of(first.id);
+    let remembered = Remembered { body_sha256, events: event_ids(events) };
+    tx.save(idempotency::key(account, &key_sha256), &remembered);
+    let (shard, expires_at) = (records.shard_of(first.id), remembered.expires_at());
     tx.set(expiry::key(shard, expires_at, account, &key_sha256), Vec::new());
 }
 

@@ -1,8 +1,8 @@
 //! The two-level queue as the owner of a shard reads it: pointers tell which endpoints want a
 //! look, and an endpoint's own queue tells what it has to send.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use postrider_domain::delivery::{Delivery, End, Progress};
@@ -195,8 +195,8 @@ impl Records {
         self.store.read(|tx| async move { load_payload(&tx, account, event).await }).await
     }
 
-    /// Each of these deliveries, if it is pending, with its payload, if that has at most
-    /// `most_payload_bytes`: one read for all of them.
+    /// Each of these deliveries, if it waits for its first attempt, with its payload, if that has at
+    /// most `most_payload_bytes` and fits into one row: one read for all of them.
     ///
     /// # Errors
     /// When the store fails.
@@ -209,13 +209,24 @@ impl Records {
             .read(|tx| async move {
                 let keys = wanted.iter().map(|it| delivery::key(it.account, it.delivery));
                 tx.prefetch(keys).await?;
+                let mut found = Vec::with_capacity(wanted.len());
+                for DeliveryOf { account, endpoint, delivery: id } in wanted {
+                    let record: Option<Delivery> =
+                        tx.snap_load(&delivery::key(*account, *id)).await?;
+                    found.push(record.filter(|record| {
+                        record.endpoint == *endpoint
+                            && record.attempt_count == 0
+                            && record.due().is_some()
+                    }));
+                }
+                let events: HashSet<_> =
+                    found.iter().flatten().map(|record| (record.account, record.event)).collect();
+                let heads = events.iter().map(|(account, id)| event::head(*account, *id));
+                let chunks = events.iter().map(|(account, id)| event::chunk(*account, *id, 0));
+                tx.prefetch(heads.chain(chunks)).await?;
                 let mut payloads = HashMap::new();
                 let mut ready = Vec::with_capacity(wanted.len());
-                for DeliveryOf { account, endpoint, delivery: id } in wanted {
-                    let found: Option<Delivery> =
-                        tx.snap_load(&delivery::key(*account, *id)).await?;
-                    let found =
-                        found.filter(|found| found.endpoint == *endpoint && found.due().is_some());
+                for (DeliveryOf { account, .. }, found) in wanted.iter().zip(found) {
                     let Some(delivery) = found else {
                         ready.push(None);
                         continue;
@@ -329,7 +340,11 @@ async fn small_payload(
     let head: Option<event::Head> = tx.snap_load(&event::head(account, event)).await?;
     let fits =
         |head: event::Head| usize::try_from(head.payload_bytes).is_ok_and(|it| it <= most_bytes);
-    if head.is_some_and(fits) { load_payload(tx, account, event).await } else { Ok(None) }
+    if !head.is_some_and(fits) {
+        return Ok(None);
+    }
+    let chunk = tx.snap_get(event::chunk(account, event, 0)).await?;
+    Ok(chunk.map(Payload::from_stored))
 }
 
 /// Discards the oldest of the pending deliveries up to `through`, and gives their number.

@@ -55,14 +55,18 @@ impl Job {
     /// The shard's next one.
     async fn next(tx: &Tx, shard: Shard) -> Result<Option<Self>, Error> {
         let first = async |prefix| tx.range(Range::prefix(prefix).limit(1)).await;
-        if let Some((key, value)) = first(fan_out::of_shard(shard)).await?.first() {
-            let (event, fan_out) = (fan_out::of_key(key)?, FanOut::decode(value)?);
-            return Ok(Some(Self { event, fan_out, kind: Kind::First }));
+        for prefix in fan_out::of_shard(shard) {
+            if let Some((key, value)) = first(prefix).await?.first() {
+                let (event, fan_out) = (fan_out::of_key(key)?, FanOut::decode(value)?);
+                return Ok(Some(Self { event, fan_out, kind: Kind::First }));
+            }
         }
-        if let Some((key, value)) = first(resend::of_shard(shard)).await?.first() {
-            let Resend { event, asked_at, fan_out } = Resend::decode(value)?;
-            let kind = Kind::Again { mark: resend::of_key(key)?, asked_at };
-            return Ok(Some(Self { event, fan_out, kind }));
+        for prefix in resend::of_shard(shard) {
+            if let Some((key, value)) = first(prefix).await?.first() {
+                let Resend { event, asked_at, fan_out } = Resend::decode(value)?;
+                let kind = Kind::Again { mark: resend::of_key(key)?, asked_at };
+                return Ok(Some(Self { event, fan_out, kind }));
+            }
         }
         Ok(None)
     }
@@ -70,8 +74,8 @@ impl Job {
     /// Saves the cursor, or removes the job when there is none.
     fn save(&self, tx: &Tx, shard: Shard, cursor: Option<Cursor>) {
         let key = match self.kind {
-            Kind::First => fan_out::key(shard, self.event),
-            Kind::Again { mark, .. } => resend::key(shard, mark),
+            Kind::First => fan_out::key(shard, self.event, &self.fan_out),
+            Kind::Again { mark, .. } => resend::key(shard, mark, &self.fan_out),
         };
         let Some(cursor) = cursor else { return tx.clear(key) };
         let fan_out = FanOut { cursor, ..self.fan_out };

@@ -73,12 +73,13 @@ mod waiting_jobs;
 #[cfg(test)]
 mod tests;
 
-pub use accept::{AcceptError, Accepted, IDEMPOTENCY_MEMORY, Idempotency, Receipt};
+pub use accept::{AcceptError, Accepted, Idempotency, Receipt};
 pub use apply::{Applied, Finished};
 pub use copy::{Copied, CopyError, Digest, Progress, Refusal, Stage, copy};
 pub use due::{DeliveryOf, DueEndpoint, Head, Work, Workload};
 pub use endpoint_list::EndpointFilter;
 pub use endpoints::{EndpointView, Held};
+pub use keys::idempotency::IDEMPOTENCY_MEMORY;
 pub use keys::owner::Owner;
 pub use leases::Lease;
 pub use notices::{NoticeCursor, NoticePage};

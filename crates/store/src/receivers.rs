@@ -40,7 +40,7 @@ pub enum ReceiversError {
     #[error("there is no such event")]
     NoSuchEvent,
     /// The cursor is no delivery of this event.
-    #[error("the cursor is of another list")]
+    #[error("the cursor belongs to another list")]
     UnknownCursor,
     /// The store failed.
     #[error(transparent)]

@@ -19,9 +19,8 @@ use crate::subscribers::SubscriberCounts;
 /// - 2 came with the leases of nodes and the fence of each attempt.
 /// - 3 came with past events that are sent again, statistics, the index of an event's deliveries and
 ///   the log of emails. What is sent again to many is work that an earlier version would not see.
-/// - 4 came with fan-outs that walk both lists of subscribers as one, and idempotency keys that know
-///   when they expire. A node of an earlier version that still runs beside this one leaves such
-///   fan-outs alone and answers such keys with an error.
+/// - 4 came with fan-outs that walk both lists of subscribers as one. They are work that an earlier
+///   version would not see.
 pub const FORMAT: u32 = 4;
 
 /// The durable records, over any engine. Clones are cheap and share everything.

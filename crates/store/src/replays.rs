@@ -27,10 +27,12 @@ use crate::records::{Page, PageRequest, Records, Wake, page};
 
 /// Deliveries that one transaction looks at.
 const STEP: usize = 200;
-/// How much later than its delivery's `created_at` an id may be, and a replay still finds it by
-/// `until`. It is never earlier. It is later when the mint of a node has run ahead of its clock, as
-/// after the clock was set back, or when an earlier version fanned the event out late.
-const MAX_ID_LEAD: Duration = Duration::from_secs(24 * 3600);
+/// How much later than its delivery's `created_at` an id may be, and a replay with `until` still finds
+/// the delivery. It is never earlier. It is later when the mint of a node has run ahead of its clock,
+/// which follows other nodes' clocks and does not step back. Each replay with `until` looks at the
+/// deliveries of so much time beyond it, so this is the skew that is tolerated, and no more. What an
+/// earlier version fanned out later than that is not found.
+const MAX_ID_LEAD: Duration = Duration::from_secs(5 * 60);
 /// Running replays that one read gives.
 pub const RUNNING_AT_ONCE: usize = 100;
 /// Deliveries that are looked at, in many transactions, to count what a replay would take.

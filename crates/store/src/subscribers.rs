@@ -71,7 +71,11 @@ impl Subscribers {
 /// its rows at one moment, less what its counter of changes was at that moment. From then on its
 /// counter alone tells how long it is.
 #[derive(Debug, Default)]
-pub(crate) struct SubscriberCounts(Mutex<HashMap<List, i64>>);
+pub(crate) struct SubscriberCounts {
+    lists: Mutex<HashMap<List, i64>>,
+    /// Held by who counts: of many publishes that come first, one does.
+    counting: tokio::sync::Mutex<()>,
+}
 
 /// An account and a type; none is the list of those that want every type.
 type List = (AccountId, Option<EventTypeName>);
@@ -89,8 +93,11 @@ impl SubscriberCounts {
         let delta = tx.snap_get(subscriber_delta::key(account, event_type)).await?;
         let delta = counter(delta.as_deref());
         let list = (account, event_type.cloned());
-        let counted = lock(&self.0).get(&list).copied();
-        let base = match counted {
+        if let Some(base) = self.known(&list) {
+            return Ok(u64::try_from(base + delta).unwrap_or(0));
+        }
+        let _counting = self.counting.lock().await;
+        let base = match self.known(&list) {
             Some(base) => base,
             None => {
                 let rows = count(tx, subscription::of_type(account, event_type)).await?;
@@ -102,8 +109,12 @@ impl SubscriberCounts {
         Ok(u64::try_from(base + delta).unwrap_or(0))
     }
 
+    fn known(&self, list: &List) -> Option<i64> {
+        lock(&self.lists).get(list).copied()
+    }
+
     fn keep(&self, list: List, base: i64) {
-        let mut lists = lock(&self.0);
+        let mut lists = lock(&self.lists);
         if lists.len() >= MAX_COUNTED && !lists.contains_key(&list) {
             let any = lists.keys().next().cloned();
             any.map(|any| lists.remove(&any));

@@ -39,13 +39,25 @@ async fn forget_some(tx: &Tx, shard: Shard, now: Timestamp) -> Result<bool, Erro
     let expired = rows.iter().map(|(row, _)| expiry::of_key(row)).collect::<Result<Vec<_>, _>>()?;
     let keys = expired.iter().map(|(_, account, sha256)| idempotency::key(*account, sha256));
     tx.prefetch(keys.clone()).await?;
-    for (((row, _), (at, ..)), key) in rows.iter().zip(&expired).zip(keys) {
-        // The key may have been used again since, and is then remembered for longer.
-        let remembered = tx.get(&key).await?.map(|row| Remembered::decode(&row)).transpose()?;
-        if remembered.is_some_and(|it| it.expires_at.is_none_or(|expires_at| expires_at <= *at)) {
-            tx.clear(key);
-        }
+    for (((row, _), (_, account, sha256)), key) in rows.iter().zip(&expired).zip(keys) {
         tx.clear(row.to_vec());
+        let remembered = match tx.load::<Remembered>(&key).await {
+            Ok(remembered) => remembered,
+            // It must not keep the others, or the accounts that are gone, from being swept.
+            Err(error @ Error::Corrupt(_)) => {
+                tracing::error!(%account, %error, "an idempotency key cannot be read, and stays");
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        match remembered.map(|remembered| remembered.expires_at()) {
+            // It was used again since, or its event's id is ahead of the clock.
+            Some(later) if later > now => {
+                tx.set(expiry::key(shard, later, *account, sha256), Vec::new());
+            }
+            Some(_) => tx.clear(key),
+            None => {}
+        }
     }
     Ok(rows.len() == AT_ONCE)
 }

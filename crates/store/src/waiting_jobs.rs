@@ -16,7 +16,7 @@ pub struct WaitingJobs {
 }
 
 impl Records {
-    /// Which jobs a shard has: one read of at most three rows.
+    /// Which jobs a shard has: one read of at most five rows.
     ///
     /// # Errors
     /// When the store fails.
@@ -28,8 +28,10 @@ impl Records {
                     let rows = tx.snap_range(Range::prefix(prefix).limit(1)).await?;
                     Ok::<_, Error>(!rows.is_empty())
                 };
-                let fan_outs =
-                    any(fan_out::of_shard(shard)).await? || any(resend::of_shard(shard)).await?;
+                let mut fan_outs = false;
+                for prefix in fan_out::of_shard(shard).into_iter().chain(resend::of_shard(shard)) {
+                    fan_outs = fan_outs || any(prefix).await?;
+                }
                 Ok(WaitingJobs { fan_outs, replays: any(replay::running_in(shard)).await? })
             })
             .await

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use postrider_cluster::route::Workers;
 use postrider_domain::endpoint::Ordering;
-use postrider_domain::ids::EndpointId;
+use postrider_domain::event::Event;
+use postrider_domain::ids::{EndpointId, Mint};
 use postrider_domain::limits::MAX_FAN_OUT_PER_TRANSACTION;
 use postrider_domain::replay::{Filter, Replay};
 use postrider_domain::time::{Clock, Timestamp};
@@ -37,7 +38,9 @@ impl World {
     /// Accepts an event with an idempotency key.
     async fn accept_with_key(&self, key_sha256: [u8; 32], now: Timestamp) {
         let idempotency = Idempotency { key_sha256, body_sha256: [8; 32] };
-        let event = self.build_event("{}");
+        // A mint of its own: that of this node does not step back.
+        let id = Mint::new().id(now);
+        let event = Event { id, created_at: now, ..self.build_event("{}") };
         let accept =
             self.records.accept(self.account, vec![event], Some(idempotency), &self.mint, now);
         accept.await.expect("accepted");

@@ -107,7 +107,13 @@ impl Courier {
                 break;
             }
             let Conversation { verdicts, broke_off } =
-                self.mailer.send(recipients, &message).await?;
+                match self.mailer.send(recipients, &message).await {
+                    Ok(conversation) => conversation,
+                    // A server that has just put this email off or closed the connection on it may
+                    // refuse the next connection for the same reason. The others have their turn.
+                    Err(_) if errand == Errand::Deferred => break,
+                    Err(away) => return Err(away.into()),
+                };
             email.at = now;
             progress.broke_off |= broke_off;
             let judged = self.judge(email, recipients, verdicts, last_chance, notice.endpoint);

@@ -516,7 +516,7 @@ async fn an_email_that_is_cut_off_holds_nobody_up() {
     tokio::time::timeout(PATIENCE, put_off).await.expect("people see that it is put off");
     let logged = scene.logged().await;
     assert!(
-        matches!(&logged[..], [(_, Verdict::Deferred(why))] if why.contains("broke off")),
+        matches!(&logged[..], [(_, Verdict::Deferred(why))] if why.contains("closed the connection")),
         "{logged:?}"
     );
 }

@@ -6,6 +6,9 @@
 //! |---|---|
 //! | 1 | account, whether the list of `*` is being read, the last endpoint served |
 //! | 2 | account, the last endpoint served, the last endpoint to serve |
+//!
+//! Version 2 has a table of its own: a node of an earlier version that still runs in a rolling upgrade
+//! does not see its rows, and goes on with those that it can read.
 
 use bytes::Bytes;
 use postrider_domain::ids::{AccountId, EndpointId, EventId};
@@ -88,6 +91,10 @@ impl FanOut {
         }
     }
 
+    pub(super) fn is_merged(&self) -> bool {
+        matches!(self.cursor, Cursor::Merged { .. })
+    }
+
     pub(super) fn layout(self) -> Layout {
         let Self { account, cursor } = self;
         match cursor {
@@ -109,12 +116,14 @@ impl From<V2> for FanOut {
     }
 }
 
-pub(crate) fn key(shard: Shard, event: EventId) -> Vec<u8> {
-    Key::shard(shard, Table::FanOut).id(event).done()
+pub(crate) fn key(shard: Shard, event: EventId, fan_out: &FanOut) -> Vec<u8> {
+    let table = if fan_out.is_merged() { Table::MergedFanOut } else { Table::FanOut };
+    Key::shard(shard, table).id(event).done()
 }
 
-pub(crate) fn of_shard(shard: Shard) -> Vec<u8> {
-    Key::shard(shard, Table::FanOut).done()
+/// The beginnings of the keys of both versions.
+pub(crate) fn of_shard(shard: Shard) -> [Vec<u8>; 2] {
+    [Table::FanOut, Table::MergedFanOut].map(|table| Key::shard(shard, table).done())
 }
 
 pub(crate) fn of_key(key: &[u8]) -> Result<EventId, Error> {
@@ -129,7 +138,15 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        assert_eq!(of_key(&key(1, EventId::MAX)), Ok(EventId::MAX));
+        let [first, second] = of_shard(1);
+        let merged = FanOut::new(AccountId::MIN, EndpointId::MAX);
+        let cursor = Cursor::ListByList { all_types: false, after: None };
+        let list_by_list = FanOut { cursor, ..merged };
+        for (fan_out, prefix) in [(list_by_list, first), (merged, second)] {
+            let key = key(1, EventId::MAX, &fan_out);
+            assert!(key.starts_with(&prefix));
+            assert_eq!(of_key(&key), Ok(EventId::MAX));
+        }
     }
 
     #[test]

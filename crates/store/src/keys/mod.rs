@@ -93,6 +93,8 @@ enum Table {
     Expiry = 45,
     Removal = 46,
     Resend = 47,
+    MergedFanOut = 48,
+    MergedResend = 49,
 }
 
 const GLOBAL: u8 = b'g';

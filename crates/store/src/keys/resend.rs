@@ -12,8 +12,8 @@ use super::{Key, Table, Tail};
 use crate::codec;
 use crate::kv::Error;
 
-/// What is sent again, and how far it has come. Its versions are those of its [`FanOut`], with the
-/// event and the time in front.
+/// What is sent again, and how far it has come. Its versions, and their tables, are those of its
+/// [`FanOut`], with the event and the time in front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Resend {
     pub(crate) event: EventId,
@@ -46,12 +46,14 @@ impl Resend {
     }
 }
 
-pub(crate) fn key(shard: Shard, mark: DeliveryId) -> Vec<u8> {
-    Key::shard(shard, Table::Resend).id(mark).done()
+pub(crate) fn key(shard: Shard, mark: DeliveryId, fan_out: &FanOut) -> Vec<u8> {
+    let table = if fan_out.is_merged() { Table::MergedResend } else { Table::Resend };
+    Key::shard(shard, table).id(mark).done()
 }
 
-pub(crate) fn of_shard(shard: Shard) -> Vec<u8> {
-    Key::shard(shard, Table::Resend).done()
+/// The beginnings of the keys of both versions.
+pub(crate) fn of_shard(shard: Shard) -> [Vec<u8>; 2] {
+    [Table::Resend, Table::MergedResend].map(|table| Key::shard(shard, table).done())
 }
 
 pub(crate) fn of_key(key: &[u8]) -> Result<DeliveryId, Error> {
@@ -67,8 +69,15 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        assert_eq!(of_key(&key(1, DeliveryId::MAX)), Ok(DeliveryId::MAX));
-        assert!(key(1, DeliveryId::MIN).starts_with(&of_shard(1)));
+        let [first, second] = of_shard(1);
+        let merged = FanOut::new(AccountId::MIN, EndpointId::MAX);
+        let cursor = Cursor::ListByList { all_types: false, after: None };
+        let list_by_list = FanOut { cursor, ..merged };
+        for (fan_out, prefix) in [(list_by_list, first), (merged, second)] {
+            let key = key(1, DeliveryId::MAX, &fan_out);
+            assert!(key.starts_with(&prefix));
+            assert_eq!(of_key(&key), Ok(DeliveryId::MAX));
+        }
     }
 
     #[test]

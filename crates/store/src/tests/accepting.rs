@@ -106,33 +106,6 @@ async fn an_expired_idempotency_key_is_unknown_before_it_is_swept_and_remembered
 }
 
 #[tokio::test]
-async fn an_idempotency_key_of_an_earlier_version_expires_with_its_events() {
-    let world = World::new().await;
-    let first = world.accept("a", START).await.receipts.remove(0);
-    let remembered = crate::keys::idempotency::Remembered {
-        body_sha256: KEY.body_sha256,
-        events: vec![first.id],
-        expires_at: None,
-    };
-    let write = world.records.store.transact(|tx, _| {
-        let row = remembered.clone().encode();
-        let key = crate::keys::idempotency::key(world.account, &KEY.key_sha256);
-        async move {
-            tx.set(key, row);
-            Ok::<_, Error>(())
-        }
-    });
-    write.await.unwrap();
-    let end = START.plus(crate::IDEMPOTENCY_MEMORY);
-    for (now, repeated) in [(later(1), true), (end, false)] {
-        let event = world.event("a", now);
-        let accepted =
-            world.records.accept(world.account, vec![event], Some(KEY), &world.mint, now).await;
-        assert_eq!(accepted.unwrap().repeated, repeated);
-    }
-}
-
-#[tokio::test]
 async fn a_large_payload_comes_back_whole() {
     let world = World::new().await;
     let text = format!("\"{}\"", "x".repeat(250_000));

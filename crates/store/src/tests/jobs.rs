@@ -237,7 +237,7 @@ async fn a_retry_whose_commit_is_of_unknown_result_makes_one_delivery() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_replay_that_is_made_twice_does_not_begin_again() {
     for seed in 0..20 {
         let world = World::with_faults(seed, Faults::default()).await;
