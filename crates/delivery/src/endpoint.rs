@@ -41,8 +41,8 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// The pause after the store failed.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long what was read of the endpoint is believed: whoever disabled it may not have been able to
-/// tell this node. Shorter than the time after which a node that is cut off counts as dead.
+/// How long what was read of the endpoint is believed: whoever disabled or enabled it may not have been
+/// able to tell this node. Shorter than the time after which a node that is cut off counts as dead.
 const BELIEVED: Duration = Duration::from_secs(5);
 
 /// What an endpoint's actor is told.
@@ -102,8 +102,8 @@ enum Phase {
     Unknown,
     /// It is sent to, as it was read at this time.
     Enabled(Arc<Endpoint>, Instant),
-    /// It is disabled or gone: nothing is sent.
-    Closed,
+    /// It is disabled or gone, as was learnt at this time: nothing is sent.
+    Closed(Instant),
 }
 
 #[ractor::async_trait]
@@ -162,6 +162,12 @@ impl Data {
         match message {
             Message::Wake(ready) => {
                 self.handled += 1;
+                // There is work, so whoever enabled it may not have been able to tell this node.
+                if let Phase::Closed(learnt_at) = self.phase
+                    && learnt_at.elapsed() >= BELIEVED
+                {
+                    self.phase = Phase::Unknown;
+                }
                 match ready {
                     Some(ready) => self.line.offer(*ready),
                     None => self.line.hint(),
@@ -194,7 +200,7 @@ impl Data {
                 };
                 self.line.put_back(delivery);
                 if disabled {
-                    self.phase = Phase::Closed;
+                    self.phase = Phase::Closed(Instant::now());
                 }
             }
             Ended::Stale { delivery } => {
@@ -220,7 +226,7 @@ impl Data {
 
     fn superseded(&mut self) {
         let _ = self.about.shard.cast(shard::Message::Fenced);
-        self.phase = Phase::Closed;
+        self.phase = Phase::Closed(Instant::now());
     }
 
     /// Starts what may start, and sees to it that it is woken for the rest.
@@ -327,7 +333,7 @@ impl Data {
             Work::Closed | Work::Gone => {
                 self.troubles.clear();
                 self.line.invalidate();
-                self.phase = Phase::Closed;
+                self.phase = Phase::Closed(Instant::now());
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Waits within the process, while the wall clock is set back in their midst.
+//! Waits within the process, some of them while the wall clock is set back in their midst.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use postrider_cluster::route::Workers;
 use postrider_domain::endpoint::Ordering;
 use postrider_domain::time::Clock;
 use postrider_store::kv::Error;
+use postrider_store::{Held, Wake};
 
 use super::hindered::With;
 use super::world::{
@@ -71,4 +72,24 @@ async fn an_idle_actor_settles_its_pointer_in_time() {
         world.records.due_endpoints(shard, None, 10).await.expect("read").is_empty()
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_was_enabled_is_sent_to_though_nobody_could_tell() {
+    let time = StoppedTime::new();
+    let answer = |request| if request == 0 { Answer::Hang } else { OK };
+    let mut receiver = Receiver::start(answer).await;
+    let world = World::new(patient()).await;
+    let endpoint = world.endpoint(&receiver.url, Ordering::Parallel).await;
+    let (shard, account) = (world.records.shard_of(endpoint), world.account);
+    // In flight, so that the endpoint's actor stays, and does not ask to be retired.
+    world.publish("1").await;
+    receiver.next().await;
+    world.records.disable_endpoint(account, endpoint, RealClock.now()).await.unwrap();
+    assert!(world.delivery.wake(vec![Wake::Changed { shard, account, endpoint }]).is_empty());
+    settle().await;
+    world.accept_silently("2").await;
+    world.records.enable_endpoint(account, endpoint, Held::Resume, RealClock.now()).await.unwrap();
+    time.pass(Duration::from_secs(11)).await;
+    assert_eq!(receiver.next().await.1, "2");
 }
