@@ -172,4 +172,9 @@ impl App {
     fn now(&self) -> Timestamp {
         self.door().now()
     }
+
+    /// The time for what others hold against their own clocks, and other nodes against theirs.
+    fn wall(&self) -> Timestamp {
+        self.door().wall()
+    }
 }

@@ -137,8 +137,8 @@ impl Workers for Delivery {
     async fn send_test(&self, endpoint: Endpoint, event: Event) -> TestReport {
         let message =
             Message { event: event.id, event_type: &event.event_type, payload: &event.payload };
-        let now = self.context.now();
-        let (sent, phases) = self.context.sender.send_timed(&endpoint, message, now).await;
+        let wall = self.context.wall();
+        let (sent, phases) = self.context.sender.send_timed(&endpoint, message, wall).await;
         TestReport {
             error: sent.outcome.error(),
             duration_ms: sent.duration_ms(),

@@ -1,7 +1,7 @@
 //! A node's deliverers, an account, and a receiver that answers as it is told.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use postrider_cluster::pulse::Pulse;
@@ -42,15 +42,20 @@ impl Clock for RealClock {
     }
 }
 
-/// The system's clock, which panics as often as it is told to.
+/// The system's clock, which panics as often as it is told to, and steadied: the wall clock may be
+/// ahead of it by so many milliseconds.
 #[derive(Default)]
-pub(crate) struct FragileClock(pub(crate) AtomicUsize);
+pub(crate) struct FragileClock(pub(crate) AtomicUsize, pub(crate) AtomicU64);
 
 impl Clock for FragileClock {
     fn now(&self) -> Timestamp {
         let left = self.0.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
         assert!(left.is_err(), "the clock breaks, as the test wants");
         RealClock.now()
+    }
+
+    fn wall(&self) -> Timestamp {
+        RealClock.now().plus(Duration::from_millis(self.1.load(SeqCst)))
     }
 }
 
