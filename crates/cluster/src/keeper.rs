@@ -122,8 +122,8 @@ impl Keeper {
             Company::Alone => LOOK_ALONE,
             Company::Others(_) => LOOK_EVERY,
         };
-        let round = Round::new(options, view, look.clone());
-        tokio::spawn(run(round, told, look.clone(), pause));
+        let round = Round::new(options, view, look.clone(), told);
+        tokio::spawn(run(round, look.clone(), pause));
         Self { me, view: watched, look, commands }
     }
 
@@ -178,18 +178,14 @@ impl Keeper {
     }
 }
 
-async fn run(
-    mut round: Round,
-    mut told: mpsc::Receiver<Command>,
-    look: Arc<Notify>,
-    pause: Duration,
-) {
+async fn run(mut round: Round, look: Arc<Notify>, pause: Duration) {
     loop {
         round.run().await;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = look.notified() => {}
-            command = told.recv() => match command {
+            ended = round::next_handoff(&mut round.handoffs) => round.conclude(ended),
+            command = round.commands.recv() => match command {
                 Some(Command::Ended(node)) => round.ended(node),
                 Some(Command::Stop(reply)) => {
                     // Whoever asked may have given up.

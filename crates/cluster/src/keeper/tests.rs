@@ -1,14 +1,15 @@
 //! Keepers over one store, on a clock that the tests own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use postrider_domain::ids::Id;
 use postrider_domain::ownership::Shard;
-use postrider_store::Lease;
 use postrider_store::kv::{Engine, Error, Store, Transaction};
 use postrider_store::memory::Memory;
+use postrider_store::{Lease, Owner};
+use tokio::task;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
@@ -20,14 +21,38 @@ const WINDING_UP: Duration = Duration::from_millis(80);
 const PATIENCE: Duration = Duration::from_secs(6);
 
 /// A store that can be away.
+#[derive(Default)]
 struct Outage {
     memory: Memory,
     away: AtomicBool,
+    /// The tasks that have used it.
+    users: Mutex<HashSet<task::Id>>,
+    /// The next task that has not used it yet panics.
+    trap: AtomicBool,
+    sprung: AtomicBool,
+}
+
+impl Outage {
+    fn next_stranger_panics(&self) {
+        self.trap.store(true, Ordering::SeqCst);
+    }
+
+    fn has_panicked(&self) -> bool {
+        self.sprung.load(Ordering::SeqCst)
+    }
 }
 
 #[async_trait]
 impl Engine for Outage {
     async fn begin(&self) -> Result<Box<dyn Transaction>, Error> {
+        // The test itself is no task.
+        if let Some(user) = task::try_id()
+            && self.users.lock().unwrap().insert(user)
+            && self.trap.swap(false, Ordering::SeqCst)
+        {
+            self.sprung.store(true, Ordering::SeqCst);
+            panic!("the trap was set");
+        }
         match self.away.load(Ordering::SeqCst) {
             true => Err(Error::Unavailable("it is away".to_owned())),
             false => self.memory.begin().await,
@@ -81,30 +106,50 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let store = Arc::new(Outage { memory: Memory::new(), away: AtomicBool::new(false) });
+        let store = Arc::new(Outage::default());
         let records = Records::open(Store::new(store.clone(), 1), SHARDS).await.unwrap();
         Self { store, records, floor: Arc::default() }
     }
 
     fn node(&self, number: u8) -> Keeper {
-        self.keeper(number, Company::Others(Arc::new(Nobody)))
+        Keeper::start(self.options(number))
     }
 
     fn keeper(&self, number: u8, company: Company) -> Keeper {
+        Keeper::start(Options { company, ..self.options(number) })
+    }
+
+    /// What a node among others works with.
+    fn options(&self, number: u8) -> Options {
         let me = Identity {
             node: boot(number),
             name: format!("node-{number}"),
             address: None,
             version: "1".to_owned(),
         };
-        Keeper::start(Options {
+        Options {
             records: self.records.clone(),
             me,
-            company,
+            company: Company::Others(Arc::new(Nobody)),
             tenants: Arc::new(Crew(self.floor.clone())),
             patience: PATIENCE,
             seed: number.into(),
-        })
+        }
+    }
+
+    /// The owner of each shard, all of which have one.
+    async fn owners(&self) -> Vec<Owner> {
+        let owners = self.records.ownership(None).await.unwrap().unwrap().owners;
+        owners.into_iter().map(|owner| owner.expect("every shard has an owner")).collect()
+    }
+
+    async fn until_nobody_works(&self, time: Duration) {
+        let nobody_works = async {
+            while !self.floor.working.lock().unwrap().is_empty() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(time, nobody_works).await.expect("they stop in time");
     }
 
     /// Waits until these nodes, and no others, own about their share each, and work on it.
@@ -216,27 +261,14 @@ async fn die(world: &World, runtime: tokio::task::JoinHandle<()>) {
 
 /// A keeper all of whose tasks can be ended at once.
 fn mortal(world: &World, number: u8) -> tokio::task::JoinHandle<()> {
-    let me = Identity {
-        node: boot(number),
-        name: format!("node-{number}"),
-        address: None,
-        version: "1".to_owned(),
-    };
-    let options = Options {
-        records: world.records.clone(),
-        me,
-        company: Company::Others(Arc::new(Nobody)),
-        tenants: Arc::new(Crew(world.floor.clone())),
-        patience: PATIENCE,
-        seed: 9,
-    };
+    let options = world.options(number);
     let (view, _watched) = watch::channel(Arc::default());
-    let (_commands, told) = mpsc::channel(COMMANDS);
+    let (commands, told) = mpsc::channel(COMMANDS);
     let look = Arc::new(Notify::new());
-    let round = Round::new(options, view, look.clone());
+    let round = Round::new(options, view, look.clone(), told);
     tokio::spawn(async move {
-        let _commands = _commands;
-        run(round, told, look, LOOK_EVERY).await;
+        let _commands = commands;
+        run(round, look, LOOK_EVERY).await;
     })
 }
 
@@ -267,11 +299,11 @@ async fn proof_of_its_end_saves_the_waiting() {
     assert!(died.elapsed() < Duration::from_secs(1), "{:?}", died.elapsed());
 }
 
-/// A lease of node 2, which nobody renews.
-fn lease(revision: u64) -> Lease {
+/// A lease that nobody renews.
+fn lease(number: u8, revision: u64) -> Lease {
     Lease {
-        node: boot(2),
-        name: "node-2".to_owned(),
+        node: boot(number),
+        name: format!("node-{number}"),
         address: None,
         version: "1".to_owned(),
         draining: false,
@@ -282,13 +314,13 @@ fn lease(revision: u64) -> Lease {
 #[tokio::test(start_paused = true)]
 async fn what_a_node_wrote_before_its_end_is_no_sign_of_life() {
     let world = World::new().await;
-    world.records.renew_lease(&lease(1)).await.unwrap();
+    world.records.renew_lease(&lease(2, 1)).await.unwrap();
     let all: Vec<Shard> = (0..SHARDS).collect();
     world.records.claim(&all, boot(2)).await.unwrap();
     let one = world.node(1);
     one.joined().await;
     // It renews once more, and ends before anybody has looked.
-    world.records.renew_lease(&lease(2)).await.unwrap();
+    world.records.renew_lease(&lease(2, 2)).await.unwrap();
     one.ended(boot(2)).await;
     let ended = Instant::now();
     world.until_shared(&[1]).await;
@@ -302,12 +334,7 @@ async fn while_the_store_is_away_everybody_waits_and_then_goes_on() {
     world.until_shared(&[1, 2]).await;
     let before = world.records.ownership(None).await.unwrap().unwrap().owners;
     world.store.away.store(true, Ordering::SeqCst);
-    let nobody_works = async {
-        while !world.floor.working.lock().unwrap().is_empty() {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(SELF_STOP + Duration::from_secs(1), nobody_works).await.expect("they stop in time");
+    world.until_nobody_works(SELF_STOP + Duration::from_secs(1)).await;
     sleep(TTL * 3).await;
     world.store.away.store(false, Ordering::SeqCst);
     world.until_shared(&[1, 2]).await;
@@ -318,6 +345,48 @@ async fn while_the_store_is_away_everybody_waits_and_then_goes_on() {
         assert_eq!(before.epoch + 1, after.epoch, "and it is claimed anew");
     }
     assert!(one.is_in() && two.is_in());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_end_after_a_lapse_is_claimed_anew_all_the_same() {
+    let world = World::new().await;
+    let node = world.node(1);
+    node.joined().await;
+    world.until_shared(&[1]).await;
+    let before = world.owners().await;
+    world.floor.stubborn.store(true, Ordering::SeqCst);
+    world.floor.lenient.store(true, Ordering::SeqCst);
+    world.store.away.store(true, Ordering::SeqCst);
+    sleep(SELF_STOP + Duration::from_secs(1)).await;
+    world.store.away.store(false, Ordering::SeqCst);
+    let claimed_anew = async {
+        loop {
+            let after = world.owners().await;
+            let mut pairs = before.iter().zip(&after);
+            if pairs.all(|(before, after)| after.epoch == before.epoch + 1) {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let in_time = timeout(PATIENCE + Duration::from_secs(1), claimed_anew).await;
+    in_time.expect("no shard waits for what does not end");
+    assert!(world.floor.begun.load(Ordering::SeqCst) >= 2 * u32::from(SHARDS), "it is worked on");
+    assert!(node.is_in());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handoff_that_panics_does_not_keep_its_shard() {
+    let world = World::new().await;
+    // Only the first node meets the panic.
+    let beside = Arc::new(Outage { memory: world.store.memory.clone(), ..Outage::default() });
+    let beside = Records::open(Store::new(beside, 1), SHARDS).await.unwrap();
+    let _one = world.node(1);
+    world.until_shared(&[1]).await;
+    world.store.next_stranger_panics();
+    let _two = Keeper::start(Options { records: beside, ..world.options(2) });
+    world.until_shared(&[1, 2]).await;
+    assert!(world.store.has_panicked(), "a handoff panicked");
 }
 
 #[tokio::test(start_paused = true)]
