@@ -339,8 +339,10 @@ impl Round {
         let leaves = self.leaving && lease.node == self.me.node;
         let standing = match state {
             NodeState::Dead => return None,
-            NodeState::Alive | NodeState::Suspect if !leaves => Standing::Alive,
-            NodeState::Alive | NodeState::Suspect | NodeState::Draining => Standing::Draining,
+            _ if leaves => Standing::Draining,
+            NodeState::Alive => Standing::Alive,
+            NodeState::Suspect => Standing::Suspect,
+            NodeState::Draining => Standing::Draining,
         };
         Some(Member { node: lease.node, name: &lease.name, standing })
     }

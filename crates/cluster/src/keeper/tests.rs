@@ -182,6 +182,11 @@ fn boot(number: u8) -> BootId {
     BootId::from_bytes([number; 16])
 }
 
+/// How many shards a node owns.
+fn owned_by(owners: &[Owner], number: u8) -> usize {
+    owners.iter().filter(|owner| owner.node == boot(number)).count()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_node_alone_works_on_everything() {
     let world = World::new().await;
@@ -325,6 +330,24 @@ async fn what_a_node_wrote_before_its_end_is_no_sign_of_life() {
     let ended = Instant::now();
     world.until_shared(&[1]).await;
     assert!(ended.elapsed() < Duration::from_secs(1), "{:?}", ended.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_node_is_nobodys_heir_while_another_one_is_alive() {
+    let world = World::new().await;
+    let (one, two) = (world.node(1), world.node(2));
+    world.until_shared(&[1, 2]).await;
+    world.records.renew_lease(&lease(3, 1)).await.unwrap();
+    let silent =
+        |view: &Arc<View>| view.node(boot(3)).is_some_and(|node| node.state == NodeState::Suspect);
+    for node in [&one, &two] {
+        node.view().wait_for(silent).await.unwrap();
+    }
+    let before = world.owners().await;
+    one.stop().await;
+    let after = world.owners().await;
+    assert_eq!(owned_by(&after, 1), 0, "all are handed over");
+    assert_eq!(owned_by(&after, 3), owned_by(&before, 3), "none to the node that is silent");
 }
 
 #[tokio::test(start_paused = true)]
