@@ -181,6 +181,7 @@ impl Keeper {
 async fn run(mut round: Round, look: Arc<Notify>, pause: Duration) {
     loop {
         round.run().await;
+        let pause = if round.has_more_to_claim { round::BREATH } else { pause };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = look.notified() => {}

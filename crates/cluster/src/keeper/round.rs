@@ -28,7 +28,9 @@ const STAYS: Duration = Duration::from_secs(60);
 /// Shards that are taken at once, so that a takeover does not come as a herd.
 const TAKEN_AT_ONCE: usize = 32;
 /// The pause between two such handfuls.
-const BREATH: Duration = Duration::from_millis(20);
+pub(super) const BREATH: Duration = Duration::from_millis(20);
+/// How long one round claims at most. The view and what others have handed over wait meanwhile.
+const CLAIMING: Duration = Duration::from_secs(1);
 /// Most jitter before the shards of a dead node are taken.
 const JITTER_MS: u64 = 150;
 /// How often a leaving node looks whether its handoffs have ended.
@@ -65,6 +67,8 @@ pub(super) struct Round {
     /// Handoffs that did not wait for the end of everything.
     overruns: usize,
     leaving: bool,
+    /// The last round did not come to the end of its claims.
+    pub(super) has_more_to_claim: bool,
     instruments: Instruments,
     /// Whether the store failed in the last round, which was said then.
     blind: bool,
@@ -123,6 +127,7 @@ impl Round {
             handoffs: JoinSet::new(),
             overruns: 0,
             leaving: false,
+            has_more_to_claim: false,
             instruments: Instruments::new(),
             blind: false,
         }
@@ -137,6 +142,7 @@ impl Round {
 
     /// Observes, plans and acts once.
     pub(super) async fn run(&mut self) {
+        self.has_more_to_claim = false;
         self.settle();
         if !self.pulse.beats() {
             self.suspend();
@@ -369,11 +375,19 @@ impl Round {
     }
 
     /// Claims shards whose owners are still the given ones, and gives the number of those it got.
+    /// What this round does not come to is left to the next one.
     async fn claim(&mut self, seen: &[(Shard, Option<Owner>)]) -> Result<usize, Error> {
-        let mut got = 0;
+        let (began, mut got) = (Instant::now(), 0);
         for (handful, seen) in seen.chunks(TAKEN_AT_ONCE).enumerate() {
-            if handful > 0 && self.lifeline.is_some() {
-                tokio::time::sleep(BREATH).await;
+            if handful > 0 {
+                if self.lifeline.is_some() {
+                    tokio::time::sleep(BREATH).await;
+                }
+                let is_told = !self.commands.is_empty();
+                if is_told || !self.pulse.beats() || began.elapsed() >= CLAIMING {
+                    self.has_more_to_claim = true;
+                    break;
+                }
             }
             for fence in self.records.take_over(seen, self.me.node).await? {
                 self.note_owner(fence);

@@ -106,8 +106,12 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with_shards(SHARDS).await
+    }
+
+    async fn with_shards(shards: u16) -> Self {
         let store = Arc::new(Outage::default());
-        let records = Records::open(Store::new(store.clone(), 1), SHARDS).await.unwrap();
+        let records = Records::open(Store::new(store.clone(), 1), shards).await.unwrap();
         Self { store, records, floor: Arc::default() }
     }
 
@@ -228,6 +232,33 @@ async fn a_leaving_node_hands_everything_over_and_is_gone() {
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     assert_eq!(world.records.leases().await.unwrap().len(), 1);
     assert_eq!(two.view().borrow().counts().get(&boot(2)), Some(&usize::from(SHARDS)));
+}
+
+/// Shards that take seconds to claim.
+const MANY: u16 = 6_400;
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_claims_many_shards_can_be_stopped() {
+    let world = World::with_shards(MANY).await;
+    let node = world.node(1);
+    // It is in the midst of its first round.
+    sleep(Duration::from_millis(100)).await;
+    let told = Instant::now();
+    node.stop().await;
+    assert!(told.elapsed() < Duration::from_secs(1), "{:?}", told.elapsed());
+    assert!(world.floor.begun.load(Ordering::SeqCst) > 0, "it had begun");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_claims_many_shards_is_seen_meanwhile() {
+    let world = World::with_shards(MANY).await;
+    let began = Instant::now();
+    let node = world.node(1);
+    node.joined().await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let mut view = node.view();
+    let all = timeout(Duration::from_secs(60), view.wait_for(|view| view.unowned() == 0));
+    all.await.expect("it goes on with the rest").unwrap();
 }
 
 #[tokio::test(start_paused = true)]
