@@ -121,6 +121,7 @@ mod tests {
             version: "1".to_owned(),
             draining: false,
             revision,
+            is_readable: true,
         }
     }
 

@@ -40,6 +40,7 @@ impl Lifeline {
             version: me.version.clone(),
             draining: false,
             revision: 0,
+            is_readable: true,
         };
         let shared = Arc::new(Shared {
             pulse,

@@ -261,6 +261,11 @@ impl Round {
             None => vec![self.imagined_lease()],
         };
         let now = Instant::now();
+        for lease in leases.iter().filter(|lease| !lease.is_readable) {
+            if self.membership.state(lease.node, now).is_none() {
+                tracing::warn!(node = %lease.node, "a node's lease cannot be read; a later version's?");
+            }
+        }
         self.membership.observe(leases, now);
         for node in self.ended.drain() {
             self.membership.ended(node);
@@ -276,7 +281,15 @@ impl Round {
     /// What a node that is alone would find, if it renewed a lease at every look.
     fn imagined_lease(&self) -> Lease {
         let Identity { node, name, address, version } = self.me.clone();
-        Lease { node, name, address, version, draining: self.leaving, revision: self.looks }
+        Lease {
+            node,
+            name,
+            address,
+            version,
+            draining: self.leaving,
+            revision: self.looks,
+            is_readable: true,
+        }
     }
 
     fn note_moves(&mut self, new: &Ownership, now: Instant) {
@@ -346,8 +359,9 @@ impl Round {
         let standing = match state {
             NodeState::Dead => return None,
             _ if leaves => Standing::Draining,
-            NodeState::Alive => Standing::Alive,
-            NodeState::Suspect => Standing::Suspect,
+            NodeState::Alive if lease.is_readable => Standing::Alive,
+            // It keeps what it has: whoever cannot be read may be well, of a later version.
+            NodeState::Alive | NodeState::Suspect => Standing::Suspect,
             NodeState::Draining => Standing::Draining,
         };
         Some(Member { node: lease.node, name: &lease.name, standing })

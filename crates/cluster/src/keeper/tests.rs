@@ -13,7 +13,7 @@ use tokio::task;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
-use crate::membership::{SELF_STOP, TTL};
+use crate::membership::{RENEW_EVERY, SELF_STOP, TTL};
 
 const SHARDS: u16 = 30;
 /// How long those who work take to end what is under way.
@@ -344,7 +344,41 @@ fn lease(number: u8, revision: u64) -> Lease {
         version: "1".to_owned(),
         draining: false,
         revision,
+        is_readable: true,
     }
+}
+
+/// Writes a lease in a layout that no build of today knows.
+async fn renew_unreadably(world: &World, number: u8, revision: u8) {
+    let store = Store::new(world.store.clone(), 1);
+    let written = store.transact(|tx, _| async move {
+        let key = [&[b'g', 5][..], &boot(number).bytes()].concat();
+        tx.set(key, vec![99, revision]);
+        Ok::<_, Error>(())
+    });
+    written.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_cannot_be_read_hides_no_other_and_its_node_keeps_its_shards() {
+    let world = World::new().await;
+    world.records.claim(&[0, 1, 2], boot(9)).await.unwrap();
+    renew_unreadably(&world, 9, 0).await;
+    let (one, two) = (world.node(1), world.node(2));
+    for revision in 1..20 {
+        sleep(RENEW_EVERY).await;
+        renew_unreadably(&world, 9, revision).await;
+    }
+    let owners = world.owners().await;
+    assert_eq!(owned_by(&owners, 9), 3, "it lives, as far as anybody can see");
+    assert!(owned_by(&owners, 1).abs_diff(owned_by(&owners, 2)) <= 2, "the others share the rest");
+    two.stop().await;
+    assert_eq!(owned_by(&world.owners().await, 2), 0, "and hand over to each other");
+    // When it stands still it is dead like any other.
+    let all = |view: &Arc<View>| view.counts().get(&boot(1)) == Some(&usize::from(SHARDS));
+    let mut view = one.view();
+    let taken = timeout(TTL * 2, view.wait_for(all));
+    taken.await.expect("its shards are taken").unwrap();
 }
 
 #[tokio::test(start_paused = true)]
