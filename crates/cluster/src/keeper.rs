@@ -29,6 +29,7 @@ use postrider_domain::ownership::Fence;
 use postrider_store::Records;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::pulse::Uptime;
 use crate::tenure::Tenure;
 use crate::view::{NodeState, View};
 use round::Round;
@@ -64,6 +65,8 @@ pub struct Options {
     pub tenants: Arc<dyn Tenants>,
     /// How long those who work on a shard have, to end what is under way.
     pub patience: Duration,
+    /// What the validity of this node's lease is measured by.
+    pub uptime: Arc<dyn Uptime>,
     /// Makes jitter.
     pub seed: u64,
 }

@@ -10,6 +10,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use postrider_cluster::pulse::Uptime;
 use postrider_domain::time::{Clock, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -25,15 +26,19 @@ pub struct SystemClock(Mutex<Steady>);
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let mut steady = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // It goes on while the machine sleeps, and nobody can set it.
-        let running = Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default();
-        steady.now(self.wall(), running)
+        steady.now(self.wall(), self.uptime())
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else is given")]
     fn wall(&self) -> Timestamp {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::EPOCH.plus(since_epoch)
+    }
+}
+
+impl Uptime for SystemClock {
+    fn uptime(&self) -> Duration {
+        Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
     }
 }
 
@@ -130,6 +135,6 @@ mod tests {
         let clock = SystemClock::default();
         let (first, second) = (clock.now(), clock.now());
         assert!(first > START && second >= first);
-        assert!(clock.wall() >= second);
+        assert!(clock.wall() >= second && clock.uptime() > Duration::ZERO);
     }
 }

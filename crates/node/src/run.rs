@@ -102,7 +102,8 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         .with_context(|| format!("cannot listen on {}", config.http.listen))?;
     let records = open_store(&config, &dir).await?;
     let mint = Arc::new(Mint::new());
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let system = Arc::new(SystemClock::default());
+    let clock: Arc<dyn Clock> = system.clone();
     let router = Router::unattached(records.clone());
     let workers = start_workers(&config, &router, mint.clone(), clock.clone()).await?;
     let me = Identity {
@@ -122,6 +123,7 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         company: company::of(others.as_ref(), &config.store),
         tenants: Arc::new(workers.clone()),
         patience: config.retry.timeout() + RECORDING,
+        uptime: system,
         seed: seed()?,
     });
     let door = Door::new(router, mint, clock);

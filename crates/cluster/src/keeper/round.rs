@@ -96,10 +96,10 @@ impl Round {
         look: Arc<Notify>,
         commands: mpsc::Receiver<Command>,
     ) -> Self {
-        let Options { records, me, company, tenants, patience, seed } = options;
+        let Options { records, me, company, tenants, patience, uptime, seed } = options;
         let pulse = match company {
             Company::Alone => Pulse::steady(),
-            Company::Others(_) => Pulse::waiting(),
+            Company::Others(_) => Pulse::waiting(uptime),
         };
         let lifeline = match company {
             Company::Alone => None,

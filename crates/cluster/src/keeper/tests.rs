@@ -12,8 +12,10 @@ use postrider_store::{Lease, Owner};
 use tokio::task;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::lifeline::Lifeline;
 use super::*;
 use crate::membership::{RENEW_EVERY, SELF_STOP, TTL};
+use crate::pulse::{Pulse, TestUptime};
 
 const SHARDS: u16 = 30;
 /// How long those who work take to end what is under way.
@@ -30,6 +32,10 @@ struct Outage {
     /// The next task that has not used it yet panics.
     trap: AtomicBool,
     sprung: AtomicBool,
+    /// The next transaction never begins.
+    hang: AtomicBool,
+    /// How long a transaction takes to begin.
+    delay_ms: AtomicU32,
 }
 
 impl Outage {
@@ -52,6 +58,13 @@ impl Engine for Outage {
         {
             self.sprung.store(true, Ordering::SeqCst);
             panic!("the trap was set");
+        }
+        if self.hang.swap(false, Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        match self.delay_ms.load(Ordering::SeqCst) {
+            0 => {}
+            delay_ms => sleep(Duration::from_millis(delay_ms.into())).await,
         }
         match self.away.load(Ordering::SeqCst) {
             true => Err(Error::Unavailable("it is away".to_owned())),
@@ -102,6 +115,7 @@ struct World {
     store: Arc<Outage>,
     records: Records,
     floor: Arc<Floor>,
+    uptime: Arc<TestUptime>,
 }
 
 impl World {
@@ -112,7 +126,7 @@ impl World {
     async fn with_shards(shards: u16) -> Self {
         let store = Arc::new(Outage::default());
         let records = Records::open(Store::new(store.clone(), 1), shards).await.unwrap();
-        Self { store, records, floor: Arc::default() }
+        Self { store, records, floor: Arc::default(), uptime: TestUptime::new() }
     }
 
     fn node(&self, number: u8) -> Keeper {
@@ -137,6 +151,7 @@ impl World {
             company: Company::Others(Arc::new(Nobody)),
             tenants: Arc::new(Crew(self.floor.clone())),
             patience: PATIENCE,
+            uptime: self.uptime.clone(),
             seed: number.into(),
         }
     }
@@ -262,6 +277,16 @@ async fn a_node_that_claims_many_shards_is_seen_meanwhile() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_claims_many_shards_stops_when_its_lease_is_not_renewed() {
+    let world = World::with_shards(MANY).await;
+    let _node = world.node(1);
+    sleep(Duration::from_millis(100)).await;
+    world.uptime.suspend(TTL);
+    // The lease is not renewed before that.
+    world.until_nobody_works(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_does_not_end_is_handed_over_all_the_same() {
     let world = World::new().await;
     let (one, _two) = (world.node(1), world.node(2));
@@ -333,6 +358,59 @@ async fn proof_of_its_end_saves_the_waiting() {
     one.ended(boot(2)).await;
     world.until_shared(&[1]).await;
     assert!(died.elapsed() < Duration::from_secs(1), "{:?}", died.elapsed());
+}
+
+/// Renews the lease of a node without a keeper, and gives its pulse when it has begun to beat.
+async fn renewing(world: &World) -> (Lifeline, Pulse) {
+    let pulse = Pulse::waiting(world.uptime.clone());
+    let lifeline = Lifeline::start(world.records.clone(), &world.options(1).me, pulse.clone());
+    while !pulse.beats() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    (lifeline, pulse)
+}
+
+/// Whether the pulse never stops for so long.
+async fn beats_for(pulse: &Pulse, time: Duration) -> bool {
+    let end = Instant::now() + time;
+    while pulse.beats() && Instant::now() < end {
+        sleep(Duration::from_millis(10)).await;
+    }
+    pulse.beats()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_hangs_does_not_stop_the_pulse() {
+    let world = World::new().await;
+    let (_lifeline, pulse) = renewing(&world).await;
+    for _ in 0..3 {
+        world.store.hang.store(true, Ordering::SeqCst);
+        assert!(beats_for(&pulse, TTL).await);
+        assert!(!world.store.hang.load(Ordering::SeqCst), "one hung");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_slow_all_the_time_does_not_stop_the_pulse() {
+    let world = World::new().await;
+    for delay_ms in [1_500, 3_000] {
+        world.store.delay_ms.store(delay_ms, Ordering::SeqCst);
+        let (_lifeline, pulse) = renewing(&world).await;
+        assert!(beats_for(&pulse, TTL * 6).await, "{delay_ms} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_was_suspended_claims_its_shards_anew() {
+    let world = World::new().await;
+    let _node = world.node(1);
+    world.until_shared(&[1]).await;
+    let before = world.owners().await;
+    world.uptime.suspend(TTL);
+    world.until_nobody_works(Duration::from_secs(1)).await;
+    world.until_shared(&[1]).await;
+    let anew = |(before, after): (&Owner, &Owner)| after.epoch == before.epoch + 1;
+    assert!(before.iter().zip(&world.owners().await).all(anew));
 }
 
 /// A lease that nobody renews.
