@@ -30,6 +30,7 @@ use postrider_store::Records;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::pulse::Uptime;
+use crate::tasks::Tasks;
 use crate::tenure::Tenure;
 use crate::view::{NodeState, View};
 use round::Round;
@@ -69,6 +70,8 @@ pub struct Options {
     pub uptime: Arc<dyn Uptime>,
     /// Makes jitter.
     pub seed: u64,
+    /// Those that the node cannot do without.
+    pub tasks: Tasks,
 }
 
 /// Who this node is.
@@ -125,8 +128,9 @@ impl Keeper {
             Company::Alone => LOOK_ALONE,
             Company::Others(_) => LOOK_EVERY,
         };
+        let tasks = options.tasks.clone();
         let round = Round::new(options, view, look.clone(), told);
-        tokio::spawn(run(round, look.clone(), pause));
+        tasks.spawn("keeper", run(round, look.clone(), pause));
         Self { me, view: watched, look, commands }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_cluster::route::{Notifier, Router, TestReport, Workers};
+use postrider_cluster::tasks::Tasks;
 use postrider_cluster::tenure::Tenure;
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Event;
@@ -47,6 +48,8 @@ pub struct Options {
     pub mint: Arc<Mint>,
     /// Luck.
     pub dice: Dice,
+    /// Those that the node cannot do without.
+    pub tasks: Tasks,
 }
 
 /// The deliverers of this node. Clones share them.
@@ -73,9 +76,10 @@ impl Delivery {
     /// # Errors
     /// When their supervisor cannot start.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options { records, router, rules, sender, notifier, clock, mint, dice } = options;
+        let Options { records, router, rules, sender, notifier, clock, mint, dice, tasks } =
+            options;
         let rules = Arc::new(rules);
-        let recorder = Recorder::start(records.clone(), rules);
+        let recorder = Recorder::start(records.clone(), rules, &tasks);
         let context = Context {
             shards: Shards::new(records.shards()),
             records,
@@ -91,8 +95,9 @@ impl Delivery {
             waiting: Mutex::default(),
         };
         let context = Arc::new(context);
-        census::start(&context);
-        let (supervisor, _) = Actor::spawn(None, Supervisor, context.clone()).await?;
+        census::start(&context, &tasks);
+        let (supervisor, running) = Actor::spawn(None, Supervisor, context.clone()).await?;
+        tasks.watch("supervisor of shards", running);
         Ok(Self { context, supervisor })
     }
 

@@ -4,6 +4,9 @@
 //! which takes this node's share of the shards → HTTP. A request is served only when what it leads
 //! to is there. Stop: HTTP lets requests under way end while the keeper hands every shard over, each
 //! as soon as nothing is under way on it; then the notifier, and the store with the process.
+//!
+//! A node stops as well, and fails, when one of the tasks that it cannot do without has ended; from
+//! that moment on it is not ready.
 
 use std::env::VarError;
 use std::io::Write;
@@ -16,6 +19,7 @@ use postrider_api::{Api, OperatorKey, Probe};
 use postrider_cluster::door::Door;
 use postrider_cluster::keeper::{self, Identity, Keeper, Tenants};
 use postrider_cluster::route::Router;
+use postrider_cluster::tasks::{Ended, Tasks};
 use postrider_cluster::tenure::Tenure;
 use postrider_delivery::{Delivery, Dice, Options, Sender};
 use postrider_domain::ids::{BootId, Mint};
@@ -62,6 +66,7 @@ struct Running {
     others: Option<Others>,
     server: JoinHandle<()>,
     stop: CancellationToken,
+    tasks: Tasks,
     // The locks on the data directory end with it.
     _dir: DataDir,
 }
@@ -85,10 +90,24 @@ pub async fn serve(config: Config, telemetry: Arc<Telemetry>) -> Result<(), Fail
         // It has taken nothing on yet.
         () = signals.received() => return Ok(()),
     };
-    signals.received().await;
-    let stopped = running.stop().await.map_err(Failure::Later);
+    let tasks = running.tasks.clone();
+    let failed = until_the_end(signals.received(), &tasks).await;
+    let stopped = running.stop().await;
     telemetry.stop().await;
-    stopped
+    match failed {
+        Some(ended) => Err(Failure::Later(ended.into())),
+        None => stopped.map_err(Failure::Later),
+    }
+}
+
+/// Waits until the node is told to stop, or has to: gives the task that it cannot do without.
+async fn until_the_end(told: impl Future<Output = ()>, tasks: &Tasks) -> Option<Ended> {
+    let ended = tokio::select! {
+        () = told => return None,
+        ended = tasks.failed() => ended,
+    };
+    tracing::error!(task = ended.task, why = ended.why, "a task has ended; the node ends with it");
+    Some(ended)
 }
 
 async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
@@ -105,7 +124,8 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
     let system = Arc::new(SystemClock::default());
     let clock: Arc<dyn Clock> = system.clone();
     let router = Router::unattached(records.clone());
-    let workers = start_workers(&config, &router, mint.clone(), clock.clone()).await?;
+    let tasks = Tasks::new();
+    let workers = start_workers(&config, &router, mint.clone(), clock.clone(), &tasks).await?;
     let me = Identity {
         node: mint.id(clock.now()),
         name: name.clone(),
@@ -113,7 +133,7 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let mut others = match &config.cluster.company {
-        Some(company) => Some(Others::start(company, &dir, &me).await?),
+        Some(company) => Some(Others::start(company, &dir, &me, tasks.clone()).await?),
         None => None,
     };
     succeed(&records, &dir, me.node).await?;
@@ -125,6 +145,7 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         patience: config.retry.timeout() + RECORDING,
         uptime: system,
         seed: seed()?,
+        tasks: tasks.clone(),
     });
     let door = Door::new(router, mint, clock);
     if let Some(others) = &mut others {
@@ -137,14 +158,19 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         targets: targets(&config),
         retry: config.retry.clone(),
         dashboard: config.dashboard.clone(),
-        probe: Arc::new(NodeProbe { telemetry, records, keeper: keeper.clone() }),
+        probe: Arc::new(NodeProbe {
+            telemetry,
+            records,
+            keeper: keeper.clone(),
+            tasks: tasks.clone(),
+        }),
     };
     let stop = CancellationToken::new();
     let data = store::place(&config.store, dir.path());
     let hello = hello(&name, &listener.local_addr()?.to_string(), &data);
     let serving = serve_once_joined(keeper.clone(), hello, listener, api, stop.clone());
-    let server = tokio::spawn(serving);
-    Ok(Running { workers, keeper, others, server, stop, _dir: dir })
+    let server = tasks.spawn("HTTP server", serving);
+    Ok(Running { workers, keeper, others, server, stop, tasks, _dir: dir })
 }
 
 /// Removes the lease of this node's last run, which nobody need wait for, and notes this one. The
@@ -220,12 +246,14 @@ async fn start_workers(
     router: &Router,
     mint: Arc<Mint>,
     clock: Arc<dyn Clock>,
+    tasks: &Tasks,
 ) -> Result<Workers> {
     let records = router.records().clone();
     let mailer = Mailer::new(config.email.server.clone(), config.email.sender.clone())?;
     let dashboard = config.dashboard.clone();
     let page_of = Arc::new(move |account, endpoint| dashboard.page_of(account, endpoint));
-    let notifier = Notify::start(records.clone(), clock.clone(), mailer, page_of, seed()?).await?;
+    let notifier =
+        Notify::start(records.clone(), clock.clone(), mailer, page_of, seed()?, tasks).await?;
     let delivery = Delivery::start(Options {
         records,
         router: router.clone(),
@@ -235,6 +263,7 @@ async fn start_workers(
         clock,
         mint,
         dice: Dice::new(seed()?),
+        tasks: tasks.clone(),
     })
     .await?;
     router.attach(Arc::new(delivery.clone()));
@@ -334,6 +363,7 @@ struct NodeProbe {
     telemetry: Arc<Telemetry>,
     records: Records,
     keeper: Keeper,
+    tasks: Tasks,
 }
 
 #[async_trait]
@@ -343,10 +373,70 @@ impl Probe for NodeProbe {
     }
 
     async fn ready(&self) -> Result<(), String> {
+        if let Some(ended) = self.tasks.ended() {
+            return Err(format!("this node is about to end: {ended}"));
+        }
         self.records.ping().await.map_err(|error| error.to_string())?;
         match self.keeper.is_in() {
             true => Ok(()),
             false => Err("this node has lost touch with its cluster".to_owned()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use postrider_cluster::keeper::Company;
+    use postrider_store::memory::Memory;
+
+    use super::*;
+
+    struct Idle;
+
+    #[async_trait]
+    impl Tenants for Idle {
+        async fn begin(&self, _: Tenure) {}
+    }
+
+    #[tokio::test]
+    async fn a_node_ends_when_it_is_told_to_or_a_task_has_ended() {
+        let tasks = Tasks::new();
+        assert_eq!(until_the_end(ready(()), &tasks).await, None);
+        tasks.spawn("recorder", async { panic!("as the test wants") });
+        let ended = until_the_end(pending(), &tasks).await.expect("one has ended");
+        assert_eq!(ended.task, "recorder");
+    }
+
+    #[tokio::test]
+    async fn a_node_without_one_of_its_tasks_is_not_ready() {
+        let records =
+            Records::open(Store::new(Arc::new(Memory::new()), 1), 4).await.expect("opens");
+        let tasks = Tasks::new();
+        let system = Arc::new(SystemClock::default());
+        let keeper = Keeper::start(keeper::Options {
+            records: records.clone(),
+            me: Identity {
+                node: Mint::new().id(system.now()),
+                name: "node".to_owned(),
+                address: None,
+                version: "1".to_owned(),
+            },
+            company: Company::Alone,
+            tenants: Arc::new(Idle),
+            patience: RECORDING,
+            uptime: system,
+            seed: 1,
+            tasks: tasks.clone(),
+        });
+        keeper.joined().await;
+        let telemetry = Arc::new(Telemetry::start("node", None).expect("starts"));
+        let probe = NodeProbe { telemetry, records, keeper, tasks: tasks.clone() };
+        assert_eq!(probe.ready().await, Ok(()));
+        tasks.spawn("recorder", async {});
+        tasks.failed().await;
+        let missing = probe.ready().await.expect_err("it cannot do without");
+        assert!(missing.contains("recorder"), "{missing}");
     }
 }

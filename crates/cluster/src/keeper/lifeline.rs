@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::Identity;
 use crate::membership::{RENEW_EVERY, SELF_STOP};
 use crate::pulse::Pulse;
+use crate::tasks::Tasks;
 
 /// The pause before a renewal that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -42,7 +43,7 @@ struct Shared {
 }
 
 impl Lifeline {
-    pub(super) fn start(records: Records, me: &Identity, pulse: Pulse) -> Self {
+    pub(super) fn start(records: Records, me: &Identity, pulse: Pulse, tasks: &Tasks) -> Self {
         let lease = Lease {
             node: me.node,
             name: me.name.clone(),
@@ -58,7 +59,7 @@ impl Lifeline {
             draining: AtomicBool::new(false),
             now: Notify::new(),
         });
-        let task = tokio::spawn(renew(records.clone(), shared.clone()));
+        let task = tasks.spawn("lease renewal", renew(records.clone(), shared.clone()));
         Self { shared, records, task }
     }
 

@@ -96,14 +96,16 @@ impl Round {
         look: Arc<Notify>,
         commands: mpsc::Receiver<Command>,
     ) -> Self {
-        let Options { records, me, company, tenants, patience, uptime, seed } = options;
+        let Options { records, me, company, tenants, patience, uptime, seed, tasks } = options;
         let pulse = match company {
             Company::Alone => Pulse::steady(),
             Company::Others(_) => Pulse::waiting(uptime),
         };
         let lifeline = match company {
             Company::Alone => None,
-            Company::Others(_) => Some(Lifeline::start(records.clone(), &me, pulse.clone())),
+            Company::Others(_) => {
+                Some(Lifeline::start(records.clone(), &me, pulse.clone(), &tasks))
+            }
         };
         Self {
             records,

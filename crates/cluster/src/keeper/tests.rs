@@ -116,6 +116,7 @@ struct World {
     records: Records,
     floor: Arc<Floor>,
     uptime: Arc<TestUptime>,
+    tasks: Tasks,
 }
 
 impl World {
@@ -126,7 +127,13 @@ impl World {
     async fn with_shards(shards: u16) -> Self {
         let store = Arc::new(Outage::default());
         let records = Records::open(Store::new(store.clone(), 1), shards).await.unwrap();
-        Self { store, records, floor: Arc::default(), uptime: TestUptime::new() }
+        Self {
+            store,
+            records,
+            floor: Arc::default(),
+            uptime: TestUptime::new(),
+            tasks: Tasks::new(),
+        }
     }
 
     fn node(&self, number: u8) -> Keeper {
@@ -153,6 +160,7 @@ impl World {
             patience: PATIENCE,
             uptime: self.uptime.clone(),
             seed: number.into(),
+            tasks: self.tasks.clone(),
         }
     }
 
@@ -363,7 +371,8 @@ async fn proof_of_its_end_saves_the_waiting() {
 /// Renews the lease of a node without a keeper, and gives its pulse when it has begun to beat.
 async fn renewing(world: &World) -> (Lifeline, Pulse) {
     let pulse = Pulse::waiting(world.uptime.clone());
-    let lifeline = Lifeline::start(world.records.clone(), &world.options(1).me, pulse.clone());
+    let Options { records, me, tasks, .. } = world.options(1);
+    let lifeline = Lifeline::start(records, &me, pulse.clone(), &tasks);
     while !pulse.beats() {
         sleep(Duration::from_millis(10)).await;
     }
@@ -553,6 +562,45 @@ async fn a_handoff_that_panics_does_not_keep_its_shard() {
     let _two = Keeper::start(Options { records: beside, ..world.options(2) });
     world.until_shared(&[1, 2]).await;
     assert!(world.store.has_panicked(), "a handoff panicked");
+}
+
+/// They cannot begin.
+struct Broken;
+
+#[async_trait]
+impl Tenants for Broken {
+    async fn begin(&self, _: Tenure) {
+        panic!("as the test wants");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keeper_that_fails_is_told_of() {
+    let world = World::new().await;
+    let options = Options { tenants: Arc::new(Broken), ..world.options(1) };
+    let _node = Keeper::start(options);
+    let ended = timeout(TTL, world.tasks.failed()).await.expect("somebody is told");
+    assert_eq!(ended.task, "keeper");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_renewed_no_more_is_told_of() {
+    let world = World::new().await;
+    world.store.next_stranger_panics();
+    let Options { records, me, tasks, .. } = world.options(1);
+    let pulse = Pulse::waiting(world.uptime.clone());
+    let _lifeline = Lifeline::start(records, &me, pulse, &tasks);
+    assert_eq!(world.tasks.failed().await.task, "lease renewal");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_removed_in_order_is_not_told_of() {
+    let world = World::new().await;
+    let node = world.node(1);
+    world.until_shared(&[1]).await;
+    node.stop().await;
+    let ended = world.tasks.failed().await;
+    assert_eq!(ended.task, "keeper", "it was told to: {ended}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use postrider_cluster::pulse::Pulse;
 use postrider_cluster::route::{Notifier, Router, Workers};
+use postrider_cluster::tasks::Tasks;
 use postrider_cluster::tenure::{Tenancy, Tenure};
 use postrider_domain::account::{Account, Name};
 use postrider_domain::endpoint::{Endpoint, Ordering, Secrets, Subscription};
@@ -129,6 +130,7 @@ impl World {
             clock: clock.clone(),
             mint: mint.clone(),
             dice: Dice::new(1),
+            tasks: Tasks::new(),
         });
         let delivery = starting.await.expect("started");
         router.attach(Arc::new(delivery.clone()));
