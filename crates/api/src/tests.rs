@@ -6,6 +6,7 @@ mod dashboard;
 mod dashboard_deliveries;
 mod dashboard_events;
 mod dashboard_tests;
+mod early_answers;
 mod events;
 mod harness;
 mod operator_calls;
