@@ -9,6 +9,7 @@ mod dashboard_tests;
 mod early_answers;
 mod events;
 mod harness;
+mod odd_paths;
 mod operator_calls;
 mod refusals;
 mod visitor;
