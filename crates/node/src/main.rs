@@ -7,6 +7,7 @@ mod config;
 mod data_dir;
 mod listen;
 mod logging;
+mod previous_run;
 mod run;
 mod server;
 mod status;

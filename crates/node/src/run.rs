@@ -22,7 +22,7 @@ use postrider_cluster::route::Router;
 use postrider_cluster::tasks::{Ended, Tasks};
 use postrider_cluster::tenure::Tenure;
 use postrider_delivery::{Delivery, Dice, Options, Sender};
-use postrider_domain::ids::{BootId, Mint};
+use postrider_domain::ids::Mint;
 use postrider_domain::machine::Rules;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::Clock;
@@ -43,7 +43,7 @@ use crate::company::{self, Others};
 use crate::config::Config;
 use crate::data_dir::{DataDir, Use, check_operator_key};
 use crate::telemetry::{self, Telemetry};
-use crate::{server, store};
+use crate::{previous_run, server, store};
 
 /// What attempts in flight have beyond the longest that one may take, for their record: a slow disk
 /// must not make a handoff send them twice.
@@ -132,11 +132,11 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         address: config.cluster.company.as_ref().map(|company| company.advertise),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
+    previous_run::succeed(&records, &dir, me.node).await?;
     let mut others = match &config.cluster.company {
         Some(company) => Some(Others::start(company, &dir, &me, tasks.clone()).await?),
         None => None,
     };
-    succeed(&records, &dir, me.node).await?;
     let keeper = Keeper::start(keeper::Options {
         records: records.clone(),
         me,
@@ -171,19 +171,6 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
     let serving = serve_once_joined(keeper.clone(), hello, listener, api, stop.clone());
     let server = tasks.spawn("HTTP server", serving);
     Ok(Running { workers, keeper, others, server, stop, tasks, _dir: dir })
-}
-
-/// Removes the lease of this node's last run, which nobody need wait for, and notes this one. The
-/// locks on the data directory tell that it is over.
-async fn succeed(records: &Records, dir: &DataDir, this: BootId) -> Result<()> {
-    if let Some(last) = dir.last_run() {
-        let removed = records.remove_lease(last, u64::MAX).await;
-        removed.context("cannot remove this node's old lease")?;
-    }
-    if let Err(error) = dir.note_run(this) {
-        tracing::warn!(%error, "after a crash, the others will wait until this node's lease is over");
-    }
-    Ok(())
 }
 
 /// Serves requests as soon as the node has joined. A node that cannot join, since the store is away,
