@@ -3,10 +3,9 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -16,9 +15,6 @@ use crate::error::Problem;
 
 /// How long a body may take to arrive; a caller who trickles does not hold a place for ever.
 const MAX_BODY_TIME: Duration = Duration::from_secs(10);
-/// How much is still read of a body that is refused for its size, and for how long.
-const MAX_DRAIN_BYTES: usize = 4 * 1024 * 1024;
-const MAX_DRAIN_TIME: Duration = Duration::from_secs(3);
 
 /// The bytes of a body that is said to be JSON, at most `MAX` of them. Nothing is parsed yet.
 pub(crate) struct JsonBody<const MAX: usize = MAX_BODY_BYTES>(pub Bytes);
@@ -31,21 +27,14 @@ impl<S: Sync, const MAX: usize> FromRequest<S> for JsonBody<MAX> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         check_media_type(request.headers())?;
-        let (parts, mut body) = request.into_parts();
+        let (parts, body) = request.into_parts();
         if declares_more_than(MAX, &parts.headers) {
-            // Who expects to be told to continue has sent nothing yet, and is told no.
-            if !parts.headers.contains_key(EXPECT) {
-                drain(body).await;
-            }
             return Err(too_large(MAX));
         }
-        let read = Limited::new(&mut body, MAX).collect();
+        let read = Limited::new(body, MAX).collect();
         match tokio::time::timeout(MAX_BODY_TIME, read).await {
             Ok(Ok(read)) => Ok(Self(read.to_bytes())),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                drain(body).await;
-                Err(too_large(MAX))
-            }
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(MAX)),
             Ok(Err(_)) => {
                 Err(Problem::new(StatusCode::BAD_REQUEST, "The body broke off before its end."))
             }
@@ -81,23 +70,6 @@ fn declares_more_than(max: usize, headers: &HeaderMap) -> bool {
     let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let length = declared.and_then(|value| value.parse::<u64>().ok());
     length.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > max))
-}
-
-/// Reads on and keeps nothing, within bounds. Many callers listen only when they have sent all; a
-/// connection that is closed before is reset, and the answer on it may be lost.
-async fn drain(mut body: Body) {
-    let drained = async {
-        let mut left = MAX_DRAIN_BYTES;
-        while let Some(Ok(frame)) = body.frame().await {
-            let length = frame.data_ref().map_or(0, Bytes::len);
-            match left.checked_sub(length) {
-                Some(rest) => left = rest,
-                None => break,
-            }
-        }
-    };
-    // Late or not, the answer is the same.
-    let _ = tokio::time::timeout(MAX_DRAIN_TIME, drained).await;
 }
 
 fn too_large(max: usize) -> Problem {

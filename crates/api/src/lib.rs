@@ -1,7 +1,7 @@
 //! The HTTP API.
 //!
-//! Who takes part: a request passes the `guard` (a bound on requests in flight; a panic becomes
-//! an answer), then the gate of `auth` (whose key is it, and may it see this account?), and
+//! Who takes part: a request passes `unread` (whatever is answered, its body is read), the `guard` (a
+//! bound on requests in flight; a panic becomes an answer), then the gate of `auth` (whose key is it, and may it see this account?), and
 //! then the handler of its subject (`accounts`, `api_keys`, `portal_links`, `event_types`,
 //! `endpoints`, `secrets`, `test_events`, `statistics`, `emails`, `events`, `resend`, `deliveries`,
 //! `replays`, `cluster`). A handler reads the body through `extract` and `fields`, which find
@@ -42,6 +42,7 @@ mod secrets;
 mod spans;
 mod statistics;
 mod test_events;
+mod unread;
 mod wire;
 
 #[cfg(test)]
@@ -110,6 +111,7 @@ pub fn app(api: Api) -> Router {
         .layer(from_fn_with_state(app.clone(), auth::gate))
         .layer(from_fn_with_state(app.clone(), guard::admit))
         .layer(from_fn(guard::catch_panic))
+        .layer(from_fn(unread::hear_out))
         .with_state(app)
 }
 
@@ -171,5 +173,10 @@ impl App {
 
     fn now(&self) -> Timestamp {
         self.door().now()
+    }
+
+    /// The time for what others hold against their own clocks, and other nodes against theirs.
+    fn wall(&self) -> Timestamp {
+        self.door().wall()
     }
 }

@@ -83,7 +83,7 @@ async fn create(
         })
     });
     let (life, page) = fields.finish(Some((life, page)))?;
-    let expires_at = app.now().plus(life.unwrap_or(DEFAULT_LIFE));
+    let expires_at = app.wall().plus(life.unwrap_or(DEFAULT_LIFE));
     let page = page.or_else(|| dashboard::own_page(tenant.0, "")).expect("the list is a page");
     let generation = app.records().link_generation(tenant.0).await?;
     let generation = generation.ok_or_else(|| Problem::not_found("account"))?;

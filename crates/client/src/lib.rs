@@ -57,6 +57,7 @@ use std::time::Duration;
 
 use postrider_cluster::gateway::{self, GatewayMessage};
 use postrider_cluster::link::{self, Link, LinkError, PeerName};
+use postrider_cluster::tasks::Tasks;
 use postrider_domain::ids::{AccountId, BootId, DeliveryId, EndpointId, Id};
 use ractor::ActorRef;
 use rand::TryRng;
@@ -155,7 +156,9 @@ impl Client {
         SysRng.try_fill_bytes(&mut bytes).map_err(JoinError::Random)?;
         let boot = BootId::from_bytes(bytes);
         let name = PeerName { name, boot };
-        let link = Link::start(link::Options { name, listen: None, cookie, tls }).await?;
+        // Nobody watches a client's tasks: what it does not get done, its callers see.
+        let tasks = Tasks::new();
+        let link = Link::start(link::Options { name, listen: None, cookie, tls, tasks }).await?;
         let keeper = tokio::spawn(sessions::keep(link.clone(), seeds)).abort_handle();
         let client = Self {
             shared: Arc::new(Shared {

@@ -21,6 +21,7 @@ use postrider_cluster::door::Door;
 use postrider_cluster::gateway::{self, Gateway, GatewayMessage, Local};
 use postrider_cluster::link::{self, Link, PeerName};
 use postrider_cluster::route::{Router, TestReport, Workers};
+use postrider_cluster::tasks::Tasks;
 use postrider_cluster::view::{NodeState, NodeView, View};
 use postrider_domain::account::{Account, Name};
 use postrider_domain::endpoint::{Endpoint, Ordering, Secrets, Subscription};
@@ -283,13 +284,20 @@ async fn plays_a_node() -> Result<()> {
     fill(&records).await?;
     let boot: BootId = Mint::new().id(Still.now());
     let name = PeerName { name: "node".to_owned(), boot };
-    let options = link::Options { name, listen: Some(address), cookie: cookie(), tls: None };
+    let options = link::Options {
+        name,
+        listen: Some(address),
+        cookie: cookie(),
+        tls: None,
+        tasks: Tasks::new(),
+    };
     let _link = Link::start(options).await?;
     let router = Router::new(records, Arc::new(Idle));
     let door = Door::new(router, Arc::new(Mint::new()), Arc::new(Still));
     let other = std::fs::read_to_string(dir.join("other")).ok();
     let other = other.map(|text| text.parse()).transpose()?;
-    let _gateway = Gateway::start(door, Arc::new(Alone::new(boot, address, other))).await?;
+    let _gateway =
+        Gateway::start(door, Arc::new(Alone::new(boot, address, other)), &Tasks::new()).await?;
     println!("ready");
     // It ends with whoever started it.
     tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0])).await??;

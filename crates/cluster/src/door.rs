@@ -107,6 +107,12 @@ impl Door {
         self.0.clock.now()
     }
 
+    /// The time for what others hold against their own clocks.
+    #[must_use]
+    pub fn wall(&self) -> Timestamp {
+        self.0.clock.wall()
+    }
+
     /// Accepts events, all or none. When this returns they are durable, and their owners are told.
     ///
     /// # Errors

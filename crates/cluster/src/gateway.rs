@@ -35,6 +35,7 @@ pub use self::message::GatewayMessage;
 use crate::door::Door;
 use crate::messages::{Call, CallError, CallErrorKind, Reply, Request, decode_reply, encode_reply};
 use crate::metrics::Instruments;
+use crate::tasks::Tasks;
 use crate::view::View;
 
 /// The process group that every gateway joins.
@@ -70,14 +71,15 @@ impl Gateway {
     ///
     /// # Errors
     /// When its actor cannot start.
-    pub async fn start(door: Door, local: Arc<dyn Local>) -> Result<Self, SpawnErr> {
+    pub async fn start(door: Door, local: Arc<dyn Local>, vital: &Tasks) -> Result<Self, SpawnErr> {
         let tasks = TaskTracker::new();
         let context = Context {
             house: Arc::new(House { door, local, instruments: Instruments::new() }),
             places: Arc::new(Semaphore::new(MAX_CALLS)),
             tasks: tasks.clone(),
         };
-        let (actor, _) = Actor::spawn(None, GatewayActor, context).await?;
+        let (actor, running) = Actor::spawn(None, GatewayActor, context).await?;
+        vital.watch("gateway", running);
         Ok(Self { actor, tasks })
     }
 
@@ -212,10 +214,13 @@ impl Actor for GatewayActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             GatewayMessage::Call(bytes, reply) if Call::is_light(&bytes) => {
-                answer(reply, &context.house.answer_light(&bytes));
+                let outcome = caught(|| context.house.answer_light(&bytes));
+                answer(reply, &outcome.unwrap_or_else(|| Err(CallError::internal())));
             }
             GatewayMessage::Call(bytes, reply) => context.take(bytes, reply),
-            GatewayMessage::Cast(bytes) => context.house.heed(&bytes),
+            GatewayMessage::Cast(bytes) => {
+                caught(|| context.house.heed(&bytes));
+            }
             GatewayMessage::Unknown(variant, reply) => {
                 let message = format!("a gateway has no message {variant:?}");
                 answer(reply, &Err(CallError::new(CallErrorKind::UnknownKind, message)));
@@ -252,6 +257,13 @@ impl Context {
             drop(place);
         });
     }
+}
+
+/// What comes of an act in the actor itself; none if it panicked. The actor must not end with it: it
+/// answers for everybody.
+fn caught<T>(act: impl FnOnce() -> T) -> Option<T> {
+    // The panic's message has gone to the log, by the process's hook.
+    std::panic::catch_unwind(AssertUnwindSafe(act)).ok()
 }
 
 fn answer(reply: RpcReplyPort<Vec<u8>>, outcome: &Result<Reply, CallError>) {

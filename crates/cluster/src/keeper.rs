@@ -29,6 +29,8 @@ use postrider_domain::ownership::Fence;
 use postrider_store::Records;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::pulse::Uptime;
+use crate::tasks::Tasks;
 use crate::tenure::Tenure;
 use crate::view::{NodeState, View};
 use round::Round;
@@ -64,8 +66,12 @@ pub struct Options {
     pub tenants: Arc<dyn Tenants>,
     /// How long those who work on a shard have, to end what is under way.
     pub patience: Duration,
+    /// What the validity of this node's lease is measured by.
+    pub uptime: Arc<dyn Uptime>,
     /// Makes jitter.
     pub seed: u64,
+    /// Those that the node cannot do without.
+    pub tasks: Tasks,
 }
 
 /// Who this node is.
@@ -122,8 +128,9 @@ impl Keeper {
             Company::Alone => LOOK_ALONE,
             Company::Others(_) => LOOK_EVERY,
         };
-        let round = Round::new(options, view, look.clone());
-        tokio::spawn(run(round, told, look.clone(), pause));
+        let tasks = options.tasks.clone();
+        let round = Round::new(options, view, look.clone(), told);
+        tasks.spawn("keeper", run(round, look.clone(), pause));
         Self { me, view: watched, look, commands }
     }
 
@@ -178,18 +185,15 @@ impl Keeper {
     }
 }
 
-async fn run(
-    mut round: Round,
-    mut told: mpsc::Receiver<Command>,
-    look: Arc<Notify>,
-    pause: Duration,
-) {
+async fn run(mut round: Round, look: Arc<Notify>, pause: Duration) {
     loop {
         round.run().await;
+        let pause = if round.has_more_to_claim { round::BREATH } else { pause };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = look.notified() => {}
-            command = told.recv() => match command {
+            ended = round::next_handoff(&mut round.handoffs) => round.conclude(ended),
+            command = round.commands.recv() => match command {
                 Some(Command::Ended(node)) => round.ended(node),
                 Some(Command::Stop(reply)) => {
                     // Whoever asked may have given up.

@@ -9,6 +9,7 @@
 //! | [`membership`] | who is alive, by an observer's own clock |
 //! | [`keeper`] | observes, plans and acts: leases renewed, shards taken and handed over |
 //! | [`pulse`] | whether this node may still act as an owner |
+//! | [`tasks`] | the tasks that a node cannot do without |
 //! | [`tenure`] | a shard that is held, as a value |
 //! | [`view`] | what a node knows of the cluster at one moment |
 //! | [`route`] | how work finds those who do it |
@@ -32,6 +33,7 @@ pub mod post;
 pub mod pulse;
 pub mod route;
 pub mod schemas;
+pub mod tasks;
 pub mod tenure;
 pub mod trace;
 pub mod view;

@@ -31,6 +31,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use ractor::{Actor, ActorRef, SpawnErr};
 use ractor_cluster::node::NodeConnectionMode;
 use ractor_cluster::{IncomingEncryptionMode, NodeServer, NodeServerMessage};
@@ -46,6 +47,8 @@ pub use tls::{SERVER_NAME, Tls, TlsError};
 
 use socket::{Hall, Stream};
 use table::{Table, Watcher};
+
+use crate::tasks::Tasks;
 
 /// The largest frame that a peer may send: a message of 1 MiB and its envelope. Whoever sends
 /// more is disconnected, so senders split what is larger.
@@ -65,6 +68,8 @@ pub struct Options {
     pub cookie: Cookie,
     /// Certificates; without them only loopback addresses are listened on and dialled.
     pub tls: Option<Tls>,
+    /// Those that the node cannot do without.
+    pub tasks: Tasks,
 }
 
 /// The sockets between this node and its peers. Clones are cheap and share everything; when
@@ -163,9 +168,12 @@ impl Link {
             .map_err(|error| SpawnErr::StartupFailed(error.into()))?;
         if let Some(listener) = listener {
             let accepting = accept::run(listener, hall.clone(), options.tls.clone());
-            tokio::spawn(closing.clone().run_until_cancelled_owned(accepting));
+            // It ends with the link, which then says so itself.
+            let accepting = closing.clone().run_until_cancelled_owned(accepting);
+            options.tasks.spawn("accepting links", accepting.map(drop));
         }
-        tokio::spawn(attend(hall.clone(), running, closing.clone(), ended.clone()));
+        let attending = attend(hall.clone(), running, closing.clone(), ended.clone());
+        options.tasks.spawn("link", attending);
         let guard = closing.clone().drop_guard();
         let inner =
             Inner { hall, local, tls: options.tls, closing, ended, _closes_when_dropped: guard };

@@ -25,7 +25,6 @@ const SUSPECT: Duration = Duration::from_secs(5);
 const KEPT: Duration = Duration::from_secs(60);
 
 const _: () = assert!(SELF_STOP.as_millis() * 10 <= TTL.as_millis() * 6);
-const _: () = assert!(RENEW_EVERY.as_millis() * 3 <= SELF_STOP.as_millis());
 
 /// What one observer has seen of the nodes.
 #[derive(Debug, Default)]
@@ -121,6 +120,7 @@ mod tests {
             version: "1".to_owned(),
             draining: false,
             revision,
+            is_readable: true,
         }
     }
 

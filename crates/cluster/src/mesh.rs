@@ -28,6 +28,7 @@ use crate::messages::{Handed, Reply, Request, WakeMany};
 use crate::metrics::Instruments;
 use crate::post::{Carrier, NotReached};
 use crate::route::Router;
+use crate::tasks::Tasks;
 use crate::view::{NodeState, NodeView, View};
 
 /// How often links that are missing are dialled.
@@ -65,14 +66,14 @@ impl Mesh {
     /// `seeds` first, given as `host:port`.
     ///
     /// When one is lost, the owners here look for work that it could not tell of any more.
-    pub fn tend(&self, keeper: Keeper, router: Router, seeds: Vec<String>) {
+    pub fn tend(&self, keeper: Keeper, router: Router, seeds: Vec<String>, tasks: &Tasks) {
         for seed in seeds {
             let mesh = self.clone();
             tokio::spawn(async move { mesh.dial_seed(&seed).await });
         }
-        tokio::spawn(self.clone().dial_missing(keeper.clone()));
-        tokio::spawn(look_after_losses(keeper.view(), router));
-        tokio::spawn(self.clone().watch(keeper));
+        tasks.spawn("dialling", self.clone().dial_missing(keeper.clone()));
+        tasks.spawn("looking after losses", look_after_losses(keeper.view(), router));
+        tasks.spawn("watching links", self.clone().watch(keeper));
     }
 
     /// This node.

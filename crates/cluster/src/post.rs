@@ -17,6 +17,7 @@ use postrider_store::Wake;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::tasks::Tasks;
 use crate::view::View;
 
 /// Wakes that wait for one node, and wakes that went astray.
@@ -78,11 +79,12 @@ impl Post {
         carrier: Arc<dyn Carrier>,
         doubt: Arc<Notify>,
         route: impl Fn(Vec<Wake>) -> Vec<Wake> + Send + 'static,
+        tasks: &Tasks,
     ) -> Self {
         let outboxes = Mutex::default();
         let strays = Mutex::default();
         let office = Arc::new(Office { me, view, carrier, doubt, outboxes, strays });
-        tokio::spawn(route_strays(Arc::downgrade(&office), route));
+        tasks.spawn("routing stray wakes", route_strays(Arc::downgrade(&office), route));
         Self(office)
     }
 

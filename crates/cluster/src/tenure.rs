@@ -116,6 +116,7 @@ mod tests {
     use postrider_domain::ids::BootId;
 
     use super::*;
+    use crate::pulse::TestUptime;
 
     const FENCE: Fence = Fence { shard: 1, epoch: 2, node: BootId::MIN };
 
@@ -135,10 +136,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_is_over_when_the_pulse_stops() {
-        let pulse = Pulse::waiting();
+        let pulse = Pulse::waiting(TestUptime::new());
         let (tenure, tenancy) = Tenure::begin(FENCE, pulse.clone());
         assert!(tenure.is_over(), "it has not begun to beat");
-        pulse.beat(tokio::time::Instant::now());
+        pulse.beat(pulse.begin());
         assert!(!tenure.is_over());
         tokio::time::sleep(crate::membership::SELF_STOP).await;
         assert!(tenure.is_over() && !tenancy.is_over(), "before anybody has noticed");

@@ -114,7 +114,7 @@ async fn request(context: &Context, job: &Job) -> Result<Made, NotMade> {
     }
     let span = spans::attempt(delivery, &endpoint.url, job.trace);
     let at = context.now();
-    let sent = send(context, endpoint, delivery, &payload, at).instrument(span.clone()).await;
+    let sent = send(context, endpoint, delivery, &payload).instrument(span.clone()).await;
     spans::ended(&span, &sent);
     if let Some(error) = &sent.shortage {
         tracing::error!(%error, "this node cannot make requests");
@@ -165,11 +165,10 @@ async fn send(
     endpoint: &Endpoint,
     delivery: &Delivery,
     payload: &Payload,
-    at: Timestamp,
 ) -> Sent {
     let message = Message { event: delivery.event, event_type: &delivery.event_type, payload };
     context.metrics.in_flight.add(1, &[]);
-    let sent = context.sender.send(endpoint, message, at).await;
+    let sent = context.sender.send(endpoint, message, context.wall()).await;
     context.metrics.in_flight.add(-1, &[]);
     sent
 }

@@ -13,6 +13,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use opentelemetry::global;
+use postrider_cluster::tasks::Tasks;
 use postrider_domain::endpoint::State;
 use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::ownership::Shard;
@@ -39,10 +40,10 @@ pub struct Waiting {
 }
 
 /// Starts to count, until the node drains.
-pub(crate) fn start(context: &Arc<Context>) {
+pub(crate) fn start(context: &Arc<Context>, tasks: &Tasks) {
     show(context);
     let context = Arc::downgrade(context);
-    tokio::spawn(async move {
+    tasks.spawn("census", async move {
         let mut walk = Walk::default();
         while let Some(context) = context.upgrade() {
             if let Err(error) = walk.go_on(&context).await {

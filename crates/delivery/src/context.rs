@@ -66,6 +66,11 @@ impl Context {
         Done { connections: self.sender.connections(), successes }
     }
 
+    /// The time for what receivers hold against their own clocks.
+    pub(crate) fn wall(&self) -> Timestamp {
+        self.clock.wall()
+    }
+
     /// What waited when it was counted last.
     pub(crate) fn waiting(&self) -> Waiting {
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner)

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use postrider_cluster::tasks::Tasks;
 use postrider_domain::machine::Rules;
 use postrider_store::kv::Error;
 use postrider_store::{Applied, Finished, Records};
@@ -35,9 +36,9 @@ struct Entry {
 
 impl Recorder {
     /// Starts the recorder. It ends when the last handle is dropped and all is recorded.
-    pub(crate) fn start(records: Records, rules: Arc<Rules>) -> Self {
+    pub(crate) fn start(records: Records, rules: Arc<Rules>, tasks: &Tasks) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING);
-        tokio::spawn(run(receiver, records, rules));
+        tasks.spawn("recorder", run(receiver, records, rules));
         Self { sender }
     }
 

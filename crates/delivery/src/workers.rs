@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_cluster::route::{Notifier, Router, TestReport, Workers};
+use postrider_cluster::tasks::Tasks;
 use postrider_cluster::tenure::Tenure;
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Event;
@@ -53,6 +54,8 @@ pub struct Options {
     pub mint: Arc<Mint>,
     /// Luck.
     pub dice: Dice,
+    /// Those that the node cannot do without.
+    pub tasks: Tasks,
 }
 
 /// The deliverers of this node. Clones share them.
@@ -83,9 +86,10 @@ impl Delivery {
     }
 
     pub(crate) async fn start_within(bounds: Bounds, options: Options) -> Result<Self, StartError> {
-        let Options { records, router, rules, sender, notifier, clock, mint, dice } = options;
+        let Options { records, router, rules, sender, notifier, clock, mint, dice, tasks } =
+            options;
         let rules = Arc::new(rules);
-        let recorder = Recorder::start(records.clone(), rules);
+        let recorder = Recorder::start(records.clone(), rules, &tasks);
         let context = Context {
             bounds,
             shards: Shards::new(records.shards()),
@@ -105,8 +109,9 @@ impl Delivery {
             successes: AtomicU64::default(),
         };
         let context = Arc::new(context);
-        census::start(&context);
-        let (supervisor, _) = Actor::spawn(None, Supervisor, context.clone()).await?;
+        census::start(&context, &tasks);
+        let (supervisor, running) = Actor::spawn(None, Supervisor, context.clone()).await?;
+        tasks.watch("supervisor of shards", running);
         Ok(Self { context, supervisor })
     }
 
@@ -176,8 +181,8 @@ impl Workers for Delivery {
     async fn send_test(&self, endpoint: Endpoint, event: Event) -> TestReport {
         let message =
             Message { event: event.id, event_type: &event.event_type, payload: &event.payload };
-        let now = self.context.now();
-        let (sent, phases) = self.context.sender.send_timed(&endpoint, message, now).await;
+        let wall = self.context.wall();
+        let (sent, phases) = self.context.sender.send_timed(&endpoint, message, wall).await;
         TestReport {
             error: sent.outcome.error(),
             duration_ms: sent.duration_ms(),

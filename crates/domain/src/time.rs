@@ -12,8 +12,15 @@ pub struct Timestamp(u64);
 
 /// Where the time comes from. The binary passes the system's clock in, tests their own.
 pub trait Clock: Send + Sync + 'static {
-    /// The time now.
+    /// The time now, by which everything of our own is scheduled and recorded. It may be steadied: a
+    /// clock that was set has to stay so for a while before it is believed.
     fn now(&self) -> Timestamp;
+
+    /// The time as the system's clock has it at this moment: for what others hold against their own
+    /// clocks, such as signatures, links and the dates of emails.
+    fn wall(&self) -> Timestamp {
+        self.now()
+    }
 }
 
 impl Timestamp {

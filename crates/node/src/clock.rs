@@ -3,11 +3,14 @@
 //! A wall clock that is set forward or back by mistake would make retries an hour early or late. So
 //! a step is believed only when it has lasted: until then time goes on as it did, by the clock that
 //! cannot be set. Whoever sets a wrong clock right waits for [`BELIEVED_AFTER`]; drift, and what a
-//! time daemon slews, is followed at once.
+//! time daemon slews, is followed at once. What others hold against their own clocks, a webhook's
+//! signature above all, takes the wall clock as it is: a receiver whose clock is right refuses
+//! whatever is signed minutes off.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use postrider_cluster::pulse::Uptime;
 use postrider_domain::time::{Clock, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -21,13 +24,21 @@ const BELIEVED_AFTER: Duration = Duration::from_secs(60);
 pub struct SystemClock(Mutex<Steady>);
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else is given")]
     fn now(&self) -> Timestamp {
+        let mut steady = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        steady.now(self.wall(), self.uptime())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else is given")]
+    fn wall(&self) -> Timestamp {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let wall = Timestamp::EPOCH.plus(since_epoch);
-        // It goes on while the machine sleeps, and nobody can set it.
-        let running = Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).now(wall, running)
+        Timestamp::EPOCH.plus(since_epoch)
+    }
+}
+
+impl Uptime for SystemClock {
+    fn uptime(&self) -> Duration {
+        Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
     }
 }
 
@@ -124,5 +135,6 @@ mod tests {
         let clock = SystemClock::default();
         let (first, second) = (clock.now(), clock.now());
         assert!(first > START && second >= first);
+        assert!(clock.wall() >= second && clock.uptime() > Duration::ZERO);
     }
 }

@@ -10,6 +10,7 @@ use postrider_cluster::link::{self, Cookie, Link, PeerName, Tls};
 use postrider_cluster::mesh::{Here, Mesh};
 use postrider_cluster::post::Post;
 use postrider_cluster::route::Router;
+use postrider_cluster::tasks::Tasks;
 use postrider_domain::ownership::Fence;
 
 use crate::config;
@@ -21,6 +22,7 @@ pub struct Others {
     mesh: Mesh,
     seeds: Vec<String>,
     gateway: Option<Gateway>,
+    tasks: Tasks,
 }
 
 /// Whether there are other nodes, for the keeper. The locks of an embedded store keep others away
@@ -46,16 +48,22 @@ impl Others {
     ///
     /// # Errors
     /// When the cookie or the certificates cannot be had, or the address cannot be listened on.
-    pub async fn start(company: &config::Company, dir: &DataDir, me: &Identity) -> Result<Self> {
+    pub async fn start(
+        company: &config::Company,
+        dir: &DataDir,
+        me: &Identity,
+        tasks: Tasks,
+    ) -> Result<Self> {
         let options = link::Options {
             name: PeerName { name: me.name.clone(), boot: me.node },
             listen: Some(company.listen),
             cookie: cookie(company, dir)?,
             tls: tls(company)?,
+            tasks: tasks.clone(),
         };
         let link = Link::start(options).await.context("cannot link to other nodes")?;
         let mesh = Mesh::new(me.node, link.clone());
-        Ok(Self { link, mesh, seeds: company.seeds.clone(), gateway: None })
+        Ok(Self { link, mesh, seeds: company.seeds.clone(), gateway: None, tasks })
     }
 
     /// Lets other nodes and clients in, and reaches out to them.
@@ -65,16 +73,17 @@ impl Others {
     pub async fn join(&mut self, door: Door, keeper: &Keeper) -> Result<()> {
         let router = door.router().clone();
         let here = Here::new(router.clone(), keeper.clone());
-        self.gateway = Some(Gateway::start(door, here).await.context("no gateway")?);
+        let gateway = Gateway::start(door, here, &self.tasks).await;
+        self.gateway = Some(gateway.context("no gateway")?);
         router.attach_post(self.post(&router, keeper));
-        self.mesh.tend(keeper.clone(), router, self.seeds.clone());
+        self.mesh.tend(keeper.clone(), router, self.seeds.clone(), &self.tasks);
         Ok(())
     }
 
     fn post(&self, router: &Router, keeper: &Keeper) -> Post {
         let (router, carrier) = (router.clone(), Arc::new(self.mesh.clone()));
         let route = move |wakes| router.wake_here(wakes);
-        Post::open(self.mesh.me(), keeper.view(), carrier, keeper.nudge(), route)
+        Post::open(self.mesh.me(), keeper.view(), carrier, keeper.nudge(), route, &self.tasks)
     }
 
     /// Ends what is under way over the link, and closes it.

@@ -217,7 +217,7 @@ impl Receiver {
 
     /// Prints a webhook.
     fn show(&self, head: &Parts, body: &Bytes) {
-        let now = self.clock.now();
+        let now = self.clock.wall();
         let judgement = verify::judge(&self.secrets, &head.headers, body, now);
         self.at_desk(|desk| {
             desk.received += 1;
@@ -239,7 +239,7 @@ impl Receiver {
     /// Prints a request that is no webhook.
     fn note(&self, head: &Parts, what: &str, answer: StatusCode) {
         let (method, path) = (&head.method, report::clean(head.uri.path()));
-        let line = format!("{}  {method} {path}: {what}; answered {answer}", self.clock.now());
+        let line = format!("{}  {method} {path}: {what}; answered {answer}", self.clock.wall());
         self.at_desk(|desk| writeln!(desk.out, "{}", self.paint.dim(&line)));
     }
 

@@ -7,6 +7,7 @@ mod config;
 mod data_dir;
 mod listen;
 mod logging;
+mod previous_run;
 mod run;
 mod server;
 mod status;
@@ -14,10 +15,11 @@ mod store;
 mod telemetry;
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -33,16 +35,29 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The exit code of what is refused at start.
 const REFUSED: u8 = 2;
 
+/// How long the process waits, at its end, for threads that are stuck in a call of the operating
+/// system: name resolution may take half a minute to fail.
+const STUCK: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
     let command = Cli::parse().command;
-    let code = run_to_the_end(command);
+    let code = block_on(run(command)).unwrap_or_else(|error| {
+        refuse(&format!("the threads that do the work cannot be started: {error}"))
+    });
     // Nobody uses a store any more.
     store::close();
     code
 }
 
-#[tokio::main]
-async fn run_to_the_end(command: Command) -> ExitCode {
+/// Runs a future to its end. What it leaves behind is broken off, or given up if it is stuck.
+fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(future);
+    runtime.shutdown_timeout(STUCK);
+    Ok(outcome)
+}
+
+async fn run(command: Command) -> ExitCode {
     match command {
         Command::Serve(options) => serve(options.config.as_deref()).await,
         Command::CheckConfig(options) => with_logs(async { check(&options.config) }).await,
@@ -119,4 +134,28 @@ fn check(file: &Path) -> ExitCode {
 fn refuse(why: &impl Display) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "postrider: {why}");
     ExitCode::from(REFUSED)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_is_stuck_does_not_keep_the_process() {
+        let (end, hangs) = mpsc::channel::<()>();
+        let (ended, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            let outcome = block_on(async {
+                // As a resolver does that gets no answer.
+                tokio::task::spawn_blocking(move || hangs.recv());
+                7
+            });
+            let _ = ended.send(outcome.expect("a runtime"));
+        });
+        // Far more than it takes; without a bound it would be for ever.
+        assert_eq!(told.recv_timeout(STUCK * 30), Ok(7));
+        drop(end);
+    }
 }

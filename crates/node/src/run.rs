@@ -4,6 +4,9 @@
 //! which takes this node's share of the shards → HTTP. A request is served only when what it leads
 //! to is there. Stop: HTTP lets requests under way end while the keeper hands every shard over, each
 //! as soon as nothing is under way on it; then the notifier, and the store with the process.
+//!
+//! A node stops as well, and fails, when one of the tasks that it cannot do without has ended; from
+//! that moment on it is not ready.
 
 use std::env::VarError;
 use std::io::Write;
@@ -16,9 +19,10 @@ use postrider_api::{Api, OperatorKey, Probe};
 use postrider_cluster::door::Door;
 use postrider_cluster::keeper::{self, Identity, Keeper, Tenants};
 use postrider_cluster::route::Router;
+use postrider_cluster::tasks::{Ended, Tasks};
 use postrider_cluster::tenure::Tenure;
 use postrider_delivery::{Delivery, Dice, Options, Sender};
-use postrider_domain::ids::{BootId, Mint};
+use postrider_domain::ids::Mint;
 use postrider_domain::machine::Rules;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::Clock;
@@ -39,7 +43,7 @@ use crate::company::{self, Others};
 use crate::config::Config;
 use crate::data_dir::{DataDir, Use, check_operator_key};
 use crate::telemetry::{self, Telemetry};
-use crate::{server, store};
+use crate::{previous_run, server, store};
 
 /// What attempts in flight have beyond the longest that one may take, for their record: a slow disk
 /// must not make a handoff send them twice.
@@ -62,6 +66,7 @@ struct Running {
     others: Option<Others>,
     server: JoinHandle<()>,
     stop: CancellationToken,
+    tasks: Tasks,
     // The locks on the data directory end with it.
     _dir: DataDir,
 }
@@ -85,10 +90,24 @@ pub async fn serve(config: Config, telemetry: Arc<Telemetry>) -> Result<(), Fail
         // It has taken nothing on yet.
         () = signals.received() => return Ok(()),
     };
-    signals.received().await;
-    let stopped = running.stop().await.map_err(Failure::Later);
+    let tasks = running.tasks.clone();
+    let failed = until_the_end(signals.received(), &tasks).await;
+    let stopped = running.stop().await;
     telemetry.stop().await;
-    stopped
+    match failed {
+        Some(ended) => Err(Failure::Later(ended.into())),
+        None => stopped.map_err(Failure::Later),
+    }
+}
+
+/// Waits until the node is told to stop, or has to: gives the task that it cannot do without.
+async fn until_the_end(told: impl Future<Output = ()>, tasks: &Tasks) -> Option<Ended> {
+    let ended = tokio::select! {
+        () = told => return None,
+        ended = tasks.failed() => ended,
+    };
+    tracing::error!(task = ended.task, why = ended.why, "a task has ended; the node ends with it");
+    Some(ended)
 }
 
 async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
@@ -102,27 +121,31 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         .with_context(|| format!("cannot listen on {}", config.http.listen))?;
     let records = open_store(&config, &dir).await?;
     let mint = Arc::new(Mint::new());
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let system = Arc::new(SystemClock::default());
+    let clock: Arc<dyn Clock> = system.clone();
     let router = Router::unattached(records.clone());
-    let workers = start_workers(&config, &router, mint.clone(), clock.clone()).await?;
+    let tasks = Tasks::new();
+    let workers = start_workers(&config, &router, mint.clone(), clock.clone(), &tasks).await?;
     let me = Identity {
         node: mint.id(clock.now()),
         name: name.clone(),
         address: config.cluster.company.as_ref().map(|company| company.advertise),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
+    previous_run::succeed(&records, &dir, me.node).await?;
     let mut others = match &config.cluster.company {
-        Some(company) => Some(Others::start(company, &dir, &me).await?),
+        Some(company) => Some(Others::start(company, &dir, &me, tasks.clone()).await?),
         None => None,
     };
-    succeed(&records, &dir, me.node).await?;
     let keeper = Keeper::start(keeper::Options {
         records: records.clone(),
         me,
         company: company::of(others.as_ref(), &config.store),
         tenants: Arc::new(workers.clone()),
         patience: config.retry.timeout() + RECORDING,
+        uptime: system,
         seed: seed()?,
+        tasks: tasks.clone(),
     });
     let door = Door::new(router, mint, clock);
     if let Some(others) = &mut others {
@@ -135,27 +158,19 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         targets: targets(&config),
         retry: config.retry.clone(),
         dashboard: config.dashboard.clone(),
-        probe: Arc::new(NodeProbe { telemetry, records, keeper: keeper.clone() }),
+        probe: Arc::new(NodeProbe {
+            telemetry,
+            records,
+            keeper: keeper.clone(),
+            tasks: tasks.clone(),
+        }),
     };
     let stop = CancellationToken::new();
     let data = store::place(&config.store, dir.path());
     let hello = hello(&name, &listener.local_addr()?.to_string(), &data);
     let serving = serve_once_joined(keeper.clone(), hello, listener, api, stop.clone());
-    let server = tokio::spawn(serving);
-    Ok(Running { workers, keeper, others, server, stop, _dir: dir })
-}
-
-/// Removes the lease of this node's last run, which nobody need wait for, and notes this one. The
-/// locks on the data directory tell that it is over.
-async fn succeed(records: &Records, dir: &DataDir, this: BootId) -> Result<()> {
-    if let Some(last) = dir.last_run() {
-        let removed = records.remove_lease(last, u64::MAX).await;
-        removed.context("cannot remove this node's old lease")?;
-    }
-    if let Err(error) = dir.note_run(this) {
-        tracing::warn!(%error, "after a crash, the others will wait until this node's lease is over");
-    }
-    Ok(())
+    let server = tasks.spawn("HTTP server", serving);
+    Ok(Running { workers, keeper, others, server, stop, tasks, _dir: dir })
 }
 
 /// Serves requests as soon as the node has joined. A node that cannot join, since the store is away,
@@ -218,12 +233,14 @@ async fn start_workers(
     router: &Router,
     mint: Arc<Mint>,
     clock: Arc<dyn Clock>,
+    tasks: &Tasks,
 ) -> Result<Workers> {
     let records = router.records().clone();
     let mailer = Mailer::new(config.email.server.clone(), config.email.sender.clone())?;
     let dashboard = config.dashboard.clone();
     let page_of = Arc::new(move |account, endpoint| dashboard.page_of(account, endpoint));
-    let notifier = Notify::start(records.clone(), clock.clone(), mailer, page_of, seed()?).await?;
+    let notifier =
+        Notify::start(records.clone(), clock.clone(), mailer, page_of, seed()?, tasks).await?;
     let delivery = Delivery::start(Options {
         records,
         router: router.clone(),
@@ -233,6 +250,7 @@ async fn start_workers(
         clock,
         mint,
         dice: Dice::new(seed()?),
+        tasks: tasks.clone(),
     })
     .await?;
     router.attach(Arc::new(delivery.clone()));
@@ -332,6 +350,7 @@ struct NodeProbe {
     telemetry: Arc<Telemetry>,
     records: Records,
     keeper: Keeper,
+    tasks: Tasks,
 }
 
 #[async_trait]
@@ -341,10 +360,70 @@ impl Probe for NodeProbe {
     }
 
     async fn ready(&self) -> Result<(), String> {
+        if let Some(ended) = self.tasks.ended() {
+            return Err(format!("this node is about to end: {ended}"));
+        }
         self.records.ping().await.map_err(|error| error.to_string())?;
         match self.keeper.is_in() {
             true => Ok(()),
             false => Err("this node has lost touch with its cluster".to_owned()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use postrider_cluster::keeper::Company;
+    use postrider_store::memory::Memory;
+
+    use super::*;
+
+    struct Idle;
+
+    #[async_trait]
+    impl Tenants for Idle {
+        async fn begin(&self, _: Tenure) {}
+    }
+
+    #[tokio::test]
+    async fn a_node_ends_when_it_is_told_to_or_a_task_has_ended() {
+        let tasks = Tasks::new();
+        assert_eq!(until_the_end(ready(()), &tasks).await, None);
+        tasks.spawn("recorder", async { panic!("as the test wants") });
+        let ended = until_the_end(pending(), &tasks).await.expect("one has ended");
+        assert_eq!(ended.task, "recorder");
+    }
+
+    #[tokio::test]
+    async fn a_node_without_one_of_its_tasks_is_not_ready() {
+        let records =
+            Records::open(Store::new(Arc::new(Memory::new()), 1), 4).await.expect("opens");
+        let tasks = Tasks::new();
+        let system = Arc::new(SystemClock::default());
+        let keeper = Keeper::start(keeper::Options {
+            records: records.clone(),
+            me: Identity {
+                node: Mint::new().id(system.now()),
+                name: "node".to_owned(),
+                address: None,
+                version: "1".to_owned(),
+            },
+            company: Company::Alone,
+            tenants: Arc::new(Idle),
+            patience: RECORDING,
+            uptime: system,
+            seed: 1,
+            tasks: tasks.clone(),
+        });
+        keeper.joined().await;
+        let telemetry = Arc::new(Telemetry::start("node", None).expect("starts"));
+        let probe = NodeProbe { telemetry, records, keeper, tasks: tasks.clone() };
+        assert_eq!(probe.ready().await, Ok(()));
+        tasks.spawn("recorder", async {});
+        tasks.failed().await;
+        let missing = probe.ready().await.expect_err("it cannot do without");
+        assert!(missing.contains("recorder"), "{missing}");
     }
 }

@@ -1,5 +1,7 @@
 //! The HTTP server under the API: bounded connections, bounded patience, a graceful end.
 
+mod patience;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,10 +9,11 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
+use patience::{Patient, Progress, Watched};
 use rustix::process::{Resource, getrlimit};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
@@ -18,8 +21,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Most connections; further ones wait in the kernel's backlog.
 const CONNECTIONS: usize = 8192;
-/// How long a client may take to send a request's head, and how long it may be idle.
-const HEAD: Duration = Duration::from_secs(30);
 /// How long a client may take nothing of an answer that waits to be sent.
 const WRITE: Duration = Duration::from_secs(30);
 /// The pause after accepting failed, as it does when file descriptors run out.
@@ -81,23 +82,23 @@ async fn accept(
 ) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
     let permit = connections.clone().acquire_owned().await.expect("never closed");
     let (stream, _) = listener.accept().await?;
+    let _ = stream.set_nodelay(true);
     Ok((stream, permit))
 }
 
-type Stream = Pin<Box<TimeoutStream<TcpStream>>>;
+type Stream<S> = Pin<Box<TimeoutStream<Patient<S>>>>;
 
-fn connection(
-    stream: TcpStream,
+fn connection<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
     app: Router,
     write: Duration,
-) -> http1::Connection<TokioIo<Stream>, TowerToHyperService<Router>> {
-    let _ = stream.set_nodelay(true);
-    let mut stream = TimeoutStream::new(stream);
+) -> http1::Connection<TokioIo<Stream<S>>, Watched> {
+    let progress = Progress::new();
+    let mut stream = TimeoutStream::new(Patient::new(stream, progress.clone()));
     stream.set_write_timeout(Some(write));
     http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(app))
+        .header_read_timeout(None)
+        .serve_connection(TokioIo::new(Box::pin(stream)), Watched::new(app, progress))
 }
 
 #[cfg(test)]

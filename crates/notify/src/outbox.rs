@@ -27,6 +27,7 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use postrider_cluster::metrics::Instruments;
 use postrider_cluster::route::Notifier;
+use postrider_cluster::tasks::Tasks;
 use postrider_cluster::tenure::Tenure;
 use postrider_domain::email::Email;
 use postrider_domain::ids::{AccountId, EndpointId};
@@ -104,9 +105,10 @@ impl Notify {
         mailer: Mailer,
         page_of: PageOf,
         seed: u64,
+        tasks: &Tasks,
     ) -> Result<NotifierHandle, StartError> {
         let courier = Courier { records, clock, mailer, instruments: Instruments::new(), page_of };
-        start(courier, seed, INTERVALS).await
+        start(courier, seed, INTERVALS, tasks).await
     }
 }
 
@@ -114,6 +116,7 @@ async fn start(
     courier: Courier,
     seed: u64,
     intervals: Intervals,
+    tasks: &Tasks,
 ) -> Result<NotifierHandle, StartError> {
     let (nudged, owned) = (Nudged::default(), Owned::default());
     let state = State {
@@ -129,7 +132,8 @@ async fn start(
         troubles: 0,
         phase: Phase::Idle,
     };
-    let (actor, _) = Actor::spawn(None, Outbox, state).await?;
+    let (actor, running) = Actor::spawn(None, Outbox, state).await?;
+    tasks.watch("notifier", running);
     Ok(NotifierHandle { actor, nudged, owned })
 }
 

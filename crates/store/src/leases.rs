@@ -3,13 +3,13 @@
 //! observer's own clock. No transaction of the data reads a lease.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use postrider_domain::ids::BootId;
 use serde::{Deserialize, Serialize};
 
-use crate::codec::decode;
 use crate::keys::lease;
-use crate::kv::{Error, Range};
+use crate::kv::{Error, Range, Tx};
 use crate::records::Records;
 
 /// A node's claim to be alive.
@@ -25,34 +25,56 @@ pub struct Lease {
     pub version: String,
     /// It gives its shards away, and takes none.
     pub draining: bool,
-    /// Grows with every renewal.
+    /// Grows with every renewal. Of one that cannot be read it only differs with every renewal.
     pub revision: u64,
+    /// False for a lease in a layout that this build does not know: a later version's, in a rolling
+    /// upgrade. Whose it is and whether it is renewed can be told all the same, and nothing else.
+    #[serde(skip, default = "readable")]
+    pub is_readable: bool,
+}
+
+fn readable() -> bool {
+    true
 }
 
 impl Records {
-    /// Writes a lease, and tells whether there was one of this node before.
+    /// Writes a lease, unless a later revision of it was written already, and tells whether there was
+    /// one of this node before.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn renew_lease(&self, lease: &Lease) -> Result<bool, Error> {
         let key = lease::key(lease.node);
         let key = &key;
+        // What the run saw that may have been committed.
+        let existed = &AtomicBool::new(false);
         self.store
-            .transact(|tx, _| async move {
-                let before: Option<Lease> = tx.load(key).await?;
-                tx.save(key.clone(), lease);
+            .transact(|tx, maybe_committed| async move {
+                let before = load(&tx, lease.node).await?;
+                let is_this =
+                    |before: &Lease| before.is_readable && before.revision == lease.revision;
+                if maybe_committed && before.as_ref().is_some_and(is_this) {
+                    return Ok(existed.load(Ordering::Relaxed));
+                }
+                existed.store(before.is_some(), Ordering::Relaxed);
+                let is_late =
+                    |before: &Lease| before.is_readable && before.revision >= lease.revision;
+                if !before.as_ref().is_some_and(is_late) {
+                    tx.save(key.clone(), lease);
+                }
                 Ok(before.is_some())
             })
             .await
     }
 
-    /// Every lease, also those of nodes that died.
+    /// Every lease, also those of nodes that died, and those that cannot be read: one of them must
+    /// not hide the others.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn leases(&self) -> Result<Vec<Lease>, Error> {
         let rows = self.store.rows(Range::prefix(lease::all())).await?;
-        rows.iter().map(|(_, value)| decode(value)).collect()
+        rows.iter().map(|(key, value)| Ok(lease::decode(lease::node_of(key)?, value))).collect()
     }
 
     /// Removes a lease, unless it was renewed after this revision: its node leaves, or is dead.
@@ -64,12 +86,20 @@ impl Records {
         let key = &key;
         self.store
             .transact(|tx, _| async move {
-                let lease: Option<Lease> = tx.load(key).await?;
-                if lease.is_some_and(|lease| lease.revision <= revision) {
+                let lease = load(&tx, node).await?;
+                let is_old = |lease: Lease| match lease.is_readable {
+                    true => lease.revision <= revision,
+                    false => lease.revision == revision,
+                };
+                if lease.is_some_and(is_old) {
                     tx.clear(key.clone());
                 }
                 Ok(())
             })
             .await
     }
+}
+
+async fn load(tx: &Tx, node: BootId) -> Result<Option<Lease>, Error> {
+    Ok(tx.get(&lease::key(node)).await?.map(|bytes| lease::decode(node, &bytes)))
 }

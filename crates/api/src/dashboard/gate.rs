@@ -86,7 +86,7 @@ impl From<Problem> for Refusal {
 async fn admit(app: &App, request: Request) -> Result<(Request, Visit), Refusal> {
     let text = cookie(app, request.headers()).unwrap_or_default().to_owned();
     let signer = app.signer().await?;
-    let session = signer.read_session(&text, app.now());
+    let session = signer.read_session(&text, app.wall());
     let caller = match session {
         Some(session) => caller(app, session).await?,
         None => None,

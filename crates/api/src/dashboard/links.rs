@@ -5,8 +5,6 @@ use std::fmt::Display;
 use postrider_domain::event::EventTypeName;
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId, ReplayId};
 
-/// The operator's form for a new account, which stands where an id could.
-const NEW: &str = "new";
 /// The operator's pages.
 pub(crate) const ACCOUNTS: &str = "/dashboard/accounts";
 pub(crate) const NEW_ACCOUNT: &str = "/dashboard/accounts/new";
@@ -18,10 +16,14 @@ pub(crate) const ACCOUNT: &str = "/dashboard/accounts/{account}";
 #[derive(Clone, Debug)]
 pub(crate) struct Links(String);
 
-/// The segment of a page's path where an account's id stands.
+/// The segment of a page's path where an account's id stands. Nothing else leads into the routes of an
+/// account's pages, so whatever stands there is looked up, whether it looks like an id or not.
 pub(crate) fn account_in(path: &str) -> Option<&str> {
+    if path == NEW_ACCOUNT {
+        return None;
+    }
     let below = path.strip_prefix(ACCOUNTS)?.strip_prefix('/').filter(|below| !below.is_empty())?;
-    below.split('/').next().filter(|segment| *segment != NEW)
+    below.split('/').next()
 }
 
 /// Longest path of a page that a portal link opens, below the account's own, in bytes.
@@ -127,6 +129,8 @@ mod tests {
             assert_eq!(account_in(&page), Some(id.as_str()), "{page}");
         }
         assert_eq!(account_in("/dashboard/accounts//settings"), Some(""));
+        assert_eq!(account_in("/dashboard/accounts/new/settings"), Some("new"));
+        assert_eq!(account_in("/dashboard/accounts/new/"), Some("new"));
         for page in
             ["/dashboard", "/dashboard/accounts", "/dashboard/accounts/", "/dashboard/accounts/new"]
         {

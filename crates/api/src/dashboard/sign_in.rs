@@ -117,7 +117,7 @@ async fn sign_in(State(app): State<App>, body: Body) -> Result<Response, Problem
 
 /// Opens the page of a portal link as its account.
 async fn open(State(app): State<App>, PathText(text): PathText) -> Result<Response, Problem> {
-    let now = app.now();
+    let now = app.wall();
     let link = match app.signer().await?.read_link(&text, now) {
         Some(link) if portal_links::are_good(&app, link.account, link.generation).await? => link,
         _ => return Ok(link_ended()),
@@ -136,7 +136,7 @@ fn link_ended() -> Response {
 }
 
 async fn begin(app: &App, who: Who, life: Duration, page: &str) -> Result<Response, Problem> {
-    let session = Session { who, expires_at: app.now().plus(life) };
+    let session = Session { who, expires_at: app.wall().plus(life) };
     let text = app.signer().await?.session(&session);
     let cookie = set_cookie(app, &text, life);
     Ok(([(SET_COOKIE, cookie)], Redirect::to(page)).into_response())

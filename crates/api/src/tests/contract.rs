@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::harness::{Account, House, OPERATOR, request};
 
 /// Every call of the contract that this crate answers.
-const CALLS: [&str; 45] = [
+pub(super) const CALLS: [&str; 45] = [
     "DELETE /v1/accounts/{account}",
     "DELETE /v1/accounts/{account}/api-keys/{key}",
     "DELETE /v1/accounts/{account}/endpoints/{endpoint}",

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use http::StatusCode;
 use postrider_domain::ids::{AccountId, EndpointId};
+use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::memory::Memory;
 use serde_json::{Value, json};
 
 use super::harness::{Account, House, OPERATOR, request};
-use super::visitor::{Visitor, portal_link};
+use super::visitor::{Visitor, made_link, portal_link};
 use crate::{Dashboard, Origin};
 
 /// A page of an account.
@@ -147,6 +148,27 @@ async fn a_session_ends_with_its_key_with_time_and_with_its_account() {
     let linked = Visitor::by_link(&house, &account, Value::Null).await;
     house.operator(&format!("DELETE /v1/accounts/{}", account.id), Value::Null).await.expect(204);
     assert!(linked.get(&page).await.leads_to().ends_with("&over=session"));
+}
+
+/// Other nodes, and those who are given a link, hold its end against their own clocks.
+#[tokio::test]
+async fn links_and_sessions_go_by_the_wall_clock_and_not_by_the_steadied_one() {
+    let house = House::new().await;
+    let account = house.account().await;
+    let stranger = Visitor::stranger(&house);
+    // Ten minutes that the steadied clock does not believe yet.
+    house.clock.step_wall(Duration::from_secs(600));
+    let made = made_link(&house, &account, json!({"expires_in": "5m"})).await;
+    let expires_at: Timestamp = made["expires_at"].as_str().unwrap().parse().unwrap();
+    assert_eq!(expires_at, house.clock.wall().plus(Duration::from_secs(300)));
+
+    let link = portal_link(&house, &account, json!({"expires_in": "5m"})).await;
+    assert_eq!(stranger.get(&link).await.status, StatusCode::SEE_OTHER);
+    let linked = Visitor::by_link(&house, &account, json!({"expires_in": "5m"})).await;
+    linked.page(&at(&account, "/settings")).await;
+    house.clock.step_wall(Duration::from_secs(300));
+    assert_eq!(stranger.get(&link).await.status, StatusCode::GONE);
+    assert!(linked.get(&at(&account, "/settings")).await.leads_to().ends_with("&over=session"));
 }
 
 #[tokio::test]

@@ -125,7 +125,7 @@ impl House {
     pub(super) async fn reached(memory: Memory, dashboard: Dashboard) -> Self {
         let records = Records::open(Store::new(Arc::new(memory), 1), 4).await.unwrap();
         let workers = Arc::new(Notes::default());
-        let clock = Arc::new(TestClock(AtomicU64::new(1_800_000_000_000)));
+        let clock = Arc::new(TestClock(AtomicU64::new(1_800_000_000_000), AtomicU64::new(0)));
         let app = app(Api {
             door: Door::new(
                 route::Router::new(records.clone(), workers.clone()),
@@ -294,9 +294,15 @@ impl Workers for Notes {
     }
 }
 
-pub(super) struct TestClock(AtomicU64);
+/// Steadied, and so perhaps behind the wall clock: the first plus the second, in milliseconds.
+pub(super) struct TestClock(AtomicU64, AtomicU64);
 
 impl TestClock {
+    /// The wall clock is set forward, and nobody believes it yet.
+    pub(super) fn step_wall(&self, by: Duration) {
+        self.1.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
+    }
+
     pub(super) fn advance(&self, by: Duration) {
         self.0.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
     }
@@ -305,6 +311,10 @@ impl TestClock {
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.0.load(Ordering::Relaxed))
+    }
+
+    fn wall(&self) -> Timestamp {
+        self.now().plus(Duration::from_millis(self.1.load(Ordering::Relaxed)))
     }
 }
 

@@ -131,15 +131,20 @@ pub(super) fn says(page: &str, parts: &[&str]) {
 
 /// The path of a new portal link.
 pub(super) async fn portal_link(house: &House, account: &Account, body: Value) -> String {
+    let made = made_link(house, account, body).await;
+    let url = made["url"].as_str().unwrap();
+    url.strip_prefix("http://postrider.test").unwrap_or_else(|| panic!("{url}")).to_owned()
+}
+
+/// The answer to a request for a link.
+pub(super) async fn made_link(house: &House, account: &Account, body: Value) -> Value {
     let mut request = request(
         Some(super::harness::OPERATOR),
         &format!("POST /v1/accounts/{}/portal-links", account.id),
         if body.is_null() { String::new() } else { body.to_string() },
     );
     request.headers_mut().insert("host", "postrider.test".parse().unwrap());
-    let made = house.send(request).await.expect(201);
-    let url = made["url"].as_str().unwrap();
-    url.strip_prefix("http://postrider.test").unwrap_or_else(|| panic!("{url}")).to_owned()
+    house.send(request).await.expect(201)
 }
 
 /// The hidden fields of a page, each name once.

@@ -19,9 +19,11 @@ use crate::view::{NodeState, NodeView};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// A node that owns the even shards, and panics when it is asked for its view and has none.
+/// A node that owns the even shards, and panics when it is asked for its view and has none, or when
+/// it is woken and is fragile.
 #[derive(Default)]
 struct Node {
+    fragile: bool,
     woken: Mutex<Vec<Wake>>,
     looks: AtomicUsize,
     view: Option<Arc<View>>,
@@ -29,6 +31,7 @@ struct Node {
 
 impl Local for Node {
     fn wake(&self, wakes: Vec<Wake>) -> Vec<Shard> {
+        assert!(!self.fragile, "it breaks, as the test wants");
         let elsewhere = wakes.iter().map(Wake::shard).filter(|shard| shard % 2 == 1).collect();
         self.woken.lock().unwrap().extend(wakes);
         elsewhere
@@ -47,14 +50,16 @@ struct House {
     world: World,
     node: Arc<Node>,
     gateway: Gateway,
+    vital: Tasks,
 }
 
 impl House {
     async fn new(node: Node) -> Self {
         let world = World::new().await;
         let node = Arc::new(node);
-        let gateway = Gateway::start(world.door.clone(), node.clone()).await.unwrap();
-        Self { world, node, gateway }
+        let vital = Tasks::new();
+        let gateway = Gateway::start(world.door.clone(), node.clone(), &vital).await.unwrap();
+        Self { world, node, gateway, vital }
     }
 
     async fn call(&self, request: Request) -> Result<Reply, CallError> {
@@ -248,6 +253,27 @@ fn messages_survive_their_serialized_form() {
     let back = GatewayMessage::deserialize(message).unwrap();
     assert!(matches!(back, GatewayMessage::Cast(bytes) if bytes == [2]));
     assert!(GatewayMessage::serializable());
+}
+
+#[tokio::test]
+async fn a_panic_in_the_actor_itself_does_not_end_it() {
+    let house = House::new(Node { fragile: true, ..Node::default() }).await;
+    let wakes = || {
+        let nudges = vec![Nudge { work: Work::Jobs { shard: 1 }, traceparent: None }];
+        Request::WakeMany(WakeMany { nudges })
+    };
+    assert_eq!(house.kind(wakes()).await, CallErrorKind::Internal);
+    cast(house.gateway.actor(), wakes()).unwrap();
+    assert!(matches!(house.call(Request::Ping).await, Ok(Reply::Pong(_))));
+    assert_eq!(house.vital.ended(), None);
+}
+
+#[tokio::test]
+async fn a_gateway_that_ends_is_told_of() {
+    let house = House::new(Node::default()).await;
+    house.gateway.actor().kill();
+    let ended = tokio::time::timeout(SOON, house.vital.failed()).await.expect("somebody is told");
+    assert_eq!(ended.task, "gateway");
 }
 
 #[tokio::test]

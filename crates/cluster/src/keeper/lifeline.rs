@@ -4,17 +4,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use postrider_store::kv::Error;
 use postrider_store::{Lease, Records};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Identity;
-use crate::membership::RENEW_EVERY;
+use crate::membership::{RENEW_EVERY, SELF_STOP};
 use crate::pulse::Pulse;
+use crate::tasks::Tasks;
 
 /// The pause before a renewal that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(250);
+/// A renewal that has not come through after so long is not relied upon any more.
+const HANGS: Duration = Duration::from_secs(1);
+
+const _: () = assert!(
+    RENEW_EVERY.as_millis() + 3 * HANGS.as_millis() <= SELF_STOP.as_millis(),
+    "three renewals can hang before the node stops itself"
+);
 
 /// A lease that is being renewed. The renewals end with it.
 pub(super) struct Lifeline {
@@ -32,7 +43,7 @@ struct Shared {
 }
 
 impl Lifeline {
-    pub(super) fn start(records: Records, me: &Identity, pulse: Pulse) -> Self {
+    pub(super) fn start(records: Records, me: &Identity, pulse: Pulse, tasks: &Tasks) -> Self {
         let lease = Lease {
             node: me.node,
             name: me.name.clone(),
@@ -40,6 +51,7 @@ impl Lifeline {
             version: me.version.clone(),
             draining: false,
             revision: 0,
+            is_readable: true,
         };
         let shared = Arc::new(Shared {
             pulse,
@@ -47,7 +59,7 @@ impl Lifeline {
             draining: AtomicBool::new(false),
             now: Notify::new(),
         });
-        let task = tokio::spawn(renew(records.clone(), shared.clone()));
+        let task = tasks.spawn("lease renewal", renew(records.clone(), shared.clone()));
         Self { shared, records, task }
     }
 
@@ -90,33 +102,54 @@ impl Shared {
     }
 }
 
+/// Renews the lease for ever. A renewal that hangs holds no other one up: its successor begins
+/// beside it after [`HANGS`], and whichever comes through counts from when it was begun. So one lost
+/// answer costs nothing, and a store that is slow all the time is still in time.
 async fn renew(records: Records, shared: Arc<Shared>) {
     let (mut failing, mut joined) = (false, false);
+    // The store gives each up after some seconds, so they are few.
+    let mut under_way = FuturesUnordered::new();
+    let mut next = Instant::now();
+    let mut succeeded = None;
     loop {
-        let began = Instant::now();
-        match records.renew_lease(&shared.next()).await {
-            Ok(known) => {
-                if failing {
-                    tracing::info!("this node's lease is renewed again");
-                }
-                if !known && joined {
-                    tracing::warn!("this node was taken for dead, and is back");
-                }
-                (failing, joined) = (false, true);
-                shared.pulse.beat(began);
-                let next = tokio::time::sleep_until(began + RENEW_EVERY);
-                tokio::select! {
-                    () = next => {}
-                    () = shared.now.notified() => {}
-                }
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => {
+                next = Instant::now() + HANGS;
+                under_way.push(once(&records, &shared));
             }
-            Err(error) => {
-                if !failing {
-                    tracing::warn!(%error, "this node's lease cannot be renewed; trying again");
+            () = shared.now.notified() => next = Instant::now(),
+            Some((began, outcome)) = under_way.next() => match outcome {
+                Ok(known) => {
+                    if failing {
+                        tracing::info!("this node's lease is renewed again");
+                    }
+                    if !known && joined {
+                        tracing::warn!("this node was taken for dead, and is back");
+                    }
+                    (failing, joined) = (false, true);
+                    succeeded = succeeded.max(Some(began));
+                    next = began + RENEW_EVERY;
                 }
-                failing = true;
-                tokio::time::sleep(PAUSE).await;
-            }
+                // One that was begun before another succeeded tells nothing new.
+                Err(_) if Some(began) < succeeded => {}
+                Err(error) => {
+                    if !failing {
+                        tracing::warn!(%error, "this node's lease cannot be renewed; trying again");
+                    }
+                    failing = true;
+                    next = Instant::now() + PAUSE;
+                }
+            },
         }
     }
+}
+
+/// One renewal, and when it was begun.
+async fn once(records: &Records, shared: &Shared) -> (Instant, Result<bool, Error>) {
+    let (began, pulse) = (Instant::now(), shared.pulse.begin());
+    let renewed = records.renew_lease(&shared.next()).await;
+    if renewed.is_ok() {
+        shared.pulse.beat(pulse);
+    }
+    (began, renewed)
 }

@@ -11,11 +11,12 @@ use postrider_store::{Lease, Owner, Ownership, Records};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::handoff::{self, Ended, Handoff};
 use super::lifeline::Lifeline;
-use super::{Company, Identity, Options, Tenants};
+use super::{Command, Company, Identity, Options, Tenants};
 use crate::membership::Membership;
 use crate::metrics::Instruments;
 use crate::pulse::Pulse;
@@ -27,7 +28,9 @@ const STAYS: Duration = Duration::from_secs(60);
 /// Shards that are taken at once, so that a takeover does not come as a herd.
 const TAKEN_AT_ONCE: usize = 32;
 /// The pause between two such handfuls.
-const BREATH: Duration = Duration::from_millis(20);
+pub(super) const BREATH: Duration = Duration::from_millis(20);
+/// How long one round claims at most. The view and what others have handed over wait meanwhile.
+const CLAIMING: Duration = Duration::from_secs(1);
 /// Most jitter before the shards of a dead node are taken.
 const JITTER_MS: u64 = 150;
 /// How often a leaving node looks whether its handoffs have ended.
@@ -43,6 +46,7 @@ pub(super) struct Round {
     luck: SmallRng,
     view: watch::Sender<Arc<View>>,
     look: Arc<Notify>,
+    pub(super) commands: mpsc::Receiver<Command>,
     /// None for a node that is alone.
     lifeline: Option<Lifeline>,
     pulse: Pulse,
@@ -58,11 +62,13 @@ pub(super) struct Round {
     held: HashMap<Shard, Held>,
     /// The epoch under which this node last worked on a shard.
     used: HashMap<Shard, u64>,
-    handoffs: mpsc::UnboundedReceiver<(Shard, Handoff)>,
-    handed: mpsc::UnboundedSender<(Shard, Handoff)>,
+    /// At most one for each shard.
+    pub(super) handoffs: JoinSet<Handoff>,
     /// Handoffs that did not wait for the end of everything.
     overruns: usize,
     leaving: bool,
+    /// The last round did not come to the end of its claims.
+    pub(super) has_more_to_claim: bool,
     instruments: Instruments,
     /// Whether the store failed in the last round, which was said then.
     blind: bool,
@@ -72,25 +78,35 @@ pub(super) struct Round {
 enum Held {
     /// It works on it.
     Working(Tenancy),
-    /// The tenure is over, and something is still under way.
-    Ending(Tenancy),
-    /// It is being handed over.
-    Leaving,
+    /// The tenure is over, and something is still under way. At `deadline` the shard is let go all
+    /// the same: the fence refuses what comes later.
+    Ending { tenancy: Tenancy, deadline: Instant },
+    /// It is being handed over, by this task, which takes no longer than the patience and one
+    /// transaction.
+    Leaving(task::Id),
 }
 
+/// A handoff's task and what came of it, or that it panicked.
+pub(super) type EndedHandoff = Result<(task::Id, Handoff), JoinError>;
+
 impl Round {
-    pub(super) fn new(options: Options, view: watch::Sender<Arc<View>>, look: Arc<Notify>) -> Self {
-        let Options { records, me, company, tenants, patience, seed } = options;
+    pub(super) fn new(
+        options: Options,
+        view: watch::Sender<Arc<View>>,
+        look: Arc<Notify>,
+        commands: mpsc::Receiver<Command>,
+    ) -> Self {
+        let Options { records, me, company, tenants, patience, uptime, seed, tasks } = options;
         let pulse = match company {
             Company::Alone => Pulse::steady(),
-            Company::Others(_) => Pulse::waiting(),
+            Company::Others(_) => Pulse::waiting(uptime),
         };
         let lifeline = match company {
             Company::Alone => None,
-            Company::Others(_) => Some(Lifeline::start(records.clone(), &me, pulse.clone())),
+            Company::Others(_) => {
+                Some(Lifeline::start(records.clone(), &me, pulse.clone(), &tasks))
+            }
         };
-        // At most one handoff a shard is under way.
-        let (handed, handoffs) = mpsc::unbounded_channel();
         Self {
             records,
             me,
@@ -100,6 +116,7 @@ impl Round {
             luck: SmallRng::seed_from_u64(seed),
             view,
             look,
+            commands,
             lifeline,
             pulse,
             membership: Membership::default(),
@@ -109,10 +126,10 @@ impl Round {
             moved: HashMap::new(),
             held: HashMap::new(),
             used: HashMap::new(),
-            handoffs,
-            handed,
+            handoffs: JoinSet::new(),
             overruns: 0,
             leaving: false,
+            has_more_to_claim: false,
             instruments: Instruments::new(),
             blind: false,
         }
@@ -127,6 +144,7 @@ impl Round {
 
     /// Observes, plans and acts once.
     pub(super) async fn run(&mut self) {
+        self.has_more_to_claim = false;
         self.settle();
         if !self.pulse.beats() {
             self.suspend();
@@ -160,24 +178,70 @@ impl Round {
 
     /// Takes in what has come to an end since the last round.
     fn settle(&mut self) {
-        while let Ok((shard, Handoff { ended, overrun })) = self.handoffs.try_recv() {
-            self.held.remove(&shard);
-            self.overruns += usize::from(overrun);
-            if let (Ended::HandedOver(fence), Company::Others(others)) = (ended, &self.company) {
-                others.handed_over(fence);
-            }
+        while let Some(ended) = self.handoffs.try_join_next_with_id() {
+            self.conclude(ended);
         }
-        for held in self.held.values_mut() {
-            if let Held::Working(tenancy) = held
-                && (tenancy.is_over() || tenancy.is_released())
-            {
-                end(held);
+        let over = self.held.iter_mut().filter_map(|(shard, held)| match held {
+            Held::Working(tenancy) => {
+                (tenancy.is_over() || tenancy.is_released()).then_some(*shard)
             }
-        }
-        self.held.retain(|_, held| match held {
-            Held::Ending(tenancy) => !tenancy.is_released(),
-            Held::Working(_) | Held::Leaving => true,
+            Held::Ending { .. } | Held::Leaving(_) => None,
         });
+        for shard in over.collect::<Vec<_>>() {
+            self.end(shard);
+        }
+        let now = Instant::now();
+        let overruns = &mut self.overruns;
+        self.held.retain(|shard, held| {
+            let Held::Ending { tenancy, deadline } = held else { return true };
+            let (is_released, is_late) = (tenancy.is_released(), now >= *deadline);
+            if is_late && !is_released {
+                tracing::warn!(shard, "a shard is let go while something on it is still under way");
+                *overruns += 1;
+            }
+            !is_released && !is_late
+        });
+    }
+
+    /// Takes in what came of a handoff.
+    pub(super) fn conclude(&mut self, ended: EndedHandoff) {
+        let (task, handoff) = match ended {
+            Ok((task, handoff)) => (task, Some(handoff)),
+            Err(error) => {
+                tracing::error!(%error, "handing a shard over failed");
+                (error.id(), None)
+            }
+        };
+        // If it failed, the store tells who owns the shard now.
+        self.held.retain(|_, held| !matches!(held, Held::Leaving(by) if *by == task));
+        let Some(Handoff { ended, overrun }) = handoff else { return };
+        self.overruns += usize::from(overrun);
+        if let (Ended::HandedOver(fence), Company::Others(others)) = (ended, &self.company) {
+            others.handed_over(fence);
+        }
+    }
+
+    /// Ends the tenure of a shard, if there is one: nothing more begins on it.
+    fn end(&mut self, shard: Shard) {
+        let Some(tenancy) = self.take_working(shard) else { return };
+        tenancy.end();
+        let deadline = Instant::now() + self.patience;
+        self.held.insert(shard, Held::Ending { tenancy, deadline });
+    }
+
+    fn end_all(&mut self) {
+        let held: Vec<Shard> = self.held.keys().copied().collect();
+        held.into_iter().for_each(|shard| self.end(shard));
+    }
+
+    fn take_working(&mut self, shard: Shard) -> Option<Tenancy> {
+        match self.held.remove(&shard)? {
+            Held::Working(tenancy) => Some(tenancy),
+            other => {
+                self.held.insert(shard, other);
+                None
+            }
+        }
     }
 
     /// This node may be taken for dead: it begins nothing more.
@@ -189,7 +253,7 @@ impl Round {
                 "this node's lease is not renewed; it gives its shards up"
             );
         }
-        self.held.values_mut().for_each(end);
+        self.end_all();
     }
 
     async fn observe(&mut self) -> Result<(), Error> {
@@ -199,6 +263,11 @@ impl Round {
             None => vec![self.imagined_lease()],
         };
         let now = Instant::now();
+        for lease in leases.iter().filter(|lease| !lease.is_readable) {
+            if self.membership.state(lease.node, now).is_none() {
+                tracing::warn!(node = %lease.node, "a node's lease cannot be read; a later version's?");
+            }
+        }
         self.membership.observe(leases, now);
         for node in self.ended.drain() {
             self.membership.ended(node);
@@ -214,7 +283,15 @@ impl Round {
     /// What a node that is alone would find, if it renewed a lease at every look.
     fn imagined_lease(&self) -> Lease {
         let Identity { node, name, address, version } = self.me.clone();
-        Lease { node, name, address, version, draining: self.leaving, revision: self.looks }
+        Lease {
+            node,
+            name,
+            address,
+            version,
+            draining: self.leaving,
+            revision: self.looks,
+            is_readable: true,
+        }
     }
 
     fn note_moves(&mut self, new: &Ownership, now: Instant) {
@@ -235,14 +312,14 @@ impl Round {
         let mut again = Vec::new();
         for (shard, owner) in (0..).zip(owners.unwrap_or_default()) {
             let mine = owner.filter(|owner| owner.node == self.me.node);
-            match (self.held.get_mut(&shard), mine) {
+            match (self.held.get(&shard), mine) {
                 (Some(held), _) => {
                     let differs = |tenancy: &Tenancy| {
                         mine.is_none_or(|owner| owner.epoch != tenancy.fence().epoch)
                     };
                     if matches!(held, Held::Working(tenancy) if differs(tenancy)) {
                         tracing::warn!(shard, "the shard has a later owner");
-                        end(held);
+                        self.end(shard);
                     }
                 }
                 (None, None) => {}
@@ -283,8 +360,11 @@ impl Round {
         let leaves = self.leaving && lease.node == self.me.node;
         let standing = match state {
             NodeState::Dead => return None,
-            NodeState::Alive | NodeState::Suspect if !leaves => Standing::Alive,
-            NodeState::Alive | NodeState::Suspect | NodeState::Draining => Standing::Draining,
+            _ if leaves => Standing::Draining,
+            NodeState::Alive if lease.is_readable => Standing::Alive,
+            // It keeps what it has: whoever cannot be read may be well, of a later version.
+            NodeState::Alive | NodeState::Suspect => Standing::Suspect,
+            NodeState::Draining => Standing::Draining,
         };
         Some(Member { node: lease.node, name: &lease.name, standing })
     }
@@ -311,11 +391,19 @@ impl Round {
     }
 
     /// Claims shards whose owners are still the given ones, and gives the number of those it got.
+    /// What this round does not come to is left to the next one.
     async fn claim(&mut self, seen: &[(Shard, Option<Owner>)]) -> Result<usize, Error> {
-        let mut got = 0;
+        let (began, mut got) = (Instant::now(), 0);
         for (handful, seen) in seen.chunks(TAKEN_AT_ONCE).enumerate() {
-            if handful > 0 && self.lifeline.is_some() {
-                tokio::time::sleep(BREATH).await;
+            if handful > 0 {
+                if self.lifeline.is_some() {
+                    tokio::time::sleep(BREATH).await;
+                }
+                let is_told = !self.commands.is_empty();
+                if is_told || !self.pulse.beats() || began.elapsed() >= CLAIMING {
+                    self.has_more_to_claim = true;
+                    break;
+                }
             }
             for fence in self.records.take_over(seen, self.me.node).await? {
                 self.note_owner(fence);
@@ -343,19 +431,12 @@ impl Round {
 
     /// Starts to hand a shard over.
     fn give(&mut self, shard: Shard, heir: BootId) {
-        let Some(held) = self.held.get_mut(&shard) else { return };
-        if !matches!(held, Held::Working(_)) {
-            return;
-        }
-        let Held::Working(mut tenancy) = std::mem::replace(held, Held::Leaving) else { return };
+        let Some(mut tenancy) = self.take_working(shard) else { return };
         let (records, patience) = (self.records.clone(), self.patience);
-        let (handed, look) = (self.handed.clone(), self.look.clone());
-        tokio::spawn(async move {
-            let done = handoff::hand_over(&records, &mut tenancy, heir, patience).await;
-            // The keeper may have ended meanwhile.
-            let _ = handed.send((shard, done));
-            look.notify_one();
-        });
+        let task = self
+            .handoffs
+            .spawn(async move { handoff::hand_over(&records, &mut tenancy, heir, patience).await });
+        self.held.insert(shard, Held::Leaving(task.id()));
     }
 
     fn publish(&self) {
@@ -396,14 +477,19 @@ impl Round {
         while !self.held.is_empty() && Instant::now() < deadline {
             self.run().await;
             if !self.has_heirs() {
-                self.held.values_mut().for_each(end);
+                self.end_all();
             }
-            let _ = tokio::time::timeout(LEAVING, self.look.notified()).await;
+            tokio::select! {
+                () = tokio::time::sleep(LEAVING) => {}
+                () = self.look.notified() => {}
+                ended = next_handoff(&mut self.handoffs) => self.conclude(ended),
+            }
             self.settle();
         }
         // What is still being handed over goes on for a moment; the others take the rest when the
         // lease is gone.
-        self.held.values_mut().for_each(end);
+        self.handoffs.detach_all();
+        self.end_all();
         self.settle();
         if let Some(lifeline) = &mut self.lifeline {
             lifeline.end().await;
@@ -418,15 +504,12 @@ impl Round {
     }
 }
 
-/// Ends a tenure, if there is one.
-fn end(held: &mut Held) {
-    *held = match std::mem::replace(held, Held::Leaving) {
-        Held::Working(tenancy) => {
-            tenancy.end();
-            Held::Ending(tenancy)
-        }
-        other => other,
-    };
+/// Waits until a handoff has ended; for ever when none is under way.
+pub(super) async fn next_handoff(handoffs: &mut JoinSet<Handoff>) -> EndedHandoff {
+    match handoffs.join_next_with_id().await {
+        Some(ended) => ended,
+        None => std::future::pending().await,
+    }
 }
 
 fn node_view(lease: &Lease, state: NodeState) -> NodeView {

@@ -155,9 +155,12 @@ pub fn encode_reply(reply: &Result<Reply, CallError>) -> Vec<u8> {
 /// The gateway's error, or `Malformed` when the bytes are no answer.
 pub fn decode_reply(bytes: &[u8]) -> Result<Reply, CallError> {
     check_length(bytes.len())?;
+    // An error is laid out alike in every version: whoever answers in another one says why.
+    if let Some(error) = error_in(bytes) {
+        return Err(CallError::of_wire(read(error)?));
+    }
     let (kind, body) = kind_of(bytes)?;
     Ok(match kind {
-        kind::ERROR => return Err(CallError::of_wire(read(body)?)),
         kind::PING => Reply::Pong(read(body)?),
         kind::PUBLISH => Reply::Published(read(body)?),
         kind::PUBLISH_BATCH => Reply::PublishedBatch(read(body)?),
@@ -176,6 +179,13 @@ fn head(kind: u16) -> Vec<u8> {
 
 fn with(bytes: Vec<u8>, body: &impl Serialize) -> Vec<u8> {
     postcard::to_extend(body, bytes).expect("messages are plain data, which always serializes")
+}
+
+/// The body of an answer that is an error, whatever its version.
+fn error_in(reply: &[u8]) -> Option<&[u8]> {
+    let (_version, rest) = reply.split_first_chunk::<2>()?;
+    let (kind, body) = rest.split_first_chunk()?;
+    (u16::from_be_bytes(*kind) == kind::ERROR).then_some(body)
 }
 
 /// The kind of a message of a known version, and what follows.

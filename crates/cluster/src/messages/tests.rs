@@ -280,6 +280,19 @@ fn unknown_versions_and_kinds_are_told_from_garbage() {
 }
 
 #[test]
+fn an_error_is_read_whatever_version_it_comes_in() {
+    let error = CallError::new(CallErrorKind::UnknownVersion, "version 1 is no longer spoken");
+    let mut bytes = encode_reply(&Err(error.clone()));
+    bytes[..2].copy_from_slice(&(VERSION + 1).to_be_bytes());
+    assert_eq!(decode_reply(&bytes), Err(error));
+    // Anything else of that version is told apart before it is read.
+    let mut bytes = encode_reply(&Ok(Reply::Seen));
+    bytes[..2].copy_from_slice(&(VERSION + 1).to_be_bytes());
+    assert_eq!(decode_reply(&bytes).unwrap_err().kind, CallErrorKind::UnknownVersion);
+    assert_eq!(decode_reply(&[0, 1, 0, 0]).unwrap_err().kind, CallErrorKind::Malformed);
+}
+
+#[test]
 fn what_is_over_a_bound_is_refused_on_both_sides() {
     let batch = |count: usize, payload: usize| {
         let event = NewEvent { event_type: "a".to_owned(), payload: vec![b'1'; payload].into() };

@@ -68,7 +68,7 @@ fn world() -> World {
         mine.iter().for_each(|wake| at_home.send(wake.shard()).unwrap());
         others
     };
-    let post = Post::open(ME, watched, van.clone(), doubt.clone(), route);
+    let post = Post::open(ME, watched, van.clone(), doubt.clone(), route, &Tasks::new());
     World { post, view, van, carried: told, here, doubt }
 }
 

@@ -1,6 +1,7 @@
 //! The actors and the sender against real sockets, over the memory engine.
 
 mod actors;
+mod clocks;
 mod hindered;
 mod jobs;
 mod phases;

@@ -89,7 +89,7 @@ async fn an_endpoint_that_was_enabled_is_sent_to_though_nobody_could_tell() {
     assert!(world.delivery.wake(vec![Wake::Changed { shard, account, endpoint }]).is_empty());
     settle().await;
     world.accept_silently("2").await;
-    world.records.enable_endpoint(account, endpoint, Held::Resume, RealClock.now()).await.unwrap();
+    world.records.enable_endpoint(account, endpoint, Held::Resume).await.unwrap();
     time.pass(Duration::from_secs(11)).await;
     assert_eq!(receiver.next().await.1, "2");
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use postrider_cluster::pulse::Pulse;
 use postrider_cluster::route::{Notifier, Router, Workers};
+use postrider_cluster::tasks::Tasks;
 use postrider_cluster::tenure::{Tenancy, Tenure};
 use postrider_domain::account::{Account, Name};
 use postrider_domain::endpoint::{Endpoint, Ordering, Secrets, Subscription};
@@ -45,11 +46,13 @@ impl Clock for RealClock {
     }
 }
 
-/// The system's clock, which panics as often as it is told to and can be set back.
+/// The system's clock, which panics as often as it is told to and can be set back. The wall clock may
+/// be ahead of it.
 #[derive(Default)]
 pub(crate) struct FragileClock {
     pub(crate) panics: AtomicUsize,
     back_ms: AtomicU64,
+    pub(crate) wall_ahead_ms: AtomicU64,
 }
 
 impl FragileClock {
@@ -65,6 +68,10 @@ impl Clock for FragileClock {
         let left = self.panics.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
         assert!(left.is_err(), "the clock breaks, as the test wants");
         RealClock.now().minus(Duration::from_millis(self.back_ms.load(SeqCst)))
+    }
+
+    fn wall(&self) -> Timestamp {
+        RealClock.now().plus(Duration::from_millis(self.wall_ahead_ms.load(SeqCst)))
     }
 }
 
@@ -223,6 +230,7 @@ impl World {
             clock: clock.clone(),
             mint: mint.clone(),
             dice: Dice::new(1),
+            tasks: Tasks::new(),
         };
         let delivery = Delivery::start_within(bounds, options).await.expect("started");
         router.attach(Arc::new(delivery.clone()));

@@ -47,6 +47,9 @@ pub struct Member<'a> {
 pub enum Standing {
     /// It owns its share.
     Alive,
+    /// It has been silent for a while and may yet come back: it keeps what it owns, and takes
+    /// nothing while somebody alive is there, who can begin to work at once.
+    Suspect,
     /// It is about to stop: it gives away what it owns and takes nothing.
     Draining,
 }
@@ -100,7 +103,8 @@ fn assign(members: &[Member<'_>], holdings: &[Holding]) -> Vec<Change> {
     if board.homeless.is_empty() { board.level(holdings.len()) } else { board.place() }
 }
 
-/// The living nodes with what they own, and the shards that need an heir.
+/// The nodes that take shards with what they own, and the shards that need an heir. What a suspect
+/// node keeps is not on it.
 struct Board {
     /// Sorted by name and then by boot id, so that every node sees the same order.
     seats: Vec<Seat>,
@@ -118,26 +122,35 @@ struct Seat {
 }
 
 impl Board {
-    /// Nothing when nobody is alive.
+    /// Nothing when there is nobody to take a shard.
     fn of(members: &[Member<'_>], holdings: &[Holding]) -> Option<Self> {
-        let mut seats: Vec<_> = members.iter().filter(|m| m.standing == Standing::Alive).collect();
+        let with = |standing| members.iter().filter(move |m| m.standing == standing);
+        let nodes = |standing| with(standing).map(|m| m.node).collect::<HashSet<_>>();
+        let mut seats: Vec<_> = with(Standing::Alive).collect();
+        let mut suspects = nodes(Standing::Suspect);
+        if seats.is_empty() {
+            // With nobody else there, they are the ones to be hoped for.
+            seats = with(Standing::Suspect).collect();
+            suspects.clear();
+        }
         if seats.is_empty() {
             return None;
         }
         seats.sort_unstable_by_key(|member| (member.name, member.node));
-        let band = Band::of(holdings.len(), seats.len());
+        let kept = |holding: &Holding| holding.owner.is_some_and(|owner| suspects.contains(&owner));
+        let shards: Vec<_> =
+            (0..=Shard::MAX).zip(holdings).filter(|(_, holding)| !kept(holding)).collect();
+        let band = Band::of(shards.len(), seats.len());
         let seats = seats.into_iter().map(Seat::of).collect();
         let mut board = Self { seats, homeless: vec![], band };
-        board.seat(members, holdings);
+        board.seat(&shards, &nodes(Standing::Draining));
         Some(board)
     }
 
     /// Puts every shard on its owner's seat, or among the homeless.
-    fn seat(&mut self, members: &[Member<'_>], holdings: &[Holding]) {
+    fn seat(&mut self, shards: &[(Shard, &Holding)], draining: &HashSet<BootId>) {
         let seats: HashMap<_, _> = self.seats.iter().map(|s| s.node).zip(0..).collect();
-        let draining: HashSet<_> =
-            members.iter().filter(|m| m.standing == Standing::Draining).map(|m| m.node).collect();
-        for (shard, holding) in (0..=Shard::MAX).zip(holdings) {
+        for &(shard, holding) in shards {
             match holding.owner.and_then(|owner| seats.get(&owner)) {
                 Some(&seat) => self.seats[seat].keep(shard, holding.movable),
                 None => {

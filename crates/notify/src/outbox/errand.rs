@@ -84,7 +84,12 @@ impl Courier {
             return Ok(Errand::Done);
         }
         let to = contacts.into_iter().map(|email| Mailbox::new(None, email));
-        let message = match compose(&facts, &self.mailer.sender().0, to.collect(), now) {
+        let message = match compose(
+            &facts,
+            &self.mailer.sender().0,
+            to.collect(),
+            self.clock.wall(),
+        ) {
             Ok(message) => message,
             Err(error) => {
                 // It would be no better next time.

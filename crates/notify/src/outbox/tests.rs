@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use mailin::{Action, Handler, Response, SessionBuilder, response};
 use postrider_cluster::pulse::Pulse;
+use postrider_cluster::tasks::Tasks;
 use postrider_domain::account::Account;
 use postrider_domain::email::Verdict;
 use postrider_domain::endpoint::Endpoint;
@@ -269,7 +270,7 @@ impl Scene {
             instruments: Instruments::new(),
             page_of: Arc::new(|_, _| None),
         };
-        start(courier, 1, intervals).await.expect("starts")
+        start(courier, 1, intervals, &Tasks::new()).await.expect("starts")
     }
 
     /// Waits until no notice is left.

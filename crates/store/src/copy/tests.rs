@@ -62,7 +62,8 @@ async fn fill(store: &Store) {
     }
     let (name, version) = ("one".to_owned(), "1".to_owned());
     let (address, draining, revision) = (None, false, 7);
-    let lease = Lease { node: BootId::MAX, name, address, version, draining, revision };
+    let lease =
+        Lease { node: BootId::MAX, name, address, version, draining, revision, is_readable: true };
     records.renew_lease(&lease).await.unwrap();
     Probe::new(store.clone(), 5).write(1, Bytes::from_static(b"left behind")).await.unwrap();
     let small = |n: u64| ([b"a-small-".as_slice(), &n.to_be_bytes()].concat(), n.to_be_bytes());

@@ -14,6 +14,7 @@ fn lease(node: BootId, name: &str, revision: u64) -> Lease {
         version: "1".to_owned(),
         draining: false,
         revision,
+        is_readable: true,
     }
 }
 
@@ -27,6 +28,38 @@ async fn a_lease_is_renewed_and_not_removed_once_it_was_renewed_since() {
     world.records.remove_lease(ONE, 3).await.unwrap();
     assert_eq!(world.records.leases().await.unwrap(), []);
     assert!(!world.records.renew_lease(&lease(ONE, "one", 3)).await.unwrap(), "it was removed");
+}
+
+#[tokio::test]
+async fn a_renewal_that_comes_through_late_does_not_set_a_lease_back() {
+    let world = World::new().await;
+    world.records.renew_lease(&lease(ONE, "one", 2)).await.unwrap();
+    assert!(world.records.renew_lease(&lease(ONE, "one", 1)).await.unwrap());
+    assert_eq!(world.records.leases().await.unwrap(), [lease(ONE, "one", 2)]);
+}
+
+#[tokio::test]
+async fn a_lease_that_cannot_be_read_hides_no_other() {
+    let world = World::new().await;
+    world.records.renew_lease(&lease(TWO, "two", 1)).await.unwrap();
+    let put = |bytes: &'static [u8]| {
+        world.records.store.transact(move |tx, _| async move {
+            tx.set(crate::keys::lease::key(ONE), bytes);
+            Ok::<_, crate::kv::Error>(())
+        })
+    };
+    put(&[9, 1]).await.unwrap();
+    let leases = world.records.leases().await.unwrap();
+    assert_eq!(leases.len(), 2);
+    assert_eq!((leases[0].node, leases[0].is_readable), (ONE, false));
+    assert_eq!(leases[1], lease(TWO, "two", 1));
+    // It can be removed when it stands still, and only then.
+    put(&[9, 2]).await.unwrap();
+    world.records.remove_lease(ONE, leases[0].revision).await.unwrap();
+    assert_eq!(world.records.leases().await.unwrap().len(), 2);
+    let moved = world.records.leases().await.unwrap()[0].revision;
+    world.records.remove_lease(ONE, moved).await.unwrap();
+    assert_eq!(world.records.leases().await.unwrap(), [lease(TWO, "two", 1)]);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use postrider_domain::account::ApiKey;
 use postrider_domain::ids::Id;
 
 use super::*;
-use crate::{Held, Owner};
+use crate::{Held, Lease, Owner};
 
 /// Half of the commits report an unknown result, although they were made.
 const UNKNOWN: Faults = Faults {
@@ -108,6 +108,24 @@ async fn shards_that_were_taken_or_handed_over_are_reported_as_such() {
         assert_eq!(handed, Ok(Fence { shard: 0, epoch: 3, node: three }), "seed {seed}");
         let owners = world.records.ownership(None).await.unwrap().expect("owners").owners;
         assert_eq!(owners[0], Some(Owner { epoch: 3, node: three }));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_removed_is_reported_as_such() {
+    for seed in SEEDS {
+        let world = World::with_faults(seed, UNKNOWN).await;
+        let lease = |revision| Lease {
+            node: BootId::MIN,
+            name: "one".to_owned(),
+            address: None,
+            version: "1".to_owned(),
+            draining: false,
+            revision,
+            is_readable: true,
+        };
+        assert!(!world.records.renew_lease(&lease(1)).await.unwrap(), "seed {seed}");
+        assert!(world.records.renew_lease(&lease(2)).await.unwrap(), "seed {seed}");
     }
 }
 

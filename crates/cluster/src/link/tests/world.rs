@@ -16,6 +16,7 @@ use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::link::{Cookie, Event, Link, Options, Peer, PeerName, SERVER_NAME, Tls};
+use crate::tasks::Tasks;
 
 /// Longer than anything takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,7 +34,7 @@ pub fn name(name: &str) -> PeerName {
 
 pub fn options(text: &str, tls: Option<Tls>) -> Options {
     let listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
-    Options { name: name(text), listen, cookie: cookie(), tls }
+    Options { name: name(text), listen, cookie: cookie(), tls, tasks: Tasks::new() }
 }
 
 /// A link, and what it has told.

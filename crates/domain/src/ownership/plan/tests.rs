@@ -59,16 +59,32 @@ impl Cluster {
         plan(&self.members(), &self.holdings, me)
     }
 
+    fn standing(&self, standing: Standing) -> BTreeSet<BootId> {
+        self.nodes.iter().filter(|n| n.standing == standing).map(|n| n.boot).collect()
+    }
+
+    /// Those who own a share: the silent only while there is nobody else.
     fn alive(&self) -> BTreeSet<BootId> {
-        self.nodes.iter().filter(|n| n.standing == Standing::Alive).map(|n| n.boot).collect()
+        let alive = self.standing(Standing::Alive);
+        if alive.is_empty() { self.standing(Standing::Suspect) } else { alive }
+    }
+
+    /// Those who keep what they have and take nothing.
+    fn suspects(&self) -> BTreeSet<BootId> {
+        &self.standing(Standing::Suspect) - &self.alive()
     }
 
     fn draining(&self) -> BTreeSet<BootId> {
-        self.nodes.iter().filter(|n| n.standing == Standing::Draining).map(|n| n.boot).collect()
+        self.standing(Standing::Draining)
+    }
+
+    fn is_kept(&self, holding: &Holding) -> bool {
+        holding.owner.is_some_and(|owner| self.suspects().contains(&owner))
     }
 
     fn band(&self) -> Band {
-        Band::of(self.holdings.len(), self.alive().len())
+        let kept = self.holdings.iter().filter(|holding| self.is_kept(holding)).count();
+        Band::of(self.holdings.len() - kept, self.alive().len())
     }
 
     /// How many shards each living node owns.
@@ -87,8 +103,8 @@ impl Cluster {
     }
 
     fn homeless(&self) -> BTreeSet<Shard> {
-        let alive = self.alive();
-        let is_homeless = |h: &Holding| h.owner.is_none_or(|owner| !alive.contains(&owner));
+        let at_home = &self.alive() | &self.suspects();
+        let is_homeless = |h: &Holding| h.owner.is_none_or(|owner| !at_home.contains(&owner));
         (0..).zip(&self.holdings).filter(|(_, h)| is_homeless(h)).map(|(s, _)| s).collect()
     }
 
@@ -135,12 +151,9 @@ impl Cluster {
         if alive.is_empty() {
             return;
         }
-        for (shard, holding) in self.holdings.iter().enumerate() {
-            let owner = holding.owner.expect("an owner");
-            assert!(alive.contains(&owner), "shard {shard} belongs to {owner}, who is not alive");
-        }
+        assert!(self.homeless().is_empty(), "somebody owns every shard");
         let Band { least, most, .. } = self.band();
-        let shards = self.holdings.len() as f64;
+        let shards = self.loads().values().sum::<usize>() as f64;
         let fair = shards / alive.len() as f64;
         for (node, load) in self.loads() {
             assert!((least..=most).contains(&load), "{node} owns {load} of {least} to {most}");
@@ -153,16 +166,21 @@ impl Cluster {
 
 /// Nodes under few names, so that some share one, and owners that need not be among them.
 fn any_cluster(blocked: f64) -> impl Strategy<Value = Cluster> {
-    let node = (0_u32..6, prop::bool::weighted(0.8));
+    let standing = prop_oneof![
+        7 => Just(Standing::Alive),
+        2 => Just(Standing::Suspect),
+        2 => Just(Standing::Draining),
+    ];
+    let node = (0_u32..6, standing);
     let shard = (prop::option::weighted(0.95, any::<Index>()), prop::bool::weighted(1.0 - blocked));
     (prop::collection::vec(node, 0..10), 0_u32..4, prop::collection::vec(shard, 0..200)).prop_map(
         |(nodes, dead, shards)| {
             let nodes: Vec<_> = (0_u32..)
                 .zip(nodes)
-                .map(|(number, (name, alive))| Node {
+                .map(|(number, (name, standing))| Node {
                     boot: boot(number),
                     name: format!("node-{name}"),
-                    standing: if alive { Standing::Alive } else { Standing::Draining },
+                    standing,
                 })
                 .collect();
             let owners = nodes.len() + dead as usize;
@@ -189,6 +207,7 @@ proptest! {
     #[test]
     fn the_parts_make_one_whole(cluster in any_cluster(0.3)) {
         let (alive, draining) = (cluster.alive(), cluster.draining());
+        let suspects = cluster.suspects();
         let whole = cluster.whole();
         let shards: BTreeSet<_> = whole.iter().map(|(shard, ..)| *shard).collect();
         prop_assert_eq!(shards.len(), whole.len(), "a shard has two heirs");
@@ -200,7 +219,8 @@ proptest! {
         let mut levelled = 0;
         for (shard, giver, heir) in whole {
             let holding = cluster.holdings[usize::from(shard)];
-            prop_assert!(alive.contains(&heir));
+            prop_assert!(alive.contains(&heir), "the heir is not alive");
+            prop_assert!(!holding.owner.is_some_and(|owner| suspects.contains(&owner)));
             match giver {
                 None => {
                     let owner = holding.owner;
@@ -391,6 +411,24 @@ fn what_has_just_moved_stays() {
     assert_eq!(cluster.whole(), [(7, Some(boot(0)), boot(1)), (70, Some(boot(0)), boot(1))].into());
     cluster.nodes[0].standing = Standing::Draining;
     assert_eq!(cluster.whole().len(), 100);
+}
+
+#[test]
+fn a_silent_node_keeps_its_own_and_takes_nothing_while_somebody_is_alive() {
+    let mut cluster = Cluster::of(4, 90);
+    cluster.settle();
+    cluster.nodes[2].standing = Standing::Suspect;
+    assert!(cluster.whole().is_empty(), "it may yet come back in time");
+    let own = cluster.owned_by(boot(2));
+    cluster.nodes[0].standing = Standing::Draining;
+    cluster.nodes.remove(3);
+    cluster.settle();
+    assert_eq!(cluster.owned_by(boot(2)), own);
+    assert_eq!(cluster.owned_by(boot(1)).len(), 90 - own.len(), "the one that is left takes all");
+    // With nobody else there, it is the one to be hoped for.
+    cluster.nodes[1].standing = Standing::Draining;
+    cluster.settle();
+    assert_eq!(cluster.owned_by(boot(2)).len(), 90);
 }
 
 #[test]
