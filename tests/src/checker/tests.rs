@@ -249,6 +249,22 @@ fn a_retry_too_soon_or_too_late() {
 }
 
 #[test]
+fn an_attempt_that_ended_late_plans_the_next_one_late() {
+    let planned_after = |ms: u64| {
+        let mut run = flawless();
+        let held = &mut run.store.deliveries[1];
+        (held.state, held.attempt_count) = ("held".to_owned(), 1);
+        held.attempts.truncate(1);
+        // A second is its timeout, and its node was frozen for three more.
+        held.attempts[0].duration_ms = 4_000;
+        held.attempts[0].next_attempt_at = Some(after(held.attempts[0].at, millis(ms)));
+        attempts::spaced(&run)
+    };
+    assert!(planned_after(6_900).is_empty());
+    assert_eq!(planned_after(7_100).len(), 1);
+}
+
+#[test]
 fn sent_again_without_a_reason() {
     let again = |run: &mut Evidence| {
         let first = run.received[0].arrived;
