@@ -82,11 +82,13 @@ async fn run(seed: u64, kills: usize) -> Result<Evidence> {
         vitals: Vec::new(),
         one_clock: true,
         pauses,
+        replays: Vec::new(),
         schedule: Schedule::new(WINDOW, 10, TIMEOUT),
         least: Least {
             events: kills * EVENTS_PER_KILL,
             faults: vec![(Kind::Kill, kills)],
             disabled: 2,
+            ..Least::default()
         },
     })
 }

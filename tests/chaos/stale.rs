@@ -43,7 +43,7 @@ async fn a_stale_owner_commits_nothing() -> Result<()> {
         subscribers.push(stage.subscribe(&format!("slow-{n}"), slow).await?.0);
     }
     let schedule = Schedule::new(WINDOW, 10, TIMEOUT);
-    let least = Least { events: LEAST_EVENTS, faults: Vec::new(), disabled: 0 };
+    let least = Least { events: LEAST_EVENTS, ..Least::default() };
     let mut story = Story::with(stage, subscribers, schedule, least, seed, PAUSE);
     for round in 0..ROUNDS {
         // The first node answers for the cluster, and the others are frozen in turn.

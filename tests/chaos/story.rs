@@ -87,7 +87,7 @@ impl Story {
     /// two publications.
     pub(crate) async fn begin(stage: Stage, seed: u64, pause: Duration) -> Result<Self> {
         let subscribers = subscribe(&stage).await?;
-        let least = Least { events: LEAST_EVENTS, faults: Vec::new(), disabled: 2 };
+        let least = Least { events: LEAST_EVENTS, disabled: 2, ..Least::default() };
         Ok(Self::with(stage, subscribers, schedule(), least, seed, pause))
     }
 
@@ -218,6 +218,7 @@ impl Story {
             vitals,
             one_clock: self.one_clock,
             pauses,
+            replays: Vec::new(),
             schedule: self.schedule,
             least: Least { faults: planned, ..self.least },
         };

@@ -105,7 +105,7 @@ impl Outage {
         let least = Least {
             events: BEFORE + AFTERWARDS,
             faults: vec![(kind, self.faults.len())],
-            disabled: 0,
+            ..Least::default()
         };
         checker::check(&Evidence {
             publications,
@@ -120,6 +120,7 @@ impl Outage {
             vitals: Vec::new(),
             one_clock: true,
             pauses: Vec::new(),
+            replays: Vec::new(),
             schedule: SCHEDULE,
             least,
         })

@@ -2,13 +2,14 @@
 //! receiver's log, the email, the faults that were made, and the store's records as the API
 //! shows them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::Result;
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
-use crate::client::records::{Cluster, Delivery, Endpoint, Event};
+use crate::client::records::{Cluster, Delivery, Endpoint, Event, Replay};
 use crate::client::{Account, Operator};
 use crate::fault::{Fault, Kind};
 use crate::load::Publication;
@@ -16,7 +17,10 @@ use crate::mail::Mail;
 use crate::receiver::{Hook, Received};
 use crate::schedule::Schedule;
 
-/// Everything about one run.
+/// How many records are read at a time.
+const READS_AT_ONCE: usize = 16;
+
+/// Everything about one account in one run.
 #[derive(Clone, Debug)]
 pub struct Evidence {
     /// The client's log.
@@ -44,6 +48,8 @@ pub struct Evidence {
     pub one_clock: bool,
     /// Which endpoints were disabled by hand, and when.
     pub pauses: Vec<Pause>,
+    /// Which replays were asked for.
+    pub replays: Vec<ReplayRun>,
     /// The schedule that the node was configured with.
     pub schedule: Schedule,
     /// What the run must at least have had, to show anything.
@@ -59,6 +65,8 @@ pub struct StoreRecords {
     pub endpoints: Vec<Endpoint>,
     /// Every delivery, with its attempts.
     pub deliveries: Vec<Delivery>,
+    /// The ids that the list of each event's deliveries holds.
+    pub by_event: HashMap<String, Vec<String>>,
 }
 
 /// An endpoint, as its owner knows it.
@@ -70,8 +78,42 @@ pub struct Subscriber {
     pub path: String,
     /// The secret that its requests are signed with.
     pub secret: String,
-    /// The types of events that it asked for; `*` is every type.
+    /// What it was subscribed to, in order: one for its creation, each change, and its deletion.
+    pub subscriptions: Vec<Subscription>,
+}
+
+/// The types of events that an endpoint was to receive from some moment on.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// When the call that made it so was asked.
+    pub asked: Timestamp,
+    /// When it was answered with success. Nobody knows when, or whether, a call took effect that
+    /// got no answer.
+    pub answered: Option<Timestamp>,
+    /// The types; `*` is every type, and none are left when the endpoint was deleted.
     pub event_types: Vec<String>,
+}
+
+/// Whether an endpoint was subscribed to a type of events between two moments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subscribed {
+    /// At every moment.
+    Throughout,
+    /// At some moments, or nobody knows.
+    Perhaps,
+    /// At no moment.
+    Never,
+}
+
+/// A replay of one endpoint's deliveries, none of which was under way when it was asked for.
+#[derive(Clone, Debug)]
+pub struct ReplayRun {
+    /// The endpoint.
+    pub endpoint: String,
+    /// The deliveries that had come to their end before it was asked for.
+    pub past: Vec<String>,
+    /// The replay, as it was last read; none when nobody knows whether there is one.
+    pub replay: Option<Replay>,
 }
 
 /// What a node answered to the question who owns what.
@@ -133,7 +175,7 @@ pub struct Pause {
 }
 
 /// The least that a run must have had.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Least {
     /// Accepted events.
     pub events: usize,
@@ -141,6 +183,10 @@ pub struct Least {
     pub faults: Vec<(Kind, usize)>,
     /// Endpoints that were disabled because a delivery was exhausted.
     pub disabled: usize,
+    /// Replays that were made.
+    pub replays: usize,
+    /// Changes of subscriptions.
+    pub changes: usize,
 }
 
 impl Subscriber {
@@ -151,11 +197,41 @@ impl Subscriber {
             endpoint: endpoint.id.clone(),
             path: hook.path().to_owned(),
             secret: endpoint.signing_secret.clone().unwrap_or_default(),
-            event_types: endpoint.event_types.clone(),
+            // Nothing that a test asks for afterwards meets its creation.
+            subscriptions: vec![Subscription {
+                asked: Timestamp::MIN,
+                answered: Some(Timestamp::MIN),
+                event_types: endpoint.event_types.clone(),
+            }],
         }
     }
 
-    /// Whether it asked for events of this type.
+    /// How often its subscription was certainly changed.
+    #[must_use]
+    pub fn changes(&self) -> usize {
+        let made = self.subscriptions.iter().filter(|s| s.answered.is_some());
+        made.count().saturating_sub(1)
+    }
+
+    /// Whether it was subscribed to this type at the moments from `from` to `to`.
+    #[must_use]
+    pub fn subscribed(&self, event_type: &str, from: Timestamp, to: Timestamp) -> Subscribed {
+        // The last one that had taken effect before has replaced all that came before it.
+        let in_force = self.subscriptions.iter().rfind(|s| s.answered.is_some_and(|at| at <= from));
+        let may_take_effect =
+            |s: &&Subscription| s.asked <= to && s.answered.is_none_or(|at| at > from);
+        let mut possible = self.subscriptions.iter().filter(may_take_effect).chain(in_force);
+        let wants = |subscription: &Subscription| subscription.wants(event_type);
+        match in_force {
+            Some(_) if possible.clone().all(wants) => Subscribed::Throughout,
+            _ if possible.any(wants) => Subscribed::Perhaps,
+            _ => Subscribed::Never,
+        }
+    }
+}
+
+impl Subscription {
+    /// Whether events of this type are to be received.
     #[must_use]
     pub fn wants(&self, event_type: &str) -> bool {
         self.event_types.iter().any(|wanted| wanted == "*" || wanted == event_type)
@@ -163,25 +239,59 @@ impl Subscriber {
 }
 
 impl StoreRecords {
-    /// Reads everything that the account may see.
+    /// Reads everything that the account may see. Deliveries are found by their events and by their
+    /// endpoints: one that either forgot is seen.
     pub async fn read(account: &Account) -> Result<Self> {
+        let mut records = Self::outline(account).await?;
+        let known: HashSet<_> = records.deliveries.iter().map(|d| d.id.clone()).collect();
+        let of_endpoints = stream::iter(&records.endpoints)
+            .map(|endpoint| account.deliveries(&endpoint.id))
+            .buffered(READS_AT_ONCE)
+            .try_collect::<Vec<_>>();
+        let of_endpoints = of_endpoints.await?.into_iter().flatten();
+        records.deliveries.extend(of_endpoints.filter(|d| !known.contains(&d.id)));
+        // Whatever was not attempted is in the lists as it is.
+        let of = |delivery: Delivery| async move {
+            match delivery.attempt_count {
+                0 => Ok(delivery),
+                _ => account.delivery(&delivery.id).await,
+            }
+        };
+        let outlined = std::mem::take(&mut records.deliveries);
+        let full = stream::iter(outlined).map(of).buffered(READS_AT_ONCE);
+        records.deliveries = full.try_collect().await?;
+        Ok(records)
+    }
+
+    /// The deliveries that the events list, without any attempts.
+    pub async fn outline(account: &Account) -> Result<Self> {
         let endpoints: Vec<Endpoint> = account.list("/endpoints?").await?;
-        let mut deliveries = Vec::new();
-        for endpoint in &endpoints {
-            deliveries.extend(account.full_deliveries(&endpoint.id).await?);
+        let events = account.events().await?;
+        let mut deliveries = BTreeMap::new();
+        let mut by_event = HashMap::new();
+        let of_events = stream::iter(&events)
+            .map(|event| account.deliveries_of_event(&event.id))
+            .buffered(READS_AT_ONCE)
+            .try_collect::<Vec<_>>();
+        for (event, list) in events.iter().zip(of_events.await?) {
+            let ids = list.iter().map(|delivery| delivery.id.clone()).collect();
+            by_event.insert(event.id.clone(), ids);
+            deliveries.extend(list.into_iter().map(|delivery| (delivery.id.clone(), delivery)));
         }
-        Ok(Self { events: account.events().await?, endpoints, deliveries })
+        let deliveries = deliveries.into_values().collect();
+        Ok(Self { events, endpoints, deliveries, by_event })
     }
 }
 
-/// Which requests belong to which delivery.
+/// Which requests belong to which event and endpoint. A request does not tell an event's first
+/// delivery to an endpoint from one that repeats it.
 #[derive(Debug)]
 pub struct Posts<'a>(HashMap<(String, &'a str), Vec<&'a Received>>);
 
 impl<'a> Posts<'a> {
     /// Sorts the receiver's log by event and endpoint.
     #[must_use]
-    pub fn of(evidence: &'a Evidence) -> Self {
+    pub fn sort(evidence: &'a Evidence) -> Self {
         let endpoints: HashMap<_, _> = evidence
             .subscribers
             .iter()
@@ -197,11 +307,10 @@ impl<'a> Posts<'a> {
         Self(posts)
     }
 
-    /// The requests of one delivery, in the order of arrival.
+    /// The requests of an event to an endpoint, in the order of arrival.
     #[must_use]
-    pub fn of_delivery(&self, delivery: &'a Delivery) -> &[&'a Received] {
-        let key = (delivery.event_id.clone(), delivery.endpoint_id.as_str());
-        self.0.get(&key).map_or(&[], Vec::as_slice)
+    pub fn of(&self, event: &str, endpoint: &'a str) -> &[&'a Received] {
+        self.0.get(&(event.to_owned(), endpoint)).map_or(&[], Vec::as_slice)
     }
 }
 

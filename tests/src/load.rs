@@ -59,12 +59,21 @@ pub struct Call {
 /// What is known after a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Accepted, as these events.
-    Accepted(Vec<String>),
+    /// Accepted, with one receipt for each event.
+    Accepted(Vec<Receipt>),
     /// Refused with this status: nothing happened.
     Refused(u16),
     /// No answer came, or has come yet.
     Unknown,
+}
+
+/// What the publisher of an event is told.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Receipt {
+    /// The event's id.
+    pub id: String,
+    /// How many endpoints receive it.
+    pub deliveries: u64,
 }
 
 /// The load, while it runs.
@@ -211,12 +220,7 @@ impl Worker {
 impl Shared {
     fn announce(&self, payloads: &[String], key: Option<&str>) -> usize {
         let mut log = self.log();
-        log.push(Publication {
-            event_type: self.event_type.clone(),
-            payloads: payloads.to_vec(),
-            idempotency_key: key.map(str::to_owned),
-            calls: Vec::new(),
-        });
+        log.push(Publication::new(&self.event_type, payloads, key));
         log.len() - 1
     }
 
@@ -263,6 +267,37 @@ impl Publication {
         })
     }
 
+    /// Publications that nobody has asked for yet.
+    #[must_use]
+    pub fn new(event_type: &str, payloads: &[String], idempotency_key: Option<&str>) -> Self {
+        Self {
+            event_type: event_type.to_owned(),
+            payloads: payloads.to_vec(),
+            idempotency_key: idempotency_key.map(str::to_owned),
+            calls: Vec::new(),
+        }
+    }
+
+    /// Asks once, and notes the answer. Several payloads are a batch, which has no key here.
+    ///
+    /// # Errors
+    /// When the answer is neither an acceptance nor an orderly refusal.
+    pub async fn ask(&mut self, account: &Account) -> Result<Outcome> {
+        let (event_type, key) = (self.event_type.as_str(), self.idempotency_key.as_deref());
+        let asked = Timestamp::now();
+        let answer = match &self.payloads[..] {
+            [payload] => account.try_publish(event_type, payload, key).await,
+            payloads => {
+                let events: Vec<_> = payloads.iter().map(|text| (event_type, &text[..])).collect();
+                account.try_publish_batch(&events).await
+            }
+        };
+        let outcome = answer.map_or(Ok(Outcome::Unknown), |answer| Outcome::of(&answer))?;
+        let answered = (outcome != Outcome::Unknown).then(Timestamp::now);
+        self.calls.push(Call { asked, answered, outcome: outcome.clone() });
+        Ok(outcome)
+    }
+
     /// What is known of it after all its calls.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
@@ -271,6 +306,41 @@ impl Publication {
         let unknown = outcomes().find(|&outcome| *outcome == Outcome::Unknown);
         accepted.or(unknown).or(outcomes().next_back()).cloned().unwrap_or(Outcome::Unknown)
     }
+
+    /// The receipts of its first acceptance; none when no answer said that it was accepted.
+    #[must_use]
+    pub fn receipts(&self) -> &[Receipt] {
+        let accepted = self.calls.iter().find_map(|call| match &call.outcome {
+            Outcome::Accepted(receipts) => Some(receipts.as_slice()),
+            Outcome::Refused(_) | Outcome::Unknown => None,
+        });
+        accepted.unwrap_or_default()
+    }
+
+    /// The times between which it was accepted, if it was: from the first call to the first answer
+    /// that said so.
+    #[must_use]
+    pub fn accepted_within(&self) -> Option<(Timestamp, Timestamp)> {
+        let accepted = |call: &&Call| matches!(call.outcome, Outcome::Accepted(_));
+        let answered = self.calls.iter().find(accepted)?.answered?;
+        Some((self.calls.first()?.asked, answered))
+    }
+}
+
+impl Outcome {
+    /// Reads an answer.
+    ///
+    /// # Errors
+    /// When it is neither an acceptance nor an orderly refusal.
+    pub fn of(answer: &Answer) -> Result<Self> {
+        match answer.status {
+            202 => receipts(&answer.expect(202)?).map(Self::Accepted),
+            // The store went away in the midst of it.
+            504 => Ok(Self::Unknown),
+            status @ (400..=499 | 503) => Ok(Self::Refused(status)),
+            _ => bail!("{answer}"),
+        }
+    }
 }
 
 /// What is known after a call that may have got no answer.
@@ -278,22 +348,30 @@ fn known(answer: Result<Answer>) -> Result<Outcome> {
     answer.map_or(Ok(Outcome::Unknown), |answer| outcome(&answer))
 }
 
-/// Reads an answer; one that is neither an acceptance nor an orderly refusal is an error.
+/// Reads an answer to the load, all of whose events are in order: they are accepted, or the node
+/// cannot take them now.
 fn outcome(answer: &Answer) -> Result<Outcome> {
-    match answer.status {
-        202 => accepted_ids(&answer.expect(202)?).map(Outcome::Accepted),
-        status @ (429 | 503) => Ok(Outcome::Refused(status)),
-        // The store went away in the midst of it.
-        504 => Ok(Outcome::Unknown),
-        _ => bail!("the load: {answer}"),
+    match Outcome::of(answer)? {
+        Outcome::Refused(status) if !is_for_now(status) => bail!("the load: {answer}"),
+        outcome => Ok(outcome),
     }
 }
 
-fn accepted_ids(body: &Value) -> Result<Vec<String>> {
-    let id = |event: &Value| event["id"].as_str().map(str::to_owned).context("an id");
+/// Whether a refusal with this status says nothing of the request itself: it may be repeated.
+#[must_use]
+pub fn is_for_now(status: u16) -> bool {
+    matches!(status, 429 | 503)
+}
+
+fn receipts(body: &Value) -> Result<Vec<Receipt>> {
+    let receipt = |event: &Value| {
+        let id = event["id"].as_str().context("an id")?.to_owned();
+        let deliveries = event["deliveries"].as_u64().context("a number of deliveries")?;
+        Ok(Receipt { id, deliveries })
+    };
     match body["data"].as_array() {
-        Some(events) => events.iter().map(id).collect(),
-        None => Ok(vec![id(body)?]),
+        Some(events) => events.iter().map(receipt).collect(),
+        None => Ok(vec![receipt(body)?]),
     }
 }
 

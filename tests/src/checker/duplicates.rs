@@ -43,16 +43,28 @@ pub fn succeeded_once(evidence: &Evidence) -> Violations {
     if evidence.one_clock || !clocks_alone {
         return Vec::new();
     }
-    let posts = Posts::of(evidence);
+    let posts = Posts::sort(evidence);
     let succeeded = |post: &&&Received| post.answered.is_some_and(|status| status / 100 == 2);
     let mut violations = Vec::new();
-    for delivery in &evidence.store.deliveries {
-        let successes = posts.of_delivery(delivery).iter().filter(succeeded).count();
-        if successes > 1 {
-            violations.push(format!("{} was answered with success {successes} times", delivery.id));
+    for ((event, endpoint), deliveries) in by_event_and_endpoint(evidence) {
+        let successes = posts.of(event, endpoint).iter().filter(succeeded).count();
+        if successes > deliveries.len() {
+            let ids: Vec<_> = deliveries.iter().map(|delivery| &delivery.id).collect();
+            violations.push(format!("{ids:?} were answered with success {successes} times"));
         }
     }
     violations
+}
+
+/// The deliveries of each event to each endpoint: one, and one more for every time that it was
+/// repeated.
+fn by_event_and_endpoint(evidence: &Evidence) -> BTreeMap<(&str, &str), Vec<&Delivery>> {
+    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for delivery in &evidence.store.deliveries {
+        let key = (delivery.event_id.as_str(), delivery.endpoint_id.as_str());
+        groups.entry(key).or_default().push(delivery);
+    }
+    groups
 }
 
 /// Why a request is no recorded attempt.
@@ -80,24 +92,26 @@ impl<'a> Account<'a> {
         let tenures = Tenures::of(evidence);
         let mut account =
             Self { evidence, tenures, violations: Vec::new(), reasons: BTreeMap::new() };
-        let posts = Posts::of(evidence);
-        for delivery in &evidence.store.deliveries {
-            account.settle(delivery, posts.of_delivery(delivery));
+        let posts = Posts::sort(evidence);
+        for ((event, endpoint), deliveries) in by_event_and_endpoint(evidence) {
+            account.settle(&deliveries, posts.of(event, endpoint));
         }
         account
     }
 
-    fn settle(&mut self, delivery: &Delivery, posts: &[&Received]) {
+    fn settle(&mut self, deliveries: &[&Delivery], posts: &[&Received]) {
         let mut unmatched: Vec<&Received> = posts.to_vec();
         // One without an answer fits many requests, and must not take that of another.
-        let (answered, silent): (Vec<_>, Vec<_>) =
-            delivery.attempts.iter().partition(|attempt| attempt.response.is_some());
-        for attempt in answered.into_iter().chain(silent) {
+        let (answered, silent): (Vec<_>, Vec<_>) = deliveries
+            .iter()
+            .flat_map(|delivery| delivery.attempts.iter().map(|attempt| (&delivery.id, attempt)))
+            .partition(|(_, attempt)| attempt.response.is_some());
+        for (id, attempt) in answered.into_iter().chain(silent) {
             let found = unmatched.iter().position(|post| is_record_of(attempt, post));
             match found {
                 Some(index) => drop(unmatched.remove(index)),
                 None if attempt.response.is_some() => {
-                    let (number, id) = (attempt.number, &delivery.id);
+                    let number = attempt.number;
                     self.violations
                         .push(format!("attempt {number} of {id} has an answer nobody gave"));
                 }
@@ -105,12 +119,16 @@ impl<'a> Account<'a> {
             }
         }
         for post in unmatched {
-            self.explain(delivery, post);
+            self.explain(deliveries, post);
         }
     }
 
-    fn explain(&mut self, delivery: &Delivery, post: &Received) {
-        let finished = delivery.finished_at.filter(|_| delivery.state == "delivered");
+    /// Of deliveries that a replay repeated, any may have been the one that a request was for.
+    fn explain(&mut self, deliveries: &[&Delivery], post: &Received) {
+        let Some(delivery) = deliveries.first() else { return };
+        let delivered = |d: &&Delivery| d.finished_at.filter(|_| d.state == "delivered");
+        let ends: Option<Vec<Timestamp>> = deliveries.iter().map(delivered).collect();
+        let finished = ends.and_then(|ends| ends.into_iter().max());
         let too_late = finished.is_some_and(|at| post.arrived > after(at, SKEW));
         let endpoint = &delivery.endpoint_id;
         let place = format!("request {} to {} ({})", post.index, post.path, delivery.id);

@@ -3,6 +3,7 @@
 //! | | Invariant | In |
 //! |---|---|---|
 //! | I1 | nothing accepted is lost | [`loss`] |
+//! | I1 | every receipt counts the deliveries | [`receipts`] |
 //! | I2 | every request belongs to an event, byte for byte, and is signed | [`loss`] |
 //! | I3 | one owner at a time | [`tenure`] |
 //! | I4 | attempts are bounded and numbered without a gap | [`attempts`] |
@@ -13,6 +14,8 @@
 //! | I9 | no attempt outlasts its timeout | [`attempts`] |
 //! | I12 | every node keeps its bounds | [`bounds`] |
 //! | I13 | the backlog is worked off | [`backlog`] |
+//! | – | one idempotency key, one event | [`loss`] |
+//! | – | replays repeat what was there, once | [`replays`] |
 //!
 //! The others of the list are no matter of one run's logs: tests of their own show them. Where
 //! the clocks of a run differ, the invariants that compare times are [`left_out`].
@@ -24,6 +27,8 @@ pub mod disabling;
 pub mod duplicates;
 mod held_up;
 pub mod loss;
+pub mod receipts;
+pub mod replays;
 pub mod tenure;
 
 use std::fmt::Write as _;
@@ -32,9 +37,8 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::client::records::{Delivery, Endpoint};
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, Subscriber};
 use crate::fault::Fault;
-use crate::load::Outcome;
 use crate::wait::millis;
 
 /// What is wrong, in sentences; empty when nothing is.
@@ -52,8 +56,9 @@ pub struct Invariant {
 }
 
 /// Every invariant.
-pub const INVARIANTS: [Invariant; 14] = [
+pub const INVARIANTS: [Invariant; 16] = [
     always("I1: nothing accepted is lost", loss::nothing_is_lost),
+    always("I1: every receipt is kept", receipts::kept),
     always("I2: every request is an event's, and signed", loss::nothing_is_made_up),
     by_the_clock("I3: one owner at a time", tenure::one_owner_at_a_time),
     always("I3: epochs only grow, and each is of one node", tenure::epochs_only_grow),
@@ -67,6 +72,7 @@ pub const INVARIANTS: [Invariant; 14] = [
     always("I12: every node keeps its bounds", bounds::kept),
     by_the_clock("I13: the backlog is worked off", backlog::worked_off),
     always("one key, one event", loss::same_key_same_event),
+    always("a replay repeats what was there, once", replays::repeated_once),
 ];
 
 /// How far two notes of one moment may lie apart, made by the receiver, a node, or a test.
@@ -121,19 +127,17 @@ pub fn left_out(evidence: &Evidence) -> Vec<&'static str> {
 
 /// A run without events or faults would satisfy anything.
 fn worth_checking(evidence: &Evidence) -> Violations {
-    let accepted = evidence
-        .publications
-        .iter()
-        .map(|publication| match publication.outcome() {
-            Outcome::Accepted(ids) => ids.len(),
-            _ => 0,
-        })
-        .sum::<usize>();
+    let accepted =
+        evidence.publications.iter().map(|publication| publication.receipts().len()).sum::<usize>();
     let disabled = evidence.store.endpoints.iter().filter(|e| exhausted(e)).count();
+    let replays = evidence.replays.iter().filter(|run| run.replay.is_some()).count();
+    let changes = evidence.subscribers.iter().map(Subscriber::changes).sum();
     let least = &evidence.least;
     let mut violations: Violations = [
         ("accepted events", accepted, least.events),
         ("disabled endpoints", disabled, least.disabled),
+        ("replays", replays, least.replays),
+        ("changes of subscriptions", changes, least.changes),
     ]
     .into_iter()
     .filter(|(_, n, least)| n < least)

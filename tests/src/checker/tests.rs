@@ -1,6 +1,8 @@
 //! The checker is worth what it catches: each test takes the evidence of a flawless run, does
 //! to it what a mutant of the product would, and the invariant must speak up.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::json;
@@ -8,12 +10,13 @@ use standardwebhooks::Webhook;
 use tokio::time::Instant;
 
 use super::*;
-use crate::client::records::{Delivery, Endpoint};
+use crate::client::records::{Delivery, Endpoint, Event, Replay};
 use crate::evidence::{
-    Evidence, Glimpse, Least, Pause, Sighting, StoreRecords, Subscriber, Vitals, after,
+    Evidence, Glimpse, Least, Pause, ReplayRun, Sighting, StoreRecords, Subscriber, Subscription,
+    Vitals, after,
 };
 use crate::fault::{Fault, Kind};
-use crate::load::{Call, Publication};
+use crate::load::{Call, Outcome, Publication, Receipt};
 use crate::mail::Mail;
 use crate::receiver::Received;
 use crate::schedule::Schedule;
@@ -30,11 +33,7 @@ fn flawless() -> Evidence {
     let (first, second) = (start, after(start, millis(2_600)));
     let good = delivery("good", "delivered", &[(first, 200)]);
     let bad = delivery("bad", "exhausted", &[(first, 503), (second, 503)]);
-    let calls = vec![Call {
-        asked: start,
-        answered: Some(start),
-        outcome: Outcome::Accepted(vec!["evt_1".to_owned()]),
-    }];
+    let calls = vec![Call { asked: start, answered: Some(start), outcome: accepted("evt_1", 2) }];
     let mail = Mail {
         at: after(second, millis(20)),
         from: String::new(),
@@ -57,11 +56,12 @@ fn flawless() -> Evidence {
         ],
         mails: vec![mail],
         store: StoreRecords {
-            events: vec![read(json!({"id": "evt_1", "event_type": "t", "created_at": start}))],
+            events: vec![event("evt_1", start, 2)],
             endpoints: vec![
                 endpoint("good", None),
                 endpoint("bad", Some(after(second, millis(10)))),
             ],
+            by_event: listed(&[&good, &bad]),
             deliveries: vec![good, bad],
         },
         subscribers: ["good", "bad"].map(subscriber).to_vec(),
@@ -72,9 +72,29 @@ fn flawless() -> Evidence {
         vitals: Vec::new(),
         one_clock: true,
         pauses: Vec::new(),
+        replays: Vec::new(),
         schedule: SCHEDULE,
-        least: Least { events: 1, faults: Vec::new(), disabled: 1 },
+        least: Least { events: 1, disabled: 1, ..Least::default() },
     }
+}
+
+fn accepted(id: &str, deliveries: u64) -> Outcome {
+    Outcome::Accepted(vec![Receipt { id: id.to_owned(), deliveries }])
+}
+
+fn event(id: &str, created_at: Timestamp, deliveries: u64) -> Event {
+    read(json!({
+        "id": id, "event_type": "t", "created_at": created_at, "deliveries": deliveries,
+    }))
+}
+
+/// The lists of the events' deliveries.
+fn listed(deliveries: &[&Delivery]) -> HashMap<String, Vec<String>> {
+    let mut lists: HashMap<_, Vec<_>> = HashMap::new();
+    for delivery in deliveries {
+        lists.entry(delivery.event_id.clone()).or_default().push(delivery.id.clone());
+    }
+    lists
 }
 
 fn read<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> T {
@@ -83,7 +103,17 @@ fn read<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> T {
 
 fn subscriber(name: &str) -> Subscriber {
     let (endpoint, path) = (format!("ep_{name}"), format!("/{name}"));
-    Subscriber { endpoint, path, secret: SECRET.to_owned(), event_types: vec!["*".to_owned()] }
+    let subscriptions = vec![subscription(Timestamp::MIN, Some(Timestamp::MIN), &["*"])];
+    Subscriber { endpoint, path, secret: SECRET.to_owned(), subscriptions }
+}
+
+fn subscription(
+    asked: Timestamp,
+    answered: Option<Timestamp>,
+    event_types: &[&str],
+) -> Subscription {
+    let event_types = event_types.iter().map(|&name| name.to_owned()).collect();
+    Subscription { asked, answered, event_types }
 }
 
 fn endpoint(name: &str, disabled: Option<Timestamp>) -> Endpoint {
@@ -183,6 +213,289 @@ fn one_endpoint_forgotten() {
     assert!(caught(|run| run.store.deliveries[0].state = "pending".to_owned()).contains("I1"));
 }
 
+/// A third endpoint, which is disabled and so holds what it receives, with this history of
+/// subscriptions, and with so many deliveries. The event was asked for and answered at the same moment.
+fn with_third(run: &mut Evidence, subscriptions: Vec<Subscription>, deliveries: usize) {
+    let start = run.healed;
+    run.subscribers.push(Subscriber { subscriptions, ..subscriber("third") });
+    for n in 0..deliveries {
+        let mut held = delivery("third", "held", &[(start, 200)]);
+        (held.id, held.attempt_count, held.finished_at) = (format!("dlv_third_{n}"), 0, None);
+        held.attempts.clear();
+        run.store.by_event.entry(held.event_id.clone()).or_default().push(held.id.clone());
+        run.store.deliveries.push(held);
+    }
+}
+
+/// The receipt of the event says so many deliveries.
+fn told(run: &mut Evidence, deliveries: u64) {
+    run.publications[0].calls[0].outcome = accepted("evt_1", deliveries);
+    run.store.events[0].deliveries = deliveries;
+}
+
+/// So many milliseconds after the event was asked for.
+fn at(run: &Evidence, ms: i64) -> Timestamp {
+    run.healed.saturating_add(jiff::SignedDuration::from_millis(ms)).expect("in range")
+}
+
+#[test]
+fn an_endpoint_that_moves_between_all_types_and_named_ones_is_reached_once() {
+    let moved_about = |deliveries: usize| {
+        caught(|run| {
+            // Between the two, and while the fan-out may be under way.
+            let moved = [
+                subscription(at(run, -500), Some(at(run, -400)), &["*"]),
+                subscription(at(run, -10), Some(at(run, 10)), &["t", "other"]),
+                subscription(at(run, 20), None, &["*"]),
+                subscription(at(run, 40), Some(at(run, 60)), &["t"]),
+            ];
+            with_third(run, moved.to_vec(), deliveries);
+            told(run, 3);
+        })
+    };
+    assert_eq!(moved_about(1), "");
+    let both = "I1: nothing accepted is lost; I1: every receipt is kept";
+    assert_eq!(moved_about(0), both);
+    assert_eq!(moved_about(2), both);
+}
+
+#[test]
+fn an_endpoint_that_was_created_before_the_event_is_reached() {
+    // Created and answered so long after the event was asked for.
+    let created = |asked: i64, answered: Option<i64>, deliveries: usize, said: u64| {
+        caught(|run| {
+            let answered = answered.map(|ms| at(run, ms));
+            with_third(run, vec![subscription(at(run, asked), answered, &["*"])], deliveries);
+            told(run, said);
+        })
+    };
+    let both = "I1: nothing accepted is lost; I1: every receipt is kept";
+    // A clock that is ahead gives it an id later than the event's.
+    assert_eq!(created(-20, Some(-10), 0, 3), both);
+    assert_eq!(created(-20, Some(-10), 1, 3), "");
+    // Meanwhile, or nobody knows whether at all: it may have been counted, and may be reached.
+    for (asked, answered) in [(-20, Some(10)), (-20, None)] {
+        for (deliveries, said) in [(0, 2), (1, 3), (1, 2)] {
+            assert_eq!(created(asked, answered, deliveries, said), "", "{deliveries}, told {said}");
+        }
+        // But nobody left whom the receipt could have counted.
+        assert_eq!(created(asked, answered, 0, 4), name("I1: every"));
+        assert!(created(asked, answered, 2, 3).contains(name("I1: nothing")));
+    }
+    // Afterwards: it may be reached, and was not counted.
+    assert_eq!(created(10, Some(20), 0, 2), "");
+    assert_eq!(created(10, Some(20), 1, 2), "");
+    assert_eq!(created(10, Some(20), 1, 3), name("I1: every"));
+}
+
+#[test]
+fn an_endpoint_that_leaves_explains_what_it_lacks() {
+    // The event was asked for and answered at 0.
+    let left = |asked: i64, answered: Option<i64>, types: &[&str], deliveries: usize, said: u64| {
+        caught(|run| {
+            let answered = answered.map(|ms| at(run, ms));
+            let subscriptions = vec![
+                subscription(Timestamp::MIN, Some(Timestamp::MIN), &["t"]),
+                subscription(at(run, asked), answered, types),
+            ];
+            with_third(run, subscriptions, deliveries);
+            told(run, said);
+        })
+    };
+    // Deleted while the fan-out may be under way: it was counted, and may have been reached.
+    assert_eq!(left(10, Some(20), &[], 0, 3), "");
+    assert_eq!(left(10, Some(20), &[], 1, 3), "");
+    assert_eq!(left(10, Some(20), &["other"], 0, 2), name("I1: every"));
+    // Gone before the event.
+    assert_eq!(left(-20, Some(-10), &["other"], 0, 2), "");
+    let unwanted = left(-20, Some(-10), &["other"], 1, 2);
+    assert_eq!(unwanted, "I1: nothing accepted is lost", "the receipt is explained");
+    assert_eq!(left(-20, Some(-10), &[], 0, 3), name("I1: every"));
+    // Nobody knows.
+    assert_eq!(left(-20, None, &[], 0, 3), "");
+    assert_eq!(left(-20, None, &[], 0, 2), "");
+}
+
+#[test]
+fn a_receipt_counts_the_deliveries() {
+    assert_eq!(caught(|run| told(run, 1)), name("I1: every"));
+    assert_eq!(caught(|run| told(run, 3)), name("I1: every"));
+    assert_eq!(caught(|run| run.store.events[0].deliveries = 3), name("I1: every"));
+    // Of what got no answer, the record must still be right.
+    let unanswered = |stored: u64| {
+        caught(|run| {
+            run.publications[0].calls[0].outcome = Outcome::Unknown;
+            run.publications[0].calls[0].answered = None;
+            run.store.events[0].deliveries = stored;
+            run.least.events = 0;
+        })
+    };
+    assert_eq!(unanswered(2), "");
+    assert_eq!(unanswered(1), name("I1: every"));
+}
+
+#[test]
+fn an_event_lists_its_deliveries() {
+    let list = |run: &mut Evidence| run.store.by_event.get_mut("evt_1").expect("a list").clone();
+    let forgotten = caught(|run| {
+        let rest = list(run).split_off(1);
+        run.store.by_event.insert("evt_1".to_owned(), rest);
+    });
+    assert_eq!(forgotten, name("I1: every"));
+    let twice = caught(|run| {
+        let twice = [list(run), list(run)].concat();
+        run.store.by_event.insert("evt_1".to_owned(), twice);
+    });
+    assert_eq!(twice, name("I1: every"));
+}
+
+#[test]
+fn a_delivery_to_an_endpoint_that_nobody_created() {
+    let made_up = caught(|run| {
+        with_third(run, Vec::new(), 1);
+        run.subscribers.pop();
+    });
+    assert_eq!(made_up, name("I1: nothing"));
+}
+
+/// Makes a replay of the good endpoint's delivery, which says that it made so many, and so many
+/// deliveries of which it is told.
+fn replayed(run: &mut Evidence, past: &[&str], said: Option<u64>, made: usize) {
+    let past = past.iter().map(|&id| id.to_owned()).collect();
+    let replay = said.map(|done| -> Replay {
+        read(json!({"id": "rpl_1", "endpoint": "ep_good", "state": "completed", "total": 1, "done": done}))
+    });
+    run.replays.push(ReplayRun { endpoint: "ep_good".to_owned(), past, replay });
+    for n in 1..=made {
+        let at = after(run.healed, seconds(n as u64));
+        let mut again = delivery("good", "delivered", &[(at, 200)]);
+        again.id = format!("dlv_again_{n}");
+        run.store.by_event.entry("evt_1".to_owned()).or_default().push(again.id.clone());
+        run.store.deliveries.push(again);
+        run.received.push(post(2 + n, "good", at, 200));
+    }
+}
+
+#[test]
+fn a_replay_repeats_what_was_there_and_nothing_of_its_own() {
+    let replay = |past: &[&str], said, made| caught(|run| replayed(run, past, said, made));
+    let violated = name("a replay");
+    assert_eq!(replay(&["dlv_good"], Some(1), 1), "");
+    assert_eq!(replay(&["dlv_good"], Some(0), 0), violated);
+    // It took its own delivery for an old one.
+    assert_eq!(replay(&["dlv_good"], Some(2), 2), violated);
+    // It does not say what it did.
+    assert_eq!(replay(&["dlv_good"], Some(2), 1), violated);
+    // What was not at its end yet may have been in time.
+    assert_eq!(replay(&[], Some(0), 0), "");
+    assert_eq!(replay(&[], Some(1), 1), "");
+    assert_eq!(replay(&[], Some(2), 2), violated);
+    // Nobody knows whether there is a replay.
+    assert_eq!(replay(&["dlv_good"], None, 0), "");
+    assert_eq!(replay(&["dlv_good"], None, 1), "");
+    assert_eq!(replay(&["dlv_good"], None, 2), violated);
+}
+
+#[test]
+fn two_replays_repeat_twice() {
+    let second = |made: usize| {
+        caught(|run| {
+            replayed(run, &["dlv_good"], Some(1), made);
+            run.replays[0].replay.as_mut().expect("a replay").done = 1;
+            replayed(run, &["dlv_good", "dlv_again_1"], Some(made as u64 - 1), 0);
+        })
+    };
+    assert_eq!(second(3), "");
+    assert_eq!(second(2), name("a replay"));
+    assert_eq!(second(4), name("a replay"));
+}
+
+#[test]
+fn a_replay_that_does_not_end_and_one_that_nobody_asked_for() {
+    let unfinished = caught(|run| {
+        replayed(run, &["dlv_good"], Some(1), 1);
+        run.replays[0].replay.as_mut().expect("a replay").state = "running".to_owned();
+    });
+    assert_eq!(unfinished, name("a replay"));
+    let unasked = caught(|run| {
+        replayed(run, &["dlv_good"], Some(1), 1);
+        run.replays.clear();
+    });
+    assert_eq!(unasked, name("a replay"));
+}
+
+#[test]
+fn a_request_that_no_repetition_explains() {
+    let with = |requests: usize| {
+        caught(|run| {
+            replayed(run, &["dlv_good"], Some(1), 1);
+            let at = after(run.healed, seconds(2));
+            run.received.extend((0..requests).map(|n| post(4 + n, "good", at, 200)));
+        })
+    };
+    assert_eq!(with(0), "");
+    assert_eq!(with(1), name("I6: every"));
+    let with_clocks_apart = |requests: usize| {
+        caught(|run| {
+            run.one_clock = false;
+            replayed(run, &["dlv_good"], Some(1), 1);
+            let at = after(run.healed, seconds(2));
+            run.received.extend((0..requests).map(|n| post(4 + n, "good", at, 200)));
+        })
+    };
+    assert_eq!(with_clocks_apart(0), "");
+    assert_eq!(with_clocks_apart(1), name("I6: where"));
+}
+
+/// After a first acceptance, the key is asked for again so much later, and answered so.
+fn repeated(after_s: u64, outcome: Outcome) -> String {
+    caught(|run| {
+        let asked = after(run.healed, seconds(after_s));
+        let answered = Some(after(asked, millis(10)));
+        run.publications[0].calls.push(Call { asked, answered, outcome });
+    })
+}
+
+#[test]
+fn a_key_is_repeated_after_the_schema_changed() {
+    assert_eq!(repeated(5, accepted("evt_1", 2)), "");
+    assert_eq!(repeated(5, Outcome::Refused(422)), name("one key"));
+    assert_eq!(repeated(5, Outcome::Refused(409)), name("one key"));
+    // For now, or nobody knows.
+    for outcome in [Outcome::Refused(503), Outcome::Refused(429), Outcome::Unknown] {
+        assert_eq!(repeated(5, outcome), "");
+    }
+    // The first call may have come to nothing.
+    let refused_first = caught(|run| {
+        let mut refused = run.publications[0].calls[0].clone();
+        refused.outcome = Outcome::Refused(422);
+        run.publications[0].calls.insert(0, refused);
+    });
+    assert_eq!(refused_first, "");
+}
+
+#[test]
+fn a_key_is_repeated_after_a_day() {
+    const DAY_S: u64 = 24 * 3_600;
+    assert_eq!(repeated(DAY_S - 1, accepted("evt_1", 2)), "");
+    assert_eq!(repeated(DAY_S - 1, accepted("evt_2", 2)), name("one key"));
+    // The new event is swallowed.
+    assert_eq!(repeated(DAY_S, accepted("evt_1", 2)), name("one key"));
+    let anew = |run: &mut Evidence, after_s: u64, id: &str| {
+        let asked = after(run.healed, seconds(after_s));
+        let answered = Some(after(asked, millis(10)));
+        run.publications[0].calls.push(Call { asked, answered, outcome: accepted(id, 2) });
+    };
+    let in_turn = |last: &str| {
+        let mut run = flawless();
+        anew(&mut run, DAY_S, "evt_2");
+        anew(&mut run, DAY_S + 5, last);
+        loss::same_key_same_answer(&run.publications)
+    };
+    assert!(in_turn("evt_2").is_empty());
+    assert!(!in_turn("evt_1").is_empty(), "the memory begins anew");
+}
+
 #[test]
 fn retry_count_in_memory_only() {
     // Begins again at 1 after a crash.
@@ -276,7 +589,9 @@ fn sent_again_without_a_reason() {
     let explained = caught(|run| {
         let first = again(run);
         let delivery = &mut run.store.deliveries[0];
+        let created_at = delivery.created_at;
         *delivery = self::delivery("good", "delivered", &[(after(first, millis(500)), 200)]);
+        delivery.created_at = created_at;
         run.faults.push(fault(Kind::Kill, after(first, millis(5)), millis(4)));
     });
     assert_eq!(explained, "");
@@ -315,7 +630,7 @@ fn an_attempt_without_end() {
 fn one_key_two_events() {
     let twice = caught(|run| {
         let mut call = run.publications[0].calls[0].clone();
-        call.outcome = Outcome::Accepted(vec!["evt_2".to_owned()]);
+        call.outcome = accepted("evt_2", 2);
         run.publications[0].calls.push(call);
     });
     assert_eq!(twice, name("one key"));
@@ -354,7 +669,9 @@ fn again_under_boot_a(run: &mut Evidence) -> Timestamp {
     let first = run.received[0].arrived;
     let second = after(first, millis(500));
     run.received.push(post(3, "good", second, 200));
+    let created_at = run.store.deliveries[0].created_at;
     run.store.deliveries[0] = delivery("good", "delivered", &[(second, 200)]);
+    run.store.deliveries[0].created_at = created_at;
     owned(&mut run.store.deliveries[0], &[(1, "boot_a")]);
     owned(&mut run.store.deliveries[1], &[(1, "boot_a"), (1, "boot_a")]);
     let nodes = [("boot_a", "node-1"), ("boot_b", "node-2")];

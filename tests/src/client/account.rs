@@ -13,6 +13,8 @@ use super::records::{Accepted, Delivery, Endpoint, Event, Page, Replay, Tested};
 use super::{Answer, Api};
 use crate::wait;
 
+/// The largest page that there is.
+const PAGE: usize = 250;
 /// How many records are read at a time when a whole account is read.
 const READS_AT_ONCE: usize = 16;
 
@@ -199,6 +201,11 @@ impl Account {
             .await
     }
 
+    /// An event's deliveries, those that were made last first, without their attempts.
+    pub async fn deliveries_of_event(&self, event: &str) -> Result<Vec<Delivery>> {
+        self.list(&format!("/events/{event}/deliveries?")).await
+    }
+
     /// One delivery with its attempts.
     pub async fn delivery(&self, id: &str) -> Result<Delivery> {
         self.read(&format!("/deliveries/{id}")).await
@@ -248,7 +255,7 @@ impl Account {
         let mut all = Vec::new();
         let mut cursor = String::new();
         loop {
-            let page: Page<T> = self.read(&format!("{rest}limit=100{cursor}")).await?;
+            let page: Page<T> = self.read(&format!("{rest}limit={PAGE}{cursor}")).await?;
             all.extend(page.data);
             match page.next_cursor {
                 Some(next) => cursor = format!("&cursor={next}"),

@@ -80,6 +80,7 @@ pub struct Event {
     pub id: String,
     pub event_type: String,
     pub created_at: Timestamp,
+    pub deliveries: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -183,6 +184,7 @@ pub struct Phases {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Replay {
     pub id: String,
+    pub endpoint: Option<String>,
     pub state: String,
     pub total: u64,
     pub done: u64,
