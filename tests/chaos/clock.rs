@@ -38,16 +38,7 @@ async fn nothing_is_lost_when_a_clock_jumps() -> Result<()> {
     let (seed, _) = story::chosen(0)?;
     let mail = MailServer::start().await?;
     let mut cluster = Cluster::prepare(&story::config().smtp(mail.address()), 3)?;
-    let clock = Clock::new(cluster.files())?;
-    let mut wound = Ok(());
-    cluster.node(NODE).reconfigure(|config| match clock.wind(config.clone()) {
-        Ok(config) => config,
-        Err(error) => {
-            wound = Err(error);
-            config
-        }
-    });
-    wound?;
+    let clock = cluster.wind(NODE, 0)?;
     let stage = Stage::around(cluster, 3, mail, Receiver::start().await?).await?;
     let name = stage.cluster.name(NODE).to_owned();
     let mut story = Story::begin(stage, seed, millis(75)).await?.clocks_differ();

@@ -34,6 +34,7 @@ use crate::fault::{Fault, Kind};
 use crate::foundationdb::Server;
 use crate::node::{Node, OPERATOR_KEY};
 use crate::port::Port;
+use clock::Clock;
 use network::{Cut, Network};
 
 /// Where the nodes of a network listen: each has an address of its own.
@@ -172,6 +173,14 @@ impl Cluster {
     /// A node.
     pub fn node(&mut self, index: usize) -> &mut Node {
         &mut self.members[index].node
+    }
+
+    /// Gives a node a clock of its own from its next start on, which is ahead by so many seconds.
+    pub fn wind(&mut self, index: usize, ahead_s: i64) -> Result<Clock> {
+        let clock = Clock::new(self.files(), self.name(index))?;
+        clock.set(ahead_s)?;
+        self.members[index].node.live_by(&clock)?;
+        Ok(clock)
     }
 
     /// Whether its process is there.

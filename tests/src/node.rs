@@ -15,6 +15,7 @@ use tokio::process::{Child, Command};
 
 use crate::binary;
 use crate::client::Api;
+use crate::cluster::clock::Clock;
 use crate::config::Config;
 use crate::port::Port;
 use crate::wait::seconds;
@@ -101,6 +102,12 @@ impl Node {
     /// Changes the configuration from the next start on.
     pub fn reconfigure(&mut self, change: impl FnOnce(Config) -> Config) {
         self.config = change(self.config.clone());
+    }
+
+    /// Shows it the time of `clock` from the next start on.
+    pub fn live_by(&mut self, clock: &Clock) -> Result<()> {
+        self.config = clock.wind(self.config.clone())?;
+        Ok(())
     }
 
     /// Starts the process, again on the same data, and waits until it is ready.

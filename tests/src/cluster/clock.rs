@@ -29,9 +29,9 @@ impl Clock {
         library().is_none().then_some("libfaketime is not installed")
     }
 
-    /// A clock that shows the true time, and is kept in `directory`.
-    pub fn new(directory: &Path) -> Result<Self> {
-        let clock = Self { file: directory.join("clock") };
+    /// A clock that shows the true time, and is kept in `directory` under a name of its own.
+    pub fn new(directory: &Path, name: &str) -> Result<Self> {
+        let clock = Self { file: directory.join(format!("{name}.clock")) };
         clock.set(0)?;
         Ok(clock)
     }
@@ -75,7 +75,7 @@ mod tests {
             return Ok(());
         }
         let directory = tempfile::tempdir()?;
-        let clock = Clock::new(directory.path())?;
+        let clock = Clock::new(directory.path(), "one")?;
         let config = clock.wind(Config::new())?;
         let ahead = || -> Result<i64> {
             let output = Command::new("date").arg("+%s").envs(config.environment()).output()?;

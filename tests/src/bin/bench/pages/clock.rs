@@ -39,7 +39,7 @@ impl Clock {
     /// Starts a node whose clock is where the history begins.
     pub async fn start(config: Config) -> Result<Self> {
         let directory = tempfile::tempdir()?;
-        let faked = Faked::new(directory.path())?;
+        let faked = Faked::new(directory.path(), "node")?;
         faked.set(-Self::ages_s()[0])?;
         let service = Service::alone(faked.wind(config.clone())?).await?;
         Ok(Self { service, faked, right: config, _directory: directory })
