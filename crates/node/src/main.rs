@@ -149,7 +149,9 @@ mod tests {
         std::thread::spawn(move || {
             let outcome = block_on(async {
                 // As a resolver does that gets no answer.
-                tokio::task::spawn_blocking(move || hangs.recv());
+                tokio::task::spawn_blocking(move || {
+                    let _ = hangs.recv();
+                });
                 7
             });
             let _ = ended.send(outcome.expect("a runtime"));

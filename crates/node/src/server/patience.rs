@@ -226,7 +226,7 @@ impl Drop for Leaving {
 mod tests {
     use axum::routing::{get, post};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-    use tokio::time::{sleep, sleep_until};
+    use tokio::time::{sleep, sleep_until, timeout};
 
     use super::super::{WRITE, connection};
     use super::*;
@@ -257,7 +257,9 @@ mod tests {
     /// Waits until the server closes the connection, and tells how long that took.
     async fn closed(client: &mut DuplexStream) -> Duration {
         let began = Instant::now();
-        assert_eq!(client.read(&mut [0; 64]).await.expect("a clean end"), 0);
+        let mut rest = [0; 64];
+        let end = timeout(REST * 4, client.read(&mut rest)).await.expect("an end");
+        assert_eq!(end.expect("a clean one"), 0);
         began.elapsed()
     }
 
