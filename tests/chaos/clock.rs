@@ -1,4 +1,5 @@
-//! Three nodes under load, the wall clock of one of which jumps by an hour, to and fro.
+//! Three nodes under load, whose wall clocks are some seconds apart from the start. That of one of
+//! them jumps by an hour, to and fro.
 //!
 //! What its records say of times cannot be compared with what the others' say, nor with the
 //! receiver's log, so the invariants by the clock are left out: I5 (the schedule), I6 by matching
@@ -18,16 +19,21 @@ use postrider_tests::mail::MailServer;
 use postrider_tests::receiver::Receiver;
 use postrider_tests::wait::{millis, seconds};
 
+use crate::crowd::Habits;
 use crate::stage::Stage;
 use crate::story::{self, Story};
 
-/// How far the clock jumps, one after another; it is right between two of them.
+/// How far the clock jumps, one after another; between two of them it shows what it did before.
 const JUMPS_S: [i64; 4] = [3_600, -3_600, 3_600, -3_600];
 /// How long it stays wrong, and how long right.
 const WRONG_FOR_MS: u64 = 6_000;
 const RIGHT_FOR_MS: u64 = 2_000;
-/// The node whose clock it is.
-const NODE: usize = 1;
+/// The node whose clock is ahead, and jumps. What it makes has ids from a time to come.
+const AHEAD: usize = 1;
+/// The node whose clock is behind.
+const BEHIND: usize = 2;
+/// How far both are from the first.
+const APART_S: i64 = 3;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_a_clock_jumps() -> Result<()> {
@@ -38,23 +44,30 @@ async fn nothing_is_lost_when_a_clock_jumps() -> Result<()> {
     let (seed, _) = story::chosen(0)?;
     let mail = MailServer::start().await?;
     let mut cluster = Cluster::prepare(&story::config().smtp(mail.address()), 3)?;
-    let clock = cluster.wind(NODE, 0)?;
+    let ahead = cluster.wind(AHEAD, APART_S)?;
+    cluster.wind(BEHIND, -APART_S)?;
     let stage = Stage::around(cluster, 3, mail, Receiver::start().await?).await?;
-    let name = stage.cluster.name(NODE).to_owned();
-    let mut story = Story::begin(stage, seed, millis(75)).await?.clocks_differ();
+    let name = stage.cluster.name(AHEAD).to_owned();
+    let habits = Habits {
+        publish_every: millis(900),
+        clocks_apart: seconds(2 * APART_S.unsigned_abs()),
+        replay_at: Some(AHEAD),
+    };
+    let story = Story::begin(stage, seed, millis(100)).await?;
+    let mut story = story.among(seed, habits).await?.clocks_differ();
     tokio::time::sleep(seconds(2)).await;
-    for ahead_s in JUMPS_S {
+    for jump_s in JUMPS_S {
         let from = Timestamp::now();
-        clock.set(ahead_s)?;
+        ahead.set(APART_S + jump_s)?;
         // Nothing tells when the node has seen it; it looks every second.
         tokio::time::sleep(millis(WRONG_FOR_MS)).await;
-        clock.set(0)?;
+        ahead.set(APART_S)?;
         tokio::time::sleep(millis(RIGHT_FOR_MS)).await;
         story.note([Fault { kind: Kind::Clock, node: name.clone(), from, to: Timestamp::now() }]);
     }
-    let evidence = story.end(Vec::new(), vec![(Kind::Clock, JUMPS_S.len())]).await?;
-    only_what_is_of_the_future_waits(&evidence)?;
-    story::judge("clock", seed, &evidence)
+    let told = story.end(Vec::new(), vec![(Kind::Clock, JUMPS_S.len())]).await?;
+    only_what_is_of_the_future_waits(&told.evidence)?;
+    story::judge("clock", seed, &told)
 }
 
 /// What waits was accepted or tried by the node whose clock was ahead: it is late, not lost.

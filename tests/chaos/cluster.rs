@@ -8,6 +8,7 @@ use postrider_tests::foundationdb;
 use postrider_tests::plan::{Form, Plan};
 use postrider_tests::wait::millis;
 
+use crate::crowd::Habits;
 use crate::stage::Stage;
 use crate::story::{self, LONG, Story};
 
@@ -30,9 +31,16 @@ async fn nothing_is_lost_when_nodes_are_killed() -> Result<()> {
     );
     let stage = Stage::start(story::config(), 4, 3).await?;
     let pause = if kills < LONG { SHORT_PAUSE } else { LONG_PAUSE };
-    let story = Story::begin(stage, seed, pause).await?;
-    let evidence = story.play(&plan, seed).await?;
-    story::judge("cluster", seed, &evidence)
+    let story = Story::begin(stage, seed, pause).await?.among(seed, habits(kills)).await?;
+    let told = story.play(&plan, seed).await?;
+    story::judge("cluster", seed, &told)
+}
+
+/// As many publications of the crowd in a long run as in a short one, or there would be a million
+/// deliveries to read.
+fn habits(kills: usize) -> Habits {
+    let publish_every = if kills < LONG { SHORT_PAUSE * 8 } else { LONG_PAUSE * 20 };
+    Habits { publish_every, clocks_apart: Duration::ZERO, replay_at: None }
 }
 
 fn form(kills: usize) -> Form {

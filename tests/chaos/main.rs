@@ -7,6 +7,7 @@
 mod clock;
 mod cluster;
 mod crash;
+mod crowd;
 mod handoff;
 mod partition;
 mod stage;

@@ -56,8 +56,8 @@ async fn nothing_is_lost_when_the_network_breaks() -> Result<()> {
     let stage = Stage::apart(story::config(), Network::lay(3)?, 3).await?;
     let pause = if kills < LONG { SHORT_PAUSE } else { LONG_PAUSE };
     let story = Story::begin(stage, seed, pause).await?;
-    let evidence = story.play(&plan, seed).await?;
-    story::judge("partition", seed, &evidence)
+    let told = story.play(&plan, seed).await?;
+    story::judge("partition", seed, &told)
 }
 
 /// Nobody is cut off from the world for as long as a delivery is tried, or good endpoints would
@@ -112,6 +112,6 @@ async fn a_node_without_its_store_is_replaced_and_comes_back() -> Result<()> {
     let back = |cluster: &Cluster| cluster.unowned == 0 && owns(cluster) > 0;
     until_cluster(&operator, "it owns shards again", BACK_WITHIN, back).await?;
     eprintln!("cut off from the store: {name} was replaced within {took:?}");
-    let evidence = story.end(Vec::new(), vec![(Kind::ApartFromStore, 1)]).await?;
-    story::judge("cut off from the store", seed, &evidence)
+    let told = story.end(Vec::new(), vec![(Kind::ApartFromStore, 1)]).await?;
+    story::judge("cut off from the store", seed, &told)
 }

@@ -19,7 +19,7 @@ use postrider_tests::wait::seconds;
 use serde_json::json;
 
 /// How long a call to a node may take that may be frozen or cut off.
-const PATIENCE: Duration = seconds(2);
+pub(crate) const PATIENCE: Duration = seconds(2);
 /// How long the nodes may take until each has some: shards move a tenth at a time.
 const SHARED_WITHIN: Duration = seconds(30);
 

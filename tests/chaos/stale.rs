@@ -50,8 +50,8 @@ async fn a_stale_owner_commits_nothing() -> Result<()> {
         freeze_until_replaced(&mut story, 1 + round).await?;
         story.stage.cluster.ready().await?;
     }
-    let evidence = story.end(Vec::new(), vec![(Kind::Freeze, ROUNDS)]).await?;
-    story::judge("stale owner", seed, &evidence)
+    let told = story.end(Vec::new(), vec![(Kind::Freeze, ROUNDS)]).await?;
+    story::judge("stale owner", seed, &told)
 }
 
 async fn freeze_until_replaced(story: &mut Story, node: usize) -> Result<()> {

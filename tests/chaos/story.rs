@@ -16,6 +16,7 @@ use postrider_tests::config::Config;
 use postrider_tests::evidence::{Evidence, Glimpse, Least, Pause, StoreRecords, Subscriber, after};
 use postrider_tests::fault::{Fault, Kind};
 use postrider_tests::load::{Load, Publication};
+use postrider_tests::mail::Mail;
 use postrider_tests::plan::{Plan, Step};
 use postrider_tests::receiver::Behaviour;
 use postrider_tests::scene::ORDER;
@@ -26,6 +27,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::crowd::{self, Crowd, Habits};
 use crate::stage::Stage;
 
 /// Nodes that are there from the start; one more may visit.
@@ -42,8 +44,17 @@ const SHARDS: u64 = 24;
 const SETTLED_WITHIN: Duration = seconds(90);
 /// And for each fault the backlog that the load left meanwhile at the endpoints that fail.
 const BACKLOG_PER_FAULT: Duration = seconds(2);
+/// Accepted events of the crowd, its replays and the changes of its subscriptions that a run must
+/// have had.
+const CROWD_LEAST: Least =
+    Least { events: 40, faults: Vec::new(), disabled: 0, replays: 1, changes: 100 };
+/// After the last fault, until every fan-out is over. It is longer than the product may take, so that
+/// what comes too late is seen.
+const REACHED_WITHIN: Duration = seconds(75);
 /// How long it rests before it asks the next node.
 const AWAY_PAUSE: Duration = millis(50);
+/// How many deliveries of an endpoint are shown that are still pending.
+const SHOWN: usize = 3;
 /// How long the endpoint stays disabled that is disabled by hand: longer than a lease.
 const PAUSED_FOR: Duration = seconds(12);
 
@@ -69,10 +80,19 @@ fn from_environment(name: &str) -> Result<Option<u64>> {
     text.parse().map(Some).with_context(|| format!("{name} is {text:?}"))
 }
 
+/// What is known at the end.
+pub(crate) struct Told {
+    /// Of the account under load.
+    pub(crate) evidence: Evidence,
+    /// Of the crowd, if there was one.
+    crowd: Option<Evidence>,
+}
+
 /// A cluster while a load goes over it.
 pub(crate) struct Story {
     pub(crate) stage: Stage,
     subscribers: Vec<Subscriber>,
+    crowd: Option<Crowd>,
     load: Load,
     watch: Watch,
     faults: Vec<Fault>,
@@ -104,11 +124,28 @@ impl Story {
         let watch = Watch::start(&stage.operator, &stage.cluster.bases(), stage.cluster.roster());
         let faults = Vec::new();
         let glimpses = Vec::new();
-        Self { stage, subscribers, load, watch, faults, schedule, least, glimpses, one_clock: true }
+        Self {
+            stage,
+            subscribers,
+            crowd: None,
+            load,
+            watch,
+            faults,
+            schedule,
+            least,
+            glimpses,
+            one_clock: true,
+        }
+    }
+
+    /// Lets a crowd be busy beside the load.
+    pub(crate) async fn among(mut self, seed: u64, habits: Habits) -> Result<Self> {
+        self.crowd = Some(Crowd::gather(&self.stage, seed, habits).await?);
+        Ok(self)
     }
 
     /// Does what the plan says, while an endpoint is disabled by hand and enabled again.
-    pub(crate) async fn play(mut self, plan: &Plan, seed: u64) -> Result<Evidence> {
+    pub(crate) async fn play(mut self, plan: &Plan, seed: u64) -> Result<Told> {
         let mut dice = StdRng::seed_from_u64(seed);
         let to_pause = self.subscribers[1].endpoint.clone();
         let pausing = tokio::spawn(pause(self.stage.accounts(), to_pause));
@@ -192,10 +229,14 @@ impl Story {
         mut self,
         pauses: Vec<Pause>,
         planned: Vec<(Kind, usize)>,
-    ) -> Result<Evidence> {
+    ) -> Result<Told> {
         self.stage.cluster.ready().await?;
         let healed = Timestamp::now();
         let publications = self.load.stop().await?;
+        let crowd = match self.crowd {
+            Some(crowd) => Some(crowd.stop().await?),
+            None => None,
+        };
         let faults = u32::try_from(self.faults.len())?;
         let within = SETTLED_WITHIN + BACKLOG_PER_FAULT * faults;
         if self.one_clock {
@@ -203,11 +244,19 @@ impl Story {
         } else {
             settle_what_is_due(&self.stage, within).await?;
         }
+        if let Some(crowd) = &crowd {
+            crowd.settle(REACHED_WITHIN).await?;
+        }
         let mails = self.stage.mail.wait_for(self.least.disabled, SETTLED_WITHIN).await?;
         let Seen { sightings, vitals } = self.watch.stop();
-        let evidence = Evidence {
+        let received = self.stage.receiver.received();
+        let (to_crowd, received): (Vec<_>, Vec<_>) =
+            received.into_iter().partition(|request| Crowd::is_at(&request.path));
+        let to_crowd_s = |mail: &Mail| mail.to.iter().any(|to| to == crowd::CONTACT);
+        let (crowd_s, mails): (Vec<_>, Vec<_>) = mails.into_iter().partition(to_crowd_s);
+        let mut evidence = Evidence {
             publications,
-            received: self.stage.receiver.received(),
+            received,
             mails,
             store: StoreRecords::read(&self.stage.account).await?,
             subscribers: self.subscribers,
@@ -222,8 +271,33 @@ impl Story {
             schedule: self.schedule,
             least: Least { faults: planned, ..self.least },
         };
+        let crowd = match crowd {
+            Some(seen) => Some(Evidence {
+                publications: seen.publications,
+                received: to_crowd,
+                mails: crowd_s,
+                store: StoreRecords::read(&seen.account).await?,
+                subscribers: seen.subscribers,
+                faults: evidence.faults.clone(),
+                healed,
+                sightings: evidence.sightings.clone(),
+                glimpses: Vec::new(),
+                // Of the nodes, which the account under load has shown already.
+                vitals: Vec::new(),
+                one_clock: self.one_clock,
+                pauses: seen.pauses,
+                replays: seen.replays,
+                schedule: self.schedule,
+                least: Least { faults: evidence.least.faults.clone(), ..CROWD_LEAST },
+            }),
+            None => {
+                // Whatever comes to nobody's path is made up.
+                evidence.received.extend(to_crowd);
+                None
+            }
+        };
         self.stage.cluster.stop().await?;
-        Ok(evidence)
+        Ok(Told { evidence, crowd })
     }
 
     /// Looks who owns what and what is on record, by a node that is not frozen.
@@ -304,9 +378,7 @@ async fn settle(stage: &Stage, within: Duration) -> Result<()> {
         async || Ok(endpoints().await?.iter().all(|endpoint| endpoint.pending == 0).then_some(()));
     let settled = wait::until("everything is settled", within, settled).await;
     if settled.is_err() {
-        for Endpoint { name, state, pending, oldest_pending_at, .. } in endpoints().await? {
-            eprintln!("{name} is {state}: {pending} pending, the oldest of {oldest_pending_at:?}");
-        }
+        tell_what_is_pending(stage).await?;
     }
     settled
 }
@@ -329,23 +401,29 @@ async fn settle_what_is_due(stage: &Stage, within: Duration) -> Result<()> {
         }
         Ok(Some(()))
     };
-    wait::until("all that is due is settled", within, settled).await
+    let settled = wait::until("all that is due is settled", within, settled).await;
+    if settled.is_err() {
+        tell_what_is_pending(stage).await?;
+    }
+    settled
+}
+
+async fn tell_what_is_pending(stage: &Stage) -> Result<()> {
+    for endpoint in stage.account.list::<Endpoint>("/endpoints?").await? {
+        let Endpoint { id, name, state, pending, oldest_pending_at, .. } = endpoint;
+        eprintln!("{name} is {state}: {pending} pending, the oldest of {oldest_pending_at:?}");
+        let pending = format!("/endpoints/{id}/deliveries?state=pending&");
+        let pending = stage.account.list::<Delivery>(&pending).await?;
+        for Delivery { id, created_at, next_attempt_at, .. } in pending.iter().rev().take(SHOWN) {
+            eprintln!("  {id}, created {created_at}, is due {next_attempt_at:?}");
+        }
+    }
+    Ok(())
 }
 
 /// Says what a run was made of, and checks it.
-pub(crate) fn judge(title: &str, seed: u64, evidence: &Evidence) -> Result<()> {
-    let attempts: usize = evidence.store.deliveries.iter().map(|d| d.attempts.len()).sum();
-    let unanswered = |publication: &&Publication| publication.calls.len() > 1;
-    eprintln!(
-        "{title}: {} events, {} of them asked for more than once; {} deliveries, {attempts} \
-         attempts on record, {} requests received, {} emails, {} looks at the cluster",
-        evidence.store.events.len(),
-        evidence.publications.iter().filter(unanswered).count(),
-        evidence.store.deliveries.len(),
-        evidence.received.len(),
-        evidence.mails.len(),
-        evidence.sightings.len(),
-    );
+pub(crate) fn judge(title: &str, seed: u64, told: &Told) -> Result<()> {
+    let Told { evidence, crowd } = told;
     let mut made = BTreeMap::<Kind, usize>::new();
     for fault in &evidence.faults {
         *made.entry(fault.kind).or_default() += 1;
@@ -353,14 +431,50 @@ pub(crate) fn judge(title: &str, seed: u64, evidence: &Evidence) -> Result<()> {
     eprintln!("{title}: faults {made:?}");
     let (kib, descriptors, threads) = bounds::peaks(evidence);
     eprintln!(
-        "{title}: at most {} MiB, {descriptors} descriptors, {threads} threads a node",
-        kib / 1024
+        "{title}: at most {} MiB, {descriptors} descriptors, {threads} threads a node, {} looks at \
+         the cluster",
+        kib / 1024,
+        evidence.sightings.len(),
     );
-    eprintln!("{title}: requests sent again, by reason: {}", repeated(evidence, &made));
     for name in checker::left_out(evidence) {
         eprintln!("{title}: left out, since the clocks differed: {name}");
     }
-    checker::check(evidence).with_context(|| format!("POSTRIDER_SEED={seed}"))
+    summarize(title, evidence, &made);
+    let mut found = checker::check(evidence);
+    if let Some(crowd) = crowd {
+        let title = format!("{title}, the crowd");
+        summarize(&title, crowd, &made);
+        if let Err(error) = checker::check(crowd) {
+            let before = found.err().map(|before| format!("{before}\n")).unwrap_or_default();
+            found = Err(anyhow::anyhow!("{before}{title}:\n{error}"));
+        }
+    }
+    found.with_context(|| format!("POSTRIDER_SEED={seed}"))
+}
+
+fn summarize(title: &str, evidence: &Evidence, made: &BTreeMap<Kind, usize>) {
+    let attempts: usize = evidence.store.deliveries.iter().map(|d| d.attempts.len()).sum();
+    let again = |publication: &&Publication| publication.calls.len() > 1;
+    eprintln!(
+        "{title}: {} events, {} of them asked for more than once; {} deliveries, {attempts} \
+         attempts on record, {} requests received, {} emails",
+        evidence.store.events.len(),
+        evidence.publications.iter().filter(again).count(),
+        evidence.store.deliveries.len(),
+        evidence.received.len(),
+        evidence.mails.len(),
+    );
+    if !evidence.replays.is_empty() {
+        let changes: usize = evidence.subscribers.iter().map(Subscriber::changes).sum();
+        let replays = evidence.replays.iter().filter_map(|run| run.replay.as_ref());
+        let done: Vec<_> = replays.map(|replay| replay.done).collect();
+        eprintln!(
+            "{title}: {} endpoints, {changes} changes of subscriptions, {done:?} deliveries \
+             replayed",
+            evidence.subscribers.len(),
+        );
+    }
+    eprintln!("{title}: requests sent again, by reason: {}", repeated(evidence, made));
 }
 
 fn repeated(evidence: &Evidence, made: &BTreeMap<Kind, usize>) -> String {

@@ -110,6 +110,12 @@ impl Hook {
         self.state.log().behaviours.insert(self.path.clone(), behaviour);
     }
 
+    /// Another path of the same server.
+    #[must_use]
+    pub fn beside(&self, name: &str) -> Self {
+        Self { path: format!("/{name}"), ..self.clone() }
+    }
+
     /// The URL that leads here.
     #[must_use]
     pub fn url(&self) -> String {
