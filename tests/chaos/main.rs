@@ -9,6 +9,7 @@ mod cluster;
 mod crash;
 mod crowd;
 mod handoff;
+mod lapse;
 mod partition;
 mod stage;
 mod stale;

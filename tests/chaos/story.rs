@@ -247,6 +247,7 @@ impl Story {
         if let Some(crowd) = &crowd {
             crowd.settle(REACHED_WITHIN).await?;
         }
+        self.stage.mail.speak();
         let mails = self.stage.mail.wait_for(self.least.disabled, SETTLED_WITHIN).await?;
         let Seen { sightings, vitals } = self.watch.stop();
         let received = self.stage.receiver.received();

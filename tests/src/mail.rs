@@ -47,6 +47,14 @@ pub struct Mail {
 struct Inbox {
     mails: Arc<Mutex<Vec<Mail>>>,
     changes: watch::Sender<usize>,
+    /// Whether clients are left without an answer, and how many of them wait for one.
+    silence: watch::Sender<Silence>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Silence {
+    kept: bool,
+    waiting: usize,
 }
 
 impl MailServer {
@@ -71,7 +79,11 @@ impl MailServer {
 
     fn away_at(host: Ipv4Addr) -> Result<Self> {
         Ok(Self {
-            inbox: Inbox { mails: Arc::default(), changes: watch::Sender::new(0) },
+            inbox: Inbox {
+                mails: Arc::default(),
+                changes: watch::Sender::new(0),
+                silence: watch::Sender::default(),
+            },
             port: Port::reserve_at(host)?,
             thread: Background::start("mail server")?,
             running: None,
@@ -91,6 +103,26 @@ impl MailServer {
             running.abort();
             // Ends with the abort; the listener is closed then.
             let _ = running.await;
+        }
+    }
+
+    /// Takes connections, and answers nobody until it is told to speak.
+    pub fn fall_silent(&self) {
+        self.inbox.silence.send_modify(|silence| silence.kept = true);
+    }
+
+    /// Answers again, those who wait as well.
+    pub fn speak(&self) {
+        self.inbox.silence.send_modify(|silence| silence.kept = false);
+    }
+
+    /// Waits until a client is left without an answer.
+    pub async fn until_somebody_waits(&self, within: Duration) -> Result<()> {
+        let mut silence = self.inbox.silence.subscribe();
+        let waits = silence.wait_for(|silence| silence.waiting > 0);
+        match tokio::time::timeout(within, waits).await {
+            Ok(waits) => waits.map(|_| ()).context("the mail server is gone"),
+            Err(_) => bail!("no client of the mail server waited within {within:?}"),
         }
     }
 
@@ -134,11 +166,15 @@ async fn accept(listener: std::net::TcpListener, inbox: Inbox) -> io::Result<()>
 
 async fn serve(stream: TcpStream, peer: IpAddr, inbox: Inbox) -> io::Result<()> {
     let mut stream = BufStream::new(stream);
-    let letter = Letter { inbox, from: String::new(), to: Vec::new(), raw: Vec::new() };
+    let letter =
+        Letter { inbox: inbox.clone(), from: String::new(), to: Vec::new(), raw: Vec::new() };
     let mut session = SessionBuilder::new("mail.test").build(peer, letter);
     let mut response = session.greeting();
     loop {
         if response.action != Action::NoReply {
+            if !inbox.until_spoken(&mut stream).await? {
+                return Ok(());
+            }
             stream.write_all(&response.buffer()?).await?;
             stream.flush().await?;
         }
@@ -197,6 +233,23 @@ impl Inbox {
         self.mails().push(mail);
         self.changes.send_modify(|mails| *mails += 1);
     }
+
+    /// Keeps silent, if so it was told, and tells whether the client waited for the answer.
+    async fn until_spoken(&self, stream: &mut BufStream<TcpStream>) -> io::Result<bool> {
+        let mut silence = self.silence.subscribe();
+        if !silence.borrow().kept {
+            return Ok(true);
+        }
+        self.silence.send_modify(|silence| silence.waiting += 1);
+        let waited = tokio::select! {
+            // Fails when the server is gone, and the session with it.
+            _ = silence.wait_for(|silence| !silence.kept) => Ok(true),
+            // A client that waits for its turn says nothing: it has closed the connection.
+            said = stream.fill_buf() => said.map(|said| !said.is_empty()),
+        };
+        self.silence.send_modify(|silence| silence.waiting -= 1);
+        waited
+    }
 }
 
 #[cfg(test)]
@@ -236,6 +289,20 @@ mod tests {
             ("webhooks@example.com", vec!["ops@example.com".to_owned()])
         );
         assert_eq!((mail.subject.as_str(), mail.text.trim()), ("café", "1=1"));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn can_fall_silent_and_speak() -> Result<()> {
+        let server = MailServer::start().await?;
+        server.fall_silent();
+        let address = server.address();
+        let sending = tokio::spawn(async move { send(address).await });
+        server.until_somebody_waits(seconds(2)).await?;
+        assert!(server.mails().is_empty());
+        server.speak();
+        sending.await??;
+        server.wait_for(1, seconds(2)).await?;
         Ok(())
     }
 
