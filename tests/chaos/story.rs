@@ -375,9 +375,11 @@ async fn ask(accounts: &[Account], endpoint: &str, command: &str) -> Result<()> 
 /// Waits until nothing is pending: every delivery has ended or is held.
 async fn settle(stage: &Stage, within: Duration) -> Result<()> {
     let endpoints = async || stage.account.list::<Endpoint>("/endpoints?").await;
-    let settled =
-        async || Ok(endpoints().await?.iter().all(|endpoint| endpoint.pending == 0).then_some(()));
-    let settled = wait::until("everything is settled", within, settled).await;
+    let left = async || {
+        let pending: u64 = endpoints().await?.iter().map(|endpoint| endpoint.pending).sum();
+        Ok(usize::try_from(pending)?)
+    };
+    let settled = wait::until_none_left("everything is settled", within, left).await;
     if settled.is_err() {
         tell_what_is_pending(stage).await?;
     }
@@ -387,8 +389,9 @@ async fn settle(stage: &Stage, within: Duration) -> Result<()> {
 /// Waits until nothing is pending but what is due later than any retry could be.
 async fn settle_what_is_due(stage: &Stage, within: Duration) -> Result<()> {
     let account = &stage.account;
-    let settled = async || {
+    let left = async || {
         let later = after(Timestamp::now(), 2 * WINDOW);
+        let mut left = 0;
         for endpoint in account.list::<Endpoint>("/endpoints?").await? {
             let pending = format!("/endpoints/{}/deliveries?state=pending&", endpoint.id);
             let pending = account.list::<Delivery>(&pending).await?;
@@ -396,13 +399,13 @@ async fn settle_what_is_due(stage: &Stage, within: Duration) -> Result<()> {
             // Behind the first of a strict endpoint, all others wait.
             let first = pending.last().is_some_and(due_later);
             let strict = endpoint.ordering == "strict" && first;
-            if endpoint.state == "enabled" && !strict && !pending.iter().all(due_later) {
-                return Ok(None);
+            if endpoint.state == "enabled" && !strict {
+                left += pending.iter().filter(|delivery| !due_later(delivery)).count();
             }
         }
-        Ok(Some(()))
+        Ok(left)
     };
-    let settled = wait::until("all that is due is settled", within, settled).await;
+    let settled = wait::until_none_left("all that is due is settled", within, left).await;
     if settled.is_err() {
         tell_what_is_pending(stage).await?;
     }

@@ -30,6 +30,35 @@ where
     }
 }
 
+/// Looks with `left` how much is left to do, until nothing is. Time runs out only while that does not
+/// get less: how fast it goes is for other checks to judge, and depends on how busy the machine is.
+///
+/// # Errors
+/// When `left` fails, or does not get less `within` the time: the error says `what` was awaited.
+pub async fn until_none_left<F>(
+    what: &str,
+    within: Duration,
+    mut left: impl FnMut() -> F,
+) -> Result<()>
+where
+    F: Future<Output = Result<usize>>,
+{
+    let (mut least, mut deadline) = (usize::MAX, Instant::now() + within);
+    loop {
+        let left = left().await?;
+        if left == 0 {
+            return Ok(());
+        }
+        if left < least {
+            (least, deadline) = (left, Instant::now() + within);
+        }
+        if Instant::now() > deadline {
+            bail!("waited {within:?} in vain until {what}: {left} left");
+        }
+        tokio::time::sleep(POLL_EVERY).await;
+    }
+}
+
 /// `n` seconds.
 #[must_use]
 pub const fn seconds(n: u64) -> Duration {
