@@ -92,7 +92,7 @@ pub(crate) struct Habits {
     pub(crate) publish_every: Duration,
     /// How far the clocks of two nodes are apart.
     pub(crate) clocks_apart: Duration,
-    /// The node that is asked for replays; each in turn when it does not matter.
+    /// The node that is asked for replays; any when it does not matter.
     pub(crate) replay_at: Option<usize>,
 }
 
@@ -173,17 +173,16 @@ impl Crowd {
         path.starts_with(PATH)
     }
 
-    /// Lets it come to rest, after the last fault, and publishes some more: what is late now has no
-    /// excuse.
+    /// Publishes some more, after the last fault, and comes to rest: what is late now has no excuse.
     pub(crate) async fn stop(mut self) -> Result<Seen> {
         self.shared.stopped.send_replace(true);
-        while let Some(task) = self.tasks.join_next().await {
-            task.context("a task of the crowd")??;
-        }
         let rng = StdRng::seed_from_u64(self.seed);
         let mut busy = Busy { shared: Arc::clone(&self.shared), rng };
         for n in 0..LAST_EVENTS {
             busy.publish_with_key(NEWS, &format!("last-{n}")).await?;
+        }
+        while let Some(task) = self.tasks.join_next().await {
+            task.context("a task of the crowd")??;
         }
         busy.adopt().await?;
         let account = self.shared.nodes[0].clone();
@@ -498,7 +497,7 @@ impl Busy {
                 tokio::time::sleep(AWAY_PAUSE).await;
             }
             self.until_quiet(&repeater).await?;
-            let run = self.replay_one(n, &repeater).await?;
+            let run = self.replay_one(&repeater).await?;
             self.shared.log().replays.push(run);
         }
         Ok(())
@@ -520,9 +519,7 @@ impl Busy {
         Ok(())
     }
 
-    async fn replay_one(&mut self, n: usize, repeater: &str) -> Result<ReplayRun> {
-        let at = self.shared.habits.replay_at.unwrap_or(n) % self.shared.nodes.len();
-        let maker = self.shared.nodes[at].clone();
+    async fn replay_one(&mut self, repeater: &str) -> Result<ReplayRun> {
         let past: Vec<Delivery> =
             self.until_listed(&format!("/endpoints/{repeater}/deliveries?")).await?;
         let past = past.into_iter().filter(|past| past.state == "delivered");
@@ -530,6 +527,10 @@ impl Busy {
         let wanted = json!({"endpoint": repeater, "rate": REPLAY_RATE});
         let deadline = Instant::now() + ANSWERED_WITHIN;
         let asked = loop {
+            let maker = match self.shared.habits.replay_at {
+                Some(node) => self.shared.nodes[node].clone(),
+                None => self.at_some_node(),
+            };
             match Came::of(maker.api.post(&maker.path("/replays"), &wanted).await)? {
                 Came::Nothing => {}
                 came => break came,
