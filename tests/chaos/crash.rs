@@ -65,6 +65,9 @@ async fn run(seed: u64, kills: usize) -> Result<Evidence> {
         killed.push(kill_once(&mut scene.node, &mut dice).await?);
     }
     scene.node.ready().await?;
+    let least = kills * EVENTS_PER_KILL;
+    let enough = async || Ok((load.accepted() >= least).then_some(()));
+    wait::until("the run shows something", SETTLED_WITHIN, enough).await?;
     let healed = Timestamp::now();
     let publications = load.stop().await?;
     let pauses = vec![pausing.await.context("the pause")??];
@@ -85,7 +88,7 @@ async fn run(seed: u64, kills: usize) -> Result<Evidence> {
         replays: Vec::new(),
         schedule: Schedule::new(WINDOW, 10, TIMEOUT),
         least: Least {
-            events: kills * EVENTS_PER_KILL,
+            events: least,
             faults: vec![(Kind::Kill, kills)],
             disabled: 2,
             ..Least::default()

@@ -21,8 +21,8 @@ use jiff::Timestamp;
 use postrider_tests::checker::loss;
 use postrider_tests::client::records::{Delivery, Endpoint, Replay};
 use postrider_tests::client::{Account, Answer, NewEndpoint, Operator};
-use postrider_tests::evidence::{Pause, ReplayRun, StoreRecords, Subscriber, Subscription};
-use postrider_tests::load::{Outcome, Publication};
+use postrider_tests::evidence::{Least, Pause, ReplayRun, StoreRecords, Subscriber, Subscription};
+use postrider_tests::load::{self, Outcome, Publication};
 use postrider_tests::receiver::Hook;
 use postrider_tests::wait::{millis, seconds};
 use rand::rngs::StdRng;
@@ -171,6 +171,15 @@ impl Crowd {
     /// Whether a request is to this crowd.
     pub(crate) fn is_at(path: &str) -> bool {
         path.starts_with(PATH)
+    }
+
+    /// Whether it has done this much, and has what the first replay needs.
+    pub(crate) fn has_done(&self, least: &Least) -> bool {
+        let log = self.shared.log();
+        let changes: usize = log.subscribers.iter().map(Subscriber::changes).sum();
+        load::accepted(&log.publications) >= least.events
+            && changes >= least.changes
+            && log.batches >= BATCHES_TO_REPLAY
     }
 
     /// Publishes some more, after the last fault, and comes to rest: what is late now has no excuse.
@@ -482,7 +491,8 @@ impl Busy {
         }
     }
 
-    /// Replays what each repeater has received, when nothing more comes to it.
+    /// Replays what each repeater has received, when nothing more comes to it. The first is replayed
+    /// whenever the crowd stops.
     async fn replay(mut self, repeaters: Vec<String>) -> Result<()> {
         for (n, repeater) in repeaters.into_iter().enumerate() {
             while self.shared.log().batches < BATCHES_TO_REPLAY + n {
@@ -490,6 +500,9 @@ impl Busy {
                     return Ok(());
                 }
                 self.shared.rest(LOOK_EVERY).await;
+            }
+            if n > 0 && self.shared.is_stopped() {
+                return Ok(());
             }
             let deadline = Instant::now() + ANSWERED_WITHIN;
             while !self.subscribe(&repeater, &[]).await? {

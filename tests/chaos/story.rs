@@ -40,6 +40,8 @@ const TIMEOUT: Duration = millis(500);
 const WINDOW: Duration = seconds(14);
 /// Shards: few, so that endpoints share them, and an owner's attempts show in many.
 const SHARDS: u64 = 24;
+/// After the last fault, until the load has had what a run must have had.
+const BUSY_WITHIN: Duration = seconds(120);
 /// After the last fault: the last retries of the window, and what was left undone meanwhile.
 const SETTLED_WITHIN: Duration = seconds(90);
 /// And for each fault the backlog that the load left meanwhile at the endpoints that fail.
@@ -231,6 +233,7 @@ impl Story {
         planned: Vec<(Kind, usize)>,
     ) -> Result<Told> {
         self.stage.cluster.ready().await?;
+        self.until_it_shows_something().await;
         let healed = Timestamp::now();
         let publications = self.load.stop().await?;
         let crowd = match self.crowd {
@@ -299,6 +302,18 @@ impl Story {
         };
         self.stage.cluster.stop().await?;
         Ok(Told { evidence, crowd })
+    }
+
+    /// Lets the load go on until the run has had its least, however slow the machine is. If that
+    /// never comes, the checker says what is missing.
+    async fn until_it_shows_something(&self) {
+        let enough = async || {
+            let crowd = self.crowd.as_ref().is_none_or(|crowd| crowd.has_done(&CROWD_LEAST));
+            Ok((crowd && self.load.accepted() >= self.least.events).then_some(()))
+        };
+        if let Err(error) = wait::until("the run shows something", BUSY_WITHIN, enough).await {
+            eprintln!("{error}");
+        }
     }
 
     /// Looks who owns what and what is on record, by a node that is not frozen.

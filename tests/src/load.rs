@@ -121,6 +121,12 @@ impl Load {
         Self { shared, workers }
     }
 
+    /// How many events were accepted so far.
+    #[must_use]
+    pub fn accepted(&self) -> usize {
+        accepted(&self.shared.log())
+    }
+
     /// Publishes nothing new, waits for the answers that are still to come, and gives the log.
     pub async fn stop(mut self) -> Result<Vec<Publication>> {
         self.shared.stopped.store(true, Ordering::Relaxed);
@@ -355,6 +361,12 @@ fn outcome(answer: &Answer) -> Result<Outcome> {
         Outcome::Refused(status) if !is_for_now(status) => bail!("the load: {answer}"),
         outcome => Ok(outcome),
     }
+}
+
+/// How many events of these publications were accepted.
+#[must_use]
+pub fn accepted(publications: &[Publication]) -> usize {
+    publications.iter().map(|publication| publication.receipts().len()).sum()
 }
 
 /// Whether a refusal with this status says nothing of the request itself: it may be repeated.

@@ -39,6 +39,7 @@ use anyhow::{Result, bail};
 use crate::client::records::{Delivery, Endpoint};
 use crate::evidence::{Evidence, Subscriber};
 use crate::fault::Fault;
+use crate::load;
 use crate::wait::millis;
 
 /// What is wrong, in sentences; empty when nothing is.
@@ -127,8 +128,7 @@ pub fn left_out(evidence: &Evidence) -> Vec<&'static str> {
 
 /// A run without events or faults would satisfy anything.
 fn worth_checking(evidence: &Evidence) -> Violations {
-    let accepted =
-        evidence.publications.iter().map(|publication| publication.receipts().len()).sum::<usize>();
+    let accepted = load::accepted(&evidence.publications);
     let disabled = evidence.store.endpoints.iter().filter(|e| exhausted(e)).count();
     let replays = evidence.replays.iter().filter(|run| run.replay.is_some()).count();
     let changes = evidence.subscribers.iter().map(Subscriber::changes).sum();
