@@ -57,6 +57,45 @@ impl Tx {
     }
 }
 
+/// Checks of the bytes that a store may hold.
+#[cfg(test)]
+pub(crate) mod golden {
+    use std::fmt::Debug;
+
+    use super::*;
+
+    /// Bytes as hexadecimal digits, in lines of 32 bytes.
+    fn hex(bytes: &[u8]) -> String {
+        let line = |line: &[u8]| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        bytes.chunks(32).map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The bytes of hexadecimal digits, in which white space does not count.
+    pub(crate) fn bytes(hex: &str) -> Vec<u8> {
+        let digits: Vec<_> = hex.chars().filter_map(|digit| digit.to_digit(16)).collect();
+        digits.chunks(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).expect("a byte")).collect()
+    }
+
+    /// Checks that `record` is written as `golden` and read from it.
+    ///
+    /// A failure means that stores of earlier versions would be misread, or that earlier versions
+    /// would misread this one's: the record needs a new version, and the old one stays readable.
+    #[track_caller]
+    pub(crate) fn check<R: Serialize + DeserializeOwned + PartialEq + Debug>(
+        record: &R,
+        golden: &str,
+    ) {
+        check_bytes(&encode(record), golden);
+        assert_eq!(decode::<R>(&bytes(golden)).as_ref(), Ok(record));
+    }
+
+    /// Checks that `bytes` are `golden`.
+    #[track_caller]
+    pub(crate) fn check_bytes(found: &[u8], golden: &str) {
+        assert_eq!(hex(found), hex(&bytes(golden)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,11 +25,32 @@ pub(crate) fn of_list_key(key: &[u8]) -> Result<AccountId, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::golden;
+    use postrider_domain::account::{Account, EmailAddress, Name};
+    use postrider_domain::ids::Id;
+    use postrider_domain::time::Timestamp;
 
     #[test]
     fn round_trip() {
         let id = AccountId::MAX;
         assert_eq!(of_list_key(&in_list(id)), Ok(id));
         assert!(in_list(id).starts_with(&list()));
+    }
+
+    #[test]
+    fn golden() {
+        let account = Account {
+            id: AccountId::from_bytes([1; 16]),
+            name: Name::parse("Acme").expect("a name"),
+            contact_emails: vec![EmailAddress::parse("ops@acme.example").expect("an address")],
+            created_at: Timestamp::from_millis(1_700_000_000_000),
+            updated_at: Timestamp::from_millis(1_700_000_000_001),
+        };
+        golden::check(
+            &account,
+            "\
+             01010101010101010101010101010101010441636d6501106f70734061636d65\
+             2e6578616d706c6580d095ffbc3181d095ffbc31",
+        );
     }
 }

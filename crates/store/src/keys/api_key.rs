@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Key, Table};
 
 /// Where the key of a hash is recorded.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reference {
     pub(crate) account: AccountId,
     pub(crate) key: KeyId,
@@ -29,6 +29,10 @@ pub(crate) fn by_hash(sha256: &[u8; 32]) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::codec;
+    use crate::codec::golden;
+    use postrider_domain::account::{ApiKey, Name};
+    use postrider_domain::ids::Id;
+    use postrider_domain::time::Timestamp;
 
     #[test]
     fn round_trip() {
@@ -38,5 +42,30 @@ mod tests {
         assert_eq!((account, id), (AccountId::MIN, KeyId::MAX));
         assert!(key(account, id).starts_with(&of_account(account)));
         assert!(by_hash(&[7; 32]).ends_with(&[7; 32]));
+    }
+
+    #[test]
+    fn golden() {
+        let (account, key) = (AccountId::from_bytes([1; 16]), KeyId::from_bytes([2; 16]));
+        let record = ApiKey {
+            id: key,
+            account,
+            name: Name::parse("production").expect("a name"),
+            sha256: [3; 32],
+            created_at: Timestamp::from_millis(1_700_000_000_000),
+        };
+        golden::check(
+            &record,
+            "\
+             0102020202020202020202020202020202010101010101010101010101010101\
+             010a70726f64756374696f6e0303030303030303030303030303030303030303\
+             03030303030303030303030380d095ffbc31",
+        );
+        golden::check(
+            &Reference { account, key },
+            "\
+             0101010101010101010101010101010101020202020202020202020202020202\
+             02",
+        );
     }
 }

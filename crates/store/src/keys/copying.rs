@@ -25,11 +25,29 @@ pub(crate) fn key() -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::codec;
+    use crate::codec::golden;
 
     #[test]
     fn round_trip() {
         let source = Digest { rows: 1 << 40, bytes: 1 << 50, sha256: [7; 32] };
         let marker = Marker { source, rows: 9, last: Some(key()) };
         assert_eq!(codec::decode(&codec::encode(&marker)), Ok(marker));
+    }
+
+    #[test]
+    fn golden() {
+        let source = Digest { rows: 300, bytes: 1 << 40, sha256: [7; 32] };
+        golden::check(
+            &Marker { source, rows: 9, last: Some(vec![b'g', 1]) },
+            "\
+             01ac028080808080200707070707070707070707070707070707070707070707\
+             0707070707070707070901026701",
+        );
+        golden::check(
+            &Marker { source, rows: 0, last: None },
+            "\
+             01ac028080808080200707070707070707070707070707070707070707070707\
+             0707070707070707070000",
+        );
     }
 }

@@ -31,11 +31,18 @@ pub(crate) fn of_key(key: &[u8]) -> Result<(Timestamp, EndpointId), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::golden;
+    use postrider_domain::ids::{AccountId, Id};
 
     #[test]
     fn round_trip() {
         let time = Timestamp::from_millis(77);
         assert_eq!(of_key(&key(3, time, EndpointId::MAX)), Ok((time, EndpointId::MAX)));
         assert!(key(3, time, EndpointId::MAX).starts_with(&of_shard(3)));
+    }
+
+    #[test]
+    fn golden() {
+        golden::check(&AccountId::from_bytes([1; 16]), "0101010101010101010101010101010101");
     }
 }

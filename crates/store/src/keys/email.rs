@@ -24,6 +24,7 @@ mod tests {
 
     use super::*;
     use crate::codec;
+    use crate::codec::golden;
     use crate::kv::MAX_VALUE;
 
     #[test]
@@ -48,5 +49,27 @@ mod tests {
         let value = codec::encode(&email);
         assert!(value.len() <= MAX_VALUE, "{}", value.len());
         assert_eq!(codec::decode(&value), Ok(email));
+    }
+
+    #[test]
+    fn golden() {
+        let to = |address: &str, verdict| Recipient { address: address.to_owned(), verdict };
+        let email = Email {
+            disabled_at: Timestamp::from_millis(1_700_000_000_000),
+            at: Timestamp::from_millis(1_700_000_000_001),
+            subject: "Disabled".to_owned(),
+            to: vec![
+                to("a@b.example", Verdict::Accepted),
+                to("c@d.example", Verdict::Deferred("451 later".to_owned())),
+                to("e@f.example", Verdict::Refused("550 no".to_owned())),
+            ],
+        };
+        golden::check(
+            &email,
+            "\
+             0180d095ffbc3181d095ffbc310844697361626c6564030b6140622e6578616d\
+             706c65000b6340642e6578616d706c650109343531206c617465720b6540662e\
+             6578616d706c650206353530206e6f",
+        );
     }
 }

@@ -16,11 +16,72 @@ pub(crate) fn of_account(account: AccountId) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::golden;
+    use postrider_domain::account::Name;
+    use postrider_domain::endpoint::{Endpoint, Ordering, Secrets, Subscription};
+    use postrider_domain::event::EventTypeName;
+    use postrider_domain::headers::CustomHeaders;
+    use postrider_domain::ids::Id;
+    use postrider_domain::signature::Secret;
+    use postrider_domain::target::{AddressPolicy, TargetUrl};
+    use postrider_domain::time::Timestamp;
 
     #[test]
     fn endpoints_sort_by_age() {
         let key = |id| key(AccountId::MIN, id);
         assert!(key(EndpointId::MIN) < key(EndpointId::MAX));
         assert!(key(EndpointId::MAX).starts_with(&of_account(AccountId::MIN)));
+    }
+
+    fn endpoint() -> Endpoint {
+        let header = ("X-Tenant".to_owned(), "7".to_owned());
+        Endpoint {
+            id: EndpointId::from_bytes([1; 16]),
+            account: AccountId::from_bytes([2; 16]),
+            name: Name::parse("Orders").expect("a name"),
+            url: TargetUrl::parse("https://hooks.example/in?a=1", &AddressPolicy::default())
+                .expect("a URL"),
+            event_types: Subscription::All,
+            headers: CustomHeaders::parse([header]).expect("a header"),
+            ordering: Ordering::Parallel,
+            secrets: Secrets::new(Secret::from_bytes([3; 32])),
+            created_at: Timestamp::from_millis(1_700_000_000_000),
+            updated_at: Timestamp::from_millis(1_700_000_000_001),
+        }
+    }
+
+    #[test]
+    fn golden() {
+        golden::check(
+            &endpoint(),
+            "\
+             0101010101010101010101010101010101020202020202020202020202020202\
+             02064f72646572731c68747470733a2f2f686f6f6b732e6578616d706c652f69\
+             6e3f613d31000108582d54656e616e7401370003030303030303030303030303\
+             030303030303030303030303030303030303030080d095ffbc3181d095ffbc31",
+        );
+        let names = ["order.paid", "order.shipped"];
+        let names = names.map(|name| EventTypeName::parse(name).expect("a name"));
+        let until = Timestamp::from_millis(1_700_000_000_002);
+        let other = Endpoint {
+            event_types: Subscription::Only(names.into()),
+            headers: CustomHeaders::default(),
+            ordering: Ordering::Strict,
+            secrets: Secrets {
+                current: Secret::from_bytes([4; 32]),
+                replaced: vec![(Secret::from_bytes([3; 32]), until)],
+            },
+            ..endpoint()
+        };
+        golden::check(
+            &other,
+            "\
+             0101010101010101010101010101010101020202020202020202020202020202\
+             02064f72646572731c68747470733a2f2f686f6f6b732e6578616d706c652f69\
+             6e3f613d3101020a6f726465722e706169640d6f726465722e73686970706564\
+             0001040404040404040404040404040404040404040404040404040404040404\
+             0404010303030303030303030303030303030303030303030303030303030303\
+             03030382d095ffbc3180d095ffbc3181d095ffbc31",
+        );
     }
 }

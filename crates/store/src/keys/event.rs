@@ -45,6 +45,7 @@ pub(crate) fn of_key(key: &[u8]) -> Result<EventId, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::golden;
 
     #[test]
     fn round_trip() {
@@ -56,5 +57,16 @@ mod tests {
     #[test]
     fn the_largest_payload_fits_in_numbered_chunks() {
         assert!(postrider_domain::limits::MAX_BODY_BYTES.div_ceil(CHUNK) <= usize::from(u8::MAX));
+    }
+
+    #[test]
+    fn golden() {
+        let head = Head {
+            event_type: EventTypeName::parse("order.paid").expect("a name"),
+            created_at: Timestamp::from_millis(1_700_000_000_000),
+            deliveries: 300,
+            payload_bytes: 17,
+        };
+        golden::check(&head, "010a6f726465722e7061696480d095ffbc31ac0211");
     }
 }

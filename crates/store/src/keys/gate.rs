@@ -69,6 +69,9 @@ pub(crate) fn of_key(account: AccountId, key: &[u8]) -> Result<Option<EndpointId
 mod tests {
     use super::*;
     use crate::codec;
+    use crate::codec::golden;
+    use postrider_domain::endpoint::{Disabled, DisabledReason};
+    use postrider_domain::ids::Id;
 
     #[test]
     fn round_trip() {
@@ -83,5 +86,37 @@ mod tests {
         assert_eq!(of_key(account, &key(account, endpoint)), Ok(Some(endpoint)));
         let other = crate::keys::health::key(account, endpoint);
         assert_eq!(of_key(account, &other), Ok(None));
+    }
+
+    #[test]
+    fn golden() {
+        let open =
+            Gate { state: State::Enabled, pointer: None, discard_through: None, discarding: 0 };
+        golden::check(&open, "0100000000");
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        let delivery = Some(DeliveryId::from_bytes([1; 16]));
+        let disabled = |reason, delivery| Gate {
+            state: State::Disabled(Disabled { reason, at, delivery }),
+            pointer: Some(at),
+            discard_through: delivery,
+            discarding: 300,
+        };
+        golden::check(
+            &disabled(DisabledReason::Exhausted, delivery),
+            "\
+             01010080d095ffbc3101010101010101010101010101010101010180d095ffbc\
+             310101010101010101010101010101010101ac02",
+        );
+        golden::check(
+            &disabled(DisabledReason::Manual, None),
+            "01010180d095ffbc31000180d095ffbc3100ac02",
+        );
+        golden::check(
+            &disabled(DisabledReason::Gone, delivery),
+            "\
+             01010280d095ffbc3101010101010101010101010101010101010180d095ffbc\
+             310101010101010101010101010101010101ac02",
+        );
+        golden::check(&Gate { state: State::Deleted, ..open }, "0102000000");
     }
 }

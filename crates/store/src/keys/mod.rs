@@ -190,6 +190,12 @@ impl Tail<'_> {
 
 #[cfg(test)]
 mod tests {
+    use postrider_domain::delivery::{Delivery, Progress};
+    use postrider_domain::event::EventTypeName;
+    use postrider_domain::ids::{BootId, DeliveryId, EndpointId, EventId, KeyId, ReplayId};
+    use postrider_domain::statistics::{Answer, Latency, Resolution};
+
+    use super::fan_out::{Cursor, FanOut};
     use super::*;
     use crate::kv::{MAX_KEY, prefix_end};
 
@@ -216,5 +222,107 @@ mod tests {
         let key =
             Key::account(AccountId::MAX, Table::Subscription).text(&name).id(AccountId::MAX).done();
         assert!(key.len() <= MAX_KEY);
+    }
+
+    const THE_SHARD: Shard = 0x0102;
+    const TIME: Timestamp = Timestamp::from_millis(0x0102_0304_0506_0708);
+
+    /// `ACCOUNT table fields`, where the account is all ones.
+    fn in_account(table: u8, fields: &[&[u8]]) -> Vec<u8> {
+        [b"a", &[1; 16][..], &[table], &fields.concat()].concat()
+    }
+
+    fn in_shard(table: u8, fields: &[&[u8]]) -> Vec<u8> {
+        [b"s", &[1, 2][..], &[table], &fields.concat()].concat()
+    }
+
+    fn in_installation(table: u8, fields: &[&[u8]]) -> Vec<u8> {
+        [b"g", &[table][..], &fields.concat()].concat()
+    }
+
+    /// Whoever changes one of these has made the rows of earlier versions invisible.
+    #[test]
+    fn every_key_keeps_its_bytes() {
+        let a = AccountId::from_bytes([1; 16]);
+        let (ep, dlv) = (EndpointId::from_bytes([2; 16]), DeliveryId::from_bytes([3; 16]));
+        let evt = EventId::from_bytes([4; 16]);
+        let rpl = ReplayId::from_bytes([5; 16]);
+        let key_id = KeyId::from_bytes([6; 16]);
+        let boot = BootId::from_bytes([7; 16]);
+        let hash = [8; 32];
+        let name = EventTypeName::parse("a.b").expect("a name");
+        let time = &[1, 2, 3, 4, 5, 6, 7, 8][..];
+        let (id2, id3, id4, id5) = (&[2; 16][..], &[3; 16][..], &[4; 16][..], &[5; 16][..]);
+
+        assert_eq!(meta::key(), in_installation(1, &[]));
+        assert_eq!(api_key::by_hash(&hash), in_installation(2, &[&hash]));
+        assert_eq!(event_type::key(&name), in_installation(3, &[b"a.b\0"]));
+        assert_eq!(account::in_list(a), in_installation(4, &[&[1; 16]]));
+        assert_eq!(lease::key(boot), in_installation(5, &[&[7; 16]]));
+        assert_eq!(moves::key(), in_installation(6, &[]));
+        assert_eq!(
+            probe::key(1, 2),
+            in_installation(7, &[&1_u64.to_be_bytes(), &2_u64.to_be_bytes()])
+        );
+        assert_eq!(copying::key(), in_installation(8, &[]));
+        assert_eq!(session_key::key(), in_installation(9, &[]));
+
+        assert_eq!(account::key(a), in_account(10, &[]));
+        assert_eq!(api_key::key(a, key_id), in_account(11, &[&[6; 16]]));
+        assert_eq!(endpoint::key(a, ep), in_account(12, &[id2]));
+        assert_eq!(subscription::key(a, Some(&name), ep), in_account(13, &[b"a.b\0", id2]));
+        assert_eq!(subscription::key(a, None, ep), in_account(13, &[b"*\0", id2]));
+        assert_eq!(gate::key(a, ep), in_account(14, &[id2]));
+        assert_eq!(health::key(a, ep), in_account(15, &[id2]));
+        assert_eq!(event::head(a, evt), in_account(16, &[id4]));
+        assert_eq!(event::chunk(a, evt, 9), in_account(17, &[id4, &[9]]));
+        assert_eq!(delivery::key(a, dlv), in_account(18, &[id3]));
+        assert_eq!(delivery::of_endpoint(a, ep, dlv), in_account(19, &[id2, id3]));
+        assert_eq!(attempt::key(a, dlv, 9), in_account(20, &[id3, &[9]]));
+        let mut queued = Delivery {
+            id: dlv,
+            account: a,
+            event: evt,
+            event_type: name.clone(),
+            endpoint: ep,
+            created_at: TIME,
+            attempt_count: 0,
+            first_attempt_at: None,
+            progress: Progress::Pending { due: TIME },
+        };
+        assert_eq!(queue::key(&queued, TIME), in_account(21, &[id2, &[2], time, id3]));
+        queued.attempt_count = 1;
+        assert_eq!(queue::key(&queued, TIME), in_account(21, &[id2, &[1], time, id3]));
+        assert_eq!(pending::key(a, ep, dlv), in_account(22, &[id2, id3]));
+        assert_eq!(pending::count(a, ep), in_account(23, &[id2]));
+        assert_eq!(idempotency::key(a, &hash), in_account(24, &[&hash]));
+        assert_eq!(replay::key(a, rpl), in_account(25, &[id5]));
+        let counts = |resolution| statistics::Counts { account: a, endpoint: ep, resolution };
+        // 00:10:34, in steps of an hour and of five minutes.
+        let at = Timestamp::from_millis(634_000);
+        let (answer, latency) = (Answer::Status(204), Latency::of(0));
+        let hour = counts(Resolution::Hour).key(at, answer, latency);
+        assert_eq!(hour, in_account(26, &[&[2], id2, &[0; 8], &[0, 204], &[0]]));
+        let five_minutes = counts(Resolution::FiveMinutes).key(at, answer, latency);
+        let step = 600_000_u64.to_be_bytes();
+        assert_eq!(five_minutes, in_account(26, &[&[1], id2, &step, &[0, 204], &[0]]));
+        assert_eq!(of_event::key(a, evt, dlv), in_account(27, &[id4, id3]));
+        assert_eq!(email::key(a, ep, TIME), in_account(28, &[id2, time]));
+        assert_eq!(link_generation::key(a), in_account(29, &[]));
+        assert_eq!(subscriber_delta::key(a, Some(&name)), in_account(30, &[b"a.b\0"]));
+
+        assert_eq!(owner::key(THE_SHARD), in_shard(40, &[]));
+        assert_eq!(due::key(THE_SHARD, TIME, ep), in_shard(41, &[time, id2]));
+        assert_eq!(notice::key(THE_SHARD, TIME, ep), in_shard(42, &[time, id2]));
+        let cursor = Cursor::ListByList { all_types: false, after: None };
+        let list_by_list = FanOut { account: a, cursor };
+        assert_eq!(fan_out::key(THE_SHARD, evt, &list_by_list), in_shard(43, &[id4]));
+        assert_eq!(replay::running(THE_SHARD, rpl), in_shard(44, &[id5]));
+        assert_eq!(expiry::key(THE_SHARD, TIME, a, &hash), in_shard(45, &[time, &[1; 16], &hash]));
+        assert_eq!(removal::key(THE_SHARD, a), in_shard(46, &[&[1; 16]]));
+        assert_eq!(resend::key(THE_SHARD, dlv, &list_by_list), in_shard(47, &[id3]));
+        let merged = FanOut::new(a, ep);
+        assert_eq!(fan_out::key(THE_SHARD, evt, &merged), in_shard(48, &[id4]));
+        assert_eq!(resend::key(THE_SHARD, dlv, &merged), in_shard(49, &[id3]));
     }
 }

@@ -17,11 +17,43 @@ pub(crate) fn of_shard(shard: Shard) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::golden;
+    use postrider_domain::endpoint::{Disabled, DisabledReason, LastError};
+    use postrider_domain::ids::{AccountId, DeliveryId, Id};
+    use postrider_domain::notice::Notice;
+    use postrider_domain::outcome::ErrorKind;
 
     #[test]
     fn the_oldest_comes_first() {
         let key = |millis| key(2, Timestamp::from_millis(millis), EndpointId::MAX);
         assert!(key(9) < key(300));
         assert!(key(9).starts_with(&of_shard(2)) && !key(9).starts_with(&of_shard(3)));
+    }
+
+    #[test]
+    fn golden() {
+        let (at, delivery) =
+            (Timestamp::from_millis(1_700_000_000_000), DeliveryId::from_bytes([3; 16]));
+        let last_error = LastError {
+            at,
+            kind: ErrorKind::Timeout,
+            status: None,
+            message: "timed out".to_owned(),
+            delivery,
+        };
+        let notice = Notice {
+            account: AccountId::from_bytes([1; 16]),
+            endpoint: EndpointId::from_bytes([2; 16]),
+            disabled: Disabled { reason: DisabledReason::Exhausted, at, delivery: Some(delivery) },
+            failure_count: 11,
+            last_error: Some(last_error),
+        };
+        golden::check(
+            &notice,
+            "\
+             0101010101010101010101010101010101020202020202020202020202020202\
+             020080d095ffbc3101030303030303030303030303030303030b0180d095ffbc\
+             3100000974696d6564206f757403030303030303030303030303030303",
+        );
     }
 }

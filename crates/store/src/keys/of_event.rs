@@ -21,6 +21,7 @@ mod tests {
 
     use super::*;
     use crate::codec;
+    use crate::codec::golden;
     use crate::kv::MAX_VALUE;
 
     #[test]
@@ -32,5 +33,16 @@ mod tests {
         let value = codec::encode(&ids);
         assert!(value.len() <= MAX_VALUE);
         assert_eq!(codec::decode(&value), Ok(ids));
+    }
+
+    #[test]
+    fn golden() {
+        let ids = [[1; 16], [2; 16]].map(DeliveryId::from_bytes);
+        golden::check(
+            &ids.to_vec(),
+            "\
+             0102010101010101010101010101010101010202020202020202020202020202\
+             0202",
+        );
     }
 }

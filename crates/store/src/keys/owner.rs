@@ -22,6 +22,7 @@ pub(crate) fn key(shard: Shard) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::golden;
     use postrider_domain::ids::Id;
 
     use crate::codec;
@@ -31,5 +32,13 @@ mod tests {
         let owner = Owner { epoch: 1 << 40, node: BootId::from_bytes([5; 16]) };
         assert_eq!(codec::decode(&codec::encode(&owner)), Ok(owner));
         assert!(key(255) < key(256));
+    }
+
+    #[test]
+    fn golden() {
+        golden::check(
+            &Owner { epoch: 1 << 40, node: BootId::from_bytes([5; 16]) },
+            "0180808080802005050505050505050505050505050505",
+        );
     }
 }
