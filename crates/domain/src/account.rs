@@ -1,13 +1,11 @@
 //! Accounts (tenants), their contacts and their keys.
 
-use serde::{Deserialize, Serialize};
-
 use crate::ids::{AccountId, KeyId};
 use crate::limits::{MAX_EMAIL_BYTES, MAX_NAME_CHARS};
 use crate::time::Timestamp;
 
 /// An account: who owns endpoints and events, and whom an email goes to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     /// Its id.
     pub id: AccountId,
@@ -22,7 +20,7 @@ pub struct Account {
 }
 
 /// An account's API key. The key itself is shown once and never stored, only its hash.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKey {
     /// Its id, which is no secret.
     pub id: KeyId,
@@ -38,7 +36,7 @@ pub struct ApiKey {
 
 /// A name for people: 1 to 200 characters, none of them a control character, and not
 /// only white space.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name(String);
 
 /// Why a text is no [`Name`].
@@ -60,6 +58,12 @@ impl Name {
         }
     }
 
+    /// Takes back what [`Self::as_str`] gave, from the store.
+    #[must_use]
+    pub fn from_stored(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -69,7 +73,7 @@ impl Name {
 
 /// An address that mail can be sent to: `local@domain`, ASCII, at most 254 bytes. Whether
 /// somebody reads it only a mail can tell, so the check is of the form alone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EmailAddress(String);
 
 /// Why a text is no [`EmailAddress`].
@@ -98,6 +102,12 @@ impl EmailAddress {
         } else {
             Err(EmailAddressError)
         }
+    }
+
+    /// Takes back what [`Self::as_str`] gave, from the store.
+    #[must_use]
+    pub fn from_stored(text: &str) -> Self {
+        Self(text.to_owned())
     }
 
     /// The text.

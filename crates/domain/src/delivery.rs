@@ -10,7 +10,7 @@ use crate::outcome::ErrorKind;
 use crate::time::Timestamp;
 
 /// One event to one endpoint, with its retries.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// Its id.
     pub id: DeliveryId,
@@ -33,7 +33,7 @@ pub struct Delivery {
 }
 
 /// Where a delivery stands, as the store has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// Not at its end. Its endpoint's state tells whether it waits to be sent or is held.
     Pending {
@@ -50,7 +50,7 @@ pub enum Progress {
 }
 
 /// The ends of a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// A 2XX.
     Delivered,
@@ -111,7 +111,7 @@ impl Delivery {
 }
 
 /// One HTTP request and what came of it. The body is the event's payload and stands there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// Its id, which tells a repeated write from a second attempt.
     pub id: AttemptId,
@@ -132,7 +132,7 @@ pub struct Attempt {
 }
 
 /// The head of a request, as it went over the wire. The method is always POST.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestHead {
     /// The URL.
     pub url: String,
@@ -141,7 +141,7 @@ pub struct RequestHead {
 }
 
 /// An answer, within the bounds of what is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The status code.
     pub status: u16,

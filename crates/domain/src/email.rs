@@ -1,12 +1,10 @@
 //! What has become of the email about one notice: the record that people are shown.
 
-use serde::{Deserialize, Serialize};
-
 use crate::limits::{MAX_ERROR_CHARS, clip};
 use crate::time::Timestamp;
 
 /// What became of the email about one notice, so far.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Email {
     /// When the endpoint was disabled; with the endpoint it names the notice.
     pub disabled_at: Timestamp,
@@ -20,7 +18,7 @@ pub struct Email {
 }
 
 /// Somebody whom an email is for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
     /// The address.
     pub address: String,
@@ -29,7 +27,7 @@ pub struct Recipient {
 }
 
 /// What a mail server says to one recipient.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It took the email.
     Accepted,

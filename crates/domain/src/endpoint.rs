@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 
 /// What the owner set. How the endpoint fares is in [`Health`] and [`State`], which change
 /// at another pace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Its id.
     pub id: EndpointId,
@@ -41,7 +41,7 @@ pub struct Endpoint {
 }
 
 /// The event types that an endpoint wants.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subscription {
     /// Every type, also those to come (`["*"]`).
     All,
@@ -73,7 +73,7 @@ pub enum Ordering {
 }
 
 /// Whether an endpoint is sent to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// It is.
     Enabled,
@@ -107,7 +107,7 @@ pub enum DisabledReason {
 }
 
 /// How the endpoint's attempts have gone.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
     /// Failed attempts in a row; 0 after a success.
     pub failure_count: u32,
@@ -132,7 +132,7 @@ pub struct LastError {
 
 /// The secrets that sign an endpoint's requests: one, and during a rotation those that it
 /// replaces, until their overlap ends.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Secrets {
     /// The newest.
     pub current: Secret,

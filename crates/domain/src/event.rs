@@ -3,7 +3,6 @@
 use std::fmt;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 use crate::ids::{AccountId, EventId};
 use crate::limits::{MAX_BODY_BYTES, MAX_EVENT_TYPE_BYTES, MAX_JSON_DEPTH};
@@ -26,7 +25,7 @@ pub struct Event {
 
 /// A name in the catalogue, such as `application.created`: letters, digits, `_` and `-`, in
 /// parts joined by dots, at most 128 bytes.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventTypeName(String);
 
 /// Why a text is no [`EventTypeName`].
@@ -54,6 +53,12 @@ impl EventTypeName {
         }
     }
 
+    /// Takes back what [`Self::as_str`] gave, from the store.
+    #[must_use]
+    pub fn from_stored(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -74,7 +79,7 @@ impl fmt::Debug for EventTypeName {
 }
 
 /// An entry of the catalogue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventType {
     /// Its name.
     pub name: EventTypeName,

@@ -1,13 +1,12 @@
 //! The headers that an endpoint's owner adds to its requests.
 
 use http::{HeaderName, HeaderValue};
-use serde::{Deserialize, Serialize};
 
 use crate::limits::{MAX_HEADER_NAME_BYTES, MAX_HEADER_VALUE_BYTES, MAX_HEADERS};
 
 /// Headers of one endpoint, in the order of their names. Each name and value is legal
 /// (RFC 9110 §5) and none takes the place of one that Postrider itself sends.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CustomHeaders(Vec<(String, String)>);
 
 /// Why one header is refused.
@@ -79,6 +78,12 @@ impl CustomHeaders {
             }
         }
         if errors.is_empty() { Ok(Self(good)) } else { Err(errors) }
+    }
+
+    /// Takes back what [`Self::iter`] gave, from the store.
+    #[must_use]
+    pub fn from_stored(headers: Vec<(String, String)>) -> Self {
+        Self(headers)
     }
 
     /// Names, as they were given, and values.

@@ -1,14 +1,12 @@
 //! Which change earns an email, and what the email must be able to say.
 
-use serde::{Deserialize, Serialize};
-
 use crate::endpoint::{Disabled, DisabledReason, LastError};
 use crate::ids::{AccountId, EndpointId};
 use crate::time::Timestamp;
 
 /// Something an account's people must be told by email. Written in the transaction of the
 /// change that it tells of, and removed once the mail server has taken the email.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// Whose people.
     pub account: AccountId,

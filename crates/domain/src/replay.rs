@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 
 /// A replay job. Each past delivery that its filter takes becomes a new delivery of the same
 /// event to the same endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replay {
     /// Its id.
     pub id: ReplayId,
@@ -36,7 +36,7 @@ pub struct Replay {
 }
 
 /// Which past deliveries are replayed; what is absent does not restrict.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Those to this endpoint.
     pub endpoint: Option<EndpointId>,

@@ -6,7 +6,6 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit, Mac};
-use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use crate::time::Timestamp;
@@ -15,7 +14,7 @@ use crate::time::Timestamp;
 const PREFIX: &str = "whsec_";
 
 /// A symmetric signing secret of 32 random bytes; `whsec_` and base64 in text.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret([u8; 32]);
 
 /// The text is no secret of ours.
@@ -28,6 +27,12 @@ impl Secret {
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
+    }
+
+    /// The bytes, which are the secret itself.
+    #[must_use]
+    pub const fn bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
     /// Reads the text form.

@@ -7,14 +7,13 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
 use crate::limits::MAX_URL_BYTES;
 
 /// A URL that webhooks can be sent to: http or https, with a host, without userinfo and
 /// without fragment.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TargetUrl(Url);
 
 /// Why a URL is refused.
@@ -80,6 +79,15 @@ impl TargetUrl {
         let target = Self(url);
         target.check_host(policy).map_err(TargetError::Forbidden)?;
         Ok(target)
+    }
+
+    /// Takes back what [`Self::as_str`] gave, from the store.
+    ///
+    /// # Errors
+    /// When it is no URL.
+    pub fn from_stored(text: &str) -> Result<Self, TargetError> {
+        let url = Url::parse(text).map_err(|error| TargetError::Malformed(error.to_string()))?;
+        Ok(Self(url))
     }
 
     /// Checks the host as far as the URL alone tells: an address, or a name that always

@@ -252,7 +252,7 @@ impl Draft<'_> {
     fn fan_out_later(&mut self, event: &Event, last: EndpointId) {
         let shard = self.records.shard_of(event.id);
         let fan_out = FanOut::new(self.account, last);
-        self.tx.set(fan_out::key(shard, event.id, &fan_out), fan_out.encode());
+        self.tx.save(fan_out::key(shard, event.id, &fan_out), &fan_out);
         self.wakes.push(Wake::Jobs { shard });
     }
 }

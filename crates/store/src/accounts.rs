@@ -3,7 +3,7 @@
 use postrider_domain::account::{Account, ApiKey};
 use postrider_domain::ids::{AccountId, KeyId};
 
-use crate::codec::decode;
+use crate::codec::Record;
 use crate::keys::api_key::Reference;
 use crate::keys::{account, account_space, api_key, gate, removal};
 use crate::kv::{Error, Range, Tx};
@@ -110,7 +110,7 @@ impl Records {
                     return Ok(maybe_committed && tx.get(removal).await?.is_some());
                 }
                 for (_, value) in tx.range(Range::prefix(api_key::of_account(id))).await? {
-                    tx.clear(api_key::by_hash(&decode::<ApiKey>(&value)?.sha256));
+                    tx.clear(api_key::by_hash(&ApiKey::decode(&value)?.sha256));
                 }
                 tx.clear(account::key(id));
                 tx.clear(account::in_list(id));
@@ -129,7 +129,7 @@ impl Records {
         for (key, value) in &rows {
             if let Some(endpoint) = gate::of_key(id, key)? {
                 // The one row of an endpoint that is not in the account's space.
-                self.place(id, endpoint).point(tx, &mut decode(value)?, None);
+                self.place(id, endpoint).point(tx, &mut Record::decode(value)?, None);
             }
             tx.clear(key.to_vec());
         }
@@ -170,7 +170,8 @@ impl Records {
         let before = request.after.map(|after| api_key::key(id, after));
         let range = Range::newest(api_key::of_account(id), before).limit(request.limit + 1);
         let rows = self.store.rows(range).await?;
-        let items = rows.iter().map(|(_, value)| decode(value)).collect::<Result<_, _>>()?;
+        let items =
+            rows.iter().map(|(_, value)| Record::decode(value)).collect::<Result<_, _>>()?;
         Ok(page(items, request.limit, |key: &ApiKey| key.id.to_string()))
     }
 

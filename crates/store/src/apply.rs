@@ -10,8 +10,9 @@ use postrider_domain::machine::{self, Attempted, Before, Rules, Step};
 use postrider_domain::ownership::Fence;
 
 use crate::enqueue::Place;
+use crate::keys::attempt::{self, RecordedAttempt};
 use crate::keys::gate::{self, Gate};
-use crate::keys::{attempt, delivery, health, owner};
+use crate::keys::{delivery, health, owner};
 use crate::kv::{Error, Tx};
 use crate::notices;
 use crate::owners::holds;
@@ -125,9 +126,8 @@ async fn before(tx: &Tx, place: Place, id: DeliveryId) -> Result<Option<(Before,
 /// or another.
 async fn recorded(tx: &Tx, now: Before, attempted: &Attempted) -> Result<Applied, Error> {
     let key = attempt::key(now.delivery.account, now.delivery.id, attempted.number);
-    let attempt = tx.snap_get(&key).await?.map(|bytes| attempt::decode(&bytes)).transpose()?;
-    Ok(match attempt {
-        Some((attempt, _)) if attempt.id == attempted.id => {
+    Ok(match tx.snap_load(&key).await? {
+        Some(RecordedAttempt { attempt, .. }) if attempt.id == attempted.id => {
             let by_this = |disabled: &postrider_domain::endpoint::Disabled| {
                 disabled.delivery == Some(now.delivery.id) && disabled.at == attempted.ended_at
             };
@@ -156,7 +156,7 @@ async fn write(
     fence: Fence,
 ) -> Result<(), Error> {
     let key = attempt::key(place.account, before.id, step.attempt.number);
-    tx.set(key, attempt::encode(&step.attempt, fence));
+    tx.save(key, &RecordedAttempt { attempt: step.attempt.clone(), fence: Some(fence) });
     place.advance(tx, before, &step.delivery);
     if let Some(record) = &step.health {
         tx.save(health::key(place.account, place.endpoint), record);

@@ -2,7 +2,7 @@
 
 use postrider_domain::event::{EventType, EventTypeName};
 
-use crate::codec::decode;
+use crate::codec::Record;
 use crate::keys::event_type;
 use crate::kv::{Error, Range, prefix_end};
 use crate::records::{Page, PageRequest, Records, page};
@@ -49,7 +49,8 @@ impl Records {
         let begin = request.after.map_or(all, |after| [event_type::key(&after), vec![0]].concat());
         let range = Range::new(begin, end).limit(request.limit + 1);
         let rows = self.store.rows(range).await?;
-        let items = rows.iter().map(|(_, value)| decode(value)).collect::<Result<_, _>>()?;
+        let items =
+            rows.iter().map(|(_, value)| Record::decode(value)).collect::<Result<_, _>>()?;
         Ok(page(items, request.limit, |event_type: &EventType| event_type.name.to_string()))
     }
 

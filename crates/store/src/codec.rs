@@ -1,59 +1,84 @@
-//! How a record becomes bytes: one byte for the layout's version, then postcard.
+//! How a record becomes bytes: one byte for its version, then its fields in the format of postcard.
 //!
-//! postcard is compact and not self-describing: a record whose fields change gets a new
-//! version here, and the old one stays readable.
+//! postcard is compact and does not describe itself, so the fields of a version never change. Each
+//! record has structs of its own for its versions, in its file of `keys/`: the types of the domain
+//! may change freely. A record that needs other fields gets a new version, and every old one stays
+//! readable.
 
 use bytes::Bytes;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::kv::{Error, Tx};
 
-/// The first layout, which most records still have.
-const VERSION: u8 = 1;
+/// What the store keeps as a value.
+pub(crate) trait Record: Sized {
+    /// Its bytes, in the newest version.
+    fn encode(&self) -> Bytes;
 
-pub(crate) fn encode(record: &impl Serialize) -> Bytes {
-    encode_as(VERSION, record)
+    /// The record in these bytes, whichever version they are.
+    fn decode(bytes: &[u8]) -> Result<Self, Error>;
 }
 
-/// For a record that has more than one layout.
-pub(crate) fn encode_as(version: u8, record: &impl Serialize) -> Bytes {
-    let bytes = postcard::to_extend(record, vec![version]);
+/// The bytes of a record in this version.
+pub(crate) fn versioned(version: u8, fields: &impl Serialize) -> Bytes {
+    let bytes = postcard::to_extend(fields, vec![version]);
     bytes.expect("records are plain data, which always serializes").into()
 }
 
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    decode_as(VERSION, bytes)
+/// A record's bytes, taken apart as far as every version allows.
+pub(crate) struct Versioned<'a> {
+    record: &'static str,
+    pub(crate) version: u8,
+    fields: &'a [u8],
 }
 
-/// For a record that has more than one layout.
-pub(crate) fn decode_as<T: DeserializeOwned>(version: u8, bytes: &[u8]) -> Result<T, Error> {
-    let what = std::any::type_name::<T>();
-    match bytes.split_first() {
-        Some((found, rest)) if *found == version => postcard::from_bytes(rest)
-            .map_err(|error| Error::Corrupt(format!("a record of {what}: {error}"))),
-        Some((found, _)) => Err(Error::Corrupt(format!("a record of {what} has version {found}"))),
-        None => Err(Error::Corrupt(format!("a record of {what} is empty"))),
+impl<'a> Versioned<'a> {
+    /// `record` is what the errors call it.
+    pub(crate) fn split(record: &'static str, bytes: &'a [u8]) -> Result<Self, Error> {
+        match bytes.split_first() {
+            Some((&version, fields)) => Ok(Self { record, version, fields }),
+            None => Err(Error::Corrupt(format!("the {record} record is empty"))),
+        }
     }
+
+    /// The fields of its version.
+    pub(crate) fn fields<T: Deserialize<'a>>(&self) -> Result<T, Error> {
+        let Self { record, version, fields } = self;
+        postcard::from_bytes(fields).map_err(|error| {
+            Error::Corrupt(format!("the {record} record, version {version}, is damaged: {error}"))
+        })
+    }
+
+    /// No version that this build knows.
+    pub(crate) fn unknown(&self) -> Error {
+        let Self { record, version, .. } = self;
+        Error::Corrupt(format!("the {record} record has the unknown version {version}"))
+    }
+}
+
+/// The fields of a record that has had one version so far.
+pub(crate) fn version_1<'a, T: Deserialize<'a>>(
+    record: &'static str,
+    bytes: &'a [u8],
+) -> Result<T, Error> {
+    let versioned = Versioned::split(record, bytes)?;
+    if versioned.version == 1 { versioned.fields() } else { Err(versioned.unknown()) }
 }
 
 impl Tx {
     /// The record at `key`, checked at commit.
-    pub(crate) async fn load<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error> {
-        self.get(key).await?.map(|bytes| decode(&bytes)).transpose()
+    pub(crate) async fn load<T: Record>(&self, key: &[u8]) -> Result<Option<T>, Error> {
+        self.get(key).await?.map(|bytes| T::decode(&bytes)).transpose()
     }
 
     /// The record at `key`, not checked at commit.
-    pub(crate) async fn snap_load<T: DeserializeOwned>(
-        &self,
-        key: &[u8],
-    ) -> Result<Option<T>, Error> {
-        self.snap_get(key).await?.map(|bytes| decode(&bytes)).transpose()
+    pub(crate) async fn snap_load<T: Record>(&self, key: &[u8]) -> Result<Option<T>, Error> {
+        self.snap_get(key).await?.map(|bytes| T::decode(&bytes)).transpose()
     }
 
     /// Writes `record` at `key`.
-    pub(crate) fn save(&self, key: Vec<u8>, record: &impl Serialize) {
-        self.set(key, encode(record));
+    pub(crate) fn save(&self, key: Vec<u8>, record: &impl Record) {
+        self.set(key, record.encode());
     }
 }
 
@@ -81,12 +106,9 @@ pub(crate) mod golden {
     /// A failure means that stores of earlier versions would be misread, or that earlier versions
     /// would misread this one's: the record needs a new version, and the old one stays readable.
     #[track_caller]
-    pub(crate) fn check<R: Serialize + DeserializeOwned + PartialEq + Debug>(
-        record: &R,
-        golden: &str,
-    ) {
-        check_bytes(&encode(record), golden);
-        assert_eq!(decode::<R>(&bytes(golden)).as_ref(), Ok(record));
+    pub(crate) fn check<R: Record + PartialEq + Debug>(record: &R, golden: &str) {
+        check_bytes(&record.encode(), golden);
+        assert_eq!(R::decode(&bytes(golden)).as_ref(), Ok(record));
     }
 
     /// Checks that `bytes` are `golden`.
@@ -102,9 +124,17 @@ mod tests {
 
     #[test]
     fn other_versions_and_garbage_are_damage() {
-        assert_eq!(decode::<u64>(&encode(&7_u64)), Ok(7));
-        for bytes in [&[][..], &[2, 7], &[VERSION], &[VERSION, 0xff]] {
-            assert!(matches!(decode::<u64>(bytes), Err(Error::Corrupt(_))), "{bytes:?}");
+        assert_eq!(version_1::<u64>("test", &versioned(1, &7_u64)), Ok(7));
+        for (bytes, message) in [
+            (&[][..], "the test record is empty"),
+            (&[2, 7], "the test record has the unknown version 2"),
+            (&[1], "the test record, version 1, is damaged"),
+            (&[1, 0xff], "the test record, version 1, is damaged"),
+        ] {
+            match version_1::<u64>("test", bytes) {
+                Err(Error::Corrupt(found)) => assert!(found.starts_with(message), "{found}"),
+                other => panic!("{bytes:?}: {other:?}"),
+            }
         }
     }
 }

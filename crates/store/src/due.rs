@@ -13,7 +13,7 @@ use postrider_domain::ownership::{Fence, Shard};
 use postrider_domain::time::Timestamp;
 
 use crate::accept::load_payload;
-use crate::codec::decode;
+use crate::codec::Record;
 use crate::enqueue::Place;
 use crate::keys::gate::{self, Gate};
 use crate::keys::queue::Rank;
@@ -105,7 +105,7 @@ impl Records {
         let rows = self.store.rows(range).await?;
         let decoded = rows.iter().map(|(key, value)| {
             let (at, endpoint) = due::of_key(key)?;
-            Ok(DueEndpoint { at, account: decode(value)?, endpoint })
+            Ok(DueEndpoint { at, account: Record::decode(value)?, endpoint })
         });
         decoded.collect()
     }

@@ -5,7 +5,7 @@ use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::notice::Notice;
 use postrider_domain::ownership::Fence;
 
-use crate::codec::decode;
+use crate::codec::Record;
 use crate::keys::email;
 use crate::kv::{Error, Range, Tx};
 use crate::owners::OwnerError;
@@ -45,6 +45,6 @@ impl Records {
     ) -> Result<Vec<Email>, Error> {
         let range = Range::newest(email::of_endpoint(account, endpoint), None).limit(limit);
         let rows = self.store.rows(range).await?;
-        rows.iter().map(|(_, value)| decode(value)).collect()
+        rows.iter().map(|(_, value)| Record::decode(value)).collect()
     }
 }

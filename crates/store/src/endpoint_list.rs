@@ -7,7 +7,7 @@ use futures::future::try_join_all;
 use postrider_domain::endpoint::{Endpoint, State};
 use postrider_domain::ids::{AccountId, EndpointId};
 
-use crate::codec::decode;
+use crate::codec::Record;
 use crate::endpoints::{EndpointView, view};
 use crate::keys::gate::{self, Gate};
 use crate::keys::{endpoint, health, pending};
@@ -125,7 +125,7 @@ impl Search {
         let before = after.map(|id| endpoint::key(self.account, id));
         let range = Range::newest(endpoint::of_account(self.account), before).limit(limit);
         let rows = tx.snap_range(range).await?;
-        rows.iter().map(|(_, value)| decode(value)).collect()
+        rows.iter().map(|(_, value)| Record::decode(value)).collect()
     }
 
     /// Those of the endpoints that it takes.

@@ -23,6 +23,7 @@ use postrider_domain::ownership::{Fence, Shard};
 use postrider_domain::time::Timestamp;
 
 use crate::accept::{EventOf, deliver};
+use crate::codec::Record;
 use crate::keys::event::Head;
 use crate::keys::fan_out::{self, Cursor, FanOut};
 use crate::keys::resend::{self, Resend};
@@ -80,9 +81,9 @@ impl Job {
         let Some(cursor) = cursor else { return tx.clear(key) };
         let fan_out = FanOut { cursor, ..self.fan_out };
         match self.kind {
-            Kind::First => tx.set(key, fan_out.encode()),
+            Kind::First => tx.save(key, &fan_out),
             Kind::Again { asked_at, .. } => {
-                tx.set(key, Resend { event: self.event, asked_at, fan_out }.encode());
+                tx.save(key, &Resend { event: self.event, asked_at, fan_out });
             }
         }
     }

@@ -6,14 +6,13 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use postrider_domain::ids::BootId;
-use serde::{Deserialize, Serialize};
 
 use crate::keys::lease;
 use crate::kv::{Error, Range, Tx};
 use crate::records::Records;
 
 /// A node's claim to be alive.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// The node, in its present run.
     pub node: BootId,
@@ -29,12 +28,7 @@ pub struct Lease {
     pub revision: u64,
     /// False for a lease in a layout that this build does not know: a later version's, in a rolling
     /// upgrade. Whose it is and whether it is renewed can be told all the same, and nothing else.
-    #[serde(skip, default = "readable")]
     pub is_readable: bool,
-}
-
-fn readable() -> bool {
-    true
 }
 
 impl Records {

@@ -4,7 +4,7 @@ use postrider_domain::email::Email;
 use postrider_domain::notice::Notice;
 use postrider_domain::ownership::{Fence, Shard};
 
-use crate::codec::decode;
+use crate::codec::Record;
 use crate::keys::notice;
 use crate::kv::{Error, Range, Tx};
 use crate::owners::OwnerError;
@@ -45,7 +45,7 @@ impl Records {
         let rows = self.store.rows(range).await?;
         let (mut notices, mut damage) = (Vec::with_capacity(rows.len()), None);
         for (_, value) in &rows {
-            match decode(value) {
+            match Record::decode(value) {
                 Ok(read) => notices.push(read),
                 Err(error) => damage = damage.or(Some(error)),
             }

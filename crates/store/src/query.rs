@@ -2,18 +2,18 @@
 
 use std::sync::Mutex;
 
-use postrider_domain::delivery::{Attempt, Delivery, DeliveryState, Progress};
+use postrider_domain::delivery::{Delivery, DeliveryState, Progress};
 use postrider_domain::endpoint::State;
 use postrider_domain::event::{Event, EventTypeName};
 use postrider_domain::ids::{self, AccountId, DeliveryId, EndpointId, EventId, Mint};
-use postrider_domain::ownership::Fence;
 use postrider_domain::time::Timestamp;
 
 use crate::accept::load_payload;
-use crate::codec::decode;
+use crate::codec::Record;
 use crate::due::prefetch_deliveries;
 use crate::endpoints::{state_behind, state_of};
 use crate::enqueue::Place;
+use crate::keys::attempt::RecordedAttempt;
 use crate::keys::event::Head;
 use crate::keys::gate::{self, Gate};
 use crate::keys::{attempt, delivery, event};
@@ -61,10 +61,6 @@ const MOST_LOOKED_AT: usize = 2_000;
 /// Deliveries of a list that are fetched together: about a page.
 const PAGE_FETCHED: usize = 100;
 
-/// An attempt, and the right by which it was recorded, if that is known: records that were made
-/// before there were several nodes do not tell.
-pub type RecordedAttempt = (Attempt, Option<Fence>);
-
 impl Records {
     /// One event with its payload, and how many endpoints receive it.
     ///
@@ -108,7 +104,8 @@ impl Records {
         let mut items = Vec::new();
         for (looked_at, (key, value)) in rows.iter().enumerate() {
             let id = event::of_key(key)?;
-            let Head { event_type: name, created_at, deliveries, payload_bytes } = decode(value)?;
+            let Head { event_type: name, created_at, deliveries, payload_bytes } =
+                Record::decode(value)?;
             if event_type.is_none_or(|wanted| *wanted == name) {
                 items.push(EventView {
                     id,
@@ -205,7 +202,7 @@ impl Records {
                 let rows = tx.snap_range(Range::prefix(attempt::of_delivery(account, id))).await?;
                 let attempts = rows
                     .iter()
-                    .map(|(_, value)| attempt::decode(value))
+                    .map(|(_, value)| RecordedAttempt::decode(value))
                     .collect::<Result<_, _>>()?;
                 Ok(Some((view, attempts)))
             })

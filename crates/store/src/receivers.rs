@@ -4,7 +4,7 @@
 use postrider_domain::delivery::Delivery;
 use postrider_domain::ids::{AccountId, DeliveryId, EventId};
 
-use crate::codec::decode;
+use crate::codec::Record;
 use crate::endpoints::state_of;
 use crate::keys::{delivery, event, gate, of_event};
 use crate::kv::{Error, Range, Tx, prefix_end};
@@ -23,7 +23,7 @@ pub(crate) fn note(
     mark: DeliveryId,
     made: &[DeliveryId],
 ) {
-    tx.save(of_event::key(account, event, mark), &made);
+    tx.save(of_event::key(account, event, mark), &made.to_vec());
 }
 
 /// Notes deliveries that were made in one step. The first of them is their mark.
@@ -94,7 +94,7 @@ async fn ids_after(
     loop {
         let rows = tx.snap_range(Range::new(all.clone(), end).limit(ROWS).reverse()).await?;
         for (_, value) in &rows {
-            let mut made = decode::<Vec<DeliveryId>>(value)?;
+            let mut made = Vec::<DeliveryId>::decode(value)?;
             if let Some(after) = passing {
                 let Some(upto) = made.iter().position(|id| *id == after) else { continue };
                 made.truncate(upto);

@@ -15,7 +15,7 @@ use postrider_domain::replay::{Command, Filter, Replay, ReplayState};
 use postrider_domain::time::Timestamp;
 
 use crate::accounts::account_exists;
-use crate::codec::decode;
+use crate::codec::Record;
 use crate::due::prefetch_deliveries;
 use crate::endpoints::state_of;
 use crate::keys::gate::{self, Gate};
@@ -161,7 +161,8 @@ impl Records {
         let before = request.after.map(|after| replay::key(account, after));
         let range = Range::newest(replay::of_account(account), before).limit(request.limit + 1);
         let rows = self.store.rows(range).await?;
-        let items = rows.iter().map(|(_, value)| decode(value)).collect::<Result<_, _>>()?;
+        let items =
+            rows.iter().map(|(_, value)| Record::decode(value)).collect::<Result<_, _>>()?;
         Ok(page(items, request.limit, |replay: &Replay| replay.id.to_string()))
     }
 
@@ -217,7 +218,7 @@ impl Records {
             range.begin = [replay::running(shard, after), vec![0]].concat();
         }
         let rows = self.store.rows(range).await?;
-        rows.iter().map(|(key, value)| Ok((decode(value)?, replay::of_key(key)?))).collect()
+        rows.iter().map(|(key, value)| Ok((Record::decode(value)?, replay::of_key(key)?))).collect()
     }
 
     /// Takes one step of a replay: at most `most` new deliveries. Gives the replay as it is then

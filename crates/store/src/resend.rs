@@ -152,7 +152,7 @@ impl Draft<'_> {
         let shard = records.shard_of(mark);
         let fan_out = FanOut::new(account, last);
         let job = Resend { event: event.id, asked_at: event.created_at, fan_out };
-        tx.set(resend::key(shard, mark, &fan_out), job.encode());
+        tx.save(resend::key(shard, mark, &fan_out), &job);
         receivers::note(tx, account, event.id, mark, &[]);
         Resent { deliveries, wakes: vec![Wake::Jobs { shard }] }
     }

@@ -53,7 +53,7 @@ impl Subject {
         let endpoint = app.records().endpoint(account, view.delivery.endpoint).await?;
         Ok(Self {
             view,
-            attempts: attempts.into_iter().map(|(attempt, _)| attempt).collect(),
+            attempts: attempts.into_iter().map(|recorded| recorded.attempt).collect(),
             payload: payload.as_ref().map(Payload::bytes).cloned(),
             endpoint,
             most_attempts: app.0.api.retry.max_attempts(),

@@ -112,7 +112,8 @@ pub(crate) struct AttemptBody {
 }
 
 impl AttemptBody {
-    pub(crate) fn new((attempt, fence): RecordedAttempt, payload: Option<&[u8]>) -> Self {
+    pub(crate) fn new(recorded: RecordedAttempt, payload: Option<&[u8]>) -> Self {
+        let RecordedAttempt { attempt, fence } = recorded;
         Self {
             id: attempt.id,
             number: attempt.number,

@@ -155,7 +155,7 @@ impl DeliveryStatus {
 }
 
 impl From<RecordedAttempt> for AttemptStatus {
-    fn from((attempt, fence): RecordedAttempt) -> Self {
+    fn from(RecordedAttempt { attempt, fence }: RecordedAttempt) -> Self {
         Self {
             number: attempt.number,
             at: attempt.at,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use postrider_domain::ids::{BootId, Id};
 
 use super::*;
+use crate::codec::Record;
 use crate::embedded::Embedded;
 use crate::kv::{Engine, MAX_VALUE, Transaction};
 use crate::memory::{Faults, Memory};
@@ -232,7 +233,7 @@ async fn a_source_without_records_of_this_version_is_refused() {
     assert_eq!(quietly(&memory(), &memory()).await, Err(Refusal::NothingThere.into()));
     let (from, to) = (memory(), memory());
     let meta = Meta { format: FORMAT + 1, shards: 1 };
-    put(&from, &meta::key(), crate::codec::encode(&meta)).await;
+    put(&from, &meta::key(), meta.encode()).await;
     let refused = quietly(&from, &to).await;
     assert_eq!(refused, Err(Refusal::Newer { found: FORMAT + 1 }.into()));
     assert_eq!(rows(&to).await, []);

@@ -1,10 +1,55 @@
 //! `a account` → [`Account`](postrider_domain::account::Account), and `g account` → nothing,
 //! the list of accounts.
 
+use crate::codec::{self, Record};
+use bytes::Bytes;
+use postrider_domain::account::{Account, EmailAddress, Name};
 use postrider_domain::ids::AccountId;
+use postrider_domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{Key, Table, Tail};
 use crate::kv::Error;
+
+#[derive(Serialize, Deserialize)]
+struct V1<'a> {
+    id: AccountId,
+    name: &'a str,
+    #[serde(borrow)]
+    contact_emails: Vec<&'a str>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl<'a> From<&'a Account> for V1<'a> {
+    fn from(account: &'a Account) -> Self {
+        let Account { id, name, contact_emails, created_at, updated_at } = account;
+        Self {
+            id: *id,
+            name: name.as_str(),
+            contact_emails: contact_emails.iter().map(EmailAddress::as_str).collect(),
+            created_at: *created_at,
+            updated_at: *updated_at,
+        }
+    }
+}
+
+impl From<V1<'_>> for Account {
+    fn from(V1 { id, name, contact_emails, created_at, updated_at }: V1<'_>) -> Self {
+        let contact_emails = contact_emails.into_iter().map(EmailAddress::from_stored).collect();
+        Self { id, name: Name::from_stored(name), contact_emails, created_at, updated_at }
+    }
+}
+
+impl Record for Account {
+    fn encode(&self) -> Bytes {
+        codec::versioned(1, &V1::from(self))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        codec::version_1::<V1<'_>>("account", bytes).map(Self::from)
+    }
+}
 
 pub(crate) fn key(account: AccountId) -> Vec<u8> {
     Key::account(account, Table::Account).done()
@@ -26,9 +71,7 @@ pub(crate) fn of_list_key(key: &[u8]) -> Result<AccountId, Error> {
 mod tests {
     use super::*;
     use crate::codec::golden;
-    use postrider_domain::account::{Account, EmailAddress, Name};
     use postrider_domain::ids::Id;
-    use postrider_domain::time::Timestamp;
 
     #[test]
     fn round_trip() {

@@ -1,7 +1,12 @@
 //! `a account key` → [`ApiKey`](postrider_domain::account::ApiKey), and `g hash` →
 //! [`Reference`], by which a request's key is found.
 
+use crate::codec::{self, Record};
+use crate::kv::Error;
+use bytes::Bytes;
+use postrider_domain::account::{ApiKey, Name};
 use postrider_domain::ids::{AccountId, KeyId};
+use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Table};
@@ -11,6 +16,53 @@ use super::{Key, Table};
 pub(crate) struct Reference {
     pub(crate) account: AccountId,
     pub(crate) key: KeyId,
+}
+
+#[derive(Serialize, Deserialize)]
+struct V1<'a> {
+    id: KeyId,
+    account: AccountId,
+    name: &'a str,
+    sha256: [u8; 32],
+    created_at: Timestamp,
+}
+
+impl<'a> From<&'a ApiKey> for V1<'a> {
+    fn from(ApiKey { id, account, name, sha256, created_at }: &'a ApiKey) -> Self {
+        Self {
+            id: *id,
+            account: *account,
+            name: name.as_str(),
+            sha256: *sha256,
+            created_at: *created_at,
+        }
+    }
+}
+
+impl From<V1<'_>> for ApiKey {
+    fn from(V1 { id, account, name, sha256, created_at }: V1<'_>) -> Self {
+        Self { id, account, name: Name::from_stored(name), sha256, created_at }
+    }
+}
+
+impl Record for ApiKey {
+    fn encode(&self) -> Bytes {
+        codec::versioned(1, &V1::from(self))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        codec::version_1::<V1<'_>>("API key", bytes).map(Self::from)
+    }
+}
+
+impl Record for Reference {
+    fn encode(&self) -> Bytes {
+        codec::versioned(1, self)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        codec::version_1("API key reference", bytes)
+    }
 }
 
 pub(crate) fn key(account: AccountId, key: KeyId) -> Vec<u8> {
@@ -28,19 +80,14 @@ pub(crate) fn by_hash(sha256: &[u8; 32]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec;
     use crate::codec::golden;
-    use postrider_domain::account::{ApiKey, Name};
     use postrider_domain::ids::Id;
-    use postrider_domain::time::Timestamp;
 
     #[test]
     fn round_trip() {
         let reference = Reference { account: AccountId::MIN, key: KeyId::MAX };
-        let Reference { account, key: id } =
-            codec::decode(&codec::encode(&reference)).expect("its own bytes");
-        assert_eq!((account, id), (AccountId::MIN, KeyId::MAX));
-        assert!(key(account, id).starts_with(&of_account(account)));
+        assert_eq!(Reference::decode(&reference.encode()), Ok(reference));
+        assert!(key(AccountId::MIN, KeyId::MAX).starts_with(&of_account(AccountId::MIN)));
         assert!(by_hash(&[7; 32]).ends_with(&[7; 32]));
     }
 

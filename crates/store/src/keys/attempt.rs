@@ -2,28 +2,135 @@
 //! which it was recorded.
 
 use bytes::Bytes;
-use postrider_domain::delivery::Attempt;
-use postrider_domain::ids::{AccountId, DeliveryId};
-use postrider_domain::ownership::Fence;
+use postrider_domain::delivery::{Attempt, AttemptError, RequestHead, Response};
+use postrider_domain::ids::{AccountId, AttemptId, BootId, DeliveryId};
+use postrider_domain::ownership::{Fence, Shard};
+use postrider_domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
+use super::parts::{ErrorKindV1, borrowed, owned};
 use super::{Key, Table};
-use crate::codec;
+use crate::codec::{self, Record, Versioned};
 use crate::kv::Error;
 
-/// The layout with a fence.
-const FENCED: u8 = 2;
-
-pub(crate) fn encode(attempt: &Attempt, fence: Fence) -> Bytes {
-    codec::encode_as(FENCED, &(attempt, fence))
+/// An attempt, and the right by which it was recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedAttempt {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// None in version 1, which was written before there were several nodes.
+    pub fence: Option<Fence>,
 }
 
-/// The attempt, and the fence if its record has one.
-pub(crate) fn decode(bytes: &[u8]) -> Result<(Attempt, Option<Fence>), Error> {
-    match bytes.first() {
-        Some(&FENCED) => {
-            codec::decode_as(FENCED, bytes).map(|(attempt, fence)| (attempt, Some(fence)))
+#[derive(Serialize, Deserialize)]
+struct V1<'a> {
+    id: AttemptId,
+    number: u8,
+    at: Timestamp,
+    duration_ms: u32,
+    #[serde(borrow)]
+    request: RequestV1<'a>,
+    response: Option<ResponseV1<'a>>,
+    error: Option<ErrorV1<'a>>,
+    next_attempt_at: Option<Timestamp>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct V2<'a> {
+    #[serde(borrow)]
+    attempt: V1<'a>,
+    shard: Shard,
+    epoch: u64,
+    node: BootId,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RequestV1<'a> {
+    url: &'a str,
+    #[serde(borrow)]
+    headers: Vec<(&'a str, &'a str)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ResponseV1<'a> {
+    status: u16,
+    #[serde(borrow)]
+    headers: Vec<(&'a str, &'a str)>,
+    body: Bytes,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ErrorV1<'a> {
+    kind: ErrorKindV1,
+    message: &'a str,
+}
+
+impl Record for RecordedAttempt {
+    fn encode(&self) -> Bytes {
+        let attempt = V1::from(&self.attempt);
+        match self.fence {
+            Some(Fence { shard, epoch, node }) => {
+                codec::versioned(2, &V2 { attempt, shard, epoch, node })
+            }
+            None => codec::versioned(1, &attempt),
         }
-        _ => codec::decode(bytes).map(|attempt| (attempt, None)),
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let versioned = Versioned::split("attempt", bytes)?;
+        match versioned.version {
+            1 => Ok(Self { attempt: versioned.fields::<V1<'_>>()?.into(), fence: None }),
+            2 => {
+                let V2 { attempt, shard, epoch, node } = versioned.fields()?;
+                let fence = Some(Fence { shard, epoch, node });
+                Ok(Self { attempt: attempt.into(), fence })
+            }
+            _ => Err(versioned.unknown()),
+        }
+    }
+}
+
+impl<'a> From<&'a Attempt> for V1<'a> {
+    fn from(attempt: &'a Attempt) -> Self {
+        let RequestHead { url, headers } = &attempt.request;
+        Self {
+            id: attempt.id,
+            number: attempt.number,
+            at: attempt.at,
+            duration_ms: attempt.duration_ms,
+            request: RequestV1 { url, headers: borrowed(headers) },
+            response: attempt.response.as_ref().map(|Response { status, headers, body }| {
+                ResponseV1 { status: *status, headers: borrowed(headers), body: body.clone() }
+            }),
+            error: attempt
+                .error
+                .as_ref()
+                .map(|AttemptError { kind, message }| ErrorV1 { kind: (*kind).into(), message }),
+            next_attempt_at: attempt.next_attempt_at,
+        }
+    }
+}
+
+impl From<V1<'_>> for Attempt {
+    fn from(record: V1<'_>) -> Self {
+        let RequestV1 { url, headers } = record.request;
+        Self {
+            id: record.id,
+            number: record.number,
+            at: record.at,
+            duration_ms: record.duration_ms,
+            request: RequestHead { url: url.to_owned(), headers: owned(headers) },
+            response: record.response.map(|ResponseV1 { status, headers, body }| Response {
+                status,
+                headers: owned(headers),
+                body,
+            }),
+            error: record.error.map(|ErrorV1 { kind, message }| AttemptError {
+                kind: kind.into(),
+                message: message.to_owned(),
+            }),
+            next_attempt_at: record.next_attempt_at,
+        }
     }
 }
 
@@ -44,31 +151,12 @@ mod tests {
     use postrider_domain::ids::Id;
     use postrider_domain::ids::{AttemptId, BootId};
     use postrider_domain::outcome::ErrorKind;
-    use postrider_domain::time::Timestamp;
 
     #[test]
     fn attempts_sort_by_number() {
         let key = |number| key(AccountId::MIN, DeliveryId::MAX, number);
         assert!(key(1) < key(2) && key(9) < key(11));
         assert!(key(1).starts_with(&of_delivery(AccountId::MIN, DeliveryId::MAX)));
-    }
-
-    #[test]
-    fn both_layouts_are_read() {
-        let attempt = Attempt {
-            id: AttemptId::MAX,
-            number: 3,
-            at: Timestamp::from_millis(5),
-            duration_ms: 6,
-            request: RequestHead { url: "http://a".to_owned(), headers: Vec::new() },
-            response: None,
-            error: None,
-            next_attempt_at: None,
-        };
-        let fence = Fence { shard: 7, epoch: 8, node: BootId::MAX };
-        assert_eq!(decode(&encode(&attempt, fence)), Ok((attempt.clone(), Some(fence))));
-        assert_eq!(decode(&codec::encode(&attempt)), Ok((attempt, None)));
-        assert!(decode(&[FENCED]).is_err() && decode(&[]).is_err());
     }
 
     #[test]
@@ -93,16 +181,17 @@ mod tests {
             next_attempt_at: None,
         };
         let fence = Fence { shard: 300, epoch: 8, node: BootId::from_bytes([2; 16]) };
-        golden::check_bytes(
-            &encode(&delivered, fence),
+        let recorded = |fence| RecordedAttempt { attempt: delivered.clone(), fence };
+        golden::check(
+            &recorded(Some(fence)),
             "\
              02010101010101010101010101010101010180d095ffbc31ac02166874747073\
              3a2f2f686f6f6b732e6578616d706c652f0104686f73740d686f6f6b732e6578\
              616d706c6501c80101067365727665720178026f6b0000ac0208020202020202\
              02020202020202020202",
         );
-        golden::check_bytes(
-            &codec::encode(&delivered),
+        golden::check(
+            &recorded(None),
             "\
              01010101010101010101010101010101010180d095ffbc31ac02166874747073\
              3a2f2f686f6f6b732e6578616d706c652f0104686f73740d686f6f6b732e6578\
@@ -123,7 +212,7 @@ mod tests {
                 next_attempt_at: Some(at),
                 ..delivered.clone()
             };
-            let bytes = codec::encode(&failed);
+            let bytes = RecordedAttempt { attempt: failed, fence: None }.encode();
             // The error, its kind and message, and the next attempt.
             let end = [&[0, 1, number, 1, b'm', 1][..], &golden::bytes("80d095ffbc31")].concat();
             assert!(bytes.ends_with(&end), "{kind:?}");

@@ -1,6 +1,9 @@
 //! `g` → [`Marker`]: another store is being copied into this one. While the row is there, the rest
 //! is a part of something, and nobody may work on it.
 
+use crate::codec::{self, Record};
+use crate::kv::Error;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Table};
@@ -17,6 +20,16 @@ pub(crate) struct Marker {
     pub(crate) last: Option<Vec<u8>>,
 }
 
+impl Record for Marker {
+    fn encode(&self) -> Bytes {
+        codec::versioned(1, self)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        codec::version_1("copy", bytes)
+    }
+}
+
 pub(crate) fn key() -> Vec<u8> {
     Key::global(Table::Copying).done()
 }
@@ -24,14 +37,13 @@ pub(crate) fn key() -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec;
     use crate::codec::golden;
 
     #[test]
     fn round_trip() {
         let source = Digest { rows: 1 << 40, bytes: 1 << 50, sha256: [7; 32] };
         let marker = Marker { source, rows: 9, last: Some(key()) };
-        assert_eq!(codec::decode(&codec::encode(&marker)), Ok(marker));
+        assert_eq!(Marker::decode(&marker.encode()), Ok(marker));
     }
 
     #[test]

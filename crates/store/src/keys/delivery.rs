@@ -1,10 +1,116 @@
 //! `a account delivery` → [`Delivery`](postrider_domain::delivery::Delivery), and `a account
 //! endpoint delivery` → nothing, an endpoint's deliveries by age.
 
-use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
+use crate::codec::{self, Record};
+use bytes::Bytes;
+use postrider_domain::delivery::{Delivery, End, Progress};
+use postrider_domain::event::EventTypeName;
+use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId};
+use postrider_domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{Key, Table, Tail};
 use crate::kv::Error;
+
+#[derive(Serialize, Deserialize)]
+struct V1<'a> {
+    id: DeliveryId,
+    account: AccountId,
+    event: EventId,
+    event_type: &'a str,
+    endpoint: EndpointId,
+    created_at: Timestamp,
+    attempt_count: u8,
+    first_attempt_at: Option<Timestamp>,
+    progress: ProgressV1,
+}
+
+#[derive(Serialize, Deserialize)]
+enum ProgressV1 {
+    Pending { due: Timestamp },
+    Finished { end: EndV1, at: Timestamp },
+}
+
+#[derive(Serialize, Deserialize)]
+enum EndV1 {
+    Delivered,
+    Exhausted,
+    Discarded,
+}
+
+impl<'a> From<&'a Delivery> for V1<'a> {
+    fn from(delivery: &'a Delivery) -> Self {
+        Self {
+            id: delivery.id,
+            account: delivery.account,
+            event: delivery.event,
+            event_type: delivery.event_type.as_str(),
+            endpoint: delivery.endpoint,
+            created_at: delivery.created_at,
+            attempt_count: delivery.attempt_count,
+            first_attempt_at: delivery.first_attempt_at,
+            progress: delivery.progress.into(),
+        }
+    }
+}
+
+impl From<V1<'_>> for Delivery {
+    fn from(record: V1<'_>) -> Self {
+        Self {
+            id: record.id,
+            account: record.account,
+            event: record.event,
+            event_type: EventTypeName::from_stored(record.event_type),
+            endpoint: record.endpoint,
+            created_at: record.created_at,
+            attempt_count: record.attempt_count,
+            first_attempt_at: record.first_attempt_at,
+            progress: record.progress.into(),
+        }
+    }
+}
+
+impl From<Progress> for ProgressV1 {
+    fn from(progress: Progress) -> Self {
+        match progress {
+            Progress::Pending { due } => Self::Pending { due },
+            Progress::Finished { end, at } => {
+                let end = match end {
+                    End::Delivered => EndV1::Delivered,
+                    End::Exhausted => EndV1::Exhausted,
+                    End::Discarded => EndV1::Discarded,
+                };
+                Self::Finished { end, at }
+            }
+        }
+    }
+}
+
+impl From<ProgressV1> for Progress {
+    fn from(progress: ProgressV1) -> Self {
+        match progress {
+            ProgressV1::Pending { due } => Self::Pending { due },
+            ProgressV1::Finished { end, at } => {
+                let end = match end {
+                    EndV1::Delivered => End::Delivered,
+                    EndV1::Exhausted => End::Exhausted,
+                    EndV1::Discarded => End::Discarded,
+                };
+                Self::Finished { end, at }
+            }
+        }
+    }
+}
+
+impl Record for Delivery {
+    fn encode(&self) -> Bytes {
+        codec::versioned(1, &V1::from(self))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        codec::version_1::<V1<'_>>("delivery", bytes).map(Self::from)
+    }
+}
 
 pub(crate) fn key(account: AccountId, delivery: DeliveryId) -> Vec<u8> {
     Key::account(account, Table::Delivery).id(delivery).done()
@@ -30,11 +136,8 @@ pub(crate) fn of_key(key: &[u8]) -> Result<DeliveryId, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::{self, golden};
-    use postrider_domain::delivery::{Delivery, End, Progress};
-    use postrider_domain::event::EventTypeName;
+    use crate::codec::golden;
     use postrider_domain::ids::{EventId, Id};
-    use postrider_domain::time::Timestamp;
 
     #[test]
     fn round_trip() {
@@ -66,9 +169,9 @@ mod tests {
              31",
         );
         for (end, last) in [(End::Delivered, 0), (End::Exhausted, 1), (End::Discarded, 2)] {
-            let bytes = codec::encode(&delivery(Progress::Finished { end, at }));
+            let bytes = delivery(Progress::Finished { end, at }).encode();
             assert_eq!(bytes[bytes.len() - 8..bytes.len() - 6], [1, last], "{end:?}");
-            assert_eq!(codec::decode(&bytes), Ok(delivery(Progress::Finished { end, at })));
+            assert_eq!(Delivery::decode(&bytes), Ok(delivery(Progress::Finished { end, at })));
         }
     }
 }

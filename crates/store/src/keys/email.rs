@@ -2,10 +2,84 @@
 //! the disabling at that time. It outlives its endpoint, as deliveries do, and goes with the
 //! account.
 
+use crate::codec::{self, Record};
+use crate::kv::Error;
+use bytes::Bytes;
+use postrider_domain::email::{Email, Recipient, Verdict};
 use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{Key, Table};
+
+#[derive(Serialize, Deserialize)]
+struct V1<'a> {
+    disabled_at: Timestamp,
+    at: Timestamp,
+    subject: &'a str,
+    #[serde(borrow)]
+    to: Vec<RecipientV1<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecipientV1<'a> {
+    address: &'a str,
+    #[serde(borrow)]
+    verdict: VerdictV1<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum VerdictV1<'a> {
+    Accepted,
+    Deferred(&'a str),
+    Refused(&'a str),
+}
+
+impl<'a> From<&'a Email> for V1<'a> {
+    fn from(Email { disabled_at, at, subject, to }: &'a Email) -> Self {
+        let to = to.iter().map(RecipientV1::from).collect();
+        Self { disabled_at: *disabled_at, at: *at, subject, to }
+    }
+}
+
+impl From<V1<'_>> for Email {
+    fn from(V1 { disabled_at, at, subject, to }: V1<'_>) -> Self {
+        let to = to.into_iter().map(Recipient::from).collect();
+        Self { disabled_at, at, subject: subject.to_owned(), to }
+    }
+}
+
+impl<'a> From<&'a Recipient> for RecipientV1<'a> {
+    fn from(Recipient { address, verdict }: &'a Recipient) -> Self {
+        let verdict = match verdict {
+            Verdict::Accepted => VerdictV1::Accepted,
+            Verdict::Deferred(reason) => VerdictV1::Deferred(reason),
+            Verdict::Refused(reason) => VerdictV1::Refused(reason),
+        };
+        Self { address, verdict }
+    }
+}
+
+impl From<RecipientV1<'_>> for Recipient {
+    fn from(RecipientV1 { address, verdict }: RecipientV1<'_>) -> Self {
+        let verdict = match verdict {
+            VerdictV1::Accepted => Verdict::Accepted,
+            VerdictV1::Deferred(reason) => Verdict::Deferred(reason.to_owned()),
+            VerdictV1::Refused(reason) => Verdict::Refused(reason.to_owned()),
+        };
+        Self { address: address.to_owned(), verdict }
+    }
+}
+
+impl Record for Email {
+    fn encode(&self) -> Bytes {
+        codec::versioned(1, &V1::from(self))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        codec::version_1::<V1<'_>>("email", bytes).map(Self::from)
+    }
+}
 
 pub(crate) fn key(account: AccountId, endpoint: EndpointId, disabled_at: Timestamp) -> Vec<u8> {
     Key::account(account, Table::Email).id(endpoint).time(disabled_at).done()
@@ -17,13 +91,11 @@ pub(crate) fn of_endpoint(account: AccountId, endpoint: EndpointId) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use postrider_domain::email::{Email, Recipient, Verdict};
     use postrider_domain::limits::{
         MAX_CONTACTS, MAX_EMAIL_BYTES, MAX_ERROR_CHARS, MAX_NAME_CHARS,
     };
 
     use super::*;
-    use crate::codec;
     use crate::codec::golden;
     use crate::kv::MAX_VALUE;
 
@@ -46,9 +118,9 @@ mod tests {
             subject: "\u{10ffff}".repeat(MAX_NAME_CHARS + 100),
             to: vec![recipient; MAX_CONTACTS],
         };
-        let value = codec::encode(&email);
+        let value = email.encode();
         assert!(value.len() <= MAX_VALUE, "{}", value.len());
-        assert_eq!(codec::decode(&value), Ok(email));
+        assert_eq!(Email::decode(&value), Ok(email));
     }
 
     #[test]

@@ -1,9 +1,122 @@
 //! `a account endpoint` → [`Endpoint`](postrider_domain::endpoint::Endpoint), what the owner
 //! set. What changes at another pace is in [`super::gate`] and [`super::health`].
 
+use crate::codec::{self, Record};
+use crate::kv::Error;
+use bytes::Bytes;
+use postrider_domain::account::Name;
+use postrider_domain::endpoint::{Endpoint, Ordering, Secrets, Subscription};
+use postrider_domain::event::EventTypeName;
+use postrider_domain::headers::CustomHeaders;
 use postrider_domain::ids::{AccountId, EndpointId};
+use postrider_domain::signature::Secret;
+use postrider_domain::target::TargetUrl;
+use postrider_domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
+use super::parts::owned;
 use super::{Key, Table};
+
+#[derive(Serialize, Deserialize)]
+struct V1<'a> {
+    id: EndpointId,
+    account: AccountId,
+    name: &'a str,
+    url: &'a str,
+    #[serde(borrow)]
+    event_types: SubscriptionV1<'a>,
+    headers: Vec<(&'a str, &'a str)>,
+    ordering: OrderingV1,
+    secret: [u8; 32],
+    replaced_secrets: Vec<([u8; 32], Timestamp)>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+enum SubscriptionV1<'a> {
+    All,
+    #[serde(borrow)]
+    Only(Vec<&'a str>),
+}
+
+#[derive(Serialize, Deserialize)]
+enum OrderingV1 {
+    Parallel,
+    Strict,
+}
+
+impl<'a> From<&'a Endpoint> for V1<'a> {
+    fn from(endpoint: &'a Endpoint) -> Self {
+        let Secrets { current, replaced } = &endpoint.secrets;
+        let replaced = replaced.iter().map(|(secret, until)| (*secret.bytes(), *until));
+        Self {
+            id: endpoint.id,
+            account: endpoint.account,
+            name: endpoint.name.as_str(),
+            url: endpoint.url.as_str(),
+            event_types: match &endpoint.event_types {
+                Subscription::All => SubscriptionV1::All,
+                Subscription::Only(names) => {
+                    SubscriptionV1::Only(names.iter().map(EventTypeName::as_str).collect())
+                }
+            },
+            headers: endpoint.headers.iter().collect(),
+            ordering: match endpoint.ordering {
+                Ordering::Parallel => OrderingV1::Parallel,
+                Ordering::Strict => OrderingV1::Strict,
+            },
+            secret: *current.bytes(),
+            replaced_secrets: replaced.collect(),
+            created_at: endpoint.created_at,
+            updated_at: endpoint.updated_at,
+        }
+    }
+}
+
+impl TryFrom<V1<'_>> for Endpoint {
+    type Error = Error;
+
+    fn try_from(record: V1<'_>) -> Result<Self, Error> {
+        let replaced = record.replaced_secrets.into_iter();
+        let replaced = replaced.map(|(secret, until)| (Secret::from_bytes(secret), until));
+        Ok(Self {
+            id: record.id,
+            account: record.account,
+            name: Name::from_stored(record.name),
+            url: TargetUrl::from_stored(record.url).map_err(|error| {
+                Error::Corrupt(format!("the URL of the endpoint record {}: {error}", record.id))
+            })?,
+            event_types: match record.event_types {
+                SubscriptionV1::All => Subscription::All,
+                SubscriptionV1::Only(names) => {
+                    Subscription::Only(names.into_iter().map(EventTypeName::from_stored).collect())
+                }
+            },
+            headers: CustomHeaders::from_stored(owned(record.headers)),
+            ordering: match record.ordering {
+                OrderingV1::Parallel => Ordering::Parallel,
+                OrderingV1::Strict => Ordering::Strict,
+            },
+            secrets: Secrets {
+                current: Secret::from_bytes(record.secret),
+                replaced: replaced.collect(),
+            },
+            created_at: record.created_at,
+            updated_at: record.updated_at,
+        })
+    }
+}
+
+impl Record for Endpoint {
+    fn encode(&self) -> Bytes {
+        codec::versioned(1, &V1::from(self))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        codec::version_1::<V1<'_>>("endpoint", bytes)?.try_into()
+    }
+}
 
 pub(crate) fn key(account: AccountId, endpoint: EndpointId) -> Vec<u8> {
     Key::account(account, Table::Endpoint).id(endpoint).done()
@@ -17,14 +130,8 @@ pub(crate) fn of_account(account: AccountId) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::codec::golden;
-    use postrider_domain::account::Name;
-    use postrider_domain::endpoint::{Endpoint, Ordering, Secrets, Subscription};
-    use postrider_domain::event::EventTypeName;
-    use postrider_domain::headers::CustomHeaders;
     use postrider_domain::ids::Id;
-    use postrider_domain::signature::Secret;
     use postrider_domain::target::{AddressPolicy, TargetUrl};
-    use postrider_domain::time::Timestamp;
 
     #[test]
     fn endpoints_sort_by_age() {

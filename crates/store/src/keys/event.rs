@@ -1,6 +1,8 @@
 //! `a account event` → [`Head`], and `a account event chunk` → a piece of the payload. They
 //! are apart so that a list of events does not read payloads.
 
+use crate::codec::{self, Record};
+use bytes::Bytes;
 use postrider_domain::event::EventTypeName;
 use postrider_domain::ids::{AccountId, EventId};
 use postrider_domain::time::Timestamp;
@@ -10,7 +12,7 @@ use super::{Key, Table, Tail};
 use crate::kv::{Error, MAX_VALUE};
 
 /// What is known of an event without its payload.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) event_type: EventTypeName,
     pub(crate) created_at: Timestamp,
@@ -20,6 +22,42 @@ pub(crate) struct Head {
 
 /// The bytes of one piece of a payload.
 pub(crate) const CHUNK: usize = MAX_VALUE;
+
+#[derive(Serialize, Deserialize)]
+struct V1<'a> {
+    event_type: &'a str,
+    created_at: Timestamp,
+    deliveries: u64,
+    payload_bytes: u64,
+}
+
+impl<'a> From<&'a Head> for V1<'a> {
+    fn from(Head { event_type, created_at, deliveries, payload_bytes }: &'a Head) -> Self {
+        Self {
+            event_type: event_type.as_str(),
+            created_at: *created_at,
+            deliveries: *deliveries,
+            payload_bytes: *payload_bytes,
+        }
+    }
+}
+
+impl From<V1<'_>> for Head {
+    fn from(V1 { event_type, created_at, deliveries, payload_bytes }: V1<'_>) -> Self {
+        let event_type = EventTypeName::from_stored(event_type);
+        Self { event_type, created_at, deliveries, payload_bytes }
+    }
+}
+
+impl Record for Head {
+    fn encode(&self) -> Bytes {
+        codec::versioned(1, &V1::from(self))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        codec::version_1::<V1<'_>>("event", bytes).map(Self::from)
+    }
+}
 
 pub(crate) fn head(account: AccountId, event: EventId) -> Vec<u8> {
     Key::account(account, Table::EventHead).id(event).done()

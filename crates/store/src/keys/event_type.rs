@@ -1,8 +1,62 @@
 //! `g name` → [`EventType`](postrider_domain::event::EventType).
 
+use crate::codec::{self, Record};
+use crate::kv::Error;
+use bytes::Bytes;
+use postrider_domain::event::EventType;
 use postrider_domain::event::EventTypeName;
+use postrider_domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{Key, Table};
+
+#[derive(Serialize, Deserialize)]
+struct V1<'a> {
+    name: &'a str,
+    description: &'a str,
+    example: &'a str,
+    schema: Option<&'a str>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl<'a> From<&'a EventType> for V1<'a> {
+    fn from(event_type: &'a EventType) -> Self {
+        let EventType { name, description, example, schema, created_at, updated_at } = event_type;
+        Self {
+            name: name.as_str(),
+            description,
+            example,
+            schema: schema.as_deref(),
+            created_at: *created_at,
+            updated_at: *updated_at,
+        }
+    }
+}
+
+impl From<V1<'_>> for EventType {
+    fn from(record: V1<'_>) -> Self {
+        let V1 { name, description, example, schema, created_at, updated_at } = record;
+        Self {
+            name: EventTypeName::from_stored(name),
+            description: description.to_owned(),
+            example: example.to_owned(),
+            schema: schema.map(str::to_owned),
+            created_at,
+            updated_at,
+        }
+    }
+}
+
+impl Record for EventType {
+    fn encode(&self) -> Bytes {
+        codec::versioned(1, &V1::from(self))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        codec::version_1::<V1<'_>>("event type", bytes).map(Self::from)
+    }
+}
 
 pub(crate) fn key(name: &EventTypeName) -> Vec<u8> {
     Key::global(Table::EventType).text(name.as_str()).done()
@@ -16,8 +70,6 @@ pub(crate) fn all() -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::codec::golden;
-    use postrider_domain::event::EventType;
-    use postrider_domain::time::Timestamp;
 
     #[test]
     fn names_sort_as_text() {

@@ -16,7 +16,7 @@ use postrider_domain::ownership::Shard;
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Table, Tail};
-use crate::codec;
+use crate::codec::{self, Record, Versioned};
 use crate::kv::Error;
 
 /// A fan-out under way.
@@ -68,27 +68,10 @@ pub(super) enum Layout {
     V2(V2),
 }
 
-/// The version with one cursor for both lists.
-pub(super) const MERGED: u8 = 2;
-
 impl FanOut {
     /// A fan-out that has served nobody yet.
     pub(crate) fn new(account: AccountId, last: EndpointId) -> Self {
         Self { account, cursor: Cursor::Merged { after: None, last } }
-    }
-
-    pub(crate) fn encode(self) -> Bytes {
-        match self.layout() {
-            Layout::V1(record) => codec::encode(&record),
-            Layout::V2(record) => codec::encode_as(MERGED, &record),
-        }
-    }
-
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        match bytes.first() {
-            Some(&MERGED) => codec::decode_as::<V2>(MERGED, bytes).map(Self::from),
-            _ => codec::decode::<V1>(bytes).map(Self::from),
-        }
     }
 
     pub(super) fn is_merged(&self) -> bool {
@@ -100,6 +83,24 @@ impl FanOut {
         match cursor {
             Cursor::Merged { after, last } => Layout::V2(V2 { account, after, last }),
             Cursor::ListByList { all_types, after } => Layout::V1(V1 { account, all_types, after }),
+        }
+    }
+}
+
+impl Record for FanOut {
+    fn encode(&self) -> Bytes {
+        match self.layout() {
+            Layout::V1(record) => codec::versioned(1, &record),
+            Layout::V2(record) => codec::versioned(2, &record),
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let versioned = Versioned::split("fan-out", bytes)?;
+        match versioned.version {
+            1 => versioned.fields::<V1>().map(Self::from),
+            2 => versioned.fields::<V2>().map(Self::from),
+            _ => Err(versioned.unknown()),
         }
     }
 }

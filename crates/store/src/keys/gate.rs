@@ -1,5 +1,7 @@
 //! `a account endpoint` → [`Gate`]: what an accepting transaction must know of an endpoint.
 
+use crate::codec::{self, Record};
+use bytes::Bytes;
 use std::time::Duration;
 
 use postrider_domain::delivery::{Delivery, DeliveryState};
@@ -8,12 +10,13 @@ use postrider_domain::ids::{self, AccountId, DeliveryId, EndpointId};
 use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::parts::DisabledV1;
 use super::{Key, Table, Tail};
 use crate::kv::Error;
 
 /// Whether an endpoint is sent to, and where its pointer stands. It changes seldom while the
 /// endpoint is busy, so that accepting transactions, which read it, seldom conflict.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Gate {
     pub(crate) state: State,
     /// The time in its [`super::due`] row, if it has one.
@@ -55,6 +58,58 @@ impl Gate {
     }
 }
 
+#[derive(Serialize, Deserialize)]
+struct V1 {
+    state: StateV1,
+    pointer: Option<Timestamp>,
+    discard_through: Option<DeliveryId>,
+    discarding: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+enum StateV1 {
+    Enabled,
+    Disabled(DisabledV1),
+    Deleted,
+}
+
+impl From<&Gate> for V1 {
+    fn from(Gate { state, pointer, discard_through, discarding }: &Gate) -> Self {
+        let state = match state {
+            State::Enabled => StateV1::Enabled,
+            State::Disabled(disabled) => StateV1::Disabled(disabled.into()),
+            State::Deleted => StateV1::Deleted,
+        };
+        Self {
+            state,
+            pointer: *pointer,
+            discard_through: *discard_through,
+            discarding: *discarding,
+        }
+    }
+}
+
+impl From<V1> for Gate {
+    fn from(V1 { state, pointer, discard_through, discarding }: V1) -> Self {
+        let state = match state {
+            StateV1::Enabled => State::Enabled,
+            StateV1::Disabled(disabled) => State::Disabled(disabled.into()),
+            StateV1::Deleted => State::Deleted,
+        };
+        Self { state, pointer, discard_through, discarding }
+    }
+}
+
+impl Record for Gate {
+    fn encode(&self) -> Bytes {
+        codec::versioned(1, &V1::from(self))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        codec::version_1::<V1>("gate", bytes).map(Self::from)
+    }
+}
+
 pub(crate) fn key(account: AccountId, endpoint: EndpointId) -> Vec<u8> {
     Key::account(account, Table::Gate).id(endpoint).done()
 }
@@ -68,7 +123,6 @@ pub(crate) fn of_key(account: AccountId, key: &[u8]) -> Result<Option<EndpointId
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec;
     use crate::codec::golden;
     use postrider_domain::endpoint::{Disabled, DisabledReason};
     use postrider_domain::ids::Id;
@@ -81,7 +135,7 @@ mod tests {
             discard_through: Some(DeliveryId::MAX),
             discarding: 7,
         };
-        assert_eq!(codec::decode(&codec::encode(&gate)), Ok(gate));
+        assert_eq!(Gate::decode(&gate.encode()), Ok(gate));
         let (account, endpoint) = (AccountId::MIN, EndpointId::MAX);
         assert_eq!(of_key(account, &key(account, endpoint)), Ok(Some(endpoint)));
         let other = crate::keys::health::key(account, endpoint);

@@ -1,9 +1,45 @@
 //! `a account endpoint` → [`Health`](postrider_domain::endpoint::Health). Apart from the gate,
 //! since it changes with every failure.
 
+use crate::codec::{self, Record};
+use crate::kv::Error;
+use bytes::Bytes;
+use postrider_domain::endpoint::{Health, LastError};
 use postrider_domain::ids::{AccountId, EndpointId};
+use serde::{Deserialize, Serialize};
 
+use super::parts::LastErrorV1;
 use super::{Key, Table};
+
+#[derive(Serialize, Deserialize)]
+struct V1<'a> {
+    failure_count: u32,
+    #[serde(borrow)]
+    last_error: Option<LastErrorV1<'a>>,
+}
+
+impl<'a> From<&'a Health> for V1<'a> {
+    fn from(Health { failure_count, last_error }: &'a Health) -> Self {
+        let last_error = last_error.as_ref().map(LastErrorV1::from);
+        Self { failure_count: *failure_count, last_error }
+    }
+}
+
+impl From<V1<'_>> for Health {
+    fn from(V1 { failure_count, last_error }: V1<'_>) -> Self {
+        Self { failure_count, last_error: last_error.map(LastError::from) }
+    }
+}
+
+impl Record for Health {
+    fn encode(&self) -> Bytes {
+        codec::versioned(1, &V1::from(self))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        codec::version_1::<V1<'_>>("health", bytes).map(Self::from)
+    }
+}
 
 pub(crate) fn key(account: AccountId, endpoint: EndpointId) -> Vec<u8> {
     Key::account(account, Table::Health).id(endpoint).done()
@@ -19,12 +55,10 @@ mod tests {
     use postrider_domain::outcome::ErrorKind;
     use postrider_domain::time::Timestamp;
 
-    use crate::codec;
-
     #[test]
     fn round_trip() {
         let health = Health { failure_count: 3, ..Health::default() };
-        assert_eq!(codec::decode(&codec::encode(&health)), Ok(health));
+        assert_eq!(Health::decode(&health.encode()), Ok(health));
         assert_ne!(key(AccountId::MIN, EndpointId::MIN), key(AccountId::MIN, EndpointId::MAX));
     }
 

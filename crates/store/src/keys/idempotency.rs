@@ -1,6 +1,9 @@
 //! `a account hash` → [`Remembered`]: what was answered to an idempotency key. An accepting
 //! transaction writes it; the owner of the first event's shard removes it when its time is over.
 
+use crate::codec::{self, Record};
+use crate::kv::Error;
+use bytes::Bytes;
 use std::time::Duration;
 
 use postrider_domain::ids::{self, AccountId, EventId};
@@ -27,6 +30,16 @@ impl Remembered {
     }
 }
 
+impl Record for Remembered {
+    fn encode(&self) -> Bytes {
+        codec::versioned(1, self)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        codec::version_1("idempotency", bytes)
+    }
+}
+
 pub(crate) fn key(account: AccountId, sha256: &[u8; 32]) -> Vec<u8> {
     Key::account(account, Table::Idempotency).hash(sha256).done()
 }
@@ -36,15 +49,13 @@ mod tests {
     use postrider_domain::ids::Id;
 
     use super::*;
-    use crate::codec;
-
     #[test]
     fn its_bytes_are_kept() {
         let events = vec![EventId::MIN, EventId::from_bytes([2; 16])];
         let remembered = Remembered { body_sha256: [1; 32], events };
         let golden = [&[1][..], &[1; 32], &[2], &[0; 16], &[2; 16]].concat();
-        assert_eq!(codec::encode(&remembered), golden);
-        assert_eq!(codec::decode(&golden), Ok(remembered));
+        assert_eq!(remembered.encode(), golden);
+        assert_eq!(Remembered::decode(&golden), Ok(remembered));
         assert!(key(AccountId::MIN, &[7; 32]).ends_with(&[7; 32]));
     }
 

@@ -7,12 +7,16 @@
 //! read.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
 
+use bytes::Bytes;
 use postrider_domain::ids::BootId;
+use serde::{Deserialize, Serialize};
 
 use super::{Key, Table, Tail};
+use crate::Lease;
+use crate::codec::{self, Record};
 use crate::kv::Error;
-use crate::{Lease, codec};
 
 pub(crate) fn key(node: BootId) -> Vec<u8> {
     Key::global(Table::Lease).id(node).done()
@@ -30,7 +34,48 @@ pub(crate) fn node_of(key: &[u8]) -> Result<BootId, Error> {
 
 /// The lease of `node` in these bytes, whatever they are.
 pub(crate) fn decode(node: BootId, bytes: &[u8]) -> Lease {
-    codec::decode(bytes).unwrap_or_else(|_| unreadable(node, bytes))
+    Lease::decode(bytes).unwrap_or_else(|_| unreadable(node, bytes))
+}
+
+#[derive(Serialize, Deserialize)]
+struct V1<'a> {
+    node: BootId,
+    name: &'a str,
+    address: Option<SocketAddr>,
+    version: &'a str,
+    draining: bool,
+    revision: u64,
+}
+
+impl<'a> From<&'a Lease> for V1<'a> {
+    fn from(lease: &'a Lease) -> Self {
+        let Lease { node, name, address, version, draining, revision, is_readable: _ } = lease;
+        Self {
+            node: *node,
+            name,
+            address: *address,
+            version,
+            draining: *draining,
+            revision: *revision,
+        }
+    }
+}
+
+impl From<V1<'_>> for Lease {
+    fn from(V1 { node, name, address, version, draining, revision }: V1<'_>) -> Self {
+        let (name, version) = (name.to_owned(), version.to_owned());
+        Self { node, name, address, version, draining, revision, is_readable: true }
+    }
+}
+
+impl Record for Lease {
+    fn encode(&self) -> Bytes {
+        codec::versioned(1, &V1::from(self))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        codec::version_1::<V1<'_>>("lease", bytes).map(Self::from)
+    }
 }
 
 fn unreadable(node: BootId, bytes: &[u8]) -> Lease {
@@ -75,7 +120,7 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        assert_eq!(decode(BootId::MAX, &codec::encode(&lease())), lease());
+        assert_eq!(decode(BootId::MAX, &lease().encode()), lease());
         assert_eq!(node_of(&key(BootId::MAX)), Ok(BootId::MAX));
         assert!(key(BootId::MIN).starts_with(&all()));
     }
@@ -83,13 +128,13 @@ mod tests {
     /// Whoever changes these bytes has made a new version.
     #[test]
     fn the_bytes_stay_what_they_are() {
-        let bytes = codec::encode(&lease());
+        let bytes = lease().encode();
         assert_eq!(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), V1);
     }
 
     #[test]
     fn fields_that_a_later_version_appends_are_passed_over() {
-        let mut bytes = codec::encode(&lease()).to_vec();
+        let mut bytes = lease().encode().to_vec();
         bytes.extend([3, 1, 2, 3]);
         assert_eq!(decode(BootId::MAX, &bytes), lease());
     }

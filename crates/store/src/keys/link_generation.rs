@@ -1,8 +1,22 @@
 //! `a account` → the generation that the account's portal links must be of; 0 when there is none.
 
+use crate::codec::{self, Record};
+use crate::kv::Error;
+use bytes::Bytes;
 use postrider_domain::ids::AccountId;
 
 use super::{Key, Table};
+
+/// The generation.
+impl Record for u64 {
+    fn encode(&self) -> Bytes {
+        codec::versioned(1, self)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        codec::version_1("link generation", bytes)
+    }
+}
 
 pub(crate) fn key(account: AccountId) -> Vec<u8> {
     Key::account(account, Table::LinkGeneration).done()
@@ -11,12 +25,11 @@ pub(crate) fn key(account: AccountId) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec;
     use crate::codec::golden;
 
     #[test]
     fn round_trip() {
-        assert_eq!(codec::decode(&codec::encode(&u64::MAX)), Ok(u64::MAX));
+        assert_eq!(u64::decode(&u64::MAX.encode()), Ok(u64::MAX));
         assert_ne!(key(AccountId::MIN), key(AccountId::MAX));
     }
 

@@ -1,5 +1,8 @@
 //! `g` → [`Meta`]: what was settled when the store was created.
 
+use crate::codec::{self, Record};
+use crate::kv::Error;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Table};
@@ -14,6 +17,16 @@ pub(crate) struct Meta {
     pub(crate) shards: u16,
 }
 
+impl Record for Meta {
+    fn encode(&self) -> Bytes {
+        codec::versioned(1, self)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        codec::version_1("meta", bytes)
+    }
+}
+
 pub(crate) fn key() -> Vec<u8> {
     Key::global(Table::Meta).done()
 }
@@ -21,13 +34,11 @@ pub(crate) fn key() -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec;
-
     #[test]
     fn it_never_changes() {
         let meta = Meta { format: 1, shards: 300 };
-        let bytes = codec::encode(&meta);
+        let bytes = meta.encode();
         assert_eq!((key(), bytes.as_ref()), (vec![b'g', 1], &[1, 1, 0xac, 0x02][..]));
-        assert_eq!(codec::decode(&bytes), Ok(meta));
+        assert_eq!(Meta::decode(&bytes), Ok(meta));
     }
 }

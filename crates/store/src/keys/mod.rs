@@ -31,6 +31,7 @@ pub(crate) mod moves;
 pub(crate) mod notice;
 pub(crate) mod of_event;
 pub(crate) mod owner;
+mod parts;
 pub(crate) mod pending;
 pub(crate) mod probe;
 pub(crate) mod queue;
@@ -42,10 +43,12 @@ pub(crate) mod statistics;
 pub(crate) mod subscriber_delta;
 pub(crate) mod subscription;
 
+use bytes::Bytes;
 use postrider_domain::ids::{AccountId, Id};
 use postrider_domain::ownership::Shard;
 use postrider_domain::time::Timestamp;
 
+use crate::codec::{self, Record};
 use crate::kv::Error;
 
 /// The tables. Numbers are for ever: a table that goes leaves its number behind.
@@ -158,6 +161,17 @@ impl Key {
 
     fn done(self) -> Vec<u8> {
         self.0
+    }
+}
+
+/// Whose a row in the space of a shard is, where that is all that the row says.
+impl Record for AccountId {
+    fn encode(&self) -> Bytes {
+        codec::versioned(1, self)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        codec::version_1("account id", bytes)
     }
 }
 

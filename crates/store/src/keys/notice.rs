@@ -1,10 +1,63 @@
 //! `s shard time endpoint` → [`Notice`](postrider_domain::notice::Notice).
 
-use postrider_domain::ids::EndpointId;
+use crate::codec::{self, Record};
+use crate::kv::Error;
+use bytes::Bytes;
+use postrider_domain::endpoint::LastError;
+use postrider_domain::ids::{AccountId, EndpointId};
+use postrider_domain::notice::Notice;
 use postrider_domain::ownership::Shard;
 use postrider_domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
+use super::parts::{DisabledV1, LastErrorV1};
 use super::{Key, Table};
+
+#[derive(Serialize, Deserialize)]
+struct V1<'a> {
+    account: AccountId,
+    endpoint: EndpointId,
+    disabled: DisabledV1,
+    failure_count: u32,
+    #[serde(borrow)]
+    last_error: Option<LastErrorV1<'a>>,
+}
+
+impl<'a> From<&'a Notice> for V1<'a> {
+    fn from(notice: &'a Notice) -> Self {
+        let Notice { account, endpoint, disabled, failure_count, last_error } = notice;
+        Self {
+            account: *account,
+            endpoint: *endpoint,
+            disabled: disabled.into(),
+            failure_count: *failure_count,
+            last_error: last_error.as_ref().map(LastErrorV1::from),
+        }
+    }
+}
+
+impl From<V1<'_>> for Notice {
+    fn from(record: V1<'_>) -> Self {
+        let V1 { account, endpoint, disabled, failure_count, last_error } = record;
+        Self {
+            account,
+            endpoint,
+            disabled: disabled.into(),
+            failure_count,
+            last_error: last_error.map(LastError::from),
+        }
+    }
+}
+
+impl Record for Notice {
+    fn encode(&self) -> Bytes {
+        codec::versioned(1, &V1::from(self))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        codec::version_1::<V1<'_>>("notice", bytes).map(Self::from)
+    }
+}
 
 pub(crate) fn key(shard: Shard, at: Timestamp, endpoint: EndpointId) -> Vec<u8> {
     Key::shard(shard, Table::Notice).time(at).id(endpoint).done()
@@ -20,7 +73,6 @@ mod tests {
     use crate::codec::golden;
     use postrider_domain::endpoint::{Disabled, DisabledReason, LastError};
     use postrider_domain::ids::{AccountId, DeliveryId, Id};
-    use postrider_domain::notice::Notice;
     use postrider_domain::outcome::ErrorKind;
 
     #[test]

@@ -2,9 +2,22 @@
 //! order in which they were made. The mark is no later than the first of them, and mostly is it;
 //! so the common case, an event and its deliveries, costs one small row.
 
+use crate::codec::{self, Record};
+use crate::kv::Error;
+use bytes::Bytes;
 use postrider_domain::ids::{AccountId, DeliveryId, EventId};
 
 use super::{Key, Table};
+
+impl Record for Vec<DeliveryId> {
+    fn encode(&self) -> Bytes {
+        codec::versioned(1, self)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        codec::version_1("deliveries of an event", bytes)
+    }
+}
 
 pub(crate) fn key(account: AccountId, event: EventId, mark: DeliveryId) -> Vec<u8> {
     Key::account(account, Table::DeliveriesOfEvent).id(event).id(mark).done()
@@ -20,7 +33,6 @@ mod tests {
     use postrider_domain::limits::MAX_FAN_OUT_PER_TRANSACTION;
 
     use super::*;
-    use crate::codec;
     use crate::codec::golden;
     use crate::kv::MAX_VALUE;
 
@@ -30,9 +42,9 @@ mod tests {
         assert!(key(DeliveryId::MIN) < key(DeliveryId::MAX));
         assert!(key(DeliveryId::MAX).starts_with(&of_event(AccountId::MIN, EventId::MAX)));
         let ids = vec![DeliveryId::from_bytes([7; 16]); MAX_FAN_OUT_PER_TRANSACTION];
-        let value = codec::encode(&ids);
+        let value = ids.encode();
         assert!(value.len() <= MAX_VALUE);
-        assert_eq!(codec::decode(&value), Ok(ids));
+        assert_eq!(Record::decode(&value), Ok(ids));
     }
 
     #[test]

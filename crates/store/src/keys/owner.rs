@@ -1,5 +1,8 @@
 //! `s shard` → [`Owner`]: whose the shard is. Every write of an owner reads it.
 
+use crate::codec::{self, Record};
+use crate::kv::Error;
+use bytes::Bytes;
 use postrider_domain::ids::BootId;
 use postrider_domain::ownership::Shard;
 use serde::{Deserialize, Serialize};
@@ -15,6 +18,16 @@ pub struct Owner {
     pub node: BootId,
 }
 
+impl Record for Owner {
+    fn encode(&self) -> Bytes {
+        codec::versioned(1, self)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        codec::version_1("owner", bytes)
+    }
+}
+
 pub(crate) fn key(shard: Shard) -> Vec<u8> {
     Key::shard(shard, Table::Owner).done()
 }
@@ -25,12 +38,10 @@ mod tests {
     use crate::codec::golden;
     use postrider_domain::ids::Id;
 
-    use crate::codec;
-
     #[test]
     fn round_trip() {
         let owner = Owner { epoch: 1 << 40, node: BootId::from_bytes([5; 16]) };
-        assert_eq!(codec::decode(&codec::encode(&owner)), Ok(owner));
+        assert_eq!(Owner::decode(&owner.encode()), Ok(owner));
         assert!(key(255) < key(256));
     }
 

@@ -1,11 +1,160 @@
 //! `a account replay` → [`Replay`](postrider_domain::replay::Replay), and `s shard replay` →
 //! the account, while it runs.
 
-use postrider_domain::ids::{AccountId, ReplayId};
+use crate::codec::{self, Record};
+use bytes::Bytes;
+use postrider_domain::delivery::DeliveryState;
+use postrider_domain::event::EventTypeName;
+use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, ReplayId};
 use postrider_domain::ownership::Shard;
+use postrider_domain::replay::{Filter, Replay, ReplayState};
+use postrider_domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{Key, Table, Tail};
 use crate::kv::Error;
+
+#[derive(Serialize, Deserialize)]
+struct V1<'a> {
+    id: ReplayId,
+    account: AccountId,
+    #[serde(borrow)]
+    filter: FilterV1<'a>,
+    rate: u32,
+    state: StateV1,
+    total: u64,
+    done: u64,
+    cursor: Option<DeliveryId>,
+    created_at: Timestamp,
+    finished_at: Option<Timestamp>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FilterV1<'a> {
+    endpoint: Option<EndpointId>,
+    #[serde(borrow)]
+    event_types: Option<Vec<&'a str>>,
+    states: Option<Vec<DeliveryStateV1>>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum StateV1 {
+    Running,
+    Paused,
+    Cancelled,
+    Completed,
+}
+
+#[derive(Serialize, Deserialize)]
+enum DeliveryStateV1 {
+    Pending,
+    Delivered,
+    Exhausted,
+    Held,
+    Discarded,
+}
+
+impl<'a> From<&'a Replay> for V1<'a> {
+    fn from(replay: &'a Replay) -> Self {
+        Self {
+            id: replay.id,
+            account: replay.account,
+            filter: FilterV1::from(&replay.filter),
+            rate: replay.rate,
+            state: match replay.state {
+                ReplayState::Running => StateV1::Running,
+                ReplayState::Paused => StateV1::Paused,
+                ReplayState::Cancelled => StateV1::Cancelled,
+                ReplayState::Completed => StateV1::Completed,
+            },
+            total: replay.total,
+            done: replay.done,
+            cursor: replay.cursor,
+            created_at: replay.created_at,
+            finished_at: replay.finished_at,
+        }
+    }
+}
+
+impl From<V1<'_>> for Replay {
+    fn from(record: V1<'_>) -> Self {
+        Self {
+            id: record.id,
+            account: record.account,
+            filter: record.filter.into(),
+            rate: record.rate,
+            state: match record.state {
+                StateV1::Running => ReplayState::Running,
+                StateV1::Paused => ReplayState::Paused,
+                StateV1::Cancelled => ReplayState::Cancelled,
+                StateV1::Completed => ReplayState::Completed,
+            },
+            total: record.total,
+            done: record.done,
+            cursor: record.cursor,
+            created_at: record.created_at,
+            finished_at: record.finished_at,
+        }
+    }
+}
+
+impl<'a> From<&'a Filter> for FilterV1<'a> {
+    fn from(Filter { endpoint, event_types, states, since, until }: &'a Filter) -> Self {
+        let event_types = event_types.as_ref();
+        let states = states.as_ref();
+        Self {
+            endpoint: *endpoint,
+            event_types: event_types.map(|names| names.iter().map(EventTypeName::as_str).collect()),
+            states: states.map(|states| states.iter().map(|&state| state.into()).collect()),
+            since: *since,
+            until: *until,
+        }
+    }
+}
+
+impl From<FilterV1<'_>> for Filter {
+    fn from(FilterV1 { endpoint, event_types, states, since, until }: FilterV1<'_>) -> Self {
+        let names = |names: Vec<&str>| names.into_iter().map(EventTypeName::from_stored).collect();
+        let states = states.map(|states| states.into_iter().map(DeliveryState::from).collect());
+        Self { endpoint, event_types: event_types.map(names), states, since, until }
+    }
+}
+
+impl From<DeliveryState> for DeliveryStateV1 {
+    fn from(state: DeliveryState) -> Self {
+        match state {
+            DeliveryState::Pending => Self::Pending,
+            DeliveryState::Delivered => Self::Delivered,
+            DeliveryState::Exhausted => Self::Exhausted,
+            DeliveryState::Held => Self::Held,
+            DeliveryState::Discarded => Self::Discarded,
+        }
+    }
+}
+
+impl From<DeliveryStateV1> for DeliveryState {
+    fn from(state: DeliveryStateV1) -> Self {
+        match state {
+            DeliveryStateV1::Pending => Self::Pending,
+            DeliveryStateV1::Delivered => Self::Delivered,
+            DeliveryStateV1::Exhausted => Self::Exhausted,
+            DeliveryStateV1::Held => Self::Held,
+            DeliveryStateV1::Discarded => Self::Discarded,
+        }
+    }
+}
+
+impl Record for Replay {
+    fn encode(&self) -> Bytes {
+        codec::versioned(1, &V1::from(self))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        codec::version_1::<V1<'_>>("replay", bytes).map(Self::from)
+    }
+}
 
 pub(crate) fn key(account: AccountId, replay: ReplayId) -> Vec<u8> {
     Key::account(account, Table::Replay).id(replay).done()
@@ -31,11 +180,7 @@ pub(crate) fn of_key(key: &[u8]) -> Result<ReplayId, Error> {
 mod tests {
     use super::*;
     use crate::codec::golden;
-    use postrider_domain::delivery::DeliveryState;
-    use postrider_domain::event::EventTypeName;
     use postrider_domain::ids::{DeliveryId, EndpointId, Id};
-    use postrider_domain::replay::{Filter, Replay, ReplayState};
-    use postrider_domain::time::Timestamp;
 
     #[test]
     fn round_trip() {

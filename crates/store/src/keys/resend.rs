@@ -7,9 +7,9 @@ use postrider_domain::ids::{DeliveryId, EventId};
 use postrider_domain::ownership::Shard;
 use postrider_domain::time::Timestamp;
 
-use super::fan_out::{FanOut, Layout, MERGED, V1, V2};
+use super::fan_out::{FanOut, Layout, V1, V2};
 use super::{Key, Table, Tail};
-use crate::codec;
+use crate::codec::{self, Record, Versioned};
 use crate::kv::Error;
 
 /// What is sent again, and how far it has come. Its versions, and their tables, are those of its
@@ -22,25 +22,27 @@ pub(crate) struct Resend {
     pub(crate) fan_out: FanOut,
 }
 
-impl Resend {
-    pub(crate) fn encode(self) -> Bytes {
+impl Record for Resend {
+    fn encode(&self) -> Bytes {
         let Self { event, asked_at, fan_out } = self;
         match fan_out.layout() {
-            Layout::V1(fan_out) => codec::encode(&(event, asked_at, fan_out)),
-            Layout::V2(fan_out) => codec::encode_as(MERGED, &(event, asked_at, fan_out)),
+            Layout::V1(fan_out) => codec::versioned(1, &(event, asked_at, fan_out)),
+            Layout::V2(fan_out) => codec::versioned(2, &(event, asked_at, fan_out)),
         }
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        let (event, asked_at, fan_out) = match bytes.first() {
-            Some(&MERGED) => {
-                let (event, asked_at, fan_out): (_, _, V2) = codec::decode_as(MERGED, bytes)?;
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let versioned = Versioned::split("resend", bytes)?;
+        let (event, asked_at, fan_out) = match versioned.version {
+            1 => {
+                let (event, asked_at, fan_out): (_, _, V1) = versioned.fields()?;
                 (event, asked_at, fan_out.into())
             }
-            _ => {
-                let (event, asked_at, fan_out): (_, _, V1) = codec::decode(bytes)?;
+            2 => {
+                let (event, asked_at, fan_out): (_, _, V2) = versioned.fields()?;
                 (event, asked_at, fan_out.into())
             }
+            _ => return Err(versioned.unknown()),
         };
         Ok(Self { event, asked_at, fan_out })
     }

@@ -119,8 +119,8 @@ async fn what_an_earlier_version_began_is_ended_in_its_way() {
     let again = Resend { event, asked_at: later(2), fan_out: begun };
     let [of_event, of_mark] = [world.records.shard_of(event), world.records.shard_of(mark)];
     let write = world.records.store.transact(|tx, _| async move {
-        tx.set(fan_out::key(of_event, event, &begun), begun.encode());
-        tx.set(resend::key(of_mark, mark, &begun), again.encode());
+        tx.save(fan_out::key(of_event, event, &begun), &begun);
+        tx.save(resend::key(of_mark, mark, &begun), &again);
         Ok::<_, Error>(())
     });
     write.await.unwrap();

@@ -175,7 +175,7 @@ async fn check(world: &World, endpoint: EndpointId, made: u64, end: Timestamp) {
     for view in all.items {
         let (_, attempts) =
             world.records.delivery(account, view.delivery.id).await.unwrap().unwrap();
-        let numbers: Vec<u8> = attempts.iter().map(|(attempt, _)| attempt.number).collect();
+        let numbers: Vec<u8> = attempts.iter().map(|it| it.attempt.number).collect();
         let expected: Vec<u8> = (1..=view.delivery.attempt_count).collect();
         assert_eq!(numbers, expected, "attempts without a gap");
         assert!(numbers.len() <= 11);

@@ -54,7 +54,8 @@ async fn on_record(
     let mut found = BTreeMap::new();
     for id in ids {
         let (_, attempts) = world.records.delivery(world.account, id).await.unwrap().unwrap();
-        for (attempt, _) in attempts.iter().filter(|(it, _)| it.at >= since && it.at < until) {
+        let attempts = attempts.iter().map(|it| &it.attempt);
+        for attempt in attempts.filter(|it| it.at >= since && it.at < until) {
             // The tests' attempts keep the status in the error's message alone.
             let code = match &attempt.error {
                 None => 200,
