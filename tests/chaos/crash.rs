@@ -83,6 +83,7 @@ async fn run(seed: u64, kills: usize) -> Result<Evidence> {
         sightings: Vec::new(),
         glimpses: Vec::new(),
         vitals: Vec::new(),
+        slow_flushes: Vec::new(),
         one_clock: true,
         pauses,
         replays: Vec::new(),

@@ -325,6 +325,7 @@ impl Busy {
         let payloads: Vec<_> = (0..count).map(|n| payload(&format!("{name}-{n}"))).collect();
         let mut publication = Publication::new(event_type, &payloads, None);
         let outcome = publication.ask(&self.at_some_node()).await?;
+        is_in_order(&outcome)?;
         let mut log = self.shared.log();
         log.batches += usize::from(count > 1 && matches!(outcome, Outcome::Accepted(_)));
         log.publications.push(publication);
@@ -341,11 +342,15 @@ impl Busy {
 
     async fn until_accepted(&mut self, publication: &mut Publication) -> Result<()> {
         let deadline = Instant::now() + ANSWERED_WITHIN;
-        while !matches!(publication.ask(&self.at_some_node()).await?, Outcome::Accepted(_)) {
+        loop {
+            let outcome = publication.ask(&self.at_some_node()).await?;
+            is_in_order(&outcome)?;
+            if matches!(outcome, Outcome::Accepted(_)) {
+                return Ok(());
+            }
             ensure!(Instant::now() < deadline, "nobody accepts {:?}", publication.idempotency_key);
             tokio::time::sleep(AWAY_PAUSE).await;
         }
-        Ok(())
     }
 
     /// Changes between `*` and the names of all types that matter.
@@ -462,16 +467,18 @@ impl Busy {
     async fn delete(&mut self, guest: &str) -> Result<()> {
         let asked = self.announce(guest, &[]);
         let deadline = Instant::now() + ANSWERED_WITHIN;
+        let mut may_be_done = false;
         loop {
             let account = self.at_some_node();
             let answer = account.api.delete(&account.path(&format!("/endpoints/{guest}"))).await;
-            // An earlier call may have done it.
             let gone = answer.as_ref().is_ok_and(|answer| answer.status == 404);
-            if gone || matches!(Came::of(answer)?, Came::To(_)) {
+            let came = if gone && may_be_done { None } else { Some(Came::of(answer)?) };
+            if matches!(came, None | Some(Came::To(_))) {
                 let answered = Some(Timestamp::now());
                 self.shared.log().subscriber(guest).subscriptions[asked].answered = answered;
                 return Ok(());
             }
+            may_be_done |= matches!(came, Some(Came::Unknown));
             ensure!(Instant::now() < deadline, "nobody could delete {guest}");
             tokio::time::sleep(AWAY_PAUSE).await;
         }
@@ -662,6 +669,17 @@ impl Log {
     fn subscriber(&mut self, endpoint: &str) -> &mut Subscriber {
         let found = self.subscribers.iter_mut().find(|known| known.endpoint == endpoint);
         found.expect("an endpoint of the crowd")
+    }
+}
+
+/// Refusals of a request that is in order are for now alone.
+fn is_in_order(outcome: &Outcome) -> Result<()> {
+    match *outcome {
+        Outcome::Refused(status) => {
+            ensure!(load::is_for_now(status), "an event of the crowd was refused: {status}");
+            Ok(())
+        }
+        Outcome::Accepted(_) | Outcome::Unknown => Ok(()),
     }
 }
 

@@ -13,7 +13,9 @@ use postrider_tests::client::records::{Delivery, Endpoint};
 use postrider_tests::cluster::network::Cut;
 use postrider_tests::cluster::watch::{Seen, Watch};
 use postrider_tests::config::Config;
-use postrider_tests::evidence::{Evidence, Glimpse, Least, Pause, StoreRecords, Subscriber, after};
+use postrider_tests::evidence::{
+    Evidence, Glimpse, Least, Pause, StoreRecords, Subscriber, after, since,
+};
 use postrider_tests::fault::{Fault, Kind};
 use postrider_tests::load::{Load, Publication};
 use postrider_tests::mail::Mail;
@@ -252,7 +254,7 @@ impl Story {
         }
         self.stage.mail.speak();
         let mails = self.stage.mail.wait_for(self.least.disabled, SETTLED_WITHIN).await?;
-        let Seen { sightings, vitals } = self.watch.stop();
+        let Seen { sightings, vitals, slow_flushes } = self.watch.stop();
         let received = self.stage.receiver.received();
         let (to_crowd, received): (Vec<_>, Vec<_>) =
             received.into_iter().partition(|request| Crowd::is_at(&request.path));
@@ -269,6 +271,7 @@ impl Story {
             sightings,
             glimpses: self.glimpses,
             vitals,
+            slow_flushes,
             one_clock: self.one_clock,
             pauses,
             replays: Vec::new(),
@@ -288,6 +291,7 @@ impl Story {
                 glimpses: Vec::new(),
                 // Of the nodes, which the account under load has shown already.
                 vitals: Vec::new(),
+                slow_flushes: evidence.slow_flushes.clone(),
                 one_clock: self.one_clock,
                 pauses: seen.pauses,
                 replays: seen.replays,
@@ -455,6 +459,14 @@ pub(crate) fn judge(title: &str, seed: u64, told: &Told) -> Result<()> {
         kib / 1024,
         evidence.sightings.len(),
     );
+    if !evidence.slow_flushes.is_empty() {
+        let took = evidence.slow_flushes.iter().map(|flush| since(flush.to, flush.from));
+        let longest = took.max().unwrap_or_default();
+        eprintln!(
+            "{title}: the disk was slow {} times, {longest:?} at most",
+            evidence.slow_flushes.len(),
+        );
+    }
     for name in checker::left_out(evidence) {
         eprintln!("{title}: left out, since the clocks differed: {name}");
     }

@@ -1,6 +1,8 @@
 //! The people of an account hear of it when an endpoint was disabled.
 
-use anyhow::{Context, Result};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use postrider_tests::client::records::Endpoint;
 use postrider_tests::config::Config;
@@ -10,8 +12,12 @@ use postrider_tests::receiver::{Behaviour, Hook};
 use postrider_tests::scene::{CONTACT, Scene};
 use postrider_tests::wait::seconds;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::SOON;
+
+/// An email under way has 5 s to end when the node stops.
+const STOPPED_WITHIN: Duration = seconds(10);
 
 /// Two attempts, a fraction of a second apart.
 fn brief() -> Config {
@@ -171,5 +177,22 @@ async fn smtp_that_goes_away_in_between_is_asked_again() -> Result<()> {
     let mails = scene.mail.wait_for(2, seconds(30)).await?;
     let last = mails.last().context("an email")?;
     assert!(last.text.contains(&other.id), "{}", last.text);
+    Ok(())
+}
+
+/// The email keeps its shard, and a node that stops waits for its shards.
+#[tokio::test]
+async fn an_email_that_hangs_does_not_delay_the_stop() -> Result<()> {
+    let mut scene = Scene::start(brief()).await?;
+    scene.mail.fall_silent();
+    let hook = scene.hook("broken");
+    let created = scene.endpoint(&hook).await?;
+    disable(&scene, &hook, &created).await?;
+    scene.mail.until_somebody_waits(SOON).await?;
+    let asked = Instant::now();
+    scene.node.terminate()?;
+    scene.node.ended().await?;
+    let took = asked.elapsed();
+    ensure!(took < STOPPED_WITHIN, "it took {took:?} to stop");
     Ok(())
 }

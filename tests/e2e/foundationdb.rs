@@ -118,6 +118,7 @@ impl Outage {
             sightings: Vec::new(),
             glimpses: Vec::new(),
             vitals: Vec::new(),
+            slow_flushes: Vec::new(),
             one_clock: true,
             pauses: Vec::new(),
             replays: Vec::new(),

@@ -43,6 +43,8 @@ pub struct Evidence {
     pub glimpses: Vec<Glimpse>,
     /// What the processes used meanwhile.
     pub vitals: Vec<Vitals>,
+    /// When the disk was slow.
+    pub slow_flushes: Vec<Flush>,
     /// Whether all wall clocks showed the same time. Where they did not, the invariants that
     /// compare times are left out.
     pub one_clock: bool,
@@ -172,6 +174,15 @@ pub struct Pause {
     pub acknowledged: Timestamp,
     /// When enabling it was asked for.
     pub enabled: Option<Timestamp>,
+}
+
+/// A moment in which data went to the disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Flush {
+    /// When it was asked for.
+    pub from: Timestamp,
+    /// When it was done.
+    pub to: Timestamp,
 }
 
 /// The least that a run must have had.

@@ -158,8 +158,8 @@ impl Keeper {
         let _ = self.commands.send(Command::Ended(node)).await;
     }
 
-    /// Waits until this node has joined: it is in its own view, and has taken its share of what nobody
-    /// owned.
+    /// Waits until this node has joined: it is in its own view, and has begun to take its share of what
+    /// nobody owned.
     pub async fn joined(&self) {
         let mut view = self.view();
         // Its sender ends with the node.

@@ -25,6 +25,7 @@ pub struct Ended {
     pub task: &'static str,
     /// How it ended.
     pub why: String,
+    panicked: bool,
 }
 
 impl Tasks {
@@ -59,7 +60,7 @@ impl Tasks {
         });
     }
 
-    /// The task that ended first, if one has.
+    /// The task that ended first, or panicked first, if one has.
     #[must_use]
     pub fn ended(&self) -> Option<Ended> {
         self.0.borrow().clone()
@@ -73,16 +74,18 @@ impl Tasks {
     }
 
     fn note(&self, task: &'static str, outcome: Result<(), Box<dyn Any + Send>>) {
-        let why = match outcome {
-            Ok(()) => "it returned".to_owned(),
-            Err(panic) => format!("it panicked: {}", message(&*panic)),
+        let (why, panicked) = match outcome {
+            Ok(()) => ("it returned".to_owned(), false),
+            Err(panic) => (format!("it panicked: {}", message(&*panic)), true),
         };
         self.0.send_if_modified(|first| {
-            let is_first = first.is_none();
-            if is_first {
-                *first = Some(Ended { task, why });
+            // What a task held is dropped before its panic comes here, and others may have returned
+            // for that reason.
+            let is_cause = first.as_ref().is_none_or(|first| panicked && !first.panicked);
+            if is_cause {
+                *first = Some(Ended { task, why, panicked });
             }
-            is_first
+            is_cause
         });
     }
 }
@@ -113,6 +116,14 @@ mod tests {
         assert_eq!((ended.task, &*ended.why), ("keeper", "it panicked: row 7"));
         tasks.spawn("recorder", async {}).await.unwrap();
         assert_eq!(tasks.failed().await, ended, "what follows from the first is not the cause");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_the_cause_of_what_returned_before_it() {
+        let tasks = Tasks::new();
+        tasks.spawn("view", async {}).await.unwrap();
+        tasks.spawn("keeper", async { panic!("damaged") }).await.unwrap();
+        assert_eq!(tasks.failed().await.task, "keeper");
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use postrider_domain::ownership::Fence;
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::pulse::Pulse;
 
@@ -24,11 +24,11 @@ struct Held {
     _last: oneshot::Sender<()>,
 }
 
-/// The keeper's side of a tenure.
+/// The keeper's side of a tenure, which is over when this is dropped.
 #[derive(Debug)]
 pub struct Tenancy {
     fence: Fence,
-    ending: CancellationToken,
+    ending: DropGuard,
     released: oneshot::Receiver<()>,
 }
 
@@ -43,7 +43,7 @@ impl Tenure {
         let ending = CancellationToken::new();
         let (last, released) = oneshot::channel();
         let held = Held { fence, pulse, ending: ending.clone(), _last: last };
-        (Self(Arc::new(held)), Tenancy { fence, ending, released })
+        (Self(Arc::new(held)), Tenancy { fence, ending: ending.drop_guard(), released })
     }
 
     /// What every write of the shard's owner presents.
@@ -79,13 +79,13 @@ impl Tenancy {
 
     /// Ends the tenure: nothing new begins.
     pub fn end(&self) {
-        self.ending.cancel();
+        self.ending.token().cancel();
     }
 
     /// Whether it was ended, by either side.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.ending.is_cancelled()
+        self.ending.token().is_cancelled()
     }
 
     /// Whether nobody works on the shard any more.
@@ -143,6 +143,15 @@ mod tests {
         assert!(!tenure.is_over());
         tokio::time::sleep(crate::membership::SELF_STOP).await;
         assert!(tenure.is_over() && !tenancy.is_over(), "before anybody has noticed");
+    }
+
+    /// A keeper that panicked, or was dropped, can no longer see to it that a shard is released.
+    #[tokio::test]
+    async fn it_is_over_when_the_tenancy_is_gone() {
+        let (tenure, tenancy) = Tenure::begin(FENCE, Pulse::steady());
+        assert!(!tenure.is_over());
+        drop(tenancy);
+        assert!(tenure.is_over());
     }
 
     #[tokio::test]

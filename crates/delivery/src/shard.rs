@@ -246,13 +246,13 @@ impl Data {
                     }
                     self.tell(pointer.account, pointer.endpoint, None).await;
                 }
-                self.look_for_jobs().await;
             }
             Err(error) => {
                 tracing::warn!(shard = self.tenure.fence().shard, %error, "the due rows cannot be read");
                 next = AFTER_FAILURE;
             }
         }
+        self.look_for_jobs().await;
         if self.swept_at.is_none_or(|at| at.elapsed() >= SWEEP) {
             self.swept_at = Some(Instant::now());
             self.run_jobs(Kind::Sweep);

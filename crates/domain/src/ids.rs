@@ -4,8 +4,10 @@
 //! In text an id is `prefix_` and 26 characters of lower-case base32hex (RFC 4648 §7), an
 //! alphabet in which text sorts as the bytes do. In the store it is the 16 bytes alone.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use data_encoding::BASE32_DNSSEC as BASE32HEX;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -120,16 +122,27 @@ ids! {
     BootId = "boot";
 }
 
+/// Times ahead of the clock of which a mint remembers the ids that it has made.
+const MOST_AHEAD: usize = 1_000;
+
 /// Makes ids. Those from one mint grow strictly, also within a millisecond.
 pub struct Mint {
-    context: std::sync::Mutex<ContextV7>,
+    contexts: std::sync::Mutex<Contexts>,
+}
+
+struct Contexts {
+    now: ContextV7,
+    /// Of times that are not this node's own. They are apart, so that the clock of another node does
+    /// not become that of this one, and of all ids that it makes.
+    ahead: BTreeMap<Timestamp, ContextV7>,
 }
 
 impl Mint {
     /// A new mint.
     #[must_use]
     pub fn new() -> Self {
-        Self { context: std::sync::Mutex::new(ContextV7::new()) }
+        let contexts = Contexts { now: ContextV7::new(), ahead: BTreeMap::new() };
+        Self { contexts: std::sync::Mutex::new(contexts) }
     }
 
     /// A new id, of the time `now`. Its random bits come from the operating system.
@@ -137,11 +150,36 @@ impl Mint {
     /// # Panics
     /// If another thread panicked while it made an id.
     pub fn id<T: Id>(&self, now: Timestamp) -> T {
-        let nanos = u32::try_from(now.millis() % 1000).expect("below 1000") * 1_000_000;
-        let context = self.context.lock().expect("no thread panics while it holds this lock");
-        let time = uuid::Timestamp::from_unix(&*context, now.seconds(), nanos);
-        T::from_bytes(Uuid::new_v7(time).into_bytes())
+        new_id(&self.lock().now, now)
     }
+
+    /// A new id, of the time `now`, or of `earliest` if that is not over. Those of one `earliest`
+    /// grow strictly, and the ids of `now` are not touched by it.
+    ///
+    /// # Panics
+    /// If another thread panicked while it made an id.
+    pub fn id_no_earlier<T: Id>(&self, now: Timestamp, earliest: Timestamp) -> T {
+        if earliest < now {
+            return self.id(now);
+        }
+        let mut contexts = self.lock();
+        let ahead = &mut contexts.ahead;
+        *ahead = ahead.split_off(&now);
+        if ahead.len() >= MOST_AHEAD {
+            ahead.pop_first();
+        }
+        new_id(ahead.entry(earliest).or_default(), earliest)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Contexts> {
+        self.contexts.lock().expect("no thread panics while it holds this lock")
+    }
+}
+
+fn new_id<T: Id>(context: &ContextV7, time: Timestamp) -> T {
+    let nanos = u32::try_from(time.millis() % 1000).expect("below 1000") * 1_000_000;
+    let time = uuid::Timestamp::from_unix(context, time.seconds(), nanos);
+    T::from_bytes(Uuid::new_v7(time).into_bytes())
 }
 
 impl Default for Mint {
@@ -155,6 +193,11 @@ pub fn created_at(id: impl Id) -> Timestamp {
     let bytes = id.bytes();
     let millis = bytes[..6].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
     Timestamp::from_millis(millis)
+}
+
+/// The first moment whose ids are all greater than `id`.
+pub fn after(id: impl Id) -> Timestamp {
+    created_at(id).plus(Duration::from_millis(1))
 }
 
 /// The smallest id that can have been made at `time`.
@@ -178,6 +221,25 @@ mod tests {
             prop_assert_eq!(a.to_string().parse(), Ok(a));
             prop_assert_eq!(a.cmp(&b), a.to_string().cmp(&b.to_string()));
         }
+    }
+
+    #[test]
+    fn a_time_ahead_does_not_become_that_of_other_ids() {
+        let (mint, at) = (Mint::new(), Timestamp::from_millis);
+        let mut last = EventId::MIN;
+        for step in 0..1_000 {
+            let next = mint.id_no_earlier(at(1_000 + step), at(9_000));
+            assert!(next > last, "those of one time grow");
+            assert_eq!(created_at(next), at(9_000));
+            last = next;
+            assert_eq!(created_at(mint.id::<EventId>(at(1_000 + step))), at(1_000 + step));
+        }
+        let later: EventId = mint.id_no_earlier(at(9_001), at(9_000));
+        assert!(later > last && created_at(later) == at(9_001));
+        for step in 0..2 * MOST_AHEAD as u64 {
+            mint.id_no_earlier::<EventId>(at(9_002), at(10_000 + step));
+        }
+        assert!(mint.lock().ahead.len() <= MOST_AHEAD);
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! The lease of this node's previous run. The locks on the data directory tell that this run is over,
 //! so nobody need wait until its lease runs out: it is removed. But a data directory may be a copy,
 //! restored on another host, while the node that it was copied from goes on. So a lease goes only when
-//! nobody listens at its address any more, or when it has not been renewed for longer than a renewal
-//! takes.
+//! nobody listens at its address any more, or when it has not been renewed for so long that its node
+//! has stopped by itself.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use postrider_cluster::link;
-use postrider_cluster::membership::RENEW_EVERY;
+use postrider_cluster::membership::SELF_STOP;
 use postrider_domain::ids::BootId;
 use postrider_store::kv::Error;
 use postrider_store::{Lease, Records};
@@ -17,8 +17,8 @@ use crate::data_dir::DataDir;
 
 /// How long the start waits for an answer from the old address.
 const ASK: Duration = Duration::from_millis(500);
-/// A lease that has not moved for so long is not renewed any more; otherwise it runs out by itself.
-const STANDS_STILL: Duration = RENEW_EVERY.saturating_add(Duration::from_millis(500));
+/// The node of a lease that has not moved for so long does nothing any more.
+const STANDS_STILL: Duration = SELF_STOP.saturating_add(Duration::from_millis(500));
 
 /// Removes the lease of the previous run, now or in a moment, and notes this run in its place. To be
 /// called before this node listens for others: its address may be that of the previous run.
@@ -118,7 +118,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_lease_of_a_node_that_goes_on_stays() {
         let records = begun(None).await;
-        tokio::time::sleep(RENEW_EVERY).await;
+        tokio::time::sleep(STANDS_STILL - ASK).await;
         records.renew_lease(&lease(None, 2)).await.expect("renewed");
         tokio::time::sleep(STANDS_STILL * 2).await;
         assert_eq!(count(&records).await, 1);

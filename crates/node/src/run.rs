@@ -119,12 +119,12 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
     let listener = TcpListener::bind(config.http.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.http.listen))?;
-    let records = open_store(&config, &dir).await?;
+    let tasks = Tasks::new();
+    let records = open_store(&config, &dir, &tasks).await?;
     let mint = Arc::new(Mint::new());
     let system = Arc::new(SystemClock::default());
     let clock: Arc<dyn Clock> = system.clone();
     let router = Router::unattached(records.clone());
-    let tasks = Tasks::new();
     let workers = start_workers(&config, &router, mint.clone(), clock.clone(), &tasks).await?;
     let me = Identity {
         node: mint.id(clock.now()),
@@ -188,9 +188,11 @@ async fn serve_once_joined(
     }
 }
 
-async fn open_store(config: &Config, dir: &DataDir) -> Result<Records> {
+async fn open_store(config: &Config, dir: &DataDir, tasks: &Tasks) -> Result<Records> {
     let engine = store::open(&config.store, dir.path()).await?;
     let store = Store::new(engine, seed()?);
+    let watched = store.clone();
+    tasks.spawn("store", async move { watched.failed().await });
     let stats = store.clone();
     telemetry::observe_store(move || stats.stats());
     Records::open(store, config.cluster.shards)
@@ -205,7 +207,9 @@ impl Running {
         tracing::info!("draining: no new requests, no new attempts");
         self.stop.cancel();
         let serving = tokio::time::timeout(server::DRAIN + DRAIN_SLACK, self.server);
-        let (left, served) = tokio::join!(self.keeper.stop(), serving);
+        // All at once: an email under way keeps its shard, for which the keeper waits.
+        let (left, (), served) =
+            tokio::join!(self.keeper.stop(), self.workers.notifier.stop(), serving);
         if left > 0 {
             let in_flight = self.workers.delivery.in_flight();
             tracing::warn!(
@@ -214,7 +218,6 @@ impl Running {
                 "not all ended in time; it is made again later"
             );
         }
-        self.workers.notifier.stop().await;
         if let Some(others) = self.others {
             others.leave().await;
         }

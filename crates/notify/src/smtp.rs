@@ -63,11 +63,8 @@ pub(crate) struct Conversation {
     pub(crate) broke_off: bool,
 }
 
-/// Why a conversation goes no further.
-enum Stop {
-    Away(Away),
-    BrokeOff(String),
-}
+/// Why a conversation was broken off.
+struct BrokeOff(String);
 
 impl Mailer {
     /// Emails from `sender` through `server`. Nothing is connected yet.
@@ -98,7 +95,7 @@ impl Mailer {
         let deadline = Instant::now() + CONVERSATION;
         let mut connection = self.by(deadline, self.connect()).await?;
         let talked = match self.by(deadline, self.open(&mut connection)).await {
-            Ok(()) => self.hand_over(deadline, &mut connection, recipients, message).await,
+            Ok(()) => Ok(self.hand_over(deadline, &mut connection, recipients, message).await),
             Err(away) => Err(away),
         };
         let _ = tokio::time::timeout(GOODBYE, connection.quit()).await;
@@ -155,26 +152,21 @@ impl Mailer {
         connection: &mut AsyncSmtpConnection,
         recipients: &[Address],
         message: &[u8],
-    ) -> Result<Conversation, Away> {
+    ) -> Conversation {
         let mut verdicts = Vec::with_capacity(recipients.len());
         let talking = self.talk(connection, recipients, message, &mut verdicts);
-        let stopped = match tokio::time::timeout_at(deadline, talking).await {
-            Ok(Ok(())) => return Ok(Conversation { verdicts, broke_off: false }),
-            Ok(Err(stopped)) => stopped,
-            Err(_) => Stop::BrokeOff(self.late()),
+        let BrokeOff(reason) = match tokio::time::timeout_at(deadline, talking).await {
+            Ok(Ok(())) => return Conversation { verdicts, broke_off: false },
+            Ok(Err(broke_off)) => broke_off,
+            Err(_) => BrokeOff(self.late()),
         };
-        match stopped {
-            Stop::Away(away) => Err(away),
-            Stop::BrokeOff(reason) => {
-                let put_off = |verdict| match verdict {
-                    Some(Verdict::Accepted) | None => Verdict::Deferred(reason.clone()),
-                    Some(verdict) => verdict,
-                };
-                let mut said = verdicts.into_iter();
-                let verdicts = recipients.iter().map(|_| put_off(said.next())).collect();
-                Ok(Conversation { verdicts, broke_off: true })
-            }
-        }
+        let put_off = |verdict| match verdict {
+            Some(Verdict::Accepted) | None => Verdict::Deferred(reason.clone()),
+            Some(verdict) => verdict,
+        };
+        let mut said = verdicts.into_iter();
+        let verdicts = recipients.iter().map(|_| put_off(said.next())).collect();
+        Conversation { verdicts, broke_off: true }
     }
 
     async fn talk(
@@ -183,7 +175,7 @@ impl Mailer {
         recipients: &[Address],
         message: &[u8],
         verdicts: &mut Vec<Verdict>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), BrokeOff> {
         for recipient in recipients {
             let answer = connection.command(Rcpt::new(recipient.clone(), vec![])).await;
             verdicts.push(self.verdict(answer.err())?);
@@ -198,18 +190,16 @@ impl Mailer {
     }
 
     /// What an answer to a recipient or to the email itself means.
-    fn verdict(&self, error: Option<Error>) -> Result<Verdict, Stop> {
+    fn verdict(&self, error: Option<Error>) -> Result<Verdict, BrokeOff> {
         let Some(error) = error else {
             return Ok(Verdict::Accepted);
         };
         match error.status().map(u16::from) {
-            // It wants a login: true for whatever else it would be asked.
-            Some(530) => Err(Stop::Away(self.away("wants a login", &error))),
-            None | Some(421) => Err(Stop::BrokeOff(format!(
-                "{} closed the connection: {}",
-                self.server,
-                in_full(&error)
-            ))),
+            // It wants a login, perhaps for some recipients alone: the operator can mend that.
+            Some(530) => Ok(Verdict::Deferred(in_full(&error))),
+            None | Some(421) => {
+                Err(BrokeOff(format!("{} closed the connection: {}", self.server, in_full(&error))))
+            }
             Some(code) if code >= 500 => Ok(Verdict::Refused(in_full(&error))),
             Some(_) => Ok(Verdict::Deferred(in_full(&error))),
         }

@@ -294,7 +294,7 @@ pub(crate) async fn deliver(
         return Ok(None);
     };
     let delivery = Delivery {
-        id: mint.id(gate.time_of_new(event.created_at)),
+        id: gate.new_id(mint, event.created_at),
         account: place.account,
         event: event.id,
         event_type: event.event_type.clone(),

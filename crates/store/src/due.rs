@@ -102,12 +102,11 @@ impl Records {
         if let Some(DueEndpoint { at, endpoint, .. }) = after {
             range.begin = [due::key(shard, *at, *endpoint), vec![0]].concat();
         }
-        let rows = self.store.rows(range).await?;
-        let decoded = rows.iter().map(|(key, value)| {
+        self.readable_rows(range, |key, value| {
             let (at, endpoint) = due::of_key(key)?;
             Ok(DueEndpoint { at, account: Record::decode(value)?, endpoint })
-        });
-        decoded.collect()
+        })
+        .await
     }
 
     /// When the oldest delivery was made that is still to be delivered, among those of the first

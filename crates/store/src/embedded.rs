@@ -38,7 +38,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use heed::types::Bytes as Raw;
 use heed::{AnyTls, CommitOrAbort, Env, EnvOpenOptions, MdbError, RoTxn, WithoutTls};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::kv::{Buffer, Counts, Engine, Error, Pair, Range, Snapshot, Stats, Transaction, lock};
 use committer::{Committer, Message, Submission};
@@ -72,6 +72,8 @@ pub struct Embedded {
     gauges: Arc<Gauges>,
     submissions: SyncSender<Message>,
     committer: Option<JoinHandle<()>>,
+    /// Closed when the committer has ended.
+    committing: watch::Receiver<()>,
     /// Below `env`, and so dropped after it: see [`files::allocate_lock_file`].
     lock_file: Arc<File>,
 }
@@ -121,9 +123,12 @@ impl Embedded {
         let (submissions, waiting) = sync_channel(MAX_WAITING);
         let room = Room::new(env.clone())?;
         let committer = Committer::new(env.clone(), rows, room, gauges.clone());
-        let committer = std::thread::Builder::new()
-            .name("store-committer".to_owned())
-            .spawn(move || committer.run(turnstile, &waiting))?;
+        let (ending, committing) = watch::channel(());
+        let committer =
+            std::thread::Builder::new().name("store-committer".to_owned()).spawn(move || {
+                let _ending = ending;
+                committer.run(turnstile, &waiting);
+            })?;
         Ok(Self {
             _watchdog: watchdog,
             env,
@@ -132,6 +137,7 @@ impl Embedded {
             gauges,
             submissions,
             committer: Some(committer),
+            committing,
             lock_file,
         })
     }
@@ -215,6 +221,11 @@ impl Engine for Embedded {
 
     fn stats(&self) -> Stats {
         self.gauges.done.stats()
+    }
+
+    async fn failed(&self) {
+        // Nothing is ever sent.
+        let _ = self.committing.clone().changed().await;
     }
 
     fn is_nearly_full(&self) -> bool {

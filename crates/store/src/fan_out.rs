@@ -54,19 +54,24 @@ type Step = (Vec<EndpointId>, Option<Cursor>);
 
 impl Job {
     /// The shard's next one.
-    async fn next(tx: &Tx, shard: Shard) -> Result<Option<Self>, Error> {
-        let first = async |prefix| tx.range(Range::prefix(prefix).limit(1)).await;
+    async fn next(records: &Records, tx: &Tx, shard: Shard) -> Result<Option<Self>, Error> {
         for prefix in fan_out::of_shard(shard) {
-            if let Some((key, value)) = first(prefix).await?.first() {
+            let first = records.first_readable(tx, prefix, |key, value| {
                 let (event, fan_out) = (fan_out::of_key(key)?, FanOut::decode(value)?);
-                return Ok(Some(Self { event, fan_out, kind: Kind::First }));
+                Ok(Self { event, fan_out, kind: Kind::First })
+            });
+            if let Some(job) = first.await? {
+                return Ok(Some(job));
             }
         }
         for prefix in resend::of_shard(shard) {
-            if let Some((key, value)) = first(prefix).await?.first() {
+            let first = records.first_readable(tx, prefix, |key, value| {
                 let Resend { event, asked_at, fan_out } = Resend::decode(value)?;
                 let kind = Kind::Again { mark: resend::of_key(key)?, asked_at };
-                return Ok(Some(Self { event, fan_out, kind }));
+                Ok(Self { event, fan_out, kind })
+            });
+            if let Some(job) = first.await? {
+                return Ok(Some(job));
             }
         }
         Ok(None)
@@ -96,7 +101,7 @@ impl Records {
     /// When the shard has a later owner, or the store fails.
     pub async fn step_fan_out(&self, fence: Fence) -> Result<Option<Vec<Wake>>, OwnerError> {
         self.as_owner(fence, |tx| async move {
-            match Job::next(&tx, fence.shard).await? {
+            match Job::next(self, &tx, fence.shard).await? {
                 Some(job) => self.step(&tx, fence.shard, job).await.map(Some),
                 None => Ok(None),
             }

@@ -168,6 +168,15 @@ impl Engine for FoundationDb {
         self.cluster.counts.stats()
     }
 
+    async fn failed(&self) {
+        let mut pulse = self.away.clone();
+        let pulse_ends = async move { while pulse.changed().await.is_ok() {} };
+        tokio::select! {
+            () = self.commits.closed() => {}
+            () = pulse_ends => {}
+        }
+    }
+
     async fn away(&self) {
         let mut away = self.away.clone();
         if away.wait_for(|away| *away).await.is_err() {

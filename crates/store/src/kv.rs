@@ -237,6 +237,12 @@ pub trait Engine: Send + Sync + 'static {
         std::future::pending().await
     }
 
+    /// Returns when a thread or task of the engine's own has ended before the engine did: from then
+    /// on nothing can be written. An engine that has none never does.
+    async fn failed(&self) {
+        std::future::pending().await
+    }
+
     /// Whether only the reserve for finishing work is left: time to refuse new work.
     fn is_nearly_full(&self) -> bool {
         false

@@ -240,7 +240,7 @@ impl Records {
                     return Ok(Some(made_again(place, &gate, made)));
                 }
                 let new = earlier.filter(|id| !gate.gives_up(*id));
-                let new = new.unwrap_or_else(|| mint.id(gate.time_of_new(now)));
+                let new = new.unwrap_or_else(|| gate.new_id(mint, now));
                 *lock(chosen) = Some(new);
                 Ok(Some(again(&tx, place, gate, &old, new, now)))
             })

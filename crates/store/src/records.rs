@@ -1,6 +1,7 @@
 //! The handle on the durable records, and what its parts share.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 
 use postrider_domain::delivery::Delivery;
 use postrider_domain::event::Payload;
@@ -10,7 +11,7 @@ use postrider_domain::trace::TraceContext;
 
 use crate::keys::copying;
 use crate::keys::meta::{self, Meta};
-use crate::kv::{Error, Store};
+use crate::kv::{Error, Range, Store, Tx, lock};
 use crate::subscribers::SubscriberCounts;
 
 /// The layout of the records that this version reads and writes. Earlier ones stay readable; to open
@@ -33,7 +34,12 @@ pub struct Records {
     pub(crate) store: Store,
     pub(crate) subscriber_counts: Arc<SubscriberCounts>,
     shards: u16,
+    /// The keys of rows that cannot be read, as far as it was told of them.
+    passed_over: Arc<Mutex<HashSet<Vec<u8>>>>,
 }
+
+/// Rows that are told of because they cannot be read. What is beyond is not logged.
+const MOST_PASSED_OVER: usize = 1_000;
 
 /// Why the records cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -194,7 +200,12 @@ impl Records {
             Meta { shards: found, .. } if found != shards => {
                 Err(OpenError::Shards { found, wanted: shards })
             }
-            _ => Ok(Self { store, subscriber_counts: Arc::default(), shards }),
+            _ => Ok(Self {
+                store,
+                subscriber_counts: Arc::default(),
+                shards,
+                passed_over: Arc::default(),
+            }),
         }
     }
 
@@ -212,6 +223,59 @@ impl Records {
     /// Refuses new work when the disk is nearly full: what is left is for ending what was accepted.
     pub(crate) fn refuse_if_nearly_full(&self) -> Result<(), Error> {
         if self.store.is_nearly_full() { Err(Error::Full) } else { Ok(()) }
+    }
+
+    /// Notes that a row cannot be read, and work goes on without it: others of its kind must not wait
+    /// until it is mended. It is logged once.
+    pub(crate) fn pass_over(&self, key: &[u8], error: &Error) {
+        let mut passed_over = lock(&self.passed_over);
+        if passed_over.len() < MOST_PASSED_OVER && passed_over.insert(key.to_owned()) {
+            let key = key.escape_ascii();
+            tracing::error!(%key, %error, "a row cannot be read; passing it over");
+        }
+    }
+
+    /// The first rows of `range` that can be read, as many as its limit.
+    pub(crate) async fn readable_rows<T>(
+        &self,
+        mut range: Range,
+        read: impl Fn(&[u8], &[u8]) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        let (limit, mut found) = (range.limit, Vec::new());
+        loop {
+            range.limit = limit - found.len();
+            let rows = self.store.rows(range.clone()).await?;
+            for (key, value) in &rows {
+                match read(key, value) {
+                    Ok(row) => found.push(row),
+                    Err(error) => self.pass_over(key, &error),
+                }
+            }
+            if rows.len() < range.limit || found.len() == limit {
+                return Ok(found);
+            }
+            let (last, _) = rows.last().expect("as many as were asked for");
+            range.begin = [last, &[0][..]].concat();
+        }
+    }
+
+    /// The first row of those with `prefix` that can be read, in a transaction.
+    pub(crate) async fn first_readable<T>(
+        &self,
+        tx: &Tx,
+        prefix: Vec<u8>,
+        read: impl Fn(&[u8], &[u8]) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        let mut range = Range::prefix(prefix).limit(1);
+        loop {
+            let rows = tx.range(range.clone()).await?;
+            let Some((key, value)) = rows.first() else { return Ok(None) };
+            match read(key, value) {
+                Ok(found) => return Ok(Some(found)),
+                Err(error) => self.pass_over(key, &error),
+            }
+            range.begin = [key, &[0][..]].concat();
+        }
     }
 
     /// Whether the store answers.

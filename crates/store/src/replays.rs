@@ -115,7 +115,10 @@ impl Records {
         let newest = newest.first().map(|(key, _)| delivery::of_key(key)).transpose()?;
         let ReplayRequest { filter, rate, total } = request;
         let record = &Replay {
-            id: mint.id(newest.map_or(now, |newest| now.max(after(newest)))),
+            id: match newest {
+                Some(newest) => mint.id_no_earlier(now, ids::after(newest)),
+                None => mint.id(now),
+            },
             account,
             filter,
             rate,
@@ -217,8 +220,8 @@ impl Records {
         if let Some(after) = after {
             range.begin = [replay::running(shard, after), vec![0]].concat();
         }
-        let rows = self.store.rows(range).await?;
-        rows.iter().map(|(key, value)| Ok((Record::decode(value)?, replay::of_key(key)?))).collect()
+        let read = |key: &[u8], value: &[u8]| Ok((Record::decode(value)?, replay::of_key(key)?));
+        self.readable_rows(range, read).await
     }
 
     /// Takes one step of a replay: at most `most` new deliveries. Gives the replay as it is then
@@ -257,7 +260,7 @@ impl Records {
             for old in &taken {
                 let place = self.place(account, old.endpoint);
                 let Some(gate) = place.gate(&tx).await?.filter(Gate::takes_new) else { continue };
-                let new = mint.id(gate.time_of_new(now).max(after(record.id)));
+                let new = gate.new_id_no_earlier(mint, now, ids::after(record.id));
                 let (_, wake) = again(&tx, place, gate, old, new, now);
                 wakes.extend(wake);
             }
@@ -281,11 +284,6 @@ fn save(tx: &Tx, shard: Shard, record: &Replay) {
         ReplayState::Running => tx.save(replay::running(shard, record.id), &record.account),
         _ => tx.clear(replay::running(shard, record.id)),
     }
-}
-
-/// The first moment whose ids are all greater than `id`.
-fn after(id: impl Id) -> Timestamp {
-    ids::created_at(id).plus(Duration::from_millis(1))
 }
 
 /// Looks at some deliveries after `cursor` that were made before `made_before` was, until it has

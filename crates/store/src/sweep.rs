@@ -20,44 +20,52 @@ impl Records {
     /// When the shard has a later owner, or the store fails.
     pub async fn sweep(&self, fence: Fence, now: Timestamp) -> Result<bool, OwnerError> {
         self.as_owner(fence, |tx| async move {
-            let expired = forget_some(&tx, fence.shard, now).await?;
-            let rows =
-                tx.snap_range(Range::prefix(removal::of_shard(fence.shard)).limit(1)).await?;
-            if let Some((key, _)) = rows.first() {
-                self.remove_some(&tx, removal::of_key(key)?).await?;
+            let expired = self.forget_some(&tx, fence.shard, now).await?;
+            let prefix = removal::of_shard(fence.shard);
+            let gone = self.first_readable(&tx, prefix, |key, _| removal::of_key(key)).await?;
+            if let Some(account) = gone {
+                self.remove_some(&tx, account).await?;
             }
-            Ok(expired || !rows.is_empty())
+            Ok(expired || gone.is_some())
         })
         .await
     }
-}
 
-async fn forget_some(tx: &Tx, shard: Shard, now: Timestamp) -> Result<bool, Error> {
-    let begin = expiry::before(shard, Timestamp::EPOCH);
-    let end = expiry::before(shard, now);
-    let rows = tx.snap_range(Range::new(begin, end).limit(AT_ONCE)).await?;
-    let expired = rows.iter().map(|(row, _)| expiry::of_key(row)).collect::<Result<Vec<_>, _>>()?;
-    let keys = expired.iter().map(|(_, account, sha256)| idempotency::key(*account, sha256));
-    tx.prefetch(keys.clone()).await?;
-    for (((row, _), (_, account, sha256)), key) in rows.iter().zip(&expired).zip(keys) {
-        tx.clear(row.to_vec());
-        let remembered = match tx.load::<Remembered>(&key).await {
-            Ok(remembered) => remembered,
-            // It must not keep the others, or the accounts that are gone, from being swept.
-            Err(error @ Error::Corrupt(_)) => {
-                tracing::error!(%account, %error, "an idempotency key cannot be read, and stays");
-                continue;
+    async fn forget_some(&self, tx: &Tx, shard: Shard, now: Timestamp) -> Result<bool, Error> {
+        let begin = expiry::before(shard, Timestamp::EPOCH);
+        let end = expiry::before(shard, now);
+        let rows = tx.snap_range(Range::new(begin, end).limit(AT_ONCE)).await?;
+        let mut expired = Vec::with_capacity(rows.len());
+        for (row, _) in &rows {
+            match expiry::of_key(row) {
+                Ok((_, account, sha256)) => {
+                    expired.push((row, account, sha256, idempotency::key(account, &sha256)));
+                }
+                Err(error) => self.pass_over(row, &error),
             }
-            Err(error) => return Err(error),
-        };
-        match remembered.map(|remembered| remembered.expires_at()) {
-            // It was used again since, or its event's id is ahead of the clock.
-            Some(later) if later > now => {
-                tx.set(expiry::key(shard, later, *account, sha256), Vec::new());
-            }
-            Some(_) => tx.clear(key),
-            None => {}
         }
+        let more = rows.len() == AT_ONCE && !expired.is_empty();
+        tx.prefetch(expired.iter().map(|(.., key)| key.clone())).await?;
+        for (row, account, sha256, key) in expired {
+            tx.clear(row.to_vec());
+            let remembered = match tx.load::<Remembered>(&key).await {
+                Ok(remembered) => remembered,
+                // It must not keep the others, or the accounts that are gone, from being swept.
+                Err(error @ Error::Corrupt(_)) => {
+                    tracing::error!(%account, %error, "an idempotency key cannot be read, and stays");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            match remembered.map(|remembered| remembered.expires_at()) {
+                // It was used again since, or its event's id is ahead of the clock.
+                Some(later) if later > now => {
+                    tx.set(expiry::key(shard, later, account, &sha256), Vec::new());
+                }
+                Some(_) => tx.clear(key),
+                None => {}
+            }
+        }
+        Ok(more)
     }
-    Ok(rows.len() == AT_ONCE)
 }

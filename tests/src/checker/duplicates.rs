@@ -167,10 +167,20 @@ impl<'a> Account<'a> {
         self.evidence.faults.iter().filter(move |fault| wanted(fault.kind))
     }
 
+    /// How long a request that arrived at `time` may be on no record yet: until its timeout, and until
+    /// the commit, which a slow disk delays.
+    fn longest(&self, time: Timestamp) -> Duration {
+        let longest = self.evidence.schedule.timeout + COMMIT;
+        let until = after(time, longest);
+        let flushes = self.evidence.slow_flushes.iter();
+        let meanwhile = flushes.filter(|flush| flush.from <= until && time <= flush.to);
+        longest + meanwhile.map(|flush| since(flush.to, flush.from)).sum::<Duration>()
+    }
+
     /// Whether the owner was killed while a request that arrived at `time` may have been under
     /// way.
     fn cut_short(&self, time: Timestamp, endpoint: &str) -> bool {
-        let longest = self.evidence.schedule.timeout + COMMIT;
+        let longest = self.longest(time);
         self.faults(|kind| kind == Kind::Kill).any(|kill| {
             time <= after(kill.to, SKEW)
                 && since(kill.from, time) <= longest
@@ -181,7 +191,7 @@ impl<'a> Account<'a> {
     /// Whether the owner was paused while a request that arrived at `time` may have been under
     /// way, so that another one made it again.
     fn overtaken(&self, time: Timestamp, endpoint: &str) -> bool {
-        let longest = self.evidence.schedule.timeout + COMMIT;
+        let longest = self.longest(time);
         self.faults(Kind::is_absence).any(|pause| {
             time <= after(pause.to, longest)
                 && since(pause.from, time) <= longest
@@ -192,7 +202,7 @@ impl<'a> Account<'a> {
     /// Whether the store was away when what came of a request that arrived at `time` was to be
     /// recorded. After a committed success it is no excuse.
     fn unrecordable(&self, time: Timestamp) -> bool {
-        let longest = self.evidence.schedule.timeout + COMMIT;
+        let longest = self.longest(time);
         self.faults(Kind::is_of_the_store).any(|outage| {
             time <= after(outage.to, FOUND_AGAIN) && since(outage.from, time) <= longest
         })
@@ -200,7 +210,7 @@ impl<'a> Account<'a> {
 
     /// Whether the shard changed hands about `time`, other than in good order.
     fn changed_hands(&self, time: Timestamp, endpoint: &str) -> bool {
-        let longest = self.evidence.schedule.timeout + COMMIT;
+        let longest = self.longest(time);
         let (from, to) = (before(time, longest), after(time, longest));
         let in_order = self
             .faults(Kind::is_handoff)

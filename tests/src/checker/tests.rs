@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::*;
 use crate::client::records::{Delivery, Endpoint, Event, Replay};
 use crate::evidence::{
-    Evidence, Glimpse, Least, Pause, ReplayRun, Sighting, StoreRecords, Subscriber, Subscription,
-    Vitals, after,
+    Evidence, Flush, Glimpse, Least, Pause, ReplayRun, Sighting, StoreRecords, Subscriber,
+    Subscription, Vitals, after,
 };
 use crate::fault::{Fault, Kind};
 use crate::load::{Call, Outcome, Publication, Receipt};
@@ -70,6 +70,7 @@ fn flawless() -> Evidence {
         sightings: Vec::new(),
         glimpses: Vec::new(),
         vitals: Vec::new(),
+        slow_flushes: Vec::new(),
         one_clock: true,
         pauses: Vec::new(),
         replays: Vec::new(),
@@ -727,6 +728,25 @@ fn only_the_owner_s_death_is_a_reason() {
     };
     assert_eq!(of("node-1"), "");
     assert_eq!(of("node-2"), name("I6: every"));
+}
+
+#[test]
+fn a_slow_disk_keeps_an_attempt_off_the_record_for_longer() {
+    let killed_after = |kill_after: Duration, slow: bool| {
+        caught(|run| {
+            let first = again_under_boot_a(run);
+            run.faults.push(fault(Kind::Kill, after(first, kill_after), millis(4)));
+            if slow {
+                let from = after(first, millis(100));
+                run.slow_flushes.push(Flush { from, to: after(from, seconds(3)) });
+            }
+        })
+    };
+    let longest = flawless().schedule.timeout + seconds(2);
+    assert_eq!(killed_after(longest, false), "");
+    assert_eq!(killed_after(longest + seconds(1), false), name("I6: every"));
+    assert_eq!(killed_after(longest + seconds(1), true), "");
+    assert_eq!(killed_after(longest + seconds(4), true), name("I6: every"));
 }
 
 #[test]

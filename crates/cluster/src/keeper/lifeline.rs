@@ -117,7 +117,11 @@ async fn renew(records: Records, shared: Arc<Shared>) {
                 next = Instant::now() + HANGS;
                 under_way.push(once(&records, &shared));
             }
-            () = shared.now.notified() => next = Instant::now(),
+            // Not by `next`: a renewal that ends in this moment would put it off.
+            () = shared.now.notified() => {
+                next = Instant::now() + HANGS;
+                under_way.push(once(&records, &shared));
+            }
             Some((began, outcome)) = under_way.next() => match outcome {
                 Ok(known) => {
                     if failing {

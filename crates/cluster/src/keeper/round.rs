@@ -395,15 +395,14 @@ impl Round {
     async fn claim(&mut self, seen: &[(Shard, Option<Owner>)]) -> Result<usize, Error> {
         let (began, mut got) = (Instant::now(), 0);
         for (handful, seen) in seen.chunks(TAKEN_AT_ONCE).enumerate() {
-            if handful > 0 {
-                if self.lifeline.is_some() {
-                    tokio::time::sleep(BREATH).await;
-                }
-                let is_told = !self.commands.is_empty();
-                if is_told || !self.pulse.beats() || began.elapsed() >= CLAIMING {
-                    self.has_more_to_claim = true;
-                    break;
-                }
+            let is_first = handful == 0;
+            if !is_first && self.lifeline.is_some() {
+                tokio::time::sleep(BREATH).await;
+            }
+            let is_due = !self.commands.is_empty() || began.elapsed() >= CLAIMING;
+            if !self.pulse.beats() || !is_first && is_due {
+                self.has_more_to_claim = true;
+                break;
             }
             for fence in self.records.take_over(seen, self.me.node).await? {
                 self.note_owner(fence);

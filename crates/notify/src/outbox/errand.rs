@@ -14,7 +14,7 @@ use postrider_domain::notice::Notice;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::{Records, kv};
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::progress::Progress;
 use crate::PageOf;
@@ -114,9 +114,12 @@ impl Courier {
             let Conversation { verdicts, broke_off } =
                 match self.mailer.send(recipients, &message).await {
                     Ok(conversation) => conversation,
-                    // A server that has just put this email off or closed the connection on it may
-                    // refuse the next connection for the same reason. The others have their turn.
-                    Err(_) if errand == Errand::Deferred => break,
+                    // A server that has just put this email off may refuse the next connection for the
+                    // same reason. That must not hold up other notices.
+                    Err(away) if errand == Errand::Deferred => {
+                        debug!(%away, "the mail server refuses another connection for this email");
+                        break;
+                    }
                     Err(away) => return Err(away.into()),
                 };
             email.at = now;

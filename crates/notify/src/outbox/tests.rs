@@ -89,6 +89,9 @@ impl Handler for Postbox {
         if to.starts_with("cut@") {
             return Response::custom(421, "Not this one".to_owned());
         }
+        if to.starts_with("foreign@") {
+            return Response::custom(530, "Authentication required".to_owned());
+        }
         if to.starts_with("never@") {
             return response::NO_MAILBOX;
         }
@@ -250,7 +253,12 @@ impl Scene {
         clock: Arc<dyn Clock>,
     ) -> NotifierHandle {
         let handle = self.start_idle(smtp, intervals, clock).await;
-        self.fences.iter().for_each(|fence| handle.own(Tenure::begin(*fence, Pulse::steady()).0));
+        for fence in &self.fences {
+            let (tenure, tenancy) = Tenure::begin(*fence, Pulse::steady());
+            // The shard is this one's for as long as the test runs.
+            std::mem::forget(tenancy);
+            handle.own(tenure);
+        }
         handle
     }
 
@@ -529,6 +537,19 @@ async fn a_contact_whom_the_server_breaks_off_at_costs_the_others_nothing() {
     let scene = Scene::new(&["cut@example.com", "ops@example.com"]).await;
     let _notifier = scene.start(smtp, FAST).await;
     assert_eq!(next(&mut inbox).await.0, ["ops@example.com"]);
+}
+
+/// Some relays take mail for their own people from anybody, and want a login for all others.
+#[tokio::test]
+async fn a_contact_for_whom_a_login_is_wanted_costs_the_others_nothing() {
+    let (listener, smtp) = listen();
+    let mut inbox = serve(listener, 0);
+    let scene = Scene::new(&["foreign@example.com", "ops@example.com"]).await;
+    let _notifier = scene.start(smtp, FAST).await;
+    assert_eq!(next(&mut inbox).await.0, ["ops@example.com"]);
+    let other = samples::account(&["own@example.com"]);
+    scene.add(&other, "Others", 3600).await;
+    assert_eq!(next(&mut inbox).await.0, ["own@example.com"]);
 }
 
 #[tokio::test]

@@ -31,6 +31,8 @@ pub(super) enum Message {
     Commit(Submission),
     /// Nobody needs the committer any more.
     Stop,
+    #[cfg(test)]
+    Panic,
 }
 
 /// A transaction on its way to be committed.
@@ -65,6 +67,8 @@ impl Committer {
                 Ok(Message::Commit(first)) => self.commit(&mut turnstile, first, waiting),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => self.stopping = true,
                 Err(RecvTimeoutError::Timeout) => {}
+                #[cfg(test)]
+                Ok(Message::Panic) => panic!("the committer is told to panic"),
             }
             if self.swept.elapsed() >= SWEEP_EVERY {
                 self.sweep(&mut turnstile);
@@ -141,6 +145,8 @@ impl Committer {
                 Message::Commit(submission) if submission.answer.is_closed() => {}
                 Message::Commit(submission) => return Some(submission),
                 Message::Stop => self.stopping = true,
+                #[cfg(test)]
+                Message::Panic => panic!("the committer is told to panic"),
             }
         }
         None

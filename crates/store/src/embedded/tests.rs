@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::Embedded;
+use super::committer::Message;
 use crate::kv::{Engine, Error, Store, Tx, counter};
 
 mod shared;
@@ -46,6 +47,17 @@ async fn set(store: &Store, key: String, value: Vec<u8>) -> Result<(), Error> {
 
 async fn has(store: &Store, key: &str) -> Result<bool, Error> {
     store.read(|tx| async move { Ok(tx.get(key).await?.is_some()) }).await
+}
+
+#[tokio::test]
+async fn an_engine_whose_committer_panics_has_failed() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let engine = Embedded::open(dir.path())?;
+    let failed = async |within| tokio::time::timeout(within, engine.failed()).await;
+    failed(Duration::from_millis(50)).await.expect_err("it goes on");
+    engine.submissions.send(Message::Panic)?;
+    failed(Duration::from_secs(20)).await?;
+    Ok(())
 }
 
 #[tokio::test]

@@ -2,11 +2,9 @@
 
 use crate::codec::{self, Record};
 use bytes::Bytes;
-use std::time::Duration;
-
 use postrider_domain::delivery::{Delivery, DeliveryState};
 use postrider_domain::endpoint::State;
-use postrider_domain::ids::{self, AccountId, DeliveryId, EndpointId};
+use postrider_domain::ids::{self, AccountId, DeliveryId, EndpointId, Mint};
 use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -39,13 +37,21 @@ impl Gate {
         self.state != State::Deleted
     }
 
-    /// The time that the id of a new delivery is to have at `now`: no new delivery is among those
-    /// that are given up, even if this node's clock is behind that of the node that made them.
-    pub(crate) fn time_of_new(&self, now: Timestamp) -> Timestamp {
-        match self.discard_through {
-            Some(through) => now.max(ids::created_at(through).plus(Duration::from_millis(1))),
-            None => now,
-        }
+    /// The id of a new delivery, made at `now`: no new delivery is among those that are given up, even
+    /// if this node's clock is behind that of the node that made them.
+    pub(crate) fn new_id(&self, mint: &Mint, now: Timestamp) -> DeliveryId {
+        self.new_id_no_earlier(mint, now, Timestamp::EPOCH)
+    }
+
+    /// The same with a time that is no earlier than `earliest`.
+    pub(crate) fn new_id_no_earlier(
+        &self,
+        mint: &Mint,
+        now: Timestamp,
+        earliest: Timestamp,
+    ) -> DeliveryId {
+        let kept = self.discard_through.map(ids::after).unwrap_or_default();
+        mint.id_no_earlier(now, earliest.max(kept))
     }
 
     /// Where a delivery stands, as people see it.

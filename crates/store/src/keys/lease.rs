@@ -2,8 +2,8 @@
 //!
 //! In a rolling upgrade nodes of two versions read each other's leases, and neither may take the
 //! other for dead. So the layout only grows at its end: a later version appends fields, which an
-//! earlier one passes over, and reads one that ends before them as if they had their defaults. What
-//! cannot be laid out so gets another version, and is to an earlier build a lease that it cannot
+//! earlier one passes over, and reads one that ends before them by itself: postcard has no defaults.
+//! What cannot be laid out so gets another version, and is to an earlier build a lease that it cannot
 //! read.
 
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -104,6 +104,11 @@ impl Store {
         self.engine.stats()
     }
 
+    /// See [`Engine::failed`].
+    pub async fn failed(&self) {
+        self.engine.failed().await;
+    }
+
     /// See [`Engine::is_nearly_full`].
     #[must_use]
     pub fn is_nearly_full(&self) -> bool {

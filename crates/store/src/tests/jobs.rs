@@ -1,5 +1,5 @@
 use postrider_domain::delivery::DeliveryState;
-use postrider_domain::ids::ReplayId;
+use postrider_domain::ids::{self, EventId, ReplayId};
 use postrider_domain::replay::{Command, Filter, Replay, ReplayState};
 
 use super::*;
@@ -264,6 +264,23 @@ async fn a_replay_that_is_made_twice_does_not_begin_again() {
         assert_eq!((job.state, job.done), (ReplayState::Completed, 10), "seed {seed}");
         assert_eq!(world.unfinished(endpoint).await, 20);
     }
+}
+
+/// A node whose clock is an hour ahead has accepted an event. It is a replay's alone that comes after
+/// it.
+#[tokio::test]
+async fn a_replay_does_not_carry_the_clock_of_another_node_further() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(&["a"]).await;
+    let ahead = later(3_600_000);
+    let event = world.event("a", later(0));
+    let event = Event { id: Mint::new().id(ahead), created_at: ahead, ..event };
+    world.records.accept(world.account, vec![event], None, &Mint::new(), ahead).await.unwrap();
+    let job = replay(&world, Filter::default(), later(1)).await;
+    assert!(ids::created_at(job.id) > ahead);
+    run(&world, job.id, 4).await;
+    assert_eq!(world.unfinished(endpoint).await, 2);
+    assert_eq!(ids::created_at(world.mint.id::<EventId>(later(2))), later(2));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! over histories with conflicts and unknown commits.
 
 mod accepting;
+mod damage;
 mod delivering;
 mod fan_outs;
 mod histories;

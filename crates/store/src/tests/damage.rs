@@ -1,0 +1,97 @@
+//! Rows that cannot be read: damaged ones, or those of a later version in a rolling upgrade. Work goes
+//! on without them.
+
+use postrider_domain::ids::{DeliveryId, EventId, Id, ReplayId};
+use postrider_domain::replay::Filter;
+
+use super::*;
+use crate::codec::Record;
+use crate::keys::fan_out::FanOut;
+use crate::keys::{due, expiry, fan_out, removal, replay, resend};
+use crate::kv::Error;
+use crate::replays::ReplayRequest;
+
+/// Of a version that does not exist.
+const UNREADABLE: &[u8] = &[99, 1, 2, 3];
+
+/// Puts rows in front of all others of each kind of work, in every shard.
+async fn damage(world: &World) {
+    let merged = FanOut::new(world.account, EndpointId::MAX);
+    let mut rows = Vec::new();
+    for Fence { shard, .. } in &world.fences {
+        for n in 0..3 {
+            let id = [[0; 15].as_slice(), &[n]].concat().try_into().expect("16 bytes");
+            rows.extend([
+                fan_out::key(*shard, EventId::from_bytes(id), &merged),
+                resend::key(*shard, DeliveryId::from_bytes(id), &merged),
+                replay::running(*shard, ReplayId::from_bytes(id)),
+                due::key(*shard, due::AT_ONCE, EndpointId::from_bytes(id)),
+            ]);
+        }
+        // Keys that are too short.
+        rows.push(expiry::before(*shard, later(1)));
+        rows.push(removal::of_shard(*shard));
+    }
+    let rows = &rows;
+    let write = world.records.store.transact(|tx, _| async move {
+        rows.iter().for_each(|key| tx.set(key.clone(), UNREADABLE));
+        Ok::<_, Error>(())
+    });
+    write.await.unwrap();
+}
+
+#[tokio::test]
+async fn work_goes_on_without_rows_that_cannot_be_read() {
+    let world = World::new().await;
+    damage(&world).await;
+    let mut endpoints = Vec::new();
+    for _ in 0..=MAX_FAN_OUT_PER_TRANSACTION {
+        endpoints.push(world.endpoint(&["a"]).await);
+    }
+    let event = world.accept("a", later(1)).await.receipts[0].id;
+    world.fan_out().await;
+    let all = crate::Audience::AllThatWantIt;
+    world.records.resend(world.account, event, all, &world.mint, later(2)).await.unwrap();
+    world.fan_out().await;
+    for endpoint in &endpoints {
+        assert_eq!(world.unfinished(*endpoint).await, 2);
+    }
+
+    let mut due = 0;
+    for Fence { shard, .. } in &world.fences {
+        let mut after = None;
+        loop {
+            let page = world.records.due_endpoints(*shard, after.as_ref(), 2).await.unwrap();
+            due += page.len();
+            after = page.last().copied();
+            if page.len() < 2 {
+                break;
+            }
+        }
+    }
+    assert_eq!(due, endpoints.len());
+    assert!(world.records.oldest_pending().await.unwrap().is_some());
+
+    let request = ReplayRequest { filter: Filter::default(), rate: 10, total: 1 };
+    let made = world.records.create_replay(world.account, request, &world.mint, later(3)).await;
+    let (made, _) = made.unwrap().expect("an account");
+    let shard = world.records.shard_of(made.id);
+    let running = world.records.running_replays(shard, None).await.unwrap();
+    assert_eq!(running, [(world.account, made.id)]);
+}
+
+#[tokio::test]
+async fn sweeping_goes_on_without_rows_that_cannot_be_read() {
+    let world = World::new().await;
+    damage(&world).await;
+    assert!(world.records.close_account(world.account).await.unwrap());
+    for fence in &world.fences {
+        while world.records.sweep(*fence, later(10)).await.unwrap() {}
+    }
+    let account = world.account;
+    let left = world.records.store.read(|tx| async move {
+        tx.snap_range(crate::kv::Range::prefix(crate::keys::account_space(account))).await
+    });
+    assert_eq!(left.await.unwrap(), []);
+    assert!(FanOut::decode(UNREADABLE).is_err());
+}
