@@ -26,6 +26,7 @@ pub mod cluster;
 pub mod config;
 pub mod evidence;
 pub mod fault;
+pub mod fixture;
 pub mod foundationdb;
 pub mod load;
 pub mod mail;

@@ -41,6 +41,11 @@ impl Port {
         bail!("no free port of {host} among {TRIES} of {RANGE:?}")
     }
 
+    /// Keeps this one.
+    pub fn at(address: SocketAddr) -> Result<Self> {
+        Ok(Self { address, _bound: bind(address)? })
+    }
+
     /// Its number.
     #[must_use]
     pub fn number(&self) -> u16 {

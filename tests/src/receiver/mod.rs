@@ -66,6 +66,11 @@ impl Receiver {
         Self::listen(Port::reserve_at(host)?)
     }
 
+    /// Starts a server at this address.
+    pub fn start_on(address: SocketAddr) -> Result<Self> {
+        Self::listen(Port::at(address)?)
+    }
+
     fn listen(port: Port) -> Result<Self> {
         let listener = port.listen().context("listen for webhooks")?.into_std()?;
         let state = Arc::new(State { log: Mutex::default(), changes: watch::Sender::new(0) });
