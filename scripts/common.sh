@@ -6,16 +6,30 @@ step() {
     printf '\n=== %s\n' "$*"
 }
 
-# Installs Debian packages, as root or through sudo.
+# `--install` among the arguments of a script allows it, and the scripts that it calls, to install what
+# is missing. In CI (CI=true) they are allowed to.
+export POSTRIDER_MAY_INSTALL="${POSTRIDER_MAY_INSTALL:-${CI:-false}}"
+arguments=()
+for argument in "$@"; do
+    if [ "$argument" = --install ]; then
+        POSTRIDER_MAY_INSTALL=true
+    else
+        arguments+=("$argument")
+    fi
+done
+# A sourced file shares its caller's arguments.
+set -- "${arguments[@]}"
+
+# Installs Debian packages if that is allowed, as root or through sudo; otherwise it says what is missing,
+# and the command that installs it.
 install() {
     local apt=(apt-get)
-    if [ "$(id -u)" -ne 0 ]; then
-        command -v sudo >/dev/null || {
-            echo "Please install: $* (this is not root, and there is no sudo)" >&2
-            exit 1
-        }
-        apt=(sudo apt-get)
+    [ "$(id -u)" -eq 0 ] || apt=(sudo apt-get)
+    if [ "$POSTRIDER_MAY_INSTALL" != true ] || ! command -v "${apt[0]}" >/dev/null; then
+        echo "missing: $*. To install: ${apt[*]} install --yes --no-install-recommends $* (or add --install)" >&2
+        return 1
     fi
+    step "Installing $*"
     "${apt[@]}" update -qq
     DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y -qq --no-install-recommends "$@"
 }
@@ -23,20 +37,19 @@ install() {
 # LMDB and the cryptography are C, and Rust itself links through the C compiler.
 need_c_compiler() {
     if ! command -v cc >/dev/null || ! echo 'int main(void){return 0;}' | cc -xc -o /dev/null - 2>/dev/null; then
-        step "Installing a C compiler"
-        install gcc libc6-dev
+        install gcc libc6-dev || exit 1
     fi
 }
 
-# Whether the tests in a browser can run: a browser, its driver, and axe-core. Installs them where it
-# may, and says in one line why they are left out where it may not.
+# Whether the tests in a browser can run: a browser, its driver, and axe-core. If not, it says in one
+# line why they are left out.
 need_browser() {
     local missing=() reason
     command -v chromium >/dev/null || missing+=(chromium)
     command -v chromedriver >/dev/null || missing+=(chromium-driver)
     command -v npm >/dev/null || missing+=(npm)
     if [ ${#missing[@]} -gt 0 ] && ! reason="$(install "${missing[@]}" 2>&1)"; then
-        echo "left out: the browser tests, since ${missing[*]} could not be installed: ${reason##*$'\n'}"
+        echo "left out: the browser tests: ${reason##*$'\n'}"
         return 1
     fi
     if ! reason="$(npm ci --prefix tests/browser --no-audit --no-fund --loglevel=error 2>&1)"; then
@@ -65,8 +78,7 @@ need_libclang() {
             fi
         done
     done
-    step "Installing libclang"
-    install libclang-dev
+    install libclang-dev || exit 1
 }
 
 # Whether the nodes of the tests keep their records in FoundationDB.
