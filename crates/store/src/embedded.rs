@@ -41,7 +41,7 @@ use heed::{AnyTls, CommitOrAbort, Env, EnvOpenOptions, MdbError, RoTxn, WithoutT
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::kv::{Buffer, Counts, Engine, Error, Pair, Range, Snapshot, Stats, Transaction, lock};
-use committer::{Committer, Message, Submission};
+use committer::{Committer, Message, Submission, Urgent};
 use files::Problem;
 use room::Room;
 use turn::{Turn, Turnstile};
@@ -53,6 +53,8 @@ const MAP_SIZE: usize = 1 << 40;
 const MAX_READERS: u32 = 4096;
 /// Snapshots that one process holds at a time; further transactions wait to begin.
 const MAX_SNAPSHOTS: usize = 256;
+/// Urgent transactions at a time, from their beginning to their commit; further ones wait to begin.
+const MAX_URGENT: usize = 16;
 /// Transactions that wait for the committer; further ones are refused.
 const MAX_WAITING: usize = 8192;
 
@@ -69,6 +71,8 @@ pub struct Embedded {
     env: Env<WithoutTls>,
     rows: Rows,
     snapshots: Arc<Semaphore>,
+    urgent_snapshots: Arc<Semaphore>,
+    urgent: Urgent,
     gauges: Arc<Gauges>,
     submissions: SyncSender<Message>,
     committer: Option<JoinHandle<()>>,
@@ -122,7 +126,8 @@ impl Embedded {
         let gauges = Arc::<Gauges>::default();
         let (submissions, waiting) = sync_channel(MAX_WAITING);
         let room = Room::new(env.clone())?;
-        let committer = Committer::new(env.clone(), rows, room, gauges.clone());
+        let urgent = Urgent::default();
+        let committer = Committer::new(env.clone(), rows, room, gauges.clone(), urgent.clone());
         let (ending, committing) = watch::channel(());
         let committer =
             std::thread::Builder::new().name("store-committer".to_owned()).spawn(move || {
@@ -134,6 +139,8 @@ impl Embedded {
             env,
             rows,
             snapshots: Arc::new(Semaphore::new(MAX_SNAPSHOTS)),
+            urgent_snapshots: Arc::new(Semaphore::new(MAX_URGENT)),
+            urgent,
             gauges,
             submissions,
             committer: Some(committer),
@@ -146,6 +153,22 @@ impl Embedded {
     #[cfg(test)]
     fn version(&self) -> u64 {
         self.env.info().last_txn_id as u64
+    }
+
+    async fn begin_with(
+        &self,
+        snapshots: &Arc<Semaphore>,
+        urgent: Option<Urgent>,
+    ) -> Result<Box<dyn Transaction>, Error> {
+        let permit = snapshots.clone().acquire_owned().await;
+        let permit = permit.expect("the semaphore is never closed");
+        let snapshot = self.snapshot().map_err(failure)?;
+        let view = View { snapshot, rows: self.rows, _lock_file: self.lock_file.clone() };
+        Ok(Box::new(EmbeddedTransaction {
+            state: Mutex::new(Open { view, buffer: Buffer::default(), permit }),
+            submissions: self.submissions.clone(),
+            urgent,
+        }))
     }
 
     fn snapshot(&self) -> Result<RoTxn<'static, WithoutTls>, heed::Error> {
@@ -209,14 +232,11 @@ impl fmt::Debug for Embedded {
 #[async_trait]
 impl Engine for Embedded {
     async fn begin(&self) -> Result<Box<dyn Transaction>, Error> {
-        let permit = self.snapshots.clone().acquire_owned().await;
-        let permit = permit.expect("the semaphore is never closed");
-        let snapshot = self.snapshot().map_err(failure)?;
-        let view = View { snapshot, rows: self.rows, _lock_file: self.lock_file.clone() };
-        Ok(Box::new(EmbeddedTransaction {
-            state: Mutex::new(Open { view, buffer: Buffer::default(), permit }),
-            submissions: self.submissions.clone(),
-        }))
+        self.begin_with(&self.snapshots, None).await
+    }
+
+    async fn begin_urgent(&self) -> Result<Box<dyn Transaction>, Error> {
+        self.begin_with(&self.urgent_snapshots, Some(self.urgent.clone())).await
     }
 
     fn stats(&self) -> Stats {
@@ -236,6 +256,8 @@ impl Engine for Embedded {
 struct EmbeddedTransaction {
     state: Mutex<Open>,
     submissions: SyncSender<Message>,
+    /// Where its commit waits if it is urgent.
+    urgent: Option<Urgent>,
 }
 
 struct Open {
@@ -283,21 +305,39 @@ impl Transaction for EmbeddedTransaction {
     }
 
     async fn commit(self: Box<Self>) -> Result<(), Error> {
-        let Self { state, submissions } = *self;
+        let Self { state, submissions, urgent } = *self;
         let Open { view, buffer, permit } =
             state.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         if buffer.writes.is_empty() {
             return Ok(());
         }
         let snapshot = view.snapshot.id();
-        drop((view, permit));
+        drop(view);
         let (answer, answered) = oneshot::channel();
         let submission = Submission { buffer, snapshot, answer };
-        submissions.try_send(Message::Commit(submission)).map_err(|error| match error {
-            TrySendError::Full(_) => Error::Unavailable("too many transactions wait".to_owned()),
-            TrySendError::Disconnected(_) => stopped(),
-        })?;
-        answered.await.unwrap_or_else(|_| Err(stopped()))
+        match urgent {
+            Some(urgent) => {
+                urgent.push(submission);
+                // If there is no room, the committer is awake, and looks for urgent ones by itself.
+                if let Err(TrySendError::Disconnected(_)) = submissions.try_send(Message::Urgent) {
+                    return Err(stopped());
+                }
+                let answered = answered.await;
+                // Until here it bounds how many wait.
+                drop(permit);
+                answered.unwrap_or_else(|_| Err(stopped()))
+            }
+            None => {
+                drop(permit);
+                submissions.try_send(Message::Commit(submission)).map_err(|error| match error {
+                    TrySendError::Full(_) => {
+                        Error::Unavailable("too many transactions wait".to_owned())
+                    }
+                    TrySendError::Disconnected(_) => stopped(),
+                })?;
+                answered.await.unwrap_or_else(|_| Err(stopped()))
+            }
+        }
     }
 }
 

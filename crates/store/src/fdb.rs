@@ -164,6 +164,11 @@ impl Engine for FoundationDb {
         Ok(Box::new(transaction.map_err(failure::of)?))
     }
 
+    async fn begin_urgent(&self) -> Result<Box<dyn Transaction>, Error> {
+        let transaction = FdbTransaction::begin_urgent(self.cluster.clone(), self.commits.clone());
+        Ok(Box::new(transaction.map_err(failure::of)?))
+    }
+
     fn stats(&self) -> Stats {
         self.cluster.counts.stats()
     }

@@ -225,6 +225,12 @@ pub trait Engine: Send + Sync + 'static {
     /// Begins a transaction on the newest committed state.
     async fn begin(&self) -> Result<Box<dyn Transaction>, Error>;
 
+    /// The same for a transaction that must not wait behind others, however many there are: few, and
+    /// small.
+    async fn begin_urgent(&self) -> Result<Box<dyn Transaction>, Error> {
+        self.begin().await
+    }
+
     /// What it has done since the start.
     fn stats(&self) -> Stats {
         Stats::default()

@@ -43,7 +43,7 @@ impl Records {
         // What the run saw that may have been committed.
         let existed = &AtomicBool::new(false);
         self.store
-            .transact(|tx, maybe_committed| async move {
+            .transact_urgently(|tx, maybe_committed| async move {
                 let before = load(&tx, lease.node).await?;
                 let is_this =
                     |before: &Lease| before.is_readable && before.revision == lease.revision;

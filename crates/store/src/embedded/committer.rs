@@ -7,10 +7,10 @@
 //! A group begins when this process's [`Turn`] comes, and so takes on everybody who has come
 //! meanwhile. Whatever writes takes a turn by value.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use heed::{Env, RwTxn, WithoutTls};
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::room::{Room, is_io};
 use super::turn::{Turn, Turnstile};
 use super::{Gauges, Reader, Rows, bounds, failure};
-use crate::kv::{Buffer, Change, Error, counter};
+use crate::kv::{Buffer, Change, Error, counter, lock};
 
 /// The most transactions in a group.
 const MAX_GROUP: usize = 512;
@@ -29,6 +29,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) enum Message {
     Commit(Submission),
+    /// There are [`Urgent`] ones.
+    Urgent,
     /// Nobody needs the committer any more.
     Stop,
     #[cfg(test)]
@@ -43,6 +45,20 @@ pub(super) struct Submission {
     pub(super) answer: oneshot::Sender<Result<(), Error>>,
 }
 
+/// Transactions that go before all others that wait. Clones are the same.
+#[derive(Clone, Default)]
+pub(super) struct Urgent(Arc<Mutex<VecDeque<Submission>>>);
+
+impl Urgent {
+    pub(super) fn push(&self, submission: Submission) {
+        lock(&self.0).push_back(submission);
+    }
+
+    fn pop(&self) -> Option<Submission> {
+        lock(&self.0).pop_front()
+    }
+}
+
 type Answer = (oneshot::Sender<Result<(), Error>>, Result<(), Error>);
 
 pub(super) struct Committer {
@@ -50,13 +66,20 @@ pub(super) struct Committer {
     rows: Rows,
     room: Room,
     gauges: Arc<Gauges>,
+    urgent: Urgent,
     swept: Instant,
     stopping: bool,
 }
 
 impl Committer {
-    pub(super) fn new(env: Env<WithoutTls>, rows: Rows, room: Room, gauges: Arc<Gauges>) -> Self {
-        Self { env, rows, room, gauges, swept: Instant::now(), stopping: false }
+    pub(super) fn new(
+        env: Env<WithoutTls>,
+        rows: Rows,
+        room: Room,
+        gauges: Arc<Gauges>,
+        urgent: Urgent,
+    ) -> Self {
+        Self { env, rows, room, gauges, urgent, swept: Instant::now(), stopping: false }
     }
 
     /// Works until it is told to stop.
@@ -65,6 +88,12 @@ impl Committer {
             match waiting.recv_timeout(SWEEP_EVERY) {
                 Ok(Message::Commit(first)) if first.answer.is_closed() => {}
                 Ok(Message::Commit(first)) => self.commit(&mut turnstile, first, waiting),
+                Ok(Message::Urgent) => {
+                    // An earlier group may have taken it.
+                    if let Some(first) = self.urgent.pop() {
+                        self.commit(&mut turnstile, first, waiting);
+                    }
+                }
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => self.stopping = true,
                 Err(RecvTimeoutError::Timeout) => {}
                 #[cfg(test)]
@@ -140,10 +169,14 @@ impl Committer {
 
     /// The next transaction that somebody still waits for.
     fn next(&mut self, waiting: &Receiver<Message>) -> Option<Submission> {
+        if let Some(urgent) = self.urgent.pop() {
+            return Some(urgent);
+        }
         while !self.stopping {
             match waiting.try_recv().ok()? {
                 Message::Commit(submission) if submission.answer.is_closed() => {}
                 Message::Commit(submission) => return Some(submission),
+                Message::Urgent => {}
                 Message::Stop => self.stopping = true,
                 #[cfg(test)]
                 Message::Panic => panic!("the committer is told to panic"),

@@ -19,6 +19,9 @@ mod shared;
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
 
+/// Transactions at once: many more than begin, or are committed, together.
+const FLOOD: usize = 5_000;
+
 /// Tells a child where its store is.
 const DIR: &str = "POSTRIDER_STORE_TEST_DIR";
 
@@ -57,6 +60,35 @@ async fn an_engine_whose_committer_panics_has_failed() -> TestResult {
     failed(Duration::from_millis(50)).await.expect_err("it goes on");
     engine.submissions.send(Message::Panic)?;
     failed(Duration::from_secs(20)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_urgent_transaction_goes_before_a_flood() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let store = open(dir.path());
+    let mut flood = tokio::task::JoinSet::new();
+    for n in 0..FLOOD {
+        let store = store.clone();
+        flood.spawn(async move { set(&store, format!("flood-{n}"), vec![0; 1_000]).await });
+    }
+    // All of them have begun, or wait to begin.
+    tokio::task::yield_now().await;
+    store
+        .transact_urgently(|tx: Tx, _| {
+            tx.set("urgent", vec![1]);
+            async { Ok::<_, Error>(()) }
+        })
+        .await?;
+    let mut through = 0;
+    while let Some(done) = flood.try_join_next() {
+        done??;
+        through += 1;
+    }
+    assert!(through < FLOOD / 2, "{through} of {FLOOD} went before it");
+    while let Some(done) = flood.join_next().await {
+        done??;
+    }
     Ok(())
 }
 

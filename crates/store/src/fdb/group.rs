@@ -90,6 +90,13 @@ pub(super) async fn run(cluster: Arc<Cluster>, mut waiting: mpsc::Receiver<Submi
     }
 }
 
+/// Commits one transaction beside all groups.
+pub(super) async fn commit_alone(submission: Submission, cluster: &Cluster) {
+    let mut group = Group::default();
+    group.add(submission);
+    group.commit(cluster).await;
+}
+
 impl Group {
     /// The first and those that wait behind it, and the one that has no room any more.
     fn gather(

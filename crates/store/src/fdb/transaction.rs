@@ -11,13 +11,14 @@ use futures::future::try_join_all;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::group::{Stretch, Submission};
+use super::group::{self, Stretch, Submission};
 use super::{Cluster, failure};
 use crate::kv::{Change, Error, Pair, Range, Scan, Transaction, Writes, lock};
 
 pub(super) struct FdbTransaction {
     cluster: Arc<Cluster>,
     commits: mpsc::Sender<Submission>,
+    is_urgent: bool,
     /// Never commits; its version is that of its first read.
     reader: foundationdb::Transaction,
     state: Mutex<State>,
@@ -40,7 +41,17 @@ impl FdbTransaction {
         let reader = cluster.database.create_trx()?;
         // What it wrote itself is laid over what it reads here, not in the client.
         reader.set_option(TransactionOption::ReadYourWritesDisable)?;
-        Ok(Self { cluster, commits, reader, state: Mutex::default() })
+        Ok(Self { cluster, commits, is_urgent: false, reader, state: Mutex::default() })
+    }
+
+    /// One that goes before all others, here and at the cluster.
+    pub(super) fn begin_urgent(
+        cluster: Arc<Cluster>,
+        commits: mpsc::Sender<Submission>,
+    ) -> FdbResult<Self> {
+        let transaction = Self::begin(cluster, commits)?;
+        transaction.reader.set_option(TransactionOption::PrioritySystemImmediate)?;
+        Ok(Self { is_urgent: true, ..transaction })
     }
 
     /// The value of `key` after this transaction's own writes. If it is `checked` and came from the
@@ -173,7 +184,7 @@ impl Transaction for FdbTransaction {
     }
 
     async fn commit(self: Box<Self>) -> Result<(), Error> {
-        let Self { commits, reader, state, .. } = *self;
+        let Self { cluster, commits, is_urgent, reader, state } = *self;
         let State { reads, writes, .. } =
             state.into_inner().unwrap_or_else(PoisonError::into_inner);
         if writes.is_empty() {
@@ -186,6 +197,10 @@ impl Transaction for FdbTransaction {
         drop(reader);
         let (answer, answered) = oneshot::channel();
         let submission = Submission { reads, version, writes, answer };
+        if is_urgent {
+            tokio::spawn(async move { group::commit_alone(submission, &cluster).await });
+            return answered.await.unwrap_or(Err(Error::MaybeCommitted));
+        }
         commits.try_send(submission).map_err(|error| match error {
             TrySendError::Full(_) => Error::Unavailable("too many transactions wait".to_owned()),
             TrySendError::Closed(_) => stopped(),

@@ -47,6 +47,14 @@ struct State {
     failure: Option<Error>,
 }
 
+/// What a transaction is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Read,
+    Write,
+    WriteUrgently,
+}
+
 impl Store {
     /// A handle on `engine`; `seed` is for the jitter of retries.
     #[must_use]
@@ -73,7 +81,20 @@ impl Store {
         F: Fn(Tx, bool) -> Fut + Send,
         Fut: Future<Output = Result<T, E>> + Send,
     {
-        self.run(body, true).await
+        self.run(body, Mode::Write).await
+    }
+
+    /// The same for what must not wait behind other transactions, however many there are.
+    ///
+    /// # Errors
+    /// As for [`Store::transact`].
+    pub async fn transact_urgently<T, E, F, Fut>(&self, body: F) -> Result<T, E>
+    where
+        E: From<Error>,
+        F: Fn(Tx, bool) -> Fut + Send,
+        Fut: Future<Output = Result<T, E>> + Send,
+    {
+        self.run(body, Mode::WriteUrgently).await
     }
 
     /// Runs `body` on one consistent state; whatever it writes is forgotten.
@@ -86,7 +107,7 @@ impl Store {
         F: Fn(Tx) -> Fut + Send,
         Fut: Future<Output = Result<T, E>> + Send,
     {
-        self.run(move |tx, _| body(tx), false).await
+        self.run(move |tx, _| body(tx), Mode::Read).await
     }
 
     /// The rows of `range`, when nothing else is to be read with them.
@@ -115,7 +136,7 @@ impl Store {
         self.engine.is_nearly_full()
     }
 
-    async fn run<T, E, F, Fut>(&self, body: F, commit: bool) -> Result<T, E>
+    async fn run<T, E, F, Fut>(&self, body: F, mode: Mode) -> Result<T, E>
     where
         E: From<Error>,
         F: Fn(Tx, bool) -> Fut + Send,
@@ -126,7 +147,7 @@ impl Store {
             // While the engine is away nothing is even begun, which would wait within it.
             biased;
             () = self.engine.away() => "it does not answer".to_owned(),
-            result = self.retry(body, commit, &retries, &doubt) => return result,
+            result = self.retry(body, mode, &retries, &doubt) => return result,
             // Bounds also how long a snapshot is held open.
             () = tokio::time::sleep(BUDGET) => {
                 let retries = retries.load(Ordering::Relaxed);
@@ -143,7 +164,7 @@ impl Store {
     async fn retry<T, E, F, Fut>(
         &self,
         body: F,
-        commit: bool,
+        mode: Mode,
         retries: &AtomicU32,
         doubt: &AtomicBool,
     ) -> Result<T, E>
@@ -152,9 +173,14 @@ impl Store {
         F: Fn(Tx, bool) -> Fut + Send,
         Fut: Future<Output = Result<T, E>> + Send,
     {
+        let commit = mode != Mode::Read;
         let mut maybe_committed = false;
         loop {
-            let failure = match self.engine.begin().await {
+            let begun = match mode {
+                Mode::Read | Mode::Write => self.engine.begin().await,
+                Mode::WriteUrgently => self.engine.begin_urgent().await,
+            };
+            let failure = match begun {
                 Ok(transaction) => {
                     let tx = Tx::new(transaction);
                     let result = body(tx.clone(), maybe_committed).await;
