@@ -1,7 +1,10 @@
-//! `a account` → [`Account`](postrider_domain::account::Account), and `g account` → nothing,
-//! the list of accounts.
+//! Accounts.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `a account` | [`Account`] | `accounts`, when an account is created or changed |
+//! | `g account` | empty; the list of accounts | `accounts`, when an account is created |
 
-use crate::codec::{self, Record};
 use bytes::Bytes;
 use postrider_domain::account::{Account, EmailAddress, Name};
 use postrider_domain::ids::AccountId;
@@ -9,6 +12,7 @@ use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Table, Tail};
+use crate::codec::{self, Record};
 use crate::kv::Error;
 
 #[derive(Serialize, Deserialize)]
@@ -69,9 +73,10 @@ pub(crate) fn of_list_key(key: &[u8]) -> Result<AccountId, Error> {
 
 #[cfg(test)]
 mod tests {
+    use postrider_domain::ids::Id;
+
     use super::*;
     use crate::codec::golden;
-    use postrider_domain::ids::Id;
 
     #[test]
     fn round_trip() {

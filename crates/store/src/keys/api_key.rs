@@ -1,8 +1,10 @@
-//! `a account key` → [`ApiKey`](postrider_domain::account::ApiKey), and `g hash` →
-//! [`Reference`], by which a request's key is found.
+//! API keys.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `a account key` | [`ApiKey`] | `accounts`, when a key is created |
+//! | `g sha256` | [`Reference`], by which the key of a request is found | the same transaction |
 
-use crate::codec::{self, Record};
-use crate::kv::Error;
 use bytes::Bytes;
 use postrider_domain::account::{ApiKey, Name};
 use postrider_domain::ids::{AccountId, KeyId};
@@ -10,6 +12,8 @@ use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Table};
+use crate::codec::{self, Record};
+use crate::kv::Error;
 
 /// Where the key of a hash is recorded.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,9 +83,10 @@ pub(crate) fn by_hash(sha256: &[u8; 32]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use postrider_domain::ids::Id;
+
     use super::*;
     use crate::codec::golden;
-    use postrider_domain::ids::Id;
 
     #[test]
     fn round_trip() {

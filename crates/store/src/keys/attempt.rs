@@ -1,5 +1,10 @@
-//! `a account delivery number` → [`Attempt`], and since version 2 of its layout the [`Fence`] under
-//! which it was recorded.
+//! The attempts of a delivery.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `a account delivery number` | [`RecordedAttempt`] | `apply`, under the fence of the shard's owner, when an attempt has ended |
+//!
+//! Version 1 has no fence. It was written before there were several nodes.
 
 use bytes::Bytes;
 use postrider_domain::delivery::{Attempt, AttemptError, RequestHead, Response};
@@ -144,13 +149,14 @@ pub(crate) fn of_delivery(account: AccountId, delivery: DeliveryId) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::codec::golden;
     use postrider_domain::delivery::RequestHead;
     use postrider_domain::delivery::{AttemptError, Response};
     use postrider_domain::ids::Id;
     use postrider_domain::ids::{AttemptId, BootId};
     use postrider_domain::outcome::ErrorKind;
+
+    use super::*;
+    use crate::codec::golden;
 
     #[test]
     fn attempts_sort_by_number() {

@@ -1,13 +1,17 @@
-//! `g` → [`Marker`]: another store is being copied into this one. While the row is there, the rest
-//! is a part of something, and nobody may work on it.
+//! A copy of another store into this one that has not ended. While the row exists, the store is
+//! incomplete and cannot be opened.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `g` | [`Marker`] | `copy`, with every batch of rows; removed by the last one |
 
-use crate::codec::{self, Record};
-use crate::kv::Error;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Table};
+use crate::codec::{self, Record};
 use crate::copy::Digest;
+use crate::kv::Error;
 
 /// What is copied, and how far that has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

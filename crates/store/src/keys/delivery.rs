@@ -1,7 +1,10 @@
-//! `a account delivery` → [`Delivery`](postrider_domain::delivery::Delivery), and `a account
-//! endpoint delivery` → nothing, an endpoint's deliveries by age.
+//! Deliveries.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `a account delivery` | [`Delivery`] | `enqueue`, when a delivery is created, and whenever it changes |
+//! | `a account endpoint delivery` | empty; an endpoint's deliveries by age | `enqueue`, when a delivery is created |
 
-use crate::codec::{self, Record};
 use bytes::Bytes;
 use postrider_domain::delivery::{Delivery, End, Progress};
 use postrider_domain::event::EventTypeName;
@@ -10,6 +13,7 @@ use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Table, Tail};
+use crate::codec::{self, Record};
 use crate::kv::Error;
 
 #[derive(Serialize, Deserialize)]
@@ -135,9 +139,10 @@ pub(crate) fn of_key(key: &[u8]) -> Result<DeliveryId, Error> {
 
 #[cfg(test)]
 mod tests {
+    use postrider_domain::ids::{EventId, Id};
+
     use super::*;
     use crate::codec::golden;
-    use postrider_domain::ids::{EventId, Id};
 
     #[test]
     fn round_trip() {

@@ -1,6 +1,11 @@
-//! `s shard due endpoint` → the account: at most one pointer for each endpoint, to the time
-//! at which its queue wants a look. The upper level of the two-level queue of Apple's QuiCK
-//! (SIGMOD 2021); the lower one is [`super::queue`].
+//! Pointers to the endpoints that have something due, at most one for each endpoint.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `s shard time endpoint` | the account | `enqueue`, together with every change of the endpoint's [`super::queue`] |
+//!
+//! This is the upper level of the two-level queue of Apple's QuiCK (SIGMOD 2021). The lower level
+//! is [`super::queue`].
 
 use postrider_domain::ids::EndpointId;
 use postrider_domain::ownership::Shard;
@@ -30,9 +35,10 @@ pub(crate) fn of_key(key: &[u8]) -> Result<(Timestamp, EndpointId), Error> {
 
 #[cfg(test)]
 mod tests {
+    use postrider_domain::ids::{AccountId, Id};
+
     use super::*;
     use crate::codec::golden;
-    use postrider_domain::ids::{AccountId, Id};
 
     #[test]
     fn round_trip() {

@@ -1,9 +1,11 @@
-//! `a account endpoint time` → [`Email`](postrider_domain::email::Email): what people were told of
-//! the disabling at that time. It outlives its endpoint, as deliveries do, and goes with the
-//! account.
+//! The emails that were sent when an endpoint was disabled.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `a account endpoint disabled_at` | [`Email`] | `emails`, after each conversation with the mail server |
+//!
+//! The record outlives its endpoint, as deliveries do, and is removed with the account.
 
-use crate::codec::{self, Record};
-use crate::kv::Error;
 use bytes::Bytes;
 use postrider_domain::email::{Email, Recipient, Verdict};
 use postrider_domain::ids::{AccountId, EndpointId};
@@ -11,6 +13,8 @@ use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Table};
+use crate::codec::{self, Record};
+use crate::kv::Error;
 
 #[derive(Serialize, Deserialize)]
 struct V1<'a> {

@@ -1,8 +1,10 @@
-//! `a account endpoint` → [`Endpoint`](postrider_domain::endpoint::Endpoint), what the owner
-//! set. What changes at another pace is in [`super::gate`] and [`super::health`].
+//! What the owner of an endpoint set. What changes more often is in [`super::gate`] and
+//! [`super::health`].
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `a account endpoint` | [`Endpoint`] | `endpoints`, when an endpoint is created or changed |
 
-use crate::codec::{self, Record};
-use crate::kv::Error;
 use bytes::Bytes;
 use postrider_domain::account::Name;
 use postrider_domain::endpoint::{Endpoint, Ordering, Secrets, Subscription};
@@ -16,6 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use super::parts::owned;
 use super::{Key, Table};
+use crate::codec::{self, Record};
+use crate::kv::Error;
 
 #[derive(Serialize, Deserialize)]
 struct V1<'a> {
@@ -128,10 +132,11 @@ pub(crate) fn of_account(account: AccountId) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::codec::golden;
     use postrider_domain::ids::Id;
     use postrider_domain::target::{AddressPolicy, TargetUrl};
+
+    use super::*;
+    use crate::codec::golden;
 
     #[test]
     fn endpoints_sort_by_age() {

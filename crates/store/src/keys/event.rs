@@ -1,7 +1,10 @@
-//! `a account event` → [`Head`], and `a account event chunk` → a piece of the payload. They
-//! are apart so that a list of events does not read payloads.
+//! Events. The payload is apart, so that a list of events does not read payloads.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `a account event` | [`Head`] | `accept` |
+//! | `a account event number` | a part of the payload, at most [`CHUNK`] bytes | `accept` |
 
-use crate::codec::{self, Record};
 use bytes::Bytes;
 use postrider_domain::event::EventTypeName;
 use postrider_domain::ids::{AccountId, EventId};
@@ -9,6 +12,7 @@ use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Table, Tail};
+use crate::codec::{self, Record};
 use crate::kv::{Error, MAX_VALUE};
 
 /// What is known of an event without its payload.

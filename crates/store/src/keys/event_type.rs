@@ -1,7 +1,9 @@
-//! `g name` → [`EventType`](postrider_domain::event::EventType).
+//! The catalogue of event types.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `g name` | [`EventType`] | `catalogue`, when a type is put |
 
-use crate::codec::{self, Record};
-use crate::kv::Error;
 use bytes::Bytes;
 use postrider_domain::event::EventType;
 use postrider_domain::event::EventTypeName;
@@ -9,6 +11,8 @@ use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Table};
+use crate::codec::{self, Record};
+use crate::kv::Error;
 
 #[derive(Serialize, Deserialize)]
 struct V1<'a> {

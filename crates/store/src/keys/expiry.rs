@@ -1,5 +1,8 @@
-//! `s shard time account hash` → nothing: the idempotency key of that account may be
-//! forgotten from then on. The shard in front spreads the writes.
+//! When idempotency keys expire. The shard in front spreads the writes.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `s shard time account sha256` | empty | `accept`, with every idempotency key; `sweep`, when the key was used again since |
 
 use postrider_domain::ids::{AccountId, Id};
 use postrider_domain::ownership::Shard;

@@ -1,6 +1,9 @@
-//! `s shard event` → [`FanOut`]: an event with more subscribers than one transaction takes, and how
-//! far its deliveries have been made. An accepting transaction writes it; the owner of the shard
-//! moves its cursor and removes it at the end.
+//! Events with more subscribers than one transaction takes, and how far their deliveries have been
+//! created.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `s shard event` | [`FanOut`] | `accept`; changed and removed by `fan_out` |
 //!
 //! | Version | Fields |
 //! |---|---|

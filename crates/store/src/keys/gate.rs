@@ -1,6 +1,9 @@
-//! `a account endpoint` → [`Gate`]: what an accepting transaction must know of an endpoint.
+//! What a transaction that creates deliveries must know of an endpoint.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `a account endpoint` | [`Gate`] | `enqueue` and `endpoints`, when the state or the pointer of the endpoint changes |
 
-use crate::codec::{self, Record};
 use bytes::Bytes;
 use postrider_domain::delivery::{Delivery, DeliveryState};
 use postrider_domain::endpoint::State;
@@ -10,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::parts::DisabledV1;
 use super::{Key, Table, Tail};
+use crate::codec::{self, Record};
 use crate::kv::Error;
 
 /// Whether an endpoint is sent to, and where its pointer stands. It changes seldom while the
@@ -128,10 +132,11 @@ pub(crate) fn of_key(account: AccountId, key: &[u8]) -> Result<Option<EndpointId
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::codec::golden;
     use postrider_domain::endpoint::{Disabled, DisabledReason};
     use postrider_domain::ids::Id;
+
+    use super::*;
+    use crate::codec::golden;
 
     #[test]
     fn round_trip() {

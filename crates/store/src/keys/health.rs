@@ -1,8 +1,10 @@
-//! `a account endpoint` → [`Health`](postrider_domain::endpoint::Health). Apart from the gate,
-//! since it changes with every failure.
+//! How an endpoint's attempts have gone. It is apart from [`super::gate`], since it changes with
+//! every failure.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `a account endpoint` | [`Health`] | `apply`, after a failed attempt, and after the success that ends a row of failures; `endpoints`, which removes it |
 
-use crate::codec::{self, Record};
-use crate::kv::Error;
 use bytes::Bytes;
 use postrider_domain::endpoint::{Health, LastError};
 use postrider_domain::ids::{AccountId, EndpointId};
@@ -10,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::parts::LastErrorV1;
 use super::{Key, Table};
+use crate::codec::{self, Record};
+use crate::kv::Error;
 
 #[derive(Serialize, Deserialize)]
 struct V1<'a> {
@@ -47,13 +51,14 @@ pub(crate) fn key(account: AccountId, endpoint: EndpointId) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::codec::golden;
     use postrider_domain::endpoint::Health;
     use postrider_domain::endpoint::LastError;
     use postrider_domain::ids::{DeliveryId, Id};
     use postrider_domain::outcome::ErrorKind;
     use postrider_domain::time::Timestamp;
+
+    use super::*;
+    use crate::codec::golden;
 
     #[test]
     fn round_trip() {

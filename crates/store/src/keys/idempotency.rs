@@ -1,16 +1,19 @@
-//! `a account hash` → [`Remembered`]: what was answered to an idempotency key. An accepting
-//! transaction writes it; the owner of the first event's shard removes it when its time is over.
+//! What was answered to an idempotency key.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `a account sha256` | [`Remembered`] | `accept`; removed by `sweep`, in the shard of the first event, after [`IDEMPOTENCY_MEMORY`] |
 
-use crate::codec::{self, Record};
-use crate::kv::Error;
-use bytes::Bytes;
 use std::time::Duration;
 
+use bytes::Bytes;
 use postrider_domain::ids::{self, AccountId, EventId};
 use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Table};
+use crate::codec::{self, Record};
+use crate::kv::Error;
 
 /// How long an idempotency key is remembered.
 pub const IDEMPOTENCY_MEMORY: Duration = Duration::from_secs(24 * 3600);
@@ -49,6 +52,7 @@ mod tests {
     use postrider_domain::ids::Id;
 
     use super::*;
+
     #[test]
     fn its_bytes_are_kept() {
         let events = vec![EventId::MIN, EventId::from_bytes([2; 16])];

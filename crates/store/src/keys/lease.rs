@@ -1,4 +1,8 @@
-//! `g boot` → [`Lease`]: a node's claim to be alive.
+//! Leases: a node's claim to be alive.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `g boot` | [`Lease`] | `leases`, with every renewal; removed when the node leaves, or is found dead |
 //!
 //! In a rolling upgrade nodes of two versions read each other's leases, and neither may take the
 //! other for dead. So the layout only grows at its end: a later version appends fields, which an

@@ -1,11 +1,16 @@
-//! `a account` → the generation that the account's portal links must be of; 0 when there is none.
+//! The generation of an account's portal links. Links of an earlier one are revoked; it is 0 when
+//! there is no row.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `a account` | the generation | `link_generation`, when the links are revoked |
 
-use crate::codec::{self, Record};
-use crate::kv::Error;
 use bytes::Bytes;
 use postrider_domain::ids::AccountId;
 
 use super::{Key, Table};
+use crate::codec::{self, Record};
+use crate::kv::Error;
 
 /// The generation.
 impl Record for u64 {

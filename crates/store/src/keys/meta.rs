@@ -1,11 +1,15 @@
-//! `g` → [`Meta`]: what was settled when the store was created.
+//! What was decided when the store was created.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `g` | [`Meta`] | `records`, when a store is opened for the first time, or for the first time by a version with a later format |
 
-use crate::codec::{self, Record};
-use crate::kv::Error;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Table};
+use crate::codec::{self, Record};
+use crate::kv::Error;
 
 /// The store's own description. Its layout never changes, so that every version can tell
 /// whether it understands the rest.
@@ -34,6 +38,7 @@ pub(crate) fn key() -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
     #[test]
     fn it_never_changes() {
         let meta = Meta { format: 1, shards: 300 };

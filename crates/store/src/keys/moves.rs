@@ -1,5 +1,11 @@
-//! `g` → a counter: how often shards have changed hands. Whoever keeps a picture of the owners
-//! reads this one row, and the owners only when it has moved.
+//! How many times shards have changed owners.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `g` | a counter | `owners`, with every change of an owner |
+//!
+//! A node that keeps a view of the owners reads this one row, and the owners only when it has
+//! changed.
 
 use super::{Key, Table};
 

@@ -1,7 +1,9 @@
-//! `s shard time endpoint` → [`Notice`](postrider_domain::notice::Notice).
+//! Notices: endpoints that were disabled, of which an account's contacts must be told.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `s shard disabled_at endpoint` | [`Notice`] | `notices`, in the transaction that disables an endpoint; removed when the email has been sent |
 
-use crate::codec::{self, Record};
-use crate::kv::Error;
 use bytes::Bytes;
 use postrider_domain::endpoint::LastError;
 use postrider_domain::ids::{AccountId, EndpointId};
@@ -12,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::parts::{DisabledV1, LastErrorV1};
 use super::{Key, Table};
+use crate::codec::{self, Record};
+use crate::kv::Error;
 
 #[derive(Serialize, Deserialize)]
 struct V1<'a> {
@@ -69,11 +73,12 @@ pub(crate) fn of_shard(shard: Shard) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::codec::golden;
     use postrider_domain::endpoint::{Disabled, DisabledReason, LastError};
     use postrider_domain::ids::{AccountId, DeliveryId, Id};
     use postrider_domain::outcome::ErrorKind;
+
+    use super::*;
+    use crate::codec::golden;
 
     #[test]
     fn the_oldest_comes_first() {

@@ -1,13 +1,18 @@
-//! `a account event mark` → the ids of deliveries of the event that were made together, in the
-//! order in which they were made. The mark is no later than the first of them, and mostly is it;
-//! so the common case, an event and its deliveries, costs one small row.
+//! The deliveries of an event.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `a account event mark` | the ids of deliveries that were created together, in order | `receivers`, when deliveries are created |
+//!
+//! The mark is an id that is not greater than the first of them, and mostly is that id. So the
+//! common case, an event and its deliveries, takes one small row.
 
-use crate::codec::{self, Record};
-use crate::kv::Error;
 use bytes::Bytes;
 use postrider_domain::ids::{AccountId, DeliveryId, EventId};
 
 use super::{Key, Table};
+use crate::codec::{self, Record};
+use crate::kv::Error;
 
 impl Record for Vec<DeliveryId> {
     fn encode(&self) -> Bytes {

@@ -1,13 +1,17 @@
-//! `s shard` → [`Owner`]: whose the shard is. Every write of an owner reads it.
+//! The owners of shards. Every write of an owner reads the row.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `s shard` | [`Owner`] | `owners`, when a shard is claimed, taken over or handed over |
 
-use crate::codec::{self, Record};
-use crate::kv::Error;
 use bytes::Bytes;
 use postrider_domain::ids::BootId;
 use postrider_domain::ownership::Shard;
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Table};
+use crate::codec::{self, Record};
+use crate::kv::Error;
 
 /// The newest owner of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,9 +38,10 @@ pub(crate) fn key(shard: Shard) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use postrider_domain::ids::Id;
+
     use super::*;
     use crate::codec::golden;
-    use postrider_domain::ids::Id;
 
     #[test]
     fn round_trip() {

@@ -1,5 +1,9 @@
-//! `a account endpoint delivery` → nothing, for each delivery that is not at its end, by age;
-//! and `a account endpoint` → a counter of them.
+//! The deliveries of an endpoint that have not ended, by age, and their number.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `a account endpoint delivery` | empty | `enqueue`; removed when the delivery ends |
+//! | `a account endpoint` | a counter | `enqueue`, in the same transactions |
 
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
 

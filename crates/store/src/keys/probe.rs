@@ -1,5 +1,10 @@
-//! `g run row` → bytes that say nothing: what is written to see whether the store takes it. The
-//! rows of one run are no other run's business, and no part of the records.
+//! Rows that are written to find out whether the store takes them.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `g run number` | any bytes | `probe`; each run removes its own |
+//!
+//! The rows of a run are apart from those of other runs, and are no records.
 
 use super::{Key, Table};
 

@@ -1,5 +1,9 @@
-//! `a account endpoint rank due delivery` → nothing: the order in which an endpoint's
-//! deliveries are due. The lower level of the two-level queue.
+//! The order in which an endpoint's deliveries are due. It is the lower level of the two-level
+//! queue (see [`super::due`]).
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `a account endpoint rank time delivery` | empty | `enqueue`; removed when the delivery ends |
 
 use postrider_domain::delivery::Delivery;
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};

@@ -1,4 +1,8 @@
-//! `s shard account` → nothing: the account is gone, and some of its data may still be there.
+//! Accounts that were deleted, and of whose data some may still exist.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `s shard account` | empty | `accounts`, when an account is deleted; removed by `sweep` with the last of its data |
 
 use postrider_domain::ids::AccountId;
 use postrider_domain::ownership::Shard;

@@ -1,7 +1,10 @@
-//! `a account replay` → [`Replay`](postrider_domain::replay::Replay), and `s shard replay` →
-//! the account, while it runs.
+//! Replays.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `a account replay` | [`Replay`] | `replays`, when a replay is created or commanded, and after every step |
+//! | `s shard replay` | the account, while the replay is running | the same transactions |
 
-use crate::codec::{self, Record};
 use bytes::Bytes;
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::event::EventTypeName;
@@ -12,6 +15,7 @@ use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Table, Tail};
+use crate::codec::{self, Record};
 use crate::kv::Error;
 
 #[derive(Serialize, Deserialize)]
@@ -178,9 +182,10 @@ pub(crate) fn of_key(key: &[u8]) -> Result<ReplayId, Error> {
 
 #[cfg(test)]
 mod tests {
+    use postrider_domain::ids::{DeliveryId, EndpointId, Id};
+
     use super::*;
     use crate::codec::golden;
-    use postrider_domain::ids::{DeliveryId, EndpointId, Id};
 
     #[test]
     fn round_trip() {

@@ -1,6 +1,11 @@
-//! `s shard mark` → [`Resend`]: a past event that is sent again to more endpoints than one
-//! transaction takes, and how far that has come. The mark, an id that no delivery has, names it,
-//! so that it is apart from the event's own fan-out and from other resends of it.
+//! Past events that are sent again to more endpoints than one transaction takes.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `s shard mark` | [`Resend`] | `resend`; changed and removed by `fan_out` |
+//!
+//! The mark, an id that no delivery has, keeps it apart from the event's own fan-out and from
+//! other resends of the event.
 
 use bytes::Bytes;
 use postrider_domain::ids::{DeliveryId, EventId};

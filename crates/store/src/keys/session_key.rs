@@ -1,4 +1,8 @@
-//! `g` → 32 random bytes: what the dashboard's sessions and links are signed with.
+//! The key that the dashboard's sessions and links are signed with.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `g` | 32 random bytes | `session_key`, when the key is needed for the first time |
 
 use super::{Key, Table};
 

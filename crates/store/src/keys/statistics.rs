@@ -1,5 +1,8 @@
-//! `a account resolution endpoint time answer latency` → a counter of the attempts that began in
-//! that step of time, met with that answer and took about so long.
+//! How many attempts an endpoint had in a step of time, by answer and latency.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `a account resolution endpoint time answer latency` | a counter | `statistics`, when an attempt is recorded |
 //!
 //! The rows do not expire: each stands for at least one attempt, whose record is larger and is
 //! kept, too.

@@ -1,6 +1,9 @@
-//! `a account name` → counter: by how much the number of endpoints that want events of that type has
-//! changed since the counter was introduced. Whoever subscribes or unsubscribes an endpoint adds to
-//! it. The name `*` is every type.
+//! By how much the number of an event type's subscribers has changed since the counter was
+//! introduced. The name `*` is every type.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `a account name` | a counter | `endpoints`, when an endpoint is subscribed or unsubscribed |
 
 use postrider_domain::event::EventTypeName;
 use postrider_domain::ids::AccountId;

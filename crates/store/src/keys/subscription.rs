@@ -1,5 +1,9 @@
-//! `a account name endpoint` → nothing: the endpoint wants events of that type. The name `*`,
-//! which no event type can have, is every type.
+//! Which endpoints want which event types. The name `*`, which no event type can have, is every
+//! type.
+//!
+//! | Key | Value | Written by |
+//! |---|---|---|
+//! | `a account name endpoint` | empty | `endpoints`, when an endpoint is created, changed or deleted |
 
 use postrider_domain::event::EventTypeName;
 use postrider_domain::ids::{AccountId, EndpointId};
