@@ -134,7 +134,7 @@ async fn without_scripts_everything_is_there() -> Result<()> {
     browser.click("Show example").await?;
     assert!(browser.value("Payload").await?.contains("2.50"));
     browser.click("Send test event").await?;
-    browser.until("What came of it").await?;
+    browser.until("Result").await?;
     browser.click("Webhooks").await?;
     browser.click("Plain").await?;
     browser.click("Disable").await?;

@@ -134,7 +134,7 @@ async fn contacts_and_keys() -> Result<()> {
     browser.until("Deploy").await?;
     assert!(!browser.shows(key).await?);
     browser.click("End all links").await?;
-    browser.click("End them").await?;
+    browser.click("Revoke links").await?;
     browser.until("All links are ended.").await?;
     browser.click("Sign out").await?;
     browser.fill("API key", key).await?;

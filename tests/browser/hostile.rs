@@ -197,7 +197,7 @@ impl Planted {
         let page = format!("/webhooks/{}/test?event_type={}", self.endpoint.id, self.event_type);
         stage.visit(&page).await?;
         browser.click("Send test event").await?;
-        browser.until("What came of it").await?;
+        browser.until("Result").await?;
         is_harmless(browser).await?;
         browser.until(attempt).await?;
         // A mistake is shown with what was written.

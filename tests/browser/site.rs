@@ -130,7 +130,7 @@ pub fn empty_pages(stage: &Stage) -> Vec<Page> {
 pub async fn send_a_test(stage: &Stage, site: &Site) -> Result<()> {
     stage.visit(&format!("/webhooks/{}/test", site.well.id)).await?;
     stage.browser.click("Send test event").await?;
-    stage.browser.until("What came of it").await
+    stage.browser.until("Result").await
 }
 
 async fn catalogue(scene: &Scene) -> Result<()> {

@@ -44,7 +44,7 @@ async fn from_the_first_sign_in_to_a_mended_webhook() -> Result<()> {
     assert!(browser.value("Payload").await?.contains("12.50"), "the example of the type");
     browser.paste("Payload", "{\"mine\": \"té\"}").await?;
     browser.click("Send test event").await?;
-    browser.until("What came of it").await?;
+    browser.until("Result").await?;
     browser.until("201 Created").await?;
     browser.until("thanks a lot").await?;
     shows_what_arrived(browser, &hook.received()[0]).await?;
@@ -115,7 +115,7 @@ async fn by_a_link_of_limited_life_and_what_is_held_is_discarded() -> Result<()>
     scene.publish(&json!({"order": 1})).await?;
     browser.until("1 delivery is held").await?;
     // The choice comes with what is held.
-    browser.tick("discarded").await?;
+    browser.tick("Discard").await?;
     browser.click("Enable").await?;
     browser.until("Enabled. What was held is discarded.").await?;
     browser.until("No delivery is pending").await?;

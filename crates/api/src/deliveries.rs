@@ -27,12 +27,12 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(get)).routes(routes!(retry))
 }
 
-/// Which deliveries; what is absent does not restrict.
+/// Filters for deliveries. Omitted filters match everything.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "only the OpenAPI document is made of it")]
 struct FilterParams {
-    /// Those that stand so.
+    /// Only deliveries in this state.
     #[param(schema_with = delivery_state)]
     state: Option<DeliveryState>,
     /// Those of this type.

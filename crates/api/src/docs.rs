@@ -162,11 +162,11 @@ fn problems(path: &str, operation: &Operation) -> Vec<(&'static str, &'static st
     let mut all = vec![
         ("401", "No key, or a wrong one"),
         ("429", "Too many requests are being worked on; see Retry-After"),
-        ("500", "Our mistake"),
+        ("500", "Internal error"),
         ("503", "The store cannot be reached, and nothing was changed; see Retry-After"),
         (
             "504",
-            "The store went away in the midst of it: nobody knows whether anything was changed",
+            "The store became unavailable during the request; it may or may not have taken effect",
         ),
     ];
     let operator_only = operation.security.is_some();

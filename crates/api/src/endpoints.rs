@@ -42,12 +42,12 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(disable))
 }
 
-/// Which endpoints; what is absent does not restrict.
+/// Filters for endpoints. Omitted filters match everything.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "only the OpenAPI document is made of it")]
 struct FilterParams {
-    /// Those that stand so.
+    /// Only endpoints in this state.
     #[param(schema_with = endpoint_state)]
     state: Option<String>,
     /// Those whose name or URL has this in it, in capitals or not: up to 200 characters.

@@ -176,8 +176,8 @@ impl From<kv::Error> for Problem {
                 Self::later(
                     StatusCode::GATEWAY_TIMEOUT,
                     RETRY_SOON_SECONDS,
-                    "The store went away in the midst of it, and nobody knows whether the request \
-                     took effect. Repeat it; an event with the same idempotency key is accepted once.",
+                    "The store became unavailable during the request; it may or may not have taken \
+                     effect. Retry it; an event with the same idempotency key is accepted once.",
                 )
             }
             // The store itself runs a transaction again after a conflict; it gives up in time.

@@ -282,7 +282,7 @@ async fn accept(
     }
 }
 
-/// Which events; what is absent does not restrict.
+/// Filters for events. Omitted filters match everything.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "only the OpenAPI document is made of it")]

@@ -42,7 +42,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(cancel))
 }
 
-/// A replay to make. What is absent does not restrict.
+/// A replay to create. Omitted filters match everything.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only the OpenAPI document is made of it")]
 struct NewReplay {

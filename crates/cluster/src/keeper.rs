@@ -29,6 +29,7 @@ use postrider_domain::ownership::Fence;
 use postrider_store::Records;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::membership::Witness;
 use crate::pulse::Uptime;
 use crate::tasks::Tasks;
 use crate::tenure::Tenure;
@@ -108,7 +109,7 @@ pub struct Keeper {
 /// What the keeper is told.
 enum Command {
     /// A node's process has ended.
-    Ended(BootId),
+    Ended(BootId, Witness),
     /// Give everything away and leave.
     Stop(oneshot::Sender<usize>),
 }
@@ -151,11 +152,11 @@ impl Keeper {
         self.look.clone()
     }
 
-    /// Tells that a node's process is known to have ended, so that its shards are taken at once. To
-    /// be wrong costs duplicates of what it had in flight, no more.
-    pub async fn ended(&self, node: BootId) {
+    /// Tells that a node's process is said to have ended, so that its shards are taken soon. To be wrong
+    /// costs duplicates of what it had in flight, no more.
+    pub async fn ended(&self, node: BootId, witness: Witness) {
         // The keeper ends with the node, which then needs to know nothing.
-        let _ = self.commands.send(Command::Ended(node)).await;
+        let _ = self.commands.send(Command::Ended(node, witness)).await;
     }
 
     /// Waits until this node has joined: it is in its own view, and has begun to take its share of what
@@ -194,7 +195,7 @@ async fn run(mut round: Round, look: Arc<Notify>, pause: Duration) {
             () = look.notified() => {}
             ended = round::next_handoff(&mut round.handoffs) => round.conclude(ended),
             command = round.commands.recv() => match command {
-                Some(Command::Ended(node)) => round.ended(node),
+                Some(Command::Ended(node, witness)) => round.ended(node, witness),
                 Some(Command::Stop(reply)) => {
                     // Whoever asked may have given up.
                     let _ = reply.send(round.leave().await);

@@ -19,12 +19,25 @@ pub const TTL: Duration = Duration::from_secs(10);
 pub const SELF_STOP: Duration = Duration::from_secs(6);
 /// An observer that has not looked for longer than this was blind meanwhile.
 const LOOKS: Duration = Duration::from_secs(1);
-/// When a node is shown as suspect.
+/// A node on another host that is said to have ended is dead when its revision has stood still for so
+/// long, which is two renewals.
+const MISSED: Duration = Duration::from_secs(4);
+/// A node that has stood still for so long is suspect: no shard is given to it.
 const SUSPECT: Duration = Duration::from_secs(5);
 /// How long the lease of a dead node is kept, for people to see.
 const KEPT: Duration = Duration::from_secs(60);
 
 const _: () = assert!(SELF_STOP.as_millis() * 10 <= TTL.as_millis() * 6);
+
+/// Who says that a node's process has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Witness {
+    /// The kernel of this host: it has.
+    ThisHost,
+    /// Something on the way to another host. A firewall may answer in the place of that host, so it
+    /// takes a second sign.
+    Network,
+}
 
 /// What one observer has seen of the nodes.
 #[derive(Debug, Default)]
@@ -38,8 +51,8 @@ struct Seen {
     lease: Lease,
     /// When the revision was first seen.
     moved: Instant,
-    /// Its process is known to have ended, as of this revision.
-    ended: bool,
+    /// Its process is said to have ended, as of this revision.
+    ended: Option<Witness>,
 }
 
 impl Membership {
@@ -54,17 +67,20 @@ impl Membership {
                 Some(seen) if seen.lease.revision == lease.revision => {
                     Seen { lease, moved: seen.moved + blind, ..seen }
                 }
-                _ => Seen { lease, moved: now, ended: false },
+                _ => Seen { lease, moved: now, ended: None },
             };
             self.nodes.insert(seen.lease.node, seen);
         }
     }
 
-    /// Notes that a node's process has ended. It counts as dead at once, unless it renews its lease
-    /// after all.
-    pub fn ended(&mut self, node: BootId) {
-        if let Some(seen) = self.nodes.get_mut(&node) {
-            seen.ended = true;
+    /// Notes who says that a node's process has ended. It counts as dead at once if that is certain,
+    /// and otherwise when it has missed two renewals; in either case unless it renews its lease after
+    /// all.
+    pub fn ended(&mut self, node: BootId, witness: Witness) {
+        if let Some(seen) = self.nodes.get_mut(&node)
+            && seen.ended != Some(Witness::ThisHost)
+        {
+            seen.ended = Some(witness);
         }
     }
 
@@ -94,7 +110,12 @@ impl Membership {
 impl Seen {
     fn state(&self, now: Instant) -> NodeState {
         let still = now.saturating_duration_since(self.moved);
-        if self.ended || still >= TTL {
+        let dead_after = match self.ended {
+            Some(Witness::ThisHost) => Duration::ZERO,
+            Some(Witness::Network) => MISSED,
+            None => TTL,
+        };
+        if still >= dead_after {
             NodeState::Dead
         } else if self.lease.draining {
             NodeState::Draining
@@ -144,6 +165,22 @@ mod tests {
         assert_eq!(membership.state(NODE, last + TTL * 2), Some(NodeState::Alive), "it is back");
     }
 
+    /// A firewall may refuse connections in the place of a host.
+    #[tokio::test(start_paused = true)]
+    async fn the_network_alone_does_not_say_that_a_node_is_dead() {
+        let (mut membership, start) = (Membership::default(), Instant::now());
+        membership.observe(vec![lease(1)], start);
+        membership.ended(NODE, Witness::Network);
+        let missed = start + MISSED;
+        assert_eq!(membership.state(NODE, start), Some(NodeState::Alive));
+        assert_eq!(membership.state(NODE, missed), Some(NodeState::Dead));
+        membership.observe(vec![lease(2)], start + RENEW_EVERY);
+        assert_eq!(membership.state(NODE, missed), Some(NodeState::Alive), "it renews its lease");
+        membership.ended(NODE, Witness::ThisHost);
+        membership.ended(NODE, Witness::Network);
+        assert_eq!(membership.state(NODE, missed), Some(NodeState::Dead));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_observer_that_slept_does_not_blame_the_others() {
         let (mut membership, start) = (Membership::default(), Instant::now());
@@ -162,7 +199,7 @@ mod tests {
     async fn an_ended_process_is_dead_at_once_unless_it_renews() {
         let (mut membership, now) = (Membership::default(), Instant::now());
         membership.observe(vec![lease(1)], now);
-        membership.ended(NODE);
+        membership.ended(NODE, Witness::ThisHost);
         assert_eq!(membership.state(NODE, now), Some(NodeState::Dead));
         membership.observe(vec![lease(1)], now);
         assert_eq!(membership.state(NODE, now), Some(NodeState::Dead), "it stays so");

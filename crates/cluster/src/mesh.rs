@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use crate::gateway::{self, GatewayMessage, Local};
 use crate::keeper::{Keeper, Neighbours};
 use crate::link::{self, ConnectError, Event, Link, Peer};
+use crate::membership::Witness;
 use crate::messages::{Handed, Reply, Request, WakeMany};
 use crate::metrics::Instruments;
 use crate::post::{Carrier, NotReached};
@@ -192,6 +193,13 @@ impl Mesh {
         }
     }
 
+    /// Who answers that nobody listens at this address.
+    fn witness(&self, address: SocketAddr) -> Witness {
+        let mine = self.link.local_addr().map(|mine| mine.ip());
+        let is_here = address.ip().to_canonical().is_loopback() || mine == Some(address.ip());
+        if is_here { Witness::ThisHost } else { Witness::Network }
+    }
+
     /// Tells the keeper when a node's host says that nobody listens there any more.
     async fn look_into(self, node: BootId, keeper: Keeper) {
         for _ in 0..ASK_TIMES {
@@ -199,7 +207,7 @@ impl Mesh {
             let gone = known.filter(|node| node.state != NodeState::Dead);
             let Some(address) = gone.and_then(|node| node.address) else { return };
             if link::is_refused(address).await {
-                return keeper.ended(node).await;
+                return keeper.ended(node, self.witness(address)).await;
             }
             if self.is_linked(node) {
                 return;

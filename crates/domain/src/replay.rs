@@ -35,14 +35,14 @@ pub struct Replay {
     pub finished_at: Option<Timestamp>,
 }
 
-/// Which past deliveries are replayed; what is absent does not restrict.
+/// Which past deliveries are replayed. Omitted filters match everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Those to this endpoint.
     pub endpoint: Option<EndpointId>,
     /// Those of these types.
     pub event_types: Option<BTreeSet<EventTypeName>>,
-    /// Those that stand so.
+    /// Only deliveries in these states.
     pub states: Option<Vec<DeliveryState>>,
     /// Those made at this time or later.
     pub since: Option<Timestamp>,

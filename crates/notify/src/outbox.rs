@@ -259,7 +259,7 @@ impl Actor for Outbox {
                 state.phase = Phase::Idle;
                 if let Err(trouble) = state.guarded_step().await {
                     let wait = state.away();
-                    warn!(%trouble, ?wait, "emails wait");
+                    warn!(%trouble, ?wait, "sending emails failed; retrying");
                     myself.send_after(wait, || Message::Resume);
                 }
             }

@@ -14,7 +14,7 @@ use crate::keys::{endpoint, health, pending};
 use crate::kv::{Error, Range, Tx};
 use crate::records::{Page, PageRequest, Records};
 
-/// Which endpoints to list; what is absent does not restrict.
+/// Filters for endpoints. Omitted filters match everything.
 #[derive(Clone, Debug, Default)]
 pub struct EndpointFilter {
     /// Those whose name or URL has this in it, in capitals or not.

@@ -45,10 +45,10 @@ pub struct DeliveryView {
     pub state: DeliveryState,
 }
 
-/// Which deliveries to list; what is absent does not restrict.
+/// Filters for deliveries. Omitted filters match everything.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryFilter {
-    /// Those that stand so.
+    /// Only deliveries in this state.
     pub state: Option<DeliveryState>,
     /// Those of this type.
     pub event_type: Option<EventTypeName>,

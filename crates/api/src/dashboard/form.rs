@@ -103,7 +103,7 @@ pub(crate) fn as_a_whole(problem: Option<&Problem>, page: &str) -> Markup {
     let problem = problem.filter(|problem| problem.errors().is_empty());
     html! {
         @if let Some(problem) = problem {
-            p.error role="alert" { (problem.detail()) " " a href=(page) { "Show theirs instead" } }
+            p.error role="alert" { (problem.detail()) " " a href=(page) { "Load the current version" } }
         }
     }
 }

@@ -134,7 +134,7 @@ fn heading(column: Column) -> Markup {
 }
 
 /// What a list says of its rest when it begins with the newest.
-pub(crate) const OLDER: &str = "Older ones";
+pub(crate) const OLDER: &str = "Older";
 
 /// The way to the rest of a list, which a word tells.
 pub(crate) fn pager(next: Option<&str>, word: &str) -> Markup {

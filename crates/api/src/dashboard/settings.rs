@@ -166,7 +166,7 @@ fn links_form(visit: &Visit) -> Markup {
                 form method="post" action=(below(&visit.links().settings(), "links/end")) {
                     (visit.csrf())
                     p.hint { "They open nothing any more, and whoever came by one is signed out at once." }
-                    button.bad type="submit" { "End them" }
+                    button.bad type="submit" { "Revoke links" }
                 }
             }
         }

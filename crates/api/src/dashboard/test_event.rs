@@ -250,7 +250,7 @@ fn result(Tested { payload, report }: &Tested) -> Markup {
     let sent = Sent { head: &report.request, body: Some(payload.bytes()) };
     html! {
         section #result aria-labelledby="result-title" {
-            h2 #result-title { "What came of it" }
+            h2 #result-title { "Result" }
             p.headline role="status" {
                 @match &report.error {
                     None => (badge(Kind::Good, "success")),

@@ -87,7 +87,7 @@ async fn show(
         (tabs(&links, endpoint, false))
         (banner(&visit, &state))
         section aria-labelledby="charts" {
-            div.title { h2 #charts { "How it fares" } (spans(&links, id, &query)) }
+            div.title { h2 #charts { "Health" } (spans(&links, id, &query)) }
             (chart::charts(&statistics))
         }
         section aria-labelledby="deliveries" {

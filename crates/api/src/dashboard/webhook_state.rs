@@ -84,9 +84,9 @@ pub(crate) fn banner(visit: &Visit, state: &Standing) -> Markup {
                     (visit.csrf())
                     @if view.unfinished > 0 {
                         fieldset.choice {
-                            legend { "What is held is" }
-                            label { input type="radio" name="held" value="resume" checked; " sent" }
-                            label { input type="radio" name="held" value="discard"; " discarded" }
+                            legend { "Held deliveries" }
+                            label { input type="radio" name="held" value="resume" checked; " Send" }
+                            label { input type="radio" name="held" value="discard"; " Discard" }
                         }
                     }
                     button.primary type="submit" { "Enable" }

@@ -308,7 +308,7 @@ async fn what_somebody_else_changed_meanwhile_is_not_undone() {
     let refused = visitor.bring(&settings, &mine).await;
     assert_eq!(refused.status, StatusCode::CONFLICT);
     assert!(refused.text().contains("Somebody changed this meanwhile."));
-    assert!(refused.text().contains("Show theirs instead"));
+    assert!(refused.text().contains("Load the current version"));
     assert!(refused.text().contains("https://example.com/mine"), "what was filled in is kept");
     let stored =
         house.own(&account, &format!("GET /endpoints/{id}"), Value::Null).await.expect(200);

@@ -33,7 +33,7 @@ async fn a_type_is_chosen_and_its_example_shown() {
             "Send test event",
         ],
     );
-    assert!(!page.contains("<b>") && !page.contains("What came of it"));
+    assert!(!page.contains("<b>") && !page.contains("Result"));
     let page = visitor.page(&format!("/webhooks/{id}/test?event_type=a.first")).await;
     says(&page, &["<option value=\"a.first\" selected>", "&quot;of&quot;: &quot;a.first&quot;"]);
     let fields = [("event_type", "a.first"), ("payload", "{"), ("show", "yes")];
@@ -61,7 +61,7 @@ async fn what_went_over_the_wire_is_shown() {
     says(
         &shown,
         &[
-            "What came of it",
+            "Result",
             "success",
             "204 No Content",
             "after 7 ms",

@@ -128,7 +128,7 @@ async fn renew(records: Records, shared: Arc<Shared>) {
                         tracing::info!("this node's lease is renewed again");
                     }
                     if !known && joined {
-                        tracing::warn!("this node was taken for dead, and is back");
+                        tracing::warn!("this node's lease had expired; it has been renewed");
                     }
                     (failing, joined) = (false, true);
                     succeeded = succeeded.max(Some(began));

@@ -1,6 +1,6 @@
 //! One round of the keeper: observe, plan, act.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::handoff::{self, Ended, Handoff};
 use super::lifeline::Lifeline;
 use super::{Command, Company, Identity, Options, Tenants};
-use crate::membership::Membership;
+use crate::membership::{Membership, Witness};
 use crate::metrics::Instruments;
 use crate::pulse::Pulse;
 use crate::tenure::{Tenancy, Tenure};
@@ -52,7 +52,7 @@ pub(super) struct Round {
     pulse: Pulse,
     membership: Membership,
     /// Nodes whose processes have ended since the leases were last read.
-    ended: HashSet<BootId>,
+    ended: HashMap<BootId, Witness>,
     /// How often this node has observed; what moves the lease of one that is alone.
     looks: u64,
     ownership: Option<Ownership>,
@@ -120,7 +120,7 @@ impl Round {
             lifeline,
             pulse,
             membership: Membership::default(),
-            ended: HashSet::new(),
+            ended: HashMap::new(),
             looks: 0,
             ownership: None,
             moved: HashMap::new(),
@@ -137,9 +137,9 @@ impl Round {
 
     /// Notes that a node's process has ended. It counts from when the leases are read next: then the
     /// last revision that it wrote is known, and cannot be taken for a sign of life.
-    pub(super) fn ended(&mut self, node: BootId) {
-        tracing::info!(%node, "a node's process has ended");
-        self.ended.insert(node);
+    pub(super) fn ended(&mut self, node: BootId, witness: Witness) {
+        tracing::info!(%node, ?witness, "a node's process has ended");
+        self.ended.insert(node, witness);
     }
 
     /// Observes, plans and acts once.
@@ -269,8 +269,8 @@ impl Round {
             }
         }
         self.membership.observe(leases, now);
-        for node in self.ended.drain() {
-            self.membership.ended(node);
+        for (node, witness) in self.ended.drain() {
+            self.membership.ended(node, witness);
         }
         let since = self.ownership.as_ref().map(|ownership| ownership.moves);
         if let Some(new) = self.records.ownership(since).await? {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::lifeline::Lifeline;
 use super::*;
-use crate::membership::{RENEW_EVERY, SELF_STOP, TTL};
+use crate::membership::{RENEW_EVERY, SELF_STOP, TTL, Witness};
 use crate::pulse::{Pulse, TestUptime};
 
 const SHARDS: u16 = 30;
@@ -363,7 +363,7 @@ async fn proof_of_its_end_saves_the_waiting() {
     world.until_shared(&[1, 2]).await;
     die(&world, two).await;
     let died = Instant::now();
-    one.ended(boot(2)).await;
+    one.ended(boot(2), Witness::ThisHost).await;
     world.until_shared(&[1]).await;
     assert!(died.elapsed() < Duration::from_secs(1), "{:?}", died.elapsed());
 }
@@ -478,7 +478,7 @@ async fn what_a_node_wrote_before_its_end_is_no_sign_of_life() {
     one.joined().await;
     // It renews once more, and ends before anybody has looked.
     world.records.renew_lease(&lease(2, 2)).await.unwrap();
-    one.ended(boot(2)).await;
+    one.ended(boot(2), Witness::ThisHost).await;
     let ended = Instant::now();
     world.until_shared(&[1]).await;
     assert!(ended.elapsed() < Duration::from_secs(1), "{:?}", ended.elapsed());

@@ -64,7 +64,7 @@ async fn welcome(
     match given_up.run_until_cancelled(arriving).await {
         None => debug!(%address, "a connection made room before it came in"),
         Some(Err::<_, io::Error>(error)) => {
-            debug!(%address, %error, "let nobody in");
+            debug!(%address, %error, "rejected an incoming connection");
             hall.table.stranger(Way::In, address);
         }
         // The node server ends only together with the link.

@@ -194,7 +194,7 @@ fn of_store(error: &kv::Error) -> CallError {
             tracing::warn!(%error, "a call was cut off");
             CallError::new(
                 CallErrorKind::Unavailable,
-                "the store went away in the midst of it, and nobody knows whether the call took effect",
+                "the store became unavailable during the call; it may or may not have taken effect",
             )
         }
         kv::Error::Unavailable(_) | kv::Error::Conflict => {

@@ -116,7 +116,7 @@ impl Committer {
             Ok(turn) => turn,
             Err(error) => {
                 tracing::error!(%error, "cannot take the store's write lock");
-                // Who has stopped waiting does not mind.
+                // Ignore a closed channel: the caller was cancelled.
                 let _ = first.answer.send(Err(Error::Unavailable(error.to_string())));
                 return;
             }
@@ -131,7 +131,7 @@ impl Committer {
         drop(turn);
         self.count(&answers, outcome.is_ok());
         for (answer, verdict) in answers {
-            // Who has stopped waiting does not mind.
+            // Ignore a closed channel: the caller was cancelled.
             let _ = answer.send(verdict.and(outcome.clone()));
         }
     }
