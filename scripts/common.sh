@@ -26,7 +26,7 @@ install() {
     local apt=(apt-get)
     [ "$(id -u)" -eq 0 ] || apt=(sudo apt-get)
     if [ "$POSTRIDER_MAY_INSTALL" != true ] || ! command -v "${apt[0]}" >/dev/null; then
-        echo "missing: $*. To install: ${apt[*]} install --yes --no-install-recommends $* (or add --install)" >&2
+        echo "missing: $*. To install: ${apt[*]} install --yes --no-install-recommends $*" >&2
         return 1
     fi
     step "Installing $*"

@@ -28,8 +28,9 @@ const FROZEN_FOR: Duration = seconds(7);
 /// The first delivery to the endpoint that fails is exhausted, and its email is begun.
 const EMAIL_WITHIN: Duration = seconds(40);
 /// Nodes frozen until one lives to see the end of it: one that holds the store's lock is ended.
-const MOST_ROUNDS: usize = 4;
-const PAUSE: Duration = millis(200);
+const MOST_ROUNDS: usize = 10;
+/// Little load, so that a node seldom holds the store's lock.
+const PAUSE: Duration = millis(1_000);
 const LEAST_EVENTS: usize = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

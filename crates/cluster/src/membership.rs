@@ -19,9 +19,9 @@ pub const TTL: Duration = Duration::from_secs(10);
 pub const SELF_STOP: Duration = Duration::from_secs(6);
 /// An observer that has not looked for longer than this was blind meanwhile.
 const LOOKS: Duration = Duration::from_secs(1);
-/// A node on another host that is said to have ended is dead when its revision has stood still for so
-/// long, which is two renewals.
-const MISSED: Duration = Duration::from_secs(4);
+/// A node on another host that is reported to have ended counts as dead once its lease has not moved for
+/// this long: by then it has stopped by itself.
+const MISSED: Duration = SELF_STOP;
 /// A node that has stood still for so long is suspect: no shard is given to it.
 const SUSPECT: Duration = Duration::from_secs(5);
 /// How long the lease of a dead node is kept, for people to see.
@@ -29,13 +29,13 @@ const KEPT: Duration = Duration::from_secs(60);
 
 const _: () = assert!(SELF_STOP.as_millis() * 10 <= TTL.as_millis() * 6);
 
-/// Who says that a node's process has ended.
+/// How it is known that a node's process has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Witness {
-    /// The kernel of this host: it has.
+    /// From this host's kernel: it is certain.
     ThisHost,
-    /// Something on the way to another host. A firewall may answer in the place of that host, so it
-    /// takes a second sign.
+    /// From a refused connection to another host. A firewall may have refused it, so a second sign is
+    /// needed.
     Network,
 }
 
@@ -73,9 +73,9 @@ impl Membership {
         }
     }
 
-    /// Notes who says that a node's process has ended. It counts as dead at once if that is certain,
-    /// and otherwise when it has missed two renewals; in either case unless it renews its lease after
-    /// all.
+    /// Notes that a node's process has ended. It counts as dead at once if that is certain, and
+    /// otherwise when it has not renewed its lease for [`MISSED`]; in either case unless it renews its
+    /// lease after all.
     pub fn ended(&mut self, node: BootId, witness: Witness) {
         if let Some(seen) = self.nodes.get_mut(&node)
             && seen.ended != Some(Witness::ThisHost)

@@ -193,7 +193,7 @@ impl Mesh {
         }
     }
 
-    /// Who answers that nobody listens at this address.
+    /// How reliable a refused connection to this address is.
     fn witness(&self, address: SocketAddr) -> Witness {
         let mine = self.link.local_addr().map(|mine| mine.ip());
         let is_here = address.ip().to_canonical().is_loopback() || mine == Some(address.ip());

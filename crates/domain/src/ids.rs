@@ -122,18 +122,18 @@ ids! {
     BootId = "boot";
 }
 
-/// Times ahead of the clock of which a mint remembers the ids that it has made.
+/// The most future times for which a mint keeps a counter.
 const MOST_AHEAD: usize = 1_000;
 
-/// Makes ids. Those from one mint grow strictly, also within a millisecond.
+/// Makes ids. Those made by [`Self::id`] grow strictly, even within a millisecond.
 pub struct Mint {
     contexts: std::sync::Mutex<Contexts>,
 }
 
 struct Contexts {
     now: ContextV7,
-    /// Of times that are not this node's own. They are apart, so that the clock of another node does
-    /// not become that of this one, and of all ids that it makes.
+    /// Counters for times ahead of this node's clock. They are separate so that another node's clock does
+    /// not push all of this node's ids into the future.
     ahead: BTreeMap<Timestamp, ContextV7>,
 }
 
@@ -153,8 +153,8 @@ impl Mint {
         new_id(&self.lock().now, now)
     }
 
-    /// A new id, of the time `now`, or of `earliest` if that is not over. Those of one `earliest`
-    /// grow strictly, and the ids of `now` are not touched by it.
+    /// A new id with the time `now`, or `earliest` if that is not in the past. Ids with the same
+    /// `earliest` grow strictly; ids made for `now` are unaffected.
     ///
     /// # Panics
     /// If another thread panicked while it made an id.
@@ -165,7 +165,7 @@ impl Mint {
         let mut contexts = self.lock();
         let ahead = &mut contexts.ahead;
         *ahead = ahead.split_off(&now);
-        if ahead.len() >= MOST_AHEAD {
+        if ahead.len() >= MOST_AHEAD && !ahead.contains_key(&earliest) {
             ahead.pop_first();
         }
         new_id(ahead.entry(earliest).or_default(), earliest)
@@ -240,6 +240,9 @@ mod tests {
             mint.id_no_earlier::<EventId>(at(9_002), at(10_000 + step));
         }
         assert!(mint.lock().ahead.len() <= MOST_AHEAD);
+        let first = at(10_000 + MOST_AHEAD as u64);
+        let ids: [EventId; 2] = [(); 2].map(|()| mint.id_no_earlier(at(9_002), first));
+        assert!(ids[0] < ids[1], "a full mint keeps what it has");
     }
 
     #[test]

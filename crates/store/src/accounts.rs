@@ -5,7 +5,8 @@ use postrider_domain::ids::{AccountId, KeyId};
 
 use crate::codec::Record;
 use crate::keys::api_key::Reference;
-use crate::keys::{account, account_space, api_key, gate, removal};
+use crate::keys::gate::{self, Gate};
+use crate::keys::{account, account_space, api_key, removal};
 use crate::kv::{Error, Range, Tx};
 use crate::records::{Page, PageRequest, Records, page};
 
@@ -129,7 +130,10 @@ impl Records {
         for (key, value) in &rows {
             if let Some(endpoint) = gate::of_key(id, key)? {
                 // The one row of an endpoint that is not in the account's space.
-                self.place(id, endpoint).point(tx, &mut Record::decode(value)?, None);
+                match Gate::decode(value) {
+                    Ok(mut gate) => self.place(id, endpoint).point(tx, &mut gate, None),
+                    Err(error) => self.pass_over(key, &error),
+                }
             }
             tx.clear(key.to_vec());
         }

@@ -156,7 +156,7 @@ async fn write(
     fence: Fence,
 ) -> Result<(), Error> {
     let key = attempt::key(place.account, before.id, step.attempt.number);
-    tx.save(key, &RecordedAttempt { attempt: step.attempt.clone(), fence: Some(fence) });
+    tx.set(key, attempt::encode(&step.attempt, fence));
     place.advance(tx, before, &step.delivery);
     if let Some(record) = &step.health {
         tx.save(health::key(place.account, place.endpoint), record);

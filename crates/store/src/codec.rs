@@ -1,9 +1,9 @@
-//! How a record becomes bytes: one byte for its version, then its fields in the format of postcard.
+//! Encoding of records: one version byte, then the fields in the format of postcard.
 //!
-//! postcard is compact and does not describe itself, so the fields of a version never change. Each
-//! record has structs of its own for its versions, in its file of `keys/`: the types of the domain
-//! may change freely. A record that needs other fields gets a new version, and every old one stays
-//! readable.
+//! postcard is compact and does not describe itself, so the fields of a version never change (those
+//! of leases may be appended to). Each record has structs of its own for its versions, in its file of
+//! `keys/`: the types of the domain may change freely. A record that needs other fields gets a new
+//! version, and every old one stays readable.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ pub(crate) trait Record: Sized {
     /// Its bytes, in the newest version.
     fn encode(&self) -> Bytes;
 
-    /// The record in these bytes, whichever version they are.
+    /// Decodes a record of any known version.
     fn decode(bytes: &[u8]) -> Result<Self, Error>;
 }
 
@@ -25,7 +25,7 @@ pub(crate) fn versioned(version: u8, fields: &impl Serialize) -> Bytes {
     bytes.expect("records are plain data, which always serializes").into()
 }
 
-/// A record's bytes, taken apart as far as every version allows.
+/// A record split into its version and its encoded fields.
 pub(crate) struct Versioned<'a> {
     record: &'static str,
     pub(crate) version: u8,
@@ -49,7 +49,7 @@ impl<'a> Versioned<'a> {
         })
     }
 
-    /// No version that this build knows.
+    /// The error for a version that this build does not know.
     pub(crate) fn unknown(&self) -> Error {
         let Self { record, version, .. } = self;
         Error::Corrupt(format!("the {record} record has the unknown version {version}"))

@@ -52,7 +52,7 @@ const MAP_SIZE: usize = 1 << 40;
 /// Reader slots in the lock file, for all the processes together: enough for sixteen.
 const MAX_READERS: u32 = 4096;
 /// Snapshots that one process holds at a time; further transactions wait to begin.
-const MAX_SNAPSHOTS: usize = 256;
+const MAX_SNAPSHOTS: usize = 256 - MAX_URGENT;
 /// Urgent transactions at a time, from their beginning to their commit; further ones wait to begin.
 const MAX_URGENT: usize = 16;
 /// Transactions that wait for the committer; further ones are refused.
@@ -318,12 +318,12 @@ impl Transaction for EmbeddedTransaction {
         match urgent {
             Some(urgent) => {
                 urgent.push(submission);
-                // If there is no room, the committer is awake, and looks for urgent ones by itself.
+                // If there is no room, the committer has messages to read, and looks for urgent ones.
                 if let Err(TrySendError::Disconnected(_)) = submissions.try_send(Message::Urgent) {
                     return Err(stopped());
                 }
                 let answered = answered.await;
-                // Until here it bounds how many wait.
+                // Held until now to bound the number of waiting urgent transactions.
                 drop(permit);
                 answered.unwrap_or_else(|_| Err(stopped()))
             }

@@ -225,8 +225,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Begins a transaction on the newest committed state.
     async fn begin(&self) -> Result<Box<dyn Transaction>, Error>;
 
-    /// The same for a transaction that must not wait behind others, however many there are: few, and
-    /// small.
+    /// Like [`Self::begin`], but the transaction does not queue behind others. Use it only for rare,
+    /// small transactions.
     async fn begin_urgent(&self) -> Result<Box<dyn Transaction>, Error> {
         self.begin().await
     }
@@ -243,8 +243,8 @@ pub trait Engine: Send + Sync + 'static {
         std::future::pending().await
     }
 
-    /// Returns when a thread or task of the engine's own has ended before the engine did: from then
-    /// on nothing can be written. An engine that has none never does.
+    /// Returns once a background thread or task of the engine has ended unexpectedly; nothing can be
+    /// written after that. Never returns for an engine that has none.
     async fn failed(&self) {
         std::future::pending().await
     }

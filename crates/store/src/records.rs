@@ -34,11 +34,11 @@ pub struct Records {
     pub(crate) store: Store,
     pub(crate) subscriber_counts: Arc<SubscriberCounts>,
     shards: u16,
-    /// The keys of rows that cannot be read, as far as it was told of them.
+    /// Keys of unreadable rows that have been logged.
     passed_over: Arc<Mutex<HashSet<Vec<u8>>>>,
 }
 
-/// Rows that are told of because they cannot be read. What is beyond is not logged.
+/// The most unreadable rows that are logged; further ones are skipped silently.
 const MOST_PASSED_OVER: usize = 1_000;
 
 /// Why the records cannot be opened.
@@ -225,13 +225,13 @@ impl Records {
         if self.store.is_nearly_full() { Err(Error::Full) } else { Ok(()) }
     }
 
-    /// Notes that a row cannot be read, and work goes on without it: others of its kind must not wait
-    /// until it is mended. It is logged once.
+    /// Skips a row that cannot be read, so that it does not block others of its kind. Each row is logged
+    /// once.
     pub(crate) fn pass_over(&self, key: &[u8], error: &Error) {
         let mut passed_over = lock(&self.passed_over);
         if passed_over.len() < MOST_PASSED_OVER && passed_over.insert(key.to_owned()) {
             let key = key.escape_ascii();
-            tracing::error!(%key, %error, "a row cannot be read; passing it over");
+            tracing::error!(%key, %error, "skipping a row that cannot be read");
         }
     }
 

@@ -41,7 +41,10 @@ impl Records {
                 Ok((_, account, sha256)) => {
                     expired.push((row, account, sha256, idempotency::key(account, &sha256)));
                 }
-                Err(error) => self.pass_over(row, &error),
+                Err(error) => {
+                    self.pass_over(row, &error);
+                    tx.clear(row.to_vec());
+                }
             }
         }
         let more = rows.len() == AT_ONCE && !expired.is_empty();

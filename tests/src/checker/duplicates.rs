@@ -174,7 +174,7 @@ impl<'a> Account<'a> {
         let until = after(time, longest);
         let flushes = self.evidence.slow_flushes.iter();
         let meanwhile = flushes.filter(|flush| flush.from <= until && time <= flush.to);
-        longest + meanwhile.map(|flush| since(flush.to, flush.from)).sum::<Duration>()
+        longest + meanwhile.map(|flush| since(flush.to, flush.from.max(time))).sum::<Duration>()
     }
 
     /// Whether the owner was killed while a request that arrived at `time` may have been under

@@ -117,7 +117,7 @@ async fn renew(records: Records, shared: Arc<Shared>) {
                 next = Instant::now() + HANGS;
                 under_way.push(once(&records, &shared));
             }
-            // Not by `next`: a renewal that ends in this moment would put it off.
+            // Does not go through `next`: a renewal that completes now would overwrite it.
             () = shared.now.notified() => {
                 next = Instant::now() + HANGS;
                 under_way.push(once(&records, &shared));

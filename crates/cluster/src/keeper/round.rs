@@ -138,8 +138,11 @@ impl Round {
     /// Notes that a node's process has ended. It counts from when the leases are read next: then the
     /// last revision that it wrote is known, and cannot be taken for a sign of life.
     pub(super) fn ended(&mut self, node: BootId, witness: Witness) {
-        tracing::info!(%node, ?witness, "a node's process has ended");
-        self.ended.insert(node, witness);
+        tracing::info!(%node, ?witness, "a node is reported to have ended");
+        let known = self.ended.entry(node).or_insert(witness);
+        if witness == Witness::ThisHost {
+            *known = witness;
+        }
     }
 
     /// Observes, plans and acts once.

@@ -54,8 +54,22 @@ impl Urgent {
         lock(&self.0).push_back(submission);
     }
 
+    /// The first one that somebody still waits for.
     fn pop(&self) -> Option<Submission> {
-        lock(&self.0).pop_front()
+        let mut waiting = lock(&self.0);
+        loop {
+            let next = waiting.pop_front()?;
+            if !next.answer.is_closed() {
+                return Some(next);
+            }
+        }
+    }
+}
+
+impl Drop for Committer {
+    /// Whoever waits for an urgent transaction learns that the committer is gone.
+    fn drop(&mut self) {
+        lock(&self.urgent.0).clear();
     }
 }
 
@@ -86,16 +100,16 @@ impl Committer {
     pub(super) fn run(mut self, mut turnstile: Turnstile, waiting: &Receiver<Message>) {
         while !self.stopping {
             match waiting.recv_timeout(SWEEP_EVERY) {
-                Ok(Message::Commit(first)) if first.answer.is_closed() => {}
-                Ok(Message::Commit(first)) => self.commit(&mut turnstile, first, waiting),
-                Ok(Message::Urgent) => {
-                    // An earlier group may have taken it.
+                Ok(Message::Commit(first)) if !first.answer.is_closed() => {
+                    self.commit(&mut turnstile, first, waiting);
+                }
+                // An urgent one may wait without a message: the channel may have been full.
+                Ok(Message::Commit(_) | Message::Urgent) | Err(RecvTimeoutError::Timeout) => {
                     if let Some(first) = self.urgent.pop() {
                         self.commit(&mut turnstile, first, waiting);
                     }
                 }
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => self.stopping = true,
-                Err(RecvTimeoutError::Timeout) => {}
                 #[cfg(test)]
                 Ok(Message::Panic) => panic!("the committer is told to panic"),
             }

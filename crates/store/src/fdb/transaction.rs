@@ -44,7 +44,7 @@ impl FdbTransaction {
         Ok(Self { cluster, commits, is_urgent: false, reader, state: Mutex::default() })
     }
 
-    /// One that goes before all others, here and at the cluster.
+    /// One that joins no group, and whose reads have priority at the cluster.
     pub(super) fn begin_urgent(
         cluster: Arc<Cluster>,
         commits: mpsc::Sender<Submission>,

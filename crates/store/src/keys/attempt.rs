@@ -70,14 +70,17 @@ struct ErrorV1<'a> {
     message: &'a str,
 }
 
+/// The bytes of an attempt that is recorded under `fence`.
+pub(crate) fn encode(attempt: &Attempt, fence: Fence) -> Bytes {
+    let Fence { shard, epoch, node } = fence;
+    codec::versioned(2, &V2 { attempt: attempt.into(), shard, epoch, node })
+}
+
 impl Record for RecordedAttempt {
     fn encode(&self) -> Bytes {
-        let attempt = V1::from(&self.attempt);
         match self.fence {
-            Some(Fence { shard, epoch, node }) => {
-                codec::versioned(2, &V2 { attempt, shard, epoch, node })
-            }
-            None => codec::versioned(1, &attempt),
+            Some(fence) => encode(&self.attempt, fence),
+            None => codec::versioned(1, &V1::from(&self.attempt)),
         }
     }
 

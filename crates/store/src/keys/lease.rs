@@ -5,10 +5,10 @@
 //! | `g boot` | [`Lease`] | `leases`, with every renewal; removed when the node leaves, or is found dead |
 //!
 //! In a rolling upgrade nodes of two versions read each other's leases, and neither may take the
-//! other for dead. So the layout only grows at its end: a later version appends fields, which an
-//! earlier one passes over, and reads one that ends before them by itself: postcard has no defaults.
-//! What cannot be laid out so gets another version, and is to an earlier build a lease that it cannot
-//! read.
+//! other for dead. Fields are therefore only appended. An earlier build ignores the extra bytes; a
+//! later build must itself handle a record that ends before the new fields, because postcard has no
+//! defaults. Any other change needs a new version, and earlier builds treat such a lease as
+//! unreadable.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;

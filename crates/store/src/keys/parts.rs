@@ -1,5 +1,5 @@
-//! What several records have as a part. A part belongs to the versions of the records that hold it: it
-//! never changes, and a record that needs another one gets a new version.
+//! Parts shared by several records. A part never changes; a record that needs a different one gets a
+//! new version.
 
 use postrider_domain::endpoint::{Disabled, DisabledReason, LastError};
 use postrider_domain::ids::DeliveryId;

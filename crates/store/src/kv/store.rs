@@ -84,7 +84,7 @@ impl Store {
         self.run(body, Mode::Write).await
     }
 
-    /// The same for what must not wait behind other transactions, however many there are.
+    /// Like [`Store::transact`], but does not queue behind other transactions.
     ///
     /// # Errors
     /// As for [`Store::transact`].
