@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use postrider_cluster::view::{NodeState, View};
+use postrider_cluster::view::View;
 use postrider_domain::ids::BootId;
+use postrider_domain::node::NodeState;
 use postrider_domain::ownership::Shard;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};

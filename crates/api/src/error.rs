@@ -6,7 +6,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode, Uri};
-use postrider_cluster::door::Refusal;
+use postrider_service::Refusal;
 use postrider_store::{ReceiversError, kv};
 use serde::Serialize;
 use utoipa::ToSchema;

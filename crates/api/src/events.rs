@@ -12,11 +12,12 @@ use axum::middleware::from_fn;
 use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
-use postrider_cluster::door::{self, Finding, IdempotencyKey, Refusal, Sketch};
-use postrider_cluster::metrics::Way;
 use postrider_domain::event::{EventTypeName, Payload};
+use postrider_domain::findings::{self, Finding};
 use postrider_domain::ids::{AccountId, EventId};
 use postrider_domain::limits::MAX_BATCH_EVENTS;
+use postrider_service::metrics::Way;
+use postrider_service::{IdempotencyKey, Refusal, Sketch};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -166,7 +167,7 @@ impl Form {
     }
 
     /// Adds what the door found, each at its pointer into the body.
-    fn note(self, found: door::Findings, findings: &mut Findings) {
+    fn note(self, found: findings::Findings, findings: &mut Findings) {
         for Finding { index, field, pointer, detail } in found.into_vec() {
             let field = field.as_str();
             let pointer = match self {

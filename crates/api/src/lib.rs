@@ -18,6 +18,7 @@
 //! `docs` gathers the OpenAPI document from the handlers, so that it cannot differ from them.
 
 mod accounts;
+mod actor;
 mod api_keys;
 mod auth;
 mod cluster;
@@ -53,16 +54,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use postrider_cluster::door::Door;
 use postrider_cluster::view::View;
 use postrider_domain::ids::Mint;
 use postrider_domain::retry;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::Timestamp;
+use postrider_service::Door;
 use postrider_store::Records;
 use tokio::sync::{Semaphore, watch};
 use utoipa_axum::router::OpenApiRouter;
 
+pub use actor::ActorApi;
 pub use auth::OperatorKey;
 pub use dashboard::{Dashboard, Origin, OriginError};
 pub use error::{FieldError, Problem};

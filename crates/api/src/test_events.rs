@@ -4,9 +4,9 @@
 use axum::Json;
 use axum::extract::State;
 use bytes::Bytes;
-use postrider_cluster::door::UNKNOWN_TYPE;
 use postrider_cluster::route::TestReport;
 use postrider_domain::event::{Event, EventTypeName, Payload};
+use postrider_domain::findings::UNKNOWN_TYPE;
 use postrider_domain::ids::{AccountId, EndpointId};
 use serde_json::Value;
 use utoipa::ToSchema;

@@ -8,7 +8,7 @@ mod dashboard_events;
 mod dashboard_tests;
 mod early_answers;
 mod events;
-mod harness;
+pub(crate) mod harness;
 mod odd_paths;
 mod operator_calls;
 mod refusals;

@@ -55,10 +55,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use postrider_cluster::gateway::{self, GatewayMessage};
-use postrider_cluster::link::{self, Link, LinkError, PeerName};
-use postrider_cluster::tasks::Tasks;
 use postrider_domain::ids::{AccountId, BootId, DeliveryId, EndpointId, Id};
+use postrider_net::gateway::{self, GatewayMessage};
+use postrider_net::tasks::Tasks;
+use postrider_net::transport::{self, Link, LinkError, PeerName};
 use ractor::ActorRef;
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -66,11 +66,11 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-pub use postrider_cluster::link::{Cookie, CookieError, Tls, TlsError};
-pub use postrider_cluster::messages::{
+pub use postrider_net::messages::{
     self, CallError, CallErrorKind, ClusterStatus, DeliveryStatus, EndpointStatus, HeldChoice,
     NewEvent, Receipt,
 };
+pub use postrider_net::transport::{Cookie, CookieError, Tls, TlsError};
 
 use messages::{
     Call, EnableEndpoint, OfDelivery, OfEndpoint, Publish, PublishBatch, Reply, Request,
@@ -158,7 +158,8 @@ impl Client {
         let name = PeerName { name, boot };
         // Nobody watches a client's tasks: what it does not get done, its callers see.
         let tasks = Tasks::new();
-        let link = Link::start(link::Options { name, listen: None, cookie, tls, tasks }).await?;
+        let link =
+            Link::start(transport::Options { name, listen: None, cookie, tls, tasks }).await?;
         let keeper = tokio::spawn(sessions::keep(link.clone(), seeds)).abort_handle();
         let client = Self {
             shared: Arc::new(Shared {

@@ -9,10 +9,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::future::join_all;
-use postrider_cluster::gateway;
-use postrider_cluster::link::Link;
-use postrider_cluster::messages::{ClusterStatus, Reply, Request};
-use postrider_cluster::view::NodeState;
+use postrider_domain::node::NodeState;
+use postrider_net::gateway;
+use postrider_net::messages::{ClusterStatus, Reply, Request};
+use postrider_net::transport::Link;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep, timeout};
 

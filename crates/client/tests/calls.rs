@@ -13,32 +13,35 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
+use postrider_api::ActorApi;
 use postrider_client::messages::{
     self, CallErrorKind, EndpointState, MAX_CALL_BYTES, Reply, Request,
 };
 use postrider_client::{CallError, Client, Cookie, HeldChoice, JoinError, NewEvent, Options};
-use postrider_cluster::door::Door;
-use postrider_cluster::gateway::{self, Gateway, GatewayMessage, Local};
-use postrider_cluster::link::{self, Link, PeerName};
+use postrider_cluster::local_node::LocalNode;
 use postrider_cluster::route::{Router, TestReport, Workers};
-use postrider_cluster::tasks::Tasks;
-use postrider_cluster::view::{NodeState, NodeView, View};
+use postrider_cluster::view::{NodeView, View};
 use postrider_domain::account::{Account, Name};
 use postrider_domain::endpoint::{Endpoint, Ordering, Secrets, Subscription};
 use postrider_domain::event::{Event, EventType, EventTypeName};
 use postrider_domain::headers::CustomHeaders;
 use postrider_domain::ids::{AccountId, BootId, EndpointId, Id, Mint};
-use postrider_domain::ownership::Shard;
+use postrider_domain::node::NodeState;
 use postrider_domain::signature::Secret;
 use postrider_domain::target::{AddressPolicy, TargetUrl};
 use postrider_domain::time::{Clock, Timestamp};
-use postrider_store::embedded::Embedded;
+use postrider_net::gateway::{self, Gateway, GatewayMessage};
+use postrider_net::tasks::Tasks;
+use postrider_net::transport::{self, Link, PeerName};
+use postrider_service::Door;
 use postrider_store::kv::Store;
+use postrider_store::kv::lmdb::Embedded;
 use postrider_store::{Owner, Records, Wake};
 use ractor::concurrency::oneshot;
 use ractor::message::SerializedMessage;
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use tokio::sync::watch;
 
 const DIR: &str = "POSTRIDER_CLIENT_TEST_DIR";
 const ADDRESS: &str = "POSTRIDER_CLIENT_TEST_ADDRESS";
@@ -284,7 +287,7 @@ async fn plays_a_node() -> Result<()> {
     fill(&records).await?;
     let boot: BootId = Mint::new().id(Still.now());
     let name = PeerName { name: "node".to_owned(), boot };
-    let options = link::Options {
+    let options = transport::Options {
         name,
         listen: Some(address),
         cookie: cookie(),
@@ -296,8 +299,9 @@ async fn plays_a_node() -> Result<()> {
     let door = Door::new(router, Arc::new(Mint::new()), Arc::new(Still));
     let other = std::fs::read_to_string(dir.join("other")).ok();
     let other = other.map(|text| text.parse()).transpose()?;
-    let _gateway =
-        Gateway::start(door, Arc::new(Alone::new(boot, address, other)), &Tasks::new()).await?;
+    let (_view, view) = watch::channel(Arc::new(view(boot, address, other)));
+    let node = LocalNode::new(door.router().clone(), view, Arc::default());
+    let _gateway = Gateway::start(ActorApi::new(door, Arc::new(node)), &Tasks::new()).await?;
     println!("ready");
     // It ends with whoever started it.
     tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0])).await??;
@@ -357,34 +361,18 @@ impl Workers for Idle {
 }
 
 /// A node that owns everything, and may know of another one.
-struct Alone(Arc<View>);
-
-impl Alone {
-    fn new(boot: BootId, address: SocketAddr, other: Option<SocketAddr>) -> Self {
-        let node = |node, address| NodeView {
-            node,
-            name: "node".to_owned(),
-            version: "1".to_owned(),
-            state: NodeState::Alive,
-            address: Some(address),
-        };
-        let mut nodes = vec![node(boot, address)];
-        nodes.extend(other.map(|address| node(BootId::MAX, address)));
-        let owners = vec![Some(Owner { node: boot, epoch: 1 }); SHARDS.into()];
-        Self(Arc::new(View { nodes, owners }))
-    }
-}
-
-impl Local for Alone {
-    fn wake(&self, _: Vec<Wake>) -> Vec<Shard> {
-        Vec::new()
-    }
-
-    fn look(&self) {}
-
-    fn view(&self) -> Arc<View> {
-        self.0.clone()
-    }
+fn view(boot: BootId, address: SocketAddr, other: Option<SocketAddr>) -> View {
+    let node = |node, address| NodeView {
+        node,
+        name: "node".to_owned(),
+        version: "1".to_owned(),
+        state: NodeState::Alive,
+        address: Some(address),
+    };
+    let mut nodes = vec![node(boot, address)];
+    nodes.extend(other.map(|address| node(BootId::MAX, address)));
+    let owners = vec![Some(Owner { node: boot, epoch: 1 }); SHARDS.into()];
+    View { nodes, owners }
 }
 
 struct Still;

@@ -31,9 +31,10 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::membership::Witness;
 use crate::pulse::Uptime;
-use crate::tasks::Tasks;
 use crate::tenure::Tenure;
-use crate::view::{NodeState, View};
+use crate::view::View;
+use postrider_domain::node::NodeState;
+use postrider_net::tasks::Tasks;
 use round::Round;
 
 /// How often a node among others looks, even if nobody nudges.

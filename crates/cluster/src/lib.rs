@@ -9,31 +9,21 @@
 //! | [`membership`] | who is alive, by an observer's own clock |
 //! | [`keeper`] | observes, plans and acts: leases renewed, shards taken and handed over |
 //! | [`pulse`] | whether this node may still act as an owner |
-//! | [`tasks`] | the tasks that a node cannot do without |
 //! | [`tenure`] | a shard that is held, as a value |
 //! | [`view`] | what a node knows of the cluster at one moment |
 //! | [`route`] | how work finds those who do it |
 //! | [`post`] | wakes on their way to other nodes |
 //! | [`mesh`] | which links a node keeps, and what it says over them |
-//! | [`link`] | the sockets between nodes: TLS, deadlines, bounds |
-//! | [`gateway`] | the one actor of a node that others can send to |
-//! | [`messages`] | the internal actor messaging API |
-//! | [`door`] | what a request to the product does, whichever way it came in |
-//! | [`schemas`] | what payloads are held against |
 
-pub mod door;
-pub mod gateway;
 pub mod keeper;
-pub mod link;
+pub mod local_node;
 pub mod membership;
 pub mod mesh;
-pub mod messages;
 pub mod metrics;
 pub mod post;
 pub mod pulse;
 pub mod route;
-pub mod schemas;
-pub mod tasks;
 pub mod tenure;
 pub mod trace;
 pub mod view;
+mod wakes;

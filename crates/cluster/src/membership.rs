@@ -8,7 +8,7 @@ use postrider_domain::ids::BootId;
 use postrider_store::Lease;
 use tokio::time::Instant;
 
-use crate::view::NodeState;
+use postrider_domain::node::NodeState;
 
 /// How often a node renews its lease.
 pub const RENEW_EVERY: Duration = Duration::from_secs(2);

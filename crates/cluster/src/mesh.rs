@@ -14,23 +14,25 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_domain::ids::BootId;
+use postrider_domain::node::NodeState;
 use postrider_domain::ownership::{Fence, Shard};
+use postrider_net::gateway::{self, GatewayMessage};
+use postrider_net::messages::{Handed, Reply, Request};
+use postrider_net::tasks::Tasks;
+use postrider_net::transport::{self, ConnectError, Event, Link, Peer};
 use postrider_store::Wake;
 use ractor::ActorRef;
 use tokio::net::lookup_host;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
-use crate::gateway::{self, GatewayMessage, Local};
 use crate::keeper::{Keeper, Neighbours};
-use crate::link::{self, ConnectError, Event, Link, Peer};
 use crate::membership::Witness;
-use crate::messages::{Handed, Reply, Request, WakeMany};
 use crate::metrics::Instruments;
 use crate::post::{Carrier, NotReached};
 use crate::route::Router;
-use crate::tasks::Tasks;
-use crate::view::{NodeState, NodeView, View};
+use crate::view::{NodeView, View};
+use crate::wakes;
 
 /// How often links that are missing are dialled.
 const DIAL_EVERY: Duration = Duration::from_secs(1);
@@ -48,12 +50,6 @@ pub struct Mesh {
     me: BootId,
     link: Link,
     instruments: Instruments,
-}
-
-/// What other nodes want of this one.
-pub struct Here {
-    router: Router,
-    keeper: Keeper,
 }
 
 impl Mesh {
@@ -206,7 +202,7 @@ impl Mesh {
             let known = keeper.view().borrow().node(node).cloned();
             let gone = known.filter(|node| node.state != NodeState::Dead);
             let Some(address) = gone.and_then(|node| node.address) else { return };
-            if link::is_refused(address).await {
+            if transport::is_refused(address).await {
                 return keeper.ended(node, self.witness(address)).await;
             }
             if self.is_linked(node) {
@@ -257,7 +253,7 @@ impl Carrier for Mesh {
         let gateway = self.gateway(to).ok_or(NotReached)?;
         self.instruments.wakes_sent(wakes.len());
         let mut elsewhere = Vec::new();
-        for many in WakeMany::pack(wakes.iter().cloned()) {
+        for many in wakes::pack(wakes.iter().cloned()) {
             match gateway::call(&gateway, Request::WakeMany(many), CARRY).await {
                 Ok(Reply::Woken(woken)) => elsewhere.extend(woken.elsewhere),
                 Ok(other) => {
@@ -283,35 +279,5 @@ impl Neighbours for Mesh {
         if !told {
             tracing::debug!(shard = fence.shard, "the heir is not linked; it will see for itself");
         }
-    }
-}
-
-impl Here {
-    /// What `router` and `keeper` do for other nodes.
-    #[must_use]
-    pub fn new(router: Router, keeper: Keeper) -> Arc<Self> {
-        Arc::new(Self { router, keeper })
-    }
-}
-
-impl Local for Here {
-    fn wake(&self, wakes: Vec<Wake>) -> Vec<Shard> {
-        let others = self.router.wake_here(wakes);
-        let mut shards: Vec<Shard> = others.iter().map(Wake::shard).collect();
-        shards.sort_unstable();
-        shards.dedup();
-        if !shards.is_empty() {
-            // Perhaps it was just handed to us.
-            self.keeper.look();
-        }
-        shards
-    }
-
-    fn look(&self) {
-        self.keeper.look();
-    }
-
-    fn view(&self) -> Arc<View> {
-        self.keeper.view().borrow().clone()
     }
 }

@@ -1,39 +1,20 @@
-//! What a node tells of its part in the cluster, and of what came in at its door.
+//! What a node tells of its part in the cluster.
 //!
 //! Whoever has something to tell makes its own [`Instruments`], once the process's meter is set
 //! up: those of the same name are the same. Names follow the OpenTelemetry conventions.
 
+use opentelemetry::global;
 use opentelemetry::metrics::{Counter, Gauge};
-use opentelemetry::{KeyValue, global};
 
 /// The instruments. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Instruments {
-    accepted: Counter<u64>,
     taken_over: Counter<u64>,
     fenced: Counter<u64>,
     wakes_sent: Counter<u64>,
     wakes_received: Counter<u64>,
     peers: Gauge<u64>,
     emails: Counter<u64>,
-}
-
-/// How an event came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// By the HTTP API.
-    Http,
-    /// By the internal messaging API.
-    Message,
-}
-
-impl Way {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Message => "message",
-        }
-    }
 }
 
 impl Instruments {
@@ -45,11 +26,6 @@ impl Instruments {
             meter.u64_counter(name).with_unit(unit).with_description(description).build()
         };
         Self {
-            accepted: counter(
-                "postrider.events.accepted",
-                "{event}",
-                "Events that are durable, by the way in which they came: http or message.",
-            ),
             taken_over: counter(
                 "postrider.shards.taken_over",
                 "{shard}",
@@ -81,11 +57,6 @@ impl Instruments {
                 "Emails that the mail server accepted, counted by recipient.",
             ),
         }
-    }
-
-    /// Events are durable that were not before.
-    pub fn accepted(&self, way: Way, events: usize) {
-        self.accepted.add(count(events), &[KeyValue::new("way", way.as_str())]);
     }
 
     /// Shards were claimed whose owner was lost.

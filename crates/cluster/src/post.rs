@@ -17,8 +17,8 @@ use postrider_store::Wake;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::tasks::Tasks;
 use crate::view::View;
+use postrider_net::tasks::Tasks;
 
 /// Wakes that wait for one node, and wakes that went astray.
 const MAX_WAITING: usize = 8_192;

@@ -180,7 +180,7 @@ mod tests {
     use postrider_domain::time::Timestamp;
     use postrider_store::Ready;
     use postrider_store::kv::Store;
-    use postrider_store::memory::Memory;
+    use postrider_store::kv::memory::Memory;
 
     use super::*;
 

@@ -25,23 +25,6 @@ pub use postrider_domain::trace::TraceContext;
 /// The target of every span that is to be exported.
 pub const TARGET: &str = "postrider::trace";
 
-/// The span of a request to publish that came by message, following from the sender's.
-#[must_use]
-pub fn accept_by_message(kind: &'static str, parent: Option<TraceContext>) -> Span {
-    let span = tracing::info_span!(
-        target: TARGET,
-        parent: None,
-        "accept",
-        otel.name = kind,
-        otel.kind = "consumer",
-        otel.status_code = tracing::field::Empty,
-        messaging.operation.type = "process",
-        error.type = tracing::field::Empty,
-    );
-    follow(&span, parent);
-    span
-}
-
 /// The span of telling the owners of work; within whatever span is the current one.
 pub(crate) fn nudge(wakes: usize) -> Span {
     tracing::info_span!(target: TARGET, "nudge", otel.kind = "producer", postrider.wakes = wakes)
@@ -97,7 +80,8 @@ mod tests {
     #[test]
     fn without_an_exporter_there_are_no_spans() {
         let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().ok();
-        let span = accept_by_message("publish", parent);
+        let span = tracing::info_span!(target: TARGET, "publish");
+        follow(&span, parent);
         assert!(span.is_disabled());
         assert_eq!(of(&span), None);
         assert_eq!(span.in_scope(current), None);

@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
 use postrider_domain::ids::BootId;
+use postrider_domain::node::NodeState;
 use postrider_domain::ownership::Shard;
 use postrider_store::Owner;
-use serde::{Deserialize, Serialize};
 
 /// The cluster as one node sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,20 +31,6 @@ pub struct NodeView {
     pub state: NodeState,
     /// Where other nodes reach it; none when it is alone.
     pub address: Option<SocketAddr>,
-}
-
-/// How a node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NodeState {
-    /// It renews its lease.
-    Alive,
-    /// It renews its lease and gives its shards away, to stop.
-    Draining,
-    /// It has missed renewals, and may yet come back in time.
-    Suspect,
-    /// Its lease has ended.
-    Dead,
 }
 
 impl View {
@@ -77,19 +63,6 @@ impl View {
         let living: HashSet<_> = living.map(|node| node.node).collect();
         let owned = self.owners.iter().flatten().filter(|owner| living.contains(&owner.node));
         self.owners.len() - owned.count()
-    }
-}
-
-impl NodeState {
-    /// The state as the interface writes it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Alive => "alive",
-            Self::Draining => "draining",
-            Self::Suspect => "suspect",
-            Self::Dead => "dead",
-        }
     }
 }
 

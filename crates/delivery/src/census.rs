@@ -13,11 +13,11 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use opentelemetry::global;
-use postrider_cluster::tasks::Tasks;
 use postrider_domain::endpoint::State;
 use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::ownership::Shard;
 use postrider_domain::time::Timestamp;
+use postrider_net::tasks::Tasks;
 use postrider_store::kv::Error;
 use postrider_store::{EndpointView, PageRequest, Records};
 

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_cluster::tasks::Tasks;
 use postrider_domain::machine::Rules;
+use postrider_net::tasks::Tasks;
 use postrider_store::kv::Error;
 use postrider_store::{Applied, Finished, Records};
 use tokio::sync::{Semaphore, mpsc, oneshot};

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_cluster::route::{Notifier, Router, TestReport, Workers};
-use postrider_cluster::tasks::Tasks;
 use postrider_cluster::tenure::Tenure;
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Event;
@@ -15,6 +14,7 @@ use postrider_domain::ids::Mint;
 use postrider_domain::machine::Rules;
 use postrider_domain::ownership::{Fence, Shard};
 use postrider_domain::time::Clock;
+use postrider_net::tasks::Tasks;
 use postrider_store::{Records, Wake};
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorRef, SpawnErr};

@@ -15,6 +15,8 @@
 //! | Where may a webhook be sent? | [`target`] |
 //! | How many may be in flight to one endpoint? | [`pace`] |
 //! | Which shard does an endpoint belong to, and which node owns it? | [`ownership`] |
+//! | What is wrong with a request to publish? | [`findings`] |
+//! | What state is a node in? | [`node`] |
 //! | How large may anything be? | [`limits`] |
 //! | How is a duration written? | [`duration`] |
 //! | Which trace does work belong to? | [`trace`] |
@@ -27,10 +29,12 @@ pub mod duration;
 pub mod email;
 pub mod endpoint;
 pub mod event;
+pub mod findings;
 pub mod headers;
 pub mod ids;
 pub mod limits;
 pub mod machine;
+pub mod node;
 pub mod notice;
 pub mod outcome;
 pub mod ownership;

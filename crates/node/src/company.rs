@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use postrider_cluster::door::Door;
-use postrider_cluster::gateway::Gateway;
+use postrider_api::ActorApi;
 use postrider_cluster::keeper::{Company, Identity, Keeper, Neighbours};
-use postrider_cluster::link::{self, Cookie, Link, PeerName, Tls};
-use postrider_cluster::mesh::{Here, Mesh};
+use postrider_cluster::local_node::LocalNode;
+use postrider_cluster::mesh::Mesh;
 use postrider_cluster::post::Post;
 use postrider_cluster::route::Router;
-use postrider_cluster::tasks::Tasks;
 use postrider_domain::ownership::Fence;
+use postrider_net::gateway::Gateway;
+use postrider_net::tasks::Tasks;
+use postrider_net::transport::{self, Cookie, Link, PeerName, Tls};
+use postrider_service::Door;
 
 use crate::config;
 use crate::data_dir::DataDir;
@@ -54,7 +56,7 @@ impl Others {
         me: &Identity,
         tasks: Tasks,
     ) -> Result<Self> {
-        let options = link::Options {
+        let options = transport::Options {
             name: PeerName { name: me.name.clone(), boot: me.node },
             listen: Some(company.listen),
             cookie: cookie(company, dir)?,
@@ -72,8 +74,8 @@ impl Others {
     /// When the gateway cannot start.
     pub async fn join(&mut self, door: Door, keeper: &Keeper) -> Result<()> {
         let router = door.router().clone();
-        let here = Here::new(router.clone(), keeper.clone());
-        let gateway = Gateway::start(door, here, &self.tasks).await;
+        let node = LocalNode::new(router.clone(), keeper.view(), keeper.nudge());
+        let gateway = Gateway::start(ActorApi::new(door, Arc::new(node)), &self.tasks).await;
         self.gateway = Some(gateway.context("no gateway")?);
         router.attach_post(self.post(&router, keeper));
         self.mesh.tend(keeper.clone(), router, self.seeds.clone(), &self.tasks);

@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use postrider_cluster::link;
 use postrider_cluster::membership::SELF_STOP;
 use postrider_domain::ids::BootId;
+use postrider_net::transport;
 use postrider_store::kv::Error;
 use postrider_store::{Lease, Records};
 
@@ -52,7 +52,7 @@ async fn remove(records: &Records, last: BootId) -> Result<(), Error> {
 /// Whether the host of the previous run says that nobody listens there any more.
 async fn is_refused(lease: &Lease) -> bool {
     let Some(address) = lease.address else { return false };
-    tokio::time::timeout(ASK, link::is_refused(address)).await.unwrap_or(false)
+    tokio::time::timeout(ASK, transport::is_refused(address)).await.unwrap_or(false)
 }
 
 #[cfg(test)]
@@ -61,7 +61,7 @@ mod tests {
     use std::sync::Arc;
 
     use postrider_store::kv::Store;
-    use postrider_store::memory::Memory;
+    use postrider_store::kv::memory::Memory;
     use tokio::net::TcpListener;
 
     use super::*;

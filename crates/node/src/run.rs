@@ -16,18 +16,18 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use postrider_api::{Api, OperatorKey, Probe};
-use postrider_cluster::door::Door;
 use postrider_cluster::keeper::{self, Identity, Keeper, Tenants};
 use postrider_cluster::route::Router;
-use postrider_cluster::tasks::{Ended, Tasks};
 use postrider_cluster::tenure::Tenure;
 use postrider_delivery::{Delivery, Dice, Options, Sender};
 use postrider_domain::ids::Mint;
 use postrider_domain::machine::Rules;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::Clock;
+use postrider_net::tasks::{Ended, Tasks};
 use postrider_notify::smtp::Mailer;
 use postrider_notify::{NotifierHandle, Notify};
+use postrider_service::Door;
 use postrider_store::Records;
 use postrider_store::kv::Store;
 use rand::TryRng;
@@ -379,7 +379,7 @@ mod tests {
     use std::future::{pending, ready};
 
     use postrider_cluster::keeper::Company;
-    use postrider_store::memory::Memory;
+    use postrider_store::kv::memory::Memory;
 
     use super::*;
 

@@ -20,8 +20,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use postrider_store::embedded::Embedded;
 use postrider_store::kv::Engine;
+use postrider_store::kv::lmdb::Embedded;
 
 use crate::config;
 
@@ -38,7 +38,7 @@ pub async fn open(store: &config::Store, dir: &Path) -> Result<Arc<dyn Engine>> 
 
 #[cfg(feature = "foundationdb")]
 async fn open_foundationdb(place: &config::FoundationDb) -> Result<Arc<dyn Engine>> {
-    use postrider_store::fdb::FoundationDb;
+    use postrider_store::kv::foundationdb::FoundationDb;
     let config::FoundationDb { cluster_file, subspace } = place;
     Ok(Arc::new(FoundationDb::open(cluster_file, subspace.as_str()).await?))
 }
@@ -51,7 +51,7 @@ async fn open_foundationdb(_: &config::FoundationDb) -> Result<Arc<dyn Engine>> 
 /// Ends what a store leaves running in the process. None can be opened afterwards.
 pub fn close() {
     #[cfg(feature = "foundationdb")]
-    postrider_store::fdb::stop();
+    postrider_store::kv::foundationdb::stop();
 }
 
 /// What to call the store, in the middle of a sentence.

@@ -18,6 +18,7 @@ use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId, Mint};
 use postrider_domain::time::Timestamp;
 
 use crate::accounts::account_exists;
+use crate::codec::RecordTx;
 use crate::enqueue::Place;
 use crate::keys::event::Head;
 use crate::keys::fan_out::FanOut;

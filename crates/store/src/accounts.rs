@@ -3,7 +3,7 @@
 use postrider_domain::account::{Account, ApiKey};
 use postrider_domain::ids::{AccountId, KeyId};
 
-use crate::codec::Record;
+use crate::codec::{Record, RecordTx};
 use crate::keys::api_key::Reference;
 use crate::keys::gate::{self, Gate};
 use crate::keys::{account, account_space, api_key, removal};

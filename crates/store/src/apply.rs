@@ -9,6 +9,7 @@ use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
 use postrider_domain::machine::{self, Attempted, Before, Rules, Step};
 use postrider_domain::ownership::Fence;
 
+use crate::codec::RecordTx;
 use crate::enqueue::Place;
 use crate::keys::attempt::{self, RecordedAttempt};
 use crate::keys::gate::{self, Gate};

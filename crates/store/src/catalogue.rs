@@ -2,7 +2,7 @@
 
 use postrider_domain::event::{EventType, EventTypeName};
 
-use crate::codec::Record;
+use crate::codec::{Record, RecordTx};
 use crate::keys::event_type;
 use crate::kv::{Error, Range, prefix_end};
 use crate::records::{Page, PageRequest, Records, page};

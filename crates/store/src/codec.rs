@@ -65,19 +65,28 @@ pub(crate) fn version_1<'a, T: Deserialize<'a>>(
     if versioned.version == 1 { versioned.fields() } else { Err(versioned.unknown()) }
 }
 
-impl Tx {
+/// Records in a transaction.
+pub(crate) trait RecordTx {
     /// The record at `key`, checked at commit.
-    pub(crate) async fn load<T: Record>(&self, key: &[u8]) -> Result<Option<T>, Error> {
+    async fn load<T: Record>(&self, key: &[u8]) -> Result<Option<T>, Error>;
+
+    /// The record at `key`, not checked at commit.
+    async fn snap_load<T: Record>(&self, key: &[u8]) -> Result<Option<T>, Error>;
+
+    /// Writes `record` at `key`.
+    fn save(&self, key: Vec<u8>, record: &impl Record);
+}
+
+impl RecordTx for Tx {
+    async fn load<T: Record>(&self, key: &[u8]) -> Result<Option<T>, Error> {
         self.get(key).await?.map(|bytes| T::decode(&bytes)).transpose()
     }
 
-    /// The record at `key`, not checked at commit.
-    pub(crate) async fn snap_load<T: Record>(&self, key: &[u8]) -> Result<Option<T>, Error> {
+    async fn snap_load<T: Record>(&self, key: &[u8]) -> Result<Option<T>, Error> {
         self.snap_get(key).await?.map(|bytes| T::decode(&bytes)).transpose()
     }
 
-    /// Writes `record` at `key`.
-    pub(crate) fn save(&self, key: Vec<u8>, record: &impl Record) {
+    fn save(&self, key: Vec<u8>, record: &impl Record) {
         self.set(key, record.encode());
     }
 }

@@ -21,6 +21,7 @@
 
 use sha2::{Digest as _, Sha256};
 
+use crate::codec::RecordTx;
 use crate::keys::copying::{self, Marker};
 use crate::keys::meta::{self, Meta};
 use crate::keys::{lease, probe};

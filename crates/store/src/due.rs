@@ -13,7 +13,7 @@ use postrider_domain::ownership::{Fence, Shard};
 use postrider_domain::time::Timestamp;
 
 use crate::accept::load_payload;
-use crate::codec::Record;
+use crate::codec::{Record, RecordTx};
 use crate::enqueue::Place;
 use crate::keys::gate::{self, Gate};
 use crate::keys::queue::Rank;

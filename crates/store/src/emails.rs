@@ -5,7 +5,7 @@ use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::notice::Notice;
 use postrider_domain::ownership::Fence;
 
-use crate::codec::Record;
+use crate::codec::{Record, RecordTx};
 use crate::keys::email;
 use crate::kv::{Error, Range, Tx};
 use crate::owners::OwnerError;

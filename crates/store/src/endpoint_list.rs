@@ -7,7 +7,7 @@ use futures::future::try_join_all;
 use postrider_domain::endpoint::{Endpoint, State};
 use postrider_domain::ids::{AccountId, EndpointId};
 
-use crate::codec::Record;
+use crate::codec::{Record, RecordTx};
 use crate::endpoints::{EndpointView, view};
 use crate::keys::gate::{self, Gate};
 use crate::keys::{endpoint, health, pending};

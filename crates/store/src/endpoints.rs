@@ -9,6 +9,7 @@ use postrider_domain::ids::{self, AccountId, DeliveryId, EndpointId};
 use postrider_domain::time::Timestamp;
 
 use crate::accounts::account_exists;
+use crate::codec::RecordTx;
 use crate::enqueue::Place;
 use crate::keys::gate::{self, Gate};
 use crate::keys::{delivery, due, endpoint, health, pending, subscriber_delta, subscription};

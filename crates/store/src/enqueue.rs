@@ -7,6 +7,7 @@ use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
 use postrider_domain::ownership::Shard;
 use postrider_domain::time::Timestamp;
 
+use crate::codec::RecordTx;
 use crate::keys::gate::{self, Gate};
 use crate::keys::{delivery, due, pending, queue};
 use crate::kv::{Error, Tx};

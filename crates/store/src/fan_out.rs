@@ -23,7 +23,7 @@ use postrider_domain::ownership::{Fence, Shard};
 use postrider_domain::time::Timestamp;
 
 use crate::accept::{EventOf, deliver};
-use crate::codec::Record;
+use crate::codec::{Record, RecordTx};
 use crate::keys::event::Head;
 use crate::keys::fan_out::{self, Cursor, FanOut};
 use crate::keys::resend::{self, Resend};

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use postrider_domain::ids::BootId;
 
+use crate::codec::RecordTx;
 use crate::keys::lease;
 use crate::kv::{Error, Range, Tx};
 use crate::records::Records;

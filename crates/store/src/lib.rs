@@ -35,12 +35,6 @@
 //! | `keys/` | every key's layout |
 //! | `codec` | every record's layout |
 
-pub mod embedded;
-#[cfg(feature = "foundationdb")]
-pub mod fdb;
-pub mod kv;
-pub mod memory;
-
 mod accept;
 mod accounts;
 mod apply;
@@ -72,6 +66,8 @@ mod waiting_jobs;
 
 #[cfg(test)]
 mod tests;
+
+pub use postrider_kv as kv;
 
 pub use accept::{AcceptError, Accepted, Idempotency, Receipt};
 pub use apply::{Applied, Finished};

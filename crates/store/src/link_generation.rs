@@ -4,6 +4,7 @@
 use postrider_domain::ids::AccountId;
 
 use crate::accounts::account_exists;
+use crate::codec::RecordTx;
 use crate::keys::{account, link_generation};
 use crate::kv::Error;
 use crate::records::Records;

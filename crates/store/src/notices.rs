@@ -4,7 +4,7 @@ use postrider_domain::email::Email;
 use postrider_domain::notice::Notice;
 use postrider_domain::ownership::{Fence, Shard};
 
-use crate::codec::Record;
+use crate::codec::{Record, RecordTx};
 use crate::keys::notice;
 use crate::kv::{Error, Range, Tx};
 use crate::owners::OwnerError;

@@ -6,6 +6,7 @@ use std::future::Future;
 use postrider_domain::ids::BootId;
 use postrider_domain::ownership::{Fence, Shard};
 
+use crate::codec::RecordTx;
 use crate::keys::moves;
 use crate::keys::owner::{self, Owner};
 use crate::kv::{self, Error, Tx};

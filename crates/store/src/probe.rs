@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::codec::RecordTx;
 use crate::keys::copying::{self, Marker};
 use crate::keys::meta::{self, Meta};
 use crate::keys::probe;
@@ -105,7 +106,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::memory::Memory;
+    use crate::kv::memory::Memory;
     use crate::{FORMAT, Records};
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use postrider_domain::ids::{self, AccountId, DeliveryId, EndpointId, EventId, Mi
 use postrider_domain::time::Timestamp;
 
 use crate::accept::load_payload;
-use crate::codec::Record;
+use crate::codec::{Record, RecordTx};
 use crate::due::prefetch_deliveries;
 use crate::endpoints::{state_behind, state_of};
 use crate::enqueue::Place;

@@ -4,7 +4,7 @@
 use postrider_domain::delivery::Delivery;
 use postrider_domain::ids::{AccountId, DeliveryId, EventId};
 
-use crate::codec::Record;
+use crate::codec::{Record, RecordTx};
 use crate::endpoints::state_of;
 use crate::keys::{delivery, event, gate, of_event};
 use crate::kv::{Error, Range, Tx, prefix_end};

@@ -9,6 +9,7 @@ use postrider_domain::ids::{AccountId, EndpointId, Id};
 use postrider_domain::ownership::{Shard, shard_of};
 use postrider_domain::trace::TraceContext;
 
+use crate::codec::RecordTx;
 use crate::keys::copying;
 use crate::keys::meta::{self, Meta};
 use crate::kv::{Error, Range, Store, Tx, lock};

@@ -15,7 +15,7 @@ use postrider_domain::replay::{Command, Filter, Replay, ReplayState};
 use postrider_domain::time::Timestamp;
 
 use crate::accounts::account_exists;
-use crate::codec::Record;
+use crate::codec::{Record, RecordTx};
 use crate::due::prefetch_deliveries;
 use crate::endpoints::state_of;
 use crate::keys::gate::{self, Gate};

@@ -11,6 +11,7 @@ use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId, Mint};
 use postrider_domain::time::Timestamp;
 
 use crate::accept::{EventOf, deliver};
+use crate::codec::RecordTx;
 use crate::keys::event::Head;
 use crate::keys::fan_out::FanOut;
 use crate::keys::resend::{self, Resend};

@@ -3,6 +3,7 @@
 use postrider_domain::ownership::{Fence, Shard};
 use postrider_domain::time::Timestamp;
 
+use crate::codec::RecordTx;
 use crate::keys::idempotency::Remembered;
 use crate::keys::{expiry, idempotency, removal};
 use crate::kv::{Error, Range, Tx};

@@ -7,7 +7,8 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use maud::{Markup, html};
-use postrider_cluster::view::{NodeState, NodeView, View};
+use postrider_cluster::view::{NodeView, View};
+use postrider_domain::node::NodeState;
 use postrider_domain::time::Timestamp;
 
 use super::format::count;

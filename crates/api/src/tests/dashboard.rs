@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::time::{Clock, Timestamp};
-use postrider_store::memory::Memory;
+use postrider_store::kv::memory::Memory;
 use serde_json::{Value, json};
 
 use super::harness::{Account, House, OPERATOR, request};

@@ -11,20 +11,21 @@ use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
-use postrider_cluster::door::Door;
 use postrider_cluster::route::{self, Phases, TestReport, Workers};
-use postrider_cluster::view::{NodeState, NodeView, View};
+use postrider_cluster::view::{NodeView, View};
 use postrider_domain::delivery::{RequestHead, Response};
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Event;
 use postrider_domain::ids::{AccountId, BootId, DeliveryId, EndpointId, Id, Mint};
 use postrider_domain::machine::{Attempted, Rules};
+use postrider_domain::node::NodeState;
 use postrider_domain::outcome::{Outcome, of_status};
 use postrider_domain::retry;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::{Clock, Timestamp};
+use postrider_service::Door;
 use postrider_store::kv::Store;
-use postrider_store::memory::Memory;
+use postrider_store::kv::memory::Memory;
 use postrider_store::{Applied, DeliveryView, Finished, Owner, Records, Wake, Work, Workload};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -32,22 +33,23 @@ use tower::ServiceExt;
 use crate::{Api, Dashboard, OperatorKey, Probe, app};
 
 /// The operator's key.
-pub(super) const OPERATOR: &str = "the operator's key";
+pub(crate) const OPERATOR: &str = "the operator's key";
 
-pub(super) struct House {
+pub(crate) struct House {
     pub app: Router,
+    pub door: Door,
     pub records: Records,
     pub workers: Arc<Notes>,
     pub clock: Arc<TestClock>,
 }
 
 /// An account and a key to it.
-pub(super) struct Account {
+pub(crate) struct Account {
     pub id: AccountId,
     pub key: String,
 }
 
-pub(super) struct Answer {
+pub(crate) struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub bytes: Vec<u8>,
@@ -55,14 +57,14 @@ pub(super) struct Answer {
 
 impl Answer {
     #[track_caller]
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.bytes)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.bytes)))
     }
 
     /// The answer, which must have this status.
     #[track_caller]
-    pub(super) fn expect(self, status: u16) -> Value {
+    pub(crate) fn expect(self, status: u16) -> Value {
         let text = String::from_utf8_lossy(&self.bytes);
         assert_eq!(self.status.as_u16(), status, "{text}");
         if text.is_empty() { Value::Null } else { self.json() }
@@ -70,7 +72,7 @@ impl Answer {
 
     /// The pointers of the errors of a problem, which must have this status.
     #[track_caller]
-    pub(super) fn pointers(self, status: u16) -> Vec<String> {
+    pub(crate) fn pointers(self, status: u16) -> Vec<String> {
         self.assert_problem(status);
         let errors = self.json()["errors"].as_array().unwrap().clone();
         let pointer = |error: &Value| error["pointer"].as_str().unwrap().to_owned();
@@ -78,7 +80,7 @@ impl Answer {
     }
 
     #[track_caller]
-    pub(super) fn assert_problem(&self, status: u16) {
+    pub(crate) fn assert_problem(&self, status: u16) {
         let problem = self.json();
         assert_eq!(self.status.as_u16(), status, "{problem}");
         assert_eq!(problem["status"], status);
@@ -91,7 +93,7 @@ impl Answer {
 }
 
 /// Two nodes, of which one is dead, and four shards.
-fn view() -> Arc<View> {
+pub(crate) fn view() -> Arc<View> {
     let node = |byte, state| NodeView {
         node: BootId::from_bytes([byte; 16]),
         name: format!("node-{byte}"),
@@ -113,25 +115,23 @@ fn retry() -> retry::Policy {
 }
 
 impl House {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::over(Memory::new()).await
     }
 
-    pub(super) async fn over(memory: Memory) -> Self {
+    pub(crate) async fn over(memory: Memory) -> Self {
         Self::reached(memory, Dashboard::default()).await
     }
 
     /// One whose pages people reach so.
-    pub(super) async fn reached(memory: Memory, dashboard: Dashboard) -> Self {
+    pub(crate) async fn reached(memory: Memory, dashboard: Dashboard) -> Self {
         let records = Records::open(Store::new(Arc::new(memory), 1), 4).await.unwrap();
         let workers = Arc::new(Notes::default());
         let clock = Arc::new(TestClock(AtomicU64::new(1_800_000_000_000), AtomicU64::new(0)));
+        let router = route::Router::new(records.clone(), workers.clone());
+        let door = Door::new(router, Arc::new(Mint::new()), clock.clone());
         let app = app(Api {
-            door: Door::new(
-                route::Router::new(records.clone(), workers.clone()),
-                Arc::new(Mint::new()),
-                clock.clone(),
-            ),
+            door: door.clone(),
             view: tokio::sync::watch::channel(view()).1,
             operator_key: OperatorKey::new(OPERATOR),
             targets: AddressPolicy::default(),
@@ -139,10 +139,10 @@ impl House {
             dashboard,
             probe: Arc::new(Well),
         });
-        Self { app, records, workers, clock }
+        Self { app, door, records, workers, clock }
     }
 
-    pub(super) async fn send(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.app.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes().to_vec();
@@ -150,23 +150,23 @@ impl House {
     }
 
     /// A request with a key and a body; `Null` is none.
-    pub(super) async fn call(&self, key: &str, call: &str, body: Value) -> Answer {
+    pub(crate) async fn call(&self, key: &str, call: &str, body: Value) -> Answer {
         let text = if body.is_null() { String::new() } else { body.to_string() };
         self.send(request(Some(key), call, text)).await
     }
 
     /// A request to a path below the account's own.
-    pub(super) async fn own(&self, account: &Account, call: &str, body: Value) -> Answer {
+    pub(crate) async fn own(&self, account: &Account, call: &str, body: Value) -> Answer {
         let (method, path) = call.split_once(' ').unwrap();
         let call = format!("{method} /v1/accounts/{}{path}", account.id);
         self.call(&account.key, &call, body).await
     }
 
-    pub(super) async fn operator(&self, call: &str, body: Value) -> Answer {
+    pub(crate) async fn operator(&self, call: &str, body: Value) -> Answer {
         self.call(OPERATOR, call, body).await
     }
 
-    pub(super) async fn account(&self) -> Account {
+    pub(crate) async fn account(&self) -> Account {
         let body = json!({"name": "Example", "contact_emails": ["ops@example.com"]});
         let made = self.operator("POST /v1/accounts", body).await.expect(201);
         let id = made["id"].as_str().unwrap();
@@ -175,13 +175,13 @@ impl House {
         Account { id: id.parse().unwrap(), key: key["key"].as_str().unwrap().to_owned() }
     }
 
-    pub(super) async fn event_type(&self, name: &str) {
+    pub(crate) async fn event_type(&self, name: &str) {
         let body = json!({"description": "", "example": {"of": name}});
         self.operator(&format!("PUT /v1/event-types/{name}"), body).await.expect(200);
     }
 
     /// Has the first delivery in line attempted, with this answer after so long.
-    pub(super) async fn attempt(
+    pub(crate) async fn attempt(
         &self,
         account: AccountId,
         endpoint: EndpointId,
@@ -198,7 +198,7 @@ impl House {
     }
 
     /// Puts an attempt of a delivery on record, which began now and ended so after so long.
-    pub(super) async fn attempted(
+    pub(crate) async fn attempted(
         &self,
         account: AccountId,
         id: DeliveryId,
@@ -232,7 +232,7 @@ impl House {
     }
 
     /// A new endpoint for every type; its id.
-    pub(super) async fn endpoint(&self, account: &Account) -> String {
+    pub(crate) async fn endpoint(&self, account: &Account) -> String {
         let body = json!({"name": "e", "url": "https://example.com/", "event_types": ["*"]});
         let made = self.own(account, "POST /endpoints", body).await.expect(201);
         made["id"].as_str().unwrap().to_owned()
@@ -240,7 +240,7 @@ impl House {
 }
 
 /// `call` is a method and a path.
-pub(super) fn request(key: Option<&str>, call: &str, body: impl Into<Body>) -> Request<Body> {
+pub(crate) fn request(key: Option<&str>, call: &str, body: impl Into<Body>) -> Request<Body> {
     let (method, path) = call.split_once(' ').unwrap();
     let mut request = Request::new(body.into());
     *request.method_mut() = Method::from_bytes(method.as_bytes()).unwrap();
@@ -255,12 +255,12 @@ pub(super) fn request(key: Option<&str>, call: &str, body: impl Into<Body>) -> R
 
 /// Workers that note what they are told.
 #[derive(Default)]
-pub(super) struct Notes {
+pub(crate) struct Notes {
     wakes: Mutex<Vec<Wake>>,
 }
 
 impl Notes {
-    pub(super) fn take(&self) -> Vec<Wake> {
+    pub(crate) fn take(&self) -> Vec<Wake> {
         std::mem::take(&mut self.wakes.lock().unwrap())
     }
 }
@@ -295,15 +295,15 @@ impl Workers for Notes {
 }
 
 /// Steadied, and so perhaps behind the wall clock: the first plus the second, in milliseconds.
-pub(super) struct TestClock(AtomicU64, AtomicU64);
+pub(crate) struct TestClock(AtomicU64, AtomicU64);
 
 impl TestClock {
     /// The wall clock is set forward, and nobody believes it yet.
-    pub(super) fn step_wall(&self, by: Duration) {
+    pub(crate) fn step_wall(&self, by: Duration) {
         self.1.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
     }
 
-    pub(super) fn advance(&self, by: Duration) {
+    pub(crate) fn advance(&self, by: Duration) {
         self.0.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
     }
 }

@@ -6,7 +6,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use http::Request;
-use postrider_store::memory::{Faults, Memory};
+use postrider_store::kv::memory::{Faults, Memory};
 use serde_json::{Value, json};
 
 use super::harness::{House, OPERATOR, request};

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::Identity;
 use crate::membership::{RENEW_EVERY, SELF_STOP};
 use crate::pulse::Pulse;
-use crate::tasks::Tasks;
+use postrider_net::tasks::Tasks;
 
 /// The pause before a renewal that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(250);

@@ -21,7 +21,8 @@ use crate::membership::{Membership, Witness};
 use crate::metrics::Instruments;
 use crate::pulse::Pulse;
 use crate::tenure::{Tenancy, Tenure};
-use crate::view::{NodeState, NodeView, View};
+use crate::view::{NodeView, View};
+use postrider_domain::node::NodeState;
 
 /// Between live nodes, a shard does not move again for so long.
 const STAYS: Duration = Duration::from_secs(60);

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use postrider_domain::ids::Id;
 use postrider_domain::ownership::Shard;
+use postrider_store::kv::memory::Memory;
 use postrider_store::kv::{Engine, Error, Store, Transaction};
-use postrider_store::memory::Memory;
 use postrider_store::{Lease, Owner};
 use tokio::task;
 use tokio::time::{Instant, sleep, timeout};

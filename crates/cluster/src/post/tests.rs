@@ -5,7 +5,8 @@ use postrider_store::Owner;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::view::{NodeState, NodeView};
+use crate::view::NodeView;
+use postrider_domain::node::NodeState;
 
 const ME: BootId = BootId::MIN;
 const OTHER: BootId = BootId::MAX;

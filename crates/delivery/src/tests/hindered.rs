@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use postrider_domain::ids::{EventId, Id};
+use postrider_store::kv::memory::Memory;
 use postrider_store::kv::{Engine, Error, Pair, Range, Transaction};
-use postrider_store::memory::Memory;
 use tokio::sync::Semaphore;
 
 /// The engine; clones are the same one.

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use postrider_cluster::pulse::Pulse;
 use postrider_cluster::route::{Notifier, Router, Workers};
-use postrider_cluster::tasks::Tasks;
 use postrider_cluster::tenure::{Tenancy, Tenure};
 use postrider_domain::account::{Account, Name};
 use postrider_domain::endpoint::{Endpoint, Ordering, Secrets, Subscription};
@@ -19,6 +18,7 @@ use postrider_domain::retry;
 use postrider_domain::signature::Secret;
 use postrider_domain::target::{AddressPolicy, TargetUrl};
 use postrider_domain::time::{Clock, Timestamp};
+use postrider_net::tasks::Tasks;
 use postrider_store::Records;
 use postrider_store::kv::Store;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

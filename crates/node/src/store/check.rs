@@ -296,7 +296,7 @@ mod tests {
     use std::sync::Arc;
 
     use postrider_store::Records;
-    use postrider_store::memory::{Faults, Memory};
+    use postrider_store::kv::memory::{Faults, Memory};
 
     use super::*;
 

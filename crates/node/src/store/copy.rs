@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use data_encoding::HEXLOWER;
-use postrider_store::embedded::Embedded;
 use postrider_store::kv::Store;
+use postrider_store::kv::lmdb::Embedded;
 use postrider_store::{Copied, CopyError, Digest, Refusal};
 
 use super::progress::Shown;

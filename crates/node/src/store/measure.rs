@@ -103,7 +103,7 @@ mod tests {
     use std::sync::Arc;
 
     use postrider_store::kv::Store;
-    use postrider_store::memory::{Faults, Memory};
+    use postrider_store::kv::memory::{Faults, Memory};
 
     use super::*;
 

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use mailin::{Action, Handler, Response, SessionBuilder, response};
 use postrider_cluster::pulse::Pulse;
-use postrider_cluster::tasks::Tasks;
 use postrider_domain::account::Account;
 use postrider_domain::email::Verdict;
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::ids::{BootId, Mint};
 use postrider_domain::time::Timestamp;
+use postrider_net::tasks::Tasks;
+use postrider_store::kv::memory::Memory;
 use postrider_store::kv::{Pair, Range, Store};
-use postrider_store::memory::Memory;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::*;

@@ -9,9 +9,9 @@ use postrider_domain::ids::{BootId, Id};
 
 use super::*;
 use crate::codec::Record;
-use crate::embedded::Embedded;
+use crate::kv::lmdb::Embedded;
+use crate::kv::memory::{Faults, Memory};
 use crate::kv::{Engine, MAX_VALUE, Transaction};
-use crate::memory::{Faults, Memory};
 use crate::{Lease, OpenError, Owner, Probe, Records};
 
 const SHARDS: u16 = 8;

@@ -2,6 +2,7 @@ use postrider_domain::ids::EventId;
 
 use super::*;
 use crate::Audience;
+use crate::codec::RecordTx;
 use crate::keys::fan_out::{self, Cursor, FanOut};
 use crate::keys::resend::{self, Resend};
 use crate::kv::Error;

@@ -32,7 +32,7 @@ use postrider_domain::target::{AddressPolicy, TargetUrl};
 use postrider_domain::time::Timestamp;
 
 use crate::kv::Store;
-use crate::memory::{Faults, Memory};
+use crate::kv::memory::{Faults, Memory};
 use crate::{Accepted, Applied, Finished, Records, Wake, Work, Workload};
 
 const SHARDS: u16 = 4;

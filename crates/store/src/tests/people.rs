@@ -4,6 +4,7 @@ use postrider_domain::endpoint::{Disabled, DisabledReason};
 use postrider_domain::notice::Notice;
 
 use super::*;
+use crate::codec::RecordTx;
 use crate::keys::account_space;
 use crate::kv::Range;
 use crate::{EndpointFilter, FORMAT, OpenError, PageRequest, Records};
@@ -135,7 +136,7 @@ async fn a_changed_subscription_holds_at_once() {
 /// What the first version of the layout leaves, the next start of a newer one takes on.
 #[tokio::test]
 async fn an_older_format_is_taken_on() {
-    let memory = std::sync::Arc::new(crate::memory::Memory::with_faults(0, Default::default()));
+    let memory = std::sync::Arc::new(crate::kv::memory::Memory::with_faults(0, Default::default()));
     let store = || Store::new(memory.clone(), 0);
     let format = || async {
         let store = store();

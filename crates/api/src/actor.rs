@@ -1,0 +1,127 @@
+//! The actor messaging API: each call read into domain values, the [`Service`], and its answer as a
+//! message.
+
+mod error;
+mod publish;
+mod status;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use postrider_cluster::local_node::LocalNode;
+use postrider_cluster::trace::{self, TraceContext};
+use postrider_net::gateway::Handler;
+use postrider_net::messages::{
+    Call, CallError, CallErrorKind, HeldChoice, OfDelivery, OfEndpoint, Reply, Request, WakeMany,
+    Woken,
+};
+use postrider_service::Door;
+use postrider_store::Held;
+use tracing::{Instrument, Span};
+
+use self::error::call_error;
+use self::publish::Form;
+
+/// Answers the calls of a gateway.
+pub struct ActorApi {
+    door: Door,
+    node: Arc<LocalNode>,
+}
+
+impl ActorApi {
+    /// Answers with what `door` does, and on behalf of `node`.
+    #[must_use]
+    pub fn new(door: Door, node: Arc<LocalNode>) -> Arc<Self> {
+        Arc::new(Self { door, node })
+    }
+}
+
+#[async_trait]
+impl Handler for ActorApi {
+    async fn handle(&self, Call { request, traceparent }: Call) -> Result<Reply, CallError> {
+        let trace = traceparent.and_then(|text| text.parse().ok());
+        let door = &self.door;
+        match request {
+            Request::Publish(it) => {
+                let key = it.idempotency_key.as_deref();
+                let publish = publish::publish(door, Form::Single, it.account, vec![it.event], key);
+                let receipts = traced("publish", trace, publish).await?;
+                // One event has one receipt.
+                receipts.into_iter().next().map(Reply::Published).ok_or_else(CallError::internal)
+            }
+            Request::PublishBatch(it) => {
+                let key = it.idempotency_key.as_deref();
+                let publish = publish::publish(door, Form::Batch, it.account, it.events, key);
+                let receipts = traced("publish batch", trace, publish).await?;
+                Ok(Reply::PublishedBatch(receipts))
+            }
+            Request::EndpointStatus(OfEndpoint { account, endpoint }) => {
+                let view = door.endpoint(account, endpoint).await.map_err(call_error)?;
+                Ok(Reply::Endpoint(status::endpoint(view)))
+            }
+            Request::EnableEndpoint(it) => {
+                let held = match it.held {
+                    HeldChoice::Resume => Held::Resume,
+                    HeldChoice::Discard => Held::Discard,
+                };
+                let view = door.enable(it.account, it.endpoint, held).await.map_err(call_error)?;
+                Ok(Reply::Endpoint(status::endpoint(view)))
+            }
+            Request::DisableEndpoint(OfEndpoint { account, endpoint }) => {
+                let view = door.disable(account, endpoint).await.map_err(call_error)?;
+                Ok(Reply::Endpoint(status::endpoint(view)))
+            }
+            Request::DeliveryStatus(OfDelivery { account, delivery }) => {
+                let (view, attempts) =
+                    door.delivery(account, delivery).await.map_err(call_error)?;
+                Ok(Reply::Delivery(status::delivery(view, attempts)))
+            }
+            Request::ClusterStatus => Ok(Reply::Cluster(status::cluster(&self.node.view()))),
+            other @ (Request::Ping | Request::WakeMany(_) | Request::Handed(_)) => Err(
+                CallError::new(CallErrorKind::Internal, format!("{other:?} is the gateway's own")),
+            ),
+        }
+    }
+
+    fn wake(&self, wakes: WakeMany) -> Result<Woken, CallError> {
+        self.node.wake(wakes)
+    }
+
+    fn ownership_changed(&self) {
+        self.node.ownership_changed();
+    }
+}
+
+/// Accepts events in a span that follows from the sender's.
+async fn traced<T>(
+    kind: &'static str,
+    parent: Option<TraceContext>,
+    accept: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, CallError> {
+    let span = accept_span(kind, parent);
+    let outcome = accept.instrument(span.clone()).await;
+    if let Err(error) = &outcome {
+        span.record("error.type", tracing::field::debug(&error.kind));
+        span.record("otel.status_code", "ERROR");
+    }
+    outcome
+}
+
+/// The span of a request to publish, following from the sender's.
+fn accept_span(kind: &'static str, parent: Option<TraceContext>) -> Span {
+    let span = tracing::info_span!(
+        target: trace::TARGET,
+        parent: None,
+        "accept",
+        otel.name = kind,
+        otel.kind = "consumer",
+        otel.status_code = tracing::field::Empty,
+        messaging.operation.type = "process",
+        error.type = tracing::field::Empty,
+    );
+    trace::follow(&span, parent);
+    span
+}

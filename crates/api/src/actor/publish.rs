@@ -1,0 +1,98 @@
+//! Requests to publish: events read from messages, and their receipts.
+
+use postrider_domain::event::{EventTypeName, Payload};
+use postrider_domain::findings::{Field, Findings};
+use postrider_domain::ids::AccountId;
+use postrider_net::messages::{self, CallError, CallErrorKind};
+use postrider_service::metrics::Way;
+use postrider_service::{Door, Draft, IdempotencyKey, Refusal, Sketch};
+use sha2::{Digest, Sha256};
+
+use super::error::call_error;
+
+/// Publishes events that came in one message.
+pub(super) async fn publish(
+    door: &Door,
+    form: Form,
+    account: AccountId,
+    events: Vec<messages::NewEvent>,
+    key: Option<&str>,
+) -> Result<Vec<messages::Receipt>, CallError> {
+    let idempotency = form.idempotency(key, &events)?;
+    let (sketches, mut findings) = sketches(events);
+    if !findings.is_empty() {
+        findings.extend(door.check(&sketches).await.map_err(call_error)?);
+        return Err(call_error(Refusal::Invalid(findings)));
+    }
+    let drafts: Vec<Draft> = sketches.into_iter().filter_map(Sketch::finish).collect();
+    let receipts = door.publish(Way::Message, account, drafts, idempotency).await;
+    Ok(receipts.map_err(call_error)?.into_iter().map(receipt).collect())
+}
+
+fn receipt(receipt: postrider_store::Receipt) -> messages::Receipt {
+    messages::Receipt {
+        id: receipt.id,
+        event_type: receipt.event_type.to_string(),
+        created_at: receipt.created_at,
+        deliveries: receipt.deliveries,
+    }
+}
+
+/// The event as far as it can be read; what cannot be leaves a finding.
+fn sketch(event: messages::NewEvent, index: usize, findings: &mut Findings) -> Sketch {
+    let mut note = |field, detail: String| findings.add(index, field, String::new(), &detail);
+    let event_type = EventTypeName::parse(&event.event_type)
+        .map_err(|error| note(Field::EventType, error.to_string()))
+        .ok();
+    let payload =
+        Payload::parse(event.payload).map_err(|error| note(Field::Payload, error.to_string())).ok();
+    Sketch { event_type, payload }
+}
+
+/// The events as far as they can be read, and what is wrong with them.
+fn sketches(events: Vec<messages::NewEvent>) -> (Vec<Sketch>, Findings) {
+    let mut findings = Findings::default();
+    let sketches = events.into_iter().enumerate();
+    let sketches = sketches.map(|(index, event)| sketch(event, index, &mut findings)).collect();
+    (sketches, findings)
+}
+
+/// The two forms of a request to publish.
+#[derive(Clone, Copy)]
+pub(super) enum Form {
+    Single,
+    Batch,
+}
+
+impl Form {
+    /// What tells this request from any other that has the same idempotency key.
+    ///
+    /// # Errors
+    /// When the key is none.
+    fn idempotency(
+        self,
+        key: Option<&str>,
+        events: &[messages::NewEvent],
+    ) -> Result<Option<postrider_store::Idempotency>, CallError> {
+        let Some(key) = key else { return Ok(None) };
+        let key = IdempotencyKey::parse(key.as_bytes()).map_err(|error| {
+            CallError::new(CallErrorKind::Malformed, format!("the idempotency key {error}"))
+        })?;
+        Ok(Some(key.of_request(self.sha256(events))))
+    }
+
+    fn sha256(self, events: &[messages::NewEvent]) -> [u8; 32] {
+        let form: &[u8] = match self {
+            Self::Single => b"message, single\0",
+            Self::Batch => b"message, batch\0",
+        };
+        let mut hash = Sha256::new_with_prefix(form);
+        for event in events {
+            for part in [event.event_type.as_bytes(), &event.payload] {
+                hash.update(part.len().to_be_bytes());
+                hash.update(part);
+            }
+        }
+        hash.finalize().into()
+    }
+}

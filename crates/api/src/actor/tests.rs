@@ -1,0 +1,169 @@
+//! Calls over records in memory.
+
+use postrider_cluster::local_node::LocalNode;
+use postrider_domain::delivery::DeliveryState;
+use postrider_domain::findings::Field::{EventType, Payload};
+use postrider_domain::ids::{AccountId, EndpointId, EventId};
+use postrider_net::messages::{
+    DeliveryStatus, EnableEndpoint, EndpointState, Nudge, Publish, PublishBatch, Work,
+};
+use postrider_store::{DeliveryFilter, PageRequest};
+use serde_json::json;
+
+use super::*;
+use crate::tests::harness::{House, view};
+
+struct World {
+    house: House,
+    api: Arc<ActorApi>,
+    account: AccountId,
+    endpoint: EndpointId,
+}
+
+impl World {
+    /// An account with an endpoint that wants all events. Payloads of `strict` must be objects
+    /// whose `n` is a number; `free` takes any.
+    async fn new() -> Self {
+        let house = House::new().await;
+        let account = house.account().await;
+        house.event_type("free").await;
+        let schema = json!({"type": "object", "properties": {"n": {"type": "number"}}});
+        let body = json!({"description": "", "example": {}, "schema": schema});
+        house.operator("PUT /v1/event-types/strict", body).await.expect(200);
+        let endpoint = house.endpoint(&account).await.parse().unwrap();
+        let view = tokio::sync::watch::channel(view()).1;
+        let node = LocalNode::new(house.door.router().clone(), view, Arc::default());
+        let api = ActorApi::new(house.door.clone(), Arc::new(node));
+        house.workers.take();
+        Self { house, api, account: account.id, endpoint }
+    }
+
+    async fn call(&self, request: Request) -> Result<Reply, CallError> {
+        self.api.handle(request.into()).await
+    }
+
+    async fn kind(&self, request: Request) -> CallErrorKind {
+        self.call(request).await.unwrap_err().kind
+    }
+
+    fn batch(&self, events: &[(&str, &str)], key: Option<&str>) -> Request {
+        Request::PublishBatch(PublishBatch {
+            account: self.account,
+            events: events.iter().map(|(name, payload)| event(name, payload)).collect(),
+            idempotency_key: key.map(str::to_owned),
+        })
+    }
+
+    fn single(&self, event_type: &str, payload: &str, key: Option<&str>) -> Request {
+        Request::Publish(Publish {
+            account: self.account,
+            event: event(event_type, payload),
+            idempotency_key: key.map(str::to_owned),
+        })
+    }
+
+    fn of_endpoint(&self) -> OfEndpoint {
+        OfEndpoint { account: self.account, endpoint: self.endpoint }
+    }
+
+    /// The newest delivery to the endpoint.
+    async fn newest(&self) -> DeliveryStatus {
+        let (filter, page) = (DeliveryFilter::default(), PageRequest { limit: 1, after: None });
+        let page = self.house.records.deliveries(self.account, self.endpoint, filter, page).await;
+        let delivery = page.unwrap().items[0].delivery.id;
+        let of = OfDelivery { account: self.account, delivery };
+        match self.call(Request::DeliveryStatus(of)).await {
+            Ok(Reply::Delivery(status)) => status,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn event(event_type: &str, payload: &str) -> postrider_net::messages::NewEvent {
+    postrider_net::messages::NewEvent {
+        event_type: event_type.to_owned(),
+        payload: payload.to_owned().into(),
+    }
+}
+
+#[tokio::test]
+async fn published_events_wake_the_owners_of_their_deliveries() {
+    let world = World::new().await;
+    let Ok(Reply::Published(receipt)) = world.call(world.single("free", "1", None)).await else {
+        panic!("no receipt");
+    };
+    assert_eq!((receipt.event_type.as_str(), receipt.deliveries), ("free", 1));
+    let events = [("free", "2"), ("strict", "{}")];
+    let Ok(Reply::PublishedBatch(receipts)) = world.call(world.batch(&events, None)).await else {
+        panic!("no receipts");
+    };
+    let ids: Vec<EventId> = receipts.iter().map(|receipt| receipt.id).collect();
+    assert_eq!(world.house.workers.take().len(), 3);
+    let newest = world.newest().await;
+    assert_eq!((newest.event, newest.state), (ids[1], DeliveryState::Pending));
+}
+
+#[tokio::test]
+async fn all_errors_of_a_batch_are_reported_at_once() {
+    let world = World::new().await;
+    let events = [("a b", "1"), ("free", "{"), ("strict", "[]"), ("gone", "1")];
+    let CallErrorKind::Refused(findings) = world.kind(world.batch(&events, None)).await else {
+        panic!("not refused");
+    };
+    let places: Vec<_> = findings.iter().map(|it| (it.index, it.field)).collect();
+    assert_eq!(places, [(0, EventType), (1, Payload), (2, Payload), (3, EventType)]);
+    assert!(world.house.workers.take().is_empty());
+}
+
+#[tokio::test]
+async fn a_repeated_call_has_its_first_answer() {
+    let world = World::new().await;
+    let first = world.call(world.single("free", "1", Some("k"))).await.unwrap();
+    assert_eq!(world.call(world.single("free", "1", Some("k"))).await.unwrap(), first);
+    assert_eq!(world.kind(world.single("free", "2", Some("k"))).await, CallErrorKind::Conflict);
+    let batch = world.batch(&[("free", "1")], Some("k"));
+    assert_eq!(world.kind(batch).await, CallErrorKind::Conflict, "another form");
+    let bad = world.single("free", "1", Some("a b"));
+    assert_eq!(world.kind(bad).await, CallErrorKind::Malformed);
+}
+
+#[tokio::test]
+async fn an_endpoint_is_disabled_and_enabled() {
+    let world = World::new().await;
+    world.call(world.single("free", "1", None)).await.unwrap();
+    let status = async |request| match world.call(request).await {
+        Ok(Reply::Endpoint(status)) => {
+            (matches!(status.state, EndpointState::Enabled), status.pending, status.held)
+        }
+        other => panic!("{other:?}"),
+    };
+    let of = world.of_endpoint();
+    assert_eq!(status(Request::DisableEndpoint(of)).await, (false, 0, 1));
+    assert_eq!(status(Request::EndpointStatus(of)).await, (false, 0, 1));
+    let OfEndpoint { account, endpoint } = of;
+    let enable = EnableEndpoint { account, endpoint, held: HeldChoice::Resume };
+    assert_eq!(status(Request::EnableEndpoint(enable)).await, (true, 1, 0));
+    let account = world.house.door.mint().id(world.house.door.now());
+    let strange = Request::EndpointStatus(OfEndpoint { account, endpoint });
+    assert_eq!(world.kind(strange).await, CallErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn the_cluster_is_shown_as_the_node_sees_it() {
+    let world = World::new().await;
+    let Ok(Reply::Cluster(status)) = world.call(Request::ClusterStatus).await else {
+        panic!("no status");
+    };
+    assert_eq!((status.shards, status.unowned), (4, 2));
+    assert_eq!(status.nodes.iter().map(|node| node.shards).collect::<Vec<_>>(), [2, 1]);
+}
+
+#[tokio::test]
+async fn wakes_for_shards_that_are_not_of_this_store_are_refused() {
+    let world = World::new().await;
+    let wakes =
+        |shard| WakeMany { nudges: vec![Nudge { work: Work::Jobs { shard }, traceparent: None }] };
+    assert_eq!(world.api.wake(wakes(3)), Ok(Woken::default()));
+    assert_eq!(world.api.wake(wakes(4)).unwrap_err().kind, CallErrorKind::Malformed);
+    assert_eq!(world.house.workers.take().len(), 1);
+}

@@ -1,0 +1,563 @@
+//! What every engine promises, as tests that run on each of them.
+
+mod model;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+
+use crate::lmdb::Embedded;
+use crate::memory::Memory;
+use crate::{
+    Engine, Error, MAX_KEY, MAX_TRANSACTION, MAX_VALUE, Pair, Range, Store, Transaction, Tx,
+    counter,
+};
+
+/// The tests of the engines that compare values at the commit, in the order of submission.
+macro_rules! on_engines_that_compare {
+    ($($test:ident)*) => {
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() -> Result<(), super::Error> {
+                super::$test(super::Arc::new(super::Memory::new())).await
+            })*
+        }
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() -> Result<(), super::Error> {
+                let dir = tempfile::tempdir().expect("a directory for the test");
+                let engine = super::Embedded::open(dir.path()).expect("an empty directory opens");
+                super::$test(super::Arc::new(engine)).await
+            })*
+        }
+    };
+}
+
+/// Runs each of the tests on each of the engines, every time on a new store.
+macro_rules! on_every_engine {
+    ($($test:ident)*) => {
+        on_engines_that_compare! {
+            $($test)*
+            a_value_that_came_back_does_not_conflict
+            an_add_in_the_same_group_is_seen
+        }
+        #[cfg(feature = "foundationdb")]
+        mod foundationdb {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() -> Result<(), super::Error> {
+                let engine = crate::foundationdb::tests::open().await;
+                super::$test(engine.clone()).await?;
+                crate::foundationdb::tests::empty(&engine).await
+            })*
+        }
+    };
+}
+
+on_every_engine! {
+    what_is_written_is_read_back
+    ranges_are_ordered_and_limited
+    a_transaction_sees_its_own_writes
+    a_limited_range_counts_the_transactions_own_writes
+    a_snapshot_does_not_move
+    a_changed_read_conflicts
+    write_skew_is_prevented
+    a_phantom_is_prevented
+    a_removed_row_in_a_range_conflicts
+    what_lies_beyond_the_limit_does_not_conflict
+    snapshot_reads_are_not_checked
+    a_transaction_without_writes_never_conflicts
+    adds_are_atomic
+    adds_do_not_conflict_with_each_other
+    a_checked_read_of_a_counter_conflicts_with_an_add
+    adds_and_other_writes_of_one_key_combine
+    a_cleared_range_is_empty
+    what_was_fetched_ahead_is_still_checked
+    who_was_to_blame_is_told_from_who_was_not
+    who_has_seen_a_change_is_not_refused_for_it
+    transact_retries_until_it_is_through
+    increments_by_get_and_set_are_never_lost
+    an_error_of_the_closure_aborts
+    a_read_writes_nothing
+    bounds_are_kept
+}
+
+type Shared = Arc<dyn Engine>;
+
+fn store(engine: &Shared) -> Store {
+    Store::new(engine.clone(), 1)
+}
+
+async fn put(engine: &Shared, rows: &[(&str, &str)]) -> Result<(), Error> {
+    let tx = engine.begin().await?;
+    for (key, value) in rows {
+        set(&*tx, key, value);
+    }
+    tx.commit().await
+}
+
+fn set(tx: &dyn Transaction, key: &str, value: &str) {
+    tx.set(key.into(), Bytes::copy_from_slice(value.as_bytes()));
+}
+
+async fn get(engine: &Shared, key: &str) -> Result<Option<Bytes>, Error> {
+    engine.begin().await?.get(key.as_bytes()).await
+}
+
+fn text(rows: Vec<Pair>) -> String {
+    let show = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+    let rows: Vec<_> = rows.iter().map(|(key, value)| show(key) + "=" + &show(value)).collect();
+    rows.join(" ")
+}
+
+async fn what_is_written_is_read_back(engine: Shared) -> Result<(), Error> {
+    assert_eq!(get(&engine, "a").await?, None);
+    put(&engine, &[("a", "1"), ("b", ""), ("ab", "2")]).await?;
+    assert_eq!(get(&engine, "a").await?.as_deref(), Some(&b"1"[..]));
+    assert_eq!(get(&engine, "b").await?.as_deref(), Some(&b""[..]));
+
+    let tx = engine.begin().await?;
+    tx.clear("a".into());
+    tx.clear("never there".into());
+    set(&*tx, "b", "3");
+    tx.commit().await?;
+    let rows = engine.begin().await?.range(Range::new("", "z")).await?;
+    assert_eq!(text(rows), "ab=2 b=3");
+    Ok(())
+}
+
+async fn ranges_are_ordered_and_limited(engine: Shared) -> Result<(), Error> {
+    put(&engine, &[("q", "0"), ("q/3", "3"), ("q/1", "1"), ("q/2", "2"), ("q0", "4")]).await?;
+    let tx = engine.begin().await?;
+    let read = async |range| tx.range(range).await.map(text);
+    assert_eq!(read(Range::prefix("q/")).await?, "q/1=1 q/2=2 q/3=3");
+    assert_eq!(read(Range::prefix("q/").reverse()).await?, "q/3=3 q/2=2 q/1=1");
+    assert_eq!(read(Range::prefix("q/").limit(2)).await?, "q/1=1 q/2=2");
+    assert_eq!(read(Range::prefix("q/").limit(2).reverse()).await?, "q/3=3 q/2=2");
+    assert_eq!(read(Range::new("q/1", "q/3")).await?, "q/1=1 q/2=2");
+    assert_eq!(read(Range::new("q/1", "q/3").reverse()).await?, "q/2=2 q/1=1");
+    assert_eq!(read(Range::new("q/15", "q/25")).await?, "q/2=2");
+    assert_eq!(read(Range::prefix("")).await?, "q=0 q/1=1 q/2=2 q/3=3 q0=4");
+    assert_eq!(read(Range::prefix("q/").limit(0)).await?, "");
+    assert_eq!(read(Range::new("q/3", "q/1")).await?, "");
+    assert_eq!(read(Range::prefix("r")).await?, "");
+    Ok(())
+}
+
+async fn a_transaction_sees_its_own_writes(engine: Shared) -> Result<(), Error> {
+    put(&engine, &[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")]).await?;
+    let tx = engine.begin().await?;
+    set(&*tx, "a", "new");
+    tx.clear("b".into());
+    tx.clear_range("c".into(), "d".into());
+    set(&*tx, "e", "5");
+    assert_eq!(tx.get(b"a").await?.as_deref(), Some(&b"new"[..]));
+    assert_eq!(tx.snap_get(b"b").await?, None);
+    assert_eq!(tx.get(b"c").await?, None);
+    assert_eq!(text(tx.range(Range::new("a", "z")).await?), "a=new d=4 e=5");
+    assert_eq!(text(tx.snap_range(Range::new("a", "z").reverse()).await?), "e=5 d=4 a=new");
+    set(&*tx, "c", "again");
+    assert_eq!(text(tx.range(Range::new("b", "d")).await?), "c=again");
+    assert_eq!(get(&engine, "c").await?.as_deref(), Some(&b"3"[..]), "not yet committed");
+    tx.commit().await?;
+    let rows = engine.begin().await?.range(Range::new("a", "z")).await?;
+    assert_eq!(text(rows), "a=new c=again d=4 e=5");
+    Ok(())
+}
+
+async fn a_limited_range_counts_the_transactions_own_writes(engine: Shared) -> Result<(), Error> {
+    put(&engine, &[("a", "1"), ("b", "2"), ("d", "4"), ("e", "5")]).await?;
+    let tx = engine.begin().await?;
+    tx.clear("a".into());
+    set(&*tx, "c", "3");
+    assert_eq!(text(tx.range(Range::prefix("").limit(2)).await?), "b=2 c=3");
+    assert_eq!(text(tx.range(Range::prefix("").limit(3).reverse()).await?), "e=5 d=4 c=3");
+    tx.commit().await
+}
+
+async fn a_snapshot_does_not_move(engine: Shared) -> Result<(), Error> {
+    put(&engine, &[("a", "old"), ("b", "old")]).await?;
+    let tx = engine.begin().await?;
+    assert_eq!(tx.get(b"a").await?.as_deref(), Some(&b"old"[..]));
+    put(&engine, &[("a", "new"), ("b", "new"), ("c", "new")]).await?;
+    assert_eq!(tx.get(b"b").await?.as_deref(), Some(&b"old"[..]));
+    assert_eq!(text(tx.snap_range(Range::prefix("")).await?), "a=old b=old");
+    Ok(())
+}
+
+async fn a_changed_read_conflicts(engine: Shared) -> Result<(), Error> {
+    put(&engine, &[("a", "1")]).await?;
+    for (read, change) in [("a", "a"), ("absent", "absent")] {
+        let tx = engine.begin().await?;
+        tx.get(read.as_bytes()).await?;
+        set(&*tx, "result", "wrong");
+        put(&engine, &[(change, "changed")]).await?;
+        assert_eq!(tx.commit().await, Err(Error::Conflict));
+    }
+    assert_eq!(get(&engine, "result").await?, None, "a conflict leaves nothing behind");
+    Ok(())
+}
+
+/// What checking by value means; an engine that checks by version reports a conflict here.
+async fn a_value_that_came_back_does_not_conflict(engine: Shared) -> Result<(), Error> {
+    put(&engine, &[("a", "1")]).await?;
+    let tx = engine.begin().await?;
+    tx.get(b"a").await?;
+    set(&*tx, "b", "1");
+    put(&engine, &[("a", "2")]).await?;
+    put(&engine, &[("a", "1")]).await?;
+    tx.commit().await
+}
+
+async fn write_skew_is_prevented(engine: Shared) -> Result<(), Error> {
+    put(&engine, &[("a", "on"), ("b", "on")]).await?;
+    let (one, other) = (engine.begin().await?, engine.begin().await?);
+    one.get(b"b").await?;
+    set(&*one, "a", "off");
+    other.get(b"a").await?;
+    set(&*other, "b", "off");
+    let (one, other) = futures::join!(one.commit(), other.commit());
+    let conflicts = [one, other].iter().filter(|result| **result == Err(Error::Conflict)).count();
+    assert_eq!(conflicts, 1);
+    Ok(())
+}
+
+async fn a_phantom_is_prevented(engine: Shared) -> Result<(), Error> {
+    put(&engine, &[("q/1", "1"), ("q/3", "3")]).await?;
+    for (range, new) in [
+        (Range::prefix("q/"), "q/2"),
+        (Range::prefix("q/").reverse(), "q/0"),
+        (Range::prefix("q/").limit(9), "q/9"),
+        (Range::prefix("empty/"), "empty/1"),
+    ] {
+        let tx = engine.begin().await?;
+        tx.range(range).await?;
+        set(&*tx, "result", "wrong");
+        put(&engine, &[(new, "new")]).await?;
+        assert_eq!(tx.commit().await, Err(Error::Conflict), "after {new}");
+    }
+    Ok(())
+}
+
+async fn a_removed_row_in_a_range_conflicts(engine: Shared) -> Result<(), Error> {
+    put(&engine, &[("q/1", "1"), ("q/2", "2")]).await?;
+    let tx = engine.begin().await?;
+    tx.range(Range::prefix("q/").limit(2)).await?;
+    set(&*tx, "result", "wrong");
+    let other = engine.begin().await?;
+    other.clear("q/2".into());
+    other.commit().await?;
+    assert_eq!(tx.commit().await, Err(Error::Conflict));
+    Ok(())
+}
+
+async fn what_lies_beyond_the_limit_does_not_conflict(engine: Shared) -> Result<(), Error> {
+    put(&engine, &[("q/1", "1"), ("q/3", "3"), ("q/5", "5")]).await?;
+    let tx = engine.begin().await?;
+    tx.range(Range::prefix("q/").limit(1)).await?;
+    tx.range(Range::prefix("q/").limit(1).reverse()).await?;
+    set(&*tx, "result", "right");
+    put(&engine, &[("q/2", "2"), ("q/3", "changed")]).await?;
+    tx.commit().await
+}
+
+async fn snapshot_reads_are_not_checked(engine: Shared) -> Result<(), Error> {
+    put(&engine, &[("a", "1")]).await?;
+    let tx = engine.begin().await?;
+    tx.snap_get(b"a").await?;
+    tx.snap_range(Range::prefix("")).await?;
+    set(&*tx, "result", "right");
+    put(&engine, &[("a", "2"), ("b", "2")]).await?;
+    tx.commit().await
+}
+
+async fn a_transaction_without_writes_never_conflicts(engine: Shared) -> Result<(), Error> {
+    let tx = engine.begin().await?;
+    tx.get(b"a").await?;
+    put(&engine, &[("a", "1")]).await?;
+    tx.commit().await
+}
+
+async fn adds_are_atomic(engine: Shared) -> Result<(), Error> {
+    let store = store(&engine);
+    let task = |task: usize| {
+        let store = store.clone();
+        let body = move |tx: Tx, _| async move {
+            tx.add("total", 1);
+            tx.add(format!("part/{}", task % 4), -2);
+            Ok::<_, Error>(())
+        };
+        tokio::spawn(async move {
+            for _ in 0..100 {
+                store.transact(body).await?;
+            }
+            Ok(())
+        })
+    };
+    for done in futures::future::join_all((0..64).map(task)).await {
+        done.expect("no panic in a task")?;
+    }
+    assert_eq!(counter(get(&engine, "total").await?.as_deref()), 6400);
+    assert_eq!(counter(get(&engine, "part/3").await?.as_deref()), -3200);
+    Ok(())
+}
+
+async fn adds_do_not_conflict_with_each_other(engine: Shared) -> Result<(), Error> {
+    let (one, other) = (engine.begin().await?, engine.begin().await?);
+    one.add("n".into(), 2);
+    other.add("n".into(), 3);
+    one.commit().await?;
+    other.commit().await?;
+    assert_eq!(counter(get(&engine, "n").await?.as_deref()), 5);
+    Ok(())
+}
+
+async fn a_checked_read_of_a_counter_conflicts_with_an_add(engine: Shared) -> Result<(), Error> {
+    for by_range in [false, true] {
+        let (reader, adder) = read_and_add(&engine, by_range).await?;
+        adder.commit().await?;
+        assert_eq!(reader.commit().await, Err(Error::Conflict), "by range: {by_range}");
+    }
+    Ok(())
+}
+
+/// These engines commit in the order of submission, within a group as well.
+async fn an_add_in_the_same_group_is_seen(engine: Shared) -> Result<(), Error> {
+    for by_range in [false, true] {
+        let (reader, adder) = read_and_add(&engine, by_range).await?;
+        let (added, read) = futures::join!(adder.commit(), reader.commit());
+        added?;
+        assert_eq!(read, Err(Error::Conflict), "by range: {by_range}");
+    }
+    Ok(())
+}
+
+/// A transaction that reads a counter, and one that adds to it.
+async fn read_and_add(
+    engine: &Shared,
+    by_range: bool,
+) -> Result<(Box<dyn Transaction>, Box<dyn Transaction>), Error> {
+    let (reader, adder) = (engine.begin().await?, engine.begin().await?);
+    if by_range {
+        reader.range(Range::prefix("n")).await?;
+    } else {
+        reader.get(b"n").await?;
+    }
+    set(&*reader, "result", "wrong");
+    adder.add("n".into(), 1);
+    Ok((reader, adder))
+}
+
+async fn adds_and_other_writes_of_one_key_combine(engine: Shared) -> Result<(), Error> {
+    let ten = || Bytes::copy_from_slice(&10_i64.to_le_bytes());
+    let tx = engine.begin().await?;
+    tx.set("set then add".into(), ten());
+    tx.add("set then add".into(), 1);
+    tx.add("add then set".into(), 1);
+    tx.set("add then set".into(), ten());
+    tx.add("twice".into(), 1);
+    tx.add("twice".into(), 2);
+    tx.add("clear then add".into(), 5);
+    tx.clear("clear then add".into());
+    tx.add("clear then add".into(), 1);
+    tx.commit().await?;
+
+    let tx = engine.begin().await?;
+    let read =
+        async |key: &str| tx.get(key.as_bytes()).await.map(|value| counter(value.as_deref()));
+    assert_eq!(read("set then add").await?, 11);
+    assert_eq!(read("add then set").await?, 10);
+    assert_eq!(read("twice").await?, 3);
+    assert_eq!(read("clear then add").await?, 1);
+    tx.add("twice".into(), 4);
+    assert_eq!(read("twice").await?, 7, "a transaction sees its own adds");
+    tx.clear_range("t".into(), "u".into());
+    tx.add("twice".into(), 4);
+    assert_eq!(read("twice").await?, 4);
+    tx.commit().await?;
+    assert_eq!(counter(get(&engine, "twice").await?.as_deref()), 4);
+    Ok(())
+}
+
+async fn a_cleared_range_is_empty(engine: Shared) -> Result<(), Error> {
+    put(&engine, &[("a", "1"), ("b/1", "2"), ("b/2", "3"), ("c", "4")]).await?;
+    let tx = engine.begin().await?;
+    tx.add("b/3".into(), 1);
+    tx.clear_range("b/".into(), "b0".into());
+    tx.clear_range("z".into(), "a".into());
+    tx.commit().await?;
+    let rows = engine.begin().await?.range(Range::prefix("")).await?;
+    assert_eq!(text(rows), "a=1 c=4");
+    let tx = engine.begin().await?;
+    tx.clear_range("".into(), "b".into());
+    tx.commit().await?;
+    assert_eq!(text(engine.begin().await?.range(Range::prefix("")).await?), "c=4");
+    Ok(())
+}
+
+async fn transact_retries_until_it_is_through(engine: Shared) -> Result<(), Error> {
+    let runs = Arc::new(AtomicU32::new(0));
+    let body = |tx: Tx, maybe_committed: bool| {
+        let (engine, runs) = (engine.clone(), runs.clone());
+        async move {
+            assert!(!maybe_committed, "a conflict is no doubt");
+            tx.get("a").await?;
+            tx.set("result", "right");
+            // The first two times, somebody else is faster.
+            if runs.fetch_add(1, Ordering::Relaxed) < 2 {
+                put(&engine, &[("a", &runs.load(Ordering::Relaxed).to_string())]).await?;
+            }
+            Ok::<_, Error>(())
+        }
+    };
+    store(&engine).transact(body).await?;
+    assert_eq!(runs.load(Ordering::Relaxed), 3);
+    assert!(get(&engine, "result").await?.is_some());
+    Ok(())
+}
+
+async fn increments_by_get_and_set_are_never_lost(engine: Shared) -> Result<(), Error> {
+    let store = store(&engine);
+    let increment = async |tx: Tx| {
+        let before = counter(tx.get("n").await?.as_deref());
+        tx.set("n", (before + 1).to_le_bytes().to_vec());
+        Ok::<_, Error>(())
+    };
+    try_join_all((0..8).map(async |_| {
+        for _ in 0..10 {
+            store.transact(|tx, _| increment(tx)).await?;
+        }
+        Ok::<_, Error>(())
+    }))
+    .await?;
+    assert_eq!(counter(get(&engine, "n").await?.as_deref()), 80);
+    Ok(())
+}
+
+async fn an_error_of_the_closure_aborts(engine: Shared) -> Result<(), Error> {
+    #[derive(Debug, PartialEq)]
+    enum Refused {
+        Fenced,
+        Store(Error),
+    }
+    impl From<Error> for Refused {
+        fn from(error: Error) -> Self {
+            Self::Store(error)
+        }
+    }
+    let body = |tx: Tx, _| async move {
+        tx.set("a", "1");
+        Err::<(), _>(Refused::Fenced)
+    };
+    assert_eq!(store(&engine).transact(body).await, Err(Refused::Fenced));
+    assert_eq!(get(&engine, "a").await?, None);
+    let body = |tx: Tx, _| async move {
+        tx.get(vec![0; MAX_KEY + 1]).await?;
+        Ok(())
+    };
+    let error = store(&engine).transact(body).await;
+    assert!(matches!(error, Err(Refused::Store(Error::TooLarge { .. }))), "{error:?}");
+    Ok(())
+}
+
+async fn a_read_writes_nothing(engine: Shared) -> Result<(), Error> {
+    let body = |tx: Tx| async move {
+        tx.set("a", "1");
+        tx.get("a").await
+    };
+    assert!(store(&engine).read(body).await?.is_some());
+    assert_eq!(get(&engine, "a").await?, None);
+    Ok(())
+}
+
+async fn bounds_are_kept(engine: Shared) -> Result<(), Error> {
+    let store = store(&engine);
+    let write = async |rows: usize, key: usize, value: usize| {
+        let body = |tx: Tx, _| async move {
+            for row in 0..rows {
+                tx.set([vec![b'k'; key - 1], vec![row as u8]].concat(), vec![0; value]);
+            }
+            Ok::<_, Error>(())
+        };
+        store.transact(body).await
+    };
+    write(1, MAX_KEY, MAX_VALUE).await?;
+    write(10, 1, MAX_VALUE).await?;
+    let too_large = |result| match result {
+        Err(Error::TooLarge { what, limit, actual }) => Some((what, limit, actual)),
+        _ => None,
+    };
+    let key = write(1, MAX_KEY + 1, 1).await;
+    assert_eq!(too_large(key), Some(("key", MAX_KEY, MAX_KEY + 1)));
+    let value = write(1, 1, MAX_VALUE + 1).await;
+    assert_eq!(too_large(value), Some(("value", MAX_VALUE, MAX_VALUE + 1)));
+    let rows = MAX_TRANSACTION / MAX_VALUE + 1;
+    let whole = write(rows, 100, MAX_VALUE).await;
+    assert_eq!(too_large(whole), Some(("transaction", MAX_TRANSACTION, rows * (MAX_VALUE + 100))));
+    Ok(())
+}
+
+async fn what_was_fetched_ahead_is_still_checked(engine: Shared) -> Result<(), Error> {
+    put(&engine, &[("a", "1"), ("b", "2")]).await?;
+    let tx = engine.begin().await?;
+    set(&*tx, "b", "mine");
+    tx.prefetch(vec!["a".into(), "b".into(), "absent".into()]).await?;
+    assert_eq!(tx.get(b"b").await?.as_deref(), Some(&b"mine"[..]));
+    assert_eq!(tx.snap_get(b"absent").await?, None);
+    put(&engine, &[("a", "3"), ("absent", "4")]).await?;
+    assert_eq!(tx.get(b"a").await?.as_deref(), Some(&b"1"[..]), "the snapshot has not moved");
+    assert_eq!(tx.commit().await, Err(Error::Conflict));
+
+    let tx = engine.begin().await?;
+    tx.prefetch(vec!["a".into()]).await?;
+    set(&*tx, "b", "5");
+    put(&engine, &[("a", "6")]).await?;
+    // What was only fetched was not read.
+    tx.commit().await
+}
+
+/// Of many that commit at once, only those that read what has changed are refused.
+async fn who_was_to_blame_is_told_from_who_was_not(engine: Shared) -> Result<(), Error> {
+    let count = 40;
+    let mut transactions = Vec::new();
+    for number in 0..count {
+        let tx = engine.begin().await?;
+        tx.get(format!("read/{number}").as_bytes()).await?;
+        set(&*tx, &format!("written/{number}"), "1");
+        transactions.push(tx);
+    }
+    put(&engine, &[("read/7", "changed"), ("read/30", "changed")]).await?;
+    let results = futures::future::join_all(transactions.into_iter().map(|tx| tx.commit())).await;
+    for (number, result) in results.into_iter().enumerate() {
+        let expected = if [7, 30].contains(&number) { Err(Error::Conflict) } else { Ok(()) };
+        assert_eq!(result, expected, "{number}");
+    }
+    let written = engine.begin().await?.range(Range::prefix("written/")).await?;
+    assert_eq!(written.len(), count - 2);
+    Ok(())
+}
+
+/// Also if it commits together with one that read before the change.
+async fn who_has_seen_a_change_is_not_refused_for_it(engine: Shared) -> Result<(), Error> {
+    put(&engine, &[("a", "1")]).await?;
+    let begin = async |number: usize| {
+        let tx = engine.begin().await?;
+        tx.get(if number < 20 { b"other" } else { b"a" }).await?;
+        set(&*tx, &format!("written/{number}"), "1");
+        Ok::<_, Error>(tx)
+    };
+    let mut transactions = Vec::new();
+    for number in 0..40 {
+        if number == 20 {
+            put(&engine, &[("a", "2")]).await?;
+        }
+        transactions.push(begin(number).await?);
+    }
+    // Those that read late and those that read early, in turn.
+    let late = transactions.split_off(20);
+    let mixed = transactions.into_iter().zip(late).flat_map(|(early, late)| [early, late]);
+    let results = futures::future::join_all(mixed.map(|tx| tx.commit())).await;
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    Ok(())
+}
