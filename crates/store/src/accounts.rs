@@ -1,5 +1,8 @@
 //! Accounts and their keys.
 
+pub(crate) mod link_generation;
+pub(crate) mod session_key;
+
 use postrider_domain::account::{Account, ApiKey};
 use postrider_domain::ids::{AccountId, KeyId};
 

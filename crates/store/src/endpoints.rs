@@ -1,6 +1,8 @@
 //! Endpoints: what their owner set, the subscriptions that follow from it, and the gate that
 //! says whether they are sent to.
 
+pub(crate) mod endpoint_list;
+
 use postrider_domain::delivery::{Delivery, DeliveryState};
 use postrider_domain::disable;
 use postrider_domain::endpoint::{Endpoint, Health, Ordering, State, Subscription};
@@ -10,7 +12,7 @@ use postrider_domain::time::Timestamp;
 
 use crate::accounts::account_exists;
 use crate::codec::RecordTx;
-use crate::enqueue::Place;
+use crate::deliveries::enqueue::Place;
 use crate::keys::gate::{self, Gate};
 use crate::keys::{delivery, due, endpoint, health, pending, subscriber_delta, subscription};
 use crate::kv::{Error, Range, Tx, counter, prefix_end};

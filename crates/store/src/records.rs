@@ -10,10 +10,10 @@ use postrider_domain::ownership::{Shard, shard_of};
 use postrider_domain::trace::TraceContext;
 
 use crate::codec::RecordTx;
+use crate::events::subscribers::SubscriberCounts;
 use crate::keys::copying;
 use crate::keys::meta::{self, Meta};
 use crate::kv::{Error, Range, Store, Tx, lock};
-use crate::subscribers::SubscriberCounts;
 
 /// The layout of the records that this version reads and writes. Earlier ones stay readable; to open
 /// a store marks it as of this one, and no earlier version opens it again.

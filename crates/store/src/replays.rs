@@ -6,6 +6,8 @@
 //! is made, and those of the deliveries that it makes are greater than its own. A delivery that
 //! another node makes at the same time may fall on either side.
 
+pub(crate) mod waiting_jobs;
+
 use std::time::Duration;
 
 use postrider_domain::delivery::Delivery;
@@ -15,14 +17,14 @@ use postrider_domain::replay::{Command, Filter, Replay, ReplayState};
 use postrider_domain::time::Timestamp;
 
 use crate::accounts::account_exists;
+use crate::cluster::owners::OwnerError;
 use crate::codec::{Record, RecordTx};
-use crate::due::prefetch_deliveries;
+use crate::deliveries::due::prefetch_deliveries;
+use crate::deliveries::query::again;
 use crate::endpoints::state_of;
 use crate::keys::gate::{self, Gate};
 use crate::keys::{delivery, replay};
 use crate::kv::{Error, Range, Tx};
-use crate::owners::OwnerError;
-use crate::query::again;
 use crate::records::{Page, PageRequest, Records, Wake, page};
 
 /// Deliveries that one transaction looks at.

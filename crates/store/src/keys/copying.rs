@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Key, Table};
 use crate::codec::{self, Record};
-use crate::copy::Digest;
 use crate::kv::Error;
+use crate::maintenance::copy::Digest;
 
 /// What is copied, and how far that has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

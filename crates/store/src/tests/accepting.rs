@@ -4,7 +4,7 @@ use postrider_domain::limits::{
 use postrider_domain::ownership::shard_of;
 
 use super::*;
-use crate::accept::MAX_DELIVERIES;
+use crate::events::accept::MAX_DELIVERIES;
 use crate::kv::Error;
 use crate::{AcceptError, Idempotency, PageRequest, Wake};
 

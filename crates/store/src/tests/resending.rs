@@ -3,9 +3,9 @@ use postrider_domain::ids::{DeliveryId, EventId};
 use postrider_domain::limits::MAX_FAN_OUT_PER_TRANSACTION;
 
 use super::*;
+use crate::events::receivers;
 use crate::keys::of_event;
 use crate::kv::{Error, Range};
-use crate::receivers;
 use crate::{Audience, DeliveryView, Held, PageRequest, ReceiversError, ResendError, Resent};
 
 impl World {

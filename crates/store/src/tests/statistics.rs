@@ -6,8 +6,8 @@ use postrider_domain::statistics::{Answer, Latency, Resolution, Span, Tries};
 use proptest::prelude::*;
 
 use super::*;
+use crate::deliveries::statistics::MOST_SPARKLINE_COUNTERS;
 use crate::keys::statistics::Counts;
-use crate::statistics::MOST_SPARKLINE_COUNTERS;
 use crate::{DeliveryFilter, PageRequest};
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -214,8 +214,7 @@ async fn child_that_stops_in_a_group() -> TestResult {
 async fn a_process_that_hangs_within_a_group_is_killed() -> TestResult {
     let dir = tempfile::tempdir()?;
     let store = open(dir.path());
-    let mut child =
-        Ended(child("lmdb::tests::shared::child_that_hangs_in_a_group", dir.path())?);
+    let mut child = Ended(child("lmdb::tests::shared::child_that_hangs_in_a_group", dir.path())?);
     let lines: Vec<_> = durable(&mut child.0).take(2).collect();
     assert_eq!(lines, ["committed.", "hanging."]);
     let written = async {

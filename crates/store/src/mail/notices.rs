@@ -4,10 +4,10 @@ use postrider_domain::email::Email;
 use postrider_domain::notice::Notice;
 use postrider_domain::ownership::{Fence, Shard};
 
+use crate::cluster::owners::OwnerError;
 use crate::codec::{Record, RecordTx};
 use crate::keys::notice;
 use crate::kv::{Error, Range, Tx};
-use crate::owners::OwnerError;
 use crate::records::Records;
 
 /// A part of a shard's notices, the oldest first.

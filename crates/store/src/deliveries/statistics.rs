@@ -11,7 +11,7 @@ use postrider_domain::statistics::{
 };
 use postrider_domain::time::Timestamp;
 
-use crate::enqueue::Place;
+use crate::deliveries::enqueue::Place;
 use crate::keys::statistics::{self, Counts};
 use crate::kv::{Error, Pair, Range, Tx, counter};
 use crate::records::Records;

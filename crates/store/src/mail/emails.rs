@@ -5,10 +5,10 @@ use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::notice::Notice;
 use postrider_domain::ownership::Fence;
 
+use crate::cluster::owners::OwnerError;
 use crate::codec::{Record, RecordTx};
 use crate::keys::email;
 use crate::kv::{Error, Range, Tx};
-use crate::owners::OwnerError;
 use crate::records::Records;
 
 impl Records {

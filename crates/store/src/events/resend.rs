@@ -10,16 +10,16 @@ use postrider_domain::endpoint::State;
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId, Mint};
 use postrider_domain::time::Timestamp;
 
-use crate::accept::{EventOf, deliver};
 use crate::codec::RecordTx;
+use crate::events::accept::{EventOf, deliver};
+use crate::events::receivers;
+use crate::events::subscribers::Subscribers;
 use crate::keys::event::Head;
 use crate::keys::fan_out::FanOut;
 use crate::keys::resend::{self, Resend};
 use crate::keys::{event, of_event};
 use crate::kv::{Error, Tx};
-use crate::receivers;
 use crate::records::{Records, Wake};
-use crate::subscribers::Subscribers;
 
 /// To whom an event is sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,11 +3,11 @@
 use postrider_domain::ownership::{Fence, Shard};
 use postrider_domain::time::Timestamp;
 
+use crate::cluster::owners::OwnerError;
 use crate::codec::RecordTx;
 use crate::keys::idempotency::Remembered;
 use crate::keys::{expiry, idempotency, removal};
 use crate::kv::{Error, Range, Tx};
-use crate::owners::OwnerError;
 use crate::records::Records;
 
 /// Idempotency keys that one sweep forgets.

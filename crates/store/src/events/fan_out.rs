@@ -22,15 +22,15 @@ use postrider_domain::limits::MAX_FAN_OUT_PER_TRANSACTION;
 use postrider_domain::ownership::{Fence, Shard};
 use postrider_domain::time::Timestamp;
 
-use crate::accept::{EventOf, deliver};
+use crate::cluster::owners::OwnerError;
 use crate::codec::{Record, RecordTx};
+use crate::events::accept::{EventOf, deliver};
+use crate::events::receivers;
 use crate::keys::event::Head;
 use crate::keys::fan_out::{self, Cursor, FanOut};
 use crate::keys::resend::{self, Resend};
 use crate::keys::{event, gate, subscription};
 use crate::kv::{Error, Pair, Range, Tx};
-use crate::owners::OwnerError;
-use crate::receivers;
 use crate::records::{Records, Wake};
 
 /// A fan-out under way.

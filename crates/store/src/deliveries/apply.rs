@@ -9,16 +9,16 @@ use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
 use postrider_domain::machine::{self, Attempted, Before, Rules, Step};
 use postrider_domain::ownership::Fence;
 
+use crate::cluster::owners::holds;
 use crate::codec::RecordTx;
-use crate::enqueue::Place;
+use crate::deliveries::enqueue::Place;
+use crate::deliveries::statistics;
 use crate::keys::attempt::{self, RecordedAttempt};
 use crate::keys::gate::{self, Gate};
 use crate::keys::{delivery, health, owner};
 use crate::kv::{Error, Tx};
-use crate::notices;
-use crate::owners::holds;
+use crate::mail::notices;
 use crate::records::Records;
-use crate::statistics;
 
 /// An attempt that was made, by the owner of its endpoint's shard.
 #[derive(Clone, Debug)]

@@ -5,10 +5,10 @@ use postrider_domain::delivery::Delivery;
 use postrider_domain::ids::{AccountId, DeliveryId, EventId};
 
 use crate::codec::{Record, RecordTx};
+use crate::deliveries::query::DeliveryView;
 use crate::endpoints::state_of;
 use crate::keys::{delivery, event, gate, of_event};
 use crate::kv::{Error, Range, Tx, prefix_end};
-use crate::query::DeliveryView;
 use crate::records::{Page, PageRequest, Records};
 
 /// Rows of the index that are read together. Each has at least one delivery, mostly, and at most as

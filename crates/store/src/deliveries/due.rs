@@ -12,14 +12,14 @@ use postrider_domain::ids::{self, AccountId, DeliveryId, EndpointId, EventId};
 use postrider_domain::ownership::{Fence, Shard};
 use postrider_domain::time::Timestamp;
 
-use crate::accept::load_payload;
+use crate::cluster::owners::OwnerError;
 use crate::codec::{Record, RecordTx};
-use crate::enqueue::Place;
+use crate::deliveries::enqueue::Place;
+use crate::events::accept::load_payload;
 use crate::keys::gate::{self, Gate};
 use crate::keys::queue::Rank;
 use crate::keys::{delivery, due, endpoint, event, health, pending, queue};
 use crate::kv::{Error, Pair, Range, Tx};
-use crate::owners::OwnerError;
 use crate::records::{Ready, Records};
 
 /// Endpoints among which the oldest pending delivery is looked for.

@@ -8,17 +8,17 @@ use postrider_domain::event::{Event, EventTypeName};
 use postrider_domain::ids::{self, AccountId, DeliveryId, EndpointId, EventId, Mint};
 use postrider_domain::time::Timestamp;
 
-use crate::accept::load_payload;
 use crate::codec::{Record, RecordTx};
-use crate::due::prefetch_deliveries;
+use crate::deliveries::due::prefetch_deliveries;
+use crate::deliveries::enqueue::Place;
 use crate::endpoints::{state_behind, state_of};
-use crate::enqueue::Place;
+use crate::events::accept::load_payload;
+use crate::events::receivers;
 use crate::keys::attempt::RecordedAttempt;
 use crate::keys::event::Head;
 use crate::keys::gate::{self, Gate};
 use crate::keys::{attempt, delivery, event};
 use crate::kv::{Error, Range, Tx, lock};
-use crate::receivers;
 use crate::records::{Page, PageRequest, Records, Wake};
 
 /// An event in a list.

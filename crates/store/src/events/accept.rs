@@ -19,16 +19,16 @@ use postrider_domain::time::Timestamp;
 
 use crate::accounts::account_exists;
 use crate::codec::RecordTx;
-use crate::enqueue::Place;
+use crate::deliveries::enqueue::Place;
+use crate::events::receivers;
+use crate::events::subscribers::Subscribers;
 use crate::keys::event::Head;
 use crate::keys::fan_out::FanOut;
 use crate::keys::gate::Gate;
 use crate::keys::idempotency::Remembered;
 use crate::keys::{account, event, event_type, expiry, fan_out, idempotency};
 use crate::kv::{Error, Range, Tx};
-use crate::receivers;
 use crate::records::{Ready, Records, Wake};
-use crate::subscribers::Subscribers;
 
 /// Most deliveries that one transaction makes for all its events: with their rows, and with the
 /// events of the largest batch, it is well below [`MAX_TRANSACTION`](crate::kv::MAX_TRANSACTION).

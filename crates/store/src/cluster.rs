@@ -1,0 +1,4 @@
+//! Nodes that are alive, and the owners of shards.
+
+pub(crate) mod leases;
+pub(crate) mod owners;

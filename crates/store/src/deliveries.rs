@@ -1,0 +1,7 @@
+//! Deliveries: how they are queued, what an attempt changes, and how they are read.
+
+pub(crate) mod apply;
+pub(crate) mod due;
+pub(crate) mod enqueue;
+pub(crate) mod query;
+pub(crate) mod statistics;
