@@ -1,50 +1,24 @@
 //! The HTTP API.
 //!
-//! Who takes part: a request passes `unread` (whatever is answered, its body is read), the `guard` (a
-//! bound on requests in flight; a panic becomes an answer), then the gate of `auth` (whose key is it, and may it see this account?), and
-//! then the handler of its subject (`accounts`, `api_keys`, `portal_links`, `event_types`,
-//! `endpoints`, `secrets`, `test_events`, `statistics`, `emails`, `events`, `resend`, `deliveries`,
-//! `replays`, `cluster`). A handler reads the body through `extract` and `fields`, which find
-//! everything that is wrong with it at once, asks the durable records, and answers in the words of
-//! `wire`. Whatever goes wrong becomes a [`Problem`] in `error`.
+//! The ways in: each reads its own form of a request into domain values, calls the
+//! [`Service`](postrider_service::Service), and writes the answer in its own form.
 //!
-//! How data passes through: JSON becomes domain values on the way in, and domain values become JSON
-//! on the way out; nothing in between is a bare string. What can also be asked by actor message is
-//! done by the cluster's door, for both alike, and its refusals become problems here. What a change
-//! makes others do is told to the cluster's router after it is durable: a hint, which may be lost.
+//! | Directory | Is |
+//! |---|---|
+//! | `web` | what every HTTP request passes: limits, authentication, problems (RFC 9457), pagination |
+//! | `rest` | the REST API, one file for each resource, and its OpenAPI document |
+//! | `dashboard` | the same for people, as pages |
+//! | `actor` | the same for services and nodes, as actor messages |
 //!
-//! `dashboard` shows the same to people, as pages.
-//!
-//! `docs` gathers the OpenAPI document from the handlers, so that it cannot differ from them.
+//! An HTTP request passes, in this order: `web::unread` (its body is read to the end whatever the
+//! answer is), `web::limits` (requests in flight; a panic becomes a 500), `web::auth` (whose key is
+//! it, and may it see this account?), and then the handler of its resource. `rest::docs` gathers
+//! the OpenAPI document from the handlers, so that it cannot differ from them.
 
-mod accounts;
 mod actor;
-mod api_keys;
-mod auth;
-mod cluster;
 mod dashboard;
-mod deliveries;
-mod docs;
-mod emails;
-mod endpoints;
-mod error;
-mod event_types;
-mod events;
-mod extract;
-mod fields;
-mod guard;
-mod health;
-mod page;
-mod portal_links;
-mod random;
-mod replays;
-mod resend;
-mod secrets;
-mod spans;
-mod statistics;
-mod test_events;
-mod unread;
-mod wire;
+mod rest;
+mod web;
 
 #[cfg(test)]
 mod tests;
@@ -64,10 +38,16 @@ use postrider_store::Records;
 use tokio::sync::{Semaphore, watch};
 use utoipa_axum::router::OpenApiRouter;
 
+use self::rest::{
+    accounts, api_keys, cluster, deliveries, docs, emails, endpoints, event_types, events, health,
+    portal_links, replays, resend, secrets, statistics, test_events,
+};
+use self::web::{auth, limits, problem, unread};
+
 pub use actor::ActorApi;
-pub use auth::OperatorKey;
 pub use dashboard::{Dashboard, Origin, OriginError};
-pub use error::{FieldError, Problem};
+pub use web::auth::OperatorKey;
+pub use web::problem::{FieldError, Problem};
 
 /// What the API works with.
 pub struct Api {
@@ -108,11 +88,11 @@ pub fn app(api: Api) -> Router {
     router
         .merge(docs::pages(document))
         .merge(dashboard::routes(&app))
-        .fallback(error::no_such_route)
-        .method_not_allowed_fallback(error::no_such_method)
+        .fallback(problem::no_such_route)
+        .method_not_allowed_fallback(problem::no_such_method)
         .layer(from_fn_with_state(app.clone(), auth::gate))
-        .layer(from_fn_with_state(app.clone(), guard::admit))
-        .layer(from_fn(guard::catch_panic))
+        .layer(from_fn_with_state(app.clone(), limits::admit))
+        .layer(from_fn(limits::catch_panic))
         .layer(from_fn(unread::hear_out))
         .with_state(app)
 }
@@ -149,7 +129,7 @@ struct Shared {
 
 impl App {
     fn new(api: Api) -> Self {
-        let in_flight = Arc::new(Semaphore::new(guard::MAX_IN_FLIGHT));
+        let in_flight = Arc::new(Semaphore::new(limits::MAX_IN_FLIGHT));
         Self(Arc::new(Shared { api, in_flight, signing: dashboard::Signing::default() }))
     }
 

@@ -19,10 +19,10 @@ use super::parts::Column::Text;
 use super::parts::{OLDER, address, copyable, empty, pager, table, time};
 use super::said::Said;
 use crate::App;
-use crate::accounts;
-use crate::auth::Operator;
-use crate::error::Problem;
-use crate::page::Params;
+use crate::rest::accounts;
+use crate::web::auth::Operator;
+use crate::web::page::Params;
+use crate::web::problem::Problem;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new().route(ACCOUNTS, get(list)).route(NEW_ACCOUNT, get(new_account).post(create))

@@ -14,8 +14,8 @@ use maud::{Markup, html};
 use sha2::{Digest, Sha256};
 
 use crate::App;
-use crate::error::Problem;
-use crate::extract::PathText;
+use crate::web::extract::PathText;
+use crate::web::problem::Problem;
 
 /// The stylesheets of every page.
 pub(crate) const STYLES: [&str; 3] = ["dashboard.css", "chart.css", "exchange.css"];

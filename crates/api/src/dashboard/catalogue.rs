@@ -10,7 +10,7 @@ use postrider_store::PageRequest;
 use super::field::toggle;
 use super::format::grouped;
 use crate::App;
-use crate::error::Problem;
+use crate::web::problem::Problem;
 
 /// Entries after which the list is cut.
 const MOST_LISTED: usize = 1_000;

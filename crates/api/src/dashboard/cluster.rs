@@ -17,9 +17,9 @@ use super::links::CLUSTER;
 use super::parts::Column::{Number, Text};
 use super::parts::{Kind, ago, badge, table};
 use crate::App;
-use crate::auth::Operator;
-use crate::error::Problem;
-use crate::page::Params;
+use crate::web::auth::Operator;
+use crate::web::page::Params;
+use crate::web::problem::Problem;
 
 /// Colours of the map; more nodes share them, and are told apart by their numbers.
 const COLOURS: usize = 8;

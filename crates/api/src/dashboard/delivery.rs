@@ -19,10 +19,10 @@ use super::links::below;
 use super::parts::{Kind, address, badge, copyable, delivery_badge, time};
 use super::said::Said;
 use crate::App;
-use crate::auth::Tenant;
-use crate::error::Problem;
-use crate::extract::PathId;
-use crate::page::Params;
+use crate::web::auth::Tenant;
+use crate::web::extract::PathId;
+use crate::web::page::Params;
+use crate::web::problem::Problem;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
@@ -103,7 +103,7 @@ fn again(visit: &Visit, id: DeliveryId) -> Markup {
 
 /// What tells a page whether it shows the delivery as it is.
 fn mark(DeliveryView { delivery, state }: &DeliveryView) -> String {
-    format!("{}-{}", crate::fields::name_of(state), delivery.attempt_count)
+    format!("{}-{}", crate::rest::fields::name_of(state), delivery.attempt_count)
 }
 
 /// How it stands. It is asked for again until it comes to its end.

@@ -24,11 +24,11 @@ use super::payload::payload;
 use super::said::Said;
 use super::webhook_choice::WebhookChoice;
 use crate::App;
-use crate::auth::Tenant;
-use crate::error::Problem;
-use crate::extract::PathId;
-use crate::page::Params;
-use crate::resend;
+use crate::rest::resend;
+use crate::web::auth::Tenant;
+use crate::web::extract::PathId;
+use crate::web::page::Params;
+use crate::web::problem::Problem;
 
 /// Deliveries that the page shows at once.
 const SHOWN: usize = 25;

@@ -11,10 +11,10 @@ use postrider_store::PageRequest;
 use super::frame::{Page, Place, Visit};
 use super::parts::{address, empty, pager, time};
 use crate::App;
-use crate::auth::Tenant;
-use crate::error::Problem;
-use crate::extract::PathText;
-use crate::page::Params;
+use crate::web::auth::Tenant;
+use crate::web::extract::PathText;
+use crate::web::page::Params;
+use crate::web::problem::Problem;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new().route("/event-types", get(list)).route("/event-types/{name}", get(show))

@@ -14,9 +14,9 @@ use super::links::Links;
 use super::parts::Column::{Number, Text};
 use super::parts::{OLDER, address, empty, pager, table, time};
 use crate::App;
-use crate::auth::Tenant;
-use crate::error::Problem;
-use crate::page::Params;
+use crate::web::auth::Tenant;
+use crate::web::page::Params;
+use crate::web::problem::Problem;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new().route("/events", get(show))

@@ -99,7 +99,7 @@ pub(crate) fn select(name: &str, label: &str, choices: &[(&str, &str)], chosen: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{FieldError, Problem};
+    use crate::web::problem::{FieldError, Problem};
 
     #[test]
     fn errors_are_sentences() {

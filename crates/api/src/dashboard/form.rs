@@ -14,7 +14,7 @@ use postrider_domain::time::Timestamp;
 use serde_json::Value;
 use url::form_urlencoded;
 
-use crate::error::{FieldError, Problem};
+use crate::web::problem::{FieldError, Problem};
 
 /// Largest form, in bytes: the largest body of an API call, whose quotes may each take three bytes.
 pub(crate) const MAX_BYTES: usize = 3 * postrider_domain::limits::MAX_BODY_BYTES;

@@ -16,7 +16,7 @@ use super::form::Form;
 use super::links::{ACCOUNTS, CLUSTER, Links};
 use super::said::Said;
 use super::session::Who;
-use crate::error::Problem;
+use crate::web::problem::Problem;
 
 /// The field in which a form brings its token back.
 const CSRF: &str = "csrf";

@@ -25,9 +25,9 @@ use super::said::Said;
 use super::session::{Session, Who};
 use super::sign_in::{self, Over};
 use crate::App;
-use crate::auth::{Caller, Tenant};
-use crate::error::Problem;
-use crate::portal_links;
+use crate::rest::portal_links;
+use crate::web::auth::{Caller, Tenant};
+use crate::web::problem::Problem;
 
 /// The session's cookie; and where it goes over TLS alone, with the prefix that binds it to its host
 /// (RFC 6265bis §4.1.3.2).

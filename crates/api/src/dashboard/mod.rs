@@ -63,8 +63,9 @@ use axum::routing::get;
 use postrider_domain::ids::{AccountId, EndpointId};
 use tokio::sync::OnceCell;
 
-use crate::error::{self, Problem};
-use crate::{App, random};
+use crate::App;
+use crate::web::problem::{self, Problem};
+use crate::web::random;
 
 pub(crate) use gate::own_url;
 pub(crate) use links::own_page;
@@ -151,6 +152,6 @@ pub(crate) fn routes(app: &App) -> Router<App> {
         .merge(sign_in::routes())
         .route_layer(from_fn_with_state(app.clone(), gate::same_site))
         .merge(asset::routes())
-        .method_not_allowed_fallback(error::no_such_method)
+        .method_not_allowed_fallback(problem::no_such_method)
         .layer(from_fn_with_state(app.clone(), gate::dress))
 }

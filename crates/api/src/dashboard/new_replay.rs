@@ -21,12 +21,12 @@ use super::frame::{Page, Place, Visit};
 use super::said::Said;
 use super::webhook_choice::WebhookChoice;
 use crate::App;
-use crate::auth::Tenant;
-use crate::error::Problem;
-use crate::fields::name_of;
-use crate::page::Params;
-use crate::replays::{self, DEFAULT_RATE, MAX_RATE, Made};
-use crate::wire::replay::REPLAYABLE;
+use crate::rest::fields::name_of;
+use crate::rest::replays::{self, DEFAULT_RATE, MAX_RATE, Made};
+use crate::rest::wire::replay::REPLAYABLE;
+use crate::web::auth::Tenant;
+use crate::web::page::Params;
+use crate::web::problem::Problem;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new().route("/replays/new", get(show).post(make))

@@ -14,10 +14,10 @@ use super::frame::{Fragment, Page, Place, Visit};
 use super::said::Said;
 use super::webhook_form::Values;
 use crate::App;
-use crate::auth::Tenant;
-use crate::endpoints;
-use crate::error::Problem;
-use crate::page::Params;
+use crate::rest::endpoints;
+use crate::web::auth::Tenant;
+use crate::web::page::Params;
+use crate::web::problem::Problem;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()

@@ -9,8 +9,8 @@ use postrider_domain::endpoint::State;
 use postrider_domain::time::Timestamp;
 
 use super::format::length;
-use crate::fields::name_of;
-use crate::wire::endpoint::{DISABLED, ENABLED};
+use crate::rest::fields::name_of;
+use crate::rest::wire::endpoint::{DISABLED, ENABLED};
 
 const SECOND: Duration = Duration::from_secs(1);
 

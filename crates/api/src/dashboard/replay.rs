@@ -17,12 +17,12 @@ use super::parts::{address, copyable, time};
 use super::replays::{bar, state_badge, taken};
 use super::said::Said;
 use crate::App;
-use crate::auth::Tenant;
-use crate::error::Problem;
-use crate::extract::PathId;
-use crate::fields::name_of;
-use crate::page::Params;
-use crate::replays;
+use crate::rest::fields::name_of;
+use crate::rest::replays;
+use crate::web::auth::Tenant;
+use crate::web::extract::PathId;
+use crate::web::page::Params;
+use crate::web::problem::Problem;
 
 pub(crate) fn routes() -> Router<App> {
     let at = |action: &str| format!("/replays/{{replay}}/{action}");

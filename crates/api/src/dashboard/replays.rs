@@ -14,10 +14,10 @@ use super::links::Links;
 use super::parts::Column::{Number, Text};
 use super::parts::{Kind, OLDER, address, badge, delivery_badge, empty, pager, table, time};
 use crate::App;
-use crate::auth::Tenant;
-use crate::error::Problem;
-use crate::fields::name_of;
-use crate::page::Params;
+use crate::rest::fields::name_of;
+use crate::web::auth::Tenant;
+use crate::web::page::Params;
+use crate::web::problem::Problem;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new().route("/replays", get(show))

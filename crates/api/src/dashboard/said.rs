@@ -5,7 +5,7 @@ use std::str::FromStr;
 use http::Uri;
 use serde::Serialize;
 
-use crate::fields::{choose, name_of};
+use crate::rest::fields::{choose, name_of};
 
 /// The parameter that names the sentence.
 const NAME: &str = "said";

@@ -33,7 +33,7 @@ pub(crate) struct Session {
 pub(crate) enum Who {
     /// The operator, with the key that has this fingerprint.
     Operator {
-        /// See [`OperatorKey::fingerprint`](crate::auth::OperatorKey::fingerprint).
+        /// See [`OperatorKey::fingerprint`](crate::web::auth::OperatorKey::fingerprint).
         key: [u8; 8],
     },
     /// Somebody with a key of this account.

@@ -21,10 +21,10 @@ use super::parts::Column::{Text, Unnamed};
 use super::parts::{copyable, empty, table, time};
 use super::said::Said;
 use crate::App;
-use crate::auth::{Operator, Tenant};
-use crate::error::Problem;
-use crate::extract::PathId;
-use crate::page::Params;
+use crate::web::auth::{Operator, Tenant};
+use crate::web::extract::PathId;
+use crate::web::page::Params;
+use crate::web::problem::Problem;
 use crate::{accounts, api_keys, portal_links};
 
 pub(crate) fn routes() -> Router<App> {

@@ -18,12 +18,12 @@ use super::frame::{self, Page};
 use super::gate::{set_cookie, way_back};
 use super::session::{Session, Who};
 use crate::App;
-use crate::auth::{self, Key};
-use crate::error::Problem;
-use crate::extract::PathText;
-use crate::fields::{choose, name_of};
-use crate::page::Params;
-use crate::portal_links;
+use crate::rest::fields::{choose, name_of};
+use crate::rest::portal_links;
+use crate::web::auth::{self, Key};
+use crate::web::extract::PathText;
+use crate::web::page::Params;
+use crate::web::problem::Problem;
 
 /// How long a session lasts that was begun with a key.
 const SESSION: Duration = Duration::from_secs(12 * 3600);

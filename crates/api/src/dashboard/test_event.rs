@@ -23,11 +23,11 @@ use super::indent::indented;
 use super::parts::{Kind, address, badge, empty};
 use super::phases::phases;
 use crate::App;
-use crate::auth::Tenant;
-use crate::error::{FieldError, Problem};
-use crate::extract::PathId;
-use crate::page::Params;
-use crate::test_events::{self, Tested};
+use crate::rest::test_events::{self, Tested};
+use crate::web::auth::Tenant;
+use crate::web::extract::PathId;
+use crate::web::page::Params;
+use crate::web::problem::{FieldError, Problem};
 
 /// What the button brings in that asks for a type's example, where no script does it.
 const SHOW: &str = "show";

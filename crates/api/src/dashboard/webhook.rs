@@ -18,12 +18,12 @@ use super::parts::{OLDER, address, copyable, empty, pager};
 use super::webhook_state::{Standing, banner};
 use super::{chart, emails};
 use crate::App;
-use crate::auth::Tenant;
-use crate::error::Problem;
-use crate::extract::PathId;
-use crate::fields::name_of;
-use crate::page::Params;
-use crate::wire::delivery::STATES;
+use crate::rest::fields::name_of;
+use crate::rest::wire::delivery::STATES;
+use crate::web::auth::Tenant;
+use crate::web::extract::PathId;
+use crate::web::page::Params;
+use crate::web::problem::Problem;
 use crate::{deliveries, statistics};
 
 /// Deliveries that the page shows at once.

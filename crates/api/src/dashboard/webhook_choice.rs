@@ -8,7 +8,7 @@ use postrider_store::PageRequest;
 use super::field::Field;
 use super::form::Errors;
 use crate::App;
-use crate::error::Problem;
+use crate::web::problem::Problem;
 
 /// The webhooks to choose from.
 pub(crate) struct WebhookChoice {

@@ -12,7 +12,7 @@ use super::catalogue::Catalogue;
 use super::field::{Field, errors, toggle};
 use super::form::{Errors, Form, object_of_texts};
 use super::links::Links;
-use crate::error::{FieldError, Problem};
+use crate::web::problem::{FieldError, Problem};
 
 const URL_HINT: &str =
     "Where webhooks are sent, by POST. Redirects are not followed: give the final address.";

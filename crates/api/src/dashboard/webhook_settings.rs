@@ -19,10 +19,10 @@ use super::said::Said;
 use super::webhook::tabs;
 use super::webhook_form::Values;
 use crate::App;
-use crate::auth::Tenant;
-use crate::error::Problem;
-use crate::extract::PathId;
-use crate::page::Params;
+use crate::web::auth::Tenant;
+use crate::web::extract::PathId;
+use crate::web::page::Params;
+use crate::web::problem::Problem;
 use crate::{endpoints, secrets};
 
 pub(crate) fn routes() -> Router<App> {

@@ -20,11 +20,11 @@ use super::links::{Links, below};
 use super::parts::{address, ago, time, webhook_badge};
 use super::said::Said;
 use crate::App;
-use crate::auth::Tenant;
-use crate::endpoints;
-use crate::error::Problem;
-use crate::extract::PathId;
-use crate::page::Params;
+use crate::rest::endpoints;
+use crate::web::auth::Tenant;
+use crate::web::extract::PathId;
+use crate::web::page::Params;
+use crate::web::problem::Problem;
 
 pub(crate) fn routes() -> Router<App> {
     let at = |action: &str| format!("/webhooks/{{endpoint}}/{action}");

@@ -16,11 +16,11 @@ use super::frame::{Page, Place, Visit};
 use super::parts::Column::{Number, Text};
 use super::parts::{OLDER, address, ago, empty, pager, table, webhook_badge};
 use crate::App;
-use crate::auth::Tenant;
-use crate::endpoints;
-use crate::error::Problem;
-use crate::page::Params;
-use crate::wire::endpoint::{DISABLED, ENABLED};
+use crate::rest::endpoints;
+use crate::rest::wire::endpoint::{DISABLED, ENABLED};
+use crate::web::auth::Tenant;
+use crate::web::page::Params;
+use crate::web::problem::Problem;
 
 /// Event types of a webhook that the list names.
 const MOST_NAMED: usize = 3;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::harness::{House, OPERATOR, request};
-use crate::guard::MAX_IN_FLIGHT;
+use crate::web::limits::MAX_IN_FLIGHT;
 
 /// More than the kernel and the server take in before somebody reads it, and less than a server
 /// that refuses it still listens to.

@@ -126,7 +126,7 @@ async fn a_body_that_breaks_off() {
 async fn too_many_requests_at_once() {
     let house = House::new().await;
     let mut waiting = Vec::new();
-    for _ in 0..crate::guard::MAX_IN_FLIGHT {
+    for _ in 0..crate::web::limits::MAX_IN_FLIGHT {
         let stuck = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
         let request = request(Some(OPERATOR), "POST /v1/accounts", stuck);
         let mut call = Box::pin(house.send(request));

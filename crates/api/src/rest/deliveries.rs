@@ -13,15 +13,15 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::auth::Tenant;
-use crate::error::Problem;
-use crate::extract::PathId;
-use crate::fields::choose;
-use crate::page::{ListParams, Params};
-use crate::wire::List;
-use crate::wire::delivery::{
+use crate::rest::fields::choose;
+use crate::rest::wire::List;
+use crate::rest::wire::delivery::{
     AttemptBody, DeliveryBody, DeliveryDetailBody, STATES, delivery_state,
 };
+use crate::web::auth::Tenant;
+use crate::web::extract::PathId;
+use crate::web::page::{ListParams, Params};
+use crate::web::problem::Problem;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(get)).routes(routes!(retry))

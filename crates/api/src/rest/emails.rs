@@ -8,11 +8,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::auth::Tenant;
-use crate::error::Problem;
-use crate::extract::PathId;
-use crate::page::Params;
-use crate::wire::email::EmailsBody;
+use crate::rest::wire::email::EmailsBody;
+use crate::web::auth::Tenant;
+use crate::web::extract::PathId;
+use crate::web::page::Params;
+use crate::web::problem::Problem;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(emails))

@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::error::{Problem, RETRY_SOON_SECONDS};
+use crate::web::problem::{Problem, RETRY_SOON_SECONDS};
 
 /// The text format of Prometheus.
 const METRICS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";

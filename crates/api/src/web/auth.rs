@@ -16,8 +16,9 @@ use postrider_domain::ids::{AccountId, KeyId};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::error::Problem;
-use crate::{App, random};
+use crate::App;
+use crate::web::problem::Problem;
+use crate::web::random;
 
 /// What the text of an account's key begins with, so that leaked ones are recognized.
 const KEY_PREFIX: &str = "prk_";

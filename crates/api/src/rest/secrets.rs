@@ -13,12 +13,13 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::auth::Tenant;
-use crate::error::Problem;
-use crate::extract::{JsonBody, PathId};
-use crate::fields::{Field, Fields};
-use crate::wire::endpoint::SecretsBody;
-use crate::{App, random};
+use crate::App;
+use crate::rest::fields::{Field, Fields};
+use crate::rest::wire::endpoint::SecretsBody;
+use crate::web::auth::Tenant;
+use crate::web::extract::{JsonBody, PathId};
+use crate::web::problem::Problem;
+use crate::web::random;
 
 /// How long a replaced secret signs too when the caller does not say.
 const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 3600);

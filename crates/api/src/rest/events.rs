@@ -27,14 +27,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::auth::Tenant;
-use crate::error::Problem;
-use crate::extract::{BatchBody, JsonBody, PathId};
-use crate::fields::{Field, Fields, Findings};
-use crate::page::{ListParams, Params};
-use crate::spans;
-use crate::wire::List;
-use crate::wire::event::{EventBody, EventSummaryBody, ReceiptBody, ReceiptsBody};
+use crate::rest::fields::{Field, Fields, Findings};
+use crate::rest::wire::List;
+use crate::rest::wire::event::{EventBody, EventSummaryBody, ReceiptBody, ReceiptsBody};
+use crate::web::auth::Tenant;
+use crate::web::extract::{BatchBody, JsonBody, PathId};
+use crate::web::page::{ListParams, Params};
+use crate::web::problem::Problem;
+use crate::web::spans;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()

@@ -14,13 +14,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::auth::Operator;
-use crate::error::Problem;
-use crate::extract::{JsonBody, PathText};
-use crate::fields::{Field, Fields, Findings};
-use crate::page::{ListParams, Params};
-use crate::wire::List;
-use crate::wire::event::EventTypeBody;
+use crate::rest::fields::{Field, Fields, Findings};
+use crate::rest::wire::List;
+use crate::rest::wire::event::EventTypeBody;
+use crate::web::auth::Operator;
+use crate::web::extract::{JsonBody, PathText};
+use crate::web::page::{ListParams, Params};
+use crate::web::problem::Problem;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, put, delete))

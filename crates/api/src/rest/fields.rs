@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::error::{FieldError, Problem};
+use crate::web::problem::{FieldError, Problem};
 
 /// Most errors that one answer lists.
 const MAX_ERRORS: usize = 1_000;

@@ -11,13 +11,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::auth::{self, Operator, Tenant};
-use crate::error::Problem;
-use crate::extract::{JsonBody, PathId};
-use crate::fields::Fields;
-use crate::page::{ListParams, Params};
-use crate::wire::List;
-use crate::wire::account::{KeyBody, NewKeyBody};
+use crate::rest::fields::Fields;
+use crate::rest::wire::List;
+use crate::rest::wire::account::{KeyBody, NewKeyBody};
+use crate::web::auth::{self, Operator, Tenant};
+use crate::web::extract::{JsonBody, PathId};
+use crate::web::page::{ListParams, Params};
+use crate::web::problem::Problem;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(delete))

@@ -9,7 +9,7 @@ use futures::FutureExt;
 use http::StatusCode;
 
 use crate::App;
-use crate::error::{Problem, RETRY_SOON_SECONDS};
+use crate::web::problem::{Problem, RETRY_SOON_SECONDS};
 
 /// Most requests that are worked on at once. A body is at most 1 MiB, and a form of the dashboard
 /// less, so this bounds memory too.

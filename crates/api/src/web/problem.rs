@@ -11,8 +11,8 @@ use postrider_store::{ReceiversError, kv};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::fields::{Findings, child};
-use crate::page::UNKNOWN_CURSOR;
+use crate::rest::fields::{Findings, child};
+use crate::web::page::UNKNOWN_CURSOR;
 
 /// The media type of a problem.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";

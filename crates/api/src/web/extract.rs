@@ -11,7 +11,7 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use postrider_domain::limits::{MAX_BATCH_BODY_BYTES, MAX_BODY_BYTES};
 
-use crate::error::Problem;
+use crate::web::problem::Problem;
 
 /// How long a body may take to arrive; a caller who trickles does not hold a place for ever.
 const MAX_BODY_TIME: Duration = Duration::from_secs(10);

@@ -26,8 +26,8 @@ use utoipa::{PartialSchema, ToSchema};
 use utoipa_swagger_ui::Config;
 
 use crate::App;
-use crate::error::{FieldError, PROBLEM_JSON, Problem};
-use crate::extract::PathText;
+use crate::web::extract::PathText;
+use crate::web::problem::{FieldError, PROBLEM_JSON, Problem};
 
 /// Where the document is.
 const DOCUMENT: &str = "/openapi.json";

@@ -3,7 +3,7 @@
 use rand::TryRng;
 use rand::rngs::SysRng;
 
-use crate::error::Problem;
+use crate::web::problem::Problem;
 
 /// 256 random bits.
 pub(crate) fn bytes() -> Result<[u8; 32], Problem> {

@@ -14,12 +14,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::auth::Tenant;
-use crate::error::Problem;
-use crate::events::payload;
-use crate::extract::{JsonBody, PathId};
-use crate::fields::Fields;
-use crate::wire::exchange::{RequestBody, TestBody};
+use crate::rest::events::payload;
+use crate::rest::fields::Fields;
+use crate::rest::wire::exchange::{RequestBody, TestBody};
+use crate::web::auth::Tenant;
+use crate::web::extract::{JsonBody, PathId};
+use crate::web::problem::Problem;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(send_test))

@@ -13,13 +13,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::auth::{Operator, Tenant};
-use crate::error::Problem;
-use crate::extract::JsonBody;
-use crate::fields::{Field, Fields};
-use crate::page::{ListParams, Params};
-use crate::wire::List;
-use crate::wire::account::AccountBody;
+use crate::rest::fields::{Field, Fields};
+use crate::rest::wire::List;
+use crate::rest::wire::account::AccountBody;
+use crate::web::auth::{Operator, Tenant};
+use crate::web::extract::JsonBody;
+use crate::web::page::{ListParams, Params};
+use crate::web::problem::Problem;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, update, delete))

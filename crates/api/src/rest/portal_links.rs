@@ -15,11 +15,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::auth::{Operator, Tenant};
 use crate::dashboard::{self, Link};
-use crate::error::Problem;
-use crate::extract::JsonBody;
-use crate::fields::Fields;
+use crate::rest::fields::Fields;
+use crate::web::auth::{Operator, Tenant};
+use crate::web::extract::JsonBody;
+use crate::web::problem::Problem;
 
 /// How long a link works when the caller does not say.
 const DEFAULT_LIFE: Duration = Duration::from_secs(3600);

@@ -14,9 +14,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::auth::Operator;
-use crate::error::Problem;
-use crate::page::Params;
+use crate::web::auth::Operator;
+use crate::web::page::Params;
+use crate::web::problem::Problem;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(get))

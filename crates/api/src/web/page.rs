@@ -11,8 +11,8 @@ use postrider_domain::limits::{DEFAULT_PAGE, MAX_PAGE};
 use postrider_store::PageRequest;
 use utoipa::IntoParams;
 
-use crate::error::Problem;
-use crate::fields::{Findings, child};
+use crate::rest::fields::{Findings, child};
+use crate::web::problem::Problem;
 
 /// What is wrong with a cursor.
 pub(crate) const UNKNOWN_CURSOR: &str = "must be the next_cursor of another page of this list";

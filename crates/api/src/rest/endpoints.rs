@@ -23,16 +23,18 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::auth::Tenant;
-use crate::error::Problem;
-use crate::extract::{JsonBody, PathId};
-use crate::fields::{Field, Fields, Findings, choose};
-use crate::page::{ListParams, Params};
-use crate::wire::List;
-use crate::wire::endpoint::{
+use crate::App;
+use crate::rest::event_types;
+use crate::rest::fields::{Field, Fields, Findings, choose};
+use crate::rest::wire::List;
+use crate::rest::wire::endpoint::{
     ALL_TYPES, ENABLED, EndpointBody, NewEndpointBody, ORDERINGS, STATES, endpoint_state, ordering,
 };
-use crate::{App, event_types, random};
+use crate::web::auth::Tenant;
+use crate::web::extract::{JsonBody, PathId};
+use crate::web::page::{ListParams, Params};
+use crate::web::problem::Problem;
+use crate::web::random;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()

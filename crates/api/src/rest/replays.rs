@@ -19,14 +19,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::auth::Tenant;
-use crate::error::Problem;
-use crate::extract::{JsonBody, PathId};
-use crate::fields::{Field, Fields};
-use crate::page::{ListParams, Params};
-use crate::wire::List;
-use crate::wire::delivery::STATES;
-use crate::wire::replay::{DryRunBody, REPLAYABLE, ReplayBody, replayable_states};
+use crate::rest::fields::{Field, Fields};
+use crate::rest::wire::List;
+use crate::rest::wire::delivery::STATES;
+use crate::rest::wire::replay::{DryRunBody, REPLAYABLE, ReplayBody, replayable_states};
+use crate::web::auth::Tenant;
+use crate::web::extract::{JsonBody, PathId};
+use crate::web::page::{ListParams, Params};
+use crate::web::problem::Problem;
 
 /// New deliveries a second when the caller does not say.
 pub(crate) const DEFAULT_RATE: u32 = 100;
@@ -108,7 +108,7 @@ fn event_types(field: Field<'_, '_>) -> Option<BTreeSet<EventTypeName>> {
 fn states(field: Field<'_, '_>) -> Option<Vec<DeliveryState>> {
     let states = field.list(1..=STATES.len(), |item| {
         item.parse(|text| {
-            let state = crate::fields::choose(text, &STATES)?;
+            let state = crate::rest::fields::choose(text, &STATES)?;
             let ended = REPLAYABLE.contains(&state);
             ended.then_some(state).ok_or_else(|| {
                 format!("cannot be replayed: a delivery that is {text} is still to be made")
@@ -281,7 +281,7 @@ pub(crate) async fn command(
         Err(state) => Err(Problem::conflict(
             "urn:postrider:problem:replay-ended",
             "The replay has ended",
-            format!("It is {}.", crate::fields::name_of(&state)),
+            format!("It is {}.", crate::rest::fields::name_of(&state)),
         )),
     }
 }
