@@ -18,7 +18,7 @@ use postrider_net::messages::{
     Call, CallError, CallErrorKind, HeldChoice, OfDelivery, OfEndpoint, Reply, Request, WakeMany,
     Woken,
 };
-use postrider_service::Door;
+use postrider_service::Service;
 use postrider_store::Held;
 use tracing::{Instrument, Span};
 
@@ -27,15 +27,15 @@ use self::publish::Form;
 
 /// Answers the calls of a gateway.
 pub struct ActorApi {
-    door: Door,
+    service: Service,
     node: Arc<LocalNode>,
 }
 
 impl ActorApi {
-    /// Answers with what `door` does, and on behalf of `node`.
+    /// Answers with the use cases of `service`, and on behalf of `node`.
     #[must_use]
-    pub fn new(door: Door, node: Arc<LocalNode>) -> Arc<Self> {
-        Arc::new(Self { door, node })
+    pub fn new(service: Service, node: Arc<LocalNode>) -> Arc<Self> {
+        Arc::new(Self { service, node })
     }
 }
 
@@ -43,23 +43,24 @@ impl ActorApi {
 impl Handler for ActorApi {
     async fn handle(&self, Call { request, traceparent }: Call) -> Result<Reply, CallError> {
         let trace = traceparent.and_then(|text| text.parse().ok());
-        let door = &self.door;
+        let service = &self.service;
         match request {
             Request::Publish(it) => {
                 let key = it.idempotency_key.as_deref();
-                let publish = publish::publish(door, Form::Single, it.account, vec![it.event], key);
+                let publish =
+                    publish::publish(service, Form::Single, it.account, vec![it.event], key);
                 let receipts = traced("publish", trace, publish).await?;
                 // One event has one receipt.
                 receipts.into_iter().next().map(Reply::Published).ok_or_else(CallError::internal)
             }
             Request::PublishBatch(it) => {
                 let key = it.idempotency_key.as_deref();
-                let publish = publish::publish(door, Form::Batch, it.account, it.events, key);
+                let publish = publish::publish(service, Form::Batch, it.account, it.events, key);
                 let receipts = traced("publish batch", trace, publish).await?;
                 Ok(Reply::PublishedBatch(receipts))
             }
             Request::EndpointStatus(OfEndpoint { account, endpoint }) => {
-                let view = door.endpoint(account, endpoint).await.map_err(call_error)?;
+                let view = service.endpoint(account, endpoint).await.map_err(call_error)?;
                 Ok(Reply::Endpoint(status::endpoint(view)))
             }
             Request::EnableEndpoint(it) => {
@@ -67,16 +68,17 @@ impl Handler for ActorApi {
                     HeldChoice::Resume => Held::Resume,
                     HeldChoice::Discard => Held::Discard,
                 };
-                let view = door.enable(it.account, it.endpoint, held).await.map_err(call_error)?;
+                let view =
+                    service.enable(it.account, it.endpoint, held).await.map_err(call_error)?;
                 Ok(Reply::Endpoint(status::endpoint(view)))
             }
             Request::DisableEndpoint(OfEndpoint { account, endpoint }) => {
-                let view = door.disable(account, endpoint).await.map_err(call_error)?;
+                let view = service.disable(account, endpoint).await.map_err(call_error)?;
                 Ok(Reply::Endpoint(status::endpoint(view)))
             }
             Request::DeliveryStatus(OfDelivery { account, delivery }) => {
                 let (view, attempts) =
-                    door.delivery(account, delivery).await.map_err(call_error)?;
+                    service.delivery(account, delivery).await.map_err(call_error)?;
                 Ok(Reply::Delivery(status::delivery(view, attempts)))
             }
             Request::ClusterStatus => Ok(Reply::Cluster(status::cluster(&self.node.view()))),

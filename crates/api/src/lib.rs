@@ -29,11 +29,10 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use postrider_cluster::view::View;
-use postrider_domain::ids::Mint;
 use postrider_domain::retry;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::Timestamp;
-use postrider_service::Door;
+use postrider_service::Service;
 use postrider_store::Records;
 use tokio::sync::{Semaphore, watch};
 use utoipa_axum::router::OpenApiRouter;
@@ -51,9 +50,8 @@ pub use web::problem::{FieldError, Problem};
 
 /// What the API works with.
 pub struct Api {
-    /// What requests do, whichever way they come in: the records, the way to the nodes that work on
-    /// them, ids and the time.
-    pub door: Door,
+    /// The use cases.
+    pub service: Service,
     /// The cluster as this node sees it.
     pub view: watch::Receiver<Arc<View>>,
     /// The key that may do everything.
@@ -134,19 +132,11 @@ impl App {
     }
 
     fn records(&self) -> &Records {
-        self.door().records()
+        self.service().records()
     }
 
-    fn door(&self) -> &Door {
-        &self.0.api.door
-    }
-
-    fn router(&self) -> &postrider_cluster::route::Router {
-        self.door().router()
-    }
-
-    fn mint(&self) -> &Mint {
-        self.door().mint()
+    fn service(&self) -> &Service {
+        &self.0.api.service
     }
 
     async fn signer(&self) -> Result<&dashboard::Signer, Problem> {
@@ -154,11 +144,11 @@ impl App {
     }
 
     fn now(&self) -> Timestamp {
-        self.door().now()
+        self.service().now()
     }
 
     /// The time for what others hold against their own clocks, and other nodes against theirs.
     fn wall(&self) -> Timestamp {
-        self.door().wall()
+        self.service().wall()
     }
 }

@@ -9,7 +9,6 @@ pub(crate) mod emails;
 pub(crate) mod endpoints;
 pub(crate) mod event_types;
 pub(crate) mod events;
-pub(crate) mod fields;
 pub(crate) mod health;
 pub(crate) mod portal_links;
 pub(crate) mod replays;

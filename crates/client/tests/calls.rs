@@ -33,7 +33,7 @@ use postrider_domain::time::{Clock, Timestamp};
 use postrider_net::gateway::{self, Gateway, GatewayMessage};
 use postrider_net::tasks::Tasks;
 use postrider_net::transport::{self, Link, PeerName};
-use postrider_service::Door;
+use postrider_service::Service;
 use postrider_store::kv::Store;
 use postrider_store::kv::lmdb::Embedded;
 use postrider_store::{Owner, Records, Wake};
@@ -296,12 +296,12 @@ async fn plays_a_node() -> Result<()> {
     };
     let _link = Link::start(options).await?;
     let router = Router::new(records, Arc::new(Idle));
-    let door = Door::new(router, Arc::new(Mint::new()), Arc::new(Still));
+    let service = Service::new(router, Arc::new(Mint::new()), Arc::new(Still));
     let other = std::fs::read_to_string(dir.join("other")).ok();
     let other = other.map(|text| text.parse()).transpose()?;
     let (_view, view) = watch::channel(Arc::new(view(boot, address, other)));
-    let node = LocalNode::new(door.router().clone(), view, Arc::default());
-    let _gateway = Gateway::start(ActorApi::new(door, Arc::new(node)), &Tasks::new()).await?;
+    let node = LocalNode::new(service.router().clone(), view, Arc::default());
+    let _gateway = Gateway::start(ActorApi::new(service, Arc::new(node)), &Tasks::new()).await?;
     println!("ready");
     // It ends with whoever started it.
     tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0])).await??;

@@ -17,12 +17,17 @@
 //! | Which shard does an endpoint belong to, and which node owns it? | [`ownership`] |
 //! | What is wrong with a request to publish? | [`findings`] |
 //! | What state is a node in? | [`node`] |
+//! | How long does a replaced secret still sign? | [`secret`] |
+//! | How long does a portal link work? | [`portal_link`] |
+//! | Which past deliveries does a replay take, and how fast? | [`replay`] |
+//! | Are unfinished deliveries pending or held? | [`backlog`] |
 //! | How large may anything be? | [`limits`] |
 //! | How is a duration written? | [`duration`] |
 //! | Which trace does work belong to? | [`trace`] |
 //! | How are attempts counted, and what do the counts say? | [`statistics`] |
 
 pub mod account;
+pub mod backlog;
 pub mod delivery;
 pub mod disable;
 pub mod duration;
@@ -39,8 +44,10 @@ pub mod notice;
 pub mod outcome;
 pub mod ownership;
 pub mod pace;
+pub mod portal_link;
 pub mod replay;
 pub mod retry;
+pub mod secret;
 pub mod signature;
 pub mod statistics;
 pub mod target;

@@ -35,6 +35,14 @@ pub struct Replay {
     pub finished_at: Option<Timestamp>,
 }
 
+/// New deliveries a second of a replay that does not name a rate.
+pub const DEFAULT_RATE: u32 = 100;
+/// The highest rate of a replay, in new deliveries a second.
+pub const MAX_RATE: u32 = 10_000;
+/// The states of deliveries that can be replayed: those that have ended.
+pub const REPLAYABLE: [DeliveryState; 3] =
+    [DeliveryState::Delivered, DeliveryState::Exhausted, DeliveryState::Discarded];
+
 /// Which past deliveries are replayed. Omitted filters match everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {

@@ -13,7 +13,7 @@ use postrider_domain::ownership::Fence;
 use postrider_net::gateway::Gateway;
 use postrider_net::tasks::Tasks;
 use postrider_net::transport::{self, Cookie, Link, PeerName, Tls};
-use postrider_service::Door;
+use postrider_service::Service;
 
 use crate::config;
 use crate::data_dir::DataDir;
@@ -72,10 +72,10 @@ impl Others {
     ///
     /// # Errors
     /// When the gateway cannot start.
-    pub async fn join(&mut self, door: Door, keeper: &Keeper) -> Result<()> {
-        let router = door.router().clone();
+    pub async fn join(&mut self, service: Service, keeper: &Keeper) -> Result<()> {
+        let router = service.router().clone();
         let node = LocalNode::new(router.clone(), keeper.view(), keeper.nudge());
-        let gateway = Gateway::start(ActorApi::new(door, Arc::new(node)), &self.tasks).await;
+        let gateway = Gateway::start(ActorApi::new(service, Arc::new(node)), &self.tasks).await;
         self.gateway = Some(gateway.context("no gateway")?);
         router.attach_post(self.post(&router, keeper));
         self.mesh.tend(keeper.clone(), router, self.seeds.clone(), &self.tasks);

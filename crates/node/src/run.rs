@@ -27,7 +27,7 @@ use postrider_domain::time::Clock;
 use postrider_net::tasks::{Ended, Tasks};
 use postrider_notify::smtp::Mailer;
 use postrider_notify::{NotifierHandle, Notify};
-use postrider_service::Door;
+use postrider_service::Service;
 use postrider_store::Records;
 use postrider_store::kv::Store;
 use rand::TryRng;
@@ -147,12 +147,12 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         seed: seed()?,
         tasks: tasks.clone(),
     });
-    let door = Door::new(router, mint, clock);
+    let service = Service::new(router, mint, clock);
     if let Some(others) = &mut others {
-        others.join(door.clone(), &keeper).await?;
+        others.join(service.clone(), &keeper).await?;
     }
     let api = Api {
-        door,
+        service,
         view: keeper.view(),
         operator_key: OperatorKey::new(&key),
         targets: targets(&config),

@@ -3,16 +3,16 @@
 use opentelemetry::metrics::Counter;
 use opentelemetry::{KeyValue, global};
 
-/// How an event came in.
+/// The channel that an event came in by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// By the HTTP API.
+pub enum Channel {
+    /// The HTTP API.
     Http,
-    /// By the internal messaging API.
+    /// The actor messaging API.
     Message,
 }
 
-impl Way {
+impl Channel {
     fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -39,8 +39,8 @@ impl Instruments {
     }
 
     /// Counts newly accepted events.
-    pub(crate) fn accepted(&self, way: Way, events: usize) {
+    pub(crate) fn accepted(&self, channel: Channel, events: usize) {
         let events = u64::try_from(events).unwrap_or(u64::MAX);
-        self.accepted.add(events, &[KeyValue::new("way", way.as_str())]);
+        self.accepted.add(events, &[KeyValue::new("way", channel.as_str())]);
     }
 }

@@ -1,4 +1,4 @@
-//! The door, over records in memory and workers that take notes.
+//! The service, over records in memory and workers that take notes.
 
 use std::sync::Mutex;
 
@@ -6,31 +6,33 @@ use async_trait::async_trait;
 use postrider_domain::account::{Account, EmailAddress, Name};
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::endpoint::{Endpoint, Ordering, Secrets, State, Subscription};
-use postrider_domain::event::EventType;
+use postrider_domain::event::{Event, EventType, EventTypeName, Payload};
+use postrider_domain::findings::Field;
 use postrider_domain::headers::CustomHeaders;
+use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
 use postrider_domain::signature::Secret;
 use postrider_domain::target::{AddressPolicy, TargetUrl};
 use postrider_store::kv::memory::{Faults, Memory};
 use postrider_store::kv::{self, Store};
-use postrider_store::{PageRequest, Wake};
+use postrider_store::{Audience, Held, Idempotency, PageRequest, Wake};
 
 use super::*;
-use crate::metrics::Way;
+use crate::metrics::Channel;
 use postrider_cluster::route::{TestReport, Workers};
 
-/// A door with an account, two event types and an endpoint that wants all of them. Payloads of
+/// A service with an account, two event types and an endpoint that wants all of them. Payloads of
 /// `strict` must be objects whose `n` is a number; `free` takes any.
-pub(crate) struct World {
-    pub(crate) door: Door,
-    pub(crate) memory: Memory,
-    pub(crate) workers: Arc<Notes>,
-    pub(crate) account: AccountId,
-    pub(crate) endpoint: EndpointId,
+struct World {
+    service: Service,
+    memory: Memory,
+    workers: Arc<Notes>,
+    account: AccountId,
+    endpoint: EndpointId,
 }
 
 /// Workers that take notes of what they are told.
 #[derive(Default)]
-pub(crate) struct Notes(Mutex<Vec<Wake>>);
+struct Notes(Mutex<Vec<Wake>>);
 
 #[async_trait]
 impl Workers for Notes {
@@ -45,7 +47,7 @@ impl Workers for Notes {
 }
 
 impl Notes {
-    pub(crate) fn take(&self) -> Vec<Wake> {
+    fn take(&self) -> Vec<Wake> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }
@@ -59,15 +61,15 @@ impl Clock for Still {
 }
 
 impl World {
-    pub(crate) async fn new() -> Self {
+    async fn new() -> Self {
         let memory = Memory::with_faults(1, Faults::default());
         let records = Records::open(Store::new(Arc::new(memory.clone()), 1), 4).await.unwrap();
         let workers = Arc::new(Notes::default());
         let router = Router::new(records.clone(), workers.clone());
-        let door = Door::new(router, Arc::new(Mint::new()), Arc::new(Still));
-        let now = door.now();
+        let service = Service::new(router, Arc::new(Mint::new()), Arc::new(Still));
+        let now = service.now();
         let account = Account {
-            id: door.mint().id(now),
+            id: service.ids().id(now),
             name: Name::parse("Acme").unwrap(),
             contact_emails: vec![EmailAddress::parse("ops@acme.example").unwrap()],
             created_at: now,
@@ -87,7 +89,7 @@ impl World {
             records.put_event_type(entry).await.unwrap();
         }
         let endpoint = Endpoint {
-            id: door.mint().id(now),
+            id: service.ids().id(now),
             account: account.id,
             name: Name::parse("Hook").unwrap(),
             url: TargetUrl::parse("https://example.com/", &AddressPolicy::default()).unwrap(),
@@ -99,29 +101,30 @@ impl World {
             updated_at: now,
         };
         assert!(records.create_endpoint(&endpoint).await.unwrap());
-        Self { door, memory, workers, account: account.id, endpoint: endpoint.id }
+        Self { service, memory, workers, account: account.id, endpoint: endpoint.id }
     }
 
     /// The newest delivery to the endpoint.
-    pub(crate) async fn delivery(&self) -> DeliveryId {
+    async fn delivery(&self) -> DeliveryId {
         let page = PageRequest { limit: 1, after: None };
         let filter = postrider_store::DeliveryFilter::default();
-        let page = self.door.records().deliveries(self.account, self.endpoint, filter, page).await;
+        let page =
+            self.service.records().deliveries(self.account, self.endpoint, filter, page).await;
         page.unwrap().items[0].delivery.id
     }
 }
 
-fn draft(event_type: &str, payload: &str) -> Draft {
-    Draft {
+fn new_event(event_type: &str, payload: &str) -> NewEvent {
+    NewEvent {
         event_type: EventTypeName::parse(event_type).unwrap(),
         payload: Payload::parse(payload.to_owned().into()).unwrap(),
     }
 }
 
-fn sketch(event_type: Option<&str>, payload: Option<&str>) -> Sketch {
-    let Draft { event_type: read, payload: body } =
-        draft(event_type.unwrap_or("none"), payload.unwrap_or("{}"));
-    Sketch { event_type: event_type.map(|_| read), payload: payload.map(|_| body) }
+fn partial(event_type: Option<&str>, payload: Option<&str>) -> PartialEvent {
+    let NewEvent { event_type: read, payload: body } =
+        new_event(event_type.unwrap_or("none"), payload.unwrap_or("{}"));
+    PartialEvent { event_type: event_type.map(|_| read), payload: payload.map(|_| body) }
 }
 
 fn key(body: u8) -> Option<Idempotency> {
@@ -129,9 +132,9 @@ fn key(body: u8) -> Option<Idempotency> {
 }
 
 /// Which event, which part of it, and where in it.
-fn places(refusal: Refusal) -> Vec<(u32, Field, String)> {
+fn places(refusal: ServiceError) -> Vec<(u32, Field, String)> {
     match refusal {
-        Refusal::Invalid(findings) => {
+        ServiceError::InvalidEvents(findings) => {
             findings.into_vec().into_iter().map(|it| (it.index, it.field, it.pointer)).collect()
         }
         other => panic!("{other:?}"),
@@ -141,8 +144,8 @@ fn places(refusal: Refusal) -> Vec<(u32, Field, String)> {
 #[tokio::test]
 async fn what_is_accepted_is_told_to_the_owners() {
     let world = World::new().await;
-    let drafts = vec![draft("free", "1"), draft("strict", "{\"n\": 1}")];
-    let receipts = world.door.publish(Way::Http, world.account, drafts, None).await.unwrap();
+    let events = vec![new_event("free", "1"), new_event("strict", "{\"n\": 1}")];
+    let receipts = world.service.publish(Channel::Http, world.account, events, None).await.unwrap();
     assert_eq!(receipts.iter().map(|it| it.deliveries).collect::<Vec<_>>(), [1, 1]);
     assert_eq!(world.workers.take().len(), 2);
 }
@@ -150,22 +153,28 @@ async fn what_is_accepted_is_told_to_the_owners() {
 #[tokio::test]
 async fn everything_that_is_wrong_is_found_at_once() {
     let world = World::new().await;
-    let drafts = vec![
-        draft("gone", "1"),
-        draft("strict", "{\"n\": \"x\"}"),
-        draft("strict", "7"),
-        draft("free", "7"),
+    let events = vec![
+        new_event("gone", "1"),
+        new_event("strict", "{\"n\": \"x\"}"),
+        new_event("strict", "7"),
+        new_event("free", "7"),
     ];
-    let refusal =
-        world.door.publish(Way::Http, world.account, drafts.clone(), key(1)).await.unwrap_err();
+    let refusal = world
+        .service
+        .publish(Channel::Http, world.account, events.clone(), key(1))
+        .await
+        .unwrap_err();
     let at_n = (1, Field::Payload, "/n".to_owned());
     let at_all = (2, Field::Payload, String::new());
     let unknown = (0, Field::EventType, String::new());
     assert_eq!(places(refusal), [at_n, at_all, unknown.clone()]);
-    let both = [drafts[0].clone(), drafts[0].clone()].to_vec();
+    let both = [events[0].clone(), events[0].clone()].to_vec();
     for key in [None, key(1)] {
-        let refusal =
-            world.door.publish(Way::Http, world.account, both.clone(), key).await.unwrap_err();
+        let refusal = world
+            .service
+            .publish(Channel::Http, world.account, both.clone(), key)
+            .await
+            .unwrap_err();
         assert_eq!(places(refusal), [unknown.clone(), (1, Field::EventType, String::new())]);
     }
     assert!(world.workers.take().is_empty());
@@ -174,60 +183,64 @@ async fn everything_that_is_wrong_is_found_at_once() {
 #[tokio::test]
 async fn the_catalogue_speaks_of_what_could_be_read() {
     let world = World::new().await;
-    let sketches = [
-        sketch(None, Some("1")),
-        sketch(Some("gone"), None),
-        sketch(Some("strict"), None),
-        sketch(Some("strict"), Some("[]")),
-        Sketch::default(),
+    let partial_events = [
+        partial(None, Some("1")),
+        partial(Some("gone"), None),
+        partial(Some("strict"), None),
+        partial(Some("strict"), Some("[]")),
+        PartialEvent::default(),
     ];
-    let found = world.door.check(&sketches).await.unwrap();
+    let found = world.service.check(&partial_events).await.unwrap();
     let expected = [(3, Field::Payload, String::new()), (1, Field::EventType, String::new())];
-    assert_eq!(places(Refusal::Invalid(found)), expected);
-    assert!(sketches.into_iter().all(|sketch| sketch.clone().finish().is_none()
-        || sketch == super::tests::sketch(Some("strict"), Some("[]"))));
+    assert_eq!(places(ServiceError::InvalidEvents(found)), expected);
+    assert!(partial_events.into_iter().all(|event| event.clone().complete().is_none()
+        || event == super::tests::partial(Some("strict"), Some("[]"))));
 }
 
 #[tokio::test]
 async fn a_repeated_request_has_its_first_answer() {
     let world = World::new().await;
-    let publish =
-        |body| world.door.publish(Way::Http, world.account, vec![draft("free", "1")], key(body));
+    let publish = |body| {
+        world.service.publish(Channel::Http, world.account, vec![new_event("free", "1")], key(body))
+    };
     let first = publish(1).await.unwrap();
     let name = EventTypeName::parse("free").unwrap();
-    world.door.records().delete_event_type(&name).await.unwrap();
+    world.service.records().delete_event_type(&name).await.unwrap();
     assert_eq!(publish(1).await.unwrap(), first);
-    assert!(matches!(publish(2).await, Err(Refusal::IdempotencyKeyReused)));
+    assert!(matches!(publish(2).await, Err(ServiceError::IdempotencyKeyReused)));
     assert_eq!(world.workers.take().len(), 1);
 }
 
 #[tokio::test]
 async fn a_repeated_request_has_its_first_answer_after_its_schema_was_tightened() {
     let world = World::new().await;
-    let publish =
-        |body| world.door.publish(Way::Http, world.account, vec![draft("free", "1")], key(body));
+    let publish = |body| {
+        world.service.publish(Channel::Http, world.account, vec![new_event("free", "1")], key(body))
+    };
     let first = publish(1).await.unwrap();
     let name = EventTypeName::parse("free").unwrap();
-    let entry = world.door.records().event_type(&name).await.unwrap().unwrap();
+    let entry = world.service.records().event_type(&name).await.unwrap().unwrap();
     let schema = Some(r#"{"type": "object", "required": ["x"]}"#.to_owned());
-    world.door.records().put_event_type(EventType { schema, ..entry }).await.unwrap();
+    world.service.records().put_event_type(EventType { schema, ..entry }).await.unwrap();
     assert_eq!(publish(1).await.unwrap(), first);
-    assert!(matches!(publish(2).await, Err(Refusal::IdempotencyKeyReused)));
+    assert!(matches!(publish(2).await, Err(ServiceError::IdempotencyKeyReused)));
     let new = IdempotencyKey::parse(b"new").unwrap().of_request([1; 32]);
-    let refused =
-        world.door.publish(Way::Http, world.account, vec![draft("free", "1")], Some(new)).await;
-    assert!(matches!(refused, Err(Refusal::Invalid(_))), "{refused:?}");
+    let refused = world
+        .service
+        .publish(Channel::Http, world.account, vec![new_event("free", "1")], Some(new))
+        .await;
+    assert!(matches!(refused, Err(ServiceError::InvalidEvents(_))), "{refused:?}");
 }
 
 #[tokio::test]
 async fn an_endpoint_is_disabled_and_enabled() {
     let world = World::new().await;
     let (account, id) = (world.account, world.endpoint);
-    let view = world.door.disable(account, id).await.unwrap();
+    let view = world.service.disable(account, id).await.unwrap();
     assert!(matches!(view.state, State::Disabled(_)));
-    let view = world.door.enable(account, id, Held::Resume).await.unwrap();
+    let view = world.service.enable(account, id, Held::Resume).await.unwrap();
     assert_eq!(view.state, State::Enabled);
-    assert_eq!(world.door.endpoint(account, id).await.unwrap().state, State::Enabled);
+    assert_eq!(world.service.endpoint(account, id).await.unwrap().state, State::Enabled);
     let told = world.workers.take();
     assert!(matches!(told[..], [Wake::Changed { .. }, Wake::Changed { .. }]), "{told:?}");
 }
@@ -235,53 +248,69 @@ async fn an_endpoint_is_disabled_and_enabled() {
 #[tokio::test]
 async fn what_another_account_has_is_not_there_and_nobody_is_told() {
     let world = World::new().await;
-    let other = world.door.mint().id(world.door.now());
-    let (door, id) = (&world.door, world.endpoint);
-    assert!(matches!(door.endpoint(other, id).await, Err(Refusal::NoSuchEndpoint)));
-    assert!(matches!(door.disable(other, id).await, Err(Refusal::NoSuchEndpoint)));
-    assert!(matches!(door.enable(other, id, Held::Resume).await, Err(Refusal::NoSuchEndpoint)));
-    let refused = door.publish(Way::Http, other, vec![draft("free", "1")], None).await;
-    assert!(matches!(refused, Err(Refusal::NoSuchAccount)));
-    let delivery = door.mint().id(door.now());
-    assert!(matches!(door.delivery(other, delivery).await, Err(Refusal::NoSuchDelivery)));
-    assert!(matches!(door.retry(other, delivery).await, Err(Refusal::NoSuchDelivery)));
+    let other = world.service.ids().id(world.service.now());
+    let (service, id) = (&world.service, world.endpoint);
+    assert!(matches!(
+        service.endpoint(other, id).await,
+        Err(ServiceError::NotFound(Resource::Endpoint))
+    ));
+    assert!(matches!(
+        service.disable(other, id).await,
+        Err(ServiceError::NotFound(Resource::Endpoint))
+    ));
+    assert!(matches!(
+        service.enable(other, id, Held::Resume).await,
+        Err(ServiceError::NotFound(Resource::Endpoint))
+    ));
+    let refused = service.publish(Channel::Http, other, vec![new_event("free", "1")], None).await;
+    assert!(matches!(refused, Err(ServiceError::NotFound(Resource::Account))));
+    let delivery = service.ids().id(service.now());
+    assert!(matches!(
+        service.delivery(other, delivery).await,
+        Err(ServiceError::NotFound(Resource::Delivery))
+    ));
+    assert!(matches!(
+        service.retry(other, delivery).await,
+        Err(ServiceError::NotFound(Resource::Delivery))
+    ));
     assert!(world.workers.take().is_empty());
 }
 
 #[tokio::test]
 async fn a_delivery_is_made_again_while_its_endpoint_is_there() {
     let world = World::new().await;
-    let (door, account) = (&world.door, world.account);
-    door.publish(Way::Http, account, vec![draft("free", "1")], None).await.unwrap();
+    let (service, account) = (&world.service, world.account);
+    service.publish(Channel::Http, account, vec![new_event("free", "1")], None).await.unwrap();
     let first = world.delivery().await;
-    let again = door.retry(account, first).await.unwrap();
+    let again = service.retry(account, first).await.unwrap();
     assert_eq!(again.state, DeliveryState::Pending);
     assert_ne!(again.delivery.id, first);
     assert_eq!(world.workers.take().len(), 2);
-    door.records().delete_endpoint(account, world.endpoint).await.unwrap();
-    assert!(matches!(door.retry(account, first).await, Err(Refusal::EndpointDeleted)));
+    service.records().delete_endpoint(account, world.endpoint).await.unwrap();
+    assert!(matches!(service.retry(account, first).await, Err(ServiceError::EndpointDeleted)));
 }
 
 #[tokio::test]
 async fn a_past_event_is_sent_again_while_somebody_is_there_to_receive_it() {
     let world = World::new().await;
-    let (door, account, endpoint) = (&world.door, world.account, world.endpoint);
-    let receipts = door.publish(Way::Http, account, vec![draft("free", "1")], None).await;
+    let (service, account, endpoint) = (&world.service, world.account, world.endpoint);
+    let receipts =
+        service.publish(Channel::Http, account, vec![new_event("free", "1")], None).await;
     let event = receipts.unwrap()[0].id;
     world.workers.take();
     for audience in [Audience::Endpoint(endpoint), Audience::AllThatWantIt] {
-        assert_eq!(door.resend(account, event, audience).await.unwrap(), 1);
+        assert_eq!(service.resend(account, event, audience).await.unwrap(), 1);
         assert_eq!(world.workers.take().len(), 1);
     }
-    let other = door.mint().id(door.now());
-    let refused = door.resend(other, event, Audience::AllThatWantIt).await;
-    assert!(matches!(refused, Err(Refusal::NoSuchEvent)));
-    let nowhere = Audience::Endpoint(door.mint().id(door.now()));
-    let refused = door.resend(account, event, nowhere).await;
-    assert!(matches!(refused, Err(Refusal::NoSuchEndpoint)));
-    door.records().delete_endpoint(account, endpoint).await.unwrap();
-    let refused = door.resend(account, event, Audience::Endpoint(endpoint)).await;
-    assert!(matches!(refused, Err(Refusal::EndpointDeleted)));
+    let other = service.ids().id(service.now());
+    let refused = service.resend(other, event, Audience::AllThatWantIt).await;
+    assert!(matches!(refused, Err(ServiceError::NotFound(Resource::Event))));
+    let nowhere = Audience::Endpoint(service.ids().id(service.now()));
+    let refused = service.resend(account, event, nowhere).await;
+    assert!(matches!(refused, Err(ServiceError::NotFound(Resource::Endpoint))));
+    service.records().delete_endpoint(account, endpoint).await.unwrap();
+    let refused = service.resend(account, event, Audience::Endpoint(endpoint)).await;
+    assert!(matches!(refused, Err(ServiceError::EndpointDeleted)));
     assert!(world.workers.take().is_empty());
 }
 
@@ -290,7 +319,9 @@ async fn a_store_that_fails_is_told_as_such() {
     let world = World::new().await;
     world.memory.set_faults(Faults { conflict: 1.0, ..Faults::default() });
     tokio::time::pause();
-    let refused =
-        world.door.publish(Way::Http, world.account, vec![draft("free", "1")], None).await;
-    assert!(matches!(refused, Err(Refusal::Store(kv::Error::Unavailable(_)))), "{refused:?}");
+    let refused = world
+        .service
+        .publish(Channel::Http, world.account, vec![new_event("free", "1")], None)
+        .await;
+    assert!(matches!(refused, Err(ServiceError::Store(kv::Error::Unavailable(_)))), "{refused:?}");
 }

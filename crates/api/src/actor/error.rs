@@ -1,25 +1,31 @@
 //! Errors of the service, as the errors of calls.
 
 use postrider_net::messages::{CallError, CallErrorKind};
-use postrider_service::Refusal;
+use postrider_service::ServiceError;
 use postrider_store::kv;
 
 /// The error of a call. Failures of this node are logged; the rest concerns the caller.
-pub(super) fn call_error(refusal: Refusal) -> CallError {
-    let message = refusal.to_string();
-    let kind = match refusal {
-        Refusal::NoSuchAccount
-        | Refusal::NoSuchEndpoint
-        | Refusal::NoSuchEvent
-        | Refusal::NoSuchDelivery => CallErrorKind::NotFound,
-        Refusal::EndpointDeleted | Refusal::IdempotencyKeyReused => CallErrorKind::Conflict,
-        Refusal::Invalid(findings) => CallErrorKind::Refused(findings.into_vec()),
-        Refusal::Store(error) => return of_store(&error),
+pub(super) fn call_error(error: ServiceError) -> CallError {
+    let message = error.to_string();
+    let kind = match error {
+        ServiceError::NotFound(_) => CallErrorKind::NotFound,
+        ServiceError::EndpointDeleted
+        | ServiceError::IdempotencyKeyReused
+        | ServiceError::ChangedMeanwhile
+        | ServiceError::ReplayEnded(_) => CallErrorKind::Conflict,
+        ServiceError::InvalidEvents(findings) => CallErrorKind::Refused(findings.into_vec()),
+        // No call has fields of its own that only the service can check.
+        ServiceError::InvalidFields(_) => CallErrorKind::Malformed,
+        ServiceError::Random(error) => {
+            tracing::error!(%error, "a call failed");
+            return CallError::internal();
+        }
+        ServiceError::Store(error) => return store_error(&error),
     };
     CallError::new(kind, message)
 }
 
-fn of_store(error: &kv::Error) -> CallError {
+fn store_error(error: &kv::Error) -> CallError {
     match error {
         kv::Error::TooLarge { .. } => CallError::new(
             CallErrorKind::TooLarge,

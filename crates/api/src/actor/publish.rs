@@ -4,28 +4,28 @@ use postrider_domain::event::{EventTypeName, Payload};
 use postrider_domain::findings::{Field, Findings};
 use postrider_domain::ids::AccountId;
 use postrider_net::messages::{self, CallError, CallErrorKind};
-use postrider_service::metrics::Way;
-use postrider_service::{Door, Draft, IdempotencyKey, Refusal, Sketch};
+use postrider_service::metrics::Channel;
+use postrider_service::{IdempotencyKey, NewEvent, PartialEvent, Service, ServiceError};
 use sha2::{Digest, Sha256};
 
 use super::error::call_error;
 
 /// Publishes events that came in one message.
 pub(super) async fn publish(
-    door: &Door,
+    service: &Service,
     form: Form,
     account: AccountId,
     events: Vec<messages::NewEvent>,
     key: Option<&str>,
 ) -> Result<Vec<messages::Receipt>, CallError> {
     let idempotency = form.idempotency(key, &events)?;
-    let (sketches, mut findings) = sketches(events);
+    let (partial, mut findings) = partial(events);
     if !findings.is_empty() {
-        findings.extend(door.check(&sketches).await.map_err(call_error)?);
-        return Err(call_error(Refusal::Invalid(findings)));
+        findings.extend(service.check(&partial).await.map_err(call_error)?);
+        return Err(call_error(ServiceError::InvalidEvents(findings)));
     }
-    let drafts: Vec<Draft> = sketches.into_iter().filter_map(Sketch::finish).collect();
-    let receipts = door.publish(Way::Message, account, drafts, idempotency).await;
+    let new: Vec<NewEvent> = partial.into_iter().filter_map(PartialEvent::complete).collect();
+    let receipts = service.publish(Channel::Message, account, new, idempotency).await;
     Ok(receipts.map_err(call_error)?.into_iter().map(receipt).collect())
 }
 
@@ -39,22 +39,22 @@ fn receipt(receipt: postrider_store::Receipt) -> messages::Receipt {
 }
 
 /// The event as far as it can be read; what cannot be leaves a finding.
-fn sketch(event: messages::NewEvent, index: usize, findings: &mut Findings) -> Sketch {
+fn read(event: messages::NewEvent, index: usize, findings: &mut Findings) -> PartialEvent {
     let mut note = |field, detail: String| findings.add(index, field, String::new(), &detail);
     let event_type = EventTypeName::parse(&event.event_type)
         .map_err(|error| note(Field::EventType, error.to_string()))
         .ok();
     let payload =
         Payload::parse(event.payload).map_err(|error| note(Field::Payload, error.to_string())).ok();
-    Sketch { event_type, payload }
+    PartialEvent { event_type, payload }
 }
 
 /// The events as far as they can be read, and what is wrong with them.
-fn sketches(events: Vec<messages::NewEvent>) -> (Vec<Sketch>, Findings) {
+fn partial(events: Vec<messages::NewEvent>) -> (Vec<PartialEvent>, Findings) {
     let mut findings = Findings::default();
-    let sketches = events.into_iter().enumerate();
-    let sketches = sketches.map(|(index, event)| sketch(event, index, &mut findings)).collect();
-    (sketches, findings)
+    let partial = events.into_iter().enumerate();
+    let partial = partial.map(|(index, event)| read(event, index, &mut findings)).collect();
+    (partial, findings)
 }
 
 /// The two forms of a request to publish.

@@ -32,8 +32,8 @@ impl World {
         house.operator("PUT /v1/event-types/strict", body).await.expect(200);
         let endpoint = house.endpoint(&account).await.parse().unwrap();
         let view = tokio::sync::watch::channel(view()).1;
-        let node = LocalNode::new(house.door.router().clone(), view, Arc::default());
-        let api = ActorApi::new(house.door.clone(), Arc::new(node));
+        let node = LocalNode::new(house.service.router().clone(), view, Arc::default());
+        let api = ActorApi::new(house.service.clone(), Arc::new(node));
         house.workers.take();
         Self { house, api, account: account.id, endpoint }
     }
@@ -143,7 +143,7 @@ async fn an_endpoint_is_disabled_and_enabled() {
     let OfEndpoint { account, endpoint } = of;
     let enable = EnableEndpoint { account, endpoint, held: HeldChoice::Resume };
     assert_eq!(status(Request::EnableEndpoint(enable)).await, (true, 1, 0));
-    let account = world.house.door.mint().id(world.house.door.now());
+    let account = world.house.service.ids().id(world.house.service.now());
     let strange = Request::EndpointStatus(OfEndpoint { account, endpoint });
     assert_eq!(world.kind(strange).await, CallErrorKind::NotFound);
 }

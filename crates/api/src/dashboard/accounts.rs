@@ -1,4 +1,4 @@
-//! The operator's list of accounts, and the form of a new one.
+//! The operator's list of accounts, and the form for a new one.
 
 use axum::Router;
 use axum::extract::State;
@@ -8,19 +8,19 @@ use maud::{Markup, html};
 use postrider_domain::account::Account;
 use postrider_domain::limits::DEFAULT_PAGE;
 use postrider_store::PageRequest;
-use serde_json::json;
 
 use super::contacts;
 use super::field::Field;
-use super::form::{self, Errors, Form};
-use super::frame::{Page, Place, Visit};
-use super::links::{ACCOUNTS, Links, NEW_ACCOUNT};
+use super::form::{Errors, Form};
+use super::frame::{NavItem, Page, PageContext};
+use super::links::{ACCOUNTS, NEW_ACCOUNT, Urls};
 use super::parts::Column::Text;
-use super::parts::{OLDER, address, copyable, empty, pager, table, time};
-use super::said::Said;
+use super::parts::{OLDER, copyable, empty_state, pager, table, time, with_query};
+use super::said::Flash;
 use crate::App;
-use crate::rest::accounts;
+use crate::rest::accounts::NewAccount;
 use crate::web::auth::Operator;
+use crate::web::fields::{Fields, Raw};
 use crate::web::page::Params;
 use crate::web::problem::Problem;
 
@@ -29,7 +29,7 @@ pub(crate) fn routes() -> Router<App> {
 }
 
 async fn list(
-    visit: Visit,
+    ctx: PageContext,
     _: Operator,
     State(app): State<App>,
     mut params: Params,
@@ -37,28 +37,28 @@ async fn list(
     let after = params.take("cursor", str::parse);
     params.finish()?;
     let found = app.records().accounts(PageRequest { limit: DEFAULT_PAGE, after }).await?;
-    let next = found.next.as_ref().map(|next| address(ACCOUNTS, &[("cursor", next)]));
+    let next = found.next.as_ref().map(|next| with_query(ACCOUNTS, &[("cursor", next)]));
     let body = html! {
         div.title {
             h1 { "Accounts" }
             a.button.primary href=(NEW_ACCOUNT) { "New account" }
         }
         @if found.items.is_empty() {
-            (empty("No accounts yet", "An account is a company whose webhooks are sent.",
+            (empty_state("No accounts yet", "Create one for each customer who receives webhooks.",
                 Some((NEW_ACCOUNT, "New account"))))
         } @else {
-            @let columns = ["Name", "Id", "Contacts", "Made"].map(Text);
+            @let columns = ["Name", "ID", "Contacts", "Created"].map(Text);
             (table("Accounts", &columns, html! { @for account in &found.items { (row(account)) } }))
             (pager(next.as_deref(), OLDER))
         }
     };
-    Ok(visit.page(Place::Accounts, "Accounts", body))
+    Ok(ctx.page(NavItem::Accounts, "Accounts", body))
 }
 
 fn row(account: &Account) -> Markup {
     html! {
         tr {
-            th scope="row" { a href=(Links::of(account.id).webhooks()) { bdi { (account.name.as_str()) } } }
+            th scope="row" { a href=(Urls::of(account.id).webhooks()) { bdi { (account.name.as_str()) } } }
             td { (copyable(account.id)) }
             td { @for email in &account.contact_emails { span.line { (email.as_str()) } } }
             td { (time(account.created_at)) }
@@ -66,43 +66,47 @@ fn row(account: &Account) -> Markup {
     }
 }
 
-async fn new_account(visit: Visit, _: Operator, params: Params) -> Result<Page, Problem> {
+async fn new_account(ctx: PageContext, _: Operator, params: Params) -> Result<Page, Problem> {
     params.finish()?;
-    Ok(account_form(&visit, "", "", None))
+    Ok(account_form(&ctx, "", "", None))
 }
 
-fn account_form(visit: &Visit, name: &str, contacts: &str, problem: Option<&Problem>) -> Page {
+fn account_form(ctx: &PageContext, name: &str, contacts: &str, problem: Option<&Problem>) -> Page {
     let errors = Errors::of(problem);
     let body = html! {
         h1 { "New account" }
         form method="post" action=(NEW_ACCOUNT) {
-            (visit.csrf())
-            (Field::new("name", "Name", "What people call it.", errors).text(name))
+            (ctx.csrf())
+            (Field::new("name", "Name", "The customer's name.", errors).text(name))
             (contacts::field(contacts, errors))
             p.actions { button type="submit" { "Create account" } }
         }
     };
-    visit.page(Place::Accounts, "New account", body)
+    ctx.page(NavItem::Accounts, "New account", body)
 }
 
 async fn create(
-    visit: Visit,
+    ctx: PageContext,
     _: Operator,
     State(app): State<App>,
     form: Form,
 ) -> Result<Response, Problem> {
     let (name, contacts) = (form.text("name"), contacts::text(&form));
-    let emails = contacts::addresses(contacts);
-    let body = form::body(&json!({ "name": name, "contact_emails": emails }));
-    match accounts::make(&app, &body).await {
+    let emails = Raw::Texts(contacts::addresses(contacts));
+    let fields = Fields::of_form([("name", Raw::Text(name)), ("contact_emails", emails)]);
+    let created = match NewAccount::read(fields) {
+        Ok(new) => app.service().create_account(new).await.map_err(Problem::from),
+        Err(problem) => Err(problem),
+    };
+    match created {
         Ok(account) => {
-            let page = Links::of(account.id).webhooks();
-            Ok(Redirect::to(&Said::Created.at(&page)).into_response())
+            let page = Urls::of(account.id).webhooks();
+            Ok(Redirect::to(&Flash::Created.redirect_target(&page)).into_response())
         }
         Err(problem) => {
             let problem = problem.of_fields()?;
-            let page = account_form(&visit, name, contacts, Some(&problem));
-            Ok(page.refused(&problem).into_response())
+            let page = account_form(&ctx, name, contacts, Some(&problem));
+            Ok(page.with_status_of(&problem).into_response())
         }
     }
 }

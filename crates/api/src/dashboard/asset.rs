@@ -1,5 +1,4 @@
-//! The files that pages are shown with, each at an address that changes with its content, so that a
-//! browser keeps it for ever.
+//! Static files, each at a URL with a hash of its content, so that browsers may cache it for ever.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -19,13 +18,13 @@ use crate::web::problem::Problem;
 
 /// The stylesheets of every page.
 pub(crate) const STYLES: [&str; 3] = ["dashboard.css", "chart.css", "exchange.css"];
-/// The scripts of every page. htmx is as its project publishes it (Zero-Clause BSD).
+/// The scripts of every page. htmx is unmodified (Zero-Clause BSD).
 pub(crate) const SCRIPTS: [&str; 2] = ["htmx.js", "dashboard.js"];
 
 struct Asset {
     media_type: &'static str,
     bytes: &'static [u8],
-    address: String,
+    url: String,
 }
 
 static ASSETS: LazyLock<HashMap<&'static str, Asset>> = LazyLock::new(|| {
@@ -41,35 +40,35 @@ static ASSETS: LazyLock<HashMap<&'static str, Asset>> = LazyLock::new(|| {
     ];
     let assets = files.map(|(name, media_type, bytes)| {
         let version = HEXLOWER.encode(&Sha256::digest(bytes)[..6]);
-        let address = format!("/dashboard/assets/{version}/{name}");
-        (name, Asset { media_type, bytes, address })
+        let url = format!("/dashboard/assets/{version}/{name}");
+        (name, Asset { media_type, bytes, url })
     });
     HashMap::from(assets)
 });
 
-/// Where a file is.
+/// The URL of a file.
 ///
 /// # Panics
 /// When there is no such file.
-pub(crate) fn link(name: &str) -> &'static str {
-    &ASSETS[name].address
+pub(crate) fn url(name: &str) -> &'static str {
+    &ASSETS[name].url
 }
 
 pub(crate) fn routes() -> Router<App> {
     Router::new().route("/dashboard/assets/{version}/{name}", get(file))
 }
 
-/// A file. Another version of it than this node has is not to be kept: in a cluster of two versions,
-/// a page of one node may ask the other.
+/// Serves a file. A URL with another hash gets this node's version, uncached: during a rolling
+/// upgrade, a page of one node may ask a node of another version.
 async fn file(uri: Uri, PathText(name): PathText) -> Result<Response, Problem> {
     let asset = ASSETS.get(name.as_str()).ok_or_else(|| Problem::not_found("file"))?;
-    let same = uri.path() == asset.address;
-    let keeping = if same { "public, max-age=31536000, immutable" } else { "no-store" };
-    let headers = [(CONTENT_TYPE, asset.media_type), (CACHE_CONTROL, keeping)];
+    let is_current = uri.path() == asset.url;
+    let cache_control = if is_current { "public, max-age=31536000, immutable" } else { "no-store" };
+    let headers = [(CONTENT_TYPE, asset.media_type), (CACHE_CONTROL, cache_control)];
     Ok((headers, asset.bytes).into_response())
 }
 
-/// The mark beside the name.
+/// The logo beside the product's name.
 pub(crate) fn logo() -> Markup {
-    html! { img.logo src=(link("icon.svg")) alt="" width="24" height="24"; }
+    html! { img.logo src=(url("icon.svg")) alt="" width="24" height="24"; }
 }

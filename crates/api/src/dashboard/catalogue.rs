@@ -1,4 +1,4 @@
-//! The catalogue of event types, to choose from in a form.
+//! The catalogue of event types, to select from in a form.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,30 +12,27 @@ use super::format::grouped;
 use crate::App;
 use crate::web::problem::Problem;
 
-/// Entries after which the list is cut.
-const MOST_LISTED: usize = 1_000;
-/// Most names that are looked up besides; no form that may be taken has more.
-const MOST_LOOKED_UP: usize = MAX_EVENT_TYPES_PER_ENDPOINT + 1;
+/// Most entries listed.
+const MAX_LISTED: usize = 1_000;
+/// Most names looked up in addition; no valid form has more.
+const MAX_LOOKUPS: usize = MAX_EVENT_TYPES_PER_ENDPOINT + 1;
 
-/// The catalogue's names with their descriptions, as far as they are shown. Examples and schemas are
-/// large and stay out.
+/// Names and descriptions of the listed event types. Examples and schemas are large and left out.
 pub(crate) struct Catalogue {
     entries: BTreeMap<EventTypeName, String>,
-    /// There are others that are not among them.
-    cut: bool,
+    /// The catalogue has more entries than these.
+    truncated: bool,
 }
 
 impl Catalogue {
-    /// The first entries, and those that have these names.
-    pub(crate) async fn with(
+    /// Loads the first entries and those with these names.
+    pub(crate) async fn load(
         app: &App,
         names: impl Iterator<Item = &str>,
     ) -> Result<Self, Problem> {
-        let mut catalogue = Self::first(app).await?;
-        if catalogue.cut {
-            for name in
-                names.filter_map(|name| EventTypeName::parse(name).ok()).take(MOST_LOOKED_UP)
-            {
+        let mut catalogue = Self::load_first(app).await?;
+        if catalogue.truncated {
+            for name in names.filter_map(|name| EventTypeName::parse(name).ok()).take(MAX_LOOKUPS) {
                 if !catalogue.entries.contains_key(&name)
                     && let Some(entry) = app.records().event_type(&name).await?
                 {
@@ -46,9 +43,9 @@ impl Catalogue {
         Ok(catalogue)
     }
 
-    async fn first(app: &App) -> Result<Self, Problem> {
+    async fn load_first(app: &App) -> Result<Self, Problem> {
         let (mut entries, mut after) = (BTreeMap::new(), None);
-        while entries.len() < MOST_LISTED {
+        while entries.len() < MAX_LISTED {
             let page = app.records().event_types(PageRequest { limit: MAX_PAGE, after }).await?;
             entries.extend(page.items.into_iter().map(|entry| (entry.name, entry.description)));
             after = page.next.and_then(|name| EventTypeName::parse(&name).ok());
@@ -56,53 +53,54 @@ impl Catalogue {
                 break;
             }
         }
-        Ok(Self { entries, cut: after.is_some() })
+        Ok(Self { entries, truncated: after.is_some() })
     }
 
-    /// Whether there are no event types yet.
+    /// Whether the catalogue is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// The names that are shown.
+    /// The listed names.
     pub(crate) fn names(&self) -> impl Iterator<Item = &EventTypeName> {
         self.entries.keys()
     }
 
-    /// What an entry means; none when there is none.
+    /// The description of a listed event type.
     pub(crate) fn description(&self, name: &str) -> Option<&str> {
         let name = EventTypeName::parse(name).ok()?;
         self.entries.get(&name).map(String::as_str)
     }
 
-    /// The boxes `event_types`, of which these are ticked.
-    pub(crate) fn choices(&self, chosen: &BTreeSet<String>) -> Markup {
-        let gone = chosen.iter().filter(|name| self.description(name).is_none());
+    /// The checkboxes `event_types`.
+    pub(crate) fn choices(&self, selected: &BTreeSet<String>) -> Markup {
+        let removed = selected.iter().filter(|name| self.description(name).is_none());
         html! {
             div.choices {
                 @for (name, description) in &self.entries {
-                    (choice(name.as_str(), description, chosen.contains(name.as_str())))
+                    (choice(name.as_str(), description, selected.contains(name.as_str())))
                 }
-                @for name in gone { (choice(name, "No longer in the catalogue.", true)) }
+                @for name in removed { (choice(name, "No longer in the catalogue.", true)) }
             }
-            (self.rest())
+            (self.truncation_hint())
         }
     }
 
-    /// What there is to say of those that are not shown.
-    pub(crate) fn rest(&self) -> Markup {
+    /// A hint that the list is incomplete, if it is.
+    pub(crate) fn truncation_hint(&self) -> Markup {
         html! {
-            @if self.cut {
+            @if self.truncated {
                 p.hint {
-                    "The catalogue has more than the " (grouped(MOST_LISTED as u64))
-                    " event types that are listed here. The others can be chosen by the API."
+                    "The catalogue has more than the " (grouped(MAX_LISTED as u64))
+                    " event types listed here. Use the API for the others."
                 }
             }
         }
     }
 }
 
-fn choice(name: &str, description: &str, chosen: bool) -> Markup {
-    let control = html! { input type="checkbox" name="event_types" value=(name) checked[chosen]; };
+fn choice(name: &str, description: &str, selected: bool) -> Markup {
+    let control =
+        html! { input type="checkbox" name="event_types" value=(name) checked[selected]; };
     toggle(control, html! { code { (name) } }, description)
 }

@@ -1,10 +1,9 @@
-//! How an endpoint's attempts went, as charts: real SVG, with classes for the stylesheet and nothing
-//! that a policy against inline styles and scripts would refuse.
+//! Charts of an endpoint's attempts, as SVG without inline styles and scripts, which the content
+//! security policy forbids.
 //!
-//! A chart is an image to a screen reader, which hears its description; what it shows is also in a
-//! table. Over each point in time lies a place that tells its figures to whoever points there. The
-//! script puts the times on the axis (`data-time`) into the reader's zone; without it they are in
-//! UTC, and a word says so.
+//! To a screen reader, a chart is an image with a description; a table has the same data. Each point
+//! in time has a tooltip. The script converts the times on the axis (`data-time`) to the user's time
+//! zone; without it, the axis is labelled as UTC.
 
 mod axis;
 
@@ -15,53 +14,53 @@ use postrider_domain::outcome::is_success;
 use postrider_domain::statistics::{Answer, Figures, Point, Span, Sparkline, Statistics};
 use postrider_domain::time::Timestamp;
 
-use self::axis::{Counts, Decades};
+use self::axis::{CountAxis, LogAxis};
 use super::format::{count, grouped, millis};
 use super::parts::Column::Text;
 use super::parts::table;
 
-/// The charts' own measure: each is drawn about as large as it is shown, so that text stays legible.
+/// The size in SVG units, about the size on screen, so that text stays legible.
 const WIDTH: f64 = 360.0;
 const HEIGHT: f64 = 176.0;
-/// Where the bars and lines are; the axes' labels stand left of it and below.
+/// The plot area; the axes' labels are to its left and below it.
 const LEFT: f64 = 46.0;
 const RIGHT: f64 = 352.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 148.0;
-/// The part of its place that a bar leaves free.
+/// The gap between bars, as a fraction of their slot.
 const GAP: f64 = 0.2;
-/// The least height of a bar: one failure among thousands is to be seen.
-const LEAST: f64 = 1.5;
+/// Smallest height of a bar: one failure among thousands has to be visible.
+const MIN_HEIGHT: f64 = 1.5;
 
-/// A part of every bar: the class that colours it, and how much it has at each point.
+/// One series of a stacked bar chart: CSS class and count at each point.
 struct Layer {
     class: &'static str,
     counts: Vec<u64>,
 }
 
-/// What happened over a span, in three charts and a table.
+/// The statistics of a span, as three charts and a table.
 pub(crate) fn charts(statistics: &Statistics) -> Markup {
     let Figures { succeeded, failed, .. } = statistics.total;
     if succeeded + failed == 0 {
-        return html! { p.empty { "Nothing was counted in the last " (words(statistics.span)) "." } };
+        return html! { p.empty { "No activity in the last " (span_text(statistics.span)) "." } };
     }
     html! {
         @if !statistics.complete {
             p.hint {
-                "The endpoint gave so many different answers that the oldest attempts could not be \
-                 counted."
+                "Your server returned so many different status codes that the oldest attempts could \
+                 not be counted."
             }
         }
         div.charts {
-            (outcomes(statistics))
-            (response_times(statistics))
-            (answers(statistics))
+            (outcome_chart(statistics))
+            (response_time_chart(statistics))
+            (status_code_chart(statistics))
         }
-        (as_table(statistics))
+        (data_table(statistics))
     }
 }
 
-fn words(span: Span) -> &'static str {
+fn span_text(span: Span) -> &'static str {
     match span {
         Span::Hour => "hour",
         Span::Day => "24 hours",
@@ -70,16 +69,16 @@ fn words(span: Span) -> &'static str {
     }
 }
 
-fn outcomes(statistics: &Statistics) -> Markup {
+fn outcome_chart(statistics: &Statistics) -> Markup {
     let Figures { succeeded, failed, .. } = statistics.total;
     let layers = [
-        Layer { class: "good", counts: each(statistics, |figures| figures.succeeded) },
-        Layer { class: "bad", counts: each(statistics, |figures| figures.failed) },
+        Layer { class: "good", counts: per_point(statistics, |figures| figures.succeeded) },
+        Layer { class: "bad", counts: per_point(statistics, |figures| figures.failed) },
     ];
-    let said = format!(
+    let description = format!(
         "{} in the last {}: {} succeeded and {} failed.",
         count(succeeded + failed, "attempt", "attempts"),
-        words(statistics.span),
+        span_text(statistics.span),
         grouped(succeeded),
         grouped(failed),
     );
@@ -89,92 +88,94 @@ fn outcomes(statistics: &Statistics) -> Markup {
     };
     let drawing = html! {
         (bars(&layers))
-        (places(statistics, |figures| {
+        (tooltips(statistics, |figures| {
             format!("{} succeeded, {} failed", grouped(figures.succeeded), grouped(figures.failed))
         }))
     };
-    figure("chart-outcomes", "Attempts", &said, legend, statistics, drawing)
+    figure("chart-outcomes", "Attempts", &description, legend, statistics, drawing)
 }
 
-fn response_times(statistics: &Statistics) -> Markup {
+fn response_time_chart(statistics: &Statistics) -> Markup {
     let figures = || statistics.points.iter().map(|point| &point.figures);
-    let halves: Vec<_> = figures().map(|figures| figures.p50_ms).collect();
-    let most: Vec<_> = figures().map(|figures| figures.p99_ms).collect();
-    let all = || halves.iter().chain(&most).flatten().copied();
+    let p50s: Vec<_> = figures().map(|figures| figures.p50_ms).collect();
+    let p99s: Vec<_> = figures().map(|figures| figures.p99_ms).collect();
+    let all = || p50s.iter().chain(&p99s).flatten().copied();
     let (Some(p50_ms), Some(p99_ms), Some(axis)) =
-        (statistics.total.p50_ms, statistics.total.p99_ms, Decades::of(all()))
+        (statistics.total.p50_ms, statistics.total.p99_ms, LogAxis::of(all()))
     else {
         return html! {
             figure.chart {
                 figcaption { span.strong { "Response time" } }
-                p.empty { "No attempt came to an answer." }
+                p.empty { "No responses in this period." }
             }
         };
     };
     let (p50, p99) = (millis(p50_ms), millis(p99_ms));
-    let said =
-        format!("Half of the answers came within {p50}, and 99 of 100 within {p99}. Logarithmic.");
+    let description = format!("Response times: p50 {p50}, p99 {p99}. Logarithmic scale.");
     let legend = html! {
-        (key("accent", "Half within", &p50))
-        (key("warn", "99 % within", &p99))
+        (key("accent", "p50", &p50))
+        (key("warn", "p99", &p99))
     };
     let drawing = html! {
-        @for (at, label) in axis.ticks() { (line_across(at, &label)) }
-        path class="curve warn dashed" d=(line(&most, &axis)) {}
-        path class="curve accent" d=(line(&halves, &axis)) {}
-        (places(statistics, |figures| match (figures.p50_ms, figures.p99_ms) {
+        @for (at, label) in axis.ticks() { (gridline(at, &label)) }
+        path class="curve warn dashed" d=(line(&p99s, &axis)) {}
+        path class="curve accent" d=(line(&p50s, &axis)) {}
+        (tooltips(statistics, |figures| match (figures.p50_ms, figures.p99_ms) {
             (Some(p50_ms), Some(p99_ms)) => {
-                format!("half within {}, 99 % within {}", millis(p50_ms), millis(p99_ms))
+                format!("p50 {}, p99 {}", millis(p50_ms), millis(p99_ms))
             }
-            _ => "no answer".to_owned(),
+            _ => "no response".to_owned(),
         }))
     };
-    figure("chart-response-times", "Response time", &said, legend, statistics, drawing)
+    figure("chart-response-times", "Response time", &description, legend, statistics, drawing)
 }
 
-/// Answers of one colour: the class that says it, their name, and which they are.
-type Kind = (&'static str, &'static str, fn(Answer) -> bool);
+/// A class of responses: CSS class, name and predicate.
+type ResponseClass = (&'static str, &'static str, fn(Answer) -> bool);
 
-const KINDS: [Kind; 6] = [
-    ("good", "2XX", |answer| matches!(answer, Answer::Status(status) if is_success(status))),
-    ("accent", "3XX", |answer| matches!(answer, Answer::Status(300..=399))),
-    ("warn", "4XX", |answer| matches!(answer, Answer::Status(400..=499))),
-    ("bad", "5XX", |answer| matches!(answer, Answer::Status(500..=599))),
-    ("faint", "others", |answer| matches!(answer, Answer::Status(..200 | 600..))),
-    ("ink", "none", |answer| matches!(answer, Answer::Nothing(_))),
+const RESPONSE_CLASSES: [ResponseClass; 6] = [
+    ("good", "2xx", |answer| matches!(answer, Answer::Status(status) if is_success(status))),
+    ("accent", "3xx", |answer| matches!(answer, Answer::Status(300..=399))),
+    ("warn", "4xx", |answer| matches!(answer, Answer::Status(400..=499))),
+    ("bad", "5xx", |answer| matches!(answer, Answer::Status(500..=599))),
+    ("faint", "other", |answer| matches!(answer, Answer::Status(..200 | 600..))),
+    ("ink", "no response", |answer| matches!(answer, Answer::Nothing(_))),
 ];
 
-fn answers(statistics: &Statistics) -> Markup {
+fn status_code_chart(statistics: &Statistics) -> Markup {
     let total = &statistics.total;
-    let kinds = KINDS.into_iter().filter(|(.., is)| sum(total, *is) > 0);
-    let layers: Vec<_> = kinds
+    let classes = RESPONSE_CLASSES.into_iter().filter(|(.., is)| sum(total, *is) > 0);
+    let layers: Vec<_> = classes
         .clone()
-        .map(|(class, _, is)| Layer { class, counts: each(statistics, |point| sum(point, is)) })
+        .map(|(class, _, is)| Layer {
+            class,
+            counts: per_point(statistics, |point| sum(point, is)),
+        })
         .collect();
-    let said = format!("How often each answer came: {}.", list(total, MOST_SAID));
+    let description = format!("Responses by status: {}.", response_list(total, MAX_DESCRIBED));
     let legend = html! {
-        @for (class, name, is) in kinds { (key(class, name, &grouped(sum(total, is)))) }
+        @for (class, name, is) in classes { (key(class, name, &grouped(sum(total, is)))) }
     };
     let drawing = html! {
         (bars(&layers))
-        (places(statistics, |figures| list(figures, MOST_LISTED)))
+        (tooltips(statistics, |figures| response_list(figures, MAX_LISTED)))
     };
-    figure("chart-answers", "Status codes", &said, legend, statistics, drawing)
+    figure("chart-answers", "Status codes", &description, legend, statistics, drawing)
 }
 
-/// Answers that the place of a point and a row of the table tell one by one.
-const MOST_LISTED: usize = 6;
-/// Those that the words about a whole chart do.
-const MOST_SAID: usize = 20;
+/// Most responses listed in a tooltip or a row of the table.
+const MAX_LISTED: usize = 6;
+/// Most responses listed in the description of a chart.
+const MAX_DESCRIBED: usize = 20;
 
-/// How often answers came, the most frequent first.
-fn list(figures: &Figures, most: usize) -> String {
+/// The responses with their counts, most frequent first.
+fn response_list(figures: &Figures, most: usize) -> String {
     let mut answers = figures.answers.clone();
     answers.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let rest = answers.split_off(most.min(answers.len()));
     let listed = answers.iter().map(|(answer, count)| format!("{answer} × {}", grouped(*count)));
     let rest: u64 = rest.iter().map(|(_, count)| count).sum();
-    let others = (rest > 0).then(|| format!("others × {}", grouped(rest)));
+    let others = (rest > 0).then(|| format!("other × {}", grouped(rest)));
     listed.chain(others).collect::<Vec<_>>().join(", ")
 }
 
@@ -182,20 +183,20 @@ fn sum(figures: &Figures, is: fn(Answer) -> bool) -> u64 {
     figures.answers.iter().filter(|(answer, _)| is(*answer)).map(|(_, count)| count).sum()
 }
 
-fn each(statistics: &Statistics, of: impl Fn(&Figures) -> u64) -> Vec<u64> {
+fn per_point(statistics: &Statistics, of: impl Fn(&Figures) -> u64) -> Vec<u64> {
     statistics.points.iter().map(|point| of(&point.figures)).collect()
 }
 
-/// One entry of a legend.
+/// A legend entry.
 fn key(class: &str, name: &str, figure: &str) -> Markup {
     html! { li { span class={ "key " (class) } {} (name) " " span.strong { (figure) } } }
 }
 
-/// A chart with its name, its legend, what it says in words, and the axis of time.
+/// A chart with its name, legend, description and time axis.
 fn figure(
     id: &str,
     name: &str,
-    said: &str,
+    description: &str,
     legend: Markup,
     statistics: &Statistics,
     drawing: Markup,
@@ -206,91 +207,91 @@ fn figure(
             svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img"
                 aria-labelledby={ (id) "-name " (id) "-said" } {
                 title id={ (id) "-name" } { (name) }
-                desc id={ (id) "-said" } { (said) }
-                (axis_of_time(statistics))
+                desc id={ (id) "-said" } { (description) }
+                (time_axis(statistics))
                 (drawing)
             }
         }
     }
 }
 
-/// The marks below: times of day for a short span, dates for a long one.
-fn axis_of_time(statistics: &Statistics) -> Markup {
+/// The time axis: times of day for a short span, dates for a long one.
+fn time_axis(statistics: &Statistics) -> Markup {
     let points = statistics.points.iter().enumerate();
-    let marked = points.filter(|(_, point)| axis::is_marked(statistics.span, point.at));
-    let x = |index| LEFT + slot(statistics) * real(index);
+    let ticks = points.filter(|(_, point)| axis::has_tick(statistics.span, point.at));
+    let x = |index| LEFT + slot_width(statistics) * to_f64(index);
     html! {
         path.axis d={ "M" (LEFT) " " (BOTTOM) "H" (RIGHT) } {}
-        text.zone x=(number(LEFT - 4.0)) y=(number(BOTTOM + 17.0)) text-anchor="end" { "UTC" }
-        @for (index, point) in marked {
-            path.axis d={ "M" (number(x(index))) " " (BOTTOM) "v4" } {}
+        text.zone x=(coordinate(LEFT - 4.0)) y=(coordinate(BOTTOM + 17.0)) text-anchor="end" { "UTC" }
+        @for (index, point) in ticks {
+            path.axis d={ "M" (coordinate(x(index))) " " (BOTTOM) "v4" } {}
             @match statistics.span {
-                Span::Hour | Span::Day => text x=(number(x(index))) y=(BOTTOM + 17.0)
+                Span::Hour | Span::Day => text x=(coordinate(x(index))) y=(BOTTOM + 17.0)
                     text-anchor="middle" data-time=(point.at) { (time_of_day(point.at)) },
-                Span::Week | Span::Month => text x=(number(x(index))) y=(BOTTOM + 17.0)
+                Span::Week | Span::Month => text x=(coordinate(x(index))) y=(BOTTOM + 17.0)
                     text-anchor="middle" { (date(point.at)) },
             }
         }
     }
 }
 
-/// A mark of the axis to the left, and the line that goes from it.
-fn line_across(height: f64, label: &str) -> Markup {
+/// A gridline with its label on the left axis.
+fn gridline(height: f64, label: &str) -> Markup {
     let y = y(height);
     html! {
-        path.grid d={ "M" (LEFT) " " (number(y)) "H" (RIGHT) } {}
-        text x=(number(LEFT - 5.0)) y=(number(y + 4.0)) text-anchor="end" { (label) }
+        path.grid d={ "M" (LEFT) " " (coordinate(y)) "H" (RIGHT) } {}
+        text x=(coordinate(LEFT - 5.0)) y=(coordinate(y + 4.0)) text-anchor="end" { (label) }
     }
 }
 
-/// Bars whose parts stand on each other, with their axis.
+/// Stacked bars with their axis.
 fn bars(layers: &[Layer]) -> Markup {
     let points = layers.first().map_or(0, |layer| layer.counts.len());
     let total = |index: usize| layers.iter().map(|layer| layer.counts[index]).sum::<u64>();
-    let axis = Counts::up_to((0..points).map(total).max().unwrap_or(0));
-    let width = (RIGHT - LEFT) / real(points.max(1));
+    let axis = CountAxis::up_to((0..points).map(total).max().unwrap_or(0));
+    let width = (RIGHT - LEFT) / to_f64(points.max(1));
     let mut tops = vec![BOTTOM; points];
     let mut paths = Vec::new();
     for layer in layers {
         let mut path = String::new();
         for (index, (count, top)) in layer.counts.iter().zip(&mut tops).enumerate() {
             if *count > 0 {
-                let height = (axis.part(*count) * (BOTTOM - TOP)).max(LEAST);
-                bar(&mut path, LEFT + width * (real(index) + 0.5), *top, height);
+                let height = (axis.fraction(*count) * (BOTTOM - TOP)).max(MIN_HEIGHT);
+                bar(&mut path, LEFT + width * (to_f64(index) + 0.5), *top, height);
                 *top -= height;
             }
         }
         paths.push((layer.class, path));
     }
     html! {
-        @for (at, label) in axis.ticks() { (line_across(at, &label)) }
-        g stroke-width=(number(width * (1.0 - GAP))) {
+        @for (at, label) in axis.ticks() { (gridline(at, &label)) }
+        g stroke-width=(coordinate(width * (1.0 - GAP))) {
             @for (class, path) in paths { path class={ "bar " (class) } d=(path) {} }
         }
     }
 }
 
-/// Adds a bar that stands at `bottom` to a path: a stroke, as wide as the path's strokes are. There
-/// are many on a page, and a stroke takes half the bytes of an outline.
+/// Adds a bar to a path, as a vertical stroke from `bottom`. A page has many bars, and a stroke takes
+/// half the bytes of an outline.
 fn bar(path: &mut String, middle: f64, bottom: f64, height: f64) {
-    let [middle, bottom, height] = [middle, bottom, height].map(number);
+    let [middle, bottom, height] = [middle, bottom, height].map(coordinate);
     // Writing to a string cannot fail.
     let _ = write!(path, "M{middle} {bottom}v-{height}");
 }
 
-/// A line through those points that there are; one that stands alone becomes a short stroke.
-fn line(values: &[Option<u32>], axis: &Decades) -> String {
-    let width = (RIGHT - LEFT) / real(values.len().max(1));
+/// A line through the points with a value. An isolated point becomes a short stroke.
+fn line(values: &[Option<u32>], axis: &LogAxis) -> String {
+    let width = (RIGHT - LEFT) / to_f64(values.len().max(1));
     let mut path = String::new();
     let mut before = None;
     for (index, value) in values.iter().enumerate() {
         if let Some(value) = value {
-            let left = LEFT + width * real(index);
-            let [left, middle] = [left + width * 0.2, left + width * 0.5].map(number);
-            let y = number(y(axis.part(*value)));
+            let left = LEFT + width * to_f64(index);
+            let [left, middle] = [left + width * 0.2, left + width * 0.5].map(coordinate);
+            let y = coordinate(y(axis.fraction(*value)));
             let alone = before.is_none() && values.get(index + 1).is_none_or(Option::is_none);
             let _ = match (before, alone) {
-                (_, true) => write!(path, "M{left} {y}h{}", number(width * 0.6)),
+                (_, true) => write!(path, "M{left} {y}h{}", coordinate(width * 0.6)),
                 (None, false) => write!(path, "M{middle} {y}"),
                 (Some(_), false) => write!(path, "L{middle} {y}"),
             };
@@ -300,37 +301,37 @@ fn line(values: &[Option<u32>], axis: &Decades) -> String {
     path
 }
 
-/// Over each point at which something was attempted, a place that tells about it.
-fn places(statistics: &Statistics, tell: impl Fn(&Figures) -> String) -> Markup {
-    let width = slot(statistics);
+/// Tooltips for the points with attempts.
+fn tooltips(statistics: &Statistics, text_of: impl Fn(&Figures) -> String) -> Markup {
+    let width = slot_width(statistics);
     let moment = |at| match statistics.span {
         Span::Hour | Span::Day => time_of_day(at) + " UTC",
-        Span::Week | Span::Month => label(at),
+        Span::Week | Span::Month => date_time(at),
     };
     let path = |index| {
         let mut path = String::new();
-        bar(&mut path, LEFT + width * (real(index) + 0.5), BOTTOM, BOTTOM - TOP);
+        bar(&mut path, LEFT + width * (to_f64(index) + 0.5), BOTTOM, BOTTOM - TOP);
         path
     };
     html! {
-        g.places stroke-width=(number(width)) {
+        g.tooltips stroke-width=(coordinate(width)) {
             @for (index, point) in statistics.points.iter().enumerate() {
                 @if has_attempts(point) {
-                    path d=(path(index)) { title { (moment(point.at)) ": " (tell(&point.figures)) } }
+                    path d=(path(index)) { title { (moment(point.at)) ": " (text_of(&point.figures)) } }
                 }
             }
         }
     }
 }
 
-fn as_table(statistics: &Statistics) -> Markup {
-    let columns = ["Begun at", "Succeeded", "Failed", "Half within", "99 % within", "Answers"];
+fn data_table(statistics: &Statistics) -> Markup {
+    let columns = ["Start", "Succeeded", "Failed", "p50", "p99", "Responses"];
     let columns = columns.map(Text);
     let points = statistics.points.iter().rev().filter(|point| has_attempts(point));
     html! {
         details.chart-table {
-            summary { "The charts as a table" }
-            (table("The charts as a table", &columns, html! { @for point in points { (row(point)) } }))
+            summary { "Show as table" }
+            (table("Chart data", &columns, html! { @for point in points { (row(point)) } }))
         }
     }
 }
@@ -339,12 +340,12 @@ fn row(Point { at, figures }: &Point) -> Markup {
     let shown = |ms: Option<u32>| ms.map_or_else(|| "–".to_owned(), millis);
     html! {
         tr {
-            th scope="row" { time datetime=(at) { (label(*at)) } }
+            th scope="row" { time datetime=(at) { (date_time(*at)) } }
             td { (grouped(figures.succeeded)) }
             td { (grouped(figures.failed)) }
             td { (shown(figures.p50_ms)) }
             td { (shown(figures.p99_ms)) }
-            td { (list(figures, MOST_LISTED)) }
+            td { (response_list(figures, MAX_LISTED)) }
         }
     }
 }
@@ -353,37 +354,37 @@ fn has_attempts(point: &Point) -> bool {
     point.figures.succeeded + point.figures.failed > 0
 }
 
-/// What happened in the last 24 hours, as small as a word.
+/// The attempts of the last 24 hours, as a chart the size of a word.
 pub(crate) fn sparkline(line: &Sparkline) -> Markup {
     const SIZE: (f64, f64) = (96.0, 24.0);
     let total = line.total();
     if total.succeeded + total.failed == 0 {
-        return html! { span.faint { "nothing counted" } };
+        return html! { span.faint { "no activity" } };
     }
-    let said = format!(
+    let description = format!(
         "In the last 24 hours: {} succeeded, {} failed{}",
         grouped(total.succeeded),
         grouped(total.failed),
         if line.complete { "" } else { "; the oldest attempts could not be counted" }
     );
     let most = line.hours.iter().map(|hour| hour.succeeded + hour.failed).max().unwrap_or(0);
-    let width = SIZE.0 / real(line.hours.len());
+    let width = SIZE.0 / to_f64(line.hours.len());
     let (mut good, mut bad) = (String::new(), String::new());
     for (index, hour) in line.hours.iter().enumerate() {
         let mut bottom = SIZE.1;
         for (path, count) in [(&mut good, hour.succeeded), (&mut bad, hour.failed)] {
             if count > 0 {
-                let height = (share(count, most) * (SIZE.1 - LEAST)).max(LEAST);
-                bar(path, width * (real(index) + 0.5), bottom, height);
+                let height = (share(count, most) * (SIZE.1 - MIN_HEIGHT)).max(MIN_HEIGHT);
+                bar(path, width * (to_f64(index) + 0.5), bottom, height);
                 bottom -= height;
             }
         }
     }
     html! {
-        svg.sparkline viewBox={ "0 0 " (SIZE.0) " " (SIZE.1) } role="img" aria-label=(said) {
-            title { (said) }
+        svg.sparkline viewBox={ "0 0 " (SIZE.0) " " (SIZE.1) } role="img" aria-label=(description) {
+            title { (description) }
             path.axis d={ "M0 " (SIZE.1) "h" (SIZE.0) } {}
-            g stroke-width=(number(width - 1.0)) {
+            g stroke-width=(coordinate(width - 1.0)) {
                 path class="bar good" d=(good) {}
                 path class="bar bad" d=(bad) {}
             }
@@ -391,11 +392,11 @@ pub(crate) fn sparkline(line: &Sparkline) -> Markup {
     }
 }
 
-fn slot(statistics: &Statistics) -> f64 {
-    (RIGHT - LEFT) / real(statistics.points.len().max(1))
+fn slot_width(statistics: &Statistics) -> f64 {
+    (RIGHT - LEFT) / to_f64(statistics.points.len().max(1))
 }
 
-/// Where a part of the whole height is, from the bottom.
+/// The y coordinate of a height, given as a fraction from the bottom.
 fn y(part: f64) -> f64 {
     BOTTOM - part * (BOTTOM - TOP)
 }
@@ -404,28 +405,28 @@ fn share(count: u64, all: u64) -> f64 {
     count as f64 / all.max(1) as f64
 }
 
-fn real(number: usize) -> f64 {
+fn to_f64(number: usize) -> f64 {
     number as f64
 }
 
-/// A coordinate, in as few characters as its tenths take.
-fn number(value: f64) -> String {
+/// A coordinate with at most one decimal.
+fn coordinate(value: f64) -> String {
     let text = format!("{value:.1}");
     text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
 }
 
-/// A day and a time of it, in UTC.
-fn label(at: Timestamp) -> String {
+/// The date and time, in UTC.
+fn date_time(at: Timestamp) -> String {
     format!("{} {} UTC", date(at), time_of_day(at))
 }
 
-/// The hour and the minute, in UTC.
+/// The time of day, in UTC.
 fn time_of_day(at: Timestamp) -> String {
     let minutes = at.seconds() / 60;
     format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60)
 }
 
-/// The day and the month, in UTC.
+/// The date without the year, in UTC.
 fn date(at: Timestamp) -> String {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];

@@ -1,4 +1,4 @@
-//! The operator's page of the cluster, as this node sees it.
+//! The operator's page of the cluster, as seen by this node.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,29 +12,29 @@ use postrider_domain::node::NodeState;
 use postrider_domain::time::Timestamp;
 
 use super::format::count;
-use super::frame::{Page, Place, Visit};
+use super::frame::{NavItem, Page, PageContext};
 use super::links::CLUSTER;
 use super::parts::Column::{Number, Text};
-use super::parts::{Kind, ago, badge, table};
+use super::parts::{Tone, age, badge, table};
 use crate::App;
 use crate::web::auth::Operator;
 use crate::web::page::Params;
 use crate::web::problem::Problem;
 
-/// Colours of the map; more nodes share them, and are told apart by their numbers.
+/// Colours of the map. More nodes than that share colours and differ by number.
 const COLOURS: usize = 8;
-/// The side of one of its squares, with the gap to the next one.
+/// The side of a square, including the gap to the next one.
 const SIDE: usize = 14;
 const GAP: usize = 2;
-/// Squares in a row.
-const IN_ROW: usize = 32;
+/// Squares per row.
+const PER_ROW: usize = 32;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new().route(CLUSTER, get(cluster))
 }
 
 async fn cluster(
-    visit: Visit,
+    ctx: PageContext,
     _: Operator,
     State(app): State<App>,
     params: Params,
@@ -45,12 +45,12 @@ async fn cluster(
     let body = html! {
         h1 { "Cluster" }
         div #cluster hx-get=(CLUSTER) hx-select="#cluster" hx-trigger="every 2s" hx-swap="outerHTML" {
-            (summary(&view, oldest, visit.now()))
+            (summary(&view, oldest, ctx.now()))
             (nodes(&view))
-            (map(&view))
+            (shard_map(&view))
         }
     };
-    Ok(visit.page(Place::Cluster, "Cluster", body))
+    Ok(ctx.page(NavItem::Cluster, "Cluster", body))
 }
 
 fn summary(view: &View, oldest: Option<Timestamp>, now: Timestamp) -> Markup {
@@ -59,15 +59,15 @@ fn summary(view: &View, oldest: Option<Timestamp>, now: Timestamp) -> Markup {
         dl.figures {
             div { dt { "Nodes" } dd { (view.nodes.iter().filter(|node| node.state != NodeState::Dead).count()) } }
             div { dt { "Shards" } dd { (view.owners.len()) } }
-            div { dt { "Without an owner" } dd.bad[unowned > 0] { (unowned) } }
+            div { dt { "Unowned" } dd.bad[unowned > 0] { (unowned) } }
             div { dt { "Oldest pending" } dd {
-                @match oldest { Some(at) => (ago(at, now)), None => "none" }
+                @match oldest { Some(at) => (age(at, now)), None => "none" }
             } }
         }
     }
 }
 
-/// The nodes and their numbers on this page: their places in the view, from 1.
+/// The nodes and their numbers on this page: their positions in the view, from 1.
 fn numbered(view: &View) -> impl Iterator<Item = (&NodeView, usize)> {
     view.nodes.iter().zip(1..)
 }
@@ -80,7 +80,7 @@ fn nodes(view: &View) -> Markup {
         Number("Shards"),
         Text("Version"),
         Text("Address"),
-        Text("This run"),
+        Text("Boot ID"),
     ];
     let rows = html! {
         @for (node, number) in numbered(view) {
@@ -89,7 +89,7 @@ fn nodes(view: &View) -> Markup {
                 td { (node_badge(node.state)) }
                 td.number { (counts.get(&node.node).copied().unwrap_or(0)) }
                 td { (node.version) }
-                td { @match node.address { Some(address) => (address), None => span.faint { "alone" } } }
+                td { @match node.address { Some(address) => (address), None => span.faint { "standalone" } } }
                 td { code { (node.node) } }
             }
         }
@@ -98,16 +98,16 @@ fn nodes(view: &View) -> Markup {
 }
 
 fn node_badge(state: NodeState) -> Markup {
-    let kind = match state {
-        NodeState::Alive => Kind::Good,
-        NodeState::Draining => Kind::Accent,
-        NodeState::Suspect => Kind::Warn,
-        NodeState::Dead => Kind::Bad,
+    let tone = match state {
+        NodeState::Alive => Tone::Good,
+        NodeState::Draining => Tone::Accent,
+        NodeState::Suspect => Tone::Warn,
+        NodeState::Dead => Tone::Bad,
     };
-    badge(kind, state.as_str())
+    badge(tone, state.as_str())
 }
 
-/// A square in the colour of a node, with its number; or of no node.
+/// A square in the colour of a node, with its number; without a number, an unowned shard.
 fn square(number: Option<usize>, x: usize, y: usize, title: Option<&str>) -> Markup {
     const WIDTH: usize = SIDE - GAP;
     let class = match number {
@@ -119,38 +119,39 @@ fn square(number: Option<usize>, x: usize, y: usize, title: Option<&str>) -> Mar
             @if let Some(title) = title { title { (title) } }
         }
         @if let Some(number) = number {
-            // Three digits are squeezed into the square.
+            // Squeeze three digits into the square.
             text x=(x + WIDTH / 2) y=(y + WIDTH / 2) textLength=[(number > 99).then_some(WIDTH - GAP)]
                 lengthAdjust=[(number > 99).then_some("spacingAndGlyphs")] { (number) }
         }
     }
 }
 
-/// The number of a node, as the map shows it.
+/// The square of a node, as on the map.
 fn swatch(number: usize) -> Markup {
     html! {
         svg.swatch.shards viewBox="0 0 12 12" aria-hidden="true" { (square(Some(number), 0, 0, None)) }
-        span.hidden { "Number " (number) }
+        span.hidden { "Node number " (number) }
     }
 }
 
 /// Every shard as a square with the number of its owner.
-fn map(view: &View) -> Markup {
+fn shard_map(view: &View) -> Markup {
     let numbers: HashMap<_, _> = numbered(view).map(|(node, number)| (node.node, number)).collect();
-    let rows = view.owners.len().div_ceil(IN_ROW);
-    let (width, height) = (IN_ROW * SIDE, rows * SIDE);
-    let named = |node| view.node(node).map_or("a node that is gone", |node| node.name.as_str());
+    let rows = view.owners.len().div_ceil(PER_ROW);
+    let (width, height) = (PER_ROW * SIDE, rows * SIDE);
+    let node_name =
+        |node| view.node(node).map_or("a node that has left", |node| node.name.as_str());
     html! {
         h2 #map-title { "Shards" }
         svg.map.shards role="img" aria-labelledby="map-title map-text" viewBox={ "0 0 " (width) " " (height) } {
-            desc #map-text { (count(view.owners.len() as u64, "shard", "shards")) ", each with the number of the node that owns it." }
+            desc #map-text { (count(view.owners.len() as u64, "shard", "shards")) ", each labelled with the number of the node that owns it." }
             @for (shard, owner) in view.owners.iter().enumerate() {
                 @let number = owner.and_then(|owner| numbers.get(&owner.node).copied());
                 @let title = match owner {
-                    Some(owner) => format!("Shard {shard}: {}, epoch {}", named(owner.node), owner.epoch),
+                    Some(owner) => format!("Shard {shard}: {}, epoch {}", node_name(owner.node), owner.epoch),
                     None => format!("Shard {shard}: no owner"),
                 };
-                (square(number, shard % IN_ROW * SIDE, shard / IN_ROW * SIDE, Some(&title)))
+                (square(number, shard % PER_ROW * SIDE, shard / PER_ROW * SIDE, Some(&title)))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The field of an account's contacts.
+//! The form field for an account's contacts.
 
 use maud::Markup;
 
@@ -7,13 +7,13 @@ use super::form::{Errors, Form};
 
 const NAME: &str = "contact_emails";
 
-/// The field, with an address on each line.
+/// The field, with one address per line.
 pub(crate) fn field(text: &str, errors: Errors<'_>) -> Markup {
-    let hint = "A line each. They are told when a webhook is disabled.";
+    let hint = "One address per line. We email them when a webhook is disabled.";
     Field::new(NAME, "Email addresses", hint, errors).area(text)
 }
 
-/// What somebody wrote into the field.
+/// The field's text.
 pub(crate) fn text(form: &Form) -> &str {
     form.text(NAME)
 }

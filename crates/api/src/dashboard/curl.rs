@@ -1,22 +1,22 @@
-//! A request as a command that makes it again: curl, for a POSIX shell. Whatever the URL, the
-//! headers and the body hold, the shell and curl take it as text.
+//! A request as a curl command for a POSIX shell. URL, headers and body are quoted so that neither
+//! the shell nor curl interprets them.
 
 use std::fmt::Write as _;
 
 use postrider_domain::delivery::RequestHead;
 
-/// Largest body that stands in the command itself. A larger one is read from a file.
+/// Largest body in the command itself, in bytes. A larger one is read from a file.
 const MAX_BODY_BYTES: usize = 8 * 1024;
-/// The file that a larger body is read from.
+/// The file for a larger body.
 pub(crate) const BODY_FILE: &str = "body.json";
-/// What curl says by itself: the host is in the URL, and the length is the body's.
-const SAID_BY_CURL: [&str; 2] = ["host", "content-length"];
+/// Headers that curl sets on its own, from the URL and the body.
+const SET_BY_CURL: [&str; 2] = ["host", "content-length"];
 
-/// The command. `body` is what was sent; none when it is not at hand.
+/// The command. Without a `body`, the command reads it from the file.
 pub(crate) fn command(request: &RequestHead, body: Option<&[u8]>) -> String {
     let body = Body::of(body);
     let mut command = match body {
-        Body::Escaped(bytes) => format!("printf {} | curl", quoted(&printf_format(bytes))),
+        Body::Escaped(bytes) => format!("printf {} | curl", shell_quoted(&printf_format(bytes))),
         Body::Text(_) | Body::File => "curl".to_owned(),
     };
     command.push_str(" --include --request POST");
@@ -25,7 +25,7 @@ pub(crate) fn command(request: &RequestHead, body: Option<&[u8]>) -> String {
     }
     argument(&mut command, "--url", &request.url);
     for (name, value) in &request.headers {
-        if !SAID_BY_CURL.contains(&name.as_str()) {
+        if !SET_BY_CURL.contains(&name.as_str()) {
             argument(&mut command, "--header", &header(name, value));
         }
     }
@@ -37,19 +37,19 @@ pub(crate) fn command(request: &RequestHead, body: Option<&[u8]>) -> String {
     command
 }
 
-/// Whether the command reads the body from a file that somebody must make first.
+/// Whether the command reads the body from a file that the user has to create first.
 pub(crate) fn needs_file(body: Option<&[u8]>) -> bool {
     matches!(Body::of(body), Body::File)
 }
 
-/// How the command comes by its body.
+/// How the command passes the body.
 #[derive(Clone, Copy)]
 enum Body<'a> {
-    /// It is an argument.
+    /// As an argument.
     Text(&'a str),
-    /// It has bytes that are lost or changed when a text is copied, and is printed to curl.
+    /// Through printf, because some bytes would not survive copy and paste.
     Escaped(&'a [u8]),
-    /// It is a file.
+    /// From a file.
     File,
 }
 
@@ -59,37 +59,36 @@ impl<'a> Body<'a> {
             return Self::File;
         };
         match std::str::from_utf8(bytes) {
-            Ok(text) if text.chars().all(is_copied_well) => Self::Text(text),
+            Ok(text) if text.chars().all(survives_copying) => Self::Text(text),
             _ => Self::Escaped(bytes),
         }
     }
 }
 
-fn is_copied_well(c: char) -> bool {
+fn survives_copying(c: char) -> bool {
     matches!(c, '\n' | '\t') || !c.is_control()
 }
 
 fn argument(command: &mut String, option: &str, value: &str) {
-    let _ = write!(command, " \\\n  {option} {}", quoted(value));
+    let _ = write!(command, " \\\n  {option} {}", shell_quoted(value));
 }
 
-/// A header as curl takes it; one that ends in a colon would be left out.
+/// A header argument. curl would drop an empty header that ends in a colon.
 fn header(name: &str, value: &str) -> String {
     if value.is_empty() { format!("{name};") } else { format!("{name}: {value}") }
 }
 
-/// One word of a shell command: between single quotes everything stands for itself but a single
-/// quote.
-fn quoted(text: &str) -> String {
+/// One shell word. Within single quotes, only the single quote itself is special.
+fn shell_quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// The format with which printf(1) writes these bytes.
+/// The format string with which printf(1) writes these bytes.
 fn printf_format(bytes: &[u8]) -> String {
     let mut format = String::with_capacity(bytes.len() * 2);
     for (at, &byte) in bytes.iter().enumerate() {
         match byte {
-            // Some take a dash at the beginning for an option.
+            // Some implementations take a leading dash for an option.
             b'-' if at == 0 => format.push_str(r"\055"),
             b'%' => format.push_str("%%"),
             b'\\' => format.push_str(r"\\"),
@@ -109,8 +108,8 @@ mod tests {
 
     use super::*;
 
-    /// What stands in the way of quoting, in several shells and in curl.
-    const ODD: &str = "it's \"odd\" $HOME ${HOME} $(id) `id` \\n \\\\ \\' '' ! !! & | ; < > * ? \
+    /// Characters that are special in some shell or in curl.
+    const SPECIAL: &str = "it's \"odd\" $HOME ${HOME} $(id) `id` \\n \\\\ \\' '' ! !! & | ; < > * ? \
                        [a-z] {a,b} ~ # % %s %n @file\t\n-end é 漢 \u{202e} 🦀";
 
     fn request(url: &str, headers: &[(&str, &str)]) -> RequestHead {
@@ -118,7 +117,7 @@ mod tests {
         RequestHead { url: url.into(), headers: headers.collect() }
     }
 
-    /// The arguments that the shell gives to curl, and what curl could read.
+    /// The arguments that the shell passes to curl, and curl's standard input.
     fn run(shell: &str, command: &str) -> (Vec<String>, Vec<u8>) {
         let curl =
             r#"curl() { for argument; do printf '%s\0' "$argument"; done; printf '\0'; cat; }"#;
@@ -131,26 +130,26 @@ mod tests {
         (arguments.split('\0').map(str::to_owned).collect(), output.stdout[end + 2..].to_vec())
     }
 
-    /// Every shell that is here.
+    /// The installed shells.
     fn shells() -> impl Iterator<Item = &'static str> {
-        let is_here = |shell: &&str| Command::new(shell).args(["-c", ":"]).status().is_ok();
-        ["sh", "bash", "dash", "zsh", "ksh"].into_iter().filter(is_here)
+        let is_installed = |shell: &&str| Command::new(shell).args(["-c", ":"]).status().is_ok();
+        ["sh", "bash", "dash", "zsh", "ksh"].into_iter().filter(is_installed)
     }
 
     #[test]
-    fn the_shell_takes_everything_as_text() {
+    fn the_shell_interprets_nothing() {
         let url = "https://example.com/a?b='$(id)'&c=[1-9]{x,y}";
-        let odd_value = ODD.replace(['\n', '\t'], " ");
+        let special_value = SPECIAL.replace(['\n', '\t'], " ");
         let headers = [
             ("host", "example.com"),
             ("content-length", "3"),
-            ("x-odd", odd_value.as_str()),
+            ("x-odd", special_value.as_str()),
             ("x-empty", ""),
         ];
-        let command = command(&request(url, &headers), Some(ODD.as_bytes()));
+        let command = command(&request(url, &headers), Some(SPECIAL.as_bytes()));
         for shell in shells() {
             let (arguments, stdin) = run(shell, &command);
-            let odd_header = format!("x-odd: {odd_value}");
+            let special_header = format!("x-odd: {special_value}");
             let expected = [
                 "--include",
                 "--request",
@@ -159,11 +158,11 @@ mod tests {
                 "--url",
                 url,
                 "--header",
-                &odd_header,
+                &special_header,
                 "--header",
                 "x-empty;",
                 "--data-raw",
-                ODD,
+                SPECIAL,
             ];
             assert_eq!(arguments, expected, "{shell}");
             assert!(stdin.is_empty());
@@ -171,11 +170,11 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_a_copied_text_would_lose_are_printed() {
+    fn bytes_that_do_not_survive_copying_are_printed() {
         let all: Vec<u8> = (0..=255).collect();
         for body in [&b"{\r\n \"a\": \"50% \\\\ 'x'\"\r\n}\n"[..], &all, b"\xff", b"-1\r\n"] {
             let command = command(&request("https://example.com/", &[]), Some(body));
-            assert!(command.chars().all(is_copied_well), "{command:?}");
+            assert!(command.chars().all(survives_copying), "{command:?}");
             for shell in shells() {
                 let (arguments, stdin) = run(shell, &command);
                 assert_eq!(stdin, body, "{shell}: {command}");
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_body_is_a_file() {
+    fn a_large_body_is_read_from_a_file() {
         let large = vec![b'1'; MAX_BODY_BYTES + 1];
         for body in [Some(&large[..]), None] {
             let command = command(&request("https://example.com/", &[]), body);
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn it_reads_as_one_would_write_it() {
+    fn a_simple_command_is_readable() {
         let headers = [("content-type", "application/json"), ("webhook-id", "evt_1")];
         let command = command(&request("https://example.com/", &headers), Some(b"{\"a\": 1}"));
         let expected = r#"curl --include --request POST \

@@ -1,5 +1,5 @@
-//! The page of one delivery: how it stands, in words, and a time line of its attempts, each with what
-//! went over the wire.
+//! The page of one delivery: its status, and a timeline of its attempts, each with the request and
+//! response.
 
 use axum::Router;
 use axum::extract::State;
@@ -12,12 +12,12 @@ use postrider_domain::event::Payload;
 use postrider_domain::ids::{AccountId, DeliveryId};
 use postrider_store::{DeliveryView, EndpointView};
 
-use super::exchange::{Sent, exchange, failure, status};
-use super::format::{count, length};
-use super::frame::{Page, Place, Visit, anew};
-use super::links::below;
-use super::parts::{Kind, address, badge, copyable, delivery_badge, time};
-use super::said::Said;
+use super::exchange::{SentRequest, error_text, exchange, status_badge};
+use super::format::{count, short_duration};
+use super::frame::{NavItem, Page, PageContext, refreshed};
+use super::links::subpath;
+use super::parts::{Tone, badge, copyable, delivery_badge, time, with_query};
+use super::said::Flash;
 use crate::App;
 use crate::web::auth::Tenant;
 use crate::web::extract::PathId;
@@ -27,25 +27,25 @@ use crate::web::problem::Problem;
 pub(crate) fn routes() -> Router<App> {
     Router::new()
         .route("/deliveries/{delivery}", get(show))
-        .route("/deliveries/{delivery}/standing", get(standing))
+        .route("/deliveries/{delivery}/standing", get(refresh_banner))
         .route("/deliveries/{delivery}/retry", post(retry))
 }
 
-/// A delivery with what the page says of it.
-struct Subject {
+/// A delivery with everything that the page shows.
+struct Detail {
     view: DeliveryView,
     attempts: Vec<Attempt>,
-    /// What each attempt sent; none when the event is no longer kept.
+    /// The event's payload; none if the event is no longer stored.
     payload: Option<Bytes>,
-    /// Its endpoint; none when it was deleted.
+    /// The delivery's endpoint; none if it was deleted.
     endpoint: Option<EndpointView>,
-    /// Attempts that a delivery has.
-    most_attempts: u32,
+    /// Most attempts of a delivery.
+    max_attempts: u32,
 }
 
-impl Subject {
+impl Detail {
     async fn of(app: &App, account: AccountId, id: DeliveryId) -> Result<Self, Problem> {
-        let (view, attempts) = app.door().delivery(account, id).await?;
+        let (view, attempts) = app.service().delivery(account, id).await?;
         let payload = match attempts.is_empty() {
             true => None,
             false => app.records().payload(account, view.delivery.event).await?,
@@ -56,62 +56,62 @@ impl Subject {
             attempts: attempts.into_iter().map(|recorded| recorded.attempt).collect(),
             payload: payload.as_ref().map(Payload::bytes).cloned(),
             endpoint,
-            most_attempts: app.0.api.retry.max_attempts(),
+            max_attempts: app.0.api.retry.max_attempts(),
         })
     }
 }
 
 async fn show(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     PathId(id): PathId<DeliveryId>,
     State(app): State<App>,
     params: Params,
 ) -> Result<Page, Problem> {
     params.finish()?;
-    let subject = Subject::of(&app, tenant.0, id).await?;
-    let links = visit.links();
+    let detail = Detail::of(&app, tenant.0, id).await?;
+    let urls = ctx.urls();
     let body = html! {
         p.crumbs {
-            a href=(links.webhooks()) { "Webhooks" }
-            @if let Some(view) = &subject.endpoint {
-                " / " a href=(links.webhook(view.endpoint.id)) { bdi { (view.endpoint.name.as_str()) } }
+            a href=(urls.webhooks()) { "Webhooks" }
+            @if let Some(view) = &detail.endpoint {
+                " / " a href=(urls.webhook(view.endpoint.id)) { bdi { (view.endpoint.name.as_str()) } }
             }
         }
         div.title {
             div { h1 { "Delivery" } p { (copyable(id)) } }
-            @if subject.endpoint.is_some() { (again(&visit, id)) }
+            @if detail.endpoint.is_some() { (resend_button(&ctx, id)) }
         }
-        (in_words(&visit, &subject.view, subject.most_attempts))
-        (facts(&visit, &subject))
+        (banner(&ctx, &detail.view, detail.max_attempts))
+        (facts(&ctx, &detail))
         section aria-labelledby="attempts" {
             h2 #attempts { "Attempts" }
-            (timeline(&visit, &subject))
+            (timeline(&ctx, &detail))
         }
     };
-    Ok(visit.page(Place::Webhooks, "Delivery", body))
+    Ok(ctx.page(NavItem::Webhooks, "Delivery", body))
 }
 
-fn again(visit: &Visit, id: DeliveryId) -> Markup {
+fn resend_button(ctx: &PageContext, id: DeliveryId) -> Markup {
     html! {
-        form method="post" action=(below(&visit.links().delivery(id), "retry")) {
-            (visit.csrf())
-            button type="submit" { "Send again" }
+        form method="post" action=(subpath(&ctx.urls().delivery(id), "retry")) {
+            (ctx.csrf())
+            button type="submit" { "Resend" }
         }
     }
 }
 
-/// What tells a page whether it shows the delivery as it is.
-fn mark(DeliveryView { delivery, state }: &DeliveryView) -> String {
-    format!("{}-{}", crate::rest::fields::name_of(state), delivery.attempt_count)
+/// Identifies the state of a delivery, so that a page can tell whether it is out of date.
+fn version(DeliveryView { delivery, state }: &DeliveryView) -> String {
+    format!("{}-{}", crate::web::choice::name_of(state), delivery.attempt_count)
 }
 
-/// How it stands. It is asked for again until it comes to its end.
-fn in_words(visit: &Visit, view: &DeliveryView, most_attempts: u32) -> Markup {
+/// The status banner, which is polled until the delivery is finished.
+fn banner(ctx: &PageContext, view: &DeliveryView, max_attempts: u32) -> Markup {
     let DeliveryView { delivery, state } = view;
-    let page = below(&visit.links().delivery(delivery.id), "standing");
-    let again = address(&page, &[("was", &mark(view))]);
-    let again = (*state == DeliveryState::Pending).then_some(again);
+    let page = subpath(&ctx.urls().delivery(delivery.id), "standing");
+    let poll_url = with_query(&page, &[("was", &version(view))]);
+    let poll_url = (*state == DeliveryState::Pending).then_some(poll_url);
     let class = match state {
         DeliveryState::Delivered => "good",
         DeliveryState::Exhausted => "bad",
@@ -119,78 +119,79 @@ fn in_words(visit: &Visit, view: &DeliveryView, most_attempts: u32) -> Markup {
         DeliveryState::Pending | DeliveryState::Discarded => "plain",
     };
     html! {
-        div #standing class={ "banner " (class) } hx-get=[again.as_ref()] hx-trigger=[again.as_ref().map(|_| "every 2s")]
+        div #standing class={ "banner " (class) } hx-get=[poll_url.as_ref()] hx-trigger=[poll_url.as_ref().map(|_| "every 2s")]
             hx-swap="outerHTML" {
-            p.headline { (delivery_badge(*state)) " " (sentence(visit, view)) }
+            p.headline { (delivery_badge(*state)) " " (status_text(ctx, view)) }
             p.faint {
-                (count(delivery.attempt_count.into(), "attempt", "attempts")) " of at most " (most_attempts)
+                (delivery.attempt_count) " of " (count(max_attempts.into(), "attempt", "attempts"))
             }
         }
     }
 }
 
-fn sentence(visit: &Visit, DeliveryView { delivery, state }: &DeliveryView) -> Markup {
-    let now = visit.now();
-    let webhook = visit.links().webhook(delivery.endpoint);
+fn status_text(ctx: &PageContext, DeliveryView { delivery, state }: &DeliveryView) -> Markup {
+    let now = ctx.now();
+    let webhook = ctx.urls().webhook(delivery.endpoint);
     html! {
         @match (state, delivery.due()) {
             (DeliveryState::Pending, Some(due)) if due <= now => {
-                "An attempt is due, and is made as soon as its turn comes."
+                "An attempt is due and will be made shortly."
             }
             (DeliveryState::Pending, due) => {
-                @if delivery.attempt_count == 0 { "The first attempt" } @else { "It failed so far. The next attempt" }
-                " is due" @if let Some(due) = due { " in " (length(due.since(now))) ", at " (time(due)) } "."
+                @if delivery.attempt_count == 0 { "The first attempt" }
+                @else { (count(delivery.attempt_count.into(), "attempt", "attempts")) " failed. The next one" }
+                " is due" @if let Some(due) = due { " in " (short_duration(due.since(now))) ", at " (time(due)) } "."
             }
             (DeliveryState::Delivered, _) => {
-                "It was delivered"
+                "Delivered"
                 @if let Some(end) = delivery.finished_at() {
-                    " at " (time(end)) ", " (length(end.since(delivery.created_at))) " after it was made"
+                    " at " (time(end)) ", " (short_duration(end.since(delivery.created_at))) " after it was created"
                 } "."
             }
             (DeliveryState::Exhausted, _) => {
-                "Every attempt failed, the last one too, so it was given up. "
-                "Once the receiver works, send it again."
+                "Gave up after " (count(delivery.attempt_count.into(), "attempt", "attempts")) ". "
+                "Once your server works again, resend this delivery."
             }
             (DeliveryState::Held, _) => {
-                "It is kept while " a href=(webhook) { "its webhook" } " is disabled, and nothing is lost: "
-                "it is sent when the webhook is enabled, unless what is held is discarded then."
+                "On hold while " a href=(webhook) { "the webhook" } " is disabled. "
+                "It is sent once the webhook is enabled, unless you discard held deliveries."
             }
             (DeliveryState::Discarded, _) => {
-                "It was discarded"
+                "Discarded"
                 @if let Some(end) = delivery.finished_at() { " at " (time(end)) }
-                ": somebody gave up what was held, or removed the webhook. Nothing more is sent."
+                ", with all held deliveries or because the webhook was deleted. Nothing more is sent."
             }
         }
     }
 }
 
-fn facts(visit: &Visit, subject: &Subject) -> Markup {
-    let links = visit.links();
-    let delivery = &subject.view.delivery;
+fn facts(ctx: &PageContext, detail: &Detail) -> Markup {
+    let urls = ctx.urls();
+    let delivery = &detail.view.delivery;
     html! {
         dl.facts {
-            dt { "Event" } dd { a href=(links.event(delivery.event)) { code { (delivery.event) } } }
+            dt { "Event" } dd { a href=(urls.event(delivery.event)) { code { (delivery.event) } } }
             dt { "Event type" } dd { code { (delivery.event_type) } }
             dt { "Webhook" }
             dd {
-                @match &subject.endpoint {
+                @match &detail.endpoint {
                     Some(view) => {
-                        a href=(links.webhook(view.endpoint.id)) { bdi { (view.endpoint.name.as_str()) } }
+                        a href=(urls.webhook(view.endpoint.id)) { bdi { (view.endpoint.name.as_str()) } }
                         " " span.url { bdi { (view.endpoint.url.as_str()) } }
                     }
                     None => { code { (delivery.endpoint) } " was deleted" }
                 }
             }
-            dt { "Made" } dd { (time(delivery.created_at)) }
+            dt { "Created" } dd { (time(delivery.created_at)) }
         }
     }
 }
 
-fn timeline(visit: &Visit, subject: &Subject) -> Markup {
-    let delivery = &subject.view.delivery;
-    let last = subject.attempts.len();
+fn timeline(ctx: &PageContext, detail: &Detail) -> Markup {
+    let delivery = &detail.view.delivery;
+    let last = detail.attempts.len();
     let mut before = delivery.created_at;
-    let gaps = subject.attempts.iter().map(|attempt| {
+    let gaps = detail.attempts.iter().map(|attempt| {
         let gap = attempt.at.since(before);
         before = attempt.at;
         gap
@@ -198,28 +199,28 @@ fn timeline(visit: &Visit, subject: &Subject) -> Markup {
     let gaps: Vec<_> = gaps.collect();
     html! {
         ol.timeline {
-            li { (time(delivery.created_at)) " The delivery was made." }
-            @for (index, (attempt, gap)) in subject.attempts.iter().zip(gaps).enumerate() {
+            li { (time(delivery.created_at)) " Delivery created." }
+            @for (index, (attempt, gap)) in detail.attempts.iter().zip(gaps).enumerate() {
                 li.attempt {
-                    p.gap { (length(gap)) " later" }
-                    (self::attempt(attempt, subject.payload.as_deref(), index + 1 == last))
+                    p.gap { (short_duration(gap)) " later" }
+                    (self::attempt(attempt, detail.payload.as_deref(), index + 1 == last))
                 }
             }
-            (what_comes(visit, subject))
+            (timeline_end(ctx, detail))
         }
     }
 }
 
 fn attempt(attempt: &Attempt, payload: Option<&[u8]>, open: bool) -> Markup {
-    let sent = Sent { head: &attempt.request, body: payload };
+    let sent = SentRequest { head: &attempt.request, body: payload };
     html! {
         details open[open] {
             summary {
                 span.strong { "Attempt " (attempt.number) } " "
                 @match (&attempt.response, &attempt.error) {
-                    (Some(response), _) => (status(response.status)),
-                    (None, Some(error)) => (badge(Kind::Bad, failure(error.kind))),
-                    (None, None) => (badge(Kind::Good, "success")),
+                    (Some(response), _) => (status_badge(response.status)),
+                    (None, Some(error)) => (badge(Tone::Bad, error_text(error.kind))),
+                    (None, None) => (badge(Tone::Good, "success")),
                 }
                 " " (time(attempt.at)) " "
                 span.faint { "took " (attempt.duration_ms) " ms" }
@@ -229,52 +230,52 @@ fn attempt(attempt: &Attempt, payload: Option<&[u8]>, open: bool) -> Markup {
     }
 }
 
-/// The end of the time line: what is still to come, or how it ended.
-fn what_comes(visit: &Visit, Subject { view, attempts, .. }: &Subject) -> Markup {
+/// The end of the timeline: the next attempt, or the outcome.
+fn timeline_end(ctx: &PageContext, Detail { view, attempts, .. }: &Detail) -> Markup {
     let Delivery { created_at, .. } = view.delivery;
     let before = attempts.last().map_or(created_at, |attempt| attempt.at);
     html! {
         @match (view.state, view.delivery.due(), view.delivery.finished_at()) {
             (DeliveryState::Pending, Some(due), _) => {
                 li.next {
-                    p.gap { (length(due.since(before))) " later" }
+                    p.gap { (short_duration(due.since(before))) " later" }
                     (time(due)) " " span.strong { "Attempt " (attempts.len() + 1) }
-                    @if due <= visit.now() { " is due." } @else { " will be due." }
+                    @if due <= ctx.now() { " is due." } @else { " will be due." }
                 }
             }
             (DeliveryState::Held, ..) => {
                 li.next { span.strong { "Attempt " (attempts.len() + 1) } " is made once the webhook is enabled." }
             }
             (DeliveryState::Delivered, _, Some(end)) => { li.good { (time(end)) " Delivered." } }
-            (DeliveryState::Exhausted, _, Some(end)) => { li.bad { (time(end)) " Given up: no attempts are left." } }
+            (DeliveryState::Exhausted, _, Some(end)) => { li.bad { (time(end)) " Gave up: no attempts left." } }
             (DeliveryState::Discarded, _, Some(end)) => { li { (time(end)) " Discarded." } }
             _ => {}
         }
     }
 }
 
-/// How it stands now; the whole page anew, when it is not as the page shows it.
-async fn standing(
-    visit: Visit,
+/// The refreshed banner, or a reload of the page if it is out of date.
+async fn refresh_banner(
+    ctx: PageContext,
     tenant: Tenant,
     PathId(id): PathId<DeliveryId>,
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Response, Problem> {
-    let was = params.text("was");
+    let old_version = params.text("was");
     params.finish()?;
     let view = app.records().delivery_alone(tenant.0, id).await?;
     let view = view.ok_or_else(|| Problem::not_found("delivery"))?;
-    let part = in_words(&visit, &view, app.0.api.retry.max_attempts());
-    Ok(anew(was.as_deref(), &mark(&view), part))
+    let part = banner(&ctx, &view, app.0.api.retry.max_attempts());
+    Ok(refreshed(old_version.as_deref(), &version(&view), part))
 }
 
 async fn retry(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     PathId(id): PathId<DeliveryId>,
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
-    let made = app.door().retry(tenant.0, id).await?;
-    Ok(Redirect::to(&Said::Resent.at(&visit.links().delivery(made.delivery.id))))
+    let made = app.service().retry(tenant.0, id).await?;
+    Ok(Redirect::to(&Flash::Resent.redirect_target(&ctx.urls().delivery(made.delivery.id))))
 }

@@ -1,34 +1,39 @@
-//! A table of deliveries, as a webhook's page and an event's show it.
+//! The table of deliveries on the pages of webhooks and events.
 
 use maud::{Markup, html};
 use postrider_domain::delivery::{Delivery, DeliveryState};
 use postrider_store::DeliveryView;
 
-use super::links::Links;
+use super::links::Urls;
 use super::parts::Column::{Number, Text};
 use super::parts::{delivery_badge, table, time};
 
-/// The deliveries, with a column of the page's own.
+/// The deliveries, with one column that differs between pages.
 pub(crate) fn delivery_table(
-    links: &Links,
+    urls: &Urls,
     deliveries: &[DeliveryView],
     column: &'static str,
     cell: impl Fn(&Delivery) -> Markup,
 ) -> Markup {
-    // What a narrow screen shows comes first.
-    let columns =
-        [Text("Made"), Text("State"), Text(column), Number("Attempts"), Text("Next or end")];
+    // Narrow screens show only the first columns.
+    let columns = [
+        Text("Created"),
+        Text("State"),
+        Text(column),
+        Number("Attempts"),
+        Text("Next attempt / finished"),
+    ];
     let rows = html! {
-        @for view in deliveries { (row(links, view, cell(&view.delivery))) }
+        @for view in deliveries { (row(urls, view, cell(&view.delivery))) }
     };
     table("Deliveries", &columns, rows)
 }
 
-fn row(links: &Links, view: &DeliveryView, cell: Markup) -> Markup {
+fn row(urls: &Urls, view: &DeliveryView, cell: Markup) -> Markup {
     let DeliveryView { delivery, state } = view;
     html! {
         tr {
-            td { a id=(delivery.id) href=(links.delivery(delivery.id)) { (time(delivery.created_at)) } }
+            td { a id=(delivery.id) href=(urls.delivery(delivery.id)) { (time(delivery.created_at)) } }
             td { (delivery_badge(*state)) }
             td { (cell) }
             td.number { (delivery.attempt_count) }

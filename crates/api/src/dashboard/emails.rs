@@ -1,21 +1,21 @@
-//! The emails that told people of a webhook's disablings.
+//! The log of emails about a webhook that was disabled.
 
 use maud::{Markup, html};
 use postrider_domain::email::{Email, Recipient, Verdict};
 
 use super::parts::Column::Text;
-use super::parts::{Kind, badge, empty, table, time};
+use super::parts::{Tone, badge, empty_state, table, time};
 
-/// Emails that a page shows at once.
-pub(crate) const SHOWN: usize = 20;
+/// Most emails shown.
+pub(crate) const MAX_SHOWN: usize = 20;
 
-/// The log of emails, the latest first.
+/// The email log, newest first.
 pub(crate) fn emails(log: &[Email]) -> Markup {
     html! {
         @if log.is_empty() {
-            (empty("No emails", "When a webhook is disabled because its deliveries failed, the account's contacts are told.", None))
+            (empty_state("No emails", "When a webhook is disabled because of failed deliveries, we email the account's contacts.", None))
         } @else {
-            @let columns = ["Disabled", "Subject", "To", "Last tried"].map(Text);
+            @let columns = ["Disabled", "Subject", "To", "Last attempt"].map(Text);
             (table("Emails", &columns, html! { @for email in log { (row(email)) } }))
         }
     }
@@ -27,23 +27,23 @@ fn row(email: &Email) -> Markup {
             td { (time(email.disabled_at)) }
             td { bdi { (email.subject) } }
             td {
-                @if email.to.is_empty() { span.warn { "Nobody: the account had no contact that an email can be sent to." } }
-                @for recipient in &email.to { (told(recipient)) }
+                @if email.to.is_empty() { span.warn { "No recipients: the account had no contacts we could email." } }
+                @for recipient in &email.to { (recipient_status(recipient)) }
             }
             td { (time(email.at)) }
         }
     }
 }
 
-fn told(Recipient { address, verdict }: &Recipient) -> Markup {
-    let (kind, word, reason) = match verdict {
-        Verdict::Accepted => (Kind::Good, "accepted", None),
-        Verdict::Deferred(reason) => (Kind::Warn, "put off", Some(reason)),
-        Verdict::Refused(reason) => (Kind::Bad, "refused", Some(reason)),
+fn recipient_status(Recipient { address, verdict }: &Recipient) -> Markup {
+    let (tone, word, reason) = match verdict {
+        Verdict::Accepted => (Tone::Good, "accepted", None),
+        Verdict::Deferred(reason) => (Tone::Warn, "deferred", Some(reason)),
+        Verdict::Refused(reason) => (Tone::Bad, "rejected", Some(reason)),
     };
     html! {
         div.recipient {
-            bdi { (address) } " " (badge(kind, word))
+            bdi { (address) } " " (badge(tone, word))
             @if let Some(reason) = reason { p.hint { bdi { (reason) } } }
         }
     }
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_mail_server_said_is_told_and_stays_text() {
+    fn replies_of_the_mail_server_are_shown_as_text() {
         let recipient = |address: &str, verdict| Recipient { address: address.to_owned(), verdict };
         let email = |to| Email {
             disabled_at: Timestamp::EPOCH,
@@ -71,7 +71,7 @@ mod tests {
         ];
         let text = emails(&[email(to), email(Vec::new())]).into_string();
         for part in
-            ["accepted", "put off", "450 &lt;b&gt;later", "refused", "550 nobody", "no contact"]
+            ["accepted", "deferred", "450 &lt;b&gt;later", "rejected", "550 nobody", "no contact"]
         {
             assert!(text.contains(part), "no {part:?} in {text}");
         }

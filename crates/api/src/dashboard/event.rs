@@ -1,4 +1,4 @@
-//! The page of one event: its payload, who received it, and sending it again.
+//! The page of one event: its payload, its deliveries, and the form to resend it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,27 +12,27 @@ use postrider_domain::delivery::DeliveryState;
 use postrider_domain::event::Event;
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId};
 use postrider_store::{DeliveryView, Page as ListPage, PageRequest};
-use serde_json::json;
 
 use super::delivery_table::delivery_table;
-use super::form::{self, Errors, Form};
+use super::form::{Errors, Form};
 use super::format::{bytes, count};
-use super::frame::{Fragment, Page, Place, Visit};
-use super::links::{Links, below};
-use super::parts::{OLDER, address, copyable, empty, pager, time};
+use super::frame::{Fragment, NavItem, Page, PageContext};
+use super::links::{Urls, subpath};
+use super::parts::{OLDER, copyable, empty_state, pager, time, with_query};
 use super::payload::payload;
-use super::said::Said;
-use super::webhook_choice::WebhookChoice;
+use super::said::Flash;
+use super::webhook_choice::WebhookSelect;
 use crate::App;
-use crate::rest::resend;
+use crate::rest::resend::Resend;
 use crate::web::auth::Tenant;
 use crate::web::extract::PathId;
+use crate::web::fields::{Fields, Raw};
 use crate::web::page::Params;
 use crate::web::problem::Problem;
 
-/// Deliveries that the page shows at once.
-const SHOWN: usize = 25;
-/// How long after an event was accepted its first deliveries are waited for.
+/// Deliveries on one page.
+const PAGE_SIZE: usize = 25;
+/// How long after publishing the page polls for the first deliveries.
 const FAN_OUT_TIME: Duration = Duration::from_secs(60);
 
 pub(crate) fn routes() -> Router<App> {
@@ -42,16 +42,16 @@ pub(crate) fn routes() -> Router<App> {
         .route("/events/{event}/resend", post(resend))
 }
 
-/// An event with how many webhooks received it when it was accepted.
-type Accepted = (Event, u64);
+/// An event, and the number of webhooks it was fanned out to.
+type PublishedEvent = (Event, u64);
 
-async fn accepted(app: &App, account: AccountId, id: EventId) -> Result<Accepted, Problem> {
+async fn load_event(app: &App, account: AccountId, id: EventId) -> Result<PublishedEvent, Problem> {
     let found = app.records().event(account, id).await?;
     found.ok_or_else(|| Problem::not_found("event"))
 }
 
 async fn show(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     PathId(id): PathId<EventId>,
     State(app): State<App>,
@@ -59,71 +59,71 @@ async fn show(
 ) -> Result<Page, Problem> {
     let after = params.take("cursor", str::parse);
     params.finish()?;
-    let event = accepted(&app, tenant.0, id).await?;
-    page(&visit, &app, &event, after, "", None).await
+    let event = load_event(&app, tenant.0, id).await?;
+    page(&ctx, &app, &event, after, "", None).await
 }
 
-/// The page. `endpoint` is what the form holds, as it was written.
+/// `endpoint` is the form's input as it was entered.
 async fn page(
-    visit: &Visit,
+    ctx: &PageContext,
     app: &App,
-    (event, receivers): &Accepted,
+    (event, receivers): &PublishedEvent,
     after: Option<DeliveryId>,
     endpoint: &str,
     problem: Option<&Problem>,
 ) -> Result<Page, Problem> {
-    let links = visit.links();
-    let received = Received::of(app, event.account, event.id, after).await?;
-    let webhooks = WebhookChoice::of(app, event.account).await?;
+    let urls = ctx.urls();
+    let deliveries = EventDeliveries::of(app, event.account, event.id, after).await?;
+    let webhooks = WebhookSelect::of(app, event.account).await?;
     let body = html! {
-        p.crumbs { a href=(links.events()) { "Events" } }
+        p.crumbs { a href=(urls.events()) { "Events" } }
         h1 { "Event " code { (event.event_type) } }
         p { (copyable(event.id)) }
-        (facts(&links, event, *receivers))
+        (facts(&urls, event, *receivers))
         section aria-labelledby="payload" {
             h2 #payload { "Payload" }
             (payload("exact-payload", "Payload", event.payload.bytes(), usize::MAX))
-            button.copy.quiet type="button" data-copy-from="exact-payload" hidden { "Copy the payload" }
+            button.copy.quiet type="button" data-copy-from="exact-payload" hidden { "Copy payload" }
         }
         section aria-labelledby="receivers" {
-            h2 #receivers { "Who received it" }
-            (received.show(visit, event, *receivers))
+            h2 #receivers { "Deliveries" }
+            (deliveries.show(ctx, event, *receivers))
         }
         section aria-labelledby="resend" {
-            h2 #resend { "Send it again" }
-            (again(visit, event.id, &webhooks, endpoint, problem))
+            h2 #resend { "Resend" }
+            (resend_form(ctx, event.id, &webhooks, endpoint, problem))
         }
     };
-    Ok(visit.page(Place::Events, &format!("Event {}", event.event_type), body))
+    Ok(ctx.page(NavItem::Events, &format!("Event {}", event.event_type), body))
 }
 
-fn facts(links: &Links, event: &Event, receivers: u64) -> Markup {
+fn facts(urls: &Urls, event: &Event, receivers: u64) -> Markup {
     html! {
         p {
-            "Accepted " (time(event.created_at)) " with "
-            (bytes(event.payload.bytes().len())) " of payload, for "
-            (count(receivers, "webhook", "webhooks")) ". "
-            a href=(links.event_type(&event.event_type)) { "About this event type" }
+            "Published " (time(event.created_at)) " to "
+            (count(receivers, "webhook", "webhooks")) ", with a payload of "
+            (bytes(event.payload.bytes().len())) ". "
+            a href=(urls.event_type(&event.event_type)) { "View event type" }
         }
     }
 }
 
-/// Some of an event's deliveries, with the webhooks that they went to.
-struct Received {
+/// One page of an event's deliveries, with the names of their webhooks.
+struct EventDeliveries {
     page: ListPage<DeliveryView>,
     after: Option<DeliveryId>,
-    /// Those that are still there.
+    /// Without deleted webhooks.
     names: HashMap<EndpointId, String>,
 }
 
-impl Received {
+impl EventDeliveries {
     async fn of(
         app: &App,
         account: AccountId,
         id: EventId,
         after: Option<DeliveryId>,
     ) -> Result<Self, Problem> {
-        let request = PageRequest { limit: SHOWN, after };
+        let request = PageRequest { limit: PAGE_SIZE, after };
         let page = app.records().event_deliveries(account, id, request).await?;
         let mut names = HashMap::new();
         for view in &page.items {
@@ -137,32 +137,32 @@ impl Received {
         Ok(Self { page, after, names })
     }
 
-    /// The deliveries. The first of them are asked for again while some may change.
-    fn show(&self, visit: &Visit, event: &Event, receivers: u64) -> Markup {
-        let links = visit.links();
-        let page = links.event(event.id);
+    /// The list of deliveries. The first page polls as long as deliveries may change.
+    fn show(&self, ctx: &PageContext, event: &Event, receivers: u64) -> Markup {
+        let urls = ctx.urls();
+        let page = urls.event(event.id);
         let changes = |view: &DeliveryView| view.state == DeliveryState::Pending;
-        let moves = match self.page.items.is_empty() {
-            true => receivers > 0 && visit.now().since(event.created_at) < FAN_OUT_TIME,
+        let may_change = match self.page.items.is_empty() {
+            true => receivers > 0 && ctx.now().since(event.created_at) < FAN_OUT_TIME,
             false => self.page.items.iter().any(changes),
         };
-        let again = (moves && self.after.is_none()).then(|| below(&page, "deliveries"));
+        let poll_url = (may_change && self.after.is_none()).then(|| subpath(&page, "deliveries"));
         let next = self.page.next.as_ref();
-        let next = next.map(|cursor| address(&page, &[("cursor", cursor)]) + "#receivers");
+        let next = next.map(|cursor| with_query(&page, &[("cursor", cursor)]) + "#receivers");
         html! {
-            div #receiver-list hx-get=[again.as_ref()] hx-trigger=[again.as_ref().map(|_| "every 5s")]
+            div #receiver-list hx-get=[poll_url.as_ref()] hx-trigger=[poll_url.as_ref().map(|_| "every 5s")]
                 hx-swap="outerHTML" {
                 @if self.page.items.is_empty() {
                     @if receivers == 0 {
-                        (empty("Nobody received it", "No webhook wanted its type when it was accepted.", None))
+                        (empty_state("No deliveries", "No webhook was subscribed to this event type when the event was published.", None))
                     } @else {
-                        (empty("Its deliveries are not listed here",
-                            "They are being made, or were made by an earlier version, which did not note them with the event. They stand on the pages of their webhooks.",
-                            Some((&links.webhooks(), "Webhooks"))))
+                        (empty_state("Deliveries not listed yet",
+                            "They are still being created, or an earlier version created them without linking them to the event. You can find them on the webhooks' pages.",
+                            Some((&urls.webhooks(), "Webhooks"))))
                     }
                 } @else {
-                    (delivery_table(&links, &self.page.items, "Webhook", |delivery| {
-                        self.webhook(&links, delivery.endpoint)
+                    (delivery_table(&urls, &self.page.items, "Webhook", |delivery| {
+                        self.webhook(&urls, delivery.endpoint)
                     }))
                     (pager(next.as_deref(), OLDER))
                 }
@@ -170,62 +170,62 @@ impl Received {
         }
     }
 
-    fn webhook(&self, links: &Links, id: EndpointId) -> Markup {
+    fn webhook(&self, urls: &Urls, id: EndpointId) -> Markup {
         html! {
             @match self.names.get(&id) {
-                Some(name) => a href=(links.webhook(id)) { bdi { (name) } },
+                Some(name) => a href=(urls.webhook(id)) { bdi { (name) } },
                 None => span.faint { "deleted, " code { (id) } },
             }
         }
     }
 }
 
-/// The deliveries anew.
+/// The refreshed list of deliveries.
 async fn deliveries(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     PathId(id): PathId<EventId>,
     State(app): State<App>,
     params: Params,
 ) -> Result<Fragment, Problem> {
     params.finish()?;
-    let (event, receivers) = accepted(&app, tenant.0, id).await?;
-    let received = Received::of(&app, tenant.0, id, None).await?;
-    Ok(Fragment(received.show(&visit, &event, receivers)))
+    let (event, receivers) = load_event(&app, tenant.0, id).await?;
+    let deliveries = EventDeliveries::of(&app, tenant.0, id, None).await?;
+    Ok(Fragment(deliveries.show(&ctx, &event, receivers)))
 }
 
-fn again(
-    visit: &Visit,
+fn resend_form(
+    ctx: &PageContext,
     id: EventId,
-    webhooks: &WebhookChoice,
+    webhooks: &WebhookSelect,
     endpoint: &str,
     problem: Option<&Problem>,
 ) -> Markup {
-    let links = visit.links();
-    let action = below(&links.event(id), "resend");
+    let urls = ctx.urls();
+    let action = subpath(&urls.event(id), "resend");
     if webhooks.is_empty() {
-        return empty(
-            "There is no webhook to send it to",
-            "Once there is one, the event can be sent to it.",
-            Some((&links.new_webhook(), "New webhook")),
+        return empty_state(
+            "No webhooks to send to",
+            "Create a webhook first, then send this event to it.",
+            Some((&urls.new_webhook(), "New webhook")),
         );
     }
     html! {
-        p { "New deliveries are made, each with its own retries. Those to webhooks that are disabled are held." }
+        p { "Creates new deliveries with fresh retries. Deliveries to disabled webhooks are held." }
         form method="post" action=(action) {
-            (visit.csrf())
+            (ctx.csrf())
             (webhooks.field(None, endpoint, Errors::of(problem)))
             p.actions {
                 button type="submit" name="to" value="one" { "Send to this webhook" }
-                button type="submit" name="to" value="all" { "Send to all that want its type now" }
+                button type="submit" name="to" value="all" { "Send to all subscribed webhooks" }
             }
-            p.hint { "One webhook receives it whether or not it wants the type." }
+            p.hint { "A single webhook receives the event even if it is not subscribed." }
         }
     }
 }
 
 async fn resend(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     PathId(id): PathId<EventId>,
     State(app): State<App>,
@@ -233,21 +233,25 @@ async fn resend(
 ) -> Result<Response, Problem> {
     let endpoint = form.text("endpoint").trim();
     let to_all = form.text("to") == "all";
-    let body = if to_all { json!({}) } else { json!({ "endpoint": endpoint }) };
-    match resend::make(&app, tenant.0, id, &form::body(&body)).await {
+    let target = (!to_all).then_some(("endpoint", Raw::Text(endpoint)));
+    let resent = match Resend::read(Fields::of_form(target)) {
+        Ok(audience) => app.service().resend(tenant.0, id, audience).await.map_err(Problem::from),
+        Err(problem) => Err(problem),
+    };
+    match resent {
         Ok(deliveries) => {
-            let said = match (deliveries, to_all) {
-                (0, _) => Said::NobodyWantsIt,
-                (_, true) => Said::ResentToAll,
-                (_, false) => Said::Resent,
+            let flash = match (deliveries, to_all) {
+                (0, _) => Flash::NoSubscribers,
+                (_, true) => Flash::ResentToAll,
+                (_, false) => Flash::Resent,
             };
-            Ok(Redirect::to(&said.at(&visit.links().event(id))).into_response())
+            Ok(Redirect::to(&flash.redirect_target(&ctx.urls().event(id))).into_response())
         }
         Err(problem) => {
             let problem = problem.of_fields()?;
-            let event = accepted(&app, tenant.0, id).await?;
-            let page = page(&visit, &app, &event, None, endpoint, Some(&problem)).await?;
-            Ok(page.refused(&problem).into_response())
+            let event = load_event(&app, tenant.0, id).await?;
+            let page = page(&ctx, &app, &event, None, endpoint, Some(&problem)).await?;
+            Ok(page.with_status_of(&problem).into_response())
         }
     }
 }

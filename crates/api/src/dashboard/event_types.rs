@@ -1,4 +1,4 @@
-//! The catalogue: what events there are, each with its example and its schema.
+//! The catalogue of event types, each with its example and schema.
 
 use axum::Router;
 use axum::extract::State;
@@ -8,8 +8,8 @@ use postrider_domain::event::{EventType, EventTypeName};
 use postrider_domain::limits::DEFAULT_PAGE;
 use postrider_store::PageRequest;
 
-use super::frame::{Page, Place, Visit};
-use super::parts::{address, empty, pager, time};
+use super::frame::{NavItem, Page, PageContext};
+use super::parts::{empty_state, pager, time, with_query};
 use crate::App;
 use crate::web::auth::Tenant;
 use crate::web::extract::PathText;
@@ -21,7 +21,7 @@ pub(crate) fn routes() -> Router<App> {
 }
 
 async fn list(
-    visit: Visit,
+    ctx: PageContext,
     _: Tenant,
     State(app): State<App>,
     mut params: Params,
@@ -30,28 +30,28 @@ async fn list(
     params.finish()?;
     let request = PageRequest { limit: DEFAULT_PAGE, after };
     let page = app.records().event_types(request).await?;
-    let links = visit.links();
-    let next = page.next.as_ref().map(|next| address(&links.event_types(), &[("cursor", next)]));
+    let urls = ctx.urls();
+    let next = page.next.as_ref().map(|next| with_query(&urls.event_types(), &[("cursor", next)]));
     let body = html! {
         h1 { "Event types" }
-        p { "What events there are. A webhook chooses those that it wants." }
+        p { "Events your webhooks can subscribe to." }
         @if page.items.is_empty() {
-            (empty("The catalogue is empty", "The operator puts event types there: PUT /v1/event-types/{name}.", None))
+            (empty_state("No event types yet", "The operator adds event types with PUT /v1/event-types/{name}.", None))
         } @else {
             dl.catalogue {
                 @for entry in &page.items {
-                    dt { a href=(links.event_type(&entry.name)) { code { (entry.name) } } }
+                    dt { a href=(urls.event_type(&entry.name)) { code { (entry.name) } } }
                     dd { (entry.description) }
                 }
             }
             (pager(next.as_deref(), "More"))
         }
     };
-    Ok(visit.page(Place::EventTypes, "Event types", body))
+    Ok(ctx.page(NavItem::EventTypes, "Event types", body))
 }
 
 async fn show(
-    visit: Visit,
+    ctx: PageContext,
     _: Tenant,
     PathText(name): PathText,
     State(app): State<App>,
@@ -64,12 +64,12 @@ async fn show(
     };
     let entry = entry.ok_or_else(|| Problem::not_found("event type"))?;
     let title = entry.name.to_string();
-    Ok(visit.page(Place::EventTypes, &title, card(&visit, &entry)))
+    Ok(ctx.page(NavItem::EventTypes, &title, card(&ctx, &entry)))
 }
 
-fn card(visit: &Visit, entry: &EventType) -> Markup {
+fn card(ctx: &PageContext, entry: &EventType) -> Markup {
     html! {
-        p.crumbs { a href=(visit.links().event_types()) { "Event types" } }
+        p.crumbs { a href=(ctx.urls().event_types()) { "Event types" } }
         h1 { code { (entry.name) } }
         p { (entry.description) }
         h2 { "Example" }
@@ -77,11 +77,11 @@ fn card(visit: &Visit, entry: &EventType) -> Markup {
         h2 { "Schema" }
         @match &entry.schema {
             Some(schema) => {
-                p.hint { "JSON Schema 2020-12. Payloads that do not satisfy it are refused." }
+                p.hint { "JSON Schema 2020-12. Payloads that do not match it are rejected." }
                 pre tabindex="0" { (schema) }
             }
-            None => p { "None: any JSON is accepted." },
+            None => p { "No schema. Any JSON is accepted." },
         }
-        p.faint { "Last changed " (time(entry.updated_at)) }
+        p.faint { "Last updated " (time(entry.updated_at)) }
     }
 }

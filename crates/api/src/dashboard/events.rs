@@ -1,4 +1,4 @@
-//! The list of events that were accepted.
+//! The list of published events.
 
 use axum::Router;
 use axum::extract::State;
@@ -9,10 +9,10 @@ use postrider_domain::limits::DEFAULT_PAGE;
 use postrider_store::{EventView, PageRequest};
 
 use super::format::{count, grouped};
-use super::frame::{Page, Place, Visit};
-use super::links::Links;
+use super::frame::{NavItem, Page, PageContext};
+use super::links::Urls;
 use super::parts::Column::{Number, Text};
-use super::parts::{OLDER, address, empty, pager, table, time};
+use super::parts::{OLDER, empty_state, pager, table, time, with_query};
 use crate::App;
 use crate::web::auth::Tenant;
 use crate::web::page::Params;
@@ -23,7 +23,7 @@ pub(crate) fn routes() -> Router<App> {
 }
 
 async fn show(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     State(app): State<App>,
     mut params: Params,
@@ -34,51 +34,50 @@ async fn show(
     let first = after.is_none();
     let request = PageRequest { limit: DEFAULT_PAGE, after };
     let page = app.records().events(tenant.0, event_type.as_ref(), request).await?;
-    let links = visit.links();
-    let wanted = event_type.as_ref().map(EventTypeName::as_str).unwrap_or_default();
-    let next = page
-        .next
-        .as_ref()
-        .map(|cursor| address(&links.events(), &[("event_type", wanted), ("cursor", cursor)]));
+    let urls = ctx.urls();
+    let type_filter = event_type.as_ref().map(EventTypeName::as_str).unwrap_or_default();
+    let next = page.next.as_ref().map(|cursor| {
+        with_query(&urls.events(), &[("event_type", type_filter), ("cursor", cursor)])
+    });
     let body = html! {
         h1 { "Events" }
-        p { "What was accepted, the newest first. Each is delivered to the webhooks that want its type." }
-        @if page.items.is_empty() && first && next.is_none() && wanted.is_empty() {
-            (empty("No events yet",
-                "An event is accepted from your service: POST /v1/accounts/{account}/events. To try a webhook out, send it a test event from its page.",
-                Some((&links.webhooks(), "Webhooks"))))
+        p { "Everything your account has published, newest first. Each event goes to the webhooks subscribed to its type." }
+        @if page.items.is_empty() && first && next.is_none() && type_filter.is_empty() {
+            (empty_state("No events yet",
+                "Publish events from your service with POST /v1/accounts/{account}/events. To try out a webhook, send a test event from its page.",
+                Some((&urls.webhooks(), "Webhooks"))))
         } @else {
-            (filter(&links, wanted))
+            (filter(&urls, type_filter))
             @match (page.items.is_empty(), next.is_some()) {
-                (true, false) => (empty("No such event", "Nothing else of this type was accepted.", None)),
-                (true, true) => p { "None of the events that were looked at has this type." },
-                (false, _) => (list(&links, &page.items)),
+                (true, false) => (empty_state("No matching events", "Try another event type.", None)),
+                (true, true) => p { "No matching events found yet. Select Older to keep searching." },
+                (false, _) => (list(&urls, &page.items)),
             }
             (pager(next.as_deref(), OLDER))
         }
     };
-    Ok(visit.page(Place::Events, "Events", body))
+    Ok(ctx.page(NavItem::Events, "Events", body))
 }
 
-fn filter(links: &Links, wanted: &str) -> Markup {
+fn filter(urls: &Urls, type_filter: &str) -> Markup {
     html! {
-        form.filter method="get" action=(links.events()) role="search" {
+        form.filter method="get" action=(urls.events()) role="search" {
             label for="event_type" { "Event type" }
-            input #event_type name="event_type" value=(wanted) placeholder="any" autocomplete="off" spellcheck="false";
-            button type="submit" { "Show" }
+            input #event_type name="event_type" value=(type_filter) placeholder="Any" autocomplete="off" spellcheck="false";
+            button type="submit" { "Apply" }
         }
     }
 }
 
-fn list(links: &Links, events: &[EventView]) -> Markup {
-    let columns = [Text("Accepted"), Text("Event type"), Number("Payload"), Number("Receivers")];
-    table("Events", &columns, html! { @for event in events { (row(links, event)) } })
+fn list(urls: &Urls, events: &[EventView]) -> Markup {
+    let columns = [Text("Published"), Text("Event type"), Number("Payload"), Number("Webhooks")];
+    table("Events", &columns, html! { @for event in events { (row(urls, event)) } })
 }
 
-fn row(links: &Links, event: &EventView) -> Markup {
+fn row(urls: &Urls, event: &EventView) -> Markup {
     html! {
         tr {
-            td { a id=(event.id) href=(links.event(event.id)) { (time(event.created_at)) } }
+            td { a id=(event.id) href=(urls.event(event.id)) { (time(event.created_at)) } }
             td { code { (event.event_type) } }
             td.number { (count(event.payload_bytes, "byte", "bytes")) }
             td.number { (grouped(event.deliveries)) }

@@ -1,5 +1,4 @@
-//! One request and what came of it, side by side: what went over the wire, the answer or the error
-//! in words, and the request as a command that makes it again.
+//! One request with its response or error, side by side, and the request as a curl command.
 
 use http::StatusCode;
 use maud::{Markup, html};
@@ -10,25 +9,25 @@ use url::Url;
 
 use super::curl;
 use super::indent::indented;
-use super::parts::{Kind, badge};
+use super::parts::{Tone, badge};
 use super::payload::{payload, scrolled};
 
-/// How much of a request's body is shown, in bytes.
-const MAX_SHOWN_BYTES: usize = 16 * 1024;
+/// Most bytes of a request's body shown.
+const MAX_BODY_SHOWN_BYTES: usize = 16 * 1024;
 
 /// A request as it was sent.
 #[derive(Clone, Copy)]
-pub(crate) struct Sent<'a> {
-    /// All but the body.
+pub(crate) struct SentRequest<'a> {
+    /// URL and headers.
     pub head: &'a RequestHead,
-    /// The body; none when its event is no longer kept.
+    /// The body; none if its event is no longer stored.
     pub body: Option<&'a [u8]>,
 }
 
-/// A request, and its answer or why there is none. `name` tells it from others on the page.
+/// A request with its response or error. `name` makes the element ids unique on the page.
 pub(crate) fn exchange(
     name: &str,
-    request: Sent<'_>,
+    request: SentRequest<'_>,
     response: Option<&Response>,
     error: Option<&AttemptError>,
 ) -> Markup {
@@ -42,31 +41,31 @@ pub(crate) fn exchange(
                 h3 { "Response" }
                 @if let Some(error) = error { (self::error(error)) }
                 @match response {
-                    Some(response) => (answer(request.head, response)),
-                    None => p.faint { "Nothing came back." },
+                    Some(response) => (response_section(request.head, response)),
+                    None => p.faint { "No response." },
                 }
             }
         }
-        (again(name, request))
+        (curl_section(name, request))
     }
 }
 
-/// A status with its meaning.
-pub(crate) fn status(status: u16) -> Markup {
-    let kind = if is_success(status) { Kind::Good } else { Kind::Bad };
-    badge(kind, &status_text(status))
+/// A badge with a status code and its reason phrase.
+pub(crate) fn status_badge(status: u16) -> Markup {
+    let tone = if is_success(status) { Tone::Good } else { Tone::Bad };
+    badge(tone, &status_text(status))
 }
 
-/// A kind of failure in words.
-pub(crate) const fn failure(kind: ErrorKind) -> &'static str {
+/// The text for a kind of error.
+pub(crate) const fn error_text(kind: ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::Timeout => "No answer in time",
-        ErrorKind::Dns => "The host name could not be resolved",
-        ErrorKind::Connect => "No connection",
-        ErrorKind::Tls => "The TLS handshake failed",
-        ErrorKind::Status => "The status is no success",
-        ErrorKind::Blocked => "The address is not allowed",
-        ErrorKind::Protocol => "No valid HTTP answer",
+        ErrorKind::Timeout => "Timed out",
+        ErrorKind::Dns => "Could not resolve the host name",
+        ErrorKind::Connect => "Could not connect",
+        ErrorKind::Tls => "TLS handshake failed",
+        ErrorKind::Status => "Non-2xx status",
+        ErrorKind::Blocked => "Address not allowed",
+        ErrorKind::Protocol => "Invalid HTTP response",
     }
 }
 
@@ -78,44 +77,44 @@ fn status_text(status: u16) -> String {
     }
 }
 
-fn request(name: &str, Sent { head, body }: Sent<'_>) -> Markup {
+fn request(name: &str, SentRequest { head, body }: SentRequest<'_>) -> Markup {
     html! {
         p.start-line { code { span.strong { "POST" } " " (head.url) } }
-        (headers("Headers of the request", &head.headers))
+        (headers("Request headers", &head.headers))
         @match body {
-            None => p.faint { "The event is no longer kept, and its payload with it." },
-            Some(bytes) => (payload(&format!("{name}-body"), "Body of the request", bytes, MAX_SHOWN_BYTES)),
+            None => p.faint { "The event and its payload are no longer stored." },
+            Some(bytes) => (payload(&format!("{name}-body"), "Request body", bytes, MAX_BODY_SHOWN_BYTES)),
         }
     }
 }
 
-fn answer(request: &RequestHead, response: &Response) -> Markup {
+fn response_section(request: &RequestHead, response: &Response) -> Markup {
     let text = String::from_utf8_lossy(&response.body);
     let cut = response.body.len() >= MAX_RESPONSE_KEPT_BYTES;
     html! {
-        p.start-line { (status(response.status)) }
-        (redirect(request, response))
-        (headers("Headers of the response", &response.headers))
+        p.start-line { (status_badge(response.status)) }
+        (redirect_advice(request, response))
+        (headers("Response headers", &response.headers))
         @if response.body.is_empty() { p.faint { "No body." } }
-        @else { (scrolled(None, "Body of the response", indented(&text).as_deref().unwrap_or(&text))) }
-        @if cut { p.faint { "The first " (MAX_RESPONSE_KEPT_BYTES / 1024) " KiB are kept." } }
+        @else { (scrolled(None, "Response body", indented(&text).as_deref().unwrap_or(&text))) }
+        @if cut { p.faint { "Only the first " (MAX_RESPONSE_KEPT_BYTES / 1024) " KiB are stored." } }
         @if matches!(text, std::borrow::Cow::Owned(_)) {
-            p.faint { "What is not UTF-8 is shown as \u{fffd}." }
+            p.faint { "Bytes that are not UTF-8 are shown as \u{fffd}." }
         }
     }
 }
 
-/// Where an answer leads, and what to do about it.
-fn redirect(request: &RequestHead, response: &Response) -> Markup {
+/// The target of a redirect, and what to do about it.
+fn redirect_advice(request: &RequestHead, response: &Response) -> Markup {
     let is_location = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("location");
     let location = response.headers.iter().find(is_location).map(|(_, value)| value);
     let location = location.filter(|_| (300..400).contains(&response.status));
     html! {
         @if let Some(location) = location {
             p.redirect {
-                "It leads to " code { (location) } ". Redirects are never followed"
-                @match target(&request.url, location) {
-                    Some(url) => { ": give the endpoint's URL as " code { (url) } "." }
+                "Redirects to " code { (location) } ". Redirects are never followed"
+                @match redirect_target(&request.url, location) {
+                    Some(url) => { ": change the webhook's URL to " code { (url) } "." }
                     None => ".",
                 }
             }
@@ -123,15 +122,15 @@ fn redirect(request: &RequestHead, response: &Response) -> Markup {
     }
 }
 
-/// The address that a redirect means, if a webhook could go there.
-fn target(from: &str, location: &str) -> Option<Url> {
+/// The absolute URL of a redirect, if a webhook could be sent to it.
+fn redirect_target(from: &str, location: &str) -> Option<Url> {
     let url = Url::parse(from).ok()?.join(location).ok()?;
     matches!(url.scheme(), "http" | "https").then_some(url)
 }
 
 fn error(AttemptError { kind, message }: &AttemptError) -> Markup {
     html! {
-        p.failure { span.strong { (failure(*kind)) } ": " (message) }
+        p.failure { span.strong { (error_text(*kind)) } ": " (message) }
     }
 }
 
@@ -151,20 +150,20 @@ fn headers(title: &str, headers: &[(String, String)]) -> Markup {
     }
 }
 
-/// The request as a command.
-fn again(name: &str, Sent { head, body }: Sent<'_>) -> Markup {
+/// The request as a curl command.
+fn curl_section(name: &str, SentRequest { head, body }: SentRequest<'_>) -> Markup {
     let command = curl::command(head, body);
     let id = format!("{name}-curl");
     html! {
         details.curl {
             summary { "As curl" }
             p.hint {
-                "Sends the same request from where you are."
+                "Sends the same request from your machine."
                 @if curl::needs_file(body) {
-                    " Put the payload into " code { (curl::BODY_FILE) } " before."
+                    " Save the payload as " code { (curl::BODY_FILE) } " first."
                 }
             }
-            (scrolled(Some(&id), "The request as a curl command", &command))
+            (scrolled(Some(&id), "Request as a curl command", &command))
             p { button.copy type="button" data-copy-from=(id) hidden { "Copy as curl" } }
         }
     }
@@ -188,18 +187,18 @@ mod tests {
 
     fn show(response: Option<&Response>, error: Option<&AttemptError>) -> String {
         let head = head("https://example.com/hooks/a?b=c");
-        let sent = Sent { head: &head, body: Some(br#"{"b":1.0,"a":"x"}"#) };
+        let sent = SentRequest { head: &head, body: Some(br#"{"b":1.0,"a":"x"}"#) };
         exchange("test", sent, response, error).into_string()
     }
 
     #[test]
-    fn both_sides_are_shown() {
+    fn request_and_response_are_shown() {
         let shown = show(Some(&response(201, &[("server", "x")], br#"{"ok":true}"#)), None);
         for part in [
             "https://example.com/hooks/a?b=c",
             "webhook-id",
             "{\n  &quot;b&quot;: 1.0,\n  &quot;a&quot;: &quot;x&quot;\n}",
-            "As sent, 17 bytes",
+            "Raw (17 bytes)",
             "{&quot;b&quot;:1.0,&quot;a&quot;:&quot;x&quot;}",
             "201 Created",
             "server",
@@ -214,47 +213,48 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_said_in_words() {
+    fn an_error_is_explained() {
         let error =
             AttemptError { kind: ErrorKind::Timeout, message: "no answer within 5s".into() };
         let shown = show(None, Some(&error));
-        assert!(shown.contains("No answer in time") && shown.contains("no answer within 5s"));
-        assert!(shown.contains("Nothing came back"));
+        assert!(shown.contains("Timed out") && shown.contains("no answer within 5s"));
+        assert!(shown.contains("No response."));
     }
 
     #[test]
-    fn a_redirect_says_which_url_to_give() {
+    fn a_redirect_says_which_url_to_use() {
         let advice =
             |status, location| show(Some(&response(status, &[("Location", location)], b"")), None);
         let shown = advice(302, "../elsewhere?x=1");
         assert!(
-            shown.contains("Redirects are never followed: give the endpoint's URL as"),
+            shown.contains("Redirects are never followed: change the webhook's URL to"),
             "{shown}"
         );
         assert!(shown.contains("<code>https://example.com/elsewhere?x=1</code>"), "{shown}");
         assert!(advice(308, "//other.example/").contains("<code>https://other.example/</code>"));
         let shown = advice(301, "javascript:alert(1)");
-        assert!(shown.contains("Redirects are never followed.") && !shown.contains("give the"));
+        assert!(shown.contains("Redirects are never followed.") && !shown.contains("change the"));
         assert!(!advice(201, "/made").contains("Redirects"));
         assert!(!show(Some(&response(304, &[], b"")), None).contains("Redirects"));
     }
 
     #[test]
-    fn bodies_are_shown_within_bounds_and_as_text() {
+    fn bodies_are_cut_and_shown_as_text() {
         let shown = show(Some(&response(200, &[], b"\xffx")), None);
-        assert!(shown.contains("\u{fffd}x") && shown.contains("What is not UTF-8"));
+        assert!(shown.contains("\u{fffd}x") && shown.contains("Bytes that are not UTF-8"));
         let shown = show(Some(&response(200, &[], &[b'a'; MAX_RESPONSE_KEPT_BYTES])), None);
-        assert!(shown.contains("The first 4 KiB are kept"));
+        assert!(shown.contains("Only the first 4 KiB are stored"));
 
         let head = head("https://example.com/");
         let large = format!("\"{}\"", "x".repeat(100_000));
-        let sent = Sent { head: &head, body: Some(large.as_bytes()) };
+        let sent = SentRequest { head: &head, body: Some(large.as_bytes()) };
         let shown = exchange("test", sent, None, None).into_string();
-        assert!(shown.len() < 2 * MAX_SHOWN_BYTES, "{}", shown.len());
-        assert!(shown.contains("100,002 bytes, of which these are the first 16,384"));
+        assert!(shown.len() < 2 * MAX_BODY_SHOWN_BYTES, "{}", shown.len());
+        assert!(shown.contains("100,002 bytes; showing the first 16,384"));
         assert!(shown.contains("body.json"));
-        let shown = exchange("test", Sent { head: &head, body: None }, None, None).into_string();
-        assert!(shown.contains("no longer kept"));
+        let shown =
+            exchange("test", SentRequest { head: &head, body: None }, None, None).into_string();
+        assert!(shown.contains("no longer stored"));
     }
 
     #[test]
@@ -264,7 +264,7 @@ mod tests {
         let response =
             response(302, &[("location", HOSTILE), (HOSTILE, HOSTILE)], HOSTILE.as_bytes());
         let error = AttemptError { kind: ErrorKind::Status, message: HOSTILE.into() };
-        let sent = Sent { head: &head, body: Some(HOSTILE.as_bytes()) };
+        let sent = SentRequest { head: &head, body: Some(HOSTILE.as_bytes()) };
         let shown = exchange("test", sent, Some(&response), Some(&error)).into_string();
         for bad in ["<script", "<img", "\"'>", "</textarea"] {
             assert!(!shown.contains(bad), "{bad}\n{shown}");

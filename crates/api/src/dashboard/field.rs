@@ -1,53 +1,53 @@
-//! The fields of forms: a control with its label, a hint and what is wrong with it.
+//! The fields of forms: a control with its label, hint and errors.
 
 use maud::{Markup, html};
 
 use super::form::Errors;
 
-/// What stands around a field's control. An empty hint is none.
+/// A field's name, label, hint and errors. An empty hint is not rendered.
 pub(crate) struct Field<'a> {
     name: &'a str,
     label: &'a str,
     hint: &'a str,
-    wrong: Vec<String>,
+    errors: Vec<String>,
 }
 
 impl<'a> Field<'a> {
     pub(crate) fn new(name: &'a str, label: &'a str, hint: &'a str, errors: Errors<'_>) -> Self {
-        Self { name, label, hint, wrong: errors.at(name) }
+        Self { name, label, hint, errors: errors.at(name) }
     }
 
-    /// A field of one line.
+    /// A single-line text field.
     pub(crate) fn text(&self, value: &str) -> Markup {
-        self.around(html! {
-            input id=(self.name) name=(self.name) value=(value) aria-invalid=[self.is_wrong()]
+        self.wrap(html! {
+            input id=(self.name) name=(self.name) value=(value) aria-invalid=[self.aria_invalid()]
                 aria-describedby=(self.described_by()) autocomplete="off" spellcheck="false";
         })
     }
 
-    /// A field of several lines.
+    /// A multi-line text field.
     pub(crate) fn area(&self, value: &str) -> Markup {
         let rows = value.lines().count().clamp(3, 20);
-        self.around(html! {
-            // The first line end after the tag is no part of the value (HTML §4.11.11).
-            textarea id=(self.name) name=(self.name) rows=(rows) aria-invalid=[self.is_wrong()]
+        self.wrap(html! {
+            // HTML ignores a line break right after the tag (§4.11.11).
+            textarea id=(self.name) name=(self.name) rows=(rows) aria-invalid=[self.aria_invalid()]
                 aria-describedby=(self.described_by()) spellcheck="false" { "\n" (value) }
         })
     }
 
-    /// A field with this control, whose id is the field's name.
-    pub(crate) fn around(&self, control: Markup) -> Markup {
+    /// A field around a control whose id is the field's name.
+    pub(crate) fn wrap(&self, control: Markup) -> Markup {
         html! {
             div.field {
                 label for=(self.name) { (self.label) }
                 (control)
                 @if !self.hint.is_empty() { p.hint id={ (self.name) "-hint" } { (self.hint) } }
-                (errors(self.name, &self.wrong))
+                (errors(self.name, &self.errors))
             }
         }
     }
 
-    /// What the control's `aria-describedby` is.
+    /// The control's `aria-describedby`.
     pub(crate) fn described_by(&self) -> String {
         match self.hint {
             "" => format!("{}-error", self.name),
@@ -55,13 +55,13 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// What the control's `aria-invalid` is.
-    pub(crate) fn is_wrong(&self) -> Option<&'static str> {
-        (!self.wrong.is_empty()).then_some("true")
+    /// The control's `aria-invalid`.
+    pub(crate) fn aria_invalid(&self) -> Option<&'static str> {
+        (!self.errors.is_empty()).then_some("true")
     }
 }
 
-/// What is wrong with a field, and where a screen reader finds it.
+/// The errors of a field, announced by screen readers.
 pub(crate) fn errors(field: &str, errors: &[String]) -> Markup {
     html! {
         div.error id={ (field) "-error" } aria-live="polite" {
@@ -70,21 +70,22 @@ pub(crate) fn errors(field: &str, errors: &[String]) -> Markup {
     }
 }
 
-/// An error as the API writes it begins small and has no subject: «must be …», «is not …».
+/// Errors of the API have no subject ("must be …", "is not …"); on a page they become sentences.
 fn sentence(error: &str) -> String {
-    let verb = ["must ", "is ", "has ", "cannot ", "stands "].iter().any(|v| error.starts_with(v));
-    let text = if verb { format!("It {error}") } else { error.to_owned() };
+    let lacks_subject =
+        ["must ", "is ", "has ", "cannot ", "stands "].iter().any(|v| error.starts_with(v));
+    let text = if lacks_subject { format!("It {error}") } else { error.to_owned() };
     if text.ends_with('.') { text } else { text + "." }
 }
 
-/// A box to tick, or a button of a group, with what it says and a hint.
+/// A checkbox or radio button with its label and hint.
 pub(crate) fn toggle(control: Markup, text: Markup, hint: &str) -> Markup {
     html! {
         label.toggle { (control) span { (text) span.hint { (hint) } } }
     }
 }
 
-/// One of several choices, as a list to choose from: value, text, whether it is chosen.
+/// A drop-down list of (value, text) pairs.
 pub(crate) fn select(name: &str, label: &str, choices: &[(&str, &str)], chosen: &str) -> Markup {
     html! {
         label for=(name) { (label) }

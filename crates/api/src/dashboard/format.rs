@@ -1,10 +1,10 @@
-//! Numbers, shares, durations and long texts, as people read them.
+//! Formats numbers, percentages, durations and long texts for people.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// How long something took or is ago, in its two largest units.
-pub(crate) fn length(duration: Duration) -> String {
+/// A duration in its two largest units.
+pub(crate) fn short_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes, seconds) {
@@ -19,7 +19,7 @@ pub(crate) fn length(duration: Duration) -> String {
     }
 }
 
-/// How long an answer took, with a tenth of a second where that matters.
+/// A response time, with tenths of a second where they matter.
 pub(crate) fn millis(ms: u32) -> String {
     match ms {
         0..1_000 => format!("{ms} ms"),
@@ -28,7 +28,7 @@ pub(crate) fn millis(ms: u32) -> String {
     }
 }
 
-/// How long a part of a request took, to the microsecond: some take less than a millisecond.
+/// The duration of a phase, to the microsecond: some take less than a millisecond.
 pub(crate) fn micros(took: Duration) -> String {
     format!("{:.3} ms", took.as_secs_f64() * 1_000.0)
 }
@@ -38,7 +38,7 @@ pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", grouped(number), if number == 1 { one } else { many })
 }
 
-/// How large something is.
+/// A size in bytes.
 pub(crate) fn bytes(number: usize) -> String {
     count(u64::try_from(number).unwrap_or(u64::MAX), "byte", "bytes")
 }
@@ -57,7 +57,7 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// A share in per cent, that is never rounded to all or nothing.
+/// A percentage that is rounded to 0 or 100 only if it is exactly that.
 pub(crate) fn percent(part: u64, whole: u64) -> String {
     if part == 0 {
         return "0%".to_owned();
@@ -70,8 +70,8 @@ pub(crate) fn percent(part: u64, whole: u64) -> String {
     }
 }
 
-/// The start of a text that is longer than so many characters.
-pub(crate) fn shortened(text: &str, chars: usize) -> Cow<'_, str> {
+/// A text cut to at most `chars` characters.
+pub(crate) fn truncated(text: &str, chars: usize) -> Cow<'_, str> {
     match text.char_indices().nth(chars) {
         Some((end, _)) => format!("{}…", &text[..end]).into(),
         None => text.into(),
@@ -84,14 +84,14 @@ mod tests {
 
     #[test]
     fn lengths_have_two_units() {
-        let said = |ms| length(Duration::from_millis(ms));
+        let text = |ms| short_duration(Duration::from_millis(ms));
         assert_eq!(
-            [said(0), said(999), said(1_000), said(59_999)],
+            [text(0), text(999), text(1_000), text(59_999)],
             ["0 ms", "999 ms", "1 s", "59 s"]
         );
-        assert_eq!([said(60_000), said(61_000)], ["1 min", "1 min 1 s"]);
-        assert_eq!([said(3_600_000), said(5_400_000)], ["1 h", "1 h 30 min"]);
-        assert_eq!([said(86_400_000), said(180_000_000)], ["1 d", "2 d 2 h"]);
+        assert_eq!([text(60_000), text(61_000)], ["1 min", "1 min 1 s"]);
+        assert_eq!([text(3_600_000), text(5_400_000)], ["1 h", "1 h 30 min"]);
+        assert_eq!([text(86_400_000), text(180_000_000)], ["1 d", "2 d 2 h"]);
     }
 
     #[test]
@@ -111,12 +111,12 @@ mod tests {
 
     #[test]
     fn long_texts_are_cut_between_characters() {
-        assert_eq!([shortened("", 2), shortened("éa", 2)], ["", "éa"]);
-        assert_eq!([shortened("éab", 2), shortened("éab", 1)], ["éa…", "é…"]);
+        assert_eq!([truncated("", 2), truncated("éa", 2)], ["", "éa"]);
+        assert_eq!([truncated("éab", 2), truncated("éab", 1)], ["éa…", "é…"]);
     }
 
     #[test]
-    fn a_share_is_never_rounded_to_all_or_nothing() {
+    fn a_percentage_is_never_rounded_to_all_or_nothing() {
         assert_eq!(percent(0, 0), "0%");
         assert_eq!(percent(1, 1_000_000), "0.1%");
         assert_eq!(percent(15, 1_000), "1.5%");

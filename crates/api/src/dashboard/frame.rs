@@ -1,4 +1,4 @@
-//! What every page shares: its head, the navigation, who is signed in, and what was just done.
+//! The layout of every page: head, navigation, account, and flash message.
 
 use std::sync::Arc;
 
@@ -13,31 +13,31 @@ use postrider_domain::time::Timestamp;
 
 use super::asset;
 use super::form::Form;
-use super::links::{ACCOUNTS, CLUSTER, Links};
-use super::said::Said;
-use super::session::Who;
+use super::links::{ACCOUNTS, CLUSTER, Urls};
+use super::said::Flash;
+use super::session::Principal;
 use crate::web::problem::Problem;
 
-/// The field in which a form brings its token back.
+/// The form field with the CSRF token.
 const CSRF: &str = "csrf";
-/// How htmx may work: without what the policy forbids anyway, and without keeping pages.
-const HTMX: &str = r#"{"includeIndicatorStyles":false,"allowEval":false,"allowScriptTags":false,"selfRequestsOnly":true,"historyCacheSize":0,"timeout":10000,"responseHandling":[{"code":"204","swap":false},{"code":"[23]..","swap":true},{"code":"422","swap":true},{"code":"[45]..","swap":false,"error":true}]}"#;
+/// Configuration of htmx: nothing that the content security policy forbids, and no page cache.
+const HTMX_CONFIG: &str = r#"{"includeIndicatorStyles":false,"allowEval":false,"allowScriptTags":false,"selfRequestsOnly":true,"historyCacheSize":0,"timeout":10000,"responseHandling":[{"code":"204","swap":false},{"code":"[23]..","swap":true},{"code":"422","swap":true},{"code":"[45]..","swap":false,"error":true}]}"#;
 
-/// Who looks at a page, left by the gate.
+/// The request's context for rendering pages, provided by the session middleware.
 #[derive(Clone)]
-pub(crate) struct Visit(Arc<Seen>);
+pub(crate) struct PageContext(Arc<Inner>);
 
-struct Seen {
-    who: Who,
+struct Inner {
+    principal: Principal,
     csrf: String,
     account: Option<Account>,
-    said: Option<Said>,
+    flash: Option<Flash>,
     now: Timestamp,
 }
 
-/// Which item of the navigation a page belongs to.
+/// The navigation item that a page belongs to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum NavItem {
     Webhooks,
     Events,
     Replays,
@@ -47,98 +47,98 @@ pub(crate) enum Place {
     Cluster,
 }
 
-/// A whole page.
+/// A page with its status.
 pub(crate) struct Page {
     status: StatusCode,
     markup: Markup,
 }
 
-impl Visit {
+impl PageContext {
     pub(crate) fn new(
-        who: Who,
+        principal: Principal,
         csrf: String,
         account: Option<Account>,
-        said: Option<Said>,
+        flash: Option<Flash>,
         now: Timestamp,
     ) -> Self {
-        Self(Arc::new(Seen { who, csrf, account, said, now }))
+        Self(Arc::new(Inner { principal, csrf, account, flash, now }))
     }
 
-    /// The account whose pages these are; none on the operator's own.
+    /// The account of the page; none on the operator's pages.
     pub(crate) fn account(&self) -> Option<&Account> {
         self.0.account.as_ref()
     }
 
-    /// The addresses of the account's pages.
+    /// The URLs of the account's pages.
     ///
     /// # Panics
-    /// On a page that belongs to no account.
-    pub(crate) fn links(&self) -> Links {
-        Links::of(self.account().expect("the page is an account's").id)
+    /// On the operator's pages.
+    pub(crate) fn urls(&self) -> Urls {
+        Urls::of(self.account().expect("the page is an account's").id)
     }
 
-    /// When the page was asked for.
+    /// The time of the request.
     pub(crate) fn now(&self) -> Timestamp {
         self.0.now
     }
 
-    /// Whether this is the operator.
+    /// Whether the operator is signed in.
     pub(crate) fn is_operator(&self) -> bool {
-        matches!(self.0.who, Who::Operator { .. })
+        matches!(self.0.principal, Principal::Operator { .. })
     }
 
-    /// The hidden field that every form must hold.
+    /// The hidden field that every form needs.
     pub(crate) fn csrf(&self) -> Markup {
         html! { input type="hidden" name=(CSRF) value=(self.0.csrf); }
     }
 
-    /// Whether a form was made for this session.
-    pub(crate) fn brought_back(&self, form: &Form) -> bool {
+    /// Whether a form carries this session's token.
+    pub(crate) fn has_valid_csrf(&self, form: &Form) -> bool {
         use subtle::ConstantTimeEq;
         form.text(CSRF).as_bytes().ct_eq(self.0.csrf.as_bytes()).into()
     }
 
-    /// A page of this account or of the operator's.
-    pub(crate) fn page(&self, place: Place, title: &str, body: Markup) -> Page {
-        self.shell(Some(place), title, body)
+    /// A page with navigation and flash message.
+    pub(crate) fn page(&self, item: NavItem, title: &str, body: Markup) -> Page {
+        self.render(Some(item), title, body)
     }
 
-    fn shell(&self, place: Option<Place>, title: &str, body: Markup) -> Page {
+    fn render(&self, item: Option<NavItem>, title: &str, body: Markup) -> Page {
         let name = self.account().map(|account| account.name.as_str());
         let header = html! {
             header.top {
                 a.brand href=(super::ROOT) { (asset::logo()) "Postrider" }
-                @if let Some(name) = name { span.account title="The account" { bdi { (name) } } }
+                @if let Some(name) = name { span.account title="Account" { bdi { (name) } } }
                 form.sign-out method="post" action="/dashboard/sign-out" {
                     (self.csrf())
                     button.quiet type="submit" { "Sign out" }
                 }
             }
-            (self.navigation(place))
+            (self.navigation(item))
         };
-        let said = html! {
-            @if let Some(said) = self.0.said { p.said role="status" { (said.sentence()) } }
+        let flash = html! {
+            @if let Some(flash) = self.0.flash { p.said role="status" { (flash.text()) } }
         };
-        page(title, header, html! { (said) (body) })
+        page(title, header, html! { (flash) (body) })
     }
 
-    fn navigation(&self, place: Option<Place>) -> Markup {
-        let account = self.account().map(|account| Links::of(account.id));
+    fn navigation(&self, item: Option<NavItem>) -> Markup {
+        let account = self.account().map(|account| Urls::of(account.id));
         html! {
             nav aria-label="Pages" {
-                @if let Some(links) = account {
+                @if let Some(urls) = account {
                     ul {
-                        (item(place, Place::Webhooks, &links.webhooks(), "Webhooks"))
-                        (item(place, Place::Events, &links.events(), "Events"))
-                        (item(place, Place::Replays, &links.replays(), "Replays"))
-                        (item(place, Place::EventTypes, &links.event_types(), "Event types"))
-                        (item(place, Place::Settings, &links.settings(), "Settings"))
+                        (nav_link(item, NavItem::Webhooks, &urls.webhooks(), "Webhooks"))
+                        (nav_link(item, NavItem::Events, &urls.events(), "Events"))
+                        (nav_link(item, NavItem::Replays, &urls.replays(), "Replays"))
+                        (nav_link(item, NavItem::EventTypes, &urls.event_types(), "Event types"))
+                        (nav_link(item, NavItem::Settings, &urls.settings(), "Settings"))
                     }
                 }
                 @if self.is_operator() {
                     ul.operator {
-                        (item(place, Place::Accounts, ACCOUNTS, "Accounts"))
-                        (item(place, Place::Cluster, CLUSTER, "Cluster"))
+                        (nav_link(item, NavItem::Accounts, ACCOUNTS, "Accounts"))
+                        (nav_link(item, NavItem::Cluster, CLUSTER, "Cluster"))
                     }
                 }
             }
@@ -146,13 +146,13 @@ impl Visit {
     }
 }
 
-fn item(current: Option<Place>, place: Place, link: &str, text: &str) -> Markup {
-    let current = (current == Some(place)).then_some("page");
+fn nav_link(current: Option<NavItem>, item: NavItem, link: &str, text: &str) -> Markup {
+    let current = (current == Some(item)).then_some("page");
     html! { li { a href=(link) aria-current=[current] { (text) } } }
 }
 
-/// A page for somebody who is not signed in.
-pub(crate) fn bare(title: &str, body: Markup) -> Page {
+/// A page without a session.
+pub(crate) fn signed_out_page(title: &str, body: Markup) -> Page {
     let header =
         html! { header.top { a.brand href=(super::ROOT) { (asset::logo()) "Postrider" } } };
     page(title, header, body)
@@ -166,14 +166,14 @@ fn page(title: &str, header: Markup, body: Markup) -> Page {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                meta name="htmx-config" content=(HTMX);
+                meta name="htmx-config" content=(HTMX_CONFIG);
                 title { (title) " · Postrider" }
-                link rel="icon" href=(asset::link("icon.svg"));
-                @for style in asset::STYLES { link rel="stylesheet" href=(asset::link(style)); }
-                @for script in asset::SCRIPTS { script src=(asset::link(script)) defer {} }
+                link rel="icon" href=(asset::url("icon.svg"));
+                @for style in asset::STYLES { link rel="stylesheet" href=(asset::url(style)); }
+                @for script in asset::SCRIPTS { script src=(asset::url(script)) defer {} }
             }
             body {
-                a.skip href="#main" { "Skip to the content" }
+                a.skip href="#main" { "Skip to content" }
                 (header)
                 main #main tabindex="-1" { (body) }
             }
@@ -182,8 +182,8 @@ fn page(title: &str, header: Markup, body: Markup) -> Page {
     Page { status: StatusCode::OK, markup }
 }
 
-/// A problem, shown as a page.
-pub(crate) fn problem(visit: Option<&Visit>, problem: &Problem) -> Page {
+/// A problem as a page.
+pub(crate) fn problem(ctx: Option<&PageContext>, problem: &Problem) -> Page {
     let status = problem.status();
     let title = status.canonical_reason().unwrap_or("Error");
     let body = html! {
@@ -193,21 +193,21 @@ pub(crate) fn problem(visit: Option<&Visit>, problem: &Problem) -> Page {
         } @else {
             ul {
                 @for error in problem.errors() {
-                    li { span.strong { (named(&error.pointer)) } " " (error.detail) }
+                    li { span.strong { (field_name(&error.pointer)) } " " (error.detail) }
                 }
             }
-            p { "Go back, and change it." }
+            p { "Go back and correct it." }
         }
-        p { a href=(super::ROOT) { "To the dashboard" } }
+        p { a href=(super::ROOT) { "Go to dashboard" } }
     };
-    let page = match visit {
-        Some(visit) => visit.shell(None, title, body),
-        None => bare(title, body),
+    let page = match ctx {
+        Some(ctx) => ctx.render(None, title, body),
+        None => signed_out_page(title, body),
     };
     page.with_status(status)
 }
 
-/// A part of a page, which htmx asks for by itself.
+/// A part of a page, polled by htmx.
 pub(crate) struct Fragment(pub Markup);
 
 impl IntoResponse for Fragment {
@@ -216,27 +216,27 @@ impl IntoResponse for Fragment {
     }
 }
 
-/// A part of a page anew; or the whole page, when what it `was` is not what `is`.
-pub(crate) fn anew(was: Option<&str>, is: &str, part: Markup) -> Response {
-    match was {
-        Some(was) if was != is => [("hx-refresh", "true")].into_response(),
+/// The refreshed fragment, or a reload of the whole page if its state has changed since.
+pub(crate) fn refreshed(old_state: Option<&str>, state: &str, part: Markup) -> Response {
+    match old_state {
+        Some(old_state) if old_state != state => [("hx-refresh", "true")].into_response(),
         _ => Fragment(part).into_response(),
     }
 }
 
-/// A field's name as people read it.
-fn named(pointer: &str) -> String {
+/// The display name of the field at a JSON pointer.
+fn field_name(pointer: &str) -> String {
     pointer.trim_start_matches('/').replace('_', " ")
 }
 
 impl Page {
-    /// The same with another status than 200.
+    /// The page with another status than 200.
     pub(crate) fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }
 
-    /// The same as the answer to a form that cannot be taken as it is.
-    pub(crate) fn refused(self, problem: &Problem) -> Self {
+    /// The page with a problem's status, for a form with errors.
+    pub(crate) fn with_status_of(self, problem: &Problem) -> Self {
         self.with_status(problem.status())
     }
 }
@@ -248,23 +248,26 @@ impl IntoResponse for Page {
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Visit {
+impl<S: Sync> FromRequestParts<S> for PageContext {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         parts.extensions.get().cloned().ok_or_else(|| {
-            tracing::error!(path = parts.uri.path(), "a page lies outside the gate");
+            tracing::error!(
+                path = parts.uri.path(),
+                "page handler is not behind the session middleware"
+            );
             Problem::internal()
         })
     }
 }
 
-/// Leads to where the session belongs.
-pub(crate) async fn home(visit: Visit) -> Redirect {
-    match visit.0.who {
-        Who::Operator { .. } => Redirect::to(ACCOUNTS),
-        Who::Key { account, .. } | Who::Link { account, .. } => {
-            Redirect::to(&Links::of(account).webhooks())
+/// Redirects to the start page of the session.
+pub(crate) async fn home(ctx: PageContext) -> Redirect {
+    match ctx.0.principal {
+        Principal::Operator { .. } => Redirect::to(ACCOUNTS),
+        Principal::ApiKey { account, .. } | Principal::PortalLink { account, .. } => {
+            Redirect::to(&Urls::of(account).webhooks())
         }
     }
 }

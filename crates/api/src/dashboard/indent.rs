@@ -1,16 +1,16 @@
-//! JSON text with line ends and indentation, for people. Nothing else changes: numbers, strings and
-//! the order of fields stay as they were written, which a parser would not promise.
+//! Pretty-prints JSON text. Only white space changes: numbers, strings and the order of fields stay
+//! exactly as written, which parsing and serializing would not guarantee.
 
 use serde::de::IgnoredAny;
 
-/// Largest text that is made. Indentation can make a text much longer.
-const MAX_BYTES: usize = 32 * 1024;
-/// For each level.
-const STEP: &str = "  ";
+/// Largest result, in bytes. Indentation can make a text much longer.
+const MAX_INDENTED_BYTES: usize = 32 * 1024;
+/// The indentation of one level.
+const INDENT: &str = "  ";
 
-/// The text over several lines; none when it is not JSON, or when it would be too long.
+/// The indented text; none if it is not JSON or would be too long.
 pub(crate) fn indented(text: &str) -> Option<String> {
-    if text.len() > MAX_BYTES {
+    if text.len() > MAX_INDENTED_BYTES {
         return None;
     }
     serde_json::from_str::<IgnoredAny>(text).ok()?;
@@ -25,7 +25,7 @@ pub(crate) fn indented(text: &str) -> Option<String> {
         let (token, after) = rest.split_at(length);
         rest = after.trim_start_matches(is_space);
         lines.add(token, rest);
-        if lines.text.len() > MAX_BYTES {
+        if lines.text.len() > MAX_INDENTED_BYTES {
             return None;
         }
     }
@@ -37,7 +37,7 @@ fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\r')
 }
 
-/// The length of the string that the text begins with, with its quotes.
+/// The length of the string at the start of the text, including its quotes.
 fn string_length(text: &str) -> usize {
     let mut escaped = false;
     let end = text.bytes().skip(1).position(|byte| {
@@ -55,7 +55,7 @@ struct Lines {
 }
 
 impl Lines {
-    /// Adds a token; `next` is what comes after it.
+    /// Adds a token; `next` is the text after it.
     fn add(&mut self, token: &str, next: &str) {
         let is_empty_pair = |close| next.starts_with(close);
         match token {
@@ -86,7 +86,7 @@ impl Lines {
     fn new_line(&mut self) {
         self.text.push('\n');
         for _ in 0..self.depth {
-            self.text.push_str(STEP);
+            self.text.push_str(INDENT);
         }
     }
 }
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_reads_well_and_keeps_what_was_written() {
+    fn indenting_changes_only_white_space() {
         let text = " {\"z\":1.0,\"a\" : [ 1e400 , {} ,[ ], {\"b\":\"x,{\\\"}\\\\\"}] , \"z\":12345678901234567890123 }\n";
         let expected = r#"{
   "z": 1.0,
@@ -113,14 +113,14 @@ mod tests {
   "z": 12345678901234567890123
 }"#;
         assert_eq!(indented(text).as_deref(), Some(expected));
-        assert_eq!(indented(expected).as_deref(), Some(expected), "it is so already");
+        assert_eq!(indented(expected).as_deref(), Some(expected), "indenting is idempotent");
         for whole in ["null", "-1.5e3", "\"\"", "[]", "{}", "\"é漢\\u0000\""] {
             assert_eq!(indented(whole).as_deref(), Some(whole));
         }
     }
 
     #[test]
-    fn it_means_the_same() {
+    fn indenting_keeps_the_value() {
         let value: Value = serde_json::from_str(
             r#"{"a":["{",{"b":{"c":[[[]],"\\\"",true,null]}}],"[":"]","":{"x":[{},{"y":-0.5}]}}"#,
         )
@@ -130,12 +130,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_or_too_long_is_left() {
+    fn malformed_or_too_long_text_is_not_indented() {
         for text in ["", "{", "<p>", "{\"a\":1}x", "'a'"] {
             assert_eq!(indented(text), None, "{text}");
         }
         let deep = format!("{}{}1{}", "[".repeat(64), "1,".repeat(1_000), "]".repeat(64));
         assert_eq!(indented(&deep), None);
-        assert_eq!(indented(&format!("\"{}\"", "x".repeat(MAX_BYTES))), None);
+        assert_eq!(indented(&format!("\"{}\"", "x".repeat(MAX_INDENTED_BYTES))), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Where the pages are.
+//! The URLs of the pages.
 
 use std::fmt::Display;
 
@@ -9,16 +9,16 @@ use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId, ReplayId
 pub(crate) const ACCOUNTS: &str = "/dashboard/accounts";
 pub(crate) const NEW_ACCOUNT: &str = "/dashboard/accounts/new";
 pub(crate) const CLUSTER: &str = "/dashboard/cluster";
-/// Where the routes of an account's pages are.
+/// The route under which an account's pages are nested.
 pub(crate) const ACCOUNT: &str = "/dashboard/accounts/{account}";
 
-/// The addresses of an account's pages.
+/// The URLs of an account's pages.
 #[derive(Clone, Debug)]
-pub(crate) struct Links(String);
+pub(crate) struct Urls(String);
 
-/// The segment of a page's path where an account's id stands. Nothing else leads into the routes of an
-/// account's pages, so whatever stands there is looked up, whether it looks like an id or not.
-pub(crate) fn account_in(path: &str) -> Option<&str> {
+/// The account segment of a page's path. Every route of an account's pages has one, so it is always
+/// checked, whether it looks like an id or not.
+pub(crate) fn account_segment(path: &str) -> Option<&str> {
     if path == NEW_ACCOUNT {
         return None;
     }
@@ -26,94 +26,94 @@ pub(crate) fn account_in(path: &str) -> Option<&str> {
     below.split('/').next()
 }
 
-/// Longest path of a page that a portal link opens, below the account's own, in bytes.
-pub(crate) const MAX_OWN_PATH: usize = 200;
+/// Longest path that a portal link may open, below the account's root, in bytes.
+pub(crate) const MAX_PORTAL_PATH_BYTES: usize = 200;
 
-/// The page of an account at a path that a caller gave, whole or below the account's own; none for
-/// one that leads out of it. The empty path is the list of webhooks.
+/// Resolves a caller's path, absolute or relative to the account's root, to a page of the account;
+/// none if it leads outside. The empty path is the list of webhooks.
 pub(crate) fn own_page(account: AccountId, path: &str) -> Option<String> {
-    let links = Links::of(account);
-    let below = path.strip_prefix(&links.0).unwrap_or(path).trim_start_matches('/');
+    let urls = Urls::of(account);
+    let below = path.strip_prefix(&urls.0).unwrap_or(path).trim_start_matches('/');
     if below.is_empty() {
-        return Some(links.webhooks());
+        return Some(urls.webhooks());
     }
     let plain = below.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-_.?=&".contains(&b));
     let inside = below.split('/').all(|part| !matches!(part, "." | ".."));
-    (plain && inside && below.len() <= MAX_OWN_PATH).then(|| links.to(below))
+    (plain && inside && below.len() <= MAX_PORTAL_PATH_BYTES).then(|| urls.path(below))
 }
 
-impl Links {
+impl Urls {
     pub(crate) fn of(account: AccountId) -> Self {
-        Self(below(ACCOUNTS, account))
+        Self(subpath(ACCOUNTS, account))
     }
 
     pub(crate) fn webhooks(&self) -> String {
-        self.to("webhooks")
+        self.path("webhooks")
     }
 
     pub(crate) fn new_webhook(&self) -> String {
-        self.to("webhooks/new")
+        self.path("webhooks/new")
     }
 
     pub(crate) fn check_url(&self) -> String {
-        self.to("webhooks/check-url")
+        self.path("webhooks/check-url")
     }
 
     pub(crate) fn webhook(&self, id: EndpointId) -> String {
-        self.to(format_args!("webhooks/{id}"))
+        self.path(format_args!("webhooks/{id}"))
     }
 
     pub(crate) fn webhook_settings(&self, id: EndpointId) -> String {
-        below(&self.webhook(id), "settings")
+        subpath(&self.webhook(id), "settings")
     }
 
     pub(crate) fn test(&self, id: EndpointId) -> String {
-        below(&self.webhook(id), "test")
+        subpath(&self.webhook(id), "test")
     }
 
     pub(crate) fn delivery(&self, id: DeliveryId) -> String {
-        self.to(format_args!("deliveries/{id}"))
+        self.path(format_args!("deliveries/{id}"))
     }
 
     pub(crate) fn events(&self) -> String {
-        self.to("events")
+        self.path("events")
     }
 
     pub(crate) fn event(&self, id: EventId) -> String {
-        self.to(format_args!("events/{id}"))
+        self.path(format_args!("events/{id}"))
     }
 
     pub(crate) fn replays(&self) -> String {
-        self.to("replays")
+        self.path("replays")
     }
 
     pub(crate) fn new_replay(&self) -> String {
-        self.to("replays/new")
+        self.path("replays/new")
     }
 
     pub(crate) fn replay(&self, id: ReplayId) -> String {
-        self.to(format_args!("replays/{id}"))
+        self.path(format_args!("replays/{id}"))
     }
 
     pub(crate) fn event_types(&self) -> String {
-        self.to("event-types")
+        self.path("event-types")
     }
 
     pub(crate) fn event_type(&self, name: &EventTypeName) -> String {
-        self.to(format_args!("event-types/{name}"))
+        self.path(format_args!("event-types/{name}"))
     }
 
     pub(crate) fn settings(&self) -> String {
-        self.to("settings")
+        self.path("settings")
     }
 
-    fn to(&self, page: impl Display) -> String {
-        below(&self.0, page)
+    fn path(&self, page: impl Display) -> String {
+        subpath(&self.0, page)
     }
 }
 
-/// A part of a page, or what is done on it by a form.
-pub(crate) fn below(page: &str, part: impl Display) -> String {
+/// A path below a page: a fragment or a form's action.
+pub(crate) fn subpath(page: &str, part: impl Display) -> String {
     format!("{page}/{part}")
 }
 
@@ -122,34 +122,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_account_of_a_page() {
-        let links = Links::of(AccountId::MAX);
+    fn the_account_is_found_in_the_path() {
+        let urls = Urls::of(AccountId::MAX);
         let id = AccountId::MAX.to_string();
-        for page in [links.webhooks(), links.webhook(EndpointId::MAX)] {
-            assert_eq!(account_in(&page), Some(id.as_str()), "{page}");
+        for page in [urls.webhooks(), urls.webhook(EndpointId::MAX)] {
+            assert_eq!(account_segment(&page), Some(id.as_str()), "{page}");
         }
-        assert_eq!(account_in("/dashboard/accounts//settings"), Some(""));
-        assert_eq!(account_in("/dashboard/accounts/new/settings"), Some("new"));
-        assert_eq!(account_in("/dashboard/accounts/new/"), Some("new"));
+        assert_eq!(account_segment("/dashboard/accounts//settings"), Some(""));
+        assert_eq!(account_segment("/dashboard/accounts/new/settings"), Some("new"));
+        assert_eq!(account_segment("/dashboard/accounts/new/"), Some("new"));
         for page in
             ["/dashboard", "/dashboard/accounts", "/dashboard/accounts/", "/dashboard/accounts/new"]
         {
-            assert_eq!(account_in(page), None, "{page}");
+            assert_eq!(account_segment(page), None, "{page}");
         }
     }
 
     #[test]
-    fn a_path_that_a_caller_gave_stays_within_the_account() {
+    fn a_callers_path_stays_within_the_account() {
         let account = AccountId::MAX;
-        let links = Links::of(account);
+        let urls = Urls::of(account);
         let page = |path: &str| own_page(account, path);
-        assert_eq!(page(""), Some(links.webhooks()));
-        assert_eq!(page("/"), Some(links.webhooks()));
-        assert_eq!(page("/settings"), Some(links.settings()));
-        assert_eq!(page("settings"), Some(links.settings()));
-        assert_eq!(page(&links.settings()), Some(links.settings()));
-        assert_eq!(page("//evil.example"), Some(links.to("evil.example")), "no host of another");
-        let long = "x".repeat(MAX_OWN_PATH + 1);
+        assert_eq!(page(""), Some(urls.webhooks()));
+        assert_eq!(page("/"), Some(urls.webhooks()));
+        assert_eq!(page("/settings"), Some(urls.settings()));
+        assert_eq!(page("settings"), Some(urls.settings()));
+        assert_eq!(page(&urls.settings()), Some(urls.settings()));
+        assert_eq!(page("//evil.example"), Some(urls.path("evil.example")), "never another host");
+        let long = "x".repeat(MAX_PORTAL_PATH_BYTES + 1);
         for bad in ["/../x", "/a/./b", "https://evil.example", "/a b", "/%2e%2e/", "/\\e", &long] {
             assert_eq!(page(bad), None, "{bad}");
         }

@@ -1,18 +1,18 @@
-//! The dashboard: web pages for the people of an account, and for the operator.
+//! The dashboard: web pages for the users of an account, and for the operator.
 //!
-//! Who takes part: the [`gate`] finds out who looks and lets nobody see another account's pages or
-//! bring a form that is not ours; a page's handler asks the same records as the API does, and hands
-//! a form on to the same functions, as the JSON that they read, so that no rule is written twice;
-//! [`frame`] puts what the page says between the navigation and the foot.
+//! A request first passes through [`gate`], which requires a session, keeps accounts apart and
+//! rejects forms from other sites. The page's handler then reads the same records as the API. It
+//! passes a form, as JSON, to the same functions as the API, so that no rule exists twice.
+//! [`frame`] renders the result below the navigation.
 //!
-//! How data passes through: text from outside becomes HTML through [`maud`] alone, which escapes it.
-//! Pages work with plain links and forms; `htmx` renews parts of them that move. The content security
-//! policy allows nothing that is not a file of ours, so that a page cannot be made to run anything.
+//! All HTML is built with [`maud`], which escapes text. Pages work with plain links and forms; `htmx`
+//! refreshes the parts that change. The content security policy allows only our own files, so that
+//! injected scripts cannot run.
 //!
-//! | File | Is |
+//! | Module | Contents |
 //! |---|---|
-//! | `session`, `gate`, `sign_in` | who looks |
-//! | `frame`, `parts`, `links`, `said`, `form`, `field`, `format`, `asset` | what all pages share |
+//! | `session`, `gate`, `sign_in` | authentication |
+//! | `frame`, `parts`, `links`, `said`, `form`, `field`, `format`, `asset` | shared by all pages |
 //! | the others | a page each, or a part of one |
 
 mod accounts;
@@ -65,56 +65,55 @@ use tokio::sync::OnceCell;
 
 use crate::App;
 use crate::web::problem::{self, Problem};
-use crate::web::random;
 
 pub(crate) use gate::own_url;
 pub(crate) use links::own_page;
 pub use origin::{Origin, OriginError};
-pub(crate) use session::{Link, Signer};
+pub(crate) use session::{PortalLink as Link, Signer};
 
-/// Where the dashboard is.
+/// The dashboard's root path.
 const ROOT: &str = "/dashboard";
 
-/// How the dashboard is reached and by whom it may be shown.
+/// The dashboard's public URL, and the sites that may embed it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dashboard {
-    /// Where people's browsers find this installation, if that is not where requests say they go.
+    /// The URL at which browsers reach this installation; by default the host of each request.
     pub public_url: Option<Origin>,
-    /// Sites that may show the dashboard within their own pages.
+    /// Sites that may embed the dashboard in their own pages.
     pub embed_in: Vec<Origin>,
 }
 
 impl Dashboard {
-    /// Where people find an endpoint's page; none when it is not known where they come from.
+    /// The public URL of an endpoint's page; none without a configured `public_url`.
     #[must_use]
     pub fn page_of(&self, account: AccountId, endpoint: EndpointId) -> Option<String> {
         let base = self.public_url.as_ref()?;
-        Some(format!("{base}{}", links::Links::of(account).webhook(endpoint)))
+        Some(format!("{base}{}", links::Urls::of(account).webhook(endpoint)))
     }
 
-    /// Whether browsers come over TLS, as far as it is configured.
+    /// Whether browsers connect over TLS, according to the configuration.
     #[must_use]
     pub fn is_secure(&self) -> bool {
         self.public_url.as_ref().is_some_and(Origin::is_https)
     }
 }
 
-/// Where the script of every page is.
+/// The URL of the script of every page.
 #[cfg(test)]
 pub(crate) fn link_of_script() -> &'static str {
-    asset::link("dashboard.js")
+    asset::url("dashboard.js")
 }
 
-/// What signs sessions, once it is known.
+/// The signer, created when it is first used.
 #[derive(Default)]
 pub(crate) struct Signing(OnceCell<session::Signer>);
 
 impl Signing {
-    /// What signs sessions and links, the same on every node.
+    /// The signer of sessions and portal links, with the cluster's shared key.
     pub(crate) async fn signer(&self, app: &App) -> Result<&session::Signer, Problem> {
         self.0
             .get_or_try_init(async || {
-                let key = app.records().session_key(random::bytes()?).await?;
+                let key = app.service().session_key().await?;
                 Ok(session::Signer::new(key))
             })
             .await
@@ -123,7 +122,7 @@ impl Signing {
 
 /// The routes of all pages.
 pub(crate) fn routes(app: &App) -> Router<App> {
-    let of_an_account = Router::new()
+    let account_pages = Router::new()
         .merge(webhooks::routes())
         .merge(new_webhook::routes())
         .merge(webhook::routes())
@@ -140,18 +139,18 @@ pub(crate) fn routes(app: &App) -> Router<App> {
         .merge(settings::routes());
     let pages = Router::new()
         .route(ROOT, get(frame::home))
-        .nest(links::ACCOUNT, of_an_account)
+        .nest(links::ACCOUNT, account_pages)
         .merge(accounts::routes())
         .merge(cluster::routes())
         .route("/dashboard/{*rest}", get(async || Problem::not_found("page")))
-        .route_layer(from_fn_with_state(app.clone(), gate::enter));
+        .route_layer(from_fn_with_state(app.clone(), gate::require_session));
     Router::new()
         .route("/", get(async || Redirect::to(ROOT)))
         .route("/dashboard/", get(async || Redirect::to(ROOT)))
         .merge(pages)
         .merge(sign_in::routes())
-        .route_layer(from_fn_with_state(app.clone(), gate::same_site))
+        .route_layer(from_fn_with_state(app.clone(), gate::reject_cross_site))
         .merge(asset::routes())
         .method_not_allowed_fallback(problem::no_such_method)
-        .layer(from_fn_with_state(app.clone(), gate::dress))
+        .layer(from_fn_with_state(app.clone(), gate::security_headers))
 }

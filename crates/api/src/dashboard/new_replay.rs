@@ -1,4 +1,4 @@
-//! The page of a new replay: which deliveries it takes, how many those are, and its start.
+//! The page of a new replay: its filter, the number of matching deliveries, and its start.
 
 use std::collections::BTreeSet;
 
@@ -6,33 +6,33 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
-use bytes::Bytes;
 use maud::{Markup, html};
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::ids::EndpointId;
+use postrider_domain::replay::{DEFAULT_RATE, MAX_RATE, REPLAYABLE, Replay};
 use postrider_store::{MOST_COUNTED, ReplayCount};
-use serde_json::{Map, Value};
 
 use super::catalogue::Catalogue;
 use super::field::{Field, errors, toggle};
-use super::form::{self, Errors, Form};
+use super::form::{Errors, Form};
 use super::format::{count, grouped};
-use super::frame::{Page, Place, Visit};
-use super::said::Said;
-use super::webhook_choice::WebhookChoice;
+use super::frame::{NavItem, Page, PageContext};
+use super::said::Flash;
+use super::webhook_choice::WebhookSelect;
 use crate::App;
-use crate::rest::fields::name_of;
-use crate::rest::replays::{self, DEFAULT_RATE, MAX_RATE, Made};
-use crate::rest::wire::replay::REPLAYABLE;
+use crate::rest::replays::NewReplay;
 use crate::web::auth::Tenant;
+use crate::web::choice::name_of;
+use crate::web::fields::{Fields, Raw};
 use crate::web::page::Params;
 use crate::web::problem::Problem;
 
 pub(crate) fn routes() -> Router<App> {
-    Router::new().route("/replays/new", get(show).post(make))
+    Router::new().route("/replays/new", get(show).post(create))
 }
 
-/// What the fields hold, as it was written.
+/// The fields' values as they were entered.
+#[derive(Clone)]
 struct Values {
     endpoint: String,
     event_types: BTreeSet<String>,
@@ -43,8 +43,8 @@ struct Values {
 }
 
 impl Values {
-    /// Deliveries to an endpoint, or to all, that came to no good end.
-    fn blank(endpoint: Option<EndpointId>) -> Self {
+    /// Unsuccessful deliveries to one endpoint, or to all.
+    fn unsuccessful(endpoint: Option<EndpointId>) -> Self {
         let failed = [DeliveryState::Exhausted, DeliveryState::Discarded];
         Self {
             endpoint: endpoint.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -58,7 +58,7 @@ impl Values {
 
     fn read(form: &Form) -> Self {
         let text = |name| form.text(name).trim().to_owned();
-        let all = |name| form.all(name).into_iter().map(str::to_owned).collect();
+        let all = |name| form.values(name).into_iter().map(str::to_owned).collect();
         let time = |name| without_zone(form.text(name).trim()).to_owned();
         Self {
             endpoint: text("endpoint"),
@@ -70,33 +70,33 @@ impl Values {
         }
     }
 
-    /// What the API reads. An empty field restricts nothing; but no state at all takes nothing.
-    fn body(&self, dry_run: bool) -> Bytes {
-        let mut fields = Map::new();
-        let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
-        if !self.endpoint.is_empty() {
-            put("endpoint", self.endpoint.as_str().into());
-        }
-        if !self.event_types.is_empty() {
-            put("event_types", self.event_types.iter().cloned().collect());
-        }
-        put("states", self.states.iter().cloned().collect());
-        for (name, text) in [("since", &self.since), ("until", &self.until)] {
-            if !text.is_empty() {
-                put(name, utc(text).into());
-            }
-        }
-        if !self.rate.is_empty() {
-            let rate = self.rate.parse::<u32>();
-            put("rate", rate.map_or_else(|_| self.rate.as_str().into(), Value::from));
-        }
-        put("dry_run", dry_run.into());
-        form::body(&Value::Object(fields))
+    /// The same with times as the API reads them.
+    fn rfc3339(&self) -> Self {
+        let time = |text: &String| if text.is_empty() { String::new() } else { to_rfc3339(text) };
+        Self { since: time(&self.since), until: time(&self.until), ..self.clone() }
+    }
+
+    /// The fields of the request. Empty ones match everything, except that at least one state is
+    /// required.
+    fn fields(&self, dry_run: bool) -> Fields<'_> {
+        let event_types = texts(&self.event_types);
+        let event_types =
+            (!event_types.is_empty()).then_some(("event_types", Raw::Texts(event_types)));
+        let fields = [
+            given("endpoint", &self.endpoint),
+            event_types,
+            Some(("states", Raw::Texts(texts(&self.states)))),
+            given("since", &self.since),
+            given("until", &self.until),
+            given("rate", &self.rate),
+            Some(("dry_run", Raw::Text(if dry_run { "true" } else { "false" }))),
+        ];
+        Fields::of_form(fields.into_iter().flatten())
     }
 
     fn show(
         &self,
-        webhooks: &WebhookChoice,
+        webhooks: &WebhookSelect,
         catalogue: &Catalogue,
         problem: Option<&Problem>,
     ) -> Markup {
@@ -106,68 +106,77 @@ impl Values {
             (webhooks.field(any, &self.endpoint, errors))
             (self.event_types_field(catalogue, &errors.at("event_types")))
             (self.states_field(&errors.at("states")))
-            (time_field("since", "Since", "Deliveries made at this time or later, in UTC.", &self.since, errors))
-            (time_field("until", "Until", "Deliveries made before this time, in UTC.", &self.until, errors))
+            (time_field("since", "Since", "Deliveries created at or after this time, in UTC.", &self.since, errors))
+            (time_field("until", "Until", "Deliveries created before this time, in UTC.", &self.until, errors))
             (self.rate_field(errors))
         }
     }
 
-    fn event_types_field(&self, catalogue: &Catalogue, wrong: &[String]) -> Markup {
+    fn event_types_field(&self, catalogue: &Catalogue, messages: &[String]) -> Markup {
         html! {
             fieldset.types {
                 legend { "Event types" }
-                p.hint { "None chosen: deliveries of all types." }
+                p.hint { "Select none to replay all types." }
                 (catalogue.choices(&self.event_types))
-                (errors("event_types", wrong))
+                (errors("event_types", messages))
             }
         }
     }
 
-    fn states_field(&self, wrong: &[String]) -> Markup {
+    fn states_field(&self, messages: &[String]) -> Markup {
         html! {
             fieldset {
-                legend { "Deliveries that are" }
+                legend { "Delivery states" }
                 @for state in REPLAYABLE {
                     @let name = name_of(&state);
                     (toggle(
                         html! { input type="checkbox" name="states" value=(name) checked[self.states.contains(&name)]; },
                         html! { span.strong { (name) } },
-                        meaning(state),
+                        state_hint(state),
                     ))
                 }
-                (errors("states", wrong))
+                (errors("states", messages))
             }
         }
     }
 
     fn rate_field(&self, errors: Errors<'_>) -> Markup {
-        let field = Field::new("rate", "Rate", "Most new deliveries a second.", errors);
-        field.around(html! {
+        let field = Field::new("rate", "Rate", "Maximum deliveries per second.", errors);
+        field.wrap(html! {
             input #rate type="number" name="rate" value=(self.rate) min="1" max=(MAX_RATE) step="1"
-                aria-describedby=(field.described_by()) aria-invalid=[field.is_wrong()];
+                aria-describedby=(field.described_by()) aria-invalid=[field.aria_invalid()];
         })
     }
 }
 
-fn meaning(state: DeliveryState) -> &'static str {
+fn state_hint(state: DeliveryState) -> &'static str {
     match state {
-        DeliveryState::Delivered => "They were answered with a 2XX.",
+        DeliveryState::Delivered => "Answered with a 2xx status.",
         DeliveryState::Exhausted => "Every attempt failed.",
-        DeliveryState::Discarded => "They were given up, with what was held.",
-        DeliveryState::Pending | DeliveryState::Held => "They are still to be made.",
+        DeliveryState::Discarded => "Held deliveries that were discarded.",
+        DeliveryState::Pending | DeliveryState::Held => "Not finished yet.",
     }
 }
 
-/// A time in UTC as a browser's field of a time shows it. The script of the pages sends it with its
-/// zone, after it let the reader write it in another one.
+fn texts(texts: &BTreeSet<String>) -> Vec<&str> {
+    texts.iter().map(String::as_str).collect()
+}
+
+/// A field, unless its text is empty.
+fn given<'a>(name: &'static str, text: &'a str) -> Option<(&'static str, Raw<'a>)> {
+    (!text.is_empty()).then_some((name, Raw::Text(text)))
+}
+
+/// A UTC time as a browser's `datetime-local` field shows it. The page's script submits times with
+/// a zone, because it lets users enter local time.
 fn without_zone(text: &str) -> &str {
     let time = text.strip_suffix(['Z', 'z']);
     time.filter(|time| time.ends_with(|last: char| last.is_ascii_digit())).unwrap_or(text)
 }
 
-/// A time that a browser writes without a zone, which is meant to be UTC. Whatever else stands there
-/// is left as it is, for the API to judge.
-fn utc(text: &str) -> String {
+/// The RFC 3339 time for a browser's time without a zone, taken as UTC. Other input is left as it is,
+/// for the API to reject.
+fn to_rfc3339(text: &str) -> String {
     match text.len() {
         // 2026-01-31T12:00, and with seconds or their fractions.
         16 => format!("{text}:00Z"),
@@ -178,122 +187,140 @@ fn utc(text: &str) -> String {
 
 fn time_field(name: &str, label: &str, hint: &str, value: &str, errors: Errors<'_>) -> Markup {
     let field = Field::new(name, label, hint, errors);
-    field.around(html! {
+    field.wrap(html! {
         input id=(name) type="datetime-local" name=(name) value=(value) step="1" data-utc
             min="1970-01-02T00:00:00" max="9999-12-30T00:00:00"
-            aria-describedby=(field.described_by()) aria-invalid=[field.is_wrong()];
+            aria-describedby=(field.described_by()) aria-invalid=[field.aria_invalid()];
     })
 }
 
 async fn show(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Page, Problem> {
     let endpoint = params.take("endpoint", str::parse::<EndpointId>);
     params.finish()?;
-    page(&visit, &app, &tenant, &Values::blank(endpoint), None).await
+    page(&ctx, &app, &tenant, &Values::unsuccessful(endpoint), None).await
 }
 
-/// What is to be said of what the fields hold.
-enum Answer<'a> {
+/// The result of submitting the form.
+enum Submission<'a> {
     Counted(ReplayCount),
-    Refused(&'a Problem),
+    Rejected(&'a Problem),
 }
 
 async fn page(
-    visit: &Visit,
+    ctx: &PageContext,
     app: &App,
     tenant: &Tenant,
     values: &Values,
-    answer: Option<Answer<'_>>,
+    submission: Option<Submission<'_>>,
 ) -> Result<Page, Problem> {
-    let links = visit.links();
-    let webhooks = WebhookChoice::of(app, tenant.0).await?;
+    let urls = ctx.urls();
+    let webhooks = WebhookSelect::of(app, tenant.0).await?;
     let chosen = values.event_types.iter().map(String::as_str);
-    let catalogue = Catalogue::with(app, chosen).await?;
-    let (counted, problem) = match answer {
-        Some(Answer::Counted(count)) => (Some(count), None),
-        Some(Answer::Refused(problem)) => (None, Some(problem)),
+    let catalogue = Catalogue::load(app, chosen).await?;
+    let (counted, problem) = match submission {
+        Some(Submission::Counted(count)) => (Some(count), None),
+        Some(Submission::Rejected(problem)) => (None, Some(problem)),
         None => (None, None),
     };
     let body = html! {
-        p.crumbs { a href=(links.replays()) { "Replays" } }
+        p.crumbs { a href=(urls.replays()) { "Replays" } }
         h1 { "New replay" }
-        p { "Each past delivery that it takes is made anew, to the same webhook, with its own retries." }
-        form method="post" action=(links.new_replay()) {
-            (visit.csrf())
+        p { "Every matching delivery is sent again to the same webhook, with fresh retries." }
+        form method="post" action=(urls.new_replay()) {
+            (ctx.csrf())
             (values.show(&webhooks, &catalogue, problem))
-            @if let Some(counted) = counted { p.said role="status" { (total(counted)) } }
+            @if let Some(counted) = counted { p.said role="status" { (count_text(counted)) } }
             p.actions {
-                button type="submit" name="do" value="count" { "Count" }
-                button.primary type="submit" name="do" value="start" { "Start" }
-                a href=(links.replays()) { "Cancel" }
+                button type="submit" name="do" value="count" { "Count deliveries" }
+                button.primary type="submit" name="do" value="start" { "Start replay" }
+                a href=(urls.replays()) { "Cancel" }
             }
         }
     };
-    Ok(visit.page(Place::Replays, "New replay", body))
+    Ok(ctx.page(NavItem::Replays, "New replay", body))
 }
 
-fn total(counted: ReplayCount) -> String {
-    let deliveries = count(counted.total, "delivery", "deliveries");
+fn count_text(counted: ReplayCount) -> String {
+    let matches = count(counted.total, "delivery matches", "deliveries match");
     match (counted.exact, counted.total) {
-        (true, 0) => "It would take no delivery.".to_owned(),
-        (true, _) => format!("It would take {deliveries}."),
+        (true, 0) => "No deliveries match.".to_owned(),
+        (true, _) => format!("{matches}."),
         (false, _) => {
             let most = grouped(MOST_COUNTED as u64);
-            format!("It would take {deliveries} or more: counting stops after looking at {most}.")
+            format!("At least {matches}. Counting stopped after {most} deliveries.")
         }
     }
 }
 
-async fn make(
-    visit: Visit,
+async fn create(
+    ctx: PageContext,
     tenant: Tenant,
     State(app): State<App>,
     form: Form,
 ) -> Result<Response, Problem> {
     let values = Values::read(&form);
-    // The Enter key takes the first button, which only counts.
+    // The Enter key presses the first button, which only counts.
     let dry_run = form.text("do") != "start";
-    match replays::make(&app, tenant.0, &values.body(dry_run)).await {
-        Ok(Made::Started(replay)) => {
-            let page = visit.links().replay(replay.id);
-            Ok(Redirect::to(&Said::Started.at(&page)).into_response())
+    match run(&app, &tenant, &values, dry_run).await {
+        Ok(Outcome::Started(replay)) => {
+            let page = ctx.urls().replay(replay.id);
+            Ok(Redirect::to(&Flash::Started.redirect_target(&page)).into_response())
         }
-        Ok(Made::Counted(count)) => {
-            let answer = Some(Answer::Counted(count));
-            Ok(page(&visit, &app, &tenant, &values, answer).await?.into_response())
+        Ok(Outcome::Counted(count)) => {
+            let submission = Some(Submission::Counted(count));
+            Ok(page(&ctx, &app, &tenant, &values, submission).await?.into_response())
         }
         Err(problem) => {
             let problem = problem.of_fields()?;
-            let answer = Some(Answer::Refused(&problem));
-            let page = page(&visit, &app, &tenant, &values, answer).await?;
-            Ok(page.refused(&problem).into_response())
+            let submission = Some(Submission::Rejected(&problem));
+            let page = page(&ctx, &app, &tenant, &values, submission).await?;
+            Ok(page.with_status_of(&problem).into_response())
         }
     }
+}
+
+enum Outcome {
+    Counted(ReplayCount),
+    Started(Replay),
+}
+
+async fn run(
+    app: &App,
+    tenant: &Tenant,
+    values: &Values,
+    dry_run: bool,
+) -> Result<Outcome, Problem> {
+    let times = values.rfc3339();
+    let (new, dry_run) = NewReplay::read(times.fields(dry_run), app, tenant.0).await?;
+    if dry_run {
+        let count = app.service().count_replay(tenant.0, &new.filter).await?;
+        return Ok(Outcome::Counted(count));
+    }
+    Ok(Outcome::Started(app.service().start_replay(tenant.0, new).await?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn body(form: &str, dry_run: bool) -> String {
-        String::from_utf8(Values::read(&Form::parse(form.as_bytes())).body(dry_run).to_vec())
-            .unwrap()
-    }
-
     #[test]
-    fn the_fields_become_what_the_api_reads() {
-        let form = "endpoint=ep_1&event_types=b&event_types=a&states=exhausted\
+    fn empty_fields_are_not_given() {
+        let names = |form: &str| {
+            let values = Values::read(&Form::parse(form.as_bytes()));
+            let mut findings = values.fields(true).into_findings().into_errors();
+            findings.drain(..).map(|error| error.pointer).collect::<Vec<_>>()
+        };
+        let all = "endpoint=ep_1&event_types=b&event_types=a&states=exhausted\
             &since=2026-01-31T12:00&until=2026-02-01T12:00:30Z&rate=5";
-        let expected = r#"{"endpoint":"ep_1","event_types":["a","b"],"states":["exhausted"],"since":"2026-01-31T12:00:00Z","until":"2026-02-01T12:00:30Z","rate":5,"dry_run":true}"#;
-        let fields = |text: &str| serde_json::from_str::<Value>(text).unwrap();
-        assert_eq!(fields(&body(form, true)), fields(expected));
-        let empty = fields(&body("endpoint=&since=&until=&rate=", false));
-        assert_eq!(empty, fields(r#"{"states":[],"dry_run":false}"#));
-        assert_eq!(fields(&body("rate=many", false))["rate"], "many");
+        let pointers =
+            ["/endpoint", "/event_types", "/states", "/since", "/until", "/rate", "/dry_run"];
+        assert_eq!(names(all), pointers);
+        assert_eq!(names("endpoint=&since=&until=&rate="), ["/states", "/dry_run"]);
     }
 
     #[test]
@@ -307,15 +334,15 @@ mod tests {
             ("Z", "Z"),
             ("yesterday", "yesterday"),
         ] {
-            assert_eq!(utc(without_zone(text)), expected);
+            assert_eq!(to_rfc3339(without_zone(text)), expected);
         }
     }
 
     #[test]
-    fn a_count_that_was_stopped_says_so() {
-        let said = |total, exact| self::total(ReplayCount { total, exact });
-        assert_eq!(said(0, true), "It would take no delivery.");
-        assert_eq!(said(1, true), "It would take 1 delivery.");
-        assert!(said(1_234, false).starts_with("It would take 1,234 deliveries or more"));
+    fn an_incomplete_count_says_so() {
+        let text = |total, exact| self::count_text(ReplayCount { total, exact });
+        assert_eq!(text(0, true), "No deliveries match.");
+        assert_eq!(text(1, true), "1 delivery matches.");
+        assert!(text(1_234, false).starts_with("At least 1,234 deliveries match. "));
     }
 }

@@ -1,4 +1,4 @@
-//! The page of a new webhook, and the check of its URL while it is typed.
+//! The page of a new webhook, and the validation of its URL while it is typed.
 
 use axum::Router;
 use axum::extract::State;
@@ -10,11 +10,11 @@ use postrider_domain::target::TargetUrl;
 use super::catalogue::Catalogue;
 use super::field::errors;
 use super::form::Form;
-use super::frame::{Fragment, Page, Place, Visit};
-use super::said::Said;
+use super::frame::{Fragment, NavItem, Page, PageContext};
+use super::said::Flash;
 use super::webhook_form::Values;
 use crate::App;
-use crate::rest::endpoints;
+use crate::rest::endpoints::NewEndpoint;
 use crate::web::auth::Tenant;
 use crate::web::page::Params;
 use crate::web::problem::Problem;
@@ -26,69 +26,72 @@ pub(crate) fn routes() -> Router<App> {
 }
 
 async fn show(
-    visit: Visit,
+    ctx: PageContext,
     _: Tenant,
     State(app): State<App>,
     params: Params,
 ) -> Result<Page, Problem> {
     params.finish()?;
-    page(&visit, &app, &Values::default(), None).await
+    page(&ctx, &app, &Values::default(), None).await
 }
 
 async fn page(
-    visit: &Visit,
+    ctx: &PageContext,
     app: &App,
     values: &Values,
     problem: Option<&Problem>,
 ) -> Result<Page, Problem> {
-    let links = visit.links();
-    let catalogue = Catalogue::with(app, values.chosen()).await?;
+    let urls = ctx.urls();
+    let catalogue = Catalogue::load(app, values.chosen()).await?;
     let body = html! {
         h1 { "New webhook" }
-        form method="post" action=(links.new_webhook()) {
-            (visit.csrf())
-            (values.show(&links, &catalogue, problem))
+        form method="post" action=(urls.new_webhook()) {
+            (ctx.csrf())
+            (values.show(&urls, &catalogue, problem))
             p.actions {
                 button type="submit" { "Create webhook" }
-                a href=(links.webhooks()) { "Cancel" }
+                a href=(urls.webhooks()) { "Cancel" }
             }
         }
     };
-    Ok(visit.page(Place::Webhooks, "New webhook", body))
+    Ok(ctx.page(NavItem::Webhooks, "New webhook", body))
 }
 
 async fn create(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     State(app): State<App>,
     form: Form,
 ) -> Result<Response, Problem> {
     let values = Values::read(&form);
-    let made = endpoints::make(&app, tenant.0, &values.body()).await;
-    match made {
-        Ok(endpoint) => {
-            let page = visit.links().webhook(endpoint.id);
-            Ok(Redirect::to(&Said::WebhookCreated.at(&page)).into_response())
+    let created = match NewEndpoint::read(values.fields(), &app).await {
+        Ok(new) => app.service().create_endpoint(tenant.0, new).await.map_err(Problem::from),
+        Err(problem) => Err(problem),
+    };
+    match created {
+        Ok(view) => {
+            let page = ctx.urls().webhook(view.endpoint.id);
+            Ok(Redirect::to(&Flash::WebhookCreated.redirect_target(&page)).into_response())
         }
         Err(problem) => {
-            let problem = values.explain(problem.of_fields()?);
-            let page = page(&visit, &app, &values, Some(&problem)).await?;
-            Ok(page.refused(&problem).into_response())
+            let problem = problem.of_fields()?;
+            let page = page(&ctx, &app, &values, Some(&problem)).await?;
+            Ok(page.with_status_of(&problem).into_response())
         }
     }
 }
 
-/// What is wrong with the URL that is being typed, to stand beside it.
+/// The errors of the URL that is being typed, as a fragment.
 async fn check_url(
     _: Tenant,
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Fragment, Problem> {
     let check = |text: &str| {
-        let wrong = TargetUrl::parse(text.trim(), &app.0.api.targets).err();
-        Ok::<_, String>(wrong.map(|error| error.to_string()))
+        let error = TargetUrl::parse(text.trim(), &app.0.api.targets).err();
+        Ok::<_, String>(error.map(|error| error.to_string()))
     };
-    let wrong = params.take("url", check).flatten();
+    let error = params.take("url", check).flatten();
     params.finish()?;
-    Ok(Fragment(errors("url", &wrong.into_iter().collect::<Vec<_>>())))
+    Ok(Fragment(errors("url", &error.into_iter().collect::<Vec<_>>())))
 }

@@ -1,23 +1,23 @@
-//! Origins (RFC 6454): where the dashboard is found, and who may show it.
+//! Origins (RFC 6454): the dashboard's public URL, and the sites that may embed it.
 
 use std::fmt;
 
 use url::Url;
 
-/// A site: scheme, host and port.
+/// An origin: scheme, host and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(String);
 
-/// The text is no origin.
+/// The text is not an origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be an http or https URL with a host and no more, such as https://app.example.com")]
+#[error("must be an http or https URL without a path, such as https://app.example.com")]
 pub struct OriginError;
 
 impl Origin {
-    /// Reads an origin.
+    /// Parses an origin.
     ///
     /// # Errors
-    /// When it is none, or has a path or more.
+    /// If the text is not an http or https URL, or has credentials, a path, a query or a fragment.
     pub fn parse(text: &str) -> Result<Self, OriginError> {
         let url = Url::parse(text).map_err(|_| OriginError)?;
         let web = matches!(url.scheme(), "http" | "https");
@@ -27,14 +27,14 @@ impl Origin {
         whole.then(|| Self(url.origin().ascii_serialization())).ok_or(OriginError)
     }
 
-    /// Whether browsers come there over TLS.
+    /// Whether the scheme is https.
     #[must_use]
     pub fn is_https(&self) -> bool {
         self.0.starts_with("https:")
     }
 }
 
-/// Without a slash at its end.
+/// Without a trailing slash.
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

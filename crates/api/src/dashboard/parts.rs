@@ -1,4 +1,4 @@
-//! Small pieces of pages.
+//! Components that pages share: badges, times, tables, empty states.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use postrider_domain::delivery::DeliveryState;
 use postrider_domain::endpoint::State;
 use postrider_domain::time::Timestamp;
 
-use super::format::length;
-use crate::rest::fields::name_of;
+use super::format::short_duration;
 use crate::rest::wire::endpoint::{DISABLED, ENABLED};
+use crate::web::choice::name_of;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How something is, as a colour says it; the text beside it says it as well.
+/// The colour of a badge. Its text always says the same.
 #[derive(Clone, Copy)]
-pub(crate) enum Kind {
+pub(crate) enum Tone {
     Good,
     Bad,
     Warn,
@@ -24,7 +24,7 @@ pub(crate) enum Kind {
     Faint,
 }
 
-impl Kind {
+impl Tone {
     pub(crate) const fn class(self) -> &'static str {
         match self {
             Self::Good => "good",
@@ -36,33 +36,33 @@ impl Kind {
     }
 }
 
-/// A state in a word.
-pub(crate) fn badge(kind: Kind, text: &str) -> Markup {
-    html! { span class={ "badge " (kind.class()) } { (text) } }
+/// A state as a coloured word.
+pub(crate) fn badge(tone: Tone, text: &str) -> Markup {
+    html! { span class={ "badge " (tone.class()) } { (text) } }
 }
 
 pub(crate) fn delivery_badge(state: DeliveryState) -> Markup {
-    let kind = match state {
-        DeliveryState::Pending => Kind::Accent,
-        DeliveryState::Delivered => Kind::Good,
-        DeliveryState::Exhausted => Kind::Bad,
-        DeliveryState::Held => Kind::Warn,
-        DeliveryState::Discarded => Kind::Faint,
+    let tone = match state {
+        DeliveryState::Pending => Tone::Accent,
+        DeliveryState::Delivered => Tone::Good,
+        DeliveryState::Exhausted => Tone::Bad,
+        DeliveryState::Held => Tone::Warn,
+        DeliveryState::Discarded => Tone::Faint,
     };
-    badge(kind, &name_of(&state))
+    badge(tone, &name_of(&state))
 }
 
-/// Whether an endpoint is sent to, and whether that goes well.
+/// The state and health of an endpoint.
 pub(crate) fn webhook_badge(state: &State, failure_count: u32) -> Markup {
     match state {
-        State::Enabled if failure_count > 0 => badge(Kind::Warn, "failing"),
-        State::Enabled => badge(Kind::Good, ENABLED),
-        State::Disabled(_) => badge(Kind::Bad, DISABLED),
-        State::Deleted => badge(Kind::Faint, "deleted"),
+        State::Enabled if failure_count > 0 => badge(Tone::Warn, "failing"),
+        State::Enabled => badge(Tone::Good, ENABLED),
+        State::Disabled(_) => badge(Tone::Bad, DISABLED),
+        State::Deleted => badge(Tone::Faint, "deleted"),
     }
 }
 
-/// A time. The script shows it in the reader's zone; without it, it is in UTC.
+/// A time in UTC, which the script converts to the reader's time zone.
 pub(crate) fn time(at: Timestamp) -> Markup {
     let exact = at.to_string();
     // 2026-01-31T12:00:00.000Z
@@ -73,14 +73,14 @@ pub(crate) fn time(at: Timestamp) -> Markup {
     html! { time datetime=(exact) title=(exact) { (text) } }
 }
 
-/// How long ago something was, with the time itself.
-pub(crate) fn ago(at: Timestamp, now: Timestamp) -> Markup {
+/// The age of something, with its time as tooltip.
+pub(crate) fn age(at: Timestamp, now: Timestamp) -> Markup {
     let (exact, age) = (at.to_string(), now.since(at));
-    let text = if age < SECOND { "less than a second".to_owned() } else { length(age) };
+    let text = if age < SECOND { "less than a second".to_owned() } else { short_duration(age) };
     html! { time datetime=(exact) title=(exact) data-age { (text) } }
 }
 
-/// An id or another text that people copy.
+/// An id or other text with a copy button.
 pub(crate) fn copyable(text: impl Display) -> Markup {
     let text = text.to_string();
     html! {
@@ -91,8 +91,8 @@ pub(crate) fn copyable(text: impl Display) -> Markup {
     }
 }
 
-/// What there is to say where there is nothing yet.
-pub(crate) fn empty(title: &str, text: &str, action: Option<(&str, &str)>) -> Markup {
+/// The placeholder of an empty list, with an optional link to the first step.
+pub(crate) fn empty_state(title: &str, text: &str, action: Option<(&str, &str)>) -> Markup {
     html! {
         div.empty {
             p.strong { (title) }
@@ -107,11 +107,11 @@ pub(crate) fn empty(title: &str, text: &str, action: Option<(&str, &str)>) -> Ma
 pub(crate) enum Column {
     Text(&'static str),
     Number(&'static str),
-    /// One whose heading only screen readers tell.
+    /// A column with a heading for screen readers only.
     Unnamed(&'static str),
 }
 
-/// A table that may be wider than the page; the keyboard reaches it, to scroll it.
+/// A table that scrolls horizontally, also with the keyboard.
 pub(crate) fn table(label: &str, columns: &[Column], rows: Markup) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label=(label) {
@@ -133,20 +133,20 @@ fn heading(column: Column) -> Markup {
     }
 }
 
-/// What a list says of its rest when it begins with the newest.
+/// The pager's link of a list with the newest first.
 pub(crate) const OLDER: &str = "Older";
 
-/// The way to the rest of a list, which a word tells.
-pub(crate) fn pager(next: Option<&str>, word: &str) -> Markup {
+/// The link to the next page of a list.
+pub(crate) fn pager(next: Option<&str>, label: &str) -> Markup {
     html! {
         @if let Some(next) = next {
-            p.pager { a href=(next) rel="next" { (word) } }
+            p.pager { a href=(next) rel="next" { (label) } }
         }
     }
 }
 
-/// The address of a page with these parameters; those without a value are left out.
-pub(crate) fn address(page: &str, parameters: &[(&str, &str)]) -> String {
+/// A page's URL with query parameters, without the empty ones.
+pub(crate) fn with_query(page: &str, parameters: &[(&str, &str)]) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     for (name, value) in parameters.iter().filter(|(_, value)| !value.is_empty()) {
         query.append_pair(name, value);
@@ -164,10 +164,10 @@ mod tests {
     #[test]
     fn text_from_outside_stays_text() {
         let hostile = "\"><script>alert(1)</script>";
-        for markup in [badge(Kind::Bad, hostile), copyable(hostile)] {
+        for markup in [badge(Tone::Bad, hostile), copyable(hostile)] {
             let text = markup.into_string();
             assert!(!text.contains("<script"), "{text}");
         }
-        assert_eq!(address("/a", &[("b", "c&d"), ("e", "")]), "/a?b=c%26d");
+        assert_eq!(with_query("/a", &[("b", "c&d"), ("e", "")]), "/a?b=c%26d");
     }
 }

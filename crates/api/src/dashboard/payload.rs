@@ -1,28 +1,28 @@
-//! A payload as it was sent, and indented where it is JSON on one line.
+//! A payload as it was sent, and indented if it is compact JSON.
 
 use maud::{Markup, html};
 
 use super::format::{bytes as size, grouped};
 use super::indent::indented;
 
-/// Shows at most so many bytes of a payload. `id` is the id of the text as it was sent.
+/// Shows at most `most` bytes of a payload. `id` is the element id of the text as sent.
 pub(crate) fn payload(id: &str, title: &str, bytes: &[u8], most: usize) -> Markup {
     let shown = &bytes[..bytes.len().min(most)];
     let text = String::from_utf8_lossy(shown);
     let pretty = indented(&text).filter(|pretty| *pretty != text);
-    let exact = scrolled(Some(id), &format!("{title} as it was sent"), &text);
+    let exact = scrolled(Some(id), &format!("{title} as sent"), &text);
     html! {
         @match pretty {
             Some(pretty) => {
                 (scrolled(None, title, &pretty))
-                details { summary { "As sent, " (size(bytes.len())) } (exact) }
+                details { summary { "Raw (" (size(bytes.len())) ")" } (exact) }
             }
             None => {
                 (exact)
                 p.faint {
-                    "As sent, " (size(bytes.len()))
+                    (size(bytes.len()))
                     @if shown.len() < bytes.len() {
-                        ", of which these are the first " (grouped(shown.len() as u64))
+                        "; showing the first " (grouped(shown.len() as u64))
                     } "."
                 }
             }
@@ -30,10 +30,10 @@ pub(crate) fn payload(id: &str, title: &str, bytes: &[u8], most: usize) -> Marku
     }
 }
 
-/// Text that may be long and scrolls; the keyboard reaches it.
+/// A scrollable text block, also with the keyboard.
 pub(crate) fn scrolled(id: Option<&str>, title: &str, text: &str) -> Markup {
     html! {
-        // The first line end after the tag is no part of the text (HTML §13.2.6.4.7).
+        // HTML ignores a line break right after the tag (§13.2.6.4.7).
         pre id=[id] tabindex="0" role="group" aria-label=(title) { "\n" (text) }
     }
 }
@@ -43,14 +43,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_as_it_was_sent_keeps_its_first_line_end() {
+    fn the_raw_text_keeps_its_leading_line_break() {
         let shown = payload("it", "Payload", b"\n[1]", 10).into_string();
-        assert!(shown.contains("aria-label=\"Payload as it was sent\">\n\n[1]</pre>"), "{shown}");
+        assert!(shown.contains("aria-label=\"Payload as sent\">\n\n[1]</pre>"), "{shown}");
     }
 
     #[test]
-    fn what_is_long_is_cut_and_says_so() {
+    fn a_long_payload_is_cut_and_says_so() {
         let shown = payload("it", "Payload", &[b'1'; 2_000], 1_000).into_string();
-        assert!(shown.contains("2,000 bytes, of which these are the first 1,000."), "{shown}");
+        assert!(shown.contains("2,000 bytes; showing the first 1,000."), "{shown}");
     }
 }

@@ -1,4 +1,4 @@
-//! How long each phase of a request took, as a bar and as numbers.
+//! The duration of each phase of a request, as a bar and as a table.
 
 use std::time::Duration;
 
@@ -7,62 +7,62 @@ use postrider_cluster::route::Phases;
 
 use super::format::micros;
 
-/// The bar's width and height, in its own units.
+/// The bar's width and height, in SVG units.
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 24.0;
-/// The least that a phase takes of the bar, so that it can be seen.
-const LEAST: f64 = 4.0;
+/// Smallest width of a phase, so that it stays visible.
+const MIN_WIDTH: f64 = 4.0;
 
-/// A phase that took place: its class, its name and how long it took.
-type Part = (&'static str, &'static str, Duration);
+/// A measured phase: CSS class, name and duration.
+type Measured = (&'static str, &'static str, Duration);
 
-/// The bar with its numbers; nothing when nothing took place.
+/// The bar and the table; nothing if no phase was measured.
 pub(crate) fn phases(phases: Phases) -> Markup {
-    let parts = parts(phases);
-    if parts.is_empty() {
+    let measured = measured(phases);
+    if measured.is_empty() {
         return Markup::default();
     }
-    let together: Duration = parts.iter().map(|(_, _, took)| *took).sum();
+    let total: Duration = measured.iter().map(|(_, _, took)| *took).sum();
     html! {
         figure.phases {
-            (bar(&parts))
+            (bar(&measured))
             table {
-                caption { "How long each phase took" }
+                caption { "Time per phase" }
                 tbody {
-                    @for (class, name, took) in &parts {
+                    @for (class, name, took) in &measured {
                         tr {
                             th scope="row" { (swatch(class)) (name) }
                             td.number { (micros(*took)) }
                         }
                     }
-                    tr.total { th scope="row" { "Together" } td.number { (micros(together)) } }
+                    tr.total { th scope="row" { "Total" } td.number { (micros(total)) } }
                 }
             }
         }
     }
 }
 
-fn parts(Phases { dns, connect, tls, wait, read }: Phases) -> Vec<Part> {
+fn measured(Phases { dns, connect, tls, wait, read }: Phases) -> Vec<Measured> {
     let all = [
-        ("phase-dns", "Resolve the name", dns),
-        ("phase-connect", "Connect", connect),
+        ("phase-dns", "DNS lookup", dns),
+        ("phase-connect", "TCP connection", connect),
         ("phase-tls", "TLS handshake", tls),
-        ("phase-wait", "Send and wait for the answer", wait),
-        ("phase-read", "Read the answer", read),
+        ("phase-wait", "Waiting for response", wait),
+        ("phase-read", "Reading response", read),
     ];
     all.into_iter().filter_map(|(class, name, took)| Some((class, name, took?))).collect()
 }
 
-/// Hidden from screen readers, which have the table.
-fn bar(parts: &[Part]) -> Markup {
-    let sum: f64 = parts.iter().map(|(_, _, took)| took.as_secs_f64()).sum();
-    let spare = WIDTH - LEAST * parts.len() as f64;
+/// Hidden from screen readers, which read the table instead.
+fn bar(measured: &[Measured]) -> Markup {
+    let sum: f64 = measured.iter().map(|(_, _, took)| took.as_secs_f64()).sum();
+    let available = WIDTH - MIN_WIDTH * measured.len() as f64;
     let mut x = 0.0;
-    let bars: Vec<_> = parts
+    let bars: Vec<_> = measured
         .iter()
         .map(|(class, name, took)| {
             let share = if sum > 0.0 { took.as_secs_f64() / sum } else { 0.0 };
-            let width = LEAST + spare * share;
+            let width = MIN_WIDTH + available * share;
             let start = x;
             x += width;
             (class, name, start, width)
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_took_place_is_shown() {
+    fn measured_phases_are_shown() {
         let measured = Phases {
             connect: Some(Duration::from_micros(250)),
             wait: Some(Duration::from_millis(10)),
@@ -103,21 +103,21 @@ mod tests {
         for part in ["0.250 ms", "10.000 ms", "0.000 ms", "10.250 ms", "phase-wait"] {
             assert!(shown.contains(part), "{part}\n{shown}");
         }
-        assert!(!shown.contains("TLS") && !shown.contains("Resolve"));
+        assert!(!shown.contains("TLS") && !shown.contains("DNS"));
     }
 
     #[test]
-    fn the_bar_is_filled() {
+    fn the_bar_has_its_full_width() {
         let took = |micros| Some(Duration::from_micros(micros));
-        for measured in [
+        for phases in [
             Phases { dns: took(1), connect: took(1), tls: took(1), wait: took(1), read: took(0) },
             Phases { connect: took(0), ..Phases::default() },
         ] {
-            let shown = bar(&parts(measured)).into_string();
+            let shown = bar(&measured(phases)).into_string();
             let widths = shown.split(" width=\"").skip(1);
             let width: f64 =
                 widths.map(|rest| rest.split('"').next().unwrap().parse::<f64>().unwrap()).sum();
-            let expected = if measured.dns.is_some() { WIDTH } else { LEAST };
+            let expected = if phases.dns.is_some() { WIDTH } else { MIN_WIDTH };
             assert!((width - expected).abs() < 0.1, "{shown}");
         }
         assert_eq!(phases(Phases::default()).into_string(), "");

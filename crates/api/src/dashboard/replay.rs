@@ -1,4 +1,4 @@
-//! The page of one replay: how far it has come, and pausing, resuming and cancelling it.
+//! The page of one replay: its progress, and the buttons to pause, resume and cancel it.
 
 use std::time::Duration;
 
@@ -10,16 +10,15 @@ use maud::{Markup, html};
 use postrider_domain::ids::{AccountId, ReplayId};
 use postrider_domain::replay::{Command, Replay, ReplayState};
 
-use super::format::{grouped, length};
-use super::frame::{Page, Place, Visit, anew};
-use super::links::below;
-use super::parts::{address, copyable, time};
-use super::replays::{bar, state_badge, taken};
-use super::said::Said;
+use super::format::{grouped, short_duration};
+use super::frame::{NavItem, Page, PageContext, refreshed};
+use super::links::subpath;
+use super::parts::{copyable, time, with_query};
+use super::replays::{filter_summary, progress_bar, state_badge};
+use super::said::Flash;
 use crate::App;
-use crate::rest::fields::name_of;
-use crate::rest::replays;
 use crate::web::auth::Tenant;
+use crate::web::choice::name_of;
 use crate::web::extract::PathId;
 use crate::web::page::Params;
 use crate::web::problem::Problem;
@@ -34,82 +33,82 @@ pub(crate) fn routes() -> Router<App> {
         .route(&at("cancel"), post(cancel))
 }
 
-async fn found(app: &App, account: AccountId, id: ReplayId) -> Result<Replay, Problem> {
+async fn load_replay(app: &App, account: AccountId, id: ReplayId) -> Result<Replay, Problem> {
     let found = app.records().replay(account, id).await?;
     found.ok_or_else(|| Problem::not_found("replay"))
 }
 
 async fn show(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     PathId(id): PathId<ReplayId>,
     State(app): State<App>,
     params: Params,
 ) -> Result<Page, Problem> {
     params.finish()?;
-    let replay = found(&app, tenant.0, id).await?;
-    let links = visit.links();
+    let replay = load_replay(&app, tenant.0, id).await?;
+    let urls = ctx.urls();
     let body = html! {
-        p.crumbs { a href=(links.replays()) { "Replays" } }
+        p.crumbs { a href=(urls.replays()) { "Replays" } }
         h1 { "Replay" }
         p { (copyable(id)) }
         section.banner aria-label="State" {
-            (standing(&visit, &replay))
-            (commands(&visit, &replay))
+            (progress_section(&ctx, &replay))
+            (commands(&ctx, &replay))
         }
         section aria-labelledby="takes" {
-            h2 #takes { "Which deliveries it makes anew" }
-            p { (taken(&links, &replay.filter)) }
+            h2 #takes { "Deliveries to resend" }
+            p { (filter_summary(&urls, &replay.filter)) }
             p {
-                "Made " (time(replay.created_at)) ", at most " (grouped(replay.rate.into()))
-                " new deliveries a second."
+                "Created " (time(replay.created_at)) ". At most " (grouped(replay.rate.into()))
+                " deliveries per second."
             }
         }
     };
-    Ok(visit.page(Place::Replays, "Replay", body))
+    Ok(ctx.page(NavItem::Replays, "Replay", body))
 }
 
-/// How far it has come. It is asked for again while it runs.
-fn standing(visit: &Visit, replay: &Replay) -> Markup {
-    let page = below(&visit.links().replay(replay.id), "progress");
-    let again = address(&page, &[("was", &name_of(&replay.state))]);
-    let again = (replay.state == ReplayState::Running).then_some(again);
+/// The progress, which is polled while the replay is running.
+fn progress_section(ctx: &PageContext, replay: &Replay) -> Markup {
+    let page = subpath(&ctx.urls().replay(replay.id), "progress");
+    let poll_url = with_query(&page, &[("was", &name_of(&replay.state))]);
+    let poll_url = (replay.state == ReplayState::Running).then_some(poll_url);
     html! {
-        div #progress hx-get=[again.as_ref()] hx-trigger=[again.as_ref().map(|_| "every 2s")]
+        div #progress hx-get=[poll_url.as_ref()] hx-trigger=[poll_url.as_ref().map(|_| "every 2s")]
             hx-swap="outerHTML" {
-            p.headline { (state_badge(replay.state)) " " (in_words(replay)) }
-            (bar(replay))
+            p.headline { (state_badge(replay.state)) " " (status_text(replay)) }
+            (progress_bar(replay))
             p {
                 (grouped(replay.done)) " of " (grouped(replay.total.max(replay.done))) " done"
-                @if let Some(at) = replay.finished_at { ", ended " (time(at)) }
+                @if let Some(at) = replay.finished_at { ", finished " (time(at)) }
                 "."
             }
         }
     }
 }
 
-fn in_words(replay: &Replay) -> String {
+fn status_text(replay: &Replay) -> String {
     let left = replay.total.saturating_sub(replay.done);
     match replay.state {
         ReplayState::Running if left > 0 => {
             let seconds = left.div_ceil(u64::from(replay.rate.max(1)));
-            format!("It has about {} to go.", length(Duration::from_secs(seconds)))
+            format!("About {} left.", short_duration(Duration::from_secs(seconds)))
         }
-        ReplayState::Running => "It is looking for more.".to_owned(),
-        ReplayState::Paused => "It makes nothing until it is resumed.".to_owned(),
-        ReplayState::Cancelled => "It was given up. What it had made is not taken back.".to_owned(),
-        ReplayState::Completed if replay.done == 0 => {
-            "There was nothing for it to take.".to_owned()
+        ReplayState::Running => "Looking for more deliveries.".to_owned(),
+        ReplayState::Paused => "No deliveries are created until you resume it.".to_owned(),
+        ReplayState::Cancelled => {
+            "Stopped. Deliveries it has already created are not withdrawn.".to_owned()
         }
-        ReplayState::Completed => "Everything that it takes was made anew.".to_owned(),
+        ReplayState::Completed if replay.done == 0 => "No deliveries matched.".to_owned(),
+        ReplayState::Completed => "All matching deliveries were queued again.".to_owned(),
     }
 }
 
-fn commands(visit: &Visit, replay: &Replay) -> Markup {
+fn commands(ctx: &PageContext, replay: &Replay) -> Markup {
     let button = |action: &str, class: Option<&str>, text: &str| {
         html! {
-            form method="post" action=(below(&visit.links().replay(replay.id), action)) {
-                (visit.csrf())
+            form method="post" action=(subpath(&ctx.urls().replay(replay.id), action)) {
+                (ctx.csrf())
                 button class=[class] type="submit" { (text) }
             }
         }
@@ -117,69 +116,69 @@ fn commands(visit: &Visit, replay: &Replay) -> Markup {
     html! {
         @match replay.state {
             ReplayState::Running => div.actions {
-                (button("pause", None, "Pause")) (button("cancel", Some("bad"), "Cancel the replay"))
+                (button("pause", None, "Pause")) (button("cancel", Some("bad"), "Cancel replay"))
             },
             ReplayState::Paused => div.actions {
-                (button("resume", Some("primary"), "Resume")) (button("cancel", Some("bad"), "Cancel the replay"))
+                (button("resume", Some("primary"), "Resume")) (button("cancel", Some("bad"), "Cancel replay"))
             },
             ReplayState::Cancelled | ReplayState::Completed => {}
         }
     }
 }
 
-/// The progress anew; the whole page, when the state is not the one that it shows.
+/// The refreshed progress, or a reload of the page if the state has changed.
 async fn progress(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     PathId(id): PathId<ReplayId>,
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Response, Problem> {
-    let was = params.text("was");
+    let old_state = params.text("was");
     params.finish()?;
-    let replay = found(&app, tenant.0, id).await?;
-    Ok(anew(was.as_deref(), &name_of(&replay.state), standing(&visit, &replay)))
+    let replay = load_replay(&app, tenant.0, id).await?;
+    Ok(refreshed(old_state.as_deref(), &name_of(&replay.state), progress_section(&ctx, &replay)))
 }
 
 async fn pause(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     PathId(id): PathId<ReplayId>,
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
-    command(&visit, &app, tenant.0, id, Command::Pause).await
+    command(&ctx, &app, tenant.0, id, Command::Pause).await
 }
 
 async fn resume(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     PathId(id): PathId<ReplayId>,
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
-    command(&visit, &app, tenant.0, id, Command::Resume).await
+    command(&ctx, &app, tenant.0, id, Command::Resume).await
 }
 
 async fn cancel(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     PathId(id): PathId<ReplayId>,
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
-    command(&visit, &app, tenant.0, id, Command::Cancel).await
+    command(&ctx, &app, tenant.0, id, Command::Cancel).await
 }
 
 async fn command(
-    visit: &Visit,
+    ctx: &PageContext,
     app: &App,
     account: AccountId,
     id: ReplayId,
     command: Command,
 ) -> Result<Redirect, Problem> {
-    replays::command(app, account, id, command).await?;
-    let said = match command {
-        Command::Pause => Said::ReplayPaused,
-        Command::Resume => Said::Started,
-        Command::Cancel => Said::ReplayCancelled,
+    app.service().command_replay(account, id, command).await?;
+    let flash = match command {
+        Command::Pause => Flash::ReplayPaused,
+        Command::Resume => Flash::Started,
+        Command::Cancel => Flash::ReplayCancelled,
     };
-    Ok(Redirect::to(&said.at(&visit.links().replay(id))))
+    Ok(Redirect::to(&flash.redirect_target(&ctx.urls().replay(id))))
 }

@@ -1,4 +1,4 @@
-//! The list of replays, and what a replay's pages say of it in common.
+//! The list of replays, and what it shares with the page of one replay.
 
 use axum::Router;
 use axum::extract::State;
@@ -9,13 +9,15 @@ use postrider_domain::replay::{Filter, Replay, ReplayState};
 use postrider_store::PageRequest;
 
 use super::format::grouped;
-use super::frame::{Page, Place, Visit};
-use super::links::Links;
+use super::frame::{NavItem, Page, PageContext};
+use super::links::Urls;
 use super::parts::Column::{Number, Text};
-use super::parts::{Kind, OLDER, address, badge, delivery_badge, empty, pager, table, time};
+use super::parts::{
+    OLDER, Tone, badge, delivery_badge, empty_state, pager, table, time, with_query,
+};
 use crate::App;
-use crate::rest::fields::name_of;
 use crate::web::auth::Tenant;
+use crate::web::choice::name_of;
 use crate::web::page::Params;
 use crate::web::problem::Problem;
 
@@ -24,7 +26,7 @@ pub(crate) fn routes() -> Router<App> {
 }
 
 async fn show(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     State(app): State<App>,
     mut params: Params,
@@ -33,51 +35,51 @@ async fn show(
     params.finish()?;
     let request = PageRequest { limit: DEFAULT_PAGE, after };
     let page = app.records().replays(tenant.0, request).await?;
-    let links = visit.links();
-    let next = page.next.as_ref().map(|next| address(&links.replays(), &[("cursor", next)]));
+    let urls = ctx.urls();
+    let next = page.next.as_ref().map(|next| with_query(&urls.replays(), &[("cursor", next)]));
     let body = html! {
         div.title {
             h1 { "Replays" }
-            a.button.primary href=(links.new_replay()) { "New replay" }
+            a.button.primary href=(urls.new_replay()) { "New replay" }
         }
-        p { "A replay makes past deliveries anew, at a measured pace. It goes on by itself, also when a node is lost." }
+        p { "A replay resends past deliveries at a rate you choose. It keeps running even if a server fails." }
         @if page.items.is_empty() {
-            (empty("No replays yet",
-                "After a failure of your service, a replay sends what it missed.",
-                Some((&links.new_replay(), "New replay"))))
+            (empty_state("No replays yet",
+                "After an outage, a replay resends what your service missed.",
+                Some((&urls.new_replay(), "New replay"))))
         } @else {
-            @let columns = [Text("Made"), Text("State"), Text("Deliveries"), Text("Done"), Number("A second")];
-            (table("Replays", &columns, html! { @for replay in &page.items { (row(&links, replay)) } }))
+            @let columns = [Text("Created"), Text("State"), Text("Deliveries"), Text("Progress"), Number("Per second")];
+            (table("Replays", &columns, html! { @for replay in &page.items { (row(&urls, replay)) } }))
             (pager(next.as_deref(), OLDER))
         }
     };
-    Ok(visit.page(Place::Replays, "Replays", body))
+    Ok(ctx.page(NavItem::Replays, "Replays", body))
 }
 
-fn row(links: &Links, replay: &Replay) -> Markup {
+fn row(urls: &Urls, replay: &Replay) -> Markup {
     html! {
         tr {
-            td { a id=(replay.id) href=(links.replay(replay.id)) { (time(replay.created_at)) } }
+            td { a id=(replay.id) href=(urls.replay(replay.id)) { (time(replay.created_at)) } }
             td { (state_badge(replay.state)) }
-            td { (taken(links, &replay.filter)) }
-            td { (bar(replay)) span.line { (grouped(replay.done)) " of " (grouped(replay.total.max(replay.done))) } }
+            td { (filter_summary(urls, &replay.filter)) }
+            td { (progress_bar(replay)) span.line { (grouped(replay.done)) " of " (grouped(replay.total.max(replay.done))) } }
             td.number { (grouped(replay.rate.into())) }
         }
     }
 }
 
 pub(crate) fn state_badge(state: ReplayState) -> Markup {
-    let kind = match state {
-        ReplayState::Running => Kind::Accent,
-        ReplayState::Paused => Kind::Warn,
-        ReplayState::Cancelled => Kind::Faint,
-        ReplayState::Completed => Kind::Good,
+    let tone = match state {
+        ReplayState::Running => Tone::Accent,
+        ReplayState::Paused => Tone::Warn,
+        ReplayState::Cancelled => Tone::Faint,
+        ReplayState::Completed => Tone::Good,
     };
-    badge(kind, &name_of(&state))
+    badge(tone, &name_of(&state))
 }
 
-/// How far a replay has come. Its count may have been stopped short, so that it can do more.
-pub(crate) fn bar(replay: &Replay) -> Markup {
+/// The progress bar. A replay can do more than its total, whose count may be incomplete.
+pub(crate) fn progress_bar(replay: &Replay) -> Markup {
     let (done, total) = match replay.state {
         ReplayState::Completed => (1, 1),
         _ => (replay.done.min(replay.total), replay.total.max(1)),
@@ -85,13 +87,13 @@ pub(crate) fn bar(replay: &Replay) -> Markup {
     html! { progress max=(total) value=(done) aria-label="Progress" {} }
 }
 
-/// Which deliveries a filter takes, in words.
-pub(crate) fn taken(links: &Links, filter: &Filter) -> Markup {
+/// A filter in words.
+pub(crate) fn filter_summary(urls: &Urls, filter: &Filter) -> Markup {
     let Filter { endpoint, event_types, states, since, until } = filter;
     html! {
         span.line {
             @match endpoint {
-                Some(id) => { "to " a href=(links.webhook(*id)) { code { (id) } } }
+                Some(id) => { "to " a href=(urls.webhook(*id)) { code { (id) } } }
                 None => "to all webhooks",
             }
         }

@@ -1,19 +1,19 @@
-//! What a page says after a form was brought in: one of these sentences, named in the address.
+//! Flash messages: after a form, the redirect names one of these in its query.
 
 use std::str::FromStr;
 
 use http::Uri;
 use serde::Serialize;
 
-use crate::rest::fields::{choose, name_of};
+use crate::web::choice::{choose, name_of};
 
-/// The parameter that names the sentence.
-const NAME: &str = "said";
+/// The query parameter.
+const PARAMETER: &str = "said";
 
-/// What was done.
+/// A flash message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Said {
+pub(crate) enum Flash {
     Created,
     WebhookCreated,
     Saved,
@@ -25,7 +25,8 @@ pub(crate) enum Said {
     Rotated,
     Resent,
     ResentToAll,
-    NobodyWantsIt,
+    #[serde(rename = "nobody-wants-it")]
+    NoSubscribers,
     Started,
     ReplayPaused,
     ReplayCancelled,
@@ -33,74 +34,74 @@ pub(crate) enum Said {
     LinksEnded,
 }
 
-const ALL: [Said; 17] = [
-    Said::Created,
-    Said::WebhookCreated,
-    Said::ContactsSaved,
-    Said::Saved,
-    Said::Enabled,
-    Said::Discarded,
-    Said::Disabled,
-    Said::Deleted,
-    Said::Rotated,
-    Said::Resent,
-    Said::ResentToAll,
-    Said::NobodyWantsIt,
-    Said::Started,
-    Said::ReplayPaused,
-    Said::ReplayCancelled,
-    Said::KeyDeleted,
-    Said::LinksEnded,
+const ALL: [Flash; 17] = [
+    Flash::Created,
+    Flash::WebhookCreated,
+    Flash::ContactsSaved,
+    Flash::Saved,
+    Flash::Enabled,
+    Flash::Discarded,
+    Flash::Disabled,
+    Flash::Deleted,
+    Flash::Rotated,
+    Flash::Resent,
+    Flash::ResentToAll,
+    Flash::NoSubscribers,
+    Flash::Started,
+    Flash::ReplayPaused,
+    Flash::ReplayCancelled,
+    Flash::KeyDeleted,
+    Flash::LinksEnded,
 ];
 
-impl Said {
-    pub(crate) const fn sentence(self) -> &'static str {
+impl Flash {
+    pub(crate) const fn text(self) -> &'static str {
         match self {
-            Self::Created => "Created.",
-            Self::WebhookCreated => "Created. Its signing secret is in its settings.",
-            Self::Saved => "Saved. What is sent from now on goes by it.",
-            Self::ContactsSaved => "Saved. Emails go to these addresses from now on.",
-            Self::Enabled => "Enabled. What was held is being sent.",
-            Self::Discarded => "Enabled. What was held is discarded.",
-            Self::Disabled => "Disabled. Nothing is sent; what comes for it is held.",
-            Self::Deleted => "Deleted.",
-            Self::Rotated => {
-                "There is a new signing secret; requests are signed with the old one too for a day."
-            }
-            Self::Resent => "Sent again: a new delivery was made.",
-            Self::ResentToAll => "Sent again to all that want it: new deliveries are made.",
-            Self::NobodyWantsIt => "Nothing was sent: no webhook wants its type.",
-            Self::Started => "The replay runs.",
+            Self::Created => "Account created.",
+            Self::WebhookCreated => "Webhook created. Its signing secret is in Settings.",
+            Self::Saved => "Changes saved. They apply to everything sent from now on.",
+            Self::ContactsSaved => "Contacts saved. Emails go to these addresses from now on.",
+            Self::Enabled => "Webhook enabled. Held deliveries are being sent.",
+            Self::Discarded => "Webhook enabled. Held deliveries were discarded.",
+            Self::Disabled => "Webhook disabled. New events are held until you enable it.",
+            Self::Deleted => "Webhook deleted.",
+            Self::Rotated => "New signing secret created. The old one stays valid for 24 hours.",
+            Self::Resent => "Resent. A new delivery was created.",
+            Self::ResentToAll => "Resent to all subscribed webhooks. New deliveries were created.",
+            Self::NoSubscribers => "Nothing was sent: no webhook is subscribed to this event type.",
+            Self::Started => "The replay is running.",
             Self::ReplayPaused => "The replay is paused.",
             Self::ReplayCancelled => {
-                "The replay is cancelled. What it had made already is not taken back."
+                "The replay is cancelled. Deliveries it has already created are not withdrawn."
             }
-            Self::KeyDeleted => "The key is deleted and works no more.",
-            Self::LinksEnded => "All links are ended. Whoever came by one is signed out.",
+            Self::KeyDeleted => "API key deleted. It no longer works.",
+            Self::LinksEnded => {
+                "Portal links revoked. Everyone signed in through one has been signed out."
+            }
         }
     }
 
-    /// The address of a page that says so.
-    pub(crate) fn at(self, page: &str) -> String {
-        format!("{page}?{NAME}={}", name_of(&self))
+    /// The URL of a page that shows this message.
+    pub(crate) fn redirect_target(self, page: &str) -> String {
+        format!("{page}?{PARAMETER}={}", name_of(&self))
     }
 
-    /// Takes the parameter out of an address.
+    /// Removes the parameter from a URL and returns its message.
     pub(crate) fn take(uri: &mut Uri) -> Option<Self> {
-        let mut said = None;
+        let mut flash = None;
         let query = uri.query()?;
-        let left = query.split('&').filter(|pair| match pair.split_once('=') {
-            Some((NAME, key)) => {
-                said = choose(key, &ALL).ok();
+        let others = query.split('&').filter(|pair| match pair.split_once('=') {
+            Some((PARAMETER, key)) => {
+                flash = choose(key, &ALL).ok();
                 false
             }
             _ => true,
         });
-        let left = left.collect::<Vec<_>>().join("&");
+        let others = others.collect::<Vec<_>>().join("&");
         let path = uri.path();
-        let rest = if left.is_empty() { path.to_owned() } else { format!("{path}?{left}") };
+        let rest = if others.is_empty() { path.to_owned() } else { format!("{path}?{others}") };
         *uri = Uri::from_str(&rest).unwrap_or_default();
-        said
+        flash
     }
 }
 
@@ -109,15 +110,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_taken_from_the_address() {
+    fn it_is_removed_from_the_url() {
         let take = |text: &str| {
             let mut uri: Uri = text.parse().unwrap();
-            (Said::take(&mut uri), uri.to_string())
+            (Flash::take(&mut uri), uri.to_string())
         };
-        assert_eq!(take(&Said::Saved.at("/a")), (Some(Said::Saved), "/a".to_owned()));
+        assert_eq!(
+            take(&Flash::Saved.redirect_target("/a")),
+            (Some(Flash::Saved), "/a".to_owned())
+        );
         assert_eq!(
             take("/a?b=1&said=key-deleted&c="),
-            (Some(Said::KeyDeleted), "/a?b=1&c=".to_owned())
+            (Some(Flash::KeyDeleted), "/a?b=1&c=".to_owned())
         );
         assert_eq!(take("/a?said=%3Cscript%3E"), (None, "/a".to_owned()));
         assert_eq!(take("/a?b=1"), (None, "/a?b=1".to_owned()));

@@ -1,9 +1,9 @@
-//! Who is signed in: a signed text that the browser keeps, and that any node can check and none
-//! has to remember. So a session outlives the node that began it.
+//! Sessions: signed tokens in a cookie. Every node can verify one and none has to store it, so a
+//! session outlives the node that issued it.
 //!
-//! The key that signs lies in the store. A session names what it was begun with, and is over when
-//! that is: an account's key that was deleted, an operator's key that was replaced, links that were
-//! ended, an account that is gone. The gate looks at each request.
+//! The signing key is in the store. A session names the credential it was opened with and ends with
+//! it: a deleted API key, a replaced operator key, revoked portal links, a deleted account. The
+//! middleware checks that on each request.
 
 use data_encoding::BASE64URL_NOPAD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -14,66 +14,58 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-/// The bytes of a signature.
+/// Length of a signature.
 const MAC_BYTES: usize = 32;
-/// Longest signed text that is looked at.
-const MAX_CHARS: usize = 512;
+/// Longest accepted token.
+const MAX_TOKEN_BYTES: usize = 512;
 
 /// A session of the dashboard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Session {
-    /// Who signed in, and with what.
-    pub who: Who,
-    /// When it ends.
+    /// Who signed in, and with which credential.
+    pub principal: Principal,
     pub expires_at: Timestamp,
 }
 
-/// Who signed in, and with what.
+/// Who signed in, and with which credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Who {
+pub(crate) enum Principal {
     /// The operator, with the key that has this fingerprint.
     Operator {
         /// See [`OperatorKey::fingerprint`](crate::web::auth::OperatorKey::fingerprint).
         key: [u8; 8],
     },
-    /// Somebody with a key of this account.
-    Key {
-        /// The account.
+    /// A user with an API key of this account.
+    ApiKey { account: AccountId, key: KeyId },
+    /// A user with a portal link to this account.
+    PortalLink {
         account: AccountId,
-        /// The key.
-        key: KeyId,
-    },
-    /// Somebody who was given a link to this account.
-    Link {
-        /// The account.
-        account: AccountId,
-        /// That of the link.
+        /// The link's generation; revoking links starts a new one.
         generation: u64,
     },
 }
 
-/// What a portal link says.
+/// The contents of a portal link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Link {
-    /// The account that it opens.
+pub(crate) struct PortalLink {
     pub account: AccountId,
-    /// Which of the account's links it is one of: those of older generations were ended.
+    /// The generation of the account's links; links of older generations are revoked.
     pub generation: u64,
-    /// When it ends at the latest, and with it the session that it begins.
+    /// When the link and the session that it opens expire.
     pub expires_at: Timestamp,
-    /// Which page of the account it opens.
+    /// The page that it opens.
     pub page: String,
 }
 
-/// What a signature is for, so that none passes for another.
+/// What a signature is for, so that one kind of token cannot be used as another.
 #[derive(Clone, Copy)]
 enum Purpose {
     Session,
-    Link,
+    PortalLink,
     Csrf,
 }
 
-/// Signs and checks.
+/// Signs and verifies tokens.
 #[derive(Clone)]
 pub(crate) struct Signer([u8; 32]);
 
@@ -82,28 +74,28 @@ impl Signer {
         Self(key)
     }
 
-    /// The text of a session.
-    pub(crate) fn session(&self, session: &Session) -> String {
+    /// The token of a session.
+    pub(crate) fn sign_session(&self, session: &Session) -> String {
         self.sign(Purpose::Session, session)
     }
 
-    /// The session in a text of ours that has not ended.
-    pub(crate) fn read_session(&self, text: &str, now: Timestamp) -> Option<Session> {
-        self.check::<Session>(Purpose::Session, text).filter(|session| session.expires_at > now)
+    /// The session of a valid, unexpired token.
+    pub(crate) fn verify_session(&self, token: &str, now: Timestamp) -> Option<Session> {
+        self.verify::<Session>(Purpose::Session, token).filter(|session| session.expires_at > now)
     }
 
-    /// The text of a link.
-    pub(crate) fn link(&self, link: &Link) -> String {
-        self.sign(Purpose::Link, link)
+    /// The token of a portal link.
+    pub(crate) fn link(&self, link: &PortalLink) -> String {
+        self.sign(Purpose::PortalLink, link)
     }
 
-    /// The link in a text of ours that has not ended.
-    pub(crate) fn read_link(&self, text: &str, now: Timestamp) -> Option<Link> {
-        self.check::<Link>(Purpose::Link, text).filter(|link| link.expires_at > now)
+    /// The portal link of a valid, unexpired token.
+    pub(crate) fn verify_link(&self, token: &str, now: Timestamp) -> Option<PortalLink> {
+        self.verify::<PortalLink>(Purpose::PortalLink, token).filter(|link| link.expires_at > now)
     }
 
-    /// What a form of this session must bring back: another site cannot know it.
-    pub(crate) fn csrf(&self, session: &str) -> String {
+    /// The CSRF token of a session, which its forms carry and other sites cannot know.
+    pub(crate) fn csrf_token(&self, session: &str) -> String {
         BASE64URL_NOPAD.encode(&self.mac(Purpose::Csrf, session.as_bytes()))
     }
 
@@ -114,14 +106,14 @@ impl Signer {
         BASE64URL_NOPAD.encode(&bytes)
     }
 
-    fn check<T: DeserializeOwned>(&self, purpose: Purpose, text: &str) -> Option<T> {
-        let bytes = match text.len() {
-            ..=MAX_CHARS => BASE64URL_NOPAD.decode(text.as_bytes()).ok()?,
+    fn verify<T: DeserializeOwned>(&self, purpose: Purpose, token: &str) -> Option<T> {
+        let bytes = match token.len() {
+            ..=MAX_TOKEN_BYTES => BASE64URL_NOPAD.decode(token.as_bytes()).ok()?,
             _ => return None,
         };
         let (claim, mac) = bytes.split_at_checked(bytes.len().checked_sub(MAC_BYTES)?)?;
-        let ours: bool = self.mac(purpose, claim).ct_eq(mac).into();
-        if ours { postcard::from_bytes(claim).ok() } else { None }
+        let is_valid: bool = self.mac(purpose, claim).ct_eq(mac).into();
+        if is_valid { postcard::from_bytes(claim).ok() } else { None }
     }
 
     fn mac(&self, purpose: Purpose, bytes: &[u8]) -> [u8; MAC_BYTES] {
@@ -143,41 +135,44 @@ mod tests {
 
     fn session() -> Session {
         let expires_at = NOW.plus(Duration::from_secs(1));
-        Session { who: Who::Link { account: AccountId::MAX, generation: 0 }, expires_at }
+        Session {
+            principal: Principal::PortalLink { account: AccountId::MAX, generation: 0 },
+            expires_at,
+        }
     }
 
     #[test]
-    fn a_session_is_read_until_it_ends() {
+    fn a_session_is_valid_until_it_expires() {
         let signer = Signer::new([1; 32]);
-        let text = signer.session(&session());
-        assert_eq!(signer.read_session(&text, NOW), Some(session()));
-        assert_eq!(signer.read_session(&text, session().expires_at), None);
+        let token = signer.sign_session(&session());
+        assert_eq!(signer.verify_session(&token, NOW), Some(session()));
+        assert_eq!(signer.verify_session(&token, session().expires_at), None);
     }
 
     #[test]
-    fn nothing_else_passes_for_one() {
+    fn forged_tokens_are_rejected() {
         let signer = Signer::new([1; 32]);
-        let text = signer.session(&session());
-        assert_eq!(Signer::new([2; 32]).read_session(&text, NOW), None, "another key");
-        assert_eq!(signer.read_link(&text, NOW), None, "another purpose");
-        for at in 0..text.len() {
-            let mut bytes = text.clone().into_bytes();
+        let token = signer.sign_session(&session());
+        assert_eq!(Signer::new([2; 32]).verify_session(&token, NOW), None, "another key");
+        assert_eq!(signer.verify_link(&token, NOW), None, "another purpose");
+        for at in 0..token.len() {
+            let mut bytes = token.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
             let forged = String::from_utf8(bytes).unwrap();
-            assert_eq!(signer.read_session(&forged, NOW), None, "character {at}");
+            assert_eq!(signer.verify_session(&forged, NOW), None, "character {at}");
         }
         for garbage in ["", "A", "é", &"A".repeat(43), &"A".repeat(10_000)] {
-            assert_eq!(signer.read_session(garbage, NOW), None, "{garbage}");
+            assert_eq!(signer.verify_session(garbage, NOW), None, "{garbage}");
         }
     }
 
     #[test]
-    fn the_longest_link_is_read() {
-        let path = "p".repeat(super::super::links::MAX_OWN_PATH);
+    fn the_longest_portal_link_fits_into_a_token() {
+        let path = "p".repeat(super::super::links::MAX_PORTAL_PATH_BYTES);
         let page = super::super::own_page(AccountId::MAX, &path).expect("it fits");
         let expires_at = session().expires_at;
-        let link = Link { account: AccountId::MAX, generation: u64::MAX, expires_at, page };
+        let link = PortalLink { account: AccountId::MAX, generation: u64::MAX, expires_at, page };
         let signer = Signer::new([1; 32]);
-        assert_eq!(signer.read_link(&signer.link(&link), NOW), Some(link));
+        assert_eq!(signer.verify_link(&signer.link(&link), NOW), Some(link));
     }
 }

@@ -1,5 +1,4 @@
-//! The page of an account's settings: who is told by email, the keys of its API, and the end of the
-//! links to it.
+//! The settings page of an account: email contacts, API keys, and revoking portal links.
 
 use axum::Router;
 use axum::extract::State;
@@ -10,92 +9,93 @@ use postrider_domain::account::{Account, ApiKey};
 use postrider_domain::ids::KeyId;
 use postrider_domain::limits::MAX_PAGE;
 use postrider_store::PageRequest;
-use serde_json::json;
 
 use super::contacts;
 use super::field::Field;
-use super::form::{self, Errors, Form, as_a_whole, seen};
-use super::frame::{Page, Place, Visit};
-use super::links::below;
+use super::form::{Errors, Form, form_error, version_field};
+use super::frame::{NavItem, Page, PageContext};
+use super::links::subpath;
 use super::parts::Column::{Text, Unnamed};
-use super::parts::{copyable, empty, table, time};
-use super::said::Said;
+use super::parts::{copyable, empty_state, table, time};
+use super::said::Flash;
 use crate::App;
+use crate::rest::accounts::AccountChange;
+use crate::rest::api_keys::NewKey;
 use crate::web::auth::{Operator, Tenant};
 use crate::web::extract::PathId;
+use crate::web::fields::{Fields, Raw};
 use crate::web::page::Params;
 use crate::web::problem::Problem;
-use crate::{accounts, api_keys, portal_links};
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
         .route("/settings", get(show))
         .route("/settings/contacts", post(save_contacts))
-        .route("/settings/keys", post(make_key))
+        .route("/settings/keys", post(create_key))
         .route("/settings/keys/{key}/delete", post(delete_key))
-        .route("/settings/links/end", post(end_links))
+        .route("/settings/links/end", post(revoke_links))
 }
 
-/// What the page shows besides what is stored.
+/// What the page shows in addition to the stored settings.
 #[derive(Clone, Copy)]
-enum Besides<'a> {
+enum Extra<'a> {
     Nothing,
-    /// The contacts as somebody wrote them, and what is wrong with them.
+    /// Rejected contacts as they were entered, and their errors.
     Contacts(&'a str, &'a Problem),
-    /// The name of a key that could not be made, and why.
+    /// The rejected name of a new key, and its errors.
     KeyName(&'a str, &'a Problem),
-    /// A key that was just made.
+    /// A key that was just created.
     NewKey(&'a str),
 }
 
 async fn show(
-    visit: Visit,
+    ctx: PageContext,
     _: Tenant,
     State(app): State<App>,
     params: Params,
 ) -> Result<Page, Problem> {
     params.finish()?;
-    page(&visit, &app, Besides::Nothing).await
+    page(&ctx, &app, Extra::Nothing).await
 }
 
-async fn page(visit: &Visit, app: &App, besides: Besides<'_>) -> Result<Page, Problem> {
-    let record = visit.account().ok_or_else(|| Problem::not_found("account"))?;
+async fn page(ctx: &PageContext, app: &App, extra: Extra<'_>) -> Result<Page, Problem> {
+    let record = ctx.account().ok_or_else(|| Problem::not_found("account"))?;
     let request = PageRequest { limit: MAX_PAGE, after: None };
     let keys = app.records().keys(record.id, request).await?.items;
     let body = html! {
         h1 { "Settings" }
         p { bdi { (record.name.as_str()) } " " (copyable(record.id)) }
-        (contacts_form(visit, record, besides))
+        (contacts_form(ctx, record, extra))
         section aria-labelledby="keys" {
             h2 #keys { "API keys" }
-            @if let Besides::NewKey(key) = besides {
+            @if let Extra::NewKey(key) = extra {
                 div.said role="status" {
-                    p { "The new key. It is shown this once:" }
+                    p { "API key created. Copy it now; it is not shown again:" }
                     p { (copyable(key)) }
                 }
             }
-            (key_table(visit, &keys))
-            (new_key(visit, besides))
+            (key_table(ctx, &keys))
+            (new_key(ctx, extra))
         }
-        @if visit.is_operator() { (links_form(visit)) }
+        @if ctx.is_operator() { (links_form(ctx)) }
     };
-    Ok(visit.page(Place::Settings, "Settings", body))
+    Ok(ctx.page(NavItem::Settings, "Settings", body))
 }
 
-fn contacts_form(visit: &Visit, account: &Account, besides: Besides<'_>) -> Markup {
+fn contacts_form(ctx: &PageContext, account: &Account, extra: Extra<'_>) -> Markup {
     let stored = account.contact_emails.iter().map(|email| format!("{}\n", email.as_str()));
     let stored: String = stored.collect();
-    let (text, problem) = match besides {
-        Besides::Contacts(text, problem) => (text, Some(problem)),
+    let (text, problem) = match extra {
+        Extra::Contacts(text, problem) => (text, Some(problem)),
         _ => (stored.as_str(), None),
     };
     html! {
         section aria-labelledby="contacts-title" {
             h2 #contacts-title { "Contacts" }
-            form method="post" action=(below(&visit.links().settings(), "contacts")) {
-                (visit.csrf())
-                (seen(account.updated_at))
-                (as_a_whole(problem, &visit.links().settings()))
+            form method="post" action=(subpath(&ctx.urls().settings(), "contacts")) {
+                (ctx.csrf())
+                (version_field(account.updated_at))
+                (form_error(problem, &ctx.urls().settings()))
                 (contacts::field(text, Errors::of(problem)))
                 p.actions { button type="submit" { "Save contacts" } }
             }
@@ -103,31 +103,31 @@ fn contacts_form(visit: &Visit, account: &Account, besides: Besides<'_>) -> Mark
     }
 }
 
-fn key_table(visit: &Visit, keys: &[ApiKey]) -> Markup {
+fn key_table(ctx: &PageContext, keys: &[ApiKey]) -> Markup {
     html! {
         @if keys.is_empty() {
-            (empty("No API keys", "A key opens this account to your own programs.", None))
+            (empty_state("No API keys", "Use a key to call the API from your own code.", None))
         } @else {
-            @let columns = [Text("Name"), Text("Id"), Text("Made"), Unnamed("Actions")];
-            (table("API keys", &columns, html! { @for key in keys { (key_row(visit, key)) } }))
+            @let columns = [Text("Name"), Text("ID"), Text("Created"), Unnamed("Actions")];
+            (table("API keys", &columns, html! { @for key in keys { (key_row(ctx, key)) } }))
         }
     }
 }
 
-fn key_row(visit: &Visit, key: &ApiKey) -> Markup {
-    let action = below(&visit.links().settings(), format_args!("keys/{}/delete", key.id));
+fn key_row(ctx: &PageContext, key: &ApiKey) -> Markup {
+    let action = subpath(&ctx.urls().settings(), format_args!("keys/{}/delete", key.id));
     html! {
         tr {
             th scope="row" { bdi { (key.name.as_str()) } }
             td { code { (key.id) } }
             td { (time(key.created_at)) }
             td {
-                @if visit.is_operator() {
+                @if ctx.is_operator() {
                     details {
-                        summary { "Delete" span.hidden { " the key " (key.name.as_str()) } }
+                        summary { "Delete" span.hidden { " key " (key.name.as_str()) } }
                         form method="post" action=(action) {
-                            (visit.csrf())
-                            p.hint { "Programs that use it are refused at once." }
+                            (ctx.csrf())
+                            p.hint { "Requests with this key are rejected immediately." }
                             button.bad type="submit" { "Delete key" }
                         }
                     }
@@ -137,35 +137,35 @@ fn key_row(visit: &Visit, key: &ApiKey) -> Markup {
     }
 }
 
-fn new_key(visit: &Visit, besides: Besides<'_>) -> Markup {
-    let (name, problem) = match besides {
-        Besides::KeyName(name, problem) => (name, Some(problem)),
+fn new_key(ctx: &PageContext, extra: Extra<'_>) -> Markup {
+    let (name, problem) = match extra {
+        Extra::KeyName(name, problem) => (name, Some(problem)),
         _ => ("", None),
     };
     html! {
-        @if visit.is_operator() {
-            form method="post" action=(below(&visit.links().settings(), "keys")) {
-                (visit.csrf())
-                (Field::new("name", "New key", "What people call it.", Errors::of(problem))
+        @if ctx.is_operator() {
+            form method="post" action=(subpath(&ctx.urls().settings(), "keys")) {
+                (ctx.csrf())
+                (Field::new("name", "New key", "A name for your team.", Errors::of(problem))
                     .text(name))
-                p.actions { button type="submit" { "Make key" } }
+                p.actions { button type="submit" { "Create key" } }
             }
         } @else {
-            p.hint { "The operator makes and deletes keys." }
+            p.hint { "Only the operator can create and delete API keys." }
         }
     }
 }
 
-fn links_form(visit: &Visit) -> Markup {
+fn links_form(ctx: &PageContext) -> Markup {
     html! {
         section aria-labelledby="links" {
             h2 #links { "Portal links" }
-            p { "Your product makes links that open these pages without a key, each until it expires." }
+            p { "Your product can create links that open these pages without an API key until they expire." }
             details {
-                summary { "End all links" }
-                form method="post" action=(below(&visit.links().settings(), "links/end")) {
-                    (visit.csrf())
-                    p.hint { "They open nothing any more, and whoever came by one is signed out at once." }
+                summary { "Revoke all links" }
+                form method="post" action=(subpath(&ctx.urls().settings(), "links/end")) {
+                    (ctx.csrf())
+                    p.hint { "All links stop working, and everyone signed in through one is signed out immediately." }
                     button.bad type="submit" { "Revoke links" }
                 }
             }
@@ -174,63 +174,70 @@ fn links_form(visit: &Visit) -> Markup {
 }
 
 async fn save_contacts(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     State(app): State<App>,
     form: Form,
 ) -> Result<Response, Problem> {
     let text = contacts::text(&form);
-    let body = form::body(&json!({ "contact_emails": contacts::addresses(text) }));
-    match accounts::change(&app, tenant.0, &body, Some(form.seen())).await {
-        Ok(_) => {
-            Ok(Redirect::to(&Said::ContactsSaved.at(&visit.links().settings())).into_response())
+    let emails = Raw::Texts(contacts::addresses(text));
+    let saved = match AccountChange::read(Fields::of_form([("contact_emails", emails)])) {
+        Ok(change) => {
+            let saved = app.service().change_account(tenant.0, change, Some(form.version())).await;
+            saved.map_err(Problem::from)
         }
+        Err(problem) => Err(problem),
+    };
+    match saved {
+        Ok(_) => Ok(Redirect::to(&Flash::ContactsSaved.redirect_target(&ctx.urls().settings()))
+            .into_response()),
         Err(problem) => {
             let problem = problem.of_form()?;
-            let page = page(&visit, &app, Besides::Contacts(text, &problem)).await?;
-            Ok(page.refused(&problem).into_response())
+            let page = page(&ctx, &app, Extra::Contacts(text, &problem)).await?;
+            Ok(page.with_status_of(&problem).into_response())
         }
     }
 }
 
-async fn make_key(
-    visit: Visit,
+async fn create_key(
+    ctx: PageContext,
     _: Operator,
     tenant: Tenant,
     State(app): State<App>,
     form: Form,
 ) -> Result<Page, Problem> {
     let name = form.text("name");
-    let body = form::body(&json!({ "name": name }));
-    match api_keys::make(&app, tenant.0, &body).await {
-        Ok((_, key)) => page(&visit, &app, Besides::NewKey(&key)).await,
+    let created = match NewKey::read(Fields::of_form([("name", Raw::Text(name))])) {
+        Ok(name) => app.service().create_key(tenant.0, name).await.map_err(Problem::from),
+        Err(problem) => Err(problem),
+    };
+    match created {
+        Ok(new) => page(&ctx, &app, Extra::NewKey(&new.text)).await,
         Err(problem) => {
             let problem = problem.of_fields()?;
-            let page = page(&visit, &app, Besides::KeyName(name, &problem)).await?;
-            Ok(page.refused(&problem))
+            let page = page(&ctx, &app, Extra::KeyName(name, &problem)).await?;
+            Ok(page.with_status_of(&problem))
         }
     }
 }
 
 async fn delete_key(
-    visit: Visit,
+    ctx: PageContext,
     _: Operator,
     tenant: Tenant,
     PathId(id): PathId<KeyId>,
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
-    match app.records().delete_key(tenant.0, id).await? {
-        true => Ok(Redirect::to(&Said::KeyDeleted.at(&visit.links().settings()))),
-        false => Err(Problem::not_found("key")),
-    }
+    app.service().delete_key(tenant.0, id).await?;
+    Ok(Redirect::to(&Flash::KeyDeleted.redirect_target(&ctx.urls().settings())))
 }
 
-async fn end_links(
-    visit: Visit,
+async fn revoke_links(
+    ctx: PageContext,
     _: Operator,
     tenant: Tenant,
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
-    portal_links::end_all(&app, tenant.0).await?;
-    Ok(Redirect::to(&Said::LinksEnded.at(&visit.links().settings())))
+    app.service().revoke_links(tenant.0).await?;
+    Ok(Redirect::to(&Flash::LinksEnded.redirect_target(&ctx.urls().settings())))
 }

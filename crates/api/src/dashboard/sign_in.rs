@@ -1,4 +1,4 @@
-//! How a session begins and ends: with a key, or by a link that the operator made for somebody.
+//! Sign-in with an API key or a portal link, and sign-out.
 
 use std::time::Duration;
 
@@ -15,19 +15,18 @@ use url::form_urlencoded;
 
 use super::form::Form;
 use super::frame::{self, Page};
-use super::gate::{set_cookie, way_back};
-use super::session::{Session, Who};
+use super::gate::{return_path, set_cookie};
+use super::session::{Principal, Session};
 use crate::App;
-use crate::rest::fields::{choose, name_of};
-use crate::rest::portal_links;
 use crate::web::auth::{self, Key};
+use crate::web::choice::{choose, name_of};
 use crate::web::extract::PathText;
 use crate::web::page::Params;
 use crate::web::problem::Problem;
 
-/// How long a session lasts that was begun with a key.
-const SESSION: Duration = Duration::from_secs(12 * 3600);
-/// Largest form that is read of somebody who is not known yet, in bytes.
+/// Lifetime of a session opened with a key.
+const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 3600);
+/// Largest form accepted without a session, in bytes.
 const MAX_FORM_BYTES: usize = 4 * 1024;
 const PATH: &str = "/dashboard/sign-in";
 
@@ -38,24 +37,26 @@ pub(crate) fn routes() -> Router<App> {
         .route("/dashboard/open/{link}", get(open))
 }
 
-/// What a session's end cut short.
+/// What the sign-in page says about a session that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Over {
-    /// Nothing but the session.
-    Session,
-    /// A form that was brought in.
-    Form,
+pub(crate) enum SessionEnd {
+    /// Nothing was lost.
+    #[serde(rename = "session")]
+    Expired,
+    /// A submitted form was lost.
+    #[serde(rename = "form")]
+    FormLost,
 }
 
-/// The sign-in page that leads to `back` afterwards; for somebody whose session is over, it says so.
-pub(crate) fn address(back: &str, over: Option<Over>) -> String {
+/// The URL of the sign-in page that returns to `back`.
+pub(crate) fn url(back: &str, ended: Option<SessionEnd>) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     if back != super::ROOT {
         query.append_pair("back", back);
     }
-    if let Some(over) = over {
-        query.append_pair("over", &name_of(&over));
+    if let Some(ended) = ended {
+        query.append_pair("over", &name_of(&ended));
     }
     match query.finish() {
         query if query.is_empty() => PATH.to_owned(),
@@ -64,17 +65,19 @@ pub(crate) fn address(back: &str, over: Option<Over>) -> String {
 }
 
 async fn show(mut params: Params) -> Result<Page, Problem> {
-    let back = params.take("back", |text| way_back(text).map(str::to_owned).ok_or("is no page"));
-    let over = params.take("over", |text| choose(text, &[Over::Session, Over::Form]));
-    let reason = over.map(|over| match over {
-        Over::Session => "Your session has ended.",
-        Over::Form => "Your session has ended. What you were filling in was not saved.",
+    let back = params
+        .take("back", |text| return_path(text).map(str::to_owned).ok_or("is not a dashboard page"));
+    let ended =
+        params.take("over", |text| choose(text, &[SessionEnd::Expired, SessionEnd::FormLost]));
+    let reason = ended.map(|ended| match ended {
+        SessionEnd::Expired => "Your session has ended.",
+        SessionEnd::FormLost => "Your session has ended. Your changes were not saved.",
     });
     Ok(page(back.as_deref().unwrap_or(super::ROOT), reason, None))
 }
 
 fn page(back: &str, reason: Option<&str>, error: Option<&str>) -> Page {
-    frame::bare(
+    frame::signed_out_page(
         "Sign in",
         html! {
             h1 { "Sign in" }
@@ -85,8 +88,8 @@ fn page(back: &str, reason: Option<&str>, error: Option<&str>) -> Page {
                 input #key type="password" name="key" required autofocus autocomplete="current-password"
                     spellcheck="false" aria-describedby="key-hint key-error";
                 p #key-hint .hint {
-                    "A key of your account (" code { "prk_…" } "), or the operator's key. If you came by a link, "
-                    "go back to where you found it, and open a new one."
+                    "Your account's API key (" code { "prk_…" } ") or the operator key. If you came here through a link, "
+                    "go back to the page it was on and open it again."
                 }
                 (error_text(error))
                 button type="submit" { "Sign in" }
@@ -103,42 +106,47 @@ fn error_text(error: Option<&str>) -> Markup {
 
 async fn sign_in(State(app): State<App>, body: Body) -> Result<Response, Problem> {
     let form = Form::read(body, MAX_FORM_BYTES).await?;
-    let back = way_back(form.text("back")).unwrap_or(super::ROOT);
+    let back = return_path(form.text("back")).unwrap_or(super::ROOT);
     let Some(key) = auth::whose(&app, form.text("key").trim()).await? else {
-        let refused = page(back, None, Some("This key is unknown. It may have been deleted."));
+        let refused = page(back, None, Some("Invalid API key. It may have been deleted."));
         return Ok(refused.with_status(StatusCode::UNPROCESSABLE_ENTITY).into_response());
     };
-    let who = match key {
-        Key::Operator => Who::Operator { key: app.0.api.operator_key.fingerprint() },
-        Key::Account(account, key) => Who::Key { account, key },
+    let principal = match key {
+        Key::Operator => Principal::Operator { key: app.0.api.operator_key.fingerprint() },
+        Key::Account(account, key) => Principal::ApiKey { account, key },
     };
-    begin(&app, who, SESSION, back).await
+    start_session(&app, principal, SESSION_LIFETIME, back).await
 }
 
-/// Opens the page of a portal link as its account.
-async fn open(State(app): State<App>, PathText(text): PathText) -> Result<Response, Problem> {
+/// Opens a portal link: starts a session for its account and redirects to its page.
+async fn open(State(app): State<App>, PathText(token): PathText) -> Result<Response, Problem> {
     let now = app.wall();
-    let link = match app.signer().await?.read_link(&text, now) {
-        Some(link) if portal_links::are_good(&app, link.account, link.generation).await? => link,
-        _ => return Ok(link_ended()),
+    let link = match app.signer().await?.verify_link(&token, now) {
+        Some(link) if app.service().links_are_valid(link.account, link.generation).await? => link,
+        _ => return Ok(link_expired()),
     };
-    let who = Who::Link { account: link.account, generation: link.generation };
-    begin(&app, who, link.expires_at.since(now), &link.page).await
+    let principal = Principal::PortalLink { account: link.account, generation: link.generation };
+    start_session(&app, principal, link.expires_at.since(now), &link.page).await
 }
 
-fn link_ended() -> Response {
+fn link_expired() -> Response {
     let body = html! {
-        h1 { "This link has ended" }
-        p { "Links to the dashboard work for a limited time. Go back to where you found it, and "
-            "open a new one." }
+        h1 { "This link has expired" }
+        p { "Links to the dashboard are valid for a limited time. Go back to the page it was on "
+            "and open it again." }
     };
-    frame::bare("Link", body).with_status(StatusCode::GONE).into_response()
+    frame::signed_out_page("Link expired", body).with_status(StatusCode::GONE).into_response()
 }
 
-async fn begin(app: &App, who: Who, life: Duration, page: &str) -> Result<Response, Problem> {
-    let session = Session { who, expires_at: app.wall().plus(life) };
-    let text = app.signer().await?.session(&session);
-    let cookie = set_cookie(app, &text, life);
+async fn start_session(
+    app: &App,
+    principal: Principal,
+    lifetime: Duration,
+    page: &str,
+) -> Result<Response, Problem> {
+    let session = Session { principal, expires_at: app.wall().plus(lifetime) };
+    let token = app.signer().await?.sign_session(&session);
+    let cookie = set_cookie(app, &token, lifetime);
     Ok(([(SET_COOKIE, cookie)], Redirect::to(page)).into_response())
 }
 

@@ -1,51 +1,50 @@
-//! The page on which a test event is chosen, edited and sent, and which then shows what went over the
-//! wire, what came back and how long each phase took.
+//! The page to select, edit and send a test event, which then shows the request, the response and
+//! the duration of each phase.
 
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
-use bytes::Bytes;
 use maud::{Markup, html};
-use postrider_domain::endpoint::{Endpoint, State as Enabling, Subscription};
-use postrider_domain::event::{EventTypeName, Payload};
+use postrider_domain::endpoint::{Endpoint, State as EndpointState, Subscription};
+use postrider_domain::event::EventTypeName;
 use postrider_domain::findings::UNKNOWN_TYPE;
 use postrider_domain::ids::EndpointId;
+use postrider_service::SentTest;
 use postrider_store::EndpointView;
-use serde_json::Value;
 
 use super::catalogue::Catalogue;
-use super::exchange::{Sent, exchange, failure, status};
+use super::exchange::{SentRequest, error_text, exchange, status_badge};
 use super::field::Field;
 use super::form::{Errors, Form};
-use super::frame::{Page, Place, Visit};
+use super::frame::{NavItem, Page, PageContext};
 use super::indent::indented;
-use super::parts::{Kind, address, badge, empty};
+use super::parts::{Tone, badge, empty_state, with_query};
 use super::phases::phases;
 use crate::App;
-use crate::rest::test_events::{self, Tested};
+use crate::rest::test_events::TestEvent;
 use crate::web::auth::Tenant;
 use crate::web::extract::PathId;
+use crate::web::fields::{Fields, Raw};
 use crate::web::page::Params;
 use crate::web::problem::{FieldError, Problem};
 
-/// What the button brings in that asks for a type's example, where no script does it.
-const SHOW: &str = "show";
-const PAYLOAD_HINT: &str =
-    "JSON. The receiver gets these very bytes; they are not held against the type's schema.";
+/// The name of the button that loads a type's example without scripts.
+const LOAD_EXAMPLE: &str = "show";
+const PAYLOAD_HINT: &str = "JSON. Sent exactly as written, without schema validation.";
 
 pub(crate) fn routes() -> Router<App> {
     Router::new().route("/webhooks/{endpoint}/test", get(show).post(send))
 }
 
-/// What the fields hold.
+/// The fields' values.
 struct Values {
     event_type: String,
     payload: String,
 }
 
 impl Values {
-    /// A type with its example; nothing of a type that there is not.
+    /// An event type with its example; an unknown type has no payload.
     async fn of(app: &App, event_type: String) -> Result<Self, Problem> {
         let example = match EventTypeName::parse(&event_type) {
             Ok(name) => app.records().event_type(&name).await?.map(|entry| entry.example),
@@ -56,7 +55,7 @@ impl Values {
         Ok(Self { event_type, payload })
     }
 
-    /// The fields as somebody filled them in.
+    /// The values of a submitted form.
     fn read(form: &Form) -> Self {
         Self {
             event_type: form.text("event_type").to_owned(),
@@ -64,156 +63,147 @@ impl Values {
         }
     }
 
-    /// What the API reads. Without a payload, that is the type's example.
-    ///
-    /// # Errors
-    /// When the payload is none: within a body, nobody could tell where it goes wrong.
-    fn body(&self) -> Result<Bytes, Problem> {
-        let event_type = Value::from(&*self.event_type);
-        if self.payload.trim().is_empty() {
-            return Ok(Bytes::from(format!(r#"{{"event_type":{event_type}}}"#)));
-        }
-        match Payload::parse(Bytes::from(self.payload.clone())) {
-            Ok(_) => {
-                let payload = &self.payload;
-                let body = format!(r#"{{"event_type":{event_type},"payload":{payload}}}"#);
-                Ok(Bytes::from(body))
-            }
-            Err(error) => {
-                let (pointer, detail) = ("/payload".to_owned(), error.to_string());
-                Err(Problem::invalid_fields(vec![FieldError { pointer, detail }]))
-            }
-        }
+    /// The fields of the request. Without a payload, the type's example is sent.
+    fn fields(&self) -> Fields<'_> {
+        let payload = Some(self.payload.as_str()).filter(|payload| !payload.trim().is_empty());
+        let event_type = Some(("event_type", Raw::Text(&self.event_type)));
+        let payload = payload.map(|payload| ("payload", Raw::Text(payload)));
+        Fields::of_form(event_type.into_iter().chain(payload))
     }
 }
 
 async fn show(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Page, Problem> {
-    let asked = params.text("event_type");
+    let requested = params.text("event_type");
     params.finish()?;
-    let view = app.door().endpoint(tenant.0, id).await?;
-    let catalogue = catalogue(&app, &view.endpoint, asked.as_deref()).await?;
-    let event_type = asked.unwrap_or_else(|| first_choice(&view.endpoint, &catalogue));
+    let view = app.service().endpoint(tenant.0, id).await?;
+    let catalogue = catalogue(&app, &view.endpoint, requested.as_deref()).await?;
+    let event_type = requested.unwrap_or_else(|| first_choice(&view.endpoint, &catalogue));
     let known = catalogue.description(&event_type).is_some();
     let values = Values::of(&app, event_type).await?;
     let unknown = (!known && !catalogue.is_empty()).then(|| {
         let (pointer, detail) = ("/event_type".to_owned(), UNKNOWN_TYPE.to_owned());
         Problem::invalid_fields(vec![FieldError { pointer, detail }])
     });
-    let form = self::form(&visit, &view, &catalogue, &values, unknown.as_ref());
-    Ok(page(&visit, &view, &form))
+    let form = self::form(&ctx, &view, &catalogue, &values, unknown.as_ref());
+    Ok(page(&ctx, &view, &form))
 }
 
-/// The types to choose from: what the endpoint wants is among them, and what was asked for.
+/// The types to select from, including those that the endpoint is subscribed to and the requested
+/// one.
 async fn catalogue(
     app: &App,
     endpoint: &Endpoint,
-    asked: Option<&str>,
+    requested: Option<&str>,
 ) -> Result<Catalogue, Problem> {
-    let wanted = match &endpoint.event_types {
+    let subscribed = match &endpoint.event_types {
         Subscription::All => None,
         Subscription::Only(names) => Some(names.iter().map(EventTypeName::as_str)),
     };
-    Catalogue::with(app, asked.into_iter().chain(wanted.into_iter().flatten())).await
+    Catalogue::load(app, requested.into_iter().chain(subscribed.into_iter().flatten())).await
 }
 
-/// The first type that the endpoint wants, or else the first of all.
+/// The first type that the endpoint is subscribed to, or else the first of all.
 fn first_choice(endpoint: &Endpoint, catalogue: &Catalogue) -> String {
-    let wanted = catalogue.names().find(|name| endpoint.event_types.wants(name));
-    let first = wanted.or_else(|| catalogue.names().next());
+    let subscribed = catalogue.names().find(|name| endpoint.event_types.wants(name));
+    let first = subscribed.or_else(|| catalogue.names().next());
     first.map(ToString::to_string).unwrap_or_default()
 }
 
 async fn send(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
     form: Form,
 ) -> Result<Response, Problem> {
     let mut values = Values::read(&form);
-    if form.has(SHOW) {
-        let page = visit.links().test(id);
-        let page = address(&page, &[("event_type", &*values.event_type)]);
+    if form.has(LOAD_EXAMPLE) {
+        let page = ctx.urls().test(id);
+        let page = with_query(&page, &[("event_type", &*values.event_type)]);
         return Ok(Redirect::to(&page).into_response());
     }
-    let tested = match values.body() {
-        Ok(body) => test_events::send(&app, tenant.0, id, &body).await,
+    let sent = match TestEvent::read(values.fields(), &app).await {
+        Ok(test) => app.service().send_test(tenant.0, id, test).await.map_err(Problem::from),
         Err(problem) => Err(problem),
     };
-    let view = app.door().endpoint(tenant.0, id).await?;
+    let view = app.service().endpoint(tenant.0, id).await?;
     let catalogue = catalogue(&app, &view.endpoint, Some(&values.event_type)).await?;
-    match tested {
-        Ok(tested) => {
+    match sent {
+        Ok(sent) => {
             if values.payload.trim().is_empty() {
-                values.payload = String::from_utf8_lossy(tested.payload.bytes()).into_owned();
+                values.payload = String::from_utf8_lossy(sent.payload.bytes()).into_owned();
             }
-            let form = self::form(&visit, &view, &catalogue, &values, None);
-            let body = html! { (result(&tested)) (form) };
-            Ok(page(&visit, &view, &body).into_response())
+            let form = self::form(&ctx, &view, &catalogue, &values, None);
+            let body = html! { (result(&sent)) (form) };
+            Ok(page(&ctx, &view, &body).into_response())
         }
         Err(problem) => {
             let problem = problem.of_fields()?;
-            let form = self::form(&visit, &view, &catalogue, &values, Some(&problem));
-            Ok(page(&visit, &view, &form).refused(&problem).into_response())
+            let form = self::form(&ctx, &view, &catalogue, &values, Some(&problem));
+            Ok(page(&ctx, &view, &form).with_status_of(&problem).into_response())
         }
     }
 }
 
-fn page(visit: &Visit, EndpointView { endpoint, state, .. }: &EndpointView, body: &Markup) -> Page {
-    let links = visit.links();
+fn page(
+    ctx: &PageContext,
+    EndpointView { endpoint, state, .. }: &EndpointView,
+    body: &Markup,
+) -> Page {
+    let urls = ctx.urls();
     let body = html! {
         p.crumbs {
-            a href=(links.webhooks()) { "Webhooks" } " / "
-            a href=(links.webhook(endpoint.id)) { bdi { (endpoint.name.as_str()) } }
+            a href=(urls.webhooks()) { "Webhooks" } " / "
+            a href=(urls.webhook(endpoint.id)) { bdi { (endpoint.name.as_str()) } }
         }
-        h1 { "Send a test event" }
+        h1 { "Send test event" }
         p {
-            "Makes one request to " bdi { code { (endpoint.url.as_str()) } } " now, signed like any other. "
-            "Nothing is tried again, stored or counted."
-            @if let Enabling::Disabled(_) = state { " The webhook is disabled; a test event is sent all the same." }
+            "Sends one signed request to " bdi { code { (endpoint.url.as_str()) } } " now. "
+            "Test events are not retried, stored or counted."
+            @if let EndpointState::Disabled(_) = state { " The webhook is disabled, but the test event is still sent." }
         }
         (body)
     };
-    visit.page(Place::Webhooks, "Send a test event", body)
+    ctx.page(NavItem::Webhooks, "Send test event", body)
 }
 
 fn form(
-    visit: &Visit,
+    ctx: &PageContext,
     EndpointView { endpoint, .. }: &EndpointView,
     catalogue: &Catalogue,
     values: &Values,
     problem: Option<&Problem>,
 ) -> Markup {
-    let page = visit.links().test(endpoint.id);
-    let wrong = Errors::of(problem);
+    let page = ctx.urls().test(endpoint.id);
+    let errors = Errors::of(problem);
     if catalogue.is_empty() {
-        let text = "A test event has a type of the catalogue; the operator puts them there.";
-        return empty("No event types yet", text, None);
+        let text = "A test event needs an event type. The operator adds them to the catalogue.";
+        return empty_state("No event types yet", text, None);
     }
     html! {
         section #test aria-labelledby="test-title" {
-            h2 #test-title { "What to send" }
+            h2 #test-title { "Event to send" }
             form method="post" action=(page) {
-                (visit.csrf())
+                (ctx.csrf())
                 div.filter {
-                    (types(&page, endpoint, catalogue, &values.event_type, wrong))
-                    button type="submit" name=(SHOW) value="yes" { "Show example" }
+                    (types(&page, endpoint, catalogue, &values.event_type, errors))
+                    button type="submit" name=(LOAD_EXAMPLE) value="yes" { "Load example" }
                 }
-                (catalogue.rest())
-                (Field::new("payload", "Payload", PAYLOAD_HINT, wrong).area(&values.payload))
+                (catalogue.truncation_hint())
+                (Field::new("payload", "Payload", PAYLOAD_HINT, errors).area(&values.payload))
                 p.actions { button.primary type="submit" { "Send test event" } }
             }
         }
     }
 }
 
-/// The type, of which the example is shown once it is chosen.
+/// The field for the event type. Selecting one loads its example.
 fn types(
     page: &str,
     endpoint: &Endpoint,
@@ -223,15 +213,15 @@ fn types(
 ) -> Markup {
     let description = catalogue.description(chosen);
     let field = Field::new("event_type", "Event type", description.unwrap_or_default(), errors);
-    let (wanted, others): (Vec<_>, Vec<_>) =
+    let (subscribed, others): (Vec<_>, Vec<_>) =
         catalogue.names().partition(|name| endpoint.event_types.wants(name));
-    field.around(html! {
+    field.wrap(html! {
         select #event_type name="event_type" aria-describedby=(field.described_by())
-            aria-invalid=[field.is_wrong()]
+            aria-invalid=[field.aria_invalid()]
             hx-get=(page) hx-trigger="change" hx-target="#test" hx-select="#test" hx-swap="outerHTML" {
             @if description.is_none() { option value="" selected { "Choose one" } }
-            (group("What this webhook wants", &wanted, chosen))
-            (group("What it does not want", &others, chosen))
+            (group("Subscribed", &subscribed, chosen))
+            (group("Not subscribed", &others, chosen))
         }
     })
 }
@@ -246,17 +236,17 @@ fn group(title: &str, names: &[&EventTypeName], chosen: &str) -> Markup {
     }
 }
 
-fn result(Tested { payload, report }: &Tested) -> Markup {
-    let sent = Sent { head: &report.request, body: Some(payload.bytes()) };
+fn result(SentTest { payload, report }: &SentTest) -> Markup {
+    let sent = SentRequest { head: &report.request, body: Some(payload.bytes()) };
     html! {
         section #result aria-labelledby="result-title" {
             h2 #result-title { "Result" }
             p.headline role="status" {
                 @match &report.error {
-                    None => (badge(Kind::Good, "success")),
-                    Some(error) => { (badge(Kind::Bad, "failed")) " " (failure(error.kind)) }
+                    None => (badge(Tone::Good, "success")),
+                    Some(error) => { (badge(Tone::Bad, "failed")) " " (error_text(error.kind)) }
                 }
-                @if let Some(response) = &report.response { " " (status(response.status)) }
+                @if let Some(response) = &report.response { " " (status_badge(response.status)) }
                 " after " (report.duration_ms) " ms"
             }
             (phases(report.phases))
@@ -268,38 +258,38 @@ fn result(Tested { payload, report }: &Tested) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dashboard::form::Errors;
 
-    fn body(form: &[u8]) -> Result<String, Problem> {
-        let body = Values::read(&Form::parse(form)).body()?;
-        Ok(String::from_utf8(body.to_vec()).unwrap())
+    fn payload(form: &[u8]) -> Result<Option<Vec<u8>>, Vec<FieldError>> {
+        let values = Values::read(&Form::parse(form));
+        let mut fields = values.fields();
+        let event_type = fields.required("event_type", |field| field.text());
+        assert_eq!(event_type.as_deref(), Some("a"));
+        let payload = fields.change("payload", |field| field.payload());
+        let errors = fields.into_findings().into_errors();
+        match errors.is_empty() {
+            true => Ok(payload.map(|payload| payload.bytes().to_vec())),
+            false => Err(errors),
+        }
     }
 
     #[test]
-    fn the_fields_become_what_the_api_reads() {
-        let given = body(b"event_type=a%22b&payload=%7B+%22x%22%3A1.0%7D");
-        assert_eq!(given.unwrap(), r#"{"event_type":"a\"b","payload":{ "x":1.0}}"#);
-        assert_eq!(body(b"event_type=a&payload=+%0D%0A").unwrap(), r#"{"event_type":"a"}"#);
-        assert_eq!(
-            body(b"event_type=a&payload=null").unwrap(),
-            r#"{"event_type":"a","payload":null}"#
-        );
+    fn a_payload_keeps_its_bytes_and_a_blank_one_is_not_given() {
+        let given = payload(b"event_type=a&payload=%7B+%22x%22%3A1.0%7D");
+        assert_eq!(given.unwrap().unwrap(), br#"{ "x":1.0}"#);
+        assert_eq!(payload(b"event_type=a&payload=null").unwrap().unwrap(), b"null");
+        assert_eq!(payload(b"event_type=a&payload=+%0D%0A"), Ok(None));
     }
 
     #[test]
-    fn what_is_no_json_is_told_with_its_place() {
-        // The last one would be a field of its own.
+    fn malformed_json_is_reported_with_its_position() {
         for (form, place) in [
-            (&b"payload=%7B%0D%0A+%22a%22%3A+oops%0D%0A%7D"[..], "line 2 column 7"),
-            (b"payload=%7B", "line 1 column 1"),
-            (b"payload=1%2C%22b%22%3A2", "line 1 column 2"),
+            (&b"event_type=a&payload=%7B%0D%0A+%22a%22%3A+oops%0D%0A%7D"[..], "line 2 column 7"),
+            (b"event_type=a&payload=%7B", "line 1 column 1"),
+            (b"event_type=a&payload=1%2C%22b%22%3A2", "line 1 column 2"),
         ] {
-            let problem = body(form).unwrap_err();
-            let errors = Errors::of(Some(&problem)).at("payload");
-            assert!(
-                errors[0].starts_with("is not JSON: ") && errors[0].ends_with(place),
-                "{errors:?}"
-            );
+            let errors = payload(form).unwrap_err();
+            let detail = &errors[0].detail;
+            assert!(detail.starts_with("is not JSON: ") && detail.ends_with(place), "{errors:?}");
         }
     }
 }

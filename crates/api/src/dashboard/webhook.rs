@@ -1,5 +1,4 @@
-//! The page of one webhook: how it is; how it has fared, in charts; what was sent to it; whom email
-//! told.
+//! The page of one webhook: its state, charts, deliveries and email log.
 
 use axum::Router;
 use axum::extract::State;
@@ -12,30 +11,31 @@ use postrider_store::{DeliveryFilter, DeliveryView, Page as ListPage, PageReques
 
 use super::delivery_table::delivery_table;
 use super::field::select;
-use super::frame::{Fragment, Page, Place, Visit};
-use super::links::{Links, below};
-use super::parts::{OLDER, address, copyable, empty, pager};
-use super::webhook_state::{Standing, banner};
+use super::frame::{Fragment, NavItem, Page, PageContext};
+use super::links::{Urls, subpath};
+use super::parts::{OLDER, copyable, empty_state, pager, with_query};
+use super::webhook_state::{WebhookStatus, banner};
 use super::{chart, emails};
 use crate::App;
-use crate::rest::fields::name_of;
+use crate::rest::deliveries::FilterParams;
+use crate::rest::statistics::SpanParams;
 use crate::rest::wire::delivery::STATES;
 use crate::web::auth::Tenant;
+use crate::web::choice::name_of;
 use crate::web::extract::PathId;
 use crate::web::page::Params;
 use crate::web::problem::Problem;
-use crate::{deliveries, statistics};
 
-/// Deliveries that the page shows at once.
-const SHOWN: usize = 25;
+/// Deliveries on one page.
+const PAGE_SIZE: usize = 25;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
         .route("/webhooks/{endpoint}", get(show))
-        .route("/webhooks/{endpoint}/deliveries", get(deliveries_anew))
+        .route("/webhooks/{endpoint}/deliveries", get(refresh_deliveries))
 }
 
-/// What is shown of a webhook, as it was asked for.
+/// The page's query parameters.
 struct Query {
     span: Span,
     filter: DeliveryFilter,
@@ -45,8 +45,8 @@ struct Query {
 impl Query {
     fn read(params: &mut Params) -> Self {
         Self {
-            span: statistics::span_of(params),
-            filter: deliveries::filter_of(params),
+            span: SpanParams::read(params),
+            filter: FilterParams::read(params),
             after: params.take("cursor", str::parse),
         }
     }
@@ -56,19 +56,19 @@ impl Query {
         state.is_some() || event_type.is_some() || since.is_some()
     }
 
-    /// A page with the same restrictions, and these parameters besides.
-    fn address(&self, page: &str, more: &[(&str, &str)]) -> String {
+    /// A page's URL with the same filter and more parameters.
+    fn url(&self, page: &str, more: &[(&str, &str)]) -> String {
         let state = self.filter.state.as_ref().map(name_of).unwrap_or_default();
         let event_type =
             self.filter.event_type.as_ref().map(ToString::to_string).unwrap_or_default();
         let since = self.filter.since.map(|at| at.to_string()).unwrap_or_default();
         let same = [("state", &*state), ("event_type", &*event_type), ("since", &*since)];
-        address(page, &[&same[..], more].concat())
+        with_query(page, &[&same[..], more].concat())
     }
 }
 
 async fn show(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
@@ -76,39 +76,39 @@ async fn show(
 ) -> Result<Page, Problem> {
     let query = Query::read(&mut params);
     params.finish()?;
-    let view = app.door().endpoint(tenant.0, id).await?;
-    let state = Standing::of(&app, view).await?;
-    let statistics = app.records().statistics(tenant.0, id, query.span, visit.now()).await?;
-    let deliveries = list(&app, tenant.0, id, &query).await?;
-    let emails = app.records().emails(tenant.0, id, emails::SHOWN).await?;
-    let links = visit.links();
-    let endpoint = &state.view.endpoint;
+    let view = app.service().endpoint(tenant.0, id).await?;
+    let status = WebhookStatus::of(&app, view).await?;
+    let statistics = app.records().statistics(tenant.0, id, query.span, ctx.now()).await?;
+    let deliveries = load_deliveries(&app, tenant.0, id, &query).await?;
+    let emails = app.records().emails(tenant.0, id, emails::MAX_SHOWN).await?;
+    let urls = ctx.urls();
+    let endpoint = &status.view.endpoint;
     let body = html! {
-        (tabs(&links, endpoint, false))
-        (banner(&visit, &state))
+        (tabs(&urls, endpoint, false))
+        (banner(&ctx, &status))
         section aria-labelledby="charts" {
-            div.title { h2 #charts { "Health" } (spans(&links, id, &query)) }
+            div.title { h2 #charts { "Health" } (spans(&urls, id, &query)) }
             (chart::charts(&statistics))
         }
         section aria-labelledby="deliveries" {
             h2 #deliveries { "Deliveries" }
-            (filter(&links, id, &query))
-            (delivery_list(&visit, id, &query, &deliveries))
+            (filter_form(&urls, id, &query))
+            (delivery_list(&ctx, id, &query, &deliveries))
         }
         section aria-labelledby="emails" {
             h2 #emails { "Emails sent" }
             (emails::emails(&emails))
         }
     };
-    Ok(visit.page(Place::Webhooks, endpoint.name.as_str(), body))
+    Ok(ctx.page(NavItem::Webhooks, endpoint.name.as_str(), body))
 }
 
-/// The heading of a webhook's pages, and the way between them.
-pub(crate) fn tabs(links: &Links, endpoint: &Endpoint, settings: bool) -> Markup {
+/// The heading and tabs of a webhook's pages.
+pub(crate) fn tabs(urls: &Urls, endpoint: &Endpoint, settings: bool) -> Markup {
     let id = endpoint.id;
     let page = |current: bool| current.then_some("page");
     html! {
-        p.crumbs { a href=(links.webhooks()) { "Webhooks" } }
+        p.crumbs { a href=(urls.webhooks()) { "Webhooks" } }
         div.title {
             div {
                 h1 { bdi { (endpoint.name.as_str()) } }
@@ -116,90 +116,90 @@ pub(crate) fn tabs(links: &Links, endpoint: &Endpoint, settings: bool) -> Markup
                 p { (copyable(id)) }
             }
             div.actions {
-                a.button href=(links.test(id)) { "Send test event" }
-                a.button href=(address(&links.new_replay(), &[("endpoint", &id.to_string())])) { "Replay" }
+                a.button href=(urls.test(id)) { "Send test event" }
+                a.button href=(with_query(&urls.new_replay(), &[("endpoint", &id.to_string())])) { "Replay" }
             }
         }
         nav.tabs aria-label="Webhook" {
-            a href=(links.webhook(id)) aria-current=[page(!settings)] { "Overview" }
-            a href=(links.webhook_settings(id)) aria-current=[page(settings)] { "Settings" }
+            a href=(urls.webhook(id)) aria-current=[page(!settings)] { "Overview" }
+            a href=(urls.webhook_settings(id)) aria-current=[page(settings)] { "Settings" }
         }
     }
 }
 
-fn spans(links: &Links, id: EndpointId, query: &Query) -> Markup {
+fn spans(urls: &Urls, id: EndpointId, query: &Query) -> Markup {
     html! {
-        nav.spans aria-label="Time shown" {
+        nav.spans aria-label="Time range" {
             @for span in Span::ALL {
-                a href={ (query.address(&links.webhook(id), &[("span", span.as_str())])) "#charts" }
+                a href={ (query.url(&urls.webhook(id), &[("span", span.as_str())])) "#charts" }
                     aria-current=[(span == query.span).then_some("true")] { (span.as_str()) }
             }
         }
     }
 }
 
-fn filter(links: &Links, id: EndpointId, query: &Query) -> Markup {
+fn filter_form(urls: &Urls, id: EndpointId, query: &Query) -> Markup {
     let names = STATES.map(|state| name_of(&state));
     let mut states = vec![("", "Any state")];
     states.extend(names.iter().map(|name| (name.as_str(), name.as_str())));
     let chosen = query.filter.state.as_ref().map(name_of).unwrap_or_default();
     let event_type = query.filter.event_type.as_ref().map(ToString::to_string).unwrap_or_default();
     html! {
-        form.filter method="get" action={ (links.webhook(id)) "#deliveries" } {
+        form.filter method="get" action={ (urls.webhook(id)) "#deliveries" } {
             input type="hidden" name="span" value=(query.span.as_str());
             (select("state", "State", &states, &chosen))
             label for="event_type" { "Event type" }
-            input #event_type name="event_type" value=(event_type) placeholder="any" autocomplete="off" spellcheck="false";
-            button type="submit" { "Show" }
+            input #event_type name="event_type" value=(event_type) placeholder="Any" autocomplete="off" spellcheck="false";
+            button type="submit" { "Apply" }
         }
     }
 }
 
-async fn list(
+async fn load_deliveries(
     app: &App,
     account: AccountId,
     id: EndpointId,
     query: &Query,
 ) -> Result<ListPage<DeliveryView>, Problem> {
-    let request = PageRequest { limit: SHOWN, after: query.after };
+    let request = PageRequest { limit: PAGE_SIZE, after: query.after };
     Ok(app.records().deliveries(account, id, query.filter.clone(), request).await?)
 }
 
-/// The deliveries. The first of them are asked for again while somebody looks.
+/// The list of deliveries. The first page is polled.
 fn delivery_list(
-    visit: &Visit,
+    ctx: &PageContext,
     id: EndpointId,
     query: &Query,
     page: &ListPage<DeliveryView>,
 ) -> Markup {
-    let links = visit.links();
-    let again = query.address(&below(&links.webhook(id), "deliveries"), &[]);
-    let again = query.after.is_none().then_some(again);
+    let urls = ctx.urls();
+    let poll_url = query.url(&subpath(&urls.webhook(id), "deliveries"), &[]);
+    let poll_url = query.after.is_none().then_some(poll_url);
     let next = page.next.as_ref().map(|cursor| {
         let more = [("span", query.span.as_str()), ("cursor", cursor.as_str())];
-        query.address(&links.webhook(id), &more) + "#deliveries"
+        query.url(&urls.webhook(id), &more) + "#deliveries"
     });
     html! {
-        div #delivery-list hx-get=[again.as_ref()] hx-trigger=[again.as_ref().map(|_| "every 5s")]
+        div #delivery-list hx-get=[poll_url.as_ref()] hx-trigger=[poll_url.as_ref().map(|_| "every 5s")]
             hx-swap="outerHTML" {
             @if page.items.is_empty() && page.next.is_none() {
                 @if query.is_filtered() {
-                    (empty("No deliveries like that", "Show any state and any event type to see the others.", None))
+                    (empty_state("No matching deliveries", "Select any state and any event type to see all deliveries.", None))
                 } @else {
-                    (empty("No deliveries yet", "Events that it wants are listed here. A test event is not: its page shows what came of it.",
-                        Some((&links.test(id), "Send test event"))))
+                    (empty_state("No deliveries yet", "Deliveries of subscribed events appear here. Test events do not: their page shows the result.",
+                        Some((&urls.test(id), "Send test event"))))
                 }
             } @else {
-                (delivery_table(&links, &page.items, "Event type", |delivery| html! { code { (delivery.event_type) } }))
+                (delivery_table(&urls, &page.items, "Event type", |delivery| html! { code { (delivery.event_type) } }))
                 (pager(next.as_deref(), OLDER))
             }
         }
     }
 }
 
-/// The deliveries anew.
-async fn deliveries_anew(
-    visit: Visit,
+/// The refreshed list of deliveries.
+async fn refresh_deliveries(
+    ctx: PageContext,
     tenant: Tenant,
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
@@ -207,7 +207,7 @@ async fn deliveries_anew(
 ) -> Result<Fragment, Problem> {
     let query = Query::read(&mut params);
     params.finish()?;
-    app.door().endpoint(tenant.0, id).await?;
-    let page = list(&app, tenant.0, id, &query).await?;
-    Ok(Fragment(delivery_list(&visit, id, &query, &page)))
+    app.service().endpoint(tenant.0, id).await?;
+    let page = load_deliveries(&app, tenant.0, id, &query).await?;
+    Ok(Fragment(delivery_list(&ctx, id, &query, &page)))
 }

@@ -1,27 +1,22 @@
-//! The fields of a webhook, for a new one and for a change: what they show, and how they become the
-//! JSON that the API reads.
+//! The form fields of a new or edited webhook, and their conversion to the JSON of the API.
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
 use maud::{Markup, html};
 use postrider_domain::endpoint::{Endpoint, Ordering, Subscription};
-use serde_json::Value;
 
 use super::catalogue::Catalogue;
 use super::field::{Field, errors, toggle};
-use super::form::{Errors, Form, object_of_texts};
-use super::links::Links;
-use crate::web::problem::{FieldError, Problem};
+use super::form::{Errors, Form};
+use super::links::Urls;
+use crate::web::fields::{Fields, Raw};
+use crate::web::problem::Problem;
 
 const URL_HINT: &str =
-    "Where webhooks are sent, by POST. Redirects are not followed: give the final address.";
-const HEADERS_HINT: &str = "Added to each request: a line each, such as «Authorization: Bearer …».";
+    "Events are sent here as POST requests. Redirects are not followed, so enter the final URL.";
+const HEADERS_HINT: &str = "Added to every request. One per line, e.g. Authorization: Bearer …";
 
-/// Where the headers are in the JSON.
-const HEADERS: &str = "/headers";
-
-/// What the fields hold, as it was written.
+/// The fields' values as they were entered.
 #[derive(Debug, Default)]
 pub(crate) struct Values {
     name: String,
@@ -33,7 +28,7 @@ pub(crate) struct Values {
 }
 
 impl Values {
-    /// The fields of a webhook that there is.
+    /// The values of an existing webhook.
     pub(crate) fn of(endpoint: &Endpoint) -> Self {
         let headers = endpoint.headers.iter().map(|(name, value)| format!("{name}: {value}\n"));
         let (all, event_types) = match &endpoint.event_types {
@@ -50,116 +45,97 @@ impl Values {
         }
     }
 
-    /// The fields as somebody filled them in.
+    /// The values of a submitted form.
     pub(crate) fn read(form: &Form) -> Self {
         Self {
             name: form.text("name").to_owned(),
             url: form.text("url").trim().to_owned(),
             all: form.has("all"),
-            event_types: form.all("event_types").into_iter().map(str::to_owned).collect(),
+            event_types: form.values("event_types").into_iter().map(str::to_owned).collect(),
             headers: form.text("headers").to_owned(),
             strict: form.text("ordering") == "strict",
         }
     }
 
-    /// The event types that are chosen.
+    /// The selected event types.
     pub(crate) fn chosen(&self) -> impl Iterator<Item = &str> {
         self.event_types.iter().map(String::as_str)
     }
 
-    /// What the API reads, and refuses when a line of the headers is none.
-    pub(crate) fn body(&self) -> Bytes {
-        let types: Vec<&str> = match self.all {
+    /// The fields of the request.
+    pub(crate) fn fields(&self) -> Fields<'_> {
+        let types = match self.all {
             true => vec!["*"],
             false => self.chosen().collect(),
         };
-        let ordering = if self.strict { "strict" } else { "parallel" };
-        let (name, url) = (Value::from(&*self.name), Value::from(&*self.url));
-        let headers = match self.header_lines() {
-            Ok(lines) => object_of_texts(lines.into_iter()),
-            Err(_) => "\"\"".to_owned(),
-        };
-        Bytes::from(format!(
-            r#"{{"name":{name},"url":{url},"event_types":{},"headers":{headers},"ordering":"{ordering}"}}"#,
-            Value::from(types)
-        ))
+        Fields::of_form([
+            ("name", Raw::Text(&self.name)),
+            ("url", Raw::Text(&self.url)),
+            ("event_types", Raw::Texts(types)),
+            ("headers", self.header_lines()),
+            ("ordering", Raw::Text(if self.strict { "strict" } else { "parallel" })),
+        ])
     }
 
-    /// A refusal of [`Values::body`], in words about lines where the API knows of an object alone.
-    pub(crate) fn explain(&self, problem: Problem) -> Problem {
-        match self.header_lines() {
-            Ok(_) => problem,
-            Err(mut lines) => {
-                let others = problem.errors().iter().filter(|error| error.pointer != HEADERS);
-                lines.extend(others.cloned());
-                Problem::invalid_fields(lines)
-            }
-        }
-    }
-
-    fn header_lines(&self) -> Result<Vec<(&str, &str)>, Vec<FieldError>> {
-        let (mut pairs, mut wrong) = (Vec::new(), Vec::new());
+    fn header_lines(&self) -> Raw<'_> {
+        let (mut pairs, mut invalid) = (Vec::new(), Vec::new());
         for (number, line) in (1..).zip(self.headers.lines()) {
             match line.split_once(':') {
                 Some((name, value)) => pairs.push((name.trim(), value.trim())),
                 None if line.trim().is_empty() => {}
-                None => wrong.push(FieldError {
-                    pointer: HEADERS.to_owned(),
-                    detail: format!("Line {number} has no colon between a name and a value."),
-                }),
+                None => invalid.push(format!("Line {number} has no colon between name and value.")),
             }
         }
-        if wrong.is_empty() { Ok(pairs) } else { Err(wrong) }
+        if invalid.is_empty() { Raw::Pairs(pairs) } else { Raw::Invalid(invalid) }
     }
 
-    /// The fields.
     pub(crate) fn show(
         &self,
-        links: &Links,
+        urls: &Urls,
         catalogue: &Catalogue,
         problem: Option<&Problem>,
     ) -> Markup {
         let errors = Errors::of(problem);
         html! {
-            (Field::new("name", "Name", "What people call it.", errors).text(&self.name))
-            (self.url_field(links, errors))
+            (Field::new("name", "Name", "A name for your team.", errors).text(&self.name))
+            (self.url_field(urls, errors))
             (self.event_types_field(catalogue, &errors.at("event_types")))
             (Field::new("headers", "Headers", HEADERS_HINT, errors).area(&self.headers))
             fieldset {
-                legend { "Order" }
+                legend { "Ordering" }
                 (radio("ordering", "parallel", !self.strict, "Parallel",
-                    "Several at a time; a delivery that fails is overtaken."))
+                    "Fastest. Events can arrive out of order."))
                 (radio("ordering", "strict", self.strict, "Strict",
-                    "One at a time, in the order of the events; one that fails holds back the others."))
+                    "One at a time, in order. A failing event blocks the ones behind it."))
             }
         }
     }
 
-    /// It is checked while it is typed.
-    fn url_field(&self, links: &Links, errors: Errors<'_>) -> Markup {
+    /// The URL is validated while it is typed.
+    fn url_field(&self, urls: &Urls, errors: Errors<'_>) -> Markup {
         let field = Field::new("url", "URL", URL_HINT, errors);
-        field.around(html! {
+        field.wrap(html! {
             input #url type="url" name="url" value=(self.url) placeholder="https://example.com/webhooks"
-                autocomplete="off" aria-describedby=(field.described_by()) aria-invalid=[field.is_wrong()]
-                hx-get=(links.check_url()) hx-trigger="input changed delay:400ms"
+                autocomplete="off" aria-describedby=(field.described_by()) aria-invalid=[field.aria_invalid()]
+                hx-get=(urls.check_url()) hx-trigger="input changed delay:400ms"
                 hx-target="#url-error" hx-swap="outerHTML" hx-sync="this:replace";
         })
     }
 
-    fn event_types_field(&self, catalogue: &Catalogue, wrong: &[String]) -> Markup {
+    fn event_types_field(&self, catalogue: &Catalogue, messages: &[String]) -> Markup {
         html! {
             fieldset.types {
                 legend { "Event types" }
                 (toggle(
                     html! { input type="checkbox" name="all" checked[self.all] data-all; },
                     html! { span.strong { "All" } },
-                    "Every type, also those to come.",
+                    "All current and future event types.",
                 ))
                 (catalogue.choices(&self.event_types))
                 @if catalogue.is_empty() {
-                    p.hint { "The catalogue has no event types yet; the operator puts them there." }
+                    p.hint { "There are no event types yet. The operator adds them." }
                 }
-                (errors("event_types", wrong))
+                (errors("event_types", messages))
             }
         }
     }
@@ -172,30 +148,34 @@ fn radio(name: &str, value: &str, checked: bool, text: &str, hint: &str) -> Mark
 
 #[cfg(test)]
 mod tests {
+    use postrider_domain::headers::CustomHeaders;
+
     use super::*;
 
     #[test]
-    fn the_fields_become_what_the_api_reads() {
-        let form = Form::parse(
-            b"name=%22A%22&url=+https://a/+&event_types=b&event_types=a&headers=X-A:1%0D%0A%0D%0Ax-a:+2&ordering=strict",
-        );
-        let body = Values::read(&form).body();
-        let expected = r#"{"name":"\"A\"","url":"https://a/","event_types":["a","b"],"headers":{"X-A":"1","x-a":"2"},"ordering":"strict"}"#;
-        assert_eq!(std::str::from_utf8(&body).unwrap(), expected);
-        let all = Values::read(&Form::parse(b"all=on&event_types=a")).body();
-        assert!(std::str::from_utf8(&all).unwrap().contains(r#""event_types":["*"]"#));
+    fn header_lines_are_pairs() {
+        let values = Values::read(&Form::parse(b"headers=X-A:1%0D%0A%0D%0Ax-a:+2"));
+        match values.header_lines() {
+            Raw::Pairs(pairs) => assert_eq!(pairs, [("X-A", "1"), ("x-a", "2")]),
+            _ => panic!("no pairs"),
+        }
     }
 
     #[test]
-    fn a_line_that_is_no_header_is_told() {
+    fn a_malformed_header_line_is_reported_with_its_number() {
         let values = Values::read(&Form::parse(b"headers=a:b%0Ac"));
-        let found = ["/headers", "/url"].map(|pointer| FieldError {
-            pointer: pointer.to_owned(),
-            detail: "must be an object".to_owned(),
-        });
-        let problem = values.explain(Problem::invalid_fields(found.to_vec()));
-        let errors = Errors::of(Some(&problem));
-        assert!(errors.at("headers")[0].contains("Line 2") && errors.at("headers").len() == 1);
-        assert_eq!(errors.at("url"), ["must be an object"]);
+        let mut fields = values.fields();
+        let read = fields.change("headers", |field| field.texts(CustomHeaders::parse));
+        assert!(read.is_none());
+        let errors = fields.into_findings().into_errors();
+        assert_eq!(errors[0].pointer, "/headers");
+        assert!(errors[0].detail.contains("Line 2"), "{errors:?}");
+    }
+
+    #[test]
+    fn all_event_types_are_a_star() {
+        let values = Values::read(&Form::parse(b"all=on&event_types=a"));
+        let read = values.fields().change("event_types", |field| field.list(0..=9, |it| it.text()));
+        assert_eq!(read.unwrap()[0].1, "*");
     }
 }

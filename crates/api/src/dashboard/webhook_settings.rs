@@ -1,29 +1,29 @@
-//! The page of a webhook's settings: what its owner set, its signing secret, its removal.
+//! The settings page of a webhook: its fields, its signing secret, and its deletion.
 
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use bytes::Bytes;
 use maud::{Markup, html};
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::ids::EndpointId;
+use postrider_domain::secret::DEFAULT_OVERLAP;
 use postrider_domain::time::Timestamp;
 
 use super::catalogue::Catalogue;
-use super::form::{Form, as_a_whole, seen};
-use super::frame::{Page, Place, Visit};
-use super::links::below;
+use super::form::{Form, form_error, version_field};
+use super::frame::{NavItem, Page, PageContext};
+use super::links::subpath;
 use super::parts::{copyable, time};
-use super::said::Said;
+use super::said::Flash;
 use super::webhook::tabs;
 use super::webhook_form::Values;
 use crate::App;
+use crate::rest::endpoints::EndpointChange;
 use crate::web::auth::Tenant;
 use crate::web::extract::PathId;
 use crate::web::page::Params;
 use crate::web::problem::Problem;
-use crate::{endpoints, secrets};
 
 pub(crate) fn routes() -> Router<App> {
     let at = |action: &str| format!("/webhooks/{{endpoint}}/{action}");
@@ -34,74 +34,74 @@ pub(crate) fn routes() -> Router<App> {
 }
 
 async fn show(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Page, Problem> {
-    let asked =
-        params.take("secret", |text| (text == "shown").then_some(true).ok_or("is no choice"));
+    let shown =
+        params.take("secret", |text| (text == "shown").then_some(true).ok_or("must be `shown`"));
     params.finish()?;
-    let endpoint = app.door().endpoint(tenant.0, id).await?.endpoint;
+    let endpoint = app.service().endpoint(tenant.0, id).await?.endpoint;
     let values = Values::of(&endpoint);
-    page(&visit, &app, &endpoint, &values, asked.is_some(), None).await
+    page(&ctx, &app, &endpoint, &values, shown.is_some(), None).await
 }
 
 async fn page(
-    visit: &Visit,
+    ctx: &PageContext,
     app: &App,
     endpoint: &Endpoint,
     values: &Values,
     secret_shown: bool,
     problem: Option<&Problem>,
 ) -> Result<Page, Problem> {
-    let links = visit.links();
-    let catalogue = Catalogue::with(app, values.chosen()).await?;
+    let urls = ctx.urls();
+    let catalogue = Catalogue::load(app, values.chosen()).await?;
     let body = html! {
-        (tabs(&links, endpoint, true))
+        (tabs(&urls, endpoint, true))
         section aria-labelledby="settings" {
             h2 #settings { "Settings" }
-            form method="post" action=(links.webhook_settings(endpoint.id)) {
-                (visit.csrf())
-                (seen(endpoint.updated_at))
-                (as_a_whole(problem, &links.webhook_settings(endpoint.id)))
-                (values.show(&links, &catalogue, problem))
+            form method="post" action=(urls.webhook_settings(endpoint.id)) {
+                (ctx.csrf())
+                (version_field(endpoint.updated_at))
+                (form_error(problem, &urls.webhook_settings(endpoint.id)))
+                (values.show(&urls, &catalogue, problem))
                 p.actions { button type="submit" { "Save" } }
             }
         }
-        (secret(visit, endpoint, secret_shown))
-        (removal(visit, endpoint))
+        (secret(ctx, endpoint, secret_shown))
+        (delete_section(ctx, endpoint))
     };
-    let title = format!("Settings of {}", endpoint.name.as_str());
-    Ok(visit.page(Place::Webhooks, &title, body))
+    let title = format!("{} settings", endpoint.name.as_str());
+    Ok(ctx.page(NavItem::Webhooks, &title, body))
 }
 
-/// The signing secret, hidden until somebody asks.
-fn secret(visit: &Visit, endpoint: &Endpoint, shown: bool) -> Markup {
-    let links = visit.links();
-    let (id, now) = (endpoint.id, visit.now());
-    let page = links.webhook_settings(id);
+/// The signing secret, hidden until it is asked for.
+fn secret(ctx: &PageContext, endpoint: &Endpoint, shown: bool) -> Markup {
+    let urls = ctx.urls();
+    let (id, now) = (endpoint.id, ctx.now());
+    let page = urls.webhook_settings(id);
     html! {
         section #secret aria-labelledby="secret-title" {
             h2 #secret-title { "Signing secret" }
-            p { "Each request is signed with it ("
+            p { "Every request is signed with this secret ("
                 a href="https://www.standardwebhooks.com" rel="noreferrer" { "Standard Webhooks" }
-                "), so that your side can tell that it comes from here." }
+                "), so you can verify that it comes from us." }
             @if shown {
                 p { (copyable(endpoint.secrets.current.reveal())) }
-                (replaced(endpoint, now))
+                (old_secrets(endpoint, now))
                 p { a href={ (page) "#secret" } { "Hide" } }
             } @else {
                 p { code { "whsec_••••••••••••••••" } " "
                     a.button href={ (page) "?secret=shown#secret" } { "Show" } }
             }
             details {
-                summary { "Replace it by a new one" }
-                form method="post" action=(below(&links.webhook(id), "rotate-secret")) {
-                    (visit.csrf())
-                    p { "For 24 hours requests are signed with both, so that you can change over without "
-                        "losing any." }
+                summary { "Rotate secret" }
+                form method="post" action=(subpath(&urls.webhook(id), "rotate-secret")) {
+                    (ctx.csrf())
+                    p { "For 24 hours, requests are signed with both the old and the new secret, so you can "
+                        "switch over without rejecting any." }
                     button type="submit" { "Rotate" }
                 }
             }
@@ -109,25 +109,25 @@ fn secret(visit: &Visit, endpoint: &Endpoint, shown: bool) -> Markup {
     }
 }
 
-fn replaced(endpoint: &Endpoint, now: Timestamp) -> Markup {
+fn old_secrets(endpoint: &Endpoint, now: Timestamp) -> Markup {
     let active = endpoint.secrets.replaced.iter().filter(|(_, until)| *until > now);
     html! {
         @for (secret, until) in active {
-            p { "Until " (time(*until)) " also: " (copyable(secret.reveal())) }
+            p { "Old secret, valid until " (time(*until)) ": " (copyable(secret.reveal())) }
         }
     }
 }
 
-fn removal(visit: &Visit, endpoint: &Endpoint) -> Markup {
-    let action = below(&visit.links().webhook(endpoint.id), "delete");
+fn delete_section(ctx: &PageContext, endpoint: &Endpoint) -> Markup {
+    let action = subpath(&ctx.urls().webhook(endpoint.id), "delete");
     html! {
         section.danger aria-labelledby="removal" {
             h2 #removal { "Delete" }
             details {
                 summary { "Delete this webhook" }
-                p { "Deliveries that are pending or held are discarded. This cannot be undone." }
+                p { "Pending and held deliveries are discarded. This cannot be undone." }
                 form method="post" action=(action) {
-                    (visit.csrf())
+                    (ctx.csrf())
                     button.bad type="submit" { "Delete " bdi { (endpoint.name.as_str()) } }
                 }
             }
@@ -136,45 +136,53 @@ fn removal(visit: &Visit, endpoint: &Endpoint) -> Markup {
 }
 
 async fn save(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
     form: Form,
 ) -> Result<Response, Problem> {
     let values = Values::read(&form);
-    let saved = endpoints::change(&app, tenant.0, id, &values.body(), Some(form.seen())).await;
+    let before = app.service().endpoint(tenant.0, id).await?.endpoint;
+    let saved = match EndpointChange::read(values.fields(), &app, &before.event_types).await {
+        Ok(change) => {
+            let version = Some(form.version());
+            let saved = app.service().change_endpoint(tenant.0, id, change, version).await;
+            saved.map_err(Problem::from)
+        }
+        Err(problem) => Err(problem),
+    };
     match saved {
         Ok(_) => {
-            let page = visit.links().webhook_settings(id);
-            Ok(Redirect::to(&Said::Saved.at(&page)).into_response())
+            let page = ctx.urls().webhook_settings(id);
+            Ok(Redirect::to(&Flash::Saved.redirect_target(&page)).into_response())
         }
         Err(problem) => {
-            let problem = values.explain(problem.of_form()?);
-            let endpoint = app.door().endpoint(tenant.0, id).await?.endpoint;
-            let page = page(&visit, &app, &endpoint, &values, false, Some(&problem)).await?;
-            Ok(page.refused(&problem).into_response())
+            let problem = problem.of_form()?;
+            let endpoint = app.service().endpoint(tenant.0, id).await?.endpoint;
+            let page = page(&ctx, &app, &endpoint, &values, false, Some(&problem)).await?;
+            Ok(page.with_status_of(&problem).into_response())
         }
     }
 }
 
 async fn rotate(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
-    secrets::rotate(&app, tenant.0, id, &Bytes::new()).await?;
-    let page = visit.links().webhook_settings(id);
-    Ok(Redirect::to(&Said::Rotated.at(&page)))
+    app.service().rotate_secret(tenant.0, id, DEFAULT_OVERLAP).await?;
+    let page = ctx.urls().webhook_settings(id);
+    Ok(Redirect::to(&Flash::Rotated.redirect_target(&page)))
 }
 
 async fn delete(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
-    endpoints::remove(&app, tenant.0, id).await?;
-    Ok(Redirect::to(&Said::Deleted.at(&visit.links().webhooks())))
+    app.service().delete_endpoint(tenant.0, id).await?;
+    Ok(Redirect::to(&Flash::Deleted.redirect_target(&ctx.urls().webhooks())))
 }

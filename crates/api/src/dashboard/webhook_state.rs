@@ -1,4 +1,5 @@
-//! The banner of a webhook's page: how the webhook is and why, in words, and enabling and disabling it.
+//! The status banner of a webhook's page: its state and the reason for it, and the buttons to enable
+//! and disable the webhook.
 
 use axum::Router;
 use axum::extract::State;
@@ -7,22 +8,22 @@ use axum::routing::{get, post};
 use maud::{Markup, html};
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::endpoint::{
-    Disabled, DisabledReason, Endpoint, LastError, State as Enabling, Subscription,
+    Disabled, DisabledReason, Endpoint, LastError, State as EndpointState, Subscription,
 };
 use postrider_domain::ids::EndpointId;
 use postrider_store::{DeliveryView, EndpointView, Held};
-use serde_json::json;
 
-use super::form::{self, Form};
+use super::form::Form;
 use super::format::count;
-use super::frame::{Visit, anew};
-use super::links::{Links, below};
-use super::parts::{address, ago, time, webhook_badge};
-use super::said::Said;
+use super::frame::{PageContext, refreshed};
+use super::links::{Urls, subpath};
+use super::parts::{age, time, webhook_badge, with_query};
+use super::said::Flash;
 use crate::App;
-use crate::rest::endpoints;
+use crate::rest::endpoints::Enable;
 use crate::web::auth::Tenant;
 use crate::web::extract::PathId;
+use crate::web::fields::{Fields, Raw};
 use crate::web::page::Params;
 use crate::web::problem::Problem;
 
@@ -34,54 +35,54 @@ pub(crate) fn routes() -> Router<App> {
         .route(&at("disable"), post(disable))
 }
 
-/// How a webhook is, and the delivery that tells why.
-pub(crate) struct Standing {
+/// The status of a webhook, and the delivery that explains it.
+pub(crate) struct WebhookStatus {
     pub view: EndpointView,
-    /// The delivery that disabled it, or else the one whose attempt failed last.
-    culprit: Option<DeliveryView>,
-    /// Attempts that a delivery has.
-    most_attempts: u32,
+    /// The delivery that disabled the webhook, or else the one whose attempt failed last.
+    failed_delivery: Option<DeliveryView>,
+    /// Most attempts of a delivery.
+    max_attempts: u32,
 }
 
-impl Standing {
+impl WebhookStatus {
     pub(crate) async fn of(app: &App, view: EndpointView) -> Result<Self, Problem> {
         let failed = view.health.last_error.as_ref().map(|error| error.delivery);
-        let culprit = match &view.state {
-            Enabling::Disabled(disabled) => disabled.delivery.or(failed),
-            Enabling::Enabled | Enabling::Deleted => failed,
+        let failed_delivery = match &view.state {
+            EndpointState::Disabled(disabled) => disabled.delivery.or(failed),
+            EndpointState::Enabled | EndpointState::Deleted => failed,
         };
-        let culprit = match culprit {
+        let failed_delivery = match failed_delivery {
             Some(id) => app.records().delivery_alone(view.endpoint.account, id).await?,
             None => None,
         };
-        let most_attempts = app.0.api.retry.max_attempts();
-        Ok(Self { view, culprit, most_attempts })
+        let max_attempts = app.0.api.retry.max_attempts();
+        Ok(Self { view, failed_delivery, max_attempts })
     }
 
-    /// The word for what the banner offers, which a page that was loaded before compares with its own.
-    fn word(&self) -> &'static str {
+    /// Identifies the form that the banner shows, so that a page can tell whether it is out of date.
+    fn form_key(&self) -> &'static str {
         match self.view.state {
-            Enabling::Disabled(_) if self.view.unfinished > 0 => "holding",
-            Enabling::Disabled(_) => "disabled",
-            Enabling::Enabled | Enabling::Deleted => "enabled",
+            EndpointState::Disabled(_) if self.view.unfinished > 0 => "holding",
+            EndpointState::Disabled(_) => "disabled",
+            EndpointState::Enabled | EndpointState::Deleted => "enabled",
         }
     }
 }
 
-pub(crate) fn banner(visit: &Visit, state: &Standing) -> Markup {
-    let (links, view) = (visit.links(), &state.view);
+pub(crate) fn banner(ctx: &PageContext, status: &WebhookStatus) -> Markup {
+    let (urls, view) = (ctx.urls(), &status.view);
     let id = view.endpoint.id;
     let class = match &view.state {
-        Enabling::Disabled(_) => "bad",
-        _ if view.health.failure_count > 0 || wants_nothing(&view.endpoint) => "warn",
+        EndpointState::Disabled(_) => "bad",
+        _ if view.health.failure_count > 0 || has_no_subscriptions(&view.endpoint) => "warn",
         _ => "good",
     };
     html! {
         section #state class={ "banner " (class) } aria-label="State" {
-            (fact_list(visit, state))
-            @if let Enabling::Disabled(_) = view.state {
-                form method="post" action=(below(&links.webhook(id), "enable")) {
-                    (visit.csrf())
+            (fact_list(ctx, status))
+            @if let EndpointState::Disabled(_) = view.state {
+                form method="post" action=(subpath(&urls.webhook(id), "enable")) {
+                    (ctx.csrf())
                     @if view.unfinished > 0 {
                         fieldset.choice {
                             legend { "Held deliveries" }
@@ -92,8 +93,8 @@ pub(crate) fn banner(visit: &Visit, state: &Standing) -> Markup {
                     button.primary type="submit" { "Enable" }
                 }
             } @else {
-                form method="post" action=(below(&links.webhook(id), "disable")) {
-                    (visit.csrf())
+                form method="post" action=(subpath(&urls.webhook(id), "disable")) {
+                    (ctx.csrf())
                     button type="submit" { "Disable" }
                 }
             }
@@ -101,43 +102,43 @@ pub(crate) fn banner(visit: &Visit, state: &Standing) -> Markup {
     }
 }
 
-/// What the banner says. It is asked for again while somebody looks.
-fn fact_list(visit: &Visit, state: &Standing) -> Markup {
-    let view = &state.view;
-    let page = below(&visit.links().webhook(view.endpoint.id), "facts");
+/// The text of the banner, which is polled.
+fn fact_list(ctx: &PageContext, status: &WebhookStatus) -> Markup {
+    let view = &status.view;
+    let page = subpath(&ctx.urls().webhook(view.endpoint.id), "facts");
     html! {
-        div #facts hx-get=(address(&page, &[("was", state.word())])) hx-trigger="every 3s"
+        div #facts hx-get=(with_query(&page, &[("was", status.form_key())])) hx-trigger="every 3s"
             hx-swap="outerHTML" {
             p.headline {
                 (webhook_badge(&view.state, view.health.failure_count)) " "
-                (headline(&visit.links(), state))
+                (headline(&ctx.urls(), status))
             }
-            (attempts(state, visit))
-            (last_error(visit, view))
-            (waiting(visit, view))
+            (attempts(status, ctx))
+            (last_error(ctx, view))
+            (backlog(ctx, view))
         }
     }
 }
 
-fn headline(links: &Links, state: &Standing) -> Markup {
-    let view = &state.view;
-    let settings = links.webhook_settings(view.endpoint.id);
+fn headline(urls: &Urls, status: &WebhookStatus) -> Markup {
+    let view = &status.view;
+    let settings = urls.webhook_settings(view.endpoint.id);
     html! {
         @match (&view.state, view.health.failure_count) {
-            (Enabling::Disabled(disabled), _) => (why_disabled(disabled)),
-            (_, _) if wants_nothing(&view.endpoint) => {
-                "It wants no event types, so nothing is sent. Choose some in "
-                a href=(settings) { "its settings" } "."
+            (EndpointState::Disabled(disabled), _) => (why_disabled(disabled)),
+            (_, _) if has_no_subscriptions(&view.endpoint) => {
+                "Not subscribed to any event types, so nothing is sent. Choose some in "
+                a href=(settings) { "Settings" } "."
             }
-            (_, 0) => "Webhooks are sent, and nothing is failing.",
-            (_, 1) => "The last attempt failed. Failed deliveries are tried again.",
-            (_, n) => { "The last " (count(n.into(), "attempt", "attempts")) " all failed. Failed deliveries are tried again." }
+            (_, 0) => "Sending normally.",
+            (_, 1) => "The last attempt failed. Failed deliveries are retried.",
+            (_, n) => { "The last " (count(n.into(), "attempt", "attempts")) " failed. Failed deliveries are retried." }
         }
     }
 }
 
-/// Nothing will ever be sent to it, which is seldom what was meant.
-fn wants_nothing(endpoint: &Endpoint) -> bool {
+/// Whether the webhook is subscribed to nothing, which is rarely intended.
+fn has_no_subscriptions(endpoint: &Endpoint) -> bool {
     matches!(&endpoint.event_types, Subscription::Only(names) if names.is_empty())
 }
 
@@ -145,34 +146,34 @@ fn why_disabled(disabled: &Disabled) -> Markup {
     let since = time(disabled.at);
     html! {
         @match disabled.reason {
-            DisabledReason::Exhausted => { "Disabled since " (since) ": every attempt of a delivery failed, the retries too." }
-            DisabledReason::Manual => { "Disabled by hand since " (since) "." }
-            DisabledReason::Gone => { "Disabled since " (since) ": it answered 410 Gone, which says that it wants no webhooks." }
+            DisabledReason::Exhausted => { "Disabled on " (since) ": a delivery failed on every attempt, including all retries." }
+            DisabledReason::Manual => { "Disabled manually on " (since) "." }
+            DisabledReason::Gone => { "Disabled on " (since) ": your server answered 410 Gone, which means that it no longer wants webhooks." }
         }
-        " Nothing is sent; what comes for it is held, and nothing is lost."
-        @if disabled.reason != DisabledReason::Manual { " Mend it, send a test event, and enable it." }
+        " New events are held and nothing is lost."
+        @if disabled.reason != DisabledReason::Manual { " Fix your endpoint, send a test event, then enable the webhook." }
     }
 }
 
-/// Attempts used and left of the delivery that the banner is about, and when the next one is.
-fn attempts(state: &Standing, visit: &Visit) -> Markup {
-    let most = u64::from(state.most_attempts);
+/// The attempts of the delivery that explains the status: made, left, and the next one.
+fn attempts(status: &WebhookStatus, ctx: &PageContext) -> Markup {
+    let max_attempts = u64::from(status.max_attempts);
     html! {
-        @if let Some(DeliveryView { delivery, state: standing }) = &state.culprit {
+        @if let Some(DeliveryView { delivery, state: delivery_state }) = &status.failed_delivery {
             @let used = u64::from(delivery.attempt_count);
-            // The schedule may have been another one when it was given up.
-            @let left = if delivery.due().is_some() { most.saturating_sub(used) } else { 0 };
-            @if *standing != DeliveryState::Delivered {
+            // The retry schedule may have changed since the delivery was given up.
+            @let left = if delivery.due().is_some() { max_attempts.saturating_sub(used) } else { 0 };
+            @if *delivery_state != DeliveryState::Delivered {
                 p {
-                    "Of " a href=(visit.links().delivery(delivery.id)) { "the delivery that failed" } ", "
-                    (count(used, "attempt is", "attempts are")) " used and " (left) " left"
-                    @match (standing, delivery.due()) {
-                        (DeliveryState::Pending, Some(due)) => { "; the next is at " (time(due)) "." }
-                        (DeliveryState::Held, _) => { "; the next is made once it is enabled." }
+                    a href=(ctx.urls().delivery(delivery.id)) { "Failed delivery" } ": "
+                    (count(used, "attempt", "attempts")) " made, " (left) " left"
+                    @match (delivery_state, delivery.due()) {
+                        (DeliveryState::Pending, Some(due)) => { "; next attempt at " (time(due)) "." }
+                        (DeliveryState::Held, _) => { "; the next attempt is made once the webhook is enabled." }
                         _ => ".",
                     }
-                    @if matches!(state.view.state, Enabling::Enabled) && *standing == DeliveryState::Pending {
-                        " If all of them fail, the webhook is disabled, and your contacts get an email."
+                    @if matches!(status.view.state, EndpointState::Enabled) && *delivery_state == DeliveryState::Pending {
+                        " If all of them fail, the webhook is disabled and your contacts get an email."
                     }
                 }
             }
@@ -180,69 +181,67 @@ fn attempts(state: &Standing, visit: &Visit) -> Markup {
     }
 }
 
-fn last_error(visit: &Visit, view: &EndpointView) -> Markup {
-    let failing = view.health.failure_count > 0 || matches!(view.state, Enabling::Disabled(_));
+fn last_error(ctx: &PageContext, view: &EndpointView) -> Markup {
+    let failing = view.health.failure_count > 0 || matches!(view.state, EndpointState::Disabled(_));
     html! {
         @if let Some(LastError { at, kind, status, message, delivery }) = &view.health.last_error {
             div.last-error.faint[!failing] {
-                p { span.strong { "Last error" } ", " (ago(*at, visit.now())) " ago ("
+                p { span.strong { "Last error" } ", " (age(*at, ctx.now())) " ago ("
                     @match status { Some(status) => { "status " (status) } None => (kind.as_str()) }
-                    "): " a href=(visit.links().delivery(*delivery)) { "what was sent and answered" } }
+                    "): " a href=(ctx.urls().delivery(*delivery)) { "view request and response" } }
                 pre { (message) }
             }
         }
     }
 }
 
-fn waiting(visit: &Visit, view: &EndpointView) -> Markup {
-    let word = if matches!(view.state, Enabling::Disabled(_)) { "held" } else { "pending" };
+fn backlog(ctx: &PageContext, view: &EndpointView) -> Markup {
+    let word = if matches!(view.state, EndpointState::Disabled(_)) { "held" } else { "pending" };
     html! {
         p {
             @match (view.unfinished, view.oldest_pending_at) {
-                (0, _) => { "No delivery is " (word) "." }
-                (n, None) => { (count(n, "delivery is ", "deliveries are ")) (word) "." }
-                (n, Some(at)) => { (count(n, "delivery is ", "deliveries are ")) (word) ", the oldest for " (ago(at, visit.now())) "." }
+                (0, _) => { "No " (word) " deliveries." }
+                (n, None) => { (count(n, "delivery ", "deliveries ")) (word) "." }
+                (n, Some(at)) => { (count(n, "delivery ", "deliveries ")) (word) ", the oldest for " (age(at, ctx.now())) "." }
             }
         }
     }
 }
 
-/// The facts anew; the whole page, when the state is not the one that it shows.
+/// The refreshed text of the banner, or a reload of the page if its form is out of date.
 async fn facts(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Response, Problem> {
-    let was = params.text("was");
+    let old_state = params.text("was");
     params.finish()?;
-    let state = Standing::of(&app, app.door().endpoint(tenant.0, id).await?).await?;
-    Ok(anew(was.as_deref(), state.word(), fact_list(&visit, &state)))
+    let status = WebhookStatus::of(&app, app.service().endpoint(tenant.0, id).await?).await?;
+    Ok(refreshed(old_state.as_deref(), status.form_key(), fact_list(&ctx, &status)))
 }
 
 async fn enable(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
     form: Form,
 ) -> Result<Redirect, Problem> {
-    let held = match form.text("held") {
-        "" => json!({}),
-        choice => json!({ "held": choice }),
-    };
-    let (_, held) = endpoints::enable_as(&app, tenant.0, id, &form::body(&held)).await?;
-    let said = if held == Held::Discard { Said::Discarded } else { Said::Enabled };
-    Ok(Redirect::to(&said.at(&visit.links().webhook(id))))
+    let choice = Some(form.text("held")).filter(|choice| !choice.is_empty());
+    let held = Enable::read(Fields::of_form(choice.map(|choice| ("held", Raw::Text(choice)))))?;
+    app.service().enable(tenant.0, id, held).await?;
+    let flash = if held == Held::Discard { Flash::Discarded } else { Flash::Enabled };
+    Ok(Redirect::to(&flash.redirect_target(&ctx.urls().webhook(id))))
 }
 
 async fn disable(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
-    app.door().disable(tenant.0, id).await?;
-    Ok(Redirect::to(&Said::Disabled.at(&visit.links().webhook(id))))
+    app.service().disable(tenant.0, id).await?;
+    Ok(Redirect::to(&Flash::Disabled.redirect_target(&ctx.urls().webhook(id))))
 }

@@ -4,76 +4,76 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use maud::{Markup, html};
-use postrider_domain::endpoint::{State as Enabling, Subscription};
+use postrider_domain::endpoint::{State as EndpointState, Subscription};
 use postrider_domain::limits::DEFAULT_PAGE;
 use postrider_domain::statistics::Sparkline;
 use postrider_store::{EndpointFilter, EndpointView, PageRequest};
 
 use super::chart;
 use super::field::select;
-use super::format::{grouped, percent, shortened};
-use super::frame::{Page, Place, Visit};
+use super::format::{grouped, percent, truncated};
+use super::frame::{NavItem, Page, PageContext};
 use super::parts::Column::{Number, Text};
-use super::parts::{OLDER, address, ago, empty, pager, table, webhook_badge};
+use super::parts::{OLDER, age, empty_state, pager, table, webhook_badge, with_query};
 use crate::App;
-use crate::rest::endpoints;
+use crate::rest::endpoints::FilterParams;
 use crate::rest::wire::endpoint::{DISABLED, ENABLED};
 use crate::web::auth::Tenant;
 use crate::web::page::Params;
 use crate::web::problem::Problem;
 
-/// Event types of a webhook that the list names.
-const MOST_NAMED: usize = 3;
-/// Characters of a URL that the list shows; all of it is on the webhook's page.
-const MOST_URL_CHARS: usize = 120;
+/// Most event types shown for a webhook.
+const MAX_TYPES_SHOWN: usize = 3;
+/// Most characters of a URL shown; the webhook's page has all of it.
+const MAX_URL_CHARS: usize = 120;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new().route("/webhooks", get(show))
 }
 
 async fn show(
-    visit: Visit,
+    ctx: PageContext,
     tenant: Tenant,
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Page, Problem> {
-    let filter = endpoints::filter_of(&mut params);
+    let filter = FilterParams::read(&mut params);
     let after = params.take("cursor", str::parse);
     params.finish()?;
     let request = PageRequest { limit: DEFAULT_PAGE, after };
     let first = after.is_none();
     let found = app.records().find_endpoints(tenant.0, filter.clone(), request).await?;
     let ids: Vec<_> = found.items.iter().map(|view| view.endpoint.id).collect();
-    let lines = app.records().sparklines(tenant.0, &ids, visit.now()).await?;
-    let links = visit.links();
+    let sparklines = app.records().sparklines(tenant.0, &ids, ctx.now()).await?;
+    let urls = ctx.urls();
     let next = found.next.map(|cursor| {
-        let (search, state) = texts(&filter);
+        let (search, state) = filter_params(&filter);
         let parameters = [("search", search), ("state", state), ("cursor", &*cursor)];
-        address(&links.webhooks(), &parameters)
+        with_query(&urls.webhooks(), &parameters)
     });
     let body = html! {
         div.title {
             h1 { "Webhooks" }
-            a.button.primary href=(links.new_webhook()) { "New webhook" }
+            a.button.primary href=(urls.new_webhook()) { "New webhook" }
         }
-        @if found.items.is_empty() && first && next.is_none() && texts(&filter) == ("", "") {
-            (empty(
+        @if found.items.is_empty() && first && next.is_none() && filter_params(&filter) == ("", "") {
+            (empty_state(
                 "No webhooks yet",
-                "A webhook is a URL of yours and the event types that it wants: each event is sent there by POST.",
-                Some((&links.new_webhook(), "New webhook")),
+                "A webhook sends events of the types you choose to your URL, as POST requests.",
+                Some((&urls.new_webhook(), "New webhook")),
             ))
         } @else {
-            (filter_form(&links.webhooks(), &filter))
-            @if found.items.is_empty() { (empty("No webhook fits", "Search for another text, or in any state.", None)) }
-            @else { (list(&visit, &found.items, &lines)) }
+            (filter_form(&urls.webhooks(), &filter))
+            @if found.items.is_empty() { (empty_state("No matching webhooks", "Try another search or select any state.", None)) }
+            @else { (list(&ctx, &found.items, &sparklines)) }
             (pager(next.as_deref(), OLDER))
         }
     };
-    Ok(visit.page(Place::Webhooks, "Webhooks", body))
+    Ok(ctx.page(NavItem::Webhooks, "Webhooks", body))
 }
 
-/// A filter as the parameters of a page: the text, and the state.
-fn texts(filter: &EndpointFilter) -> (&str, &str) {
+/// A filter as query parameters: the text and the state.
+fn filter_params(filter: &EndpointFilter) -> (&str, &str) {
     let state = match filter.enabled {
         Some(true) => ENABLED,
         Some(false) => DISABLED,
@@ -83,44 +83,46 @@ fn texts(filter: &EndpointFilter) -> (&str, &str) {
 }
 
 fn filter_form(page: &str, filter: &EndpointFilter) -> Markup {
-    let (search, state) = texts(filter);
+    let (search, state) = filter_params(filter);
     let states = [("", "Any state"), (ENABLED, "Enabled"), (DISABLED, "Disabled")];
     html! {
         form.filter method="get" action=(page) role="search" {
             label for="search" { "Search" }
             input #search type="search" name="search" value=(search) placeholder="Name or URL";
             (select("state", "State", &states, state))
-            button type="submit" { "Show" }
+            button type="submit" { "Apply" }
         }
     }
 }
 
-fn list(visit: &Visit, views: &[EndpointView], lines: &[Sparkline]) -> Markup {
+fn list(ctx: &PageContext, views: &[EndpointView], sparklines: &[Sparkline]) -> Markup {
     let columns = [
         Text("Name"),
         Text("State"),
         Text("Event types"),
         Text("Last 24 hours"),
-        Number("Errors"),
-        Number("Waiting"),
+        Number("Error rate"),
+        Number("Backlog"),
     ];
-    let rows = html! { @for (view, line) in views.iter().zip(lines) { (row(visit, view, line)) } };
+    let rows = html! {
+        @for (view, sparkline) in views.iter().zip(sparklines) { (row(ctx, view, sparkline)) }
+    };
     table("Webhooks", &columns, rows)
 }
 
-fn row(visit: &Visit, view: &EndpointView, line: &Sparkline) -> Markup {
+fn row(ctx: &PageContext, view: &EndpointView, sparkline: &Sparkline) -> Markup {
     let endpoint = &view.endpoint;
     html! {
         tr {
             th scope="row" {
-                a href=(visit.links().webhook(endpoint.id)) { bdi { (endpoint.name.as_str()) } }
-                span.url { bdi { (shortened(endpoint.url.as_str(), MOST_URL_CHARS)) } }
+                a href=(ctx.urls().webhook(endpoint.id)) { bdi { (endpoint.name.as_str()) } }
+                span.url { bdi { (truncated(endpoint.url.as_str(), MAX_URL_CHARS)) } }
             }
             td { (webhook_badge(&view.state, view.health.failure_count)) }
             td.types { (types(&endpoint.event_types)) }
-            td { (chart::sparkline(line)) }
-            td.number { (error_rate(line)) }
-            td.number { (waiting(visit, view)) }
+            td { (chart::sparkline(sparkline)) }
+            td.number { (error_rate(sparkline)) }
+            td.number { (backlog(ctx, view)) }
         }
     }
 }
@@ -131,32 +133,32 @@ fn types(subscription: &Subscription) -> Markup {
             Subscription::All => "all",
             Subscription::Only(names) if names.is_empty() => span.faint { "none" },
             Subscription::Only(names) => {
-                @for name in names.iter().take(MOST_NAMED) { code { (name) } " " }
-                @if names.len() > MOST_NAMED { span.faint { "and " (names.len() - MOST_NAMED) " more" } }
+                @for name in names.iter().take(MAX_TYPES_SHOWN) { code { (name) } " " }
+                @if names.len() > MAX_TYPES_SHOWN { span.faint { "and " (names.len() - MAX_TYPES_SHOWN) " more" } }
             }
         }
     }
 }
 
-/// How many attempts of the last 24 hours failed.
-fn error_rate(line: &Sparkline) -> Markup {
-    let tries = line.total();
+/// The share of attempts in the last 24 hours that failed.
+fn error_rate(sparkline: &Sparkline) -> Markup {
+    let total = sparkline.total();
     html! {
-        @match tries.succeeded + tries.failed {
+        @match total.succeeded + total.failed {
             0 => span.faint { "–" },
-            all => span.bad[tries.failed > 0] { (percent(tries.failed, all)) },
+            all => span.bad[total.failed > 0] { (percent(total.failed, all)) },
         }
     }
 }
 
-/// What is pending or held, and since when.
-fn waiting(visit: &Visit, view: &EndpointView) -> Markup {
-    let held = matches!(view.state, Enabling::Disabled(_));
+/// The number of pending or held deliveries, and the age of the oldest.
+fn backlog(ctx: &PageContext, view: &EndpointView) -> Markup {
+    let held = matches!(view.state, EndpointState::Disabled(_));
     html! {
         @if view.unfinished > 0 {
             (grouped(view.unfinished)) @if held { " held" }
             @if let Some(at) = view.oldest_pending_at {
-                span.since { "oldest " (ago(at, visit.now())) }
+                span.since { "oldest " (age(at, ctx.now())) }
             }
         } @else { span.faint { "–" } }
     }

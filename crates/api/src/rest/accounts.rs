@@ -1,23 +1,21 @@
-//! Accounts, which the operator makes and removes.
+//! Accounts, which the operator creates and deletes.
 
 use axum::Json;
 use axum::extract::State;
-use bytes::Bytes;
 use http::StatusCode;
-use postrider_domain::account::{Account, EmailAddress, Name};
-use postrider_domain::ids::AccountId;
+use postrider_domain::account::{EmailAddress, Name};
 use postrider_domain::limits::MAX_CONTACTS;
-use postrider_domain::time::Timestamp;
+use postrider_service::accounts;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::rest::fields::{Field, Fields};
 use crate::rest::wire::List;
 use crate::rest::wire::account::AccountBody;
 use crate::web::auth::{Operator, Tenant};
 use crate::web::extract::JsonBody;
+use crate::web::fields::{Field, Fields};
 use crate::web::page::{ListParams, Params};
 use crate::web::problem::Problem;
 
@@ -25,42 +23,44 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, update, delete))
 }
 
-/// An account to make.
+/// An account to create.
 #[derive(ToSchema)]
-struct NewAccount {
-    /// What people call it: 1 to 200 characters.
+pub(crate) struct NewAccount {
+    /// The account's name: 1 to 200 characters.
     #[schema(value_type = String, example = "Example Ltd")]
     name: Name,
-    /// Who is told when one of its endpoints is disabled: 1 to 20 addresses.
+    /// The addresses that are notified when one of its endpoints is disabled: 1 to 20.
     #[schema(value_type = Vec<String>, example = json!(["ops@example.com"]))]
     contact_emails: Vec<EmailAddress>,
 }
 
 impl NewAccount {
-    fn read(mut fields: Fields<'_>) -> Result<Self, Problem> {
+    pub(crate) fn read(mut fields: Fields<'_>) -> Result<accounts::NewAccount, Problem> {
         let name = fields.required("name", |field| field.parse(Name::parse));
         let contact_emails = fields.required("contact_emails", contact_emails);
         let read = || Some(Self { name: name?, contact_emails: contact_emails? });
-        fields.finish(read())
+        let Self { name, contact_emails } = fields.finish(read())?;
+        Ok(accounts::NewAccount { name, contact_emails })
     }
 }
 
-/// What to change of an account; what is absent stays as it is.
+/// Changes to an account. Omitted fields stay as they are.
 #[derive(ToSchema)]
-struct AccountChange {
-    /// What people call it: 1 to 200 characters.
+pub(crate) struct AccountChange {
+    /// The account's name: 1 to 200 characters.
     #[schema(value_type = Option<String>)]
     name: Option<Name>,
-    /// Who is told when one of its endpoints is disabled: 1 to 20 addresses.
+    /// The addresses that are notified when one of its endpoints is disabled: 1 to 20.
     #[schema(value_type = Option<Vec<String>>)]
     contact_emails: Option<Vec<EmailAddress>>,
 }
 
 impl AccountChange {
-    fn read(mut fields: Fields<'_>) -> Result<Self, Problem> {
+    pub(crate) fn read(mut fields: Fields<'_>) -> Result<accounts::AccountChange, Problem> {
         let name = fields.change("name", |field| field.parse(Name::parse));
         let contact_emails = fields.change("contact_emails", contact_emails);
-        fields.finish(Some(Self { name, contact_emails }))
+        let Self { name, contact_emails } = fields.finish(Some(Self { name, contact_emails }))?;
+        Ok(accounts::AccountChange { name, contact_emails })
     }
 }
 
@@ -87,7 +87,7 @@ async fn list(
     Ok(Json(List::of(app.records().accounts(page).await?)))
 }
 
-/// Make an account
+/// Create an account
 #[utoipa::path(
     post, path = "/v1/accounts", tag = "Accounts", security(("operator_key" = [])),
     request_body = NewAccount,
@@ -98,17 +98,8 @@ async fn create(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<AccountBody>), Problem> {
-    Ok((StatusCode::CREATED, Json(make(&app, &body).await?.into())))
-}
-
-/// Makes the account that `body` tells of.
-pub(crate) async fn make(app: &App, body: &Bytes) -> Result<Account, Problem> {
-    let NewAccount { name, contact_emails } = NewAccount::read(Fields::of(body)?)?;
-    let now = app.now();
-    let id = app.mint().id(now);
-    let account = Account { id, name, contact_emails, created_at: now, updated_at: now };
-    app.records().create_account(&account).await?;
-    Ok(account)
+    let new = NewAccount::read(Fields::of(&body)?)?;
+    Ok((StatusCode::CREATED, Json(app.service().create_account(new).await?.into())))
 }
 
 /// Get an account
@@ -121,13 +112,12 @@ async fn get(
     tenant: Tenant,
     State(app): State<App>,
 ) -> Result<Json<AccountBody>, Problem> {
-    let account = app.records().account(tenant.0).await?;
-    Ok(Json(account.ok_or_else(|| Problem::not_found("account"))?.into()))
+    Ok(Json(app.service().account(tenant.0).await?.into()))
 }
 
 /// Change an account
 ///
-/// What is absent stays as it is.
+/// Omitted fields stay as they are.
 #[utoipa::path(
     patch, path = "/v1/accounts/{account}", tag = "Accounts", security(("operator_key" = [])),
     request_body = AccountChange,
@@ -139,54 +129,22 @@ async fn update(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<AccountBody>, Problem> {
-    Ok(Json(change(&app, tenant.0, &body, None).await?.into()))
+    let change = AccountChange::read(Fields::of(&body)?)?;
+    Ok(Json(app.service().change_account(tenant.0, change, None).await?.into()))
 }
 
-/// Makes the change that `body` tells of, unless there was another one since the one that was `seen`.
-pub(crate) async fn change(
-    app: &App,
-    account: AccountId,
-    body: &Bytes,
-    seen: Option<Timestamp>,
-) -> Result<Account, Problem> {
-    let AccountChange { name, contact_emails } = AccountChange::read(Fields::of(body)?)?;
-    let now = app.now();
-    let change = |account: &mut Account| {
-        if let Some(name) = &name {
-            account.name.clone_from(name);
-        }
-        if let Some(emails) = &contact_emails {
-            account.contact_emails.clone_from(emails);
-        }
-        account.updated_at = now;
-    };
-    let unless_changed = |account: &mut Account| {
-        if seen.is_none_or(|seen| account.updated_at == seen) {
-            change(account);
-        }
-    };
-    let account = app.records().update_account(account, unless_changed).await?;
-    let account = account.ok_or_else(|| Problem::not_found("account"))?;
-    // It may have been made by a run whose commit nobody heard of.
-    let mut changed = account.clone();
-    change(&mut changed);
-    if account == changed { Ok(account) } else { Err(Problem::changed_meanwhile()) }
-}
-
-/// Remove an account
+/// Delete an account
 ///
-/// With its keys, endpoints, events and deliveries. Nothing more is sent for it.
+/// Its keys, endpoints, events and deliveries are deleted with it. Nothing more is sent for it.
 #[utoipa::path(
     delete, path = "/v1/accounts/{account}", tag = "Accounts", security(("operator_key" = [])),
-    responses((status = NO_CONTENT, description = "It is gone"))
+    responses((status = NO_CONTENT, description = "Deleted"))
 )]
 async fn delete(
     _: Operator,
     tenant: Tenant,
     State(app): State<App>,
 ) -> Result<StatusCode, Problem> {
-    match app.records().delete_account(tenant.0).await? {
-        true => Ok(StatusCode::NO_CONTENT),
-        false => Err(Problem::not_found("account")),
-    }
+    app.service().delete_account(tenant.0).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -1,21 +1,20 @@
-//! An account's API keys, which the operator makes and removes.
+//! An account's API keys, which the operator creates and deletes.
 
 use axum::Json;
 use axum::extract::State;
-use bytes::Bytes;
 use http::StatusCode;
-use postrider_domain::account::{ApiKey, Name};
-use postrider_domain::ids::{AccountId, KeyId};
+use postrider_domain::account::Name;
+use postrider_domain::ids::KeyId;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::rest::fields::Fields;
 use crate::rest::wire::List;
 use crate::rest::wire::account::{KeyBody, NewKeyBody};
-use crate::web::auth::{self, Operator, Tenant};
+use crate::web::auth::{Operator, Tenant};
 use crate::web::extract::{JsonBody, PathId};
+use crate::web::fields::Fields;
 use crate::web::page::{ListParams, Params};
 use crate::web::problem::Problem;
 
@@ -23,18 +22,25 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(delete))
 }
 
-/// A key to make.
+/// An API key to create.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
-struct NewKey {
-    /// What people call it: 1 to 200 characters.
-    #[schema(example = "production")]
-    name: String,
+pub(crate) struct NewKey {
+    /// The key's name: 1 to 200 characters.
+    #[schema(value_type = String, example = "production")]
+    name: Name,
+}
+
+impl NewKey {
+    pub(crate) fn read(mut fields: Fields<'_>) -> Result<Name, Problem> {
+        let name = fields.required("name", |field| field.parse(Name::parse));
+        let Self { name } = fields.finish(name.map(|name| Self { name }))?;
+        Ok(name)
+    }
 }
 
 /// List an account's API keys
 ///
-/// Newest first, without their texts, which are not stored.
+/// Newest first, without the texts of the keys, which are not stored.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/api-keys", tag = "API keys",
     security(("operator_key" = [])),
@@ -52,9 +58,9 @@ async fn list(
     Ok(Json(List::of(app.records().keys(tenant.0, page).await?)))
 }
 
-/// Make an API key
+/// Create an API key
 ///
-/// The key opens its account alone. It is shown this once.
+/// The key gives access to its account alone. Its text is shown only in this response.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/api-keys", tag = "API keys",
     security(("operator_key" = [])),
@@ -67,35 +73,18 @@ async fn create(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<NewKeyBody>), Problem> {
-    let (key, text) = make(&app, tenant.0, &body).await?;
-    Ok((StatusCode::CREATED, Json(NewKeyBody { about: key.into(), key: text })))
+    let name = NewKey::read(Fields::of(&body)?)?;
+    let new = app.service().create_key(tenant.0, name).await?;
+    Ok((StatusCode::CREATED, Json(NewKeyBody { about: new.key.into(), key: new.text })))
 }
 
-/// Makes the key that `body` tells of, and gives it with its text.
-pub(crate) async fn make(
-    app: &App,
-    account: AccountId,
-    body: &Bytes,
-) -> Result<(ApiKey, String), Problem> {
-    let mut fields = Fields::of(body)?;
-    let name = fields.required("name", |field| field.parse(Name::parse));
-    let name = fields.finish(name)?;
-    let now = app.now();
-    let (text, sha256) = auth::new_key()?;
-    let key = ApiKey { id: app.mint().id(now), account, name, sha256, created_at: now };
-    match app.records().create_key(&key).await? {
-        true => Ok((key, text)),
-        false => Err(Problem::not_found("account")),
-    }
-}
-
-/// Remove an API key
+/// Delete an API key
 ///
 /// It stops working at once.
 #[utoipa::path(
     delete, path = "/v1/accounts/{account}/api-keys/{key}", tag = "API keys",
     security(("operator_key" = [])),
-    responses((status = NO_CONTENT, description = "It is gone"))
+    responses((status = NO_CONTENT, description = "Deleted"))
 )]
 async fn delete(
     _: Operator,
@@ -103,8 +92,6 @@ async fn delete(
     PathId(id): PathId<KeyId>,
     State(app): State<App>,
 ) -> Result<StatusCode, Problem> {
-    match app.records().delete_key(tenant.0, id).await? {
-        true => Ok(StatusCode::NO_CONTENT),
-        false => Err(Problem::not_found("key")),
-    }
+    app.service().delete_key(tenant.0, id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -1,4 +1,4 @@
-//! The cluster as the node that answers sees it.
+//! The cluster, as the node that answers the request sees it.
 
 use std::sync::Arc;
 
@@ -22,29 +22,35 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(get))
 }
 
-/// What to tell of it.
+/// What to include.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
 struct ClusterParams {
-    /// Whether to list the owner of each shard; `false` when absent.
+    /// Whether to list the owner of each shard; `false` if omitted.
     owners: Option<bool>,
+}
+
+impl ClusterParams {
+    fn read(params: &mut Params) -> Self {
+        let owners = |text: &str| text.parse::<bool>().map_err(|_| "must be true or false");
+        Self { owners: params.take("owners", owners) }
+    }
 }
 
 /// The cluster, as the node that answers sees it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Cluster)]
 struct ClusterBody {
-    /// How many shards there are.
+    /// The number of shards.
     shards: usize,
-    /// Its nodes, also those that died lately.
+    /// The nodes, including those that died in the last minute.
     nodes: Vec<NodeBody>,
-    /// How many shards have no owner, or one that is dead.
+    /// The number of shards without a living owner.
     unowned: usize,
-    /// How old the oldest delivery is that is still to be delivered, among the first 10,000
-    /// endpoints that have work; null when there is none.
+    /// The age of the oldest pending delivery, among the first 10,000 endpoints that have work; null
+    /// if there is none.
     oldest_pending_age_ms: Option<u64>,
-    /// The owner of each shard that has one, by shard; only when asked for.
+    /// The owner of each shard that has one, by shard; only with `owners=true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     owners: Option<Vec<OwnerBody>>,
 }
@@ -53,22 +59,22 @@ struct ClusterBody {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Node)]
 struct NodeBody {
-    /// Its id, new at each start.
+    /// The node's id, new at each start.
     #[schema(value_type = String, example = "boot_06b2k1d5h3vqf8m2c9r7t4w0xg")]
     id: BootId,
-    /// Its name, from its configuration.
+    /// The node's name, from its configuration.
     #[schema(example = "node-1")]
     name: String,
-    /// How it is.
+    /// The node's state.
     #[schema(value_type = String, example = "alive")]
     state: NodeState,
-    /// How many shards it owns.
+    /// The number of shards that it owns.
     shards: usize,
-    /// The version of Postrider that it runs.
+    /// The node's version of Postrider.
     version: String,
 }
 
-/// Who owns a shard.
+/// The owner of a shard.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Owner)]
 struct OwnerBody {
@@ -77,13 +83,13 @@ struct OwnerBody {
     /// The node's id.
     #[schema(value_type = String, example = "boot_06b2k1d5h3vqf8m2c9r7t4w0xg")]
     node: BootId,
-    /// Counts the owners that the shard has had.
+    /// The number of owners that the shard has had.
     epoch: u64,
 }
 
-/// See the cluster
+/// Get the cluster
 ///
-/// Its nodes, who owns what, and how old the oldest delivery is that waits.
+/// The nodes, the owners of the shards, and the age of the oldest pending delivery.
 #[utoipa::path(
     get, path = "/v1/cluster", tag = "Cluster", params(ClusterParams),
     responses((status = OK, description = "The cluster", body = ClusterBody))
@@ -93,8 +99,7 @@ async fn get(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Json<ClusterBody>, Problem> {
-    let owners =
-        params.take("owners", |text| text.parse::<bool>().map_err(|_| "must be true or false"));
+    let ClusterParams { owners } = ClusterParams::read(&mut params);
     params.finish()?;
     let view: Arc<View> = app.0.api.view.borrow().clone();
     let oldest = app.records().oldest_pending().await?;

@@ -1,4 +1,4 @@
-//! Deliveries: what became of events, attempt by attempt.
+//! Deliveries and their attempts.
 
 use axum::Json;
 use axum::extract::State;
@@ -13,12 +13,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::rest::fields::choose;
 use crate::rest::wire::List;
 use crate::rest::wire::delivery::{
     AttemptBody, DeliveryBody, DeliveryDetailBody, STATES, delivery_state,
 };
 use crate::web::auth::Tenant;
+use crate::web::choice::choose;
 use crate::web::extract::PathId;
 use crate::web::page::{ListParams, Params};
 use crate::web::problem::Problem;
@@ -30,22 +30,33 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// Filters for deliveries. Omitted filters match everything.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
-struct FilterParams {
+pub(crate) struct FilterParams {
     /// Only deliveries in this state.
     #[param(schema_with = delivery_state)]
     state: Option<DeliveryState>,
-    /// Those of this type.
-    event_type: Option<String>,
-    /// Those made at this time or later (RFC 3339).
+    /// Only deliveries of this type.
+    #[param(value_type = Option<String>)]
+    event_type: Option<EventTypeName>,
+    /// Only deliveries created at or after this time (RFC 3339).
     #[param(value_type = Option<String>, format = DateTime)]
     since: Option<Timestamp>,
 }
 
+impl FilterParams {
+    pub(crate) fn read(params: &mut Params) -> DeliveryFilter {
+        let Self { state, event_type, since } = Self {
+            state: params.take("state", |text| choose(text, &STATES)),
+            event_type: params.take("event_type", EventTypeName::parse),
+            since: params.take("since", str::parse::<Timestamp>),
+        };
+        DeliveryFilter { state, event_type, since }
+    }
+}
+
 /// List an endpoint's deliveries
 ///
-/// Newest first. With a filter, a page may have fewer items than asked for, even none, and still
-/// a next one.
+/// Newest first. With a filter, a page may have fewer items than `limit`, even none, and still have a
+/// `next_cursor`.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/endpoints/{endpoint}/deliveries", tag = "Deliveries",
     params(FilterParams, ListParams),
@@ -57,21 +68,12 @@ async fn list(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Json<List<DeliveryBody>>, Problem> {
-    let filter = filter_of(&mut params);
+    let filter = FilterParams::read(&mut params);
     let page = params.page();
     params.finish()?;
-    app.door().endpoint(tenant.0, endpoint).await?;
+    app.service().endpoint(tenant.0, endpoint).await?;
     let page = app.records().deliveries(tenant.0, endpoint, filter, page).await?;
     Ok(Json(List::of(page)))
-}
-
-/// The filter that a query asks for.
-pub(crate) fn filter_of(params: &mut Params) -> DeliveryFilter {
-    DeliveryFilter {
-        state: params.take("state", |text| choose(text, &STATES)),
-        event_type: params.take("event_type", EventTypeName::parse),
-        since: params.take("since", str::parse::<Timestamp>),
-    }
 }
 
 /// Get a delivery with its attempts
@@ -84,12 +86,9 @@ async fn get(
     PathId(id): PathId<DeliveryId>,
     State(app): State<App>,
 ) -> Result<Json<DeliveryDetailBody>, Problem> {
-    let (view, attempts) = app.door().delivery(tenant.0, id).await?;
-    let event = match attempts.is_empty() {
-        true => None,
-        false => app.records().event(tenant.0, view.delivery.event).await?,
-    };
-    let payload = event.as_ref().map(|(event, _)| &event.payload).map(Payload::bytes);
+    let (view, attempts) = app.service().delivery(tenant.0, id).await?;
+    let payload = app.service().sent_payload(tenant.0, &view, &attempts).await?;
+    let payload = payload.as_ref().map(Payload::bytes);
     let attempts = attempts
         .into_iter()
         .map(|attempt| AttemptBody::new(attempt, payload.map(|bytes| bytes.as_ref())));
@@ -97,7 +96,7 @@ async fn get(
     Ok(Json(DeliveryDetailBody { delivery: view.into(), attempts }))
 }
 
-/// Deliver again
+/// Retry a delivery
 ///
 /// Makes a new delivery of the same event to the same endpoint, with its own retries. It is held
 /// while the endpoint is disabled.
@@ -114,5 +113,5 @@ async fn retry(
     PathId(id): PathId<DeliveryId>,
     State(app): State<App>,
 ) -> Result<(StatusCode, Json<DeliveryBody>), Problem> {
-    Ok((StatusCode::CREATED, Json(app.door().retry(tenant.0, id).await?.into())))
+    Ok((StatusCode::CREATED, Json(app.service().retry(tenant.0, id).await?.into())))
 }

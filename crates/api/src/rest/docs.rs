@@ -1,7 +1,7 @@
-//! The OpenAPI document, and the page to read it.
+//! The OpenAPI document, and the API reference that renders it.
 //!
-//! Each handler brings its own entry. What holds for many of them stands here once: the keys, the
-//! meaning of the parts of a path, and the problems that a call can answer with.
+//! Each handler declares its own operation. This module adds what operations have in common: security
+//! schemes, path parameters, and error responses.
 
 use std::sync::Arc;
 
@@ -29,22 +29,22 @@ use crate::App;
 use crate::web::extract::PathText;
 use crate::web::problem::{FieldError, PROBLEM_JSON, Problem};
 
-/// Where the document is.
+/// The path of the document.
 const DOCUMENT: &str = "/openapi.json";
-/// What the page may do: show itself, and call this host.
+/// The reference may load its own files and call this host, nothing else.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; \
      style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// What holds for every call.
+/// The description of the API.
 const INTRODUCTION: &str = "Postrider delivers webhooks.\n\n\
-    Errors are problem details (RFC 9457); every invalid field is listed at once, with its JSON \
-    pointer: 400 for JSON that is malformed and for invalid query parameters (the pointer then \
-    goes into the query, read as an object), 422 for well-formed JSON with invalid fields. Fields \
-    and parameters that are not known are invalid.\n\n\
-    Lists take `limit` and `cursor` and answer with `data` and `next_cursor`. Times are RFC 3339 \
-    in UTC with milliseconds. Ids sort by creation.";
+    Errors are problem details (RFC 9457). They list all invalid fields at once, each with its JSON \
+    pointer. Malformed JSON and invalid query parameters return 400; for query parameters, the \
+    pointer refers to the query as an object. Well-formed JSON with invalid fields returns 422. \
+    Unknown fields and parameters are invalid.\n\n\
+    Lists accept `limit` and `cursor`, and return `data` and `next_cursor`. Times are RFC 3339 \
+    in UTC with milliseconds. IDs sort by creation time.";
 
-/// The document before the handlers bring their entries.
+/// The document without operations, which the handlers add.
 pub(crate) fn frame() -> OpenApi {
     let info = InfoBuilder::new()
         .title("Postrider")
@@ -53,8 +53,8 @@ pub(crate) fn frame() -> OpenApi {
         .build();
     let mut components = Components::new();
     for (name, description) in [
-        ("operator_key", "The operator's key: everything."),
-        ("account_key", "An account's key (`prk_…`): that account alone."),
+        ("operator_key", "The operator key: full access."),
+        ("account_key", "An account's API key (`prk_…`): access to that account only."),
     ] {
         components.add_security_scheme(name, SecurityScheme::Http(bearer(description)));
     }
@@ -74,10 +74,10 @@ fn requirement(scheme: &str) -> SecurityRequirement {
     SecurityRequirement::new::<_, [&str; 0], &str>(scheme, [])
 }
 
-/// The routes of the document and of the page.
+/// The routes of the document and of the API reference.
 pub(crate) fn pages(mut document: OpenApi) -> Router<App> {
     complete(&mut document);
-    let text = document.to_json().expect("an OpenAPI document has no maps with odd keys");
+    let text = document.to_json().expect("an OpenAPI document has only string keys");
     let text = Bytes::from(text);
     let config =
         Arc::new(Config::from(DOCUMENT).validator_url("none").persist_authorization(false));
@@ -92,10 +92,10 @@ pub(crate) fn pages(mut document: OpenApi) -> Router<App> {
         )
 }
 
-/// A file of the page.
+/// A file of the API reference.
 fn page(file: &str, config: Arc<Config<'static>>) -> Result<Response, Problem> {
     let served = utoipa_swagger_ui::serve(file, config).map_err(|error| {
-        tracing::error!(%error, file, "a file of the documentation page cannot be served");
+        tracing::error!(%error, file, "serving a file of the API reference failed");
         Problem::internal()
     })?;
     let served = served.ok_or_else(|| Problem::not_found("page"))?;
@@ -112,7 +112,7 @@ fn page(file: &str, config: Arc<Config<'static>>) -> Result<Response, Problem> {
     })
 }
 
-/// Adds to each call what follows from its path, its body and its keys.
+/// Adds path parameters and error responses to each operation.
 fn complete(document: &mut OpenApi) {
     for (path, item) in &mut document.paths.paths {
         let operations =
@@ -132,7 +132,7 @@ fn complete(document: &mut OpenApi) {
     }
 }
 
-/// Handlers of different subjects have the same name; with the subject it is the only one.
+/// Prefixes the operation id with its tag, because handlers of different resources share names.
 fn name(operation: &mut Operation) {
     let subject = operation.tags.iter().flatten().next().cloned().unwrap_or_default();
     if let Some(id) = &mut operation.operation_id {
@@ -144,8 +144,8 @@ fn path_parameters(path: &str) -> impl Iterator<Item = Parameter> {
     let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     names.map(|name| {
         let what = match name {
-            "name" => "The name of an event type.".to_owned(),
-            name => format!("The id of the {name}."),
+            "name" => "The event type's name.".to_owned(),
+            name => format!("The {name}'s ID."),
         };
         ParameterBuilder::new()
             .name(name)
@@ -157,13 +157,13 @@ fn path_parameters(path: &str) -> impl Iterator<Item = Parameter> {
     })
 }
 
-/// The problems that a call can answer with, whatever it does.
+/// The error responses that follow from an operation's path, parameters and body.
 fn problems(path: &str, operation: &Operation) -> Vec<(&'static str, &'static str)> {
     let mut all = vec![
-        ("401", "No key, or a wrong one"),
-        ("429", "Too many requests are being worked on; see Retry-After"),
+        ("401", "Missing or invalid API key"),
+        ("429", "Too many requests in progress; see Retry-After"),
         ("500", "Internal error"),
-        ("503", "The store cannot be reached, and nothing was changed; see Retry-After"),
+        ("503", "The store is unavailable and nothing was changed; see Retry-After"),
         (
             "504",
             "The store became unavailable during the request; it may or may not have taken effect",
@@ -171,21 +171,21 @@ fn problems(path: &str, operation: &Operation) -> Vec<(&'static str, &'static st
     ];
     let operator_only = operation.security.is_some();
     if operator_only {
-        all.push(("403", "The call takes the operator's key"));
+        all.push(("403", "Requires the operator key"));
     }
     if path.contains('{') {
-        all.push(("404", "There is no such thing, or another account has it"));
+        all.push(("404", "Not found, or it belongs to another account"));
     }
     if operation.request_body.is_some() {
         all.extend([
             ("400", "The body is not JSON, or a header is invalid"),
             ("408", "The body took too long to arrive"),
             ("413", "The body is too large"),
-            ("415", "The body is not declared to be JSON"),
-            ("422", "Fields are invalid; all of them are listed"),
+            ("415", "The Content-Type is not JSON"),
+            ("422", "Invalid fields; all of them are listed"),
         ]);
     } else if operation.parameters.iter().flatten().any(in_query) {
-        all.push(("400", "Parameters are invalid; all of them are listed"));
+        all.push(("400", "Invalid parameters; all of them are listed"));
     }
     all
 }

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use postrider_domain::ids::EndpointId;
+use postrider_domain::limits::DEFAULT_PAGE;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -18,14 +19,19 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(emails))
 }
 
-/// How many of them.
+/// The length of the list.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
 struct LimitParams {
-    /// Most emails; 50 when absent.
-    #[param(minimum = 1, maximum = 250)]
-    limit: Option<u32>,
+    /// Most emails; 50 if omitted.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 250)]
+    limit: Option<usize>,
+}
+
+impl LimitParams {
+    fn read(params: &mut Params) -> Self {
+        Self { limit: params.limit() }
+    }
 }
 
 /// List the emails about an endpoint
@@ -43,9 +49,10 @@ async fn emails(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Json<EmailsBody>, Problem> {
-    let limit = params.limit();
+    let LimitParams { limit } = LimitParams::read(&mut params);
     params.finish()?;
-    app.door().endpoint(tenant.0, endpoint).await?;
+    let limit = limit.unwrap_or(DEFAULT_PAGE);
+    app.service().endpoint(tenant.0, endpoint).await?;
     let emails = app.records().emails(tenant.0, endpoint, limit).await?;
     Ok(Json(EmailsBody { data: emails.into_iter().map(Into::into).collect() }))
 }

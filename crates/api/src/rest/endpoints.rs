@@ -1,40 +1,33 @@
 //! Endpoints: where an account's webhooks go.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use axum::Json;
 use axum::extract::State;
-use bytes::Bytes;
 use http::StatusCode;
 use postrider_domain::account::Name;
-use postrider_domain::endpoint::{
-    Endpoint, Health, Ordering, Secrets, State as Enabling, Subscription,
-};
+use postrider_domain::endpoint::{Ordering, Subscription};
 use postrider_domain::event::{EventTypeName, EventTypeNameError};
 use postrider_domain::headers::CustomHeaders;
-use postrider_domain::ids::{AccountId, EndpointId};
+use postrider_domain::ids::EndpointId;
 use postrider_domain::limits::{MAX_EVENT_TYPES_PER_ENDPOINT, MAX_SEARCH_CHARS};
-use postrider_domain::signature::Secret;
 use postrider_domain::target::TargetUrl;
-use postrider_domain::time::Timestamp;
-use postrider_store::{EndpointFilter, EndpointView, Held};
+use postrider_service::endpoints::{self, EventTypes};
+use postrider_store::{EndpointFilter, Held};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::rest::event_types;
-use crate::rest::fields::{Field, Fields, Findings, choose};
 use crate::rest::wire::List;
 use crate::rest::wire::endpoint::{
     ALL_TYPES, ENABLED, EndpointBody, NewEndpointBody, ORDERINGS, STATES, endpoint_state, ordering,
 };
 use crate::web::auth::Tenant;
+use crate::web::choice::choose;
 use crate::web::extract::{JsonBody, PathId};
+use crate::web::fields::{Field, Fields};
 use crate::web::page::{ListParams, Params};
 use crate::web::problem::Problem;
-use crate::web::random;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -47,212 +40,23 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// Filters for endpoints. Omitted filters match everything.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
-struct FilterParams {
+pub(crate) struct FilterParams {
     /// Only endpoints in this state.
-    #[param(schema_with = endpoint_state)]
-    state: Option<String>,
-    /// Those whose name or URL has this in it, in capitals or not: up to 200 characters.
+    #[param(value_type = Option<String>, schema_with = endpoint_state)]
+    state: Option<&'static str>,
+    /// Only endpoints whose name or URL contains this text, in upper or lower case: up to 200
+    /// characters.
     #[param(max_length = 200)]
     search: Option<String>,
 }
 
-/// An endpoint to make.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
-struct NewEndpoint {
-    /// What people call it: 1 to 200 characters.
-    #[schema(example = "Billing")]
-    name: String,
-    /// Where webhooks go: an http or https URL whose host is not inside a private network.
-    #[schema(example = "https://example.com/webhooks")]
-    url: String,
-    /// Which events it wants: up to 100 names of the catalogue, `["*"]` for all types, or `[]`
-    /// for none.
-    #[schema(example = json!(["application.created"]))]
-    event_types: Vec<String>,
-    /// What is added to each request, name to value: up to 32 headers.
-    headers: Option<BTreeMap<String, String>>,
-    /// Whether deliveries may overtake each other (`parallel`, the default) or not (`strict`).
-    #[schema(schema_with = ordering)]
-    ordering: Option<Ordering>,
-}
-
-/// What to change of an endpoint; what is absent stays as it is.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
-struct EndpointChange {
-    /// What people call it: 1 to 200 characters.
-    name: Option<String>,
-    /// Where webhooks go: an http or https URL whose host is not inside a private network.
-    url: Option<String>,
-    /// Which events it wants: up to 100 names of the catalogue, `["*"]` for all types, or `[]`
-    /// for none. Names that it has already may have left the catalogue.
-    event_types: Option<Vec<String>>,
-    /// What is added to each request, all of it: up to 32 headers, name to value.
-    headers: Option<BTreeMap<String, String>>,
-    /// Whether deliveries may overtake each other (`parallel`) or not (`strict`).
-    #[schema(schema_with = ordering)]
-    ordering: Option<Ordering>,
-}
-
-/// What becomes of the deliveries that were held.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
-struct Enable {
-    /// Whether they are sent (`resume`, the default) or given up (`discard`).
-    held: Option<HeldChoice>,
-}
-
-#[derive(Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum HeldChoice {
-    Resume,
-    Discard,
-}
-
-/// What an owner set; all of it for a new endpoint, some of it for a change.
-struct Settings {
-    name: Option<Name>,
-    url: Option<TargetUrl>,
-    wanted: Option<Wanted>,
-    headers: Option<CustomHeaders>,
-    ordering: Option<Ordering>,
-}
-
-impl Settings {
-    fn of_new(fields: &mut Fields<'_>, app: &App) -> Self {
-        Self {
-            name: fields.required("name", |field| field.parse(Name::parse)),
-            url: fields.required("url", |field| url(field, app)),
-            wanted: fields.required("event_types", Wanted::read),
-            headers: fields.optional("headers", |field| field.texts(CustomHeaders::parse)),
-            ordering: fields.optional("ordering", |field| field.choice(&ORDERINGS)),
-        }
-    }
-
-    fn of_change(fields: &mut Fields<'_>, app: &App) -> Self {
-        Self {
-            name: fields.change("name", |field| field.parse(Name::parse)),
-            url: fields.change("url", |field| url(field, app)),
-            wanted: fields.change("event_types", Wanted::read),
-            headers: fields.change("headers", |field| field.texts(CustomHeaders::parse)),
-            ordering: fields.change("ordering", |field| field.choice(&ORDERINGS)),
-        }
-    }
-
-    /// Checks what the fields alone cannot tell. `had` is what a change begins with.
-    async fn check(
-        &self,
-        app: &App,
-        had: Option<&Subscription>,
-        findings: &mut Findings,
-    ) -> Result<(), Problem> {
-        match &self.wanted {
-            Some(wanted) => wanted.check(app, had, findings).await,
-            None => Ok(()),
-        }
-    }
-
-    fn apply(&self, endpoint: &mut Endpoint) {
-        if let Some(name) = &self.name {
-            endpoint.name.clone_from(name);
-        }
-        if let Some(url) = &self.url {
-            endpoint.url.clone_from(url);
-        }
-        if let Some(wanted) = &self.wanted {
-            endpoint.event_types = wanted.subscription();
-        }
-        if let Some(headers) = &self.headers {
-            endpoint.headers.clone_from(headers);
-        }
-        if let Some(ordering) = self.ordering {
-            endpoint.ordering = ordering;
-        }
-    }
-}
-
-fn url(field: Field<'_, '_>, app: &App) -> Option<TargetUrl> {
-    field.parse(|text| TargetUrl::parse(text, &app.0.api.targets))
-}
-
-/// The event types that an owner listed, with their places.
-struct Wanted {
-    /// Where `*` stands.
-    all: Option<String>,
-    names: Vec<(String, EventTypeName)>,
-}
-
-impl Wanted {
-    fn read(field: Field<'_, '_>) -> Option<Self> {
-        let items = field.list(0..=MAX_EVENT_TYPES_PER_ENDPOINT, |item| {
-            item.parse(|text| match text {
-                ALL_TYPES => Ok::<_, EventTypeNameError>(None),
-                name => EventTypeName::parse(name).map(Some),
-            })
-        })?;
-        let mut wanted = Self { all: None, names: Vec::new() };
-        for (pointer, item) in items {
-            match item {
-                None => wanted.all = Some(pointer),
-                Some(name) => wanted.names.push((pointer, name)),
-            }
-        }
-        Some(wanted)
-    }
-
-    /// A name that the endpoint has already stays valid when its type leaves the catalogue.
-    async fn check(
-        &self,
-        app: &App,
-        had: Option<&Subscription>,
-        findings: &mut Findings,
-    ) -> Result<(), Problem> {
-        if let Some(pointer) = self.all.as_ref().filter(|_| !self.names.is_empty()) {
-            findings.add(pointer, "stands for every type and cannot be combined with names");
-        }
-        let has = |name| matches!(had, Some(Subscription::Only(names)) if names.contains(name));
-        let new: Vec<_> = self.names.iter().filter(|(_, name)| !has(name)).cloned().collect();
-        event_types::check_known(app, &new, findings).await
-    }
-
-    fn subscription(&self) -> Subscription {
-        match self.all {
-            Some(_) => Subscription::All,
-            None => {
-                let names: BTreeSet<_> = self.names.iter().map(|(_, name)| name.clone()).collect();
-                Subscription::Only(names)
-            }
-        }
-    }
-}
-
-/// List endpoints
-///
-/// Newest first. With a filter, a page may have fewer items than asked for, even none, and still
-/// a next one.
-#[utoipa::path(
-    get, path = "/v1/accounts/{account}/endpoints", tag = "Endpoints",
-    params(FilterParams, ListParams),
-    responses((status = OK, description = "A page of endpoints", body = List<EndpointBody>))
-)]
-async fn list(
-    tenant: Tenant,
-    State(app): State<App>,
-    mut params: Params,
-) -> Result<Json<List<EndpointBody>>, Problem> {
-    let filter = filter_of(&mut params);
-    let page = params.page();
-    params.finish()?;
-    Ok(Json(List::of(app.records().find_endpoints(tenant.0, filter, page).await?)))
-}
-
-/// The filter that a query asks for.
-pub(crate) fn filter_of(params: &mut Params) -> EndpointFilter {
-    EndpointFilter {
-        enabled: params.take("state", |text| choose(text, &STATES)).map(|state| state == ENABLED),
-        text: params.take("search", search).filter(|text| !text.is_empty()),
+impl FilterParams {
+    pub(crate) fn read(params: &mut Params) -> EndpointFilter {
+        let Self { state, search } = Self {
+            state: params.take("state", |text| choose(text, &STATES)),
+            search: params.take("search", search).filter(|text| !text.is_empty()),
+        };
+        EndpointFilter { enabled: state.map(|state| state == ENABLED), text: search }
     }
 }
 
@@ -264,9 +68,184 @@ fn search(text: &str) -> Result<String, String> {
     }
 }
 
-/// Make an endpoint
+/// An endpoint to create.
+#[derive(ToSchema)]
+pub(crate) struct NewEndpoint {
+    /// The endpoint's name: 1 to 200 characters.
+    #[schema(value_type = String, example = "Billing")]
+    name: Name,
+    /// Where webhooks go: an http or https URL whose host is not inside a private network.
+    #[schema(value_type = String, example = "https://example.com/webhooks")]
+    url: TargetUrl,
+    /// The event types that it receives: up to 100 names of the catalogue, `["*"]` for all types, or
+    /// `[]` for none.
+    #[schema(value_type = Vec<String>, example = json!(["application.created"]))]
+    event_types: EventTypes,
+    /// Headers to add to each request, name to value: up to 32.
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    headers: Option<CustomHeaders>,
+    /// Whether deliveries may overtake each other (`parallel`, the default) or not (`strict`).
+    #[schema(schema_with = ordering)]
+    ordering: Option<Ordering>,
+}
+
+impl NewEndpoint {
+    /// The command, or everything that is wrong with the fields.
+    pub(crate) async fn read(
+        mut fields: Fields<'_>,
+        app: &App,
+    ) -> Result<endpoints::NewEndpoint, Problem> {
+        let name = fields.required("name", |field| field.parse(Name::parse));
+        let url = fields.required("url", |field| url(field, app));
+        let event_types = fields.required("event_types", event_types);
+        let headers = fields.optional("headers", |field| field.texts(CustomHeaders::parse));
+        let ordering = fields.optional("ordering", |field| field.choice(&ORDERINGS));
+        add_unknown_types(&mut fields, app, event_types.as_ref(), None).await?;
+        let read = || {
+            let (name, url, event_types) = (name?, url?, event_types?);
+            Some(Self { name, url, event_types, headers, ordering })
+        };
+        let Self { name, url, event_types, headers, ordering } = fields.finish(read())?;
+        let (headers, ordering) = (headers.unwrap_or_default(), ordering.unwrap_or_default());
+        Ok(endpoints::NewEndpoint { name, url, event_types, headers, ordering })
+    }
+}
+
+/// Changes to an endpoint. Omitted fields stay as they are.
+#[derive(ToSchema)]
+pub(crate) struct EndpointChange {
+    /// The endpoint's name: 1 to 200 characters.
+    #[schema(value_type = Option<String>)]
+    name: Option<Name>,
+    /// Where webhooks go: an http or https URL whose host is not inside a private network.
+    #[schema(value_type = Option<String>)]
+    url: Option<TargetUrl>,
+    /// The event types that it receives: up to 100 names of the catalogue, `["*"]` for all types, or
+    /// `[]` for none. Names that it has already may have left the catalogue.
+    #[schema(value_type = Option<Vec<String>>)]
+    event_types: Option<EventTypes>,
+    /// The headers to add to each request, all of them: up to 32, name to value.
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    headers: Option<CustomHeaders>,
+    /// Whether deliveries may overtake each other (`parallel`) or not (`strict`).
+    #[schema(schema_with = ordering)]
+    ordering: Option<Ordering>,
+}
+
+impl EndpointChange {
+    /// The command for an endpoint that `had` these event types, or everything that is wrong with
+    /// the fields.
+    pub(crate) async fn read(
+        mut fields: Fields<'_>,
+        app: &App,
+        had: &Subscription,
+    ) -> Result<endpoints::EndpointChange, Problem> {
+        let read = Self {
+            name: fields.change("name", |field| field.parse(Name::parse)),
+            url: fields.change("url", |field| url(field, app)),
+            event_types: fields.change("event_types", event_types),
+            headers: fields.change("headers", |field| field.texts(CustomHeaders::parse)),
+            ordering: fields.change("ordering", |field| field.choice(&ORDERINGS)),
+        };
+        add_unknown_types(&mut fields, app, read.event_types.as_ref(), Some(had)).await?;
+        let Self { name, url, event_types, headers, ordering } = fields.finish(Some(read))?;
+        Ok(endpoints::EndpointChange { name, url, event_types, headers, ordering })
+    }
+}
+
+fn url(field: Field<'_, '_>, app: &App) -> Option<TargetUrl> {
+    field.parse(|text| TargetUrl::parse(text, &app.0.api.targets))
+}
+
+fn event_types(field: Field<'_, '_>) -> Option<EventTypes> {
+    field.checked_list(
+        0..=MAX_EVENT_TYPES_PER_ENDPOINT,
+        |item| {
+            item.parse(|text| match text {
+                ALL_TYPES => Ok::<_, EventTypeNameError>(None),
+                name => EventTypeName::parse(name).map(Some),
+            })
+        },
+        |items, findings| {
+            let all = items.iter().find(|(_, name)| name.is_none());
+            match all {
+                Some((pointer, _)) if items.len() > 1 => {
+                    findings.add(pointer, "means every type and cannot be combined with names");
+                }
+                _ => {}
+            }
+            match all {
+                Some(_) => EventTypes::All,
+                None => EventTypes::Only(items.into_iter().filter_map(|(_, name)| name).collect()),
+            }
+        },
+    )
+}
+
+/// Adds the types that the catalogue does not have to errors that were found already, so that the
+/// caller learns all of them at once. Without other errors, the service finds them itself.
+async fn add_unknown_types(
+    fields: &mut Fields<'_>,
+    app: &App,
+    event_types: Option<&EventTypes>,
+    had: Option<&Subscription>,
+) -> Result<(), Problem> {
+    if let Some(event_types) = event_types.filter(|_| fields.are_invalid()) {
+        let unknown = app.service().check_event_types(event_types, had).await?;
+        fields.findings().extend(unknown);
+    }
+    Ok(())
+}
+
+/// What becomes of the deliveries that were held.
+#[derive(ToSchema)]
+pub(crate) struct Enable {
+    /// Send the held deliveries (`resume`, the default), or give them up (`discard`).
+    held: Option<HeldChoice>,
+}
+
+#[derive(Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum HeldChoice {
+    Resume,
+    Discard,
+}
+
+impl Enable {
+    pub(crate) fn read(mut fields: Fields<'_>) -> Result<Held, Problem> {
+        let choices = [HeldChoice::Resume, HeldChoice::Discard];
+        let held = fields.optional("held", |field| field.choice(&choices));
+        let Self { held } = fields.finish(Some(Self { held }))?;
+        Ok(match held {
+            None | Some(HeldChoice::Resume) => Held::Resume,
+            Some(HeldChoice::Discard) => Held::Discard,
+        })
+    }
+}
+
+/// List endpoints
 ///
-/// It is enabled at once. The answer holds the secret that its requests are signed with.
+/// Newest first. With a filter, a page may have fewer items than `limit`, even none, and still have a
+/// `next_cursor`.
+#[utoipa::path(
+    get, path = "/v1/accounts/{account}/endpoints", tag = "Endpoints",
+    params(FilterParams, ListParams),
+    responses((status = OK, description = "A page of endpoints", body = List<EndpointBody>))
+)]
+async fn list(
+    tenant: Tenant,
+    State(app): State<App>,
+    mut params: Params,
+) -> Result<Json<List<EndpointBody>>, Problem> {
+    let filter = FilterParams::read(&mut params);
+    let page = params.page();
+    params.finish()?;
+    Ok(Json(List::of(app.records().find_endpoints(tenant.0, filter, page).await?)))
+}
+
+/// Create an endpoint
+///
+/// It is enabled. The response contains the secret that signs its requests.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/endpoints", tag = "Endpoints",
     request_body = NewEndpoint,
@@ -277,56 +256,10 @@ async fn create(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<NewEndpointBody>), Problem> {
-    let endpoint = make(&app, tenant.0, &body).await?;
-    let signing_secret = endpoint.secrets.current.reveal();
-    let endpoint = untouched(endpoint).into();
-    Ok((StatusCode::CREATED, Json(NewEndpointBody { endpoint, signing_secret })))
-}
-
-/// Makes the endpoint that `body` tells of.
-pub(crate) async fn make(app: &App, account: AccountId, body: &Bytes) -> Result<Endpoint, Problem> {
-    let mut fields = Fields::of(body)?;
-    let settings = Settings::of_new(&mut fields, app);
-    settings.check(app, None, fields.findings()).await?;
-    let endpoint = new_endpoint(app, account, settings, random::bytes()?);
-    let endpoint = fields.finish(endpoint)?;
-    match app.records().create_endpoint(&endpoint).await? {
-        true => Ok(endpoint),
-        false => Err(Problem::not_found("account")),
-    }
-}
-
-/// An endpoint as its owner set it, unless something is missing.
-fn new_endpoint(
-    app: &App,
-    account: AccountId,
-    settings: Settings,
-    secret: [u8; 32],
-) -> Option<Endpoint> {
-    let now = app.now();
-    Some(Endpoint {
-        id: app.mint().id(now),
-        account,
-        name: settings.name?,
-        url: settings.url?,
-        event_types: settings.wanted?.subscription(),
-        headers: settings.headers.unwrap_or_default(),
-        ordering: settings.ordering.unwrap_or_default(),
-        secrets: Secrets::new(Secret::from_bytes(secret)),
-        created_at: now,
-        updated_at: now,
-    })
-}
-
-/// A new endpoint, to which nothing was sent.
-fn untouched(endpoint: Endpoint) -> EndpointView {
-    EndpointView {
-        endpoint,
-        state: Enabling::Enabled,
-        health: Health::default(),
-        unfinished: 0,
-        oldest_pending_at: None,
-    }
+    let new = NewEndpoint::read(Fields::of(&body)?, &app).await?;
+    let view = app.service().create_endpoint(tenant.0, new).await?;
+    let signing_secret = view.endpoint.secrets.current.reveal();
+    Ok((StatusCode::CREATED, Json(NewEndpointBody { endpoint: view.into(), signing_secret })))
 }
 
 /// Get an endpoint
@@ -339,12 +272,12 @@ async fn get(
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
 ) -> Result<Json<EndpointBody>, Problem> {
-    Ok(Json(app.door().endpoint(tenant.0, id).await?.into()))
+    Ok(Json(app.service().endpoint(tenant.0, id).await?.into()))
 }
 
 /// Change an endpoint
 ///
-/// What is absent stays as it is. Attempts that begin later go by the new settings.
+/// Omitted fields stay as they are. The change applies to attempts that begin after it.
 #[utoipa::path(
     patch, path = "/v1/accounts/{account}/endpoints/{endpoint}", tag = "Endpoints",
     request_body = EndpointChange,
@@ -356,69 +289,32 @@ async fn update(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<EndpointBody>, Problem> {
-    Ok(Json(change(&app, tenant.0, id, &body, None).await?.into()))
+    let fields = Fields::of(&body)?;
+    let before = app.service().endpoint(tenant.0, id).await?.endpoint;
+    let change = EndpointChange::read(fields, &app, &before.event_types).await?;
+    Ok(Json(app.service().change_endpoint(tenant.0, id, change, None).await?.into()))
 }
 
-/// Makes the change that `body` tells of, unless there was another one since the one that was `seen`.
-pub(crate) async fn change(
-    app: &App,
-    account: AccountId,
-    id: EndpointId,
-    body: &Bytes,
-    seen: Option<Timestamp>,
-) -> Result<EndpointView, Problem> {
-    let mut fields = Fields::of(body)?;
-    let before = app.door().endpoint(account, id).await?.endpoint;
-    let settings = Settings::of_change(&mut fields, app);
-    settings.check(app, Some(&before.event_types), fields.findings()).await?;
-    let settings = fields.finish(Some(settings))?;
-    let now = app.now();
-    let change = |endpoint: &mut Endpoint| {
-        settings.apply(endpoint);
-        endpoint.updated_at = now;
-    };
-    let unless_changed = |endpoint: &mut Endpoint| {
-        if seen.is_none_or(|seen| endpoint.updated_at == seen) {
-            change(endpoint);
-        }
-    };
-    let view = app.records().update_endpoint(account, id, unless_changed).await?;
-    let view = app.door().changed(view)?;
-    // It may have been made by a run whose commit nobody heard of.
-    let mut changed = view.endpoint.clone();
-    change(&mut changed);
-    if view.endpoint == changed { Ok(view) } else { Err(Problem::changed_meanwhile()) }
-}
-
-/// Remove an endpoint
+/// Delete an endpoint
 ///
-/// Deliveries that are pending or held are discarded.
+/// Its pending and held deliveries are discarded.
 #[utoipa::path(
     delete, path = "/v1/accounts/{account}/endpoints/{endpoint}", tag = "Endpoints",
-    responses((status = NO_CONTENT, description = "It is gone"))
+    responses((status = NO_CONTENT, description = "Deleted"))
 )]
 async fn delete(
     tenant: Tenant,
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
 ) -> Result<StatusCode, Problem> {
-    remove(&app, tenant.0, id).await?;
+    app.service().delete_endpoint(tenant.0, id).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Removes an endpoint.
-pub(crate) async fn remove(app: &App, account: AccountId, id: EndpointId) -> Result<(), Problem> {
-    if !app.records().delete_endpoint(account, id).await? {
-        return Err(Problem::not_found("endpoint"));
-    }
-    app.router().changed(account, id);
-    Ok(())
 }
 
 /// Enable an endpoint
 ///
-/// Deliveries that were held are sent, at a measured pace, or given up. The body may be left out.
-/// An endpoint that is enabled stays as it is.
+/// Held deliveries are sent at a limited rate, or given up. The body may be omitted. An enabled
+/// endpoint stays as it is.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/endpoints/{endpoint}/enable", tag = "Endpoints",
     request_body(content = Option<Enable>),
@@ -430,30 +326,14 @@ async fn enable(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<EndpointBody>, Problem> {
-    Ok(Json(enable_as(&app, tenant.0, id, &body).await?.0.into()))
-}
-
-/// Enables an endpoint as `body` tells, and gives it with what becomes of what was held.
-pub(crate) async fn enable_as(
-    app: &App,
-    account: AccountId,
-    id: EndpointId,
-    body: &Bytes,
-) -> Result<(EndpointView, Held), Problem> {
-    let mut fields = Fields::of_optional(body)?;
-    let choices = [HeldChoice::Resume, HeldChoice::Discard];
-    let held = fields.optional("held", |field| field.choice(&choices));
-    let held = match fields.finish(Some(held))? {
-        None | Some(HeldChoice::Resume) => Held::Resume,
-        Some(HeldChoice::Discard) => Held::Discard,
-    };
-    Ok((app.door().enable(account, id, held).await?, held))
+    let held = Enable::read(Fields::of_optional(&body)?)?;
+    Ok(Json(app.service().enable(tenant.0, id, held).await?.into()))
 }
 
 /// Disable an endpoint
 ///
-/// Nothing more is sent to it; deliveries that are pending, and new ones, are held. An endpoint
-/// that is disabled stays as it is.
+/// Nothing more is sent to it: pending and new deliveries are held. A disabled endpoint stays as it
+/// is.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/endpoints/{endpoint}/disable", tag = "Endpoints",
     responses((status = OK, description = "The endpoint as it is now", body = EndpointBody))
@@ -463,5 +343,5 @@ async fn disable(
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
 ) -> Result<Json<EndpointBody>, Problem> {
-    Ok(Json(app.door().disable(tenant.0, id).await?.into()))
+    Ok(Json(app.service().disable(tenant.0, id).await?.into()))
 }

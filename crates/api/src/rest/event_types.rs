@@ -1,24 +1,21 @@
-//! The catalogue of event types. The operator keeps it; any key may read it.
+//! The catalogue of event types. The operator maintains it; any key may read it.
 
 use axum::Json;
 use axum::extract::State;
-use bytes::Bytes;
 use http::StatusCode;
 use postrider_domain::event::{EventType, EventTypeName};
-use postrider_domain::findings::UNKNOWN_TYPE;
 use postrider_domain::limits::{MAX_CATALOGUE_JSON_BYTES, MAX_DESCRIPTION_CHARS};
-use postrider_service::schemas;
-use serde_json::Value;
+use postrider_service::check_schema;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::rest::fields::{Field, Fields, Findings};
 use crate::rest::wire::List;
 use crate::rest::wire::event::EventTypeBody;
 use crate::web::auth::Operator;
 use crate::web::extract::{JsonBody, PathText};
+use crate::web::fields::{Field, Fields};
 use crate::web::page::{ListParams, Params};
 use crate::web::problem::Problem;
 
@@ -26,59 +23,39 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, put, delete))
 }
 
-/// Notes each name that the catalogue does not have, at its pointer.
-pub(crate) async fn check_known(
-    app: &App,
-    names: &[(String, EventTypeName)],
-    findings: &mut Findings,
-) -> Result<(), Problem> {
-    for (pointer, name) in names {
-        if app.records().event_type(name).await?.is_none() {
-            findings.add(pointer, UNKNOWN_TYPE);
-        }
-    }
-    Ok(())
-}
-
-/// An entry of the catalogue to put.
+/// An event type to put into the catalogue.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
 struct NewEventType {
-    /// What it means, for people: at most 2,000 characters.
+    /// What the event means, for people: at most 2,000 characters.
     #[schema(example = "An application was created.")]
     description: String,
-    /// A payload of this type, at most 32 KiB; test events send it. It must satisfy the schema.
-    #[schema(value_type = Value, example = json!({"application_id": "a1", "name": "Ada"}))]
-    example: Value,
+    /// A payload of this type, at most 32 KiB. Test events send it. It must satisfy the schema.
+    #[schema(value_type = Value, example = json!({"application_id": "a1"}))]
+    example: String,
     /// A JSON Schema 2020-12, at most 32 KiB, that payloads of this type must satisfy. It cannot
     /// refer to other documents, and its patterns cannot look around or refer back.
     #[schema(value_type = Option<Value>)]
-    schema: Option<Value>,
+    schema: Option<String>,
 }
 
-/// Reads an entry. The example and the schema keep their bytes.
-fn read(name: &str, body: &Bytes, app: &App) -> Result<EventType, Problem> {
-    let now = app.now();
-    let mut fields = Fields::of(body)?;
-    let name = EventTypeName::parse(name).map_err(|error| fields.reject("name", error)).ok();
-    let description = fields.required("description", description);
-    let example = fields.required("example", catalogue_json);
-    let schema = fields.optional("schema", catalogue_json);
-    if let Some((_, schema)) = &schema {
-        let example = example.as_ref().map(|(_, example)| example);
-        check_schema(schema, example, fields.findings());
+impl NewEventType {
+    /// The entry, whose example and schema keep their bytes, or everything that is wrong with it.
+    fn read(name: &str, mut fields: Fields<'_>, app: &App) -> Result<EventType, Problem> {
+        let name = EventTypeName::parse(name).map_err(|error| fields.reject("name", error)).ok();
+        let description = fields.required("description", description);
+        let example = fields.required("example", catalogue_json);
+        let schema = fields.optional("schema", catalogue_json);
+        if fields.are_invalid() {
+            fields.findings().extend(check_schema(schema.as_deref(), example.as_deref()));
+        }
+        let read = || {
+            let new = Self { description: description?, example: example?, schema };
+            Some((name?, new))
+        };
+        let (name, Self { description, example, schema }) = fields.finish(read())?;
+        let now = app.now();
+        Ok(EventType { name, description, example, schema, created_at: now, updated_at: now })
     }
-    let read = || {
-        Some(EventType {
-            name: name?,
-            description: description?,
-            example: example?.0,
-            schema: schema.map(|(text, _)| text),
-            created_at: now,
-            updated_at: now,
-        })
-    };
-    fields.finish(read())
 }
 
 fn description(field: Field<'_, '_>) -> Option<String> {
@@ -89,30 +66,13 @@ fn description(field: Field<'_, '_>) -> Option<String> {
     })
 }
 
-/// JSON that fits into an entry, as its text and as its value.
-fn catalogue_json(field: Field<'_, '_>) -> Option<(String, Value)> {
-    let text = field.raw().get();
+/// JSON that fits into an entry, as its text.
+fn catalogue_json(field: Field<'_, '_>) -> Option<String> {
+    let text = field.json();
     if text.len() > MAX_CATALOGUE_JSON_BYTES {
         return field.fail(format!("must have at most {MAX_CATALOGUE_JSON_BYTES} bytes"));
     }
-    Some((text.to_owned(), field.value()?))
-}
-
-fn check_schema(schema: &Value, example: Option<&Value>, findings: &mut Findings) {
-    match schemas::compile(schema) {
-        Err(errors) => {
-            for (pointer, detail) in errors {
-                findings.add(format!("/schema{pointer}"), detail);
-            }
-        }
-        Ok(validator) => {
-            for (pointer, detail) in
-                example.into_iter().flat_map(|it| schemas::violations(&validator, it))
-            {
-                findings.add(format!("/example{pointer}"), detail);
-            }
-        }
-    }
+    field.value().map(|_| text.to_owned())
 }
 
 /// List event types
@@ -143,13 +103,12 @@ async fn get(
     PathText(name): PathText,
     State(app): State<App>,
 ) -> Result<Json<EventTypeBody>, Problem> {
-    let entry = app.records().event_type(&existing(&name)?).await?;
-    entry.map(|entry| Json(entry.into())).ok_or_else(|| Problem::not_found("event type"))
+    Ok(Json(app.service().event_type(&existing(&name)?).await?.into()))
 }
 
 /// Put an event type
 ///
-/// Adds it to the catalogue or replaces it. Payloads that were accepted earlier stay as they are.
+/// Adds the type to the catalogue, or replaces it. Events that were accepted before stay as they are.
 #[utoipa::path(
     put, path = "/v1/event-types/{name}", tag = "Event types", security(("operator_key" = [])),
     request_body = NewEventType,
@@ -161,26 +120,24 @@ async fn put(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<EventTypeBody>, Problem> {
-    let entry = read(&name, &body, &app)?;
-    Ok(Json(app.records().put_event_type(entry).await?.into()))
+    let entry = NewEventType::read(&name, Fields::of(&body)?, &app)?;
+    Ok(Json(app.service().put_event_type(entry).await?.into()))
 }
 
-/// Remove an event type
+/// Delete an event type
 ///
-/// New events of it are refused. Endpoints that name it keep the name.
+/// New events of this type are rejected. Endpoints that name it keep the name.
 #[utoipa::path(
     delete, path = "/v1/event-types/{name}", tag = "Event types", security(("operator_key" = [])),
-    responses((status = NO_CONTENT, description = "It is gone"))
+    responses((status = NO_CONTENT, description = "Deleted"))
 )]
 async fn delete(
     _: Operator,
     PathText(name): PathText,
     State(app): State<App>,
 ) -> Result<StatusCode, Problem> {
-    match app.records().delete_event_type(&existing(&name)?).await? {
-        true => Ok(StatusCode::NO_CONTENT),
-        false => Err(Problem::not_found("event type")),
-    }
+    app.service().delete_event_type(&existing(&name)?).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// A name that cannot be one names nothing that exists.

@@ -16,10 +16,9 @@ use postrider_domain::event::{EventTypeName, Payload};
 use postrider_domain::findings::{self, Finding};
 use postrider_domain::ids::{AccountId, EventId};
 use postrider_domain::limits::MAX_BATCH_EVENTS;
-use postrider_service::metrics::Way;
-use postrider_service::{IdempotencyKey, Refusal, Sketch};
+use postrider_service::metrics::Channel;
+use postrider_service::{IdempotencyKey, PartialEvent, ServiceError};
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use utoipa::{IntoParams, ToSchema};
@@ -27,11 +26,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::rest::fields::{Field, Fields, Findings};
 use crate::rest::wire::List;
 use crate::rest::wire::event::{EventBody, EventSummaryBody, ReceiptBody, ReceiptsBody};
 use crate::web::auth::Tenant;
 use crate::web::extract::{BatchBody, JsonBody, PathId};
+use crate::web::fields::Fields;
+use crate::web::findings::Findings;
 use crate::web::page::{ListParams, Params};
 use crate::web::problem::Problem;
 use crate::web::spans;
@@ -45,75 +45,51 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 }
 
 /// An event to publish.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
-struct NewEvent {
-    /// A type of the catalogue.
-    #[schema(example = "application.created")]
-    event_type: String,
-    /// What to send, at most 256 KiB and nested at most 64 deep. Receivers get these very bytes.
-    #[schema(value_type = Value, example = json!({"application_id": "a1", "name": "Ada"}))]
-    payload: Value,
-}
-
-/// Events to publish, all or none.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
-struct NewEvents {
-    /// 1 to 1,000 events.
-    #[schema(min_items = 1, max_items = 1000)]
-    events: Vec<NewEvent>,
-}
-
-/// What makes a request safe to repeat.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
-struct IdempotencyParams {
-    /// A name for this request, 1 to 256 visible ASCII characters. When the request is sent again
-    /// with the same name within 24 h, it has the same answer and no further effect.
-    #[param(rename = "Idempotency-Key")]
-    idempotency_key: Option<String>,
-}
-
-/// An event as it stands in a body.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct RawEvent<'a> {
+struct NewEvent<'a> {
+    /// A type of the catalogue.
     #[serde(borrow)]
+    #[schema(value_type = String, example = "application.created")]
     event_type: Cow<'a, str>,
+    /// The payload: at most 256 KiB, nested at most 64 deep. Receivers get exactly these bytes.
     #[serde(borrow)]
+    #[schema(value_type = Value, example = json!({"application_id": "a1", "name": "Ada"}))]
     payload: &'a RawValue,
 }
 
-/// A batch as it stands in a body.
-#[derive(Deserialize)]
+/// Events to publish, all or none.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct RawBatch<'a> {
+struct NewEvents<'a> {
+    /// 1 to 1,000 events.
     #[serde(borrow)]
-    events: Vec<RawEvent<'a>>,
+    #[schema(min_items = 1, max_items = 1000)]
+    events: Vec<NewEvent<'a>>,
+}
+
+/// The header that makes a request safe to repeat.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+struct IdempotencyParams {
+    /// A key for this request, 1 to 256 visible ASCII characters. A request that is repeated with the
+    /// same key within 24 h gets the same response and has no further effect.
+    #[param(rename = "Idempotency-Key", value_type = Option<String>)]
+    key: Option<IdempotencyKey>,
 }
 
 /// A well-formed event, quickly.
-fn quick(raw: &RawEvent<'_>, body: &Bytes) -> Option<Sketch> {
+fn quick(raw: &NewEvent<'_>, body: &Bytes) -> Option<PartialEvent> {
     let event_type = EventTypeName::parse(&raw.event_type).ok()?;
     let payload = Payload::of_json(body.slice_ref(raw.payload.get().as_bytes())).ok()?;
-    Some(Sketch { event_type: Some(event_type), payload: Some(payload) })
+    Some(PartialEvent { event_type: Some(event_type), payload: Some(payload) })
 }
 
 /// Any event, with all that is wrong with it.
-fn slow(fields: &mut Fields<'_>, body: &Bytes) -> Sketch {
-    Sketch {
+fn slow(fields: &mut Fields<'_>) -> PartialEvent {
+    PartialEvent {
         event_type: fields.required("event_type", |field| field.parse(EventTypeName::parse)),
-        payload: fields.required("payload", |field| payload(field, body)),
-    }
-}
-
-/// A payload that stands in `body`, of which it keeps its bytes.
-pub(crate) fn payload(field: Field<'_, '_>, body: &Bytes) -> Option<Payload> {
-    match Payload::of_json(body.slice_ref(field.raw().get().as_bytes())) {
-        Ok(payload) => Some(payload),
-        Err(error) => field.fail(error),
+        payload: fields.required("payload", |field| field.payload()),
     }
 }
 
@@ -126,47 +102,47 @@ enum Form {
 
 impl Form {
     /// The events in their places, and what is wrong with them.
-    fn read(self, body: &Bytes) -> Result<(Vec<Sketch>, Findings), Problem> {
+    fn read(self, body: &Bytes) -> Result<(Vec<PartialEvent>, Findings), Problem> {
         match self.read_quickly(body) {
-            Some(sketches) => Ok((sketches, Findings::default())),
+            Some(events) => Ok((events, Findings::default())),
             None => self.read_slowly(body),
         }
     }
 
-    fn read_quickly(self, body: &Bytes) -> Option<Vec<Sketch>> {
+    fn read_quickly(self, body: &Bytes) -> Option<Vec<PartialEvent>> {
         match self {
             Self::Single => {
                 let event = serde_json::from_slice(body).ok()?;
                 Some(vec![quick(&event, body)?])
             }
             Self::Batch => {
-                let RawBatch { events } = serde_json::from_slice(body).ok()?;
+                let NewEvents { events } = serde_json::from_slice(body).ok()?;
                 let fits = (1..=MAX_BATCH_EVENTS).contains(&events.len());
-                let sketches = events.iter().filter(|_| fits).map(|event| quick(event, body));
-                sketches.collect::<Option<Vec<_>>>().filter(|_| fits)
+                let events = events.iter().filter(|_| fits).map(|event| quick(event, body));
+                events.collect::<Option<Vec<_>>>().filter(|_| fits)
             }
         }
     }
 
-    fn read_slowly(self, body: &Bytes) -> Result<(Vec<Sketch>, Findings), Problem> {
+    fn read_slowly(self, body: &Bytes) -> Result<(Vec<PartialEvent>, Findings), Problem> {
         let mut fields = Fields::of(body)?;
-        let sketches = match self {
-            Self::Single => vec![slow(&mut fields, body)],
+        let events = match self {
+            Self::Single => vec![slow(&mut fields)],
             Self::Batch => {
-                let sketches = fields.required("events", |field| {
+                let events = fields.required("events", |field| {
                     field.list(1..=MAX_BATCH_EVENTS, |item| {
-                        let sketch = item.object(|fields| Some(slow(fields, body)));
+                        let event = item.object(|fields| Some(slow(fields)));
                         // What is no object keeps its place, so that the others have theirs.
-                        Some(sketch.unwrap_or_default())
+                        Some(event.unwrap_or_default())
                     })
                 });
-                sketches.unwrap_or_default().into_iter().map(|(_, sketch)| sketch).collect()
+                events.unwrap_or_default().into_iter().map(|(_, event)| event).collect()
             }
         };
-        Ok((sketches, fields.into_findings()))
+        Ok((events, fields.into_findings()))
     }
 
-    /// Adds what the door found, each at its pointer into the body.
+    /// Adds what the service found, each at its pointer into the body.
     fn note(self, found: findings::Findings, findings: &mut Findings) {
         for Finding { index, field, pointer, detail } in found.into_vec() {
             let field = field.as_str();
@@ -188,19 +164,16 @@ impl Form {
     }
 }
 
-/// The header `Idempotency-Key`.
-struct KeyHeader(Option<IdempotencyKey>);
-
-impl<S: Sync> FromRequestParts<S> for KeyHeader {
+impl<S: Sync> FromRequestParts<S> for IdempotencyParams {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let mut values = parts.headers.get_all("idempotency-key").iter();
         let Some(value) = values.next() else {
-            return Ok(Self(None));
+            return Ok(Self { key: None });
         };
         match IdempotencyKey::parse(value.as_bytes()) {
-            Ok(key) if values.next().is_none() => Ok(Self(Some(key))),
+            Ok(key) if values.next().is_none() => Ok(Self { key: Some(key) }),
             _ => Err(Problem::new(
                 StatusCode::BAD_REQUEST,
                 "The header Idempotency-Key must be given once and have 1 to 256 visible ASCII \
@@ -212,13 +185,13 @@ impl<S: Sync> FromRequestParts<S> for KeyHeader {
 
 /// Publish an event
 ///
-/// Answers once the event is durable, with the number of endpoints that receive it.
+/// Responds once the event is durable, with the number of endpoints that receive it.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/events", tag = "Events",
     params(IdempotencyParams),
-    request_body = NewEvent,
+    request_body = NewEvent<'static>,
     responses(
-        (status = ACCEPTED, description = "It is durable", body = ReceiptBody),
+        (status = ACCEPTED, description = "The event is durable", body = ReceiptBody),
         (status = CONFLICT, description = "The idempotency key was used with another request",
             body = Problem, content_type = "application/problem+json"),
     )
@@ -226,7 +199,7 @@ impl<S: Sync> FromRequestParts<S> for KeyHeader {
 async fn publish(
     tenant: Tenant,
     State(app): State<App>,
-    KeyHeader(key): KeyHeader,
+    IdempotencyParams { key }: IdempotencyParams,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<ReceiptBody>), Problem> {
     let mut receipts = accept(&app, tenant.0, Form::Single, key, &body).await?;
@@ -236,13 +209,13 @@ async fn publish(
 
 /// Publish a batch of events
 ///
-/// All or none: answers once all of them are durable.
+/// All or none: responds once all of them are durable.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/events/batch", tag = "Events",
     params(IdempotencyParams),
-    request_body = NewEvents,
+    request_body = NewEvents<'static>,
     responses(
-        (status = ACCEPTED, description = "They are durable", body = ReceiptsBody),
+        (status = ACCEPTED, description = "The events are durable", body = ReceiptsBody),
         (status = CONFLICT, description = "The idempotency key was used with another request",
             body = Problem, content_type = "application/problem+json"),
     )
@@ -250,7 +223,7 @@ async fn publish(
 async fn publish_batch(
     tenant: Tenant,
     State(app): State<App>,
-    KeyHeader(key): KeyHeader,
+    IdempotencyParams { key }: IdempotencyParams,
     JsonBody(body): BatchBody,
 ) -> Result<(StatusCode, Json<ReceiptsBody>), Problem> {
     let data = accept(&app, tenant.0, Form::Batch, key, &body).await?;
@@ -264,38 +237,44 @@ async fn accept(
     key: Option<IdempotencyKey>,
     body: &Bytes,
 ) -> Result<Vec<ReceiptBody>, Problem> {
-    let (sketches, mut findings) = form.read(body)?;
+    let (events, mut findings) = form.read(body)?;
     if !findings.is_empty() {
-        form.note(app.door().check(&sketches).await?, &mut findings);
-        return Err(findings.problem());
+        form.note(app.service().check(&events).await?, &mut findings);
+        return Err(findings.into());
     }
-    let drafts = sketches
+    let events = events
         .into_iter()
-        .map(|sketch| sketch.finish().expect("a field that cannot be read leaves an error"));
+        .map(|event| event.complete().expect("a field that cannot be read leaves an error"));
     let idempotency = key.map(|key| key.of_request(form.sha256(body)));
-    match app.door().publish(Way::Http, account, drafts.collect(), idempotency).await {
+    match app.service().publish(Channel::Http, account, events.collect(), idempotency).await {
         Ok(receipts) => Ok(receipts.into_iter().map(Into::into).collect()),
-        Err(Refusal::Invalid(found)) => {
+        Err(ServiceError::InvalidEvents(found)) => {
             form.note(found, &mut findings);
-            Err(findings.problem())
+            Err(findings.into())
         }
-        Err(refusal) => Err(refusal.into()),
+        Err(error) => Err(error.into()),
     }
 }
 
 /// Filters for events. Omitted filters match everything.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
 struct FilterParams {
-    /// Those of this type.
-    event_type: Option<String>,
+    /// Only events of this type.
+    #[param(value_type = Option<String>)]
+    event_type: Option<EventTypeName>,
+}
+
+impl FilterParams {
+    fn read(params: &mut Params) -> Self {
+        Self { event_type: params.take("event_type", EventTypeName::parse) }
+    }
 }
 
 /// List events
 ///
-/// Newest first, without their payloads. With a filter, a page may have fewer items than asked
-/// for, even none, and still a next one.
+/// Newest first, without their payloads. With a filter, a page may have fewer items than `limit`, even
+/// none, and still have a `next_cursor`.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/events", tag = "Events",
     params(FilterParams, ListParams),
@@ -306,7 +285,7 @@ async fn list(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Json<List<EventSummaryBody>>, Problem> {
-    let event_type = params.take("event_type", EventTypeName::parse);
+    let FilterParams { event_type } = FilterParams::read(&mut params);
     let page = params.page();
     params.finish()?;
     Ok(Json(List::of(app.records().events(tenant.0, event_type.as_ref(), page).await?)))
@@ -322,7 +301,6 @@ async fn get(
     PathId(id): PathId<EventId>,
     State(app): State<App>,
 ) -> Result<Json<EventBody>, Problem> {
-    let found = app.records().event(tenant.0, id).await?;
-    let (event, deliveries) = found.ok_or_else(|| Problem::not_found("event"))?;
+    let (event, deliveries) = app.service().event(tenant.0, id).await?;
     Ok(Json(EventBody::new(&event, deliveries)))
 }

@@ -1,13 +1,12 @@
-//! Portal links: how the operator's product leads its users to the dashboard of their account, and
-//! how it ends that.
+//! Portal links: the operator's product signs its users in to the dashboard of their account.
 
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use http::{HeaderMap, StatusCode};
-use postrider_domain::duration;
 use postrider_domain::ids::AccountId;
+use postrider_domain::portal_link::{DEFAULT_LIFETIME, Grant, parse_lifetime};
 use postrider_domain::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -16,51 +15,58 @@ use utoipa_axum::routes;
 
 use crate::App;
 use crate::dashboard::{self, Link};
-use crate::rest::fields::Fields;
 use crate::web::auth::{Operator, Tenant};
 use crate::web::extract::JsonBody;
+use crate::web::fields::Fields;
 use crate::web::problem::Problem;
 
-/// How long a link works when the caller does not say.
-const DEFAULT_LIFE: Duration = Duration::from_secs(3600);
-/// The longest that it may.
-const MAX_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
-
 pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(create, end))
+    OpenApiRouter::new().routes(routes!(create, revoke))
 }
 
-/// A portal link to make.
+/// A portal link to create.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
 struct NewPortalLink {
-    /// How long the link works, and the session that it begins, such as `30m` or `1h30m`: from `1s`
-    /// to `7d`; `1h` when absent.
-    #[schema(example = "1h")]
-    expires_in: Option<String>,
-    /// Which page it opens, below the account's own, such as `/webhooks/ep_…` for one endpoint; the
-    /// list of webhooks when absent.
+    /// How long the link and the session that it begins last, such as `30m` or `1h30m`: from `1s` to
+    /// `7d`; `1h` if omitted.
+    #[schema(value_type = Option<String>, example = "1h")]
+    expires_in: Option<Duration>,
+    /// The page of the account's dashboard that it opens, such as `/webhooks/ep_…` for one endpoint;
+    /// the list of webhooks if omitted.
     #[schema(example = "/webhooks")]
     path: Option<String>,
+}
+
+impl NewPortalLink {
+    fn read(mut fields: Fields<'_>, account: AccountId) -> Result<Self, Problem> {
+        let expires_in = fields.optional("expires_in", |field| field.parse(parse_lifetime));
+        let path = fields.optional("path", |field| {
+            field.parse(|path| {
+                let page = dashboard::own_page(account, path);
+                page.ok_or("must be a page of the account's dashboard, such as /webhooks")
+            })
+        });
+        fields.finish(Some(Self { expires_in, path }))
+    }
 }
 
 /// A portal link.
 #[derive(Serialize, ToSchema)]
 #[schema(as = PortalLink)]
 struct PortalLinkBody {
-    /// Where to lead somebody. Whoever opens it acts for the account: hand it to nobody else.
+    /// The link. Whoever opens it acts for the account: treat it as a secret.
     #[schema(example = "https://webhooks.example.com/dashboard/open/AAEC…")]
     url: String,
-    /// When it ends at the latest, and with it the sessions that it began.
+    /// When the link expires, and with it the sessions that it began.
     #[schema(value_type = String, format = DateTime)]
     expires_at: Timestamp,
 }
 
-/// Make a portal link
+/// Create a portal link
 ///
-/// It opens the dashboard as the account, without a key, until it expires or all links of the account
-/// are ended. The host in it is that of `[dashboard] public_url`, or else the one that this request was
-/// sent to. The body may be left out.
+/// It signs its holder in to the account's dashboard, without a key, until it expires or the account's
+/// links are revoked. Its host is that of `[dashboard] public_url`, or else the one that this request
+/// was sent to. The body may be omitted.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/portal-links", tag = "Portal links",
     security(("operator_key" = [])),
@@ -74,61 +80,30 @@ async fn create(
     headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<PortalLinkBody>), Problem> {
-    let mut fields = Fields::of_optional(&body)?;
-    let life = fields.optional("expires_in", |field| field.parse(life));
-    let page = fields.optional("path", |field| {
-        field.parse(|path| {
-            let page = dashboard::own_page(tenant.0, path);
-            page.ok_or("must be a page of the account's dashboard, such as /webhooks")
-        })
-    });
-    let (life, page) = fields.finish(Some((life, page)))?;
-    let expires_at = app.wall().plus(life.unwrap_or(DEFAULT_LIFE));
-    let page = page.or_else(|| dashboard::own_page(tenant.0, "")).expect("the list is a page");
-    let generation = app.records().link_generation(tenant.0).await?;
-    let generation = generation.ok_or_else(|| Problem::not_found("account"))?;
-    let link = Link { account: tenant.0, generation, expires_at, page };
-    let text = app.signer().await?.link(&link);
+    let NewPortalLink { expires_in, path } =
+        NewPortalLink::read(Fields::of_optional(&body)?, tenant.0)?;
+    let grant = app.service().grant_link(tenant.0, expires_in.unwrap_or(DEFAULT_LIFETIME)).await?;
+    let page = path.or_else(|| dashboard::own_page(tenant.0, "")).expect("the list is a page");
+    let Grant { account, generation, expires_at } = grant;
+    let text = app.signer().await?.link(&Link { account, generation, expires_at, page });
     let url = format!("{}/dashboard/open/{text}", dashboard::own_url(&app, &headers)?);
     Ok((StatusCode::CREATED, Json(PortalLinkBody { url, expires_at })))
 }
 
-/// End all portal links
+/// Revoke all portal links
 ///
-/// Links of the account that were made before open nothing any more, and whoever came by one of them
-/// is signed out. Links that are made from now on work.
+/// The account's links stop working, and everyone who came by one of them is signed out. Links that
+/// are created later work.
 #[utoipa::path(
     delete, path = "/v1/accounts/{account}/portal-links", tag = "Portal links",
     security(("operator_key" = [])),
-    responses((status = NO_CONTENT, description = "They are ended"))
+    responses((status = NO_CONTENT, description = "Revoked"))
 )]
-async fn end(_: Operator, tenant: Tenant, State(app): State<App>) -> Result<StatusCode, Problem> {
-    end_all(&app, tenant.0).await?;
+async fn revoke(
+    _: Operator,
+    tenant: Tenant,
+    State(app): State<App>,
+) -> Result<StatusCode, Problem> {
+    app.service().revoke_links(tenant.0).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Ends all links of an account that were made so far.
-pub(crate) async fn end_all(app: &App, account: AccountId) -> Result<(), Problem> {
-    match app.records().end_links(account).await? {
-        true => Ok(()),
-        false => Err(Problem::not_found("account")),
-    }
-}
-
-/// Whether links of this generation are still good: neither they nor their account were ended.
-pub(crate) async fn are_good(
-    app: &App,
-    account: AccountId,
-    generation: u64,
-) -> Result<bool, Problem> {
-    Ok(app.records().link_generation(account).await? == Some(generation))
-}
-
-fn life(text: &str) -> Result<Duration, String> {
-    let life = duration::parse(text).map_err(|error| error.to_string())?;
-    let range = Duration::from_secs(1)..=MAX_LIFE;
-    range
-        .contains(&life)
-        .then_some(life)
-        .ok_or_else(|| format!("must be from 1s to {}", duration::format(MAX_LIFE)))
 }

@@ -5,33 +5,28 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use http::StatusCode;
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::event::EventTypeName;
 use postrider_domain::ids::{AccountId, EndpointId, ReplayId};
 use postrider_domain::limits::MAX_EVENT_TYPES_PER_ENDPOINT;
-use postrider_domain::replay::{Command, Filter, Replay};
+use postrider_domain::replay::{Command, DEFAULT_RATE, Filter, MAX_RATE, REPLAYABLE};
 use postrider_domain::time::Timestamp;
-use postrider_store::{ReplayCount, ReplayRequest};
+use postrider_service::replays;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::rest::fields::{Field, Fields};
 use crate::rest::wire::List;
 use crate::rest::wire::delivery::STATES;
-use crate::rest::wire::replay::{DryRunBody, REPLAYABLE, ReplayBody, replayable_states};
+use crate::rest::wire::replay::{DryRunBody, ReplayBody, replayable_states};
 use crate::web::auth::Tenant;
+use crate::web::choice::choose;
 use crate::web::extract::{JsonBody, PathId};
+use crate::web::fields::{Field, Fields};
 use crate::web::page::{ListParams, Params};
 use crate::web::problem::Problem;
-
-/// New deliveries a second when the caller does not say.
-pub(crate) const DEFAULT_RATE: u32 = 100;
-/// Most new deliveries a second that a caller may ask for.
-pub(crate) const MAX_RATE: u32 = 10_000;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -44,58 +39,56 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// A replay to create. Omitted filters match everything.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
-struct NewReplay {
+pub(crate) struct NewReplay {
     /// Deliveries to this endpoint.
-    endpoint: Option<String>,
+    #[schema(value_type = Option<String>)]
+    endpoint: Option<EndpointId>,
     /// Deliveries of these types, 1 to 100.
-    event_types: Option<Vec<String>>,
-    /// Deliveries that stand so; all three when absent. A pending or held delivery cannot be
-    /// replayed: it is still to be made.
+    #[schema(value_type = Option<Vec<String>>)]
+    event_types: Option<BTreeSet<EventTypeName>>,
+    /// Deliveries in these states; all three if omitted. A pending or held delivery cannot be
+    /// replayed: it has not ended.
     #[schema(schema_with = replayable_states)]
     states: Option<Vec<DeliveryState>>,
-    /// Deliveries made at this time or later (RFC 3339).
-    #[schema(format = DateTime)]
-    since: Option<String>,
-    /// Deliveries made before this time (RFC 3339).
-    #[schema(format = DateTime)]
-    until: Option<String>,
-    /// Most new deliveries a second: 1 to 10,000; 100 when absent.
+    /// Deliveries created at or after this time (RFC 3339).
+    #[schema(value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
+    /// Deliveries created before this time (RFC 3339).
+    #[schema(value_type = Option<String>, format = DateTime)]
+    until: Option<Timestamp>,
+    /// New deliveries a second, at most: 1 to 10,000; 100 if omitted.
     #[schema(minimum = 1, maximum = 10000)]
     rate: Option<u32>,
-    /// Only count.
+    /// Only count the deliveries.
     dry_run: Option<bool>,
 }
 
-/// What was asked for.
-struct Request {
-    filter: Filter,
-    rate: u32,
-    dry_run: bool,
-}
-
-async fn read(app: &App, account: AccountId, mut fields: Fields<'_>) -> Result<Request, Problem> {
-    let filter = Filter {
-        endpoint: fields.optional("endpoint", |field| field.parse(str::parse::<EndpointId>)),
-        event_types: fields.optional("event_types", event_types),
-        states: fields.optional("states", states).or_else(|| Some(REPLAYABLE.to_vec())),
-        since: fields.optional("since", |field| field.parse(str::parse::<Timestamp>)),
-        until: fields.optional("until", |field| field.parse(str::parse::<Timestamp>)),
-    };
-    let rate = fields.optional("rate", |field| field.integer(1..=MAX_RATE));
-    let dry_run = fields.optional("dry_run", |field| field.boolean());
-    if let (Some(since), Some(until)) = (filter.since, filter.until)
-        && since >= until
-    {
-        fields.reject("until", "must be later than since");
+impl NewReplay {
+    /// The command, and whether it is a dry run; or everything that is wrong with the fields.
+    pub(crate) async fn read(
+        mut fields: Fields<'_>,
+        app: &App,
+        account: AccountId,
+    ) -> Result<(replays::NewReplay, bool), Problem> {
+        let read = Self {
+            endpoint: fields.optional("endpoint", |field| field.parse(str::parse::<EndpointId>)),
+            event_types: fields.optional("event_types", event_types),
+            states: fields.optional("states", states),
+            since: fields.optional("since", |field| field.parse(str::parse::<Timestamp>)),
+            until: fields.optional("until", |field| field.parse(str::parse::<Timestamp>)),
+            rate: fields.optional("rate", |field| field.integer(1..=MAX_RATE)),
+            dry_run: fields.optional("dry_run", |field| field.boolean()),
+        };
+        let Self { endpoint, event_types, states, since, until, rate, dry_run } = read;
+        let states = states.or_else(|| Some(REPLAYABLE.to_vec()));
+        let filter = Filter { endpoint, event_types, states, since, until };
+        if fields.are_invalid() {
+            let invalid = app.service().check_replay(account, &filter).await?;
+            fields.findings().extend(invalid);
+        }
+        let new = replays::NewReplay { filter, rate: rate.unwrap_or(DEFAULT_RATE) };
+        fields.finish(Some((new, dry_run.unwrap_or(false))))
     }
-    if let Some(endpoint) = filter.endpoint
-        && app.records().endpoint(account, endpoint).await?.is_none()
-    {
-        fields.reject("endpoint", "is not an endpoint of this account");
-    }
-    let (rate, dry_run) = (rate.unwrap_or(DEFAULT_RATE), dry_run.unwrap_or(false));
-    fields.finish(Some(Request { filter, rate, dry_run }))
 }
 
 /// The names need not be in the catalogue: a type's events outlive its entry.
@@ -108,11 +101,11 @@ fn event_types(field: Field<'_, '_>) -> Option<BTreeSet<EventTypeName>> {
 fn states(field: Field<'_, '_>) -> Option<Vec<DeliveryState>> {
     let states = field.list(1..=STATES.len(), |item| {
         item.parse(|text| {
-            let state = crate::rest::fields::choose(text, &STATES)?;
+            let state = choose(text, &STATES)?;
             let ended = REPLAYABLE.contains(&state);
-            ended.then_some(state).ok_or_else(|| {
-                format!("cannot be replayed: a delivery that is {text} is still to be made")
-            })
+            ended
+                .then_some(state)
+                .ok_or_else(|| format!("cannot be replayed: a {text} delivery has not ended"))
         })
     })?;
     let mut states: Vec<_> = states.into_iter().map(|(_, state)| state).collect();
@@ -120,16 +113,16 @@ fn states(field: Field<'_, '_>) -> Option<Vec<DeliveryState>> {
     Some(states)
 }
 
-/// Make a replay
+/// Create a replay
 ///
-/// A durable job: each past delivery that it takes is made anew, to the same endpoint, with its
-/// own retries. With `dry_run` it only counts, and the answer is 200.
+/// A durable job that delivers past events again: for each matching delivery it makes a new one to the
+/// same endpoint, with retries of its own. With `dry_run` it only counts them, and the response is 200.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/replays", tag = "Replays",
     request_body = NewReplay,
     responses(
-        (status = ACCEPTED, description = "The replay, which runs", body = ReplayBody),
-        (status = OK, description = "What it would take", body = DryRunBody),
+        (status = ACCEPTED, description = "The running replay", body = ReplayBody),
+        (status = OK, description = "The number of matching deliveries", body = DryRunBody),
     )
 )]
 async fn create(
@@ -137,38 +130,14 @@ async fn create(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
-    Ok(match make(&app, tenant.0, &body).await? {
-        Made::Counted(count) => {
-            let body = DryRunBody { total: count.total, exact: count.exact, dry_run: true };
-            Json(body).into_response()
-        }
-        Made::Started(replay) => {
-            (StatusCode::ACCEPTED, Json(ReplayBody::from(replay))).into_response()
-        }
-    })
-}
-
-/// What a request for a replay came to.
-pub(crate) enum Made {
-    /// What it would take.
-    Counted(ReplayCount),
-    /// It runs.
-    Started(Replay),
-}
-
-/// Makes the replay that a body describes, or only counts, as it says.
-pub(crate) async fn make(app: &App, account: AccountId, body: &Bytes) -> Result<Made, Problem> {
-    let request = read(app, account, Fields::of(body)?).await?;
-    let now = app.now();
-    let count = app.records().count_replay(account, &request.filter).await?;
-    if request.dry_run {
-        return Ok(Made::Counted(count));
+    let (new, dry_run) = NewReplay::read(Fields::of(&body)?, &app, tenant.0).await?;
+    if dry_run {
+        let count = app.service().count_replay(tenant.0, &new.filter).await?;
+        let body = DryRunBody { total: count.total, exact: count.exact, dry_run };
+        return Ok(Json(body).into_response());
     }
-    let request = ReplayRequest { filter: request.filter, rate: request.rate, total: count.total };
-    let made = app.records().create_replay(account, request, app.mint(), now).await?;
-    let (replay, wake) = made.ok_or_else(|| Problem::not_found("account"))?;
-    app.router().wake(vec![wake]);
-    Ok(Made::Started(replay))
+    let replay = app.service().start_replay(tenant.0, new).await?;
+    Ok((StatusCode::ACCEPTED, Json(ReplayBody::from(replay))).into_response())
 }
 
 /// List replays
@@ -199,8 +168,7 @@ async fn get(
     PathId(id): PathId<ReplayId>,
     State(app): State<App>,
 ) -> Result<Json<ReplayBody>, Problem> {
-    let replay = app.records().replay(tenant.0, id).await?;
-    replay.map(|replay| Json(replay.into())).ok_or_else(|| Problem::not_found("replay"))
+    Ok(Json(app.service().replay(tenant.0, id).await?.into()))
 }
 
 /// Pause a replay
@@ -217,7 +185,7 @@ async fn pause(
     PathId(id): PathId<ReplayId>,
     State(app): State<App>,
 ) -> Result<Json<ReplayBody>, Problem> {
-    changed(&app, tenant.0, id, Command::Pause).await
+    Ok(Json(app.service().command_replay(tenant.0, id, Command::Pause).await?.into()))
 }
 
 /// Resume a replay
@@ -234,12 +202,12 @@ async fn resume(
     PathId(id): PathId<ReplayId>,
     State(app): State<App>,
 ) -> Result<Json<ReplayBody>, Problem> {
-    changed(&app, tenant.0, id, Command::Resume).await
+    Ok(Json(app.service().command_replay(tenant.0, id, Command::Resume).await?.into()))
 }
 
 /// Cancel a replay
 ///
-/// Deliveries that it has made already are not taken back.
+/// Deliveries that it has made already stay.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/replays/{replay}/cancel", tag = "Replays",
     responses(
@@ -253,35 +221,5 @@ async fn cancel(
     PathId(id): PathId<ReplayId>,
     State(app): State<App>,
 ) -> Result<Json<ReplayBody>, Problem> {
-    changed(&app, tenant.0, id, Command::Cancel).await
-}
-
-async fn changed(
-    app: &App,
-    account: AccountId,
-    id: ReplayId,
-    command: Command,
-) -> Result<Json<ReplayBody>, Problem> {
-    Ok(Json(self::command(app, account, id, command).await?.into()))
-}
-
-/// Does to a replay what somebody asked, and gives it as it is then.
-pub(crate) async fn command(
-    app: &App,
-    account: AccountId,
-    id: ReplayId,
-    command: Command,
-) -> Result<Replay, Problem> {
-    let done = app.records().command_replay(account, id, command, app.now()).await?;
-    match done.ok_or_else(|| Problem::not_found("replay"))? {
-        Ok((replay, wakes)) => {
-            app.router().wake(wakes);
-            Ok(replay)
-        }
-        Err(state) => Err(Problem::conflict(
-            "urn:postrider:problem:replay-ended",
-            "The replay has ended",
-            format!("It is {}.", crate::rest::fields::name_of(&state)),
-        )),
-    }
+    Ok(Json(app.service().command_replay(tenant.0, id, Command::Cancel).await?.into()))
 }

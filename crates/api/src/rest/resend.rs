@@ -1,10 +1,9 @@
-//! Sending an event again, and the deliveries that were made of it.
+//! The deliveries of an event, and resending it.
 
 use axum::Json;
 use axum::extract::State;
-use bytes::Bytes;
 use http::StatusCode;
-use postrider_domain::ids::{AccountId, EndpointId, EventId};
+use postrider_domain::ids::{EndpointId, EventId};
 use postrider_store::Audience;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,11 +11,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::rest::fields::Fields;
 use crate::rest::wire::List;
 use crate::rest::wire::delivery::DeliveryBody;
 use crate::web::auth::Tenant;
 use crate::web::extract::{JsonBody, PathId};
+use crate::web::fields::Fields;
 use crate::web::page::{ListParams, Params};
 use crate::web::problem::Problem;
 
@@ -26,7 +25,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// List an event's deliveries
 ///
-/// Those that were made last first. What an early version made of an event is not listed.
+/// Newest first. Deliveries that a version before 0.1 made are not listed.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/events/{event}/deliveries", tag = "Events",
     params(ListParams),
@@ -44,25 +43,34 @@ async fn deliveries(
     Ok(Json(List::of(page)))
 }
 
-/// To whom an event is sent again.
+/// Where to resend an event.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
-struct Resend {
-    /// To this endpoint, which need not want the event's type; to all that want it now when absent.
-    endpoint: Option<String>,
+pub(crate) struct Resend {
+    /// One endpoint, whether or not it subscribes to the event's type. If omitted, all endpoints that
+    /// subscribe to the type now.
+    #[schema(value_type = Option<String>)]
+    endpoint: Option<EndpointId>,
 }
 
-/// An event that is sent again.
+impl Resend {
+    pub(crate) fn read(mut fields: Fields<'_>) -> Result<Audience, Problem> {
+        let endpoint = fields.optional("endpoint", |field| field.parse(str::parse::<EndpointId>));
+        let Self { endpoint } = fields.finish(Some(Self { endpoint }))?;
+        Ok(endpoint.map_or(Audience::AllThatWantIt, Audience::Endpoint))
+    }
+}
+
+/// A resent event.
 #[derive(Serialize, ToSchema)]
 struct Resent {
-    /// To how many endpoints.
+    /// The number of new deliveries.
     deliveries: u64,
 }
 
-/// Send an event again
+/// Resend an event
 ///
-/// Makes new deliveries of the event, each with its own retries. Those to endpoints that are
-/// disabled are held.
+/// Makes new deliveries of the event, each with its own retries. Deliveries to disabled endpoints are
+/// held.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/events/{event}/resend", tag = "Events",
     request_body(content = Option<Resend>),
@@ -78,20 +86,7 @@ async fn resend(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<Resent>), Problem> {
-    let deliveries = make(&app, tenant.0, event, &body).await?;
+    let audience = Resend::read(Fields::of_optional(&body)?)?;
+    let deliveries = app.service().resend(tenant.0, event, audience).await?;
     Ok((StatusCode::ACCEPTED, Json(Resent { deliveries })))
-}
-
-/// Sends an event again as a body says, and gives to how many endpoints.
-pub(crate) async fn make(
-    app: &App,
-    account: AccountId,
-    event: EventId,
-    body: &Bytes,
-) -> Result<u64, Problem> {
-    let mut fields = Fields::of_optional(body)?;
-    let endpoint = fields.optional("endpoint", |field| field.parse(str::parse::<EndpointId>));
-    let endpoint = fields.finish(Some(endpoint))?;
-    let audience = endpoint.map_or(Audience::AllThatWantIt, Audience::Endpoint);
-    Ok(app.door().resend(account, event, audience).await?)
 }

@@ -1,4 +1,4 @@
-//! Statistics: how an endpoint's attempts went, in numbers.
+//! Statistics of an endpoint's attempts.
 
 use axum::Json;
 use axum::extract::State;
@@ -9,9 +9,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::rest::fields::choose;
 use crate::rest::wire::statistics::{StatisticsBody, span};
 use crate::web::auth::Tenant;
+use crate::web::choice::choose;
 use crate::web::extract::PathId;
 use crate::web::page::Params;
 use crate::web::problem::Problem;
@@ -20,15 +20,21 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(statistics))
 }
 
-/// Over which time.
+/// The time that statistics cover.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
-struct SpanParams {
+pub(crate) struct SpanParams {
     /// How far back: 1 hour by 5 minutes, 24 hours by 30 minutes (the default), 7 days by 6 hours,
     /// or 30 days by the day.
     #[param(schema_with = span)]
     span: Option<Span>,
+}
+
+impl SpanParams {
+    pub(crate) fn read(params: &mut Params) -> Span {
+        let Self { span } = Self { span: params.take("span", |text| choose(text, &Span::ALL)) };
+        span.unwrap_or_default()
+    }
 }
 
 /// Get an endpoint's statistics
@@ -46,14 +52,9 @@ async fn statistics(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Json<StatisticsBody>, Problem> {
-    let span = span_of(&mut params);
+    let span = SpanParams::read(&mut params);
     params.finish()?;
-    app.door().endpoint(tenant.0, endpoint).await?;
+    app.service().endpoint(tenant.0, endpoint).await?;
     let statistics = app.records().statistics(tenant.0, endpoint, span, app.now()).await?;
     Ok(Json(statistics.into()))
-}
-
-/// The span that a query asks for.
-pub(crate) fn span_of(params: &mut Params) -> Span {
-    params.take("span", |text| choose(text, &Span::ALL)).unwrap_or_default()
 }

@@ -1,24 +1,20 @@
-//! Test events: one request to an endpoint, shown as it went over the wire, and counted for
-//! nothing.
+//! Test events: one request to an endpoint, shown exactly as it was sent. Nothing is recorded.
 
 use axum::Json;
 use axum::extract::State;
-use bytes::Bytes;
-use postrider_cluster::route::TestReport;
-use postrider_domain::event::{Event, EventTypeName, Payload};
+use postrider_domain::event::{EventTypeName, Payload};
 use postrider_domain::findings::UNKNOWN_TYPE;
-use postrider_domain::ids::{AccountId, EndpointId};
-use serde_json::Value;
+use postrider_domain::ids::EndpointId;
+use postrider_service::SentTest;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::rest::events::payload;
-use crate::rest::fields::Fields;
 use crate::rest::wire::exchange::{RequestBody, TestBody};
 use crate::web::auth::Tenant;
 use crate::web::extract::{JsonBody, PathId};
+use crate::web::fields::Fields;
 use crate::web::problem::Problem;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
@@ -27,24 +23,42 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// A test event.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
-struct TestEvent {
+pub(crate) struct TestEvent {
     /// A type of the catalogue.
-    #[schema(example = "application.created")]
-    event_type: String,
-    /// What to send; the type's example when absent. It is not held against the type's schema.
+    #[schema(value_type = String, example = "application.created")]
+    event_type: EventTypeName,
+    /// The payload; the type's example if omitted. It is not checked against the type's schema.
     #[schema(value_type = Option<Value>)]
-    payload: Option<Value>,
+    payload: Option<Payload>,
+}
+
+impl TestEvent {
+    /// The command, or everything that is wrong with the fields.
+    pub(crate) async fn read(
+        mut fields: Fields<'_>,
+        app: &App,
+    ) -> Result<postrider_service::TestEvent, Problem> {
+        let event_type = fields.required("event_type", |field| field.parse(EventTypeName::parse));
+        let payload = fields.change("payload", |field| field.payload());
+        if let Some(name) = event_type.as_ref().filter(|_| fields.are_invalid())
+            && app.records().event_type(name).await?.is_none()
+        {
+            fields.reject("event_type", UNKNOWN_TYPE);
+        }
+        let read = event_type.map(|event_type| Self { event_type, payload });
+        let Self { event_type, payload } = fields.finish(read)?;
+        Ok(postrider_service::TestEvent { event_type, payload })
+    }
 }
 
 /// Send a test event
 ///
-/// Makes one request now, to a disabled endpoint too, and waits for it. It is signed like any
-/// other. Nothing is retried, stored or counted.
+/// Sends one request now, also to a disabled endpoint, and waits for the response. It is signed like
+/// any other. Nothing is retried, stored or counted.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/endpoints/{endpoint}/test", tag = "Endpoints",
     request_body = TestEvent,
-    responses((status = OK, description = "What went over the wire", body = TestBody))
+    responses((status = OK, description = "The request and the response", body = TestBody))
 )]
 async fn send_test(
     tenant: Tenant,
@@ -52,7 +66,10 @@ async fn send_test(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<TestBody>, Problem> {
-    let Tested { payload, report } = send(&app, tenant.0, id, &body).await?;
+    // An endpoint that does not exist is told before what is wrong with the body.
+    app.service().endpoint(tenant.0, id).await?;
+    let test = TestEvent::read(Fields::of(&body)?, &app).await?;
+    let SentTest { payload, report } = app.service().send_test(tenant.0, id, test).await?;
     Ok(Json(TestBody {
         request: RequestBody::new(report.request, Some(payload.bytes())),
         response: report.response.map(Into::into),
@@ -60,42 +77,4 @@ async fn send_test(
         duration_ms: report.duration_ms,
         phases: report.phases.into(),
     }))
-}
-
-/// A test event that was sent.
-pub(crate) struct Tested {
-    pub payload: Payload,
-    pub report: TestReport,
-}
-
-/// Sends the test event that `body` tells of.
-pub(crate) async fn send(
-    app: &App,
-    account: AccountId,
-    id: EndpointId,
-    body: &Bytes,
-) -> Result<Tested, Problem> {
-    let endpoint = app.door().endpoint(account, id).await?.endpoint;
-    let (event_type, payload) = read(app, body).await?;
-    let now = app.now();
-    let id = app.mint().id(now);
-    let event = Event { id, account, event_type, created_at: now, payload: payload.clone() };
-    let report = app.router().send_test(endpoint, event).await;
-    Ok(Tested { payload, report })
-}
-
-/// The type and the payload to send.
-async fn read(app: &App, body: &Bytes) -> Result<(EventTypeName, Payload), Problem> {
-    let mut fields = Fields::of(body)?;
-    let name = fields.required("event_type", |field| field.parse(EventTypeName::parse));
-    let mut given = fields.change("payload", |field| payload(field, body));
-    if let Some(name) = &name {
-        match app.records().event_type(name).await? {
-            Some(entry) => {
-                given.get_or_insert_with(|| Payload::from_stored(entry.example.into()));
-            }
-            None => fields.reject("event_type", UNKNOWN_TYPE),
-        }
-    }
-    fields.finish(name.zip(given))
 }

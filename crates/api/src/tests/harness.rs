@@ -23,7 +23,7 @@ use postrider_domain::outcome::{Outcome, of_status};
 use postrider_domain::retry;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::{Clock, Timestamp};
-use postrider_service::Door;
+use postrider_service::Service;
 use postrider_store::kv::Store;
 use postrider_store::kv::memory::Memory;
 use postrider_store::{Applied, DeliveryView, Finished, Owner, Records, Wake, Work, Workload};
@@ -37,7 +37,7 @@ pub(crate) const OPERATOR: &str = "the operator's key";
 
 pub(crate) struct House {
     pub app: Router,
-    pub door: Door,
+    pub service: Service,
     pub records: Records,
     pub workers: Arc<Notes>,
     pub clock: Arc<TestClock>,
@@ -129,9 +129,9 @@ impl House {
         let workers = Arc::new(Notes::default());
         let clock = Arc::new(TestClock(AtomicU64::new(1_800_000_000_000), AtomicU64::new(0)));
         let router = route::Router::new(records.clone(), workers.clone());
-        let door = Door::new(router, Arc::new(Mint::new()), clock.clone());
+        let service = Service::new(router, Arc::new(Mint::new()), clock.clone());
         let app = app(Api {
-            door: door.clone(),
+            service: service.clone(),
             view: tokio::sync::watch::channel(view()).1,
             operator_key: OperatorKey::new(OPERATOR),
             targets: AddressPolicy::default(),
@@ -139,7 +139,7 @@ impl House {
             dashboard,
             probe: Arc::new(Well),
         });
-        Self { app, door, records, workers, clock }
+        Self { app, service, records, workers, clock }
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {

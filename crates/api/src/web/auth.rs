@@ -8,20 +8,17 @@
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use data_encoding::BASE64URL_NOPAD;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use postrider_domain::ids::{AccountId, KeyId};
+use postrider_service::key_sha256;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::App;
 use crate::web::problem::Problem;
-use crate::web::random;
 
-/// What the text of an account's key begins with, so that leaked ones are recognized.
-const KEY_PREFIX: &str = "prk_";
 /// Longest key that is looked at.
 const MAX_KEY_BYTES: usize = 512;
 /// Below this path, an account's id comes next.
@@ -35,7 +32,7 @@ impl OperatorKey {
     /// The key with this text.
     #[must_use]
     pub fn new(text: &str) -> Self {
-        Self(sha256(text))
+        Self(key_sha256(text))
     }
 
     /// What tells this key from others, and does not lead back to it.
@@ -48,13 +45,6 @@ impl OperatorKey {
     fn is(&self, key: &[u8; 32]) -> bool {
         self.0.ct_eq(key).into()
     }
-}
-
-/// A new account key: its text, which is shown once, and its hash, which is kept.
-pub(crate) fn new_key() -> Result<(String, [u8; 32]), Problem> {
-    let text = format!("{KEY_PREFIX}{}", BASE64URL_NOPAD.encode(&random::bytes()?));
-    let hash = sha256(&text);
-    Ok((text, hash))
 }
 
 /// Whose key a request carries.
@@ -126,7 +116,7 @@ pub(crate) async fn whose(app: &App, key: &str) -> Result<Option<Key>, Problem> 
     if !(1..=MAX_KEY_BYTES).contains(&key.len()) {
         return Ok(None);
     }
-    let hash = sha256(key);
+    let hash = key_sha256(key);
     if app.0.api.operator_key.is(&hash) {
         return Ok(Some(Key::Operator));
     }
@@ -163,10 +153,6 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 fn unauthorized(detail: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, detail)
-}
-
-fn sha256(text: &str) -> [u8; 32] {
-    Sha256::digest(text.as_bytes()).into()
 }
 
 impl<S: Sync> FromRequestParts<S> for Tenant {
@@ -223,13 +209,5 @@ mod tests {
         for path in ["/v1/accounts", "/v1/accounts/", "/v1/event-types/a", "/v1"] {
             assert_eq!(account_in(path), None, "{path}");
         }
-    }
-
-    #[test]
-    fn new_keys_look_like_keys_and_differ() {
-        let (text, hash) = new_key().unwrap();
-        assert_eq!((text.len(), &text[..4]), (47, "prk_"));
-        assert!(OperatorKey::new(&text).is(&hash));
-        assert_ne!(new_key().unwrap().1, hash);
     }
 }

@@ -11,21 +11,17 @@ use postrider_domain::limits::{DEFAULT_PAGE, MAX_PAGE};
 use postrider_store::PageRequest;
 use utoipa::IntoParams;
 
-use crate::rest::fields::{Findings, child};
+use crate::web::findings::{Findings, UNKNOWN_CURSOR, child};
 use crate::web::problem::Problem;
-
-/// What is wrong with a cursor.
-pub(crate) const UNKNOWN_CURSOR: &str = "must be the next_cursor of another page of this list";
 
 /// Which part of a list.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "only the OpenAPI document is made of it")]
 pub(crate) struct ListParams {
-    /// Most items on the page; 50 when absent.
-    #[param(minimum = 1, maximum = 250)]
-    limit: Option<u32>,
-    /// Where to go on: `next_cursor` of the page before.
+    /// Most items on the page; 50 if omitted.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 250)]
+    limit: Option<usize>,
+    /// The `next_cursor` of the page before.
     cursor: Option<String>,
 }
 
@@ -76,18 +72,21 @@ impl Params {
         &mut self,
         parse: impl FnOnce(&str) -> Result<C, E>,
     ) -> PageRequest<C> {
-        let limit = self.limit();
-        let after = self.take("cursor", |text| parse(text).map_err(|_| UNKNOWN_CURSOR));
-        PageRequest { limit, after }
+        let ListParams { limit, cursor } =
+            ListParams { limit: self.limit(), cursor: self.text("cursor") };
+        let after = cursor.and_then(|cursor| {
+            let unknown = |_| self.findings.add(child("", "cursor"), UNKNOWN_CURSOR);
+            parse(&cursor).map_err(unknown).ok()
+        });
+        PageRequest { limit: limit.unwrap_or(DEFAULT_PAGE), after }
     }
 
     /// Most items of a list.
-    pub(crate) fn limit(&mut self) -> usize {
-        let limit = self.take("limit", |text| {
+    pub(crate) fn limit(&mut self) -> Option<usize> {
+        self.take("limit", |text| {
             let limit = text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
             limit.ok_or(format!("must be a whole number from 1 to {MAX_PAGE}"))
-        });
-        limit.unwrap_or(DEFAULT_PAGE)
+        })
     }
 
     /// An error that lists all that is wrong, parameters that nobody took among it.

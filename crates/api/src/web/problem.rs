@@ -6,13 +6,15 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode, Uri};
-use postrider_service::Refusal;
+use postrider_domain::findings::Finding;
+use postrider_service::{InvalidField, ServiceError};
 use postrider_store::{ReceiversError, kv};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::rest::fields::{Findings, child};
-use crate::web::page::UNKNOWN_CURSOR;
+use crate::web::choice::name_of;
+pub use crate::web::findings::FieldError;
+use crate::web::findings::{Findings, UNKNOWN_CURSOR, child};
 
 /// The media type of a problem.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -40,18 +42,6 @@ pub struct Problem {
     errors: Vec<FieldError>,
     #[serde(skip)]
     retry_after_seconds: Option<u32>,
-}
-
-/// One invalid field of a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct FieldError {
-    /// A JSON pointer (RFC 6901) into the request's body; `""` is all of it. When the status is
-    /// 400 and the body is not the matter: into the query, read as an object.
-    #[schema(example = "/event_types/3")]
-    pub pointer: String,
-    /// What is wrong with it.
-    #[schema(example = "is not in the catalogue")]
-    pub detail: String,
 }
 
 impl Problem {
@@ -100,16 +90,6 @@ impl Problem {
         detail: impl Into<String>,
     ) -> Self {
         Self { kind, title, ..Self::new(StatusCode::CONFLICT, detail) }
-    }
-
-    /// Somebody else changed it since the caller looked.
-    pub(crate) fn changed_meanwhile() -> Self {
-        Self::conflict(
-            "urn:postrider:problem:changed-meanwhile",
-            "It was changed meanwhile",
-            "Somebody changed this meanwhile. Below is what you filled in: save it again to put it in \
-             the place of theirs.",
-        )
     }
 
     /// There is no such thing, or the caller may not know of it.
@@ -208,35 +188,59 @@ impl From<ReceiversError> for Problem {
     }
 }
 
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::NoSuchAccount => Self::not_found("account"),
-            Refusal::NoSuchEndpoint => Self::not_found("endpoint"),
-            Refusal::NoSuchEvent => Self::not_found("event"),
-            Refusal::NoSuchDelivery => Self::not_found("delivery"),
-            Refusal::EndpointDeleted => Self::conflict(
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::NotFound(resource) => Self::not_found(resource.as_str()),
+            ServiceError::EndpointDeleted => Self::conflict(
                 "urn:postrider:problem:endpoint-deleted",
                 "The endpoint was deleted",
                 "Nothing can be delivered to it again.",
             ),
-            Refusal::IdempotencyKeyReused => Self::conflict(
+            ServiceError::IdempotencyKeyReused => Self::conflict(
                 "urn:postrider:problem:idempotency-key-reused",
                 "The idempotency key was used with another request",
-                "Send a request again unchanged, or with another Idempotency-Key.",
+                "Repeat a request unchanged, or use another Idempotency-Key.",
             ),
-            Refusal::Invalid(findings) => Self::invalid_fields(
-                findings
-                    .into_vec()
-                    .into_iter()
-                    .map(|finding| FieldError {
-                        pointer: format!("/{}{}", finding.field.as_str(), finding.pointer),
-                        detail: finding.detail,
-                    })
-                    .collect(),
+            ServiceError::ChangedMeanwhile => Self::conflict(
+                "urn:postrider:problem:changed-meanwhile",
+                "It was changed in the meantime",
+                "Somebody else changed this in the meantime. Your changes are below: save again to \
+                 overwrite theirs.",
             ),
-            Refusal::Store(error) => error.into(),
+            ServiceError::ReplayEnded(state) => Self::conflict(
+                "urn:postrider:problem:replay-ended",
+                "The replay has ended",
+                format!("It is {}.", name_of(&state)),
+            ),
+            ServiceError::InvalidFields(fields) => {
+                Self::invalid_fields(fields.into_iter().map(Into::into).collect())
+            }
+            ServiceError::InvalidEvents(findings) => {
+                let error = |finding: Finding| FieldError {
+                    pointer: format!("/{}{}", finding.field.as_str(), finding.pointer),
+                    detail: finding.detail,
+                };
+                Self::invalid_fields(findings.into_vec().into_iter().map(error).collect())
+            }
+            ServiceError::Random(error) => {
+                tracing::error!(%error, "the operating system gave no random bytes");
+                Self::internal()
+            }
+            ServiceError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<InvalidField> for FieldError {
+    fn from(InvalidField { pointer, detail }: InvalidField) -> Self {
+        Self { pointer, detail }
+    }
+}
+
+impl From<Findings> for Problem {
+    fn from(findings: Findings) -> Self {
+        Self::invalid_fields(findings.into_errors())
     }
 }
 

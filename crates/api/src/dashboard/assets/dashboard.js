@@ -1,5 +1,5 @@
-// What pages cannot do without a script: times in the reader's own zone, copying, and choosing all.
-// A page without it is complete; it shows times in UTC.
+// Progressive enhancement: times in the user's time zone, copy buttons, the "All" checkbox, and a note
+// when a page is stale. Pages work without scripts; times are then in UTC.
 "use strict";
 (() => {
   const shown = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
@@ -17,20 +17,20 @@
       time.title = `${exact.format(at)} · ${time.dateTime}`;
       time.dataset.local = "";
     }
-    // The axes of charts whose marks are times of day; dates are cut in UTC and stay so.
+    // Chart axes with times of day. Axes with dates stay in UTC, because their days begin in UTC.
     for (const mark of root.querySelectorAll(".chart text[data-time]")) {
       mark.textContent = clock.format(new Date(mark.dataset.time));
       mark.ownerSVGElement.querySelector(".zone")?.remove();
     }
   }
 
-  // Fields of times hold UTC. The reader writes in their own zone, and the form is sent in UTC again.
+  // Time fields are rendered in UTC. Users edit them in local time, and the form is submitted in UTC.
   function localizeField(field) {
     field.dataset.local = "";
     const hint = document.getElementById(`${field.id}-hint`);
     hint.textContent = hint.textContent.replace("UTC", `your time zone, ${exact.resolvedOptions().timeZone}`);
     const served = new Date(`${field.defaultValue}Z`);
-    // A browser that comes back to the page may have filled in what the reader had written.
+    // After going back to a page, the browser may have restored the user's local time.
     if (new Date(`${field.value}Z`).getTime() !== served.getTime()) return;
     const local = new Date(served.getTime() - served.getTimezoneOffset() * 60000);
     field.value = local.toISOString().slice(0, 19);
@@ -52,7 +52,7 @@
     for (const all of root.querySelectorAll("input[data-all]")) choose(all);
   }
 
-  // Who wants all types need not choose among them.
+  // Selecting all event types disables the individual checkboxes.
   function choose(all) {
     for (const one of all.closest("fieldset").querySelectorAll("input[name=event_types]")) one.disabled = all.checked;
   }
@@ -66,21 +66,21 @@
       await navigator.clipboard.writeText(text);
       button.textContent = "Copied";
     } catch {
-      button.textContent = "Cannot copy";
+      button.textContent = "Copy failed";
     }
     setTimeout(() => { button.textContent = before; }, 1500);
   });
   document.addEventListener("change", (event) => {
     if (event.target.matches("input[data-all]")) choose(event.target);
   });
-  // What was said once is not said again when the page is loaded anew.
+  // Show a flash message only once, not again on reload.
   const here = new URL(location.href);
   if (here.searchParams.has("said")) {
     here.searchParams.delete("said");
     history.replaceState(history.state, "", here);
   }
 
-  // A page that cannot be renewed says since when.
+  // Show since when the page could not be refreshed.
   let since = null;
   function stale(failed) {
     const note = document.getElementById("stale");
@@ -91,12 +91,12 @@
     }
     since ??= new Date();
     if (note) return;
-    const told = document.createElement("p");
-    told.id = "stale";
-    told.className = "stale";
-    told.setAttribute("role", "status");
-    told.textContent = `Not renewed since ${shown.format(since)}: the server does not answer as it should.`;
-    document.querySelector("main").prepend(told);
+    const banner = document.createElement("p");
+    banner.id = "stale";
+    banner.className = "stale";
+    banner.setAttribute("role", "status");
+    banner.textContent = `Not updated since ${shown.format(since)}: the server is not responding.`;
+    document.querySelector("main").prepend(banner);
   }
   for (const failure of ["htmx:sendError", "htmx:timeout"]) document.addEventListener(failure, () => stale(true));
   document.addEventListener("htmx:afterRequest", (event) => {

@@ -8,7 +8,7 @@ use super::*;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
-/// Every `step`-th point of a span has 98 successes and two failures.
+/// Statistics with 98 successes and two failures at every `step`-th point of a span.
 fn statistics(span: Span, step: usize) -> Statistics {
     let mut chart = Chart::new(span, NOW);
     let starts: Vec<_> = Chart::new(span, NOW).statistics(true).points;
@@ -29,7 +29,7 @@ fn times(text: &str, part: &str) -> usize {
 }
 
 #[test]
-fn nothing_is_said_in_words() {
+fn a_span_without_attempts_says_so() {
     for (span, words) in [(Span::Hour, "last hour"), (Span::Month, "last 30 days")] {
         let text = drawn(&Chart::new(span, NOW).statistics(true));
         assert!(text.contains(words) && !text.contains("<svg"), "{text}");
@@ -37,34 +37,37 @@ fn nothing_is_said_in_words() {
 }
 
 #[test]
-fn three_images_tell_what_they_show() {
+fn each_of_the_three_charts_has_a_description() {
     for span in Span::ALL {
         let text = drawn(&statistics(span, 1));
         assert_eq!(times(&text, "<svg viewBox=\"0 0 360 176\" role=\"img\""), 3);
-        for (id, said) in [
+        for (id, description) in [
             ("chart-outcomes", "succeeded and"),
-            ("chart-response-times", "99 of 100 within 1 s"),
-            ("chart-answers", "How often each answer came: 200 × "),
+            ("chart-response-times", "p99 1 s"),
+            ("chart-answers", "Responses by status: 200 × "),
         ] {
             let described = format!("aria-labelledby=\"{id}-name {id}-said\"");
-            assert!(text.contains(&described) && text.contains(said), "{said} in {text}");
+            assert!(
+                text.contains(&described) && text.contains(description),
+                "{description} in {text}"
+            );
             assert_eq!(times(&text, &format!("id=\"{id}-said\"")), 1);
         }
         let points = usize::try_from(span.points()).unwrap();
         assert_eq!(times(&text, "98 succeeded, 2 failed"), points);
-        assert_eq!(times(&text, ": half within"), points);
+        assert_eq!(times(&text, ": p50 "), points);
         assert_eq!(times(&text, "<tr><th scope=\"row\">"), points);
-        let marks = times(&text, "text-anchor=\"middle\"") / 3;
-        assert!((4..=7).contains(&marks), "{marks} marks of time");
+        let ticks = times(&text, "text-anchor=\"middle\"") / 3;
+        assert!((4..=7).contains(&ticks), "{ticks} ticks");
     }
 }
 
 #[test]
-fn points_without_attempts_take_no_room() {
+fn points_without_attempts_are_left_out() {
     let text = drawn(&statistics(Span::Day, 4));
     assert_eq!(times(&text, "98 succeeded, 2 failed"), 12);
     assert_eq!(times(&text, "<tr><th scope=\"row\">"), 12);
-    // Each stands alone, as a stroke for itself.
+    // Isolated points become short strokes.
     let alone = text.split("class=\"curve accent\" d=\"").nth(1).unwrap().split('"').next();
     assert_eq!((times(alone.unwrap(), "M"), times(alone.unwrap(), "L")), (12, 0));
     let joined = drawn(&statistics(Span::Day, 1));
@@ -73,7 +76,7 @@ fn points_without_attempts_take_no_room() {
 }
 
 #[test]
-fn the_policy_of_the_pages_permits_it_and_it_is_small() {
+fn charts_satisfy_the_security_policy_and_are_small() {
     let text = drawn(&statistics(Span::Day, 1));
     for forbidden in ["style", "<script", " on", "href", "NaN", "inf", "v--"] {
         assert!(!text.replace(" once", "").contains(forbidden), "{forbidden} in {text}");
@@ -92,37 +95,37 @@ fn an_endpoint_that_cannot_be_reached_has_no_response_time() {
     );
     let text = drawn(&chart.statistics(false));
     assert_eq!(times(&text, "<svg"), 2);
-    assert!(text.contains("No attempt came to an answer") && text.contains("dns × 3"));
+    assert!(text.contains("No responses in this period") && text.contains("dns × 3"));
     assert!(text.contains("could not be counted") && text.contains("class=\"bar ink\""));
 }
 
 #[test]
-fn every_answer_has_one_colour() {
+fn every_response_has_one_colour() {
     let statuses = (100..1000).map(Answer::Status);
     for answer in statuses.chain([Answer::Nothing(ErrorKind::Tls)]) {
-        assert_eq!(KINDS.iter().filter(|(.., is)| is(answer)).count(), 1, "{answer}");
+        assert_eq!(RESPONSE_CLASSES.iter().filter(|(.., is)| is(answer)).count(), 1, "{answer}");
     }
 }
 
 #[test]
-fn frequent_answers_come_first_and_the_rest_together() {
+fn frequent_responses_come_first_and_the_rest_are_summed() {
     let mut chart = Chart::new(Span::Hour, NOW);
     for (status, count) in (500..509).zip(1..) {
         chart.add(NOW, Answer::Status(status), Latency::of(1), count);
     }
     let total = chart.statistics(true).total;
-    assert_eq!(list(&total, 2), "508 × 9, 507 × 8, others × 28");
-    assert_eq!(list(&total, MOST_SAID).matches('×').count(), 9);
+    assert_eq!(response_list(&total, 2), "508 × 9, 507 × 8, other × 28");
+    assert_eq!(response_list(&total, MAX_DESCRIBED).matches('×').count(), 9);
 }
 
 #[test]
 fn times_are_in_utc() {
     let at = Timestamp::from_millis(1_770_000_000_000);
-    assert_eq!((label(at).as_str(), date(at).as_str()), ("2 Feb 02:40 UTC", "2 Feb"));
+    assert_eq!((date_time(at).as_str(), date(at).as_str()), ("2 Feb 02:40 UTC", "2 Feb"));
 }
 
 #[test]
-fn a_sparkline_is_an_image_in_a_few_bytes() {
+fn a_sparkline_is_a_small_image() {
     let mut line = Sparkline::new(EndpointId::MIN, NOW);
     assert!(!sparkline(&line).into_string().contains("<svg"));
     for hour in 0..24 {

@@ -2,18 +2,13 @@
 
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::ids::{EndpointId, ReplayId};
-use postrider_domain::replay::{Replay, ReplayState};
+use postrider_domain::replay::{REPLAYABLE, Replay, ReplayState};
 use postrider_domain::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::Object;
 
 use super::choices;
-
-/// The states whose deliveries can be replayed: those at their end. A pending or held delivery
-/// is still to be made anyway.
-pub(crate) const REPLAYABLE: [DeliveryState; 3] =
-    [DeliveryState::Delivered, DeliveryState::Exhausted, DeliveryState::Discarded];
 
 const STATES: [ReplayState; 4] =
     [ReplayState::Running, ReplayState::Paused, ReplayState::Cancelled, ReplayState::Completed];

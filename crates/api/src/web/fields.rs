@@ -1,65 +1,51 @@
-//! Reads JSON bodies field by field and gathers everything that is wrong on the way.
+//! Reads requests field by field, whether they come as JSON or as a form, and gathers all errors on
+//! the way.
 //!
-//! [`Fields`] is an object whose fields are still JSON text. A handler takes each field by name
-//! with a function that reads it; what cannot be read leaves a [`FieldError`] with its pointer and
-//! gives nothing. [`Fields::finish`] reports the fields that nobody took, and then answers with
-//! all of the errors, or with what was read.
+//! [`Fields`] is an object whose fields have not been parsed. A request type takes each field by
+//! name with a function that parses it; a field that cannot be parsed leaves an error with its
+//! pointer and gives `None`. [`Fields::finish`] reports the fields that nobody took, and returns all
+//! of the errors, or what was read.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use http::StatusCode;
-use postrider_domain::event::nests_deeper_than;
-use postrider_domain::limits::{MAX_ERROR_CHARS, MAX_JSON_DEPTH, clip};
+use postrider_domain::event::{Payload, nests_deeper_than};
+use postrider_domain::limits::MAX_JSON_DEPTH;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::web::problem::{FieldError, Problem};
-
-/// Most errors that one answer lists.
-const MAX_ERRORS: usize = 1_000;
-
-/// The errors found so far.
-#[derive(Debug, Default)]
-pub(crate) struct Findings(Vec<FieldError>);
-
-impl Findings {
-    pub(crate) fn add(&mut self, pointer: impl Into<String>, detail: impl Display) {
-        if self.0.len() < MAX_ERRORS {
-            let detail = clip(&detail.to_string(), MAX_ERROR_CHARS);
-            self.0.push(FieldError { pointer: pointer.into(), detail });
-        }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// An error that lists them all, unless there are none.
-    pub(crate) fn verdict(self) -> Result<(), Problem> {
-        if self.0.is_empty() { Ok(()) } else { Err(self.problem()) }
-    }
-
-    /// What was found, as an answer.
-    pub(crate) fn problem(self) -> Problem {
-        Problem::invalid_fields(self.0)
-    }
-
-    /// The errors.
-    pub(crate) fn into_errors(self) -> Vec<FieldError> {
-        self.0
-    }
-}
+use crate::web::choice::choose;
+use crate::web::findings::{Findings, child};
+use crate::web::problem::Problem;
 
 /// An object's fields, each to be taken once.
 pub(crate) struct Fields<'a> {
     pointer: String,
-    left: Vec<(String, &'a RawValue)>,
+    left: Vec<(String, Raw<'a>)>,
     findings: Findings,
+    /// The bytes that JSON is a part of, so that a payload can share them.
+    body: Option<&'a Bytes>,
+}
+
+/// A value that has not been parsed.
+#[derive(Clone)]
+pub(crate) enum Raw<'a> {
+    /// JSON text.
+    Json(&'a RawValue),
+    /// The text of a form's control.
+    Text(&'a str),
+    /// The texts of a form's control that has several.
+    Texts(Vec<&'a str>),
+    /// Names and values, one pair a line of a form's text area.
+    Pairs(Vec<(&'a str, &'a str)>),
+    /// A form's control whose text could not be taken apart, with the reasons.
+    Invalid(Vec<String>),
 }
 
 impl<'a> Fields<'a> {
@@ -71,14 +57,20 @@ impl<'a> Fields<'a> {
         let raw: &RawValue = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
         let mut findings = Findings::default();
         let left = entries(raw, "", &mut findings).unwrap_or_default();
-        Ok(Self { pointer: String::new(), left, findings })
+        Ok(Self { pointer: String::new(), left, findings, body: Some(body) })
+    }
+
+    /// The fields of a form. A field that was left empty is not among them, unless it may be empty.
+    pub(crate) fn of_form(fields: impl IntoIterator<Item = (&'static str, Raw<'a>)>) -> Self {
+        let left = fields.into_iter().map(|(name, raw)| (name.to_owned(), raw)).collect();
+        Self { pointer: String::new(), left, findings: Findings::default(), body: None }
     }
 
     /// The fields of a body that may be left out, or `null`, because every field may.
     pub(crate) fn of_optional(body: &'a Bytes) -> Result<Self, Problem> {
         if matches!(&body[..], b"" | b"null") {
             let findings = Findings::default();
-            return Ok(Self { pointer: String::new(), left: Vec::new(), findings });
+            return Ok(Self { pointer: String::new(), left: Vec::new(), findings, body: None });
         }
         Self::of(body)
     }
@@ -104,7 +96,7 @@ impl<'a> Fields<'a> {
         name: &str,
         read: impl FnOnce(Field<'_, 'a>) -> Option<T>,
     ) -> Option<T> {
-        let raw = self.take(name).filter(|raw| raw.get() != "null")?;
+        let raw = self.take(name).filter(|raw| !raw.is_null())?;
         read(self.field(name, raw))
     }
 
@@ -123,6 +115,11 @@ impl<'a> Fields<'a> {
         self.findings.add(child(&self.pointer, name), detail);
     }
 
+    /// Whether an error was found, or a field is left that nobody took.
+    pub(crate) fn are_invalid(&self) -> bool {
+        !self.findings.is_empty() || !self.left.is_empty()
+    }
+
     /// Where to note what is found out elsewhere, such as in the store.
     pub(crate) fn findings(&mut self) -> &mut Findings {
         &mut self.findings
@@ -133,7 +130,7 @@ impl<'a> Fields<'a> {
     /// # Panics
     /// When nothing was read and nothing is wrong: a reader that gives nothing leaves an error.
     pub(crate) fn finish<T>(self, read: Option<T>) -> Result<T, Problem> {
-        self.into_findings().verdict()?;
+        self.into_findings().check()?;
         Ok(read.expect("a field that cannot be read leaves an error"))
     }
 
@@ -145,21 +142,47 @@ impl<'a> Fields<'a> {
         self.findings
     }
 
-    fn take(&mut self, name: &str) -> Option<&'a RawValue> {
+    fn take(&mut self, name: &str) -> Option<Raw<'a>> {
         let at = self.left.iter().position(|(other, _)| other == name)?;
         Some(self.left.remove(at).1)
     }
 
-    fn field<'f>(&'f mut self, name: &str, raw: &'a RawValue) -> Field<'f, 'a> {
-        Field { pointer: child(&self.pointer, name), raw, findings: &mut self.findings }
+    fn field<'f>(&'f mut self, name: &str, raw: Raw<'a>) -> Field<'f, 'a> {
+        let (pointer, body) = (child(&self.pointer, name), self.body);
+        Field { pointer, raw, findings: &mut self.findings, body }
     }
 }
 
-/// One field: its place, its JSON text, and where to note what is wrong with it.
+impl<'a> Raw<'a> {
+    fn is_null(&self) -> bool {
+        matches!(self, Self::Json(raw) if raw.get() == "null")
+    }
+
+    /// The text that it is, if it is one.
+    fn text(&self) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Json(raw) => serde_json::from_str(raw.get()).ok().map(Cow::Owned),
+            Self::Text(text) => Some(Cow::Borrowed(text)),
+            Self::Texts(_) | Self::Pairs(_) | Self::Invalid(_) => None,
+        }
+    }
+
+    /// The JSON that it is, or that was written into a form.
+    fn json(&self) -> Option<&'a str> {
+        match self {
+            Self::Json(raw) => Some(raw.get()),
+            Self::Text(text) => Some(text),
+            Self::Texts(_) | Self::Pairs(_) | Self::Invalid(_) => None,
+        }
+    }
+}
+
+/// One field: its pointer, its value, and where to note its errors.
 pub(crate) struct Field<'f, 'a> {
     pointer: String,
-    raw: &'a RawValue,
+    raw: Raw<'a>,
     findings: &'f mut Findings,
+    body: Option<&'a Bytes>,
 }
 
 impl<'a> Field<'_, 'a> {
@@ -170,15 +193,27 @@ impl<'a> Field<'_, 'a> {
     }
 
     /// Its JSON text, byte for byte.
-    pub(crate) fn raw(&self) -> &'a RawValue {
-        self.raw
+    pub(crate) fn json(&self) -> &'a str {
+        self.raw.json().unwrap_or_default()
     }
 
     /// A text.
     pub(crate) fn text(self) -> Option<String> {
-        match serde_json::from_str(self.raw.get()) {
-            Ok(text) => Some(text),
-            Err(_) => self.fail("must be a string"),
+        match self.raw.text() {
+            Some(text) => Some(text.into_owned()),
+            None => self.fail("must be a string"),
+        }
+    }
+
+    /// The payload of an event. JSON shares the bytes of the request's body.
+    pub(crate) fn payload(self) -> Option<Payload> {
+        let payload = match (&self.raw, self.body) {
+            (Raw::Json(raw), Some(body)) => Payload::of_json(body.slice_ref(raw.get().as_bytes())),
+            _ => Payload::parse(Bytes::copy_from_slice(self.json().as_bytes())),
+        };
+        match payload {
+            Ok(payload) => Some(payload),
+            Err(error) => self.fail(error),
         }
     }
 
@@ -187,10 +222,10 @@ impl<'a> Field<'_, 'a> {
         self,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
-        match serde_json::from_str::<String>(self.raw.get()).map(|text| parse(&text)) {
-            Ok(Ok(value)) => Some(value),
-            Ok(Err(error)) => self.fail(error),
-            Err(_) => self.fail("must be a string"),
+        match self.raw.text().map(|text| parse(&text)) {
+            Some(Ok(value)) => Some(value),
+            Some(Err(error)) => self.fail(error),
+            None => self.fail("must be a string"),
         }
     }
 
@@ -202,7 +237,7 @@ impl<'a> Field<'_, 'a> {
     /// A whole number within `range`.
     pub(crate) fn integer(self, range: RangeInclusive<u32>) -> Option<u32> {
         let (low, high) = (*range.start(), *range.end());
-        match serde_json::from_str(self.raw.get()) {
+        match serde_json::from_str(self.json()) {
             Ok(number) if range.contains(&number) => Some(number),
             _ => self.fail(format!("must be a whole number from {low} to {high}")),
         }
@@ -210,7 +245,7 @@ impl<'a> Field<'_, 'a> {
 
     /// True or false.
     pub(crate) fn boolean(self) -> Option<bool> {
-        match self.raw.get() {
+        match self.json() {
             "true" => Some(true),
             "false" => Some(false),
             _ => self.fail("must be true or false"),
@@ -219,10 +254,10 @@ impl<'a> Field<'_, 'a> {
 
     /// Any JSON, within the bound on nesting.
     pub(crate) fn value(self) -> Option<Value> {
-        if nests_deeper_than(self.raw.get().as_bytes(), MAX_JSON_DEPTH) {
+        if nests_deeper_than(self.json().as_bytes(), MAX_JSON_DEPTH) {
             return self.fail(format!("is nested more than {MAX_JSON_DEPTH} deep"));
         }
-        match serde_json::from_str(self.raw.get()) {
+        match serde_json::from_str(self.json()) {
             Ok(value) => Some(value),
             Err(error) => self.fail(format!("cannot be read: {error}")),
         }
@@ -237,8 +272,14 @@ impl<'a> Field<'_, 'a> {
         mut read: impl FnMut(Field<'_, 'a>) -> Option<T>,
     ) -> Option<Vec<(String, T)>> {
         let (low, high) = (*lengths.start(), *lengths.end());
-        let Ok(items) = serde_json::from_str::<Vec<&'a RawValue>>(self.raw.get()) else {
-            return self.fail("must be an array");
+        let items: Vec<Raw<'a>> = match &self.raw {
+            Raw::Texts(texts) => texts.iter().copied().map(Raw::Text).collect(),
+            raw => {
+                match serde_json::from_str::<Vec<&'a RawValue>>(raw.json().unwrap_or_default()) {
+                    Ok(items) => items.into_iter().map(Raw::Json).collect(),
+                    Err(_) => return self.fail("must be an array"),
+                }
+            }
         };
         if !lengths.contains(&items.len()) {
             return self.fail(format!("must have {low} to {high} items"));
@@ -246,17 +287,30 @@ impl<'a> Field<'_, 'a> {
         let mut values = Vec::with_capacity(items.len());
         for (index, raw) in items.into_iter().enumerate() {
             let pointer = format!("{}/{index}", self.pointer);
-            let item = Field { pointer: pointer.clone(), raw, findings: self.findings };
+            let (findings, body) = (&mut *self.findings, self.body);
+            let item = Field { pointer: pointer.clone(), raw, findings, body };
             values.extend(read(item).map(|value| (pointer, value)));
         }
         Some(values)
     }
 
+    /// A list as [`Self::list`] reads it, and then as a whole, if all of its items could be read.
+    pub(crate) fn checked_list<T, U>(
+        self,
+        lengths: RangeInclusive<usize>,
+        read: impl FnMut(Field<'_, 'a>) -> Option<T>,
+        check: impl FnOnce(Vec<(String, T)>, &mut Findings) -> U,
+    ) -> Option<U> {
+        let Field { pointer, raw, findings, body } = self;
+        let items = Field { pointer, raw, findings: &mut *findings, body }.list(lengths, read)?;
+        Some(check(items, findings))
+    }
+
     /// An object, read as `read` says.
     pub(crate) fn object<T>(self, read: impl FnOnce(&mut Fields<'a>) -> Option<T>) -> Option<T> {
-        let left = entries(self.raw, &self.pointer, self.findings)?;
+        let left = self.raw.entries(&self.pointer, self.findings)?;
         let findings = std::mem::take(self.findings);
-        let mut fields = Fields { pointer: self.pointer, left, findings };
+        let mut fields = Fields { pointer: self.pointer, left, findings, body: self.body };
         let value = read(&mut fields);
         *self.findings = fields.into_findings();
         value
@@ -267,12 +321,13 @@ impl<'a> Field<'_, 'a> {
         self,
         parse: impl FnOnce(Vec<(String, String)>) -> Result<T, Vec<(String, E)>>,
     ) -> Option<T> {
-        let raw_entries = entries(self.raw, &self.pointer, self.findings)?;
+        let raw_entries = self.raw.entries(&self.pointer, self.findings)?;
         let count = raw_entries.len();
         let mut texts = Vec::with_capacity(count);
         for (name, raw) in raw_entries {
             let pointer = child(&self.pointer, &name);
-            let text = Field { pointer, raw, findings: self.findings }.text();
+            let (findings, body) = (&mut *self.findings, self.body);
+            let text = Field { pointer, raw, findings, body }.text();
             texts.extend(text.map(|text| (name, text)));
         }
         let all_are_texts = texts.len() == count;
@@ -288,12 +343,37 @@ impl<'a> Field<'_, 'a> {
     }
 }
 
-/// The fields of an object, in their order, as JSON text.
+impl<'a> Raw<'a> {
+    /// The fields of an object, in their order.
+    fn entries(&self, pointer: &str, findings: &mut Findings) -> Option<Vec<(String, Raw<'a>)>> {
+        match self {
+            Self::Json(raw) => entries(raw, pointer, findings),
+            Self::Pairs(pairs) => {
+                let pairs = pairs.iter();
+                Some(once(
+                    pairs.map(|(name, text)| ((*name).to_owned(), Raw::Text(text))),
+                    pointer,
+                    findings,
+                ))
+            }
+            Self::Invalid(errors) => {
+                errors.iter().for_each(|error| findings.add(pointer, error));
+                None
+            }
+            Self::Text(_) | Self::Texts(_) => {
+                findings.add(pointer, "must be an object");
+                None
+            }
+        }
+    }
+}
+
+/// The fields of a JSON object, in their order.
 fn entries<'a>(
     raw: &'a RawValue,
     pointer: &str,
     findings: &mut Findings,
-) -> Option<Vec<(String, &'a RawValue)>> {
+) -> Option<Vec<(String, Raw<'a>)>> {
     if !raw.get().starts_with('{') {
         findings.add(pointer, "must be an object");
         return None;
@@ -305,8 +385,17 @@ fn entries<'a>(
             return None;
         }
     };
+    Some(once(all.into_iter().map(|(name, raw)| (name, Raw::Json(raw))), pointer, findings))
+}
+
+/// The fields, each once: a second one of the same name is an error.
+fn once<'a>(
+    all: impl Iterator<Item = (String, Raw<'a>)>,
+    pointer: &str,
+    findings: &mut Findings,
+) -> Vec<(String, Raw<'a>)> {
     let mut seen = HashSet::new();
-    let mut once = Vec::with_capacity(all.len());
+    let mut once = Vec::new();
     for (name, raw) in all {
         if seen.insert(name.clone()) {
             once.push((name, raw));
@@ -314,7 +403,7 @@ fn entries<'a>(
             findings.add(child(pointer, &name), "is given twice");
         }
     }
-    Some(once)
+    once
 }
 
 /// An object's fields, those that are given twice among them; a map would hide them.
@@ -347,28 +436,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
 fn malformed(error: &serde_json::Error) -> Problem {
     let detail = format!("The body is not JSON: {error}.");
     Problem::new(StatusCode::BAD_REQUEST, detail)
-}
-
-/// The pointer to a field of what `parent` points to (RFC 6901 §3).
-pub(crate) fn child(parent: &str, name: &str) -> String {
-    format!("{parent}/{}", name.replace('~', "~0").replace('/', "~1"))
-}
-
-/// The one of `choices` that `text` names.
-pub(crate) fn choose<T: Serialize + Copy>(text: &str, choices: &[T]) -> Result<T, String> {
-    let names: Vec<_> = choices.iter().map(name_of).collect();
-    match names.iter().position(|name| name == text) {
-        Some(at) => Ok(choices[at]),
-        None => Err(format!("must be one of {}", names.join(", "))),
-    }
-}
-
-/// The name that a value without data has in JSON.
-pub(crate) fn name_of(value: &impl Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(Value::String(name)) => name,
-        other => panic!("choices are written as strings, not as {other:?}"),
-    }
 }
 
 #[cfg(test)]
