@@ -1,13 +1,13 @@
-# Sourced by the other scripts: what they need beyond git and the Rust toolchain.
+# Sourced by the other scripts. Checks for, and installs, what they need beyond git and Rust.
 # shellcheck shell=bash
 
-# Says what comes next.
+# Prints a heading.
 step() {
     printf '\n=== %s\n' "$*"
 }
 
-# `--install` among the arguments of a script allows it, and the scripts that it calls, to install what
-# is missing. In CI (CI=true) they are allowed to.
+# The argument `--install` allows a script, and the scripts that it calls, to install missing packages.
+# So does CI=true.
 export POSTRIDER_MAY_INSTALL="${POSTRIDER_MAY_INSTALL:-${CI:-false}}"
 arguments=()
 for argument in "$@"; do
@@ -17,11 +17,11 @@ for argument in "$@"; do
         arguments+=("$argument")
     fi
 done
-# A sourced file shares its caller's arguments.
+# This sets the caller's arguments, because the file is sourced.
 set -- "${arguments[@]}"
 
-# Installs Debian packages if that is allowed, as root or through sudo; otherwise it says what is missing,
-# and the command that installs it.
+# Installs Debian packages if allowed, as root or with sudo. Otherwise prints the missing packages and
+# the command to install them.
 install() {
     local apt=(apt-get)
     [ "$(id -u)" -eq 0 ] || apt=(sudo apt-get)
@@ -34,36 +34,36 @@ install() {
     DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y -qq --no-install-recommends "$@"
 }
 
-# LMDB and the cryptography are C, and Rust itself links through the C compiler.
+# LMDB and the cryptography are written in C, and Rust links with the C compiler.
 need_c_compiler() {
     if ! command -v cc >/dev/null || ! echo 'int main(void){return 0;}' | cc -xc -o /dev/null - 2>/dev/null; then
         install gcc libc6-dev || exit 1
     fi
 }
 
-# Whether the tests in a browser can run: a browser, its driver, and axe-core. If not, it says in one
-# line why they are left out.
+# Whether the browser tests can run: they need a browser, its driver, and axe-core. If not, prints the
+# reason on one line.
 need_browser() {
     local missing=() reason
     command -v chromium >/dev/null || missing+=(chromium)
     command -v chromedriver >/dev/null || missing+=(chromium-driver)
     command -v npm >/dev/null || missing+=(npm)
     if [ ${#missing[@]} -gt 0 ] && ! reason="$(install "${missing[@]}" 2>&1)"; then
-        echo "left out: the browser tests: ${reason##*$'\n'}"
+        echo "skipped: browser tests: ${reason##*$'\n'}"
         return 1
     fi
     if ! reason="$(npm ci --prefix tests/browser --no-audit --no-fund --loglevel=error 2>&1)"; then
-        echo "left out: the browser tests, since axe-core could not be had: ${reason%%$'\n'*}"
+        echo "skipped: browser tests: cannot install axe-core: ${reason%%$'\n'*}"
         return 1
     fi
 }
 
-# Where Cargo builds.
+# Prints Cargo's target directory.
 target_dir() {
     echo "${CARGO_TARGET_DIR:-target}"
 }
 
-# bindgen reads FoundationDB's C header through it, at build time.
+# At build time, bindgen uses libclang to read FoundationDB's C header.
 need_libclang() {
     local place name
     if [ -n "${LIBCLANG_PATH:-}" ]; then
@@ -71,7 +71,7 @@ need_libclang() {
     fi
     for place in "$(llvm-config --libdir 2>/dev/null)" /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu \
         /usr/lib /usr/lib64 /usr/local/lib; do
-        # Beside it there may be libclang-cpp, which is something else.
+        # The pattern must not match libclang-cpp, which is another library.
         for name in 'libclang.so*' 'libclang-[0-9]*.so*'; do
             if compgen -G "$place/$name" >/dev/null; then
                 return
@@ -81,12 +81,12 @@ need_libclang() {
     install libclang-dev || exit 1
 }
 
-# Whether the nodes of the tests keep their records in FoundationDB.
+# Whether the tests run on FoundationDB.
 over_foundationdb() {
     [ "${POSTRIDER_TEST_STORE:-embedded}" = foundationdb ]
 }
 
-# Begins a script anew with a FoundationDB of its own, if it needs one and was given none:
+# Restarts a script with a private FoundationDB server, if it needs one and none is configured:
 # need_foundationdb SCRIPT [ARGUMENT...]
 need_foundationdb() {
     if over_foundationdb && [ -z "${FDB_CLUSTER_FILE:-}" ]; then
@@ -94,12 +94,12 @@ need_foundationdb() {
     fi
 }
 
-# For test programs that run over FoundationDB: what is about the embedded store alone.
+# Skips tests that apply only to the embedded store, for test runs on FoundationDB.
 # shellcheck disable=SC2034
 over_foundationdb_skip=(--skip embedded::)
 
-# Builds the node for the tests, in the profile `debug` or `release`, with FoundationDB if they run over
-# it, and lets them know where it is.
+# Builds the node for the tests in the profile `debug` or `release`, with FoundationDB if the tests run on
+# it, and exports its path as POSTRIDER_BIN.
 build_node() {
     local options=()
     [ "$1" = debug ] || options+=("--$1")
@@ -110,8 +110,8 @@ build_node() {
     cargo build --locked --package postrider-node --bin postrider "${options[@]}"
     POSTRIDER_BIN="$(realpath "$(target_dir)")/$1/postrider"
     if over_foundationdb; then
-        # Whoever looks for the usual one does not find this one in its place.
-        # (Both may be links to one file, which mv would leave as they are.)
+        # Rename the binary, so that it is not mistaken for the one without FoundationDB.
+        # (Remove the target first: if both are hard links to one file, mv does nothing.)
         rm -f "$POSTRIDER_BIN-foundationdb"
         mv "$POSTRIDER_BIN" "$POSTRIDER_BIN-foundationdb"
         POSTRIDER_BIN+=-foundationdb

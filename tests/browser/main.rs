@@ -1,19 +1,19 @@
-//! The dashboard in a real browser: one module a subject.
+//! The dashboard in a real browser, one module per subject.
 
-mod access;
+mod accessibility;
+mod driver;
 mod forms;
-mod harness;
-mod hostile;
+mod injection;
+mod lifecycle;
 mod operator;
-mod pages;
-mod repeat;
-mod site;
-mod stage;
-mod story;
+mod resend_and_replay;
+mod sample_account;
+mod screenshots;
+mod session;
 
 use std::time::Duration;
 
-/// How long it takes until a webhook that fails is disabled, with time to spare.
+/// How soon a failing webhook is disabled, with time to spare.
 const DISABLED_WITHIN: Duration = Duration::from_secs(20);
-/// How long anything may take that happens at once on a quiet machine.
+/// Timeout for things that happen at once on an idle machine.
 const SOON: Duration = Duration::from_secs(10);

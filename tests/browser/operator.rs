@@ -1,26 +1,26 @@
-//! What the operator sees: the accounts, and the cluster as it changes.
+//! The operator's pages: accounts, and the live view of the cluster.
 
 use anyhow::{Context, Result, ensure};
-use postrider_tests::browser::{Browser, Look, Theme};
+use postrider_tests::browser::{Browser, Theme, Viewport};
 use postrider_tests::cluster::{Cluster, until_cluster};
 use postrider_tests::config::Config;
 use postrider_tests::wait::seconds;
 use std::time::Duration;
 
 use crate::SOON;
-use crate::stage::Stage;
+use crate::session::BrowserSession;
 
-/// How long it takes until a killed node's shards have an owner again.
+/// How soon a killed node's shards have a new owner.
 const TAKEN_OVER_WITHIN: Duration = seconds(20);
-/// The classes of the map's squares: which colours there are, and how often.
+/// The classes of the map's squares, which stand for their colours.
 const COLOURS: &str = "return [...document.querySelectorAll('svg.map rect')] \
      .map((square) => square.getAttribute('class'))";
 
 #[tokio::test]
-async fn makes_an_account_and_looks_into_it() -> Result<()> {
-    let stage = Stage::start().await?;
-    let browser = &stage.browser;
-    stage.sign_in_as_operator().await?;
+async fn the_operator_creates_and_opens_accounts() -> Result<()> {
+    let session = BrowserSession::start().await?;
+    let browser = &session.browser;
+    session.sign_in_as_operator().await?;
     browser.click("New account").await?;
     browser.fill("Name", "Initech").await?;
     browser.fill("Email addresses", "no address").await?;
@@ -34,12 +34,12 @@ async fn makes_an_account_and_looks_into_it() -> Result<()> {
     browser.click("Acme").await?;
     browser.until("No webhooks yet").await?;
     browser.click("Sign out").await?;
-    stage.close().await
+    session.close().await
 }
 
 #[tokio::test]
-async fn sees_a_node_fail_and_its_shards_taken_over() -> Result<()> {
-    let config = Config::impatient().set("cluster", "shards", 32);
+async fn the_cluster_page_shows_a_node_fail_and_its_shards_move() -> Result<()> {
+    let config = Config::short_retries().set("cluster", "shards", 32);
     let mut cluster = Cluster::prepare(&config, 3)?;
     cluster.start(3).await?;
     let operator = cluster.operator()?;
@@ -53,18 +53,23 @@ async fn sees_a_node_fail_and_its_shards_taken_over() -> Result<()> {
     browser.fill("API key", &cluster.operator_key()?).await?;
     browser.click("Sign in").await?;
     browser.until("node-3 alive").await?;
-    ensure!(colours(&browser).await?.len() == 3, "each node has a colour");
-    browser.screenshot("cluster-of-three", Look::wide(Theme::Light)).await?;
-    browser.screenshot("cluster-of-three", Look::wide(Theme::Dark)).await?;
+    ensure!(colours(&browser).await?.len() == 3, "the map does not have one colour per node");
+    browser.screenshot("cluster-of-three", Viewport::desktop(Theme::Light)).await?;
+    browser.screenshot("cluster-of-three", Viewport::desktop(Theme::Dark)).await?;
 
     cluster.kill(2).await?;
-    // Without a hand on the page.
+    // The page updates without a reload.
     let dead = async || Ok((!browser.shows("node-3 alive").await?).then_some(()));
-    postrider_tests::wait::until("node-3 is not alive", TAKEN_OVER_WITHIN, dead).await?;
+    postrider_tests::wait::until(
+        "the page no longer shows node-3 as alive",
+        TAKEN_OVER_WITHIN,
+        dead,
+    )
+    .await?;
     let taken = async || Ok((colours(&browser).await?.len() == 2).then_some(()));
-    postrider_tests::wait::until("two nodes own all", TAKEN_OVER_WITHIN, taken).await?;
+    postrider_tests::wait::until("the map shows two owners", TAKEN_OVER_WITHIN, taken).await?;
 
-    // Who is signed in at one node is so at another: cookies do not know ports.
+    // A session is valid at every node: cookies do not depend on the port.
     browser.open(&format!("{other}/dashboard/cluster")).await?;
     browser.until("node-1 alive").await?;
     browser.close().await?;

@@ -1,6 +1,6 @@
-//! One node under load, killed again and again at random moments.
+//! One node under load, killed repeatedly at random moments.
 //!
-//! `POSTRIDER_SEED` repeats a run's decisions, `POSTRIDER_KILLS` sets how often the node dies.
+//! `POSTRIDER_SEED` repeats a run's decisions, and `POSTRIDER_KILLS` sets the number of kills.
 
 use std::time::Duration;
 
@@ -10,95 +10,98 @@ use postrider_tests::checker;
 use postrider_tests::client::records::Endpoint;
 use postrider_tests::client::{Account, NewEndpoint};
 use postrider_tests::config::Config;
-use postrider_tests::evidence::{Evidence, Least, Pause, StoreRecords, Subscriber};
+use postrider_tests::evidence::{Evidence, ManualDisable, Minimum, StoreRecords, Subscriber};
 use postrider_tests::fault::{Fault, Kind};
+use postrider_tests::fixture::{Fixture, ORDER};
 use postrider_tests::load::Load;
 use postrider_tests::node::Node;
 use postrider_tests::receiver::Behaviour;
-use postrider_tests::scene::{ORDER, Scene};
 use postrider_tests::schedule::Schedule;
 use postrider_tests::wait::{self, millis, seconds};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// Kills of a run that has not much time.
+/// Kills in a short run.
 const FEW_KILLS: usize = 8;
-/// A node lives between these times after its start, be it ready or not.
-const LIFE: std::ops::Range<u64> = 20..1_500;
-/// Events per kill that must have been accepted, or the run shows nothing.
+/// How long a node lives after its start, ready or not, in milliseconds.
+const LIFETIME_MS: std::ops::Range<u64> = 20..1_500;
+/// Accepted events per kill without which a run proves nothing.
 const EVENTS_PER_KILL: usize = 10;
 const TIMEOUT: Duration = millis(500);
 const WINDOW: Duration = seconds(14);
-/// After the last fault: the last retries of the window.
+/// How long the remaining retries may take after the last kill.
 const SETTLED_WITHIN: Duration = seconds(60);
-/// And for each kill the backlog that the load left meanwhile at the endpoint that fails.
+/// Added for each kill: the backlog that builds up at the failing endpoint meanwhile.
 const BACKLOG_PER_KILL: Duration = seconds(2);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_the_node_is_killed() -> Result<()> {
-    let seed = from_environment("POSTRIDER_SEED")?.unwrap_or_else(rand::random);
-    let kills = from_environment("POSTRIDER_KILLS")?.unwrap_or(FEW_KILLS as u64);
+    let seed = env_number("POSTRIDER_SEED")?.unwrap_or_else(rand::random);
+    let kills = env_number("POSTRIDER_KILLS")?.unwrap_or(FEW_KILLS as u64);
     let kills = usize::try_from(kills)?;
     eprintln!("crash: {kills} kills; repeat with POSTRIDER_SEED={seed}");
     let evidence = run(seed, kills).await?;
-    summarize(&evidence);
+    print_summary(&evidence);
     checker::check(&evidence).with_context(|| format!("POSTRIDER_SEED={seed}"))
 }
 
-fn from_environment(name: &str) -> Result<Option<u64>> {
+fn env_number(name: &str) -> Result<Option<u64>> {
     let Ok(text) = std::env::var(name) else { return Ok(None) };
     text.parse().map(Some).with_context(|| format!("{name} is {text:?}"))
 }
 
 async fn run(seed: u64, kills: usize) -> Result<Evidence> {
     let config = Config::new().timeout("500ms").retry("14s", 10);
-    let mut scene = Scene::start(config).await?;
-    let subscribers = subscribe(&scene).await?;
-    let load = Load::start(scene.account.clone(), ORDER, seed);
-    let mut dice = StdRng::seed_from_u64(seed);
-    let paused = scene.account.clone();
+    let mut fixture = Fixture::start(config).await?;
+    let subscribers = subscribe(&fixture).await?;
+    let load = Load::start(fixture.account.clone(), ORDER, seed);
+    let mut rng = StdRng::seed_from_u64(seed);
+    let paused = fixture.account.clone();
     let to_pause = subscribers[1].endpoint.clone();
-    // One endpoint is disabled by hand while nodes die, and enabled again later.
+    // One endpoint is disabled by hand while nodes are killed, and enabled again later.
     let pausing = tokio::spawn(async move { pause(&paused, &to_pause, kills).await });
     let mut killed = Vec::new();
     for _ in 0..kills {
-        killed.push(kill_once(&mut scene.node, &mut dice).await?);
+        killed.push(kill_once(&mut fixture.node, &mut rng).await?);
     }
-    scene.node.ready().await?;
-    let least = kills * EVENTS_PER_KILL;
-    let enough = async || Ok((load.accepted() >= least).then_some(()));
-    wait::until("the run shows something", SETTLED_WITHIN, enough).await?;
+    fixture.node.ready().await?;
+    let min_events = kills * EVENTS_PER_KILL;
+    let enough = async || Ok((load.accepted() >= min_events).then_some(()));
+    wait::until("the load has reached its minimum", SETTLED_WITHIN, enough).await?;
     let healed = Timestamp::now();
     let publications = load.stop().await?;
-    let pauses = vec![pausing.await.context("the pause")??];
-    settle(&scene, SETTLED_WITHIN + BACKLOG_PER_KILL * u32::try_from(kills)?).await?;
+    let manual_disables =
+        vec![pausing.await.context("the task that disables an endpoint panicked")??];
+    wait_until_work_is_done(&fixture, SETTLED_WITHIN + BACKLOG_PER_KILL * u32::try_from(kills)?)
+        .await?;
     Ok(Evidence {
         publications,
-        store: StoreRecords::read(&scene.account).await?,
-        received: scene.receiver.received(),
-        mails: scene.mail.wait_for(2, SETTLED_WITHIN).await?,
+        store: StoreRecords::read(&fixture.account).await?,
+        received: fixture.receiver.received(),
+        emails: fixture.mail.wait_for(2, SETTLED_WITHIN).await?,
         subscribers,
         faults: killed,
         healed,
-        sightings: Vec::new(),
-        glimpses: Vec::new(),
-        vitals: Vec::new(),
+        cluster_samples: Vec::new(),
+        snapshots: Vec::new(),
+        usage: Vec::new(),
         slow_flushes: Vec::new(),
-        one_clock: true,
-        pauses,
+        clocks_agree: true,
+        manual_disables,
         replays: Vec::new(),
         schedule: Schedule::new(WINDOW, 10, TIMEOUT),
-        least: Least {
-            events: least,
+        minimum: Minimum {
+            events: min_events,
             faults: vec![(Kind::Kill, kills)],
             disabled: 2,
-            ..Least::default()
+            ..Minimum::default()
         },
     })
 }
 
-/// Endpoints of every kind: good ones, some that need retries, and two that never answer 2XX.
-async fn subscribe(scene: &Scene) -> Result<Vec<Subscriber>> {
+/// Creates endpoints of every kind: healthy ones, some that need retries, and two that never return a
+/// 2xx status.
+async fn subscribe(fixture: &Fixture) -> Result<Vec<Subscriber>> {
     let behaviours = [
         ("healthy", Behaviour::default()),
         ("paused", Behaviour::default()),
@@ -110,27 +113,27 @@ async fn subscribe(scene: &Scene) -> Result<Vec<Subscriber>> {
     ];
     let mut subscribers = Vec::new();
     for (name, behaviour) in behaviours {
-        let hook = scene.hook(name);
-        hook.behave(behaviour);
+        let hook = fixture.hook(name);
+        hook.set_behaviour(behaviour);
         let new = NewEndpoint::at(&hook.url());
         let new = match name {
             "strict" => new.of_types(&[ORDER]).strict(),
             _ => new.of_types(&[ORDER]),
         };
-        let endpoint = scene.account.create(&new).await?;
+        let endpoint = fixture.account.create(&new).await?;
         subscribers.push(Subscriber::new(&endpoint, &hook));
     }
     Ok(subscribers)
 }
 
-/// Lets the node live for a moment of its life, kills it, and starts it anew. Some die before
-/// they are ready.
-async fn kill_once(node: &mut Node, dice: &mut StdRng) -> Result<Fault> {
-    if dice.random_ratio(3, 4) {
+/// Lets the node run for a random time, kills it, and starts it again. Some nodes are killed before they
+/// are ready.
+async fn kill_once(node: &mut Node, rng: &mut StdRng) -> Result<Fault> {
+    if rng.random_ratio(3, 4) {
         node.ready().await?;
     }
-    // Blind on purpose: the moment is what is being tested.
-    tokio::time::sleep(millis(dice.random_range(LIFE))).await;
+    // A plain sleep on purpose: the timing of the kill is what is being tested.
+    tokio::time::sleep(millis(rng.random_range(LIFETIME_MS))).await;
     let from = Timestamp::now();
     node.kill().await?;
     let to = Timestamp::now();
@@ -138,26 +141,26 @@ async fn kill_once(node: &mut Node, dice: &mut StdRng) -> Result<Fault> {
     Ok(Fault { kind: Kind::Kill, node: "node-1".to_owned(), from, to })
 }
 
-/// Disables an endpoint, asking until it is acknowledged, and enables it again after a while.
-async fn pause(account: &Account, endpoint: &str, kills: usize) -> Result<Pause> {
-    let within = LIFE.end * kills as u64 + 60_000;
+/// Disables an endpoint and enables it again after a while, retrying until each is acknowledged.
+async fn pause(account: &Account, endpoint: &str, kills: usize) -> Result<ManualDisable> {
+    let within = LIFETIME_MS.end * kills as u64 + 60_000;
     let disable = async || Ok(account.disable(endpoint).await.ok());
-    wait::until("it is disabled", millis(within), disable).await?;
+    wait::until("the endpoint is disabled", millis(within), disable).await?;
     let acknowledged = Timestamp::now();
-    // Long enough for the grace of a second to pass, and some kills.
+    // Long enough for the grace period of a second and some kills.
     tokio::time::sleep(seconds(4)).await;
     let enabled = Some(Timestamp::now());
     let enable = async || Ok(account.enable(endpoint, "resume").await.ok());
-    wait::until("it is enabled", millis(within), enable).await?;
-    Ok(Pause { endpoint: endpoint.to_owned(), acknowledged, enabled })
+    wait::until("the endpoint is enabled", millis(within), enable).await?;
+    Ok(ManualDisable { endpoint: endpoint.to_owned(), acknowledged, enabled })
 }
 
-/// Waits until nothing is pending: every delivery has ended or is held.
-async fn settle(scene: &Scene, within: Duration) -> Result<()> {
-    let endpoints = async || scene.account.list::<Endpoint>("/endpoints?").await;
+/// Waits until nothing is pending: every delivery has finished or is held.
+async fn wait_until_work_is_done(fixture: &Fixture, within: Duration) -> Result<()> {
+    let endpoints = async || fixture.account.list::<Endpoint>("/endpoints?").await;
     let settled =
         async || Ok(endpoints().await?.iter().all(|endpoint| endpoint.pending == 0).then_some(()));
-    let settled = wait::until("everything is settled", within, settled).await;
+    let settled = wait::until("nothing is pending", within, settled).await;
     if settled.is_err() {
         for Endpoint { name, state, pending, oldest_pending_at, .. } in endpoints().await? {
             eprintln!("{name} is {state}: {pending} pending, the oldest of {oldest_pending_at:?}");
@@ -166,15 +169,15 @@ async fn settle(scene: &Scene, within: Duration) -> Result<()> {
     settled
 }
 
-fn summarize(evidence: &Evidence) {
+fn print_summary(evidence: &Evidence) {
     let attempts: usize = evidence.store.deliveries.iter().map(|d| d.attempts.len()).sum();
     eprintln!(
-        "crash: {} kills, {} events, {} deliveries, {attempts} attempts on record, {} requests \
+        "crash: {} kills, {} events, {} deliveries, {attempts} attempts recorded, {} requests \
          received, {} emails",
         evidence.faults.len(),
         evidence.store.events.len(),
         evidence.store.deliveries.len(),
         evidence.received.len(),
-        evidence.mails.len(),
+        evidence.emails.len(),
     );
 }

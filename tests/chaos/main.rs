@@ -1,17 +1,19 @@
-//! Stories of faults, with real processes that are really killed. Each run is checked against
-//! the invariants, and repeats from its seed.
+//! Chaos tests: real processes under load that are killed, frozen and cut off. Each run is checked
+//! against the invariants and can be repeated from its seed.
 //!
 //! `POSTRIDER_SEED` repeats a run's decisions, and `POSTRIDER_KILLS` sets how often a node is
-//! killed; beyond [`story::LONG`] kills, the other faults grow with them.
+//! killed. From [`run::LONG_RUN_KILLS`] kills on, the number of other faults grows with them.
 
 mod clock;
 mod cluster;
+mod cluster_fixture;
 mod crash;
-mod crowd;
+mod fan_out;
 mod handoff;
-mod lapse;
+mod lease_lapse;
 mod partition;
-mod stage;
-mod stale;
-mod story;
+mod pending;
+mod report;
+mod run;
+mod stale_owner;
 mod takeover;

@@ -1,117 +1,136 @@
-//! Three nodes under load, each with a network of its own that breaks.
+//! Three nodes under load, each in its own network namespace, with network partitions.
 //!
-//! Over the embedded store, which is on one disk, no broken network takes it away: a node that is
-//! cut off keeps its lease and its shards, and works on as far as it reaches its receivers. Only
-//! the hints between nodes are lost. Over FoundationDB a node that is cut off from the world has
-//! lost its store as well: it stops before its lease has run out, and the others take over.
+//! The embedded store is on one disk, so a partition never separates a node from it: the node keeps its
+//! lease and its shards and continues as far as it reaches its receivers; only wakes between nodes are
+//! lost. Over FoundationDB, a fully partitioned node loses its store as well: it stops before its lease
+//! expires, and the others take over.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use postrider_tests::client::records::Cluster;
-use postrider_tests::cluster::network::{Cut, Network};
+use postrider_tests::cluster::network::{Network, Partition};
 use postrider_tests::cluster::until_cluster;
 use postrider_tests::evidence::since;
 use postrider_tests::fault::Kind;
 use postrider_tests::foundationdb;
-use postrider_tests::plan::{Form, Plan};
+use postrider_tests::plan::{FaultCounts, Plan};
 use postrider_tests::wait::{millis, seconds};
 
-use crate::stage::Stage;
-use crate::story::{self, LONG, Story};
+use crate::cluster_fixture::ClusterFixture;
+use crate::report;
+use crate::run::{self, LONG_RUN_KILLS, Run};
 
-/// Kills beside the cuts.
+/// Kills in addition to the partitions.
 const FEW_KILLS: usize = 2;
 const SHORT_PAUSE: Duration = millis(100);
 const LONG_PAUSE: Duration = millis(200);
-/// For one single cut.
+/// Pause between publications in the run with a single partition.
 const SHORTEST_PAUSE: Duration = millis(60);
 const LONGER_THAN_A_LEASE_S: u64 = 15;
-/// A lease, and the time to see that it has run out.
+/// A lease, and the time to notice that it has expired.
 const TAKEN_OVER_WITHIN: Duration = seconds(30);
-/// How long the others own everything before the node finds its store again.
-const WITHOUT_IT: Duration = seconds(3);
-/// A node that comes back is given shards again: what has moved stays for a minute.
-const BACK_WITHIN: Duration = seconds(120);
+/// How long the other nodes own every shard before the partition heals.
+const OWNED_BY_OTHERS_FOR: Duration = seconds(3);
+/// How soon the node owns shards again after it returns: shards that moved stay put for a minute.
+const RETURNED_WITHIN: Duration = seconds(120);
 const CUT_OFF: usize = 1;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_the_network_breaks() -> Result<()> {
-    if let Some(obstacle) = Network::obstacle() {
-        eprintln!("left out: nothing_is_lost_when_the_network_breaks, since {obstacle}");
+    if let Some(skip_reason) = Network::skip_reason() {
+        eprintln!("skipped nothing_is_lost_when_the_network_breaks: {skip_reason}");
         return Ok(());
     }
-    let (seed, kills) = story::chosen(FEW_KILLS)?;
+    let (seed, kills) = run::seed_and_kills(FEW_KILLS)?;
     let mut form = form(kills);
     if foundationdb::chosen()?.is_some() {
-        // A node without its store puts nothing on record, so that it disables nobody.
-        form.cuts_s.push((Cut::World, LONGER_THAN_A_LEASE_S));
+        // Without its store a node records nothing, so it disables no endpoints.
+        form.partitions_s.push((Partition::Full, LONGER_THAN_A_LEASE_S));
     }
-    let plan = Plan::draw(seed, &form);
+    let plan = Plan::generate(seed, &form);
     eprintln!(
         "partition: {:?}; repeat with POSTRIDER_SEED={seed} POSTRIDER_KILLS={kills}",
         plan.faults()
     );
-    let stage = Stage::apart(story::config(), Network::lay(3)?, 3).await?;
-    let pause = if kills < LONG { SHORT_PAUSE } else { LONG_PAUSE };
-    let story = Story::begin(stage, seed, pause).await?;
-    let told = story.play(&plan, seed).await?;
-    story::judge("partition", seed, &told)
+    let fixture =
+        ClusterFixture::start_in_namespaces(run::config(), Network::create(3)?, 3).await?;
+    let pause = if kills < LONG_RUN_KILLS { SHORT_PAUSE } else { LONG_PAUSE };
+    let run = Run::start(fixture, seed, pause).await?;
+    let outcome = run.execute(&plan, seed).await?;
+    report::print_and_check("partition", seed, &outcome)
 }
 
-/// Nobody is cut off from the world for as long as a delivery is tried, or good endpoints would
-/// be disabled, and rightly.
-fn form(kills: usize) -> Form {
-    let mut cuts_s = vec![(Cut::Nodes, 2), (Cut::Nodes, 12), (Cut::World, 2), (Cut::World, 5)];
-    for _ in 0..kills / LONG {
-        cuts_s.extend([(Cut::Nodes, 5), (Cut::Nodes, 15), (Cut::World, 1), (Cut::World, 5)]);
+/// No node is fully partitioned for as long as the retry window: otherwise it would rightly disable
+/// healthy endpoints.
+fn form(kills: usize) -> FaultCounts {
+    let mut partitions_s = vec![
+        (Partition::Peers, 2),
+        (Partition::Peers, 12),
+        (Partition::Full, 2),
+        (Partition::Full, 5),
+    ];
+    for _ in 0..kills / LONG_RUN_KILLS {
+        partitions_s.extend([
+            (Partition::Peers, 5),
+            (Partition::Peers, 15),
+            (Partition::Full, 1),
+            (Partition::Full, 5),
+        ]);
     }
-    Form { nodes: 3, kills: kills.min(LONG), cuts_s, ..Form::default() }
+    FaultCounts {
+        nodes: 3,
+        kills: kills.min(LONG_RUN_KILLS),
+        partitions_s,
+        ..FaultCounts::default()
+    }
 }
 
-/// What no cluster on one disk can lose: a node's way to the store, while it still reaches all its
-/// receivers, and whoever asks it.
+/// A node loses only its connection to the store and still reaches its receivers and its clients. This
+/// cannot happen to a cluster on one disk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_without_its_store_is_replaced_and_comes_back() -> Result<()> {
-    let title = "a_node_without_its_store_is_replaced_and_comes_back";
-    if let Some(obstacle) = foundationdb::obstacle()?.or_else(Network::obstacle) {
-        eprintln!("left out: {title}, since {obstacle}");
+async fn a_node_cut_off_from_its_store_is_replaced_and_returns() -> Result<()> {
+    let title = "a_node_cut_off_from_its_store_is_replaced_and_returns";
+    if let Some(skip_reason) = foundationdb::skip_reason()?.or_else(Network::skip_reason) {
+        eprintln!("skipped {title}: {skip_reason}");
         return Ok(());
     }
-    let (seed, _) = story::chosen(0)?;
+    let (seed, _) = run::seed_and_kills(0)?;
     eprintln!("cut off from the store: repeat with POSTRIDER_SEED={seed}");
-    let stage = Stage::apart(story::config(), Network::lay(3)?, 3).await?;
-    let mut story = Story::begin(stage, seed, SHORTEST_PAUSE).await?;
+    let fixture =
+        ClusterFixture::start_in_namespaces(run::config(), Network::create(3)?, 3).await?;
+    let mut run = Run::start(fixture, seed, SHORTEST_PAUSE).await?;
     tokio::time::sleep(seconds(2)).await;
-    let name = story.stage.cluster.name(CUT_OFF).to_owned();
+    let name = run.fixture.cluster.name(CUT_OFF).to_owned();
     let owns = |cluster: &Cluster| {
-        let of_it = cluster.nodes.iter().filter(|node| node.name == name).map(|node| &node.id);
-        let of_it: Vec<_> = of_it.collect();
-        cluster.owners.iter().filter(|owner| of_it.contains(&&owner.node)).count()
+        let boots = cluster.nodes.iter().filter(|node| node.name == name).map(|node| &node.id);
+        let boots: Vec<_> = boots.collect();
+        cluster.owners.iter().filter(|owner| boots.contains(&&owner.node)).count()
     };
-    let operator = story.stage.operator.clone();
-    ensure!(owns(&operator.cluster().await?) > 0, "{name} had nothing to lose");
+    let operator = run.fixture.operator.clone();
+    ensure!(owns(&operator.cluster().await?) > 0, "{name} owns no shards before the partition");
 
     let from = Timestamp::now();
-    let cut = story.stage.cluster.cut_from_store(CUT_OFF)?;
+    let cut = run.fixture.cluster.partition_from_store(CUT_OFF)?;
     let replaced = |cluster: &Cluster| cluster.unowned == 0 && owns(cluster) == 0;
-    until_cluster(&operator, "the others own everything", TAKEN_OVER_WITHIN, replaced).await?;
+    until_cluster(&operator, "the other nodes own every shard", TAKEN_OVER_WITHIN, replaced)
+        .await?;
     let took = since(Timestamp::now(), from);
-    // It has stopped by itself: the others waited for that, and told it nothing.
-    let metrics = story.stage.cluster.node(CUT_OFF).api(None).get("/metrics").await?;
+    // The node stopped on its own: the others only waited for its lease and sent it nothing.
+    let metrics = run.fixture.cluster.node(CUT_OFF).api(None).get("/metrics").await?;
     let text = String::from_utf8_lossy(&metrics.body).into_owned();
     let owned = text.lines().find(|line| line.starts_with("postrider_shards_owned"));
-    let owned = owned.context("it says how many shards it owns")?;
-    ensure!(owned.ends_with(" 0"), "it still works on shards: {owned}");
-    tokio::time::sleep(WITHOUT_IT).await;
-    story.glimpse().await?;
-    let fault = story.stage.cluster.mend(&cut)?;
-    story.note([fault]);
+    let owned = owned.context("the metrics have no postrider_shards_owned")?;
+    ensure!(owned.ends_with(" 0"), "the node still owns shards without its store: {owned}");
+    tokio::time::sleep(OWNED_BY_OTHERS_FOR).await;
+    run.take_snapshot().await?;
+    let fault = run.fixture.cluster.heal(&cut)?;
+    run.record_faults([fault]);
 
     let back = |cluster: &Cluster| cluster.unowned == 0 && owns(cluster) > 0;
-    until_cluster(&operator, "it owns shards again", BACK_WITHIN, back).await?;
-    eprintln!("cut off from the store: {name} was replaced within {took:?}");
-    let told = story.end(Vec::new(), vec![(Kind::ApartFromStore, 1)]).await?;
-    story::judge("cut off from the store", seed, &told)
+    until_cluster(&operator, "the node owns shards again", RETURNED_WITHIN, back).await?;
+    eprintln!("cut off from the store: {name} was replaced after {took:?}");
+    let outcome = run.finish(Vec::new(), vec![(Kind::ApartFromStore, 1)]).await?;
+    report::print_and_check("cut off from the store", seed, &outcome)
 }

@@ -1,4 +1,4 @@
-//! Several nodes as whoever uses them sees them.
+//! A cluster of several nodes, from a client's point of view.
 
 use anyhow::{Context, Result, ensure};
 use http::Method;
@@ -14,11 +14,11 @@ use crate::SOON;
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const SPANS: [&str; 4] = ["POST /v1/accounts/{account}/events", "nudge", "POST", "commit"];
 
-/// The event is accepted by one node and delivered by another: one trace spans both.
+/// One node accepts the event and another delivers it: one trace spans both.
 #[tokio::test]
 async fn one_trace_spans_two_nodes() -> Result<()> {
     let collector = Collector::start()?;
-    let config = Config::impatient()
+    let config = Config::short_retries()
         .set("telemetry", "otlp_endpoint", collector.endpoint())
         .env("OTEL_BSP_SCHEDULE_DELAY", "100");
     let mut cluster = Cluster::prepare(&config, 2)?;
@@ -27,8 +27,8 @@ async fn one_trace_spans_two_nodes() -> Result<()> {
     operator.event_type("order.created", &json!({})).await?;
     let account = operator.account("Acme", &["ops@example.com"]).await?;
     let receiver = Receiver::start().await?;
-    let far = shards_of(&operator, "node-2").await?;
-    // Endpoints are spread over the shards by their ids: some are the other node's soon.
+    let remote = shards_of(&operator, "node-2").await?;
+    // Endpoints are spread over the shards by id, so one of them soon belongs to the other node.
     for n in 0..64 {
         let hook = receiver.hook(&format!("hook{n}"));
         let endpoint = account.create(&NewEndpoint::at(&hook.url())).await?;
@@ -44,7 +44,7 @@ async fn one_trace_spans_two_nodes() -> Result<()> {
         let delivery = account.delivery_of(event, &endpoint.id).await?;
         let shard = delivery.attempts.first().and_then(|attempt| attempt.shard);
         account.api.delete(&account.path(&format!("/endpoints/{}", endpoint.id))).await?;
-        if !shard.is_some_and(|shard| far.contains(&shard)) {
+        if !shard.is_some_and(|shard| remote.contains(&shard)) {
             continue;
         }
         let trace = collector.trace(&trace, &SPANS, SOON).await?;
@@ -54,10 +54,10 @@ async fn one_trace_spans_two_nodes() -> Result<()> {
         assert_eq!(trace.span("commit")?.node(), "node-2");
         return cluster.stop().await;
     }
-    anyhow::bail!("none of 64 endpoints was the other node's")
+    anyhow::bail!("none of 64 endpoints belonged to node-2")
 }
 
-/// The shards of the node that is called so, once there are enough.
+/// The shards of the node called `name`, once it owns more than 100.
 async fn shards_of(operator: &Operator, name: &str) -> Result<Vec<u64>> {
     let of = |cluster: &records::Cluster| {
         let node = cluster.nodes.iter().find(|node| node.name == name)?.id.clone();
@@ -66,13 +66,13 @@ async fn shards_of(operator: &Operator, name: &str) -> Result<Vec<u64>> {
     };
     let enough = |cluster: &records::Cluster| of(cluster).is_some_and(|shards| shards.len() > 100);
     let cluster = until_cluster(operator, "the nodes share the shards", SOON, enough).await?;
-    of(&cluster).context("it was there")
+    of(&cluster).context("the node is missing from the view")
 }
 
-/// What is done at one node is seen at another, and told to the owner wherever it is.
+/// A change made through one node is visible at the others and reaches the shard's owner.
 #[tokio::test]
 async fn every_node_serves_every_endpoint() -> Result<()> {
-    let mut cluster = Cluster::prepare(&Config::impatient(), 3)?;
+    let mut cluster = Cluster::prepare(&Config::short_retries(), 3)?;
     cluster.start(3).await?;
     let operator = cluster.operator()?;
     operator.event_type("order.created", &json!({})).await?;

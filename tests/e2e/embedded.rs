@@ -1,8 +1,7 @@
-//! What is about the embedded store alone: its disk, and its file.
+//! Tests that apply only to the embedded store: its disk and its file format.
 //!
-//! These tests, and no others, are left out where the nodes use FoundationDB: by the name of this
-//! module, which `scripts/common.sh` knows.
+//! `scripts/common.sh` skips these tests by the name of this module when the nodes use FoundationDB.
 
-mod earlier;
-mod format;
+mod downgrade;
 mod full_disk;
+mod upgrade;

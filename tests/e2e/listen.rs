@@ -1,65 +1,71 @@
-//! `postrider listen`: the receiver for a first try.
+//! `postrider listen`: a local receiver for trying Postrider out.
 
 use anyhow::{Context, Result, ensure};
 use postrider_tests::binary::Running;
 use postrider_tests::client::NewEndpoint;
 use postrider_tests::client::records::Endpoint;
 use postrider_tests::config::Config;
+use postrider_tests::fixture::{Fixture, ORDER};
 use postrider_tests::port::Port;
-use postrider_tests::scene::{ORDER, Scene};
 use serde_json::json;
 
 use crate::SOON;
 
-/// Listens with these arguments, and gives an endpoint that leads there.
-async fn listen(scene: &Scene, port: &Port, arguments: &[&str]) -> Result<(Running, Endpoint)> {
+/// Starts `postrider listen` with these arguments and creates an endpoint for it.
+async fn listen(fixture: &Fixture, port: &Port, arguments: &[&str]) -> Result<(Running, Endpoint)> {
     let url = format!("http://{}/tried", port.address());
-    let endpoint = scene.account.create(&NewEndpoint::at(&url)).await?;
+    let endpoint = fixture.account.create(&NewEndpoint::at(&url)).await?;
     let secret = endpoint.signing_secret.clone().context("a secret")?;
     let number = port.number().to_string();
-    let own = ["listen", "--port", number.as_str(), "--secret", secret.as_str()];
-    let running = Running::start(&[&own[..], arguments].concat())?;
-    running.says(&number, SOON).await?;
+    let required = ["listen", "--port", number.as_str(), "--secret", secret.as_str()];
+    let running = Running::start(&[&required[..], arguments].concat())?;
+    running.wait_for_output(&number, SOON).await?;
     Ok((running, endpoint))
 }
 
 #[tokio::test]
-async fn prints_each_webhook_and_checks_its_signature() -> Result<()> {
-    let (scene, port) = (Scene::start(Config::impatient()).await?, Port::reserve()?);
-    let (listening, endpoint) = listen(&scene, &port, &[]).await?;
-    let event = scene.publish(&json!({"greeting": "hello"})).await?;
-    let said = listening.says(&event.id, SOON).await?;
+async fn listen_prints_each_webhook_and_verifies_its_signature() -> Result<()> {
+    let (fixture, port) = (Fixture::start(Config::short_retries()).await?, Port::reserve()?);
+    let (listening, endpoint) = listen(&fixture, &port, &[]).await?;
+    let event = fixture.publish(&json!({"greeting": "hello"})).await?;
+    let output = listening.wait_for_output(&event.id, SOON).await?;
     for word in [ORDER, "greeting", "hello", "signature ok"] {
-        ensure!(said.contains(word), "no {word:?} in {said}");
+        ensure!(output.contains(word), "no {word:?} in {output}");
     }
-    ensure!(!said.contains("BAD"), "{said}");
-    let well = |endpoint: &Endpoint| endpoint.pending == 0 && endpoint.failure_count == 0;
-    scene.account.until_endpoint(&endpoint.id, "is delivered to", SOON, well).await?;
+    ensure!(!output.contains("BAD"), "{output}");
+    let healthy = |endpoint: &Endpoint| endpoint.pending == 0 && endpoint.failure_count == 0;
+    fixture
+        .account
+        .until_endpoint(&endpoint.id, "has received its delivery", SOON, healthy)
+        .await?;
     ensure!(listening.stop().await?.success());
     Ok(())
 }
 
 #[tokio::test]
-async fn says_so_when_a_signature_is_wrong() -> Result<()> {
-    let (scene, port) = (Scene::start(Config::impatient()).await?, Port::reserve()?);
-    let (listening, endpoint) = listen(&scene, &port, &[]).await?;
-    let path = scene.account.path(&format!("/endpoints/{}/rotate-secret", endpoint.id));
-    let rotated = scene.account.api.post(&path, &json!({"overlap": "1ms"})).await?;
+async fn listen_reports_an_invalid_signature() -> Result<()> {
+    let (fixture, port) = (Fixture::start(Config::short_retries()).await?, Port::reserve()?);
+    let (listening, endpoint) = listen(&fixture, &port, &[]).await?;
+    let path = fixture.account.path(&format!("/endpoints/{}/rotate-secret", endpoint.id));
+    let rotated = fixture.account.api.post(&path, &json!({"overlap": "1ms"})).await?;
     if rotated.status >= 400 {
-        // No overlap at all may be refused; a second passes soon enough.
-        scene.account.api.post(&path, &json!({"overlap": "1s"})).await?.succeeded()?;
+        // An overlap this short may be rejected; one second is short enough.
+        fixture.account.api.post(&path, &json!({"overlap": "1s"})).await?.succeeded()?;
     }
-    let wrong = async || {
-        scene.publish(&json!({})).await?;
-        Ok(listening.says("BAD SIGNATURE", std::time::Duration::from_millis(200)).await.ok())
+    let reported = async || {
+        fixture.publish(&json!({})).await?;
+        Ok(listening
+            .wait_for_output("BAD SIGNATURE", std::time::Duration::from_millis(200))
+            .await
+            .ok())
     };
-    postrider_tests::wait::until("the signature is wrong", SOON, wrong).await?;
+    postrider_tests::wait::until("listen reports a bad signature", SOON, reported).await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn misbehaves_on_purpose() -> Result<()> {
-    let scene = Scene::start(Config::impatient()).await?;
+async fn listen_can_fail_delay_and_redirect() -> Result<()> {
+    let fixture = Fixture::start(Config::short_retries()).await?;
     let cases: [(&[&str], &str, Option<u16>); 3] = [
         (&["--fail", "503"], "status", Some(503)),
         (&["--slow", "10s"], "timeout", None),
@@ -67,8 +73,8 @@ async fn misbehaves_on_purpose() -> Result<()> {
     ];
     for (arguments, kind, status) in cases {
         let port = Port::reserve()?;
-        let (_listening, endpoint) = listen(&scene, &port, arguments).await?;
-        let tested = scene.account.test(&endpoint.id, &json!({"event_type": ORDER})).await?;
+        let (_listening, endpoint) = listen(&fixture, &port, arguments).await?;
+        let tested = fixture.account.test(&endpoint.id, &json!({"event_type": ORDER})).await?;
         let error = tested.error.context("an error")?;
         ensure!(error.kind == kind, "{arguments:?}: {error:?}");
         let answered = tested.response.map(|response| response.status);

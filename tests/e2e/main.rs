@@ -1,6 +1,7 @@
-//! The real binary, end to end, over its HTTP interface: one module a subject.
+//! End-to-end tests of the real binary over its HTTP API, one module per subject.
 
 mod api_errors;
+mod api_surface;
 mod auth_and_isolation;
 mod cluster;
 mod delivery;
@@ -9,7 +10,6 @@ mod embedded;
 mod foundationdb;
 mod held;
 mod idempotency;
-mod isolation;
 mod listen;
 mod ordering;
 mod outcomes;
@@ -17,14 +17,14 @@ mod replays;
 mod resend;
 mod retries_and_disable;
 mod secrets;
+mod slow_endpoints;
 mod ssrf;
 mod start_up;
-mod surface;
 mod telemetry;
 mod test_events;
 
 use std::time::Duration;
 
-/// How long anything may take that happens at once on a quiet machine. Tests share two
-/// processors, so that it is generous; nothing waits for it but failures.
+/// Timeout for things that happen at once on an idle machine. It is generous because tests share two
+/// processors, and costs time only when a test fails.
 const SOON: Duration = Duration::from_secs(10);

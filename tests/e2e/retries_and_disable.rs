@@ -1,11 +1,11 @@
-//! What a failing endpoint goes through, to the end.
+//! Retries of a failing endpoint, until it is disabled.
 
 use anyhow::{Context, Result};
 use postrider_tests::client::records::{Delivery, Endpoint};
 use postrider_tests::config::Config;
 use postrider_tests::evidence::since;
+use postrider_tests::fixture::{Fixture, ORDER};
 use postrider_tests::receiver::Behaviour;
-use postrider_tests::scene::{ORDER, Scene};
 use postrider_tests::schedule::Schedule;
 use postrider_tests::wait::{millis, seconds};
 use serde_json::json;
@@ -20,18 +20,18 @@ fn ended(delivery: &Delivery) -> bool {
 }
 
 #[tokio::test]
-async fn eleven_attempts_then_disabled() -> Result<()> {
-    // Delays of 51 ms to 2 s; the defaults but for the factor and the size of it all.
+async fn an_endpoint_is_disabled_after_eleven_failed_attempts() -> Result<()> {
+    // Delays of 51 ms to 2 s: the default number of retries, on a shorter scale and with another factor.
     let config = Config::new().timeout("300ms").retry("10s", 10).set("retry", "factor", 1.5);
     let schedule = Schedule { factor: 1.5, ..Schedule::new(seconds(10), 10, millis(300)) };
-    let scene = Scene::start(config).await?;
-    let hook = scene.hook("broken");
-    hook.behave(Behaviour::with_body(503, "down for maintenance"));
-    let endpoint = scene.endpoint(&hook).await?;
-    let event = scene.publish(&json!({"n": 1})).await?;
+    let fixture = Fixture::start(config).await?;
+    let hook = fixture.hook("broken");
+    hook.set_behaviour(Behaviour::with_body(503, "down for maintenance"));
+    let endpoint = fixture.endpoint(&hook).await?;
+    let event = fixture.publish(&json!({"n": 1})).await?;
     let received = hook.wait_for(11, seconds(15)).await?;
-    let delivery = scene.account.delivery_of(&event.id, &endpoint.id).await?;
-    let delivery = scene.account.until_delivery(&delivery.id, "ends", SOON, ended).await?;
+    let delivery = fixture.account.delivery_of(&event.id, &endpoint.id).await?;
+    let delivery = fixture.account.until_delivery(&delivery.id, "ends", SOON, ended).await?;
 
     assert_eq!((delivery.state.as_str(), delivery.attempt_count), ("exhausted", 11));
     let numbers: Vec<_> = delivery.attempts.iter().map(|attempt| attempt.number).collect();
@@ -48,7 +48,7 @@ async fn eleven_attempts_then_disabled() -> Result<()> {
     let whole = received[10].began - received[0].began;
     assert!(whole < schedule.window, "{whole:?}");
 
-    let endpoint = scene.account.endpoint(&endpoint.id).await?;
+    let endpoint = fixture.account.endpoint(&endpoint.id).await?;
     let disabled = endpoint.disabled.context("disabled")?;
     assert_eq!((endpoint.state.as_str(), disabled.reason.as_str()), ("disabled", "exhausted"));
     assert_eq!(disabled.delivery_id.as_ref(), Some(&delivery.id));
@@ -60,13 +60,13 @@ async fn eleven_attempts_then_disabled() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_failure_count_is_of_failures_in_a_row() -> Result<()> {
-    let scene = Scene::start(Config::impatient()).await?;
-    let hook = scene.hook("flaky");
-    hook.behave(Behaviour::fail_first(2, 500));
-    let endpoint = scene.endpoint(&hook).await?;
-    let event = scene.publish(&json!({})).await?;
-    let account = &scene.account;
+async fn the_failure_count_counts_consecutive_failures() -> Result<()> {
+    let fixture = Fixture::start(Config::short_retries()).await?;
+    let hook = fixture.hook("flaky");
+    hook.set_behaviour(Behaviour::fail_first(2, 500));
+    let endpoint = fixture.endpoint(&hook).await?;
+    let event = fixture.publish(&json!({})).await?;
+    let account = &fixture.account;
     account.until_endpoint(&endpoint.id, "counts 2", SOON, |e| e.failure_count == 2).await?;
     account.until_endpoint(&endpoint.id, "counts 0", SOON, |e| e.failure_count == 0).await?;
     let delivery = account.delivery_of(&event.id, &endpoint.id).await?;
@@ -76,18 +76,18 @@ async fn the_failure_count_is_of_failures_in_a_row() -> Result<()> {
     assert_eq!(
         endpoint.last_error.map(|error| error.status),
         Some(Some(500)),
-        "is kept to be read"
+        "the last error was cleared by a success"
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn every_retry_is_signed_anew() -> Result<()> {
-    let scene = Scene::start(Config::new().timeout("1s").retry("20s", 3)).await?;
-    let hook = scene.hook("flaky");
-    hook.behave(Behaviour::fail_first(2, 500));
-    let endpoint = scene.endpoint(&hook).await?;
-    scene.publish(&json!({})).await?;
+async fn every_retry_is_signed_with_a_fresh_timestamp() -> Result<()> {
+    let fixture = Fixture::start(Config::new().timeout("1s").retry("20s", 3)).await?;
+    let hook = fixture.hook("flaky");
+    hook.set_behaviour(Behaviour::fail_first(2, 500));
+    let endpoint = fixture.endpoint(&hook).await?;
+    fixture.publish(&json!({})).await?;
     let secret = endpoint.signing_secret.unwrap_or_default();
     for request in hook.wait_for(3, SOON).await? {
         request.verify(&secret)?;
@@ -98,18 +98,18 @@ async fn every_retry_is_signed_anew() -> Result<()> {
 }
 
 #[tokio::test]
-async fn retry_after_lengthens_a_delay_to_twice_its_base_at_most() -> Result<()> {
+async fn retry_after_extends_a_delay_to_at_most_twice_its_base() -> Result<()> {
     // Delays of 1.6, 4 and 10 s without jitter.
-    let scene = Scene::start(Config::new().timeout("1s").retry("22s", 3)).await?;
+    let fixture = Fixture::start(Config::new().timeout("1s").retry("22s", 3)).await?;
     let schedule = Schedule::new(seconds(22), 3, seconds(1));
-    let hook = scene.hook("busy");
-    hook.behave(Behaviour::with_header(429, "Retry-After", "3600"));
-    let endpoint = scene.endpoint(&hook).await?;
-    let event = scene.publish(&json!({})).await?;
+    let hook = fixture.hook("busy");
+    hook.set_behaviour(Behaviour::with_header(429, "Retry-After", "3600"));
+    let endpoint = fixture.endpoint(&hook).await?;
+    let event = fixture.publish(&json!({})).await?;
     hook.wait_for_ended(1, SOON).await?;
-    let id = scene.account.delivery_of(&event.id, &endpoint.id).await?.id;
+    let id = fixture.account.delivery_of(&event.id, &endpoint.id).await?.id;
     let tried = |delivery: &Delivery| delivery.attempt_count == 1;
-    let delivery = scene.account.until_delivery(&id, "is tried", SOON, tried).await?;
+    let delivery = fixture.account.until_delivery(&id, "is tried", SOON, tried).await?;
     let first = &delivery.attempts[0];
     let due = first.next_attempt_at.context("a retry")?;
     let delay = since(due, first.at).saturating_sub(millis(first.duration_ms));
@@ -119,76 +119,76 @@ async fn retry_after_lengthens_a_delay_to_twice_its_base_at_most() -> Result<()>
 }
 
 #[tokio::test]
-async fn late_is_not_lost() -> Result<()> {
-    let mut scene = Scene::start(Config::impatient()).await?;
-    let hook = scene.hook("late");
-    hook.behave(Behaviour::status(500));
-    let endpoint = scene.endpoint(&hook).await?;
-    let event = scene.publish(&json!({})).await?;
+async fn a_retry_that_became_due_while_the_node_was_down_is_sent() -> Result<()> {
+    let mut fixture = Fixture::start(Config::short_retries()).await?;
+    let hook = fixture.hook("late");
+    hook.set_behaviour(Behaviour::status(500));
+    let endpoint = fixture.endpoint(&hook).await?;
+    let event = fixture.publish(&json!({})).await?;
     hook.wait_for_ended(1, SOON).await?;
-    let id = scene.account.delivery_of(&event.id, &endpoint.id).await?.id;
+    let id = fixture.account.delivery_of(&event.id, &endpoint.id).await?.id;
     let tried = |delivery: &Delivery| delivery.attempt_count == 1;
-    let delivery = scene.account.until_delivery(&id, "is tried", SOON, tried).await?;
+    let delivery = fixture.account.until_delivery(&id, "is tried", SOON, tried).await?;
     let due = delivery.next_attempt_at.context("a retry")?;
-    scene.node.kill().await?;
-    hook.behave(Behaviour::default());
-    // Dead until well after the retry was due.
+    fixture.node.kill().await?;
+    hook.set_behaviour(Behaviour::default());
+    // The node stays down until well after the retry was due.
     let overdue = since(due, jiff::Timestamp::now()) + millis(300);
     tokio::time::sleep(overdue).await;
-    scene.node.restart().await?;
+    fixture.node.restart().await?;
     hook.wait_for(2, SOON).await?;
-    let delivery = scene.account.until_delivery(&id, "ends", SOON, ended).await?;
+    let delivery = fixture.account.until_delivery(&id, "ends", SOON, ended).await?;
     assert_eq!((delivery.state.as_str(), delivery.attempt_count), ("delivered", 2));
     Ok(())
 }
 
-/// However many events come for it: the one that was first keeps its schedule.
+/// However many events are pending, the first delivery keeps its retry schedule.
 #[tokio::test]
-async fn a_busy_endpoint_that_hangs_is_disabled_within_the_window() -> Result<()> {
-    let scene = Scene::start(Config::new().timeout("300ms").retry("4s", 3)).await?;
-    let hook = scene.hook("hanging");
-    hook.behave(Behaviour::Hang);
-    let endpoint = scene.endpoint(&hook).await?;
+async fn a_hanging_endpoint_with_many_events_is_disabled_within_the_window() -> Result<()> {
+    let fixture = Fixture::start(Config::new().timeout("300ms").retry("4s", 3)).await?;
+    let hook = fixture.hook("hanging");
+    hook.set_behaviour(Behaviour::Hang);
+    let endpoint = fixture.endpoint(&hook).await?;
     let events = vec![(ORDER, "{}"); 100];
-    scene.account.try_publish_batch(&events).await?.expect(202)?;
+    fixture.account.try_publish_batch(&events).await?.expect(202)?;
     hook.wait_for(1, SOON).await?;
     let disabled = |endpoint: &Endpoint| endpoint.state == "disabled";
     let within = seconds(4) + millis(300) + seconds(1);
-    scene.account.until_endpoint(&endpoint.id, "is disabled", within, disabled).await?;
+    fixture.account.until_endpoint(&endpoint.id, "is disabled", within, disabled).await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn gone_is_a_failure_like_the_others() -> Result<()> {
-    let scene = Scene::start(Config::impatient()).await?;
-    let hook = scene.hook("gone");
-    hook.behave(Behaviour::fail_first(1, 410));
-    let endpoint = scene.endpoint(&hook).await?;
-    let event = scene.publish(&json!({})).await?;
+async fn a_410_is_retried_like_other_failures() -> Result<()> {
+    let fixture = Fixture::start(Config::short_retries()).await?;
+    let hook = fixture.hook("gone");
+    hook.set_behaviour(Behaviour::fail_first(1, 410));
+    let endpoint = fixture.endpoint(&hook).await?;
+    let event = fixture.publish(&json!({})).await?;
     hook.wait_for_ended(2, SOON).await?;
-    let id = scene.account.delivery_of(&event.id, &endpoint.id).await?.id;
-    let delivery = scene.account.until_delivery(&id, "ends", SOON, ended).await?;
+    let id = fixture.account.delivery_of(&event.id, &endpoint.id).await?.id;
+    let delivery = fixture.account.until_delivery(&id, "ends", SOON, ended).await?;
     assert_eq!(delivery.state, "delivered");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_manual_retry_is_a_new_delivery() -> Result<()> {
-    let scene = Scene::start(Config::impatient()).await?;
-    let hook = scene.hook("again");
-    let endpoint = scene.endpoint(&hook).await?;
-    let event = scene.account.publish(ORDER, "{ }").await?;
+    let fixture = Fixture::start(Config::short_retries()).await?;
+    let hook = fixture.hook("again");
+    let endpoint = fixture.endpoint(&hook).await?;
+    let event = fixture.account.publish(ORDER, "{ }").await?;
     hook.wait_for_ended(1, SOON).await?;
-    let first = scene.account.delivery_of(&event.id, &endpoint.id).await?;
+    let first = fixture.account.delivery_of(&event.id, &endpoint.id).await?;
     for n in 2..=3 {
-        let path = scene.account.path(&format!("/deliveries/{}/retry", first.id));
-        let answer = scene.account.api.post(&path, &json!({})).await?.succeeded()?;
-        assert_ne!(answer["id"].as_str(), Some(first.id.as_str()));
-        assert_eq!(answer["event_id"].as_str(), Some(event.id.as_str()));
+        let path = fixture.account.path(&format!("/deliveries/{}/retry", first.id));
+        let response = fixture.account.api.post(&path, &json!({})).await?.succeeded()?;
+        assert_ne!(response["id"].as_str(), Some(first.id.as_str()));
+        assert_eq!(response["event_id"].as_str(), Some(event.id.as_str()));
         hook.wait_for(n, SOON).await?;
     }
     let received = hook.received();
     assert!(received.iter().all(|request| request.webhook_id() == Some(event.id.clone())));
-    assert_eq!(scene.account.deliveries(&endpoint.id).await?.len(), 3);
+    assert_eq!(fixture.account.deliveries(&endpoint.id).await?.len(), 3);
     Ok(())
 }

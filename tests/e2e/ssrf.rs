@@ -1,4 +1,4 @@
-//! I11: no request reaches a forbidden address, however it is written.
+//! I11: no request reaches a forbidden address, however the address is written.
 
 use std::process::Command;
 
@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 use postrider_tests::client::NewEndpoint;
 use postrider_tests::client::records::Endpoint;
 use postrider_tests::config::Config;
+use postrider_tests::fixture::{Fixture, ORDER};
 use postrider_tests::mail::MailServer;
 use postrider_tests::node::Node;
-use postrider_tests::scene::{ORDER, Scene};
 use serde_json::json;
 
 use crate::SOON;
@@ -51,41 +51,42 @@ const FORBIDDEN: [&str; 34] = [
 ];
 
 #[tokio::test]
-async fn forbidden_addresses_are_refused_in_every_spelling() -> Result<()> {
-    let scene = Scene::start(Config::impatient().public_targets_only()).await?;
-    let port = scene.receiver.address().port();
-    let public = scene.account.create(&NewEndpoint::at("http://example.com/")).await?;
-    let change = scene.account.path(&format!("/endpoints/{}", public.id));
+async fn forbidden_addresses_are_rejected_in_every_spelling() -> Result<()> {
+    let fixture = Fixture::start(Config::short_retries().public_targets_only()).await?;
+    let port = fixture.receiver.address().port();
+    let public = fixture.account.create(&NewEndpoint::at("http://example.com/")).await?;
+    let change = fixture.account.path(&format!("/endpoints/{}", public.id));
     for host in FORBIDDEN {
         let url = format!("http://{host}:{port}/hook");
         let new = NewEndpoint::at(&url).body();
-        let answer = scene.account.api.post(&scene.account.path("/endpoints"), &new).await?;
-        let problem = answer.problem(&[400, 422]).with_context(|| host)?;
+        let response = fixture.account.api.post(&fixture.account.path("/endpoints"), &new).await?;
+        let problem = response.problem(&[400, 422]).with_context(|| host)?;
         assert_eq!(problem.pointers(), ["/url"], "{host}");
-        let answer = scene.account.api.patch(&change, &json!({"url": url})).await?;
-        answer.problem(&[400, 422]).with_context(|| host)?;
+        let response = fixture.account.api.patch(&change, &json!({"url": url})).await?;
+        response.problem(&[400, 422]).with_context(|| host)?;
     }
-    assert!(scene.receiver.received().is_empty());
+    assert!(fixture.receiver.received().is_empty());
     Ok(())
 }
 
-/// What was allowed once is judged again when it is sent.
+/// A URL that was allowed when it was saved is checked again when a request is sent.
 #[tokio::test]
 async fn an_address_that_became_forbidden_is_blocked() -> Result<()> {
-    let mut scene = Scene::start(Config::impatient()).await?;
-    let hook = scene.hook("inside");
-    let endpoint = scene.endpoint(&hook).await?;
-    scene.node.stop().await?;
-    scene.node.reconfigure(Config::public_targets_only);
-    scene.node.restart().await?;
-    blocked(&scene, &endpoint).await?;
+    let mut fixture = Fixture::start(Config::short_retries()).await?;
+    let hook = fixture.hook("inside");
+    let endpoint = fixture.endpoint(&hook).await?;
+    fixture.node.stop().await?;
+    fixture.node.reconfigure(Config::public_targets_only);
+    fixture.node.restart().await?;
+    assert_blocked(&fixture, &endpoint).await?;
     assert!(hook.received().is_empty());
     Ok(())
 }
 
-/// DNS answers what it likes, and may change its mind between the call and the sending.
+/// DNS may return any address, and a different one when the request is sent than when the URL was
+/// saved.
 #[tokio::test]
-async fn a_name_that_leads_to_a_forbidden_address_is_blocked() -> Result<()> {
+async fn a_name_that_resolves_to_a_forbidden_address_is_blocked() -> Result<()> {
     let names = [
         ("loopback.example.com", "127.0.0.1"),
         ("private.example.com", "10.0.0.1"),
@@ -98,37 +99,37 @@ async fn a_name_that_leads_to_a_forbidden_address_is_blocked() -> Result<()> {
     let lines: Vec<_> = names.map(|(name, address)| format!("{address} {name}\n")).to_vec();
     std::fs::write(&hosts, lines.concat())?;
     let Some(launcher) = with_hosts(&hosts.to_string_lossy()) else {
-        eprintln!("SKIPPED: this user may not give a process its own /etc/hosts");
+        eprintln!("skipped: this user cannot give a process its own /etc/hosts");
         return Ok(());
     };
     let launcher: Vec<_> = launcher.iter().map(String::as_str).collect();
     let mail = MailServer::start().await?;
-    let config = Config::impatient().public_targets_only().smtp(mail.address());
+    let config = Config::short_retries().public_targets_only().smtp(mail.address());
     let mut node = Node::prepare(config)?.launched_by(&launcher);
     node.restart().await?;
-    let scene = Scene::around(node, mail).await?;
-    let port = scene.receiver.address().port();
+    let fixture = Fixture::with_node(node, mail).await?;
+    let port = fixture.receiver.address().port();
     for (name, _) in names {
         let url = format!("http://{name}:{port}/inside");
-        let endpoint = scene.account.create(&NewEndpoint::at(&url)).await?;
-        blocked(&scene, &endpoint).await.with_context(|| name)?;
+        let endpoint = fixture.account.create(&NewEndpoint::at(&url)).await?;
+        assert_blocked(&fixture, &endpoint).await.with_context(|| name)?;
     }
-    assert!(scene.receiver.received().is_empty());
+    assert!(fixture.receiver.received().is_empty());
     Ok(())
 }
 
-/// Publishes, tests, and wants both to be blocked.
-async fn blocked(scene: &Scene, endpoint: &Endpoint) -> Result<()> {
-    let tested = scene.account.test(&endpoint.id, &json!({"event_type": ORDER})).await?;
+/// Asserts that both a test event and a published event are blocked.
+async fn assert_blocked(fixture: &Fixture, endpoint: &Endpoint) -> Result<()> {
+    let tested = fixture.account.test(&endpoint.id, &json!({"event_type": ORDER})).await?;
     assert_eq!(tested.error.map(|error| error.kind).as_deref(), Some("blocked"));
-    scene.publish(&json!({})).await?;
+    fixture.publish(&json!({})).await?;
     let failed = |endpoint: &Endpoint| endpoint.last_error.is_some();
-    let endpoint = scene.account.until_endpoint(&endpoint.id, "has failed", SOON, failed).await?;
+    let endpoint = fixture.account.until_endpoint(&endpoint.id, "has failed", SOON, failed).await?;
     assert_eq!(endpoint.last_error.context("an error")?.kind, "blocked");
     Ok(())
 }
 
-/// The words that start a process which sees `hosts` in place of /etc/hosts, if this user may.
+/// A command prefix that starts a process with `hosts` mounted over /etc/hosts, if this user may.
 fn with_hosts(hosts: &str) -> Option<Vec<String>> {
     let mount = format!("mount --bind '{hosts}' /etc/hosts && exec \"$@\"");
     let namespaces: [&[&str]; 2] = [&["--mount"], &["--user", "--map-root-user", "--mount"]];

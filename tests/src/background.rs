@@ -1,5 +1,5 @@
-//! A runtime of its own for a server of the harness, so that a busy test cannot delay what
-//! it is measured by.
+//! A separate runtime for a server of the harness, so that a busy test cannot delay the server
+//! that measures it.
 
 use std::future::Future;
 
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
-/// One thread that runs a server until this is dropped.
+/// A runtime with one thread, shut down on drop.
 #[derive(Debug)]
 pub struct Background(Option<Runtime>);
 
@@ -19,7 +19,7 @@ impl Background {
             .thread_name(name)
             .enable_all()
             .build()
-            .with_context(|| format!("start the thread of the {name}"))?;
+            .with_context(|| format!("start the {name} thread"))?;
         Ok(Self(Some(runtime)))
     }
 
@@ -39,7 +39,7 @@ impl Background {
 impl Drop for Background {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
-            // Plain dropping would block, which tokio forbids inside another runtime.
+            // A plain drop would block, which Tokio forbids inside another runtime.
             runtime.shutdown_background();
         }
     }

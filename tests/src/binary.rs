@@ -1,4 +1,4 @@
-//! The `postrider` binary: where it is, and running any of its commands.
+//! Finds the `postrider` binary and runs its commands.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -12,30 +12,30 @@ use tokio::process::{Child, Command};
 
 use crate::wait::{self, seconds};
 
-/// How long a command may take that ends by itself.
-const ENDS_WITHIN: Duration = seconds(20);
+/// The deadline for a command to exit.
+const EXITS_WITHIN: Duration = seconds(20);
 
-/// What a command that has ended leaves behind.
+/// The result of a command that has exited.
 #[derive(Debug)]
 pub struct Ended {
-    /// Its exit code; none if a signal ended it.
+    /// The exit code; `None` if it was killed by a signal.
     pub code: Option<i32>,
-    /// What it wrote, standard output first.
+    /// Standard output followed by standard error.
     pub output: String,
 }
 
-/// Runs `postrider` with `arguments` until it ends by itself.
+/// Runs `postrider` with `arguments` until it exits.
 pub async fn run(arguments: &[&str]) -> Result<Ended> {
     run_in(&[], arguments).await
 }
 
-/// The same with these variables in its environment.
+/// Like [`run`], with additional environment variables.
 pub async fn run_in(environment: &[(&str, &str)], arguments: &[&str]) -> Result<Ended> {
     let mut command = command(&[])?;
     command.args(arguments).envs(environment.iter().copied());
     let running = command.kill_on_drop(true).output();
-    let Ok(output) = tokio::time::timeout(ENDS_WITHIN, running).await else {
-        bail!("postrider {arguments:?} did not end within {ENDS_WITHIN:?}");
+    let Ok(output) = tokio::time::timeout(EXITS_WITHIN, running).await else {
+        bail!("postrider {arguments:?} did not exit within {EXITS_WITHIN:?}");
     };
     let output = output.context("run postrider")?;
     let both = [output.stdout, output.stderr].concat();
@@ -43,7 +43,7 @@ pub async fn run_in(environment: &[(&str, &str)], arguments: &[&str]) -> Result<
     Ok(Ended { code: output.status.code(), output: text })
 }
 
-/// A command that goes on until it is stopped. It ends with this value.
+/// A running command. The process is killed on drop.
 #[derive(Debug)]
 pub struct Running {
     process: Child,
@@ -53,7 +53,7 @@ pub struct Running {
 impl Running {
     /// Starts `postrider` with `arguments`.
     pub fn start(arguments: &[&str]) -> Result<Self> {
-        let output = NamedTempFile::new().context("make a file for the output")?;
+        let output = NamedTempFile::new().context("create a file for the output")?;
         let mut command = command(&[])?;
         command.args(arguments).kill_on_drop(true);
         redirect(&mut command, output.reopen()?)?;
@@ -61,15 +61,15 @@ impl Running {
         Ok(Self { process, output })
     }
 
-    /// Waits until it has written `text`, and gives all that it has written.
-    pub async fn says(&self, text: &str, within: Duration) -> Result<String> {
+    /// Waits until the output contains `text`, and returns all output.
+    pub async fn wait_for_output(&self, text: &str, within: Duration) -> Result<String> {
         let what = format!("postrider writes {text:?}");
-        let said = async || Ok(Some(self.output()?).filter(|output| output.contains(text)));
-        let waited = wait::until(&what, within, said).await;
+        let probe = async || Ok(Some(self.output()?).filter(|output| output.contains(text)));
+        let waited = wait::until(&what, within, probe).await;
         waited.with_context(|| self.output().unwrap_or_default())
     }
 
-    /// SIGTERM, and how it ended.
+    /// SIGTERM, and the exit status.
     pub async fn stop(mut self) -> Result<ExitStatus> {
         terminate(&self.process)?;
         self.process.wait().await.context("wait for postrider")
@@ -81,9 +81,8 @@ impl Running {
     }
 }
 
-/// The command `postrider`, with a command in front of it that executes its arguments in its own
-/// process, if any. It reads nothing, and the settings of the tests, and of the developer who
-/// runs them, are kept from it.
+/// The command `postrider`, prefixed with a launcher, if any, that execs its arguments. Standard input
+/// is empty, and all `POSTRIDER_*` variables of the test run are removed.
 pub(crate) fn command(launcher: &[String]) -> Result<Command> {
     let binary = path()?;
     let mut words = launcher.iter().map(AsRef::as_ref).chain([binary.as_os_str()]);
@@ -97,7 +96,7 @@ pub(crate) fn command(launcher: &[String]) -> Result<Command> {
     Ok(command)
 }
 
-/// Lets the command write all that it writes to `file`.
+/// Redirects standard output and standard error to `file`.
 pub(crate) fn redirect(command: &mut Command, file: File) -> Result<()> {
     command.stdout(file.try_clone()?).stderr(file);
     Ok(())
@@ -108,27 +107,26 @@ pub(crate) fn terminate(process: &Child) -> Result<()> {
     signal(process, Signal::TERM)
 }
 
-/// Any signal.
 pub(crate) fn signal(process: &Child, signal: Signal) -> Result<()> {
-    let id = process.id().context("the process has ended")?;
+    let id = process.id().context("the process has exited")?;
     let pid = i32::try_from(id).ok().and_then(Pid::from_raw).context("a process id")?;
     kill_process(pid, signal).context("signal the process")
 }
 
-/// Where the binary is: `POSTRIDER_BIN`, or beside this program, where Cargo built it.
+/// The path of the binary: `POSTRIDER_BIN`, or next to this program, where Cargo built it.
 pub fn path() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("POSTRIDER_BIN") {
         let path = fs::canonicalize(&path)
             .with_context(|| format!("POSTRIDER_BIN is {}", path.display()))?;
         return Ok(path);
     }
-    let here = std::env::current_exe().context("find this program")?;
-    let found = here.ancestors().skip(1).take(2).map(|dir| dir.join("postrider"));
+    let program = std::env::current_exe().context("find this program")?;
+    let found = program.ancestors().skip(1).take(2).map(|dir| dir.join("postrider"));
     found.into_iter().find(|path| path.is_file()).with_context(|| {
         format!(
             "no postrider binary near {}: build it with `cargo build -p postrider-node`, or \
-             name one in POSTRIDER_BIN",
-            here.display()
+             set POSTRIDER_BIN",
+            program.display()
         )
     })
 }

@@ -1,18 +1,18 @@
-//! Several nodes over one store: each is killed, frozen, cut off, drained and started
-//! again, and every such fault is noted.
+//! Several nodes over one store. Each can be killed, frozen, partitioned, drained and restarted, and
+//! every fault is recorded.
 //!
-//! Over the embedded store they share a data directory, as nodes of one host do. Over FoundationDB
-//! they stand for hosts: each has a directory of its own, and is told the operator's key and the
-//! cookie, as whoever installs a cluster does. The fdbserver may be the cluster's own
-//! ([`Cluster::keep`]), and is then killed and frozen like the nodes.
+//! Over the embedded store the nodes share a data directory, like nodes on one host. Over FoundationDB
+//! each node has its own directory, and gets the operator key and the cookie from its configuration,
+//! like nodes on separate hosts. The fdbserver may belong to the cluster ([`Cluster::with_store_server`]) and is
+//! then killed and frozen like the nodes.
 //!
-//! A cluster runs on 127.0.0.1, or each node in a network namespace of its own
-//! ([`network`], as root), where packets can be lost. Its nodes are called `node-1` and so on.
-//! Beside it a [`watch`](watch::Watch) looks who owns what and what the processes use.
+//! A cluster runs on 127.0.0.1, or with each node in its own network namespace ([`network`], as
+//! root), where packets can be dropped. Its nodes are named `node-1` and so on. A
+//! [`monitor`](monitor::ClusterMonitor) samples shard ownership and resource usage during the run.
 
 pub mod clock;
+pub mod monitor;
 pub mod network;
-pub mod watch;
 
 use std::fs::File;
 use std::io::Write;
@@ -35,24 +35,24 @@ use crate::foundationdb::Server;
 use crate::node::{Node, OPERATOR_KEY};
 use crate::port::Port;
 use clock::Clock;
-use network::{Cut, Network};
+use network::{Network, Partition};
 
-/// Where the nodes of a network listen: each has an address of its own.
+/// Ports in network namespaces, where each node has its own address.
 const HTTP_PORT: u16 = 8080;
 const CLUSTER_PORT: u16 = 7946;
-/// What nodes without a common data directory are told.
-const GIVEN_KEY: &str = "the-operator-of-the-tests-0123456789";
-const GIVEN_COOKIE: &str = "the-cookie-of-the-tests-0123456789abcdef";
+/// Credentials for nodes without a common data directory.
+const OPERATOR_KEY_VALUE: &str = "the-operator-of-the-tests-0123456789";
+const COOKIE_VALUE: &str = "the-cookie-of-the-tests-0123456789abcdef";
 
 /// The nodes of a cluster, running or not.
 #[derive(Debug)]
 pub struct Cluster {
     members: Vec<Member>,
-    roster: Roster,
-    /// The server of the store, if it is the cluster's own.
+    process_table: ProcessTable,
+    /// The store server, if it belongs to the cluster.
     store: Option<Server>,
     network: Option<Network>,
-    /// The data directories, and what else the nodes share.
+    /// The data directories and other shared files.
     files: TempDir,
 }
 
@@ -60,21 +60,21 @@ pub struct Cluster {
 struct Member {
     name: String,
     node: Node,
-    /// Keeps the port between nodes; none in a network of its own.
+    /// Reserves the cluster port; `None` in a network namespace.
     _port: Option<Port>,
 }
 
-/// The processes of the nodes that run, by name.
+/// The running node processes, by name.
 #[derive(Clone, Debug, Default)]
-pub struct Roster(Arc<Mutex<Vec<Option<Process>>>>);
+pub struct ProcessTable(Arc<Mutex<Vec<Option<Process>>>>);
 
-/// The node's name and its process's id.
+/// The node's name and process id.
 type Process = (String, u32);
 
 impl Cluster {
-    /// As many nodes of 127.0.0.1, none of them started.
+    /// Prepares `count` nodes on 127.0.0.1 without starting them.
     pub fn prepare(config: &Config, count: usize) -> Result<Self> {
-        let files = tempfile::tempdir().context("make the cluster's directory")?;
+        let files = tempfile::tempdir().context("create the cluster's directory")?;
         let ports: Vec<_> = (0..count).map(|_| Port::reserve()).collect::<Result<_>>()?;
         let addresses: Vec<_> = ports.iter().map(Port::address).collect();
         let config = common(config, files.path())?;
@@ -85,12 +85,18 @@ impl Cluster {
             let node = Node::prepare_at(config, &data)?;
             members.push(Member { name: name(index), node, _port: Some(port) });
         }
-        Ok(Self { members, roster: Roster::default(), store: None, network: None, files })
+        Ok(Self {
+            members,
+            process_table: ProcessTable::default(),
+            store: None,
+            network: None,
+            files,
+        })
     }
 
-    /// As many nodes, none of them started, each in a namespace of `network`.
-    pub fn prepare_apart(config: &Config, network: Network) -> Result<Self> {
-        let files = tempfile::tempdir().context("make the cluster's directory")?;
+    /// Prepares a node for each namespace of `network` without starting them.
+    pub fn prepare_in_namespaces(config: &Config, network: Network) -> Result<Self> {
+        let files = tempfile::tempdir().context("create the cluster's directory")?;
         let hosts = network.hosts();
         let certificates = certify(files.path(), &hosts)?;
         let addresses: Vec<_> =
@@ -98,7 +104,7 @@ impl Cluster {
         let config = common(config, files.path())?;
         let mut members = Vec::new();
         for (index, host) in hosts.into_iter().enumerate() {
-            let pem = |what: &str| certificates.join(what).to_string_lossy().into_owned();
+            let pem = |file: &str| certificates.join(file).to_string_lossy().into_owned();
             let name = name(index);
             let config = configure(&config, index, &addresses)
                 .set("cluster", "tls_ca", pem("ca.pem"))
@@ -106,34 +112,34 @@ impl Cluster {
                 .set("cluster", "tls_key", pem(&format!("{name}.key")));
             let listen = SocketAddr::from((host, HTTP_PORT));
             let data = data_dir(&files, &config, index);
-            let node = Node::prepare_apart(config, &data, listen)?;
+            let node = Node::prepare_in_namespaces(config, &data, listen)?;
             let node = node.launched_by(&network.launcher(index));
             members.push(Member { name, node, _port: None });
         }
         let network = Some(network);
-        Ok(Self { members, roster: Roster::default(), store: None, network, files })
+        Ok(Self { members, process_table: ProcessTable::default(), store: None, network, files })
     }
 
-    /// Keeps the server of the store, which ends after the nodes.
+    /// Adds a store server, which outlives the nodes.
     #[must_use]
-    pub fn keep(mut self, store: Option<Server>) -> Self {
+    pub fn with_store_server(mut self, store: Option<Server>) -> Self {
         self.store = store;
         self
     }
 
-    /// Whether the server of the store is the cluster's own.
+    /// Whether the store server belongs to the cluster.
     #[must_use]
-    pub fn has_a_store_of_its_own(&self) -> bool {
+    pub fn owns_its_store(&self) -> bool {
         self.store.is_some()
     }
 
-    /// The server of the store, for what is done to it.
+    /// The store server, for injecting faults.
     pub fn store(&mut self) -> Result<&mut Server> {
-        self.store.as_mut().context("the cluster has no store of its own")
+        self.store.as_mut().context("the cluster has no store server")
     }
 
-    /// Starts the first `count` nodes, and waits until they are ready. The first makes the store;
-    /// the others come together, so that each gets its share at once.
+    /// Starts the first `count` nodes and waits until they are ready. The first node creates the store;
+    /// the others start together, so that each gets its share at once.
     pub async fn start(&mut self, count: usize) -> Result<()> {
         self.start_one(0).await?;
         for index in 1..count {
@@ -152,11 +158,11 @@ impl Cluster {
     pub fn spawn(&mut self, index: usize) -> Result<()> {
         let member = &mut self.members[index];
         member.node.spawn()?;
-        self.roster.set(index, member.node.pid().map(|pid| (member.name.clone(), pid)));
+        self.process_table.set(index, member.node.pid().map(|pid| (member.name.clone(), pid)));
         Ok(())
     }
 
-    /// Waits until every node that runs is ready.
+    /// Waits until every running node is ready.
     pub async fn ready(&mut self) -> Result<()> {
         for member in self.members.iter_mut().filter(|member| member.node.pid().is_some()) {
             member.node.ready().await?;
@@ -164,67 +170,69 @@ impl Cluster {
         Ok(())
     }
 
-    /// How many nodes there are, running or not.
+    /// The number of nodes, running or not.
     #[must_use]
     pub fn size(&self) -> usize {
         self.members.len()
     }
 
-    /// A node.
     pub fn node(&mut self, index: usize) -> &mut Node {
         &mut self.members[index].node
     }
 
-    /// Gives a node a clock of its own from its next start on, which is ahead by so many seconds.
-    pub fn wind(&mut self, index: usize, ahead_s: i64) -> Result<Clock> {
+    /// Gives a node its own clock, `ahead_s` seconds ahead, from its next start on.
+    pub fn skew_clock(&mut self, index: usize, ahead_s: i64) -> Result<Clock> {
         let clock = Clock::new(self.files(), self.name(index))?;
         clock.set(ahead_s)?;
-        self.members[index].node.live_by(&clock)?;
+        self.members[index].node.use_clock(&clock)?;
         Ok(clock)
     }
 
-    /// Whether its process is there.
+    /// Whether the node's process is running.
     #[must_use]
-    pub fn runs(&self, index: usize) -> bool {
+    pub fn is_running(&self, index: usize) -> bool {
         self.members[index].node.pid().is_some()
     }
 
-    /// The name of a node.
     #[must_use]
     pub fn name(&self, index: usize) -> &str {
         &self.members[index].name
     }
 
-    /// Where each node's API is, running or not.
+    /// The base URL of each node's API, running or not.
     #[must_use]
     pub fn bases(&self) -> Vec<String> {
         self.members.iter().map(|member| member.node.api(None).base().to_owned()).collect()
     }
 
-    /// The operator, at the first node.
+    /// The operator, calling the first node.
     pub fn operator(&self) -> Result<Operator> {
         Ok(Operator::new(self.members[0].node.operator_api()?))
     }
 
-    /// The operator's key, which all nodes know.
+    /// The operator key, shared by all nodes.
     pub fn operator_key(&self) -> Result<String> {
         self.members[0].node.operator_key()
     }
 
-    /// The file with what nodes and clients must know.
+    /// The cookie file for nodes and clients.
     #[must_use]
     pub fn cookie_file(&self) -> PathBuf {
-        let given = cookie_file(self.files.path());
-        if given.exists() { given } else { self.members[0].node.data_dir().join("cluster.cookie") }
+        let configured = cookie_file(self.files.path());
+        if configured.exists() {
+            configured
+        } else {
+            self.members[0].node.data_dir().join("cluster.cookie")
+        }
     }
 
-    /// The processes that run.
+    /// The running processes.
     #[must_use]
-    pub fn roster(&self) -> Roster {
-        self.roster.clone()
+    pub fn process_table(&self) -> ProcessTable {
+        self.process_table.clone()
     }
 
-    /// What its nodes keep on disk, and share.
+    /// The directory of all the cluster's files.
     #[must_use]
     pub fn files(&self) -> &Path {
         self.files.path()
@@ -233,18 +241,18 @@ impl Cluster {
     /// SIGKILL.
     pub async fn kill(&mut self, index: usize) -> Result<Fault> {
         let from = Timestamp::now();
-        self.roster.set(index, None);
+        self.process_table.set(index, None);
         self.members[index].node.kill().await?;
         Ok(self.fault(Kind::Kill, index, from))
     }
 
-    /// SIGKILL to every node that runs, before any of them is waited for.
+    /// SIGKILL to every running node, before waiting for any of them.
     pub async fn kill_all(&mut self) -> Result<Vec<Fault>> {
         let from = Timestamp::now();
-        let running: Vec<_> = (0..self.size()).filter(|&index| self.runs(index)).collect();
+        let running: Vec<_> = (0..self.size()).filter(|&index| self.is_running(index)).collect();
         for &index in &running {
-            self.roster.set(index, None);
-            self.members[index].node.start_to_kill()?;
+            self.process_table.set(index, None);
+            self.members[index].node.send_sigkill()?;
         }
         for &index in &running {
             self.members[index].node.kill().await?;
@@ -253,44 +261,44 @@ impl Cluster {
     }
 
     /// SIGSTOP.
-    pub fn freeze(&mut self, index: usize) -> Result<Open> {
-        let open = Open { kind: Kind::Freeze, index, from: Timestamp::now() };
+    pub fn freeze(&mut self, index: usize) -> Result<OngoingFault> {
+        let fault = OngoingFault { kind: Kind::Freeze, index, from: Timestamp::now() };
         self.members[index].node.freeze()?;
-        Ok(open)
+        Ok(fault)
     }
 
-    /// SIGCONT. A node that was ended meanwhile, because it kept all others from writing, counts
-    /// as killed, and is started anew.
-    pub fn thaw(&mut self, open: &Open) -> Result<Vec<Fault>> {
+    /// SIGCONT. A node that was killed meanwhile, because it blocked all other writers, counts as
+    /// killed and is started again.
+    pub fn thaw(&mut self, fault: &OngoingFault) -> Result<Vec<Fault>> {
         let mut faults = Vec::new();
-        if !self.members[open.index].node.thaw()? {
-            faults.push(self.fault(Kind::Kill, open.index, open.from));
-            self.spawn(open.index)?;
+        if !self.members[fault.index].node.thaw()? {
+            faults.push(self.fault(Kind::Kill, fault.index, fault.from));
+            self.spawn(fault.index)?;
         }
-        faults.push(self.fault(Kind::Freeze, open.index, open.from));
+        faults.push(self.fault(Kind::Freeze, fault.index, fault.from));
         Ok(faults)
     }
 
-    /// Loses all packets of a node, to the other nodes or to everybody.
-    pub fn cut(&mut self, index: usize, cut: Cut) -> Result<Open> {
-        let open = Open { kind: cut.kind(), index, from: Timestamp::now() };
-        self.network()?.cut(index, cut)?;
-        Ok(open)
+    /// Drops the packets of a node, to the other nodes or to everyone.
+    pub fn partition(&mut self, index: usize, partition: Partition) -> Result<OngoingFault> {
+        let fault = OngoingFault { kind: partition.kind(), index, from: Timestamp::now() };
+        self.network()?.partition(index, partition)?;
+        Ok(fault)
     }
 
-    /// Loses all packets between a node and the store, and between it and the other nodes.
-    pub fn cut_from_store(&mut self, index: usize) -> Result<Open> {
+    /// Drops all packets between a node and the store and between it and the other nodes.
+    pub fn partition_from_store(&mut self, index: usize) -> Result<OngoingFault> {
         let store = self.store()?.address().port();
-        self.cut(index, Cut::Store(store))
+        self.partition(index, Partition::Store(store))
     }
 
-    /// Lets them pass again.
-    pub fn mend(&mut self, open: &Open) -> Result<Fault> {
-        self.network()?.mend(open.index)?;
-        Ok(self.fault(open.kind, open.index, open.from))
+    /// Ends a partition.
+    pub fn heal(&mut self, fault: &OngoingFault) -> Result<Fault> {
+        self.network()?.heal(fault.index)?;
+        Ok(self.fault(fault.kind, fault.index, fault.from))
     }
 
-    /// SIGTERM, and the node must drain, end with 0, and be ready again.
+    /// SIGTERM: the node must drain and exit with 0. Then starts it again.
     pub async fn restart(&mut self, index: usize) -> Result<Fault> {
         let from = Timestamp::now();
         self.members[index].node.stop().await?;
@@ -298,31 +306,31 @@ impl Cluster {
         Ok(self.fault(Kind::Restart, index, from))
     }
 
-    /// A node that was not there before.
+    /// Starts an additional node.
     pub async fn join(&mut self, index: usize) -> Result<Fault> {
         let from = Timestamp::now();
         self.start_one(index).await?;
         Ok(self.fault(Kind::Join, index, from))
     }
 
-    /// SIGTERM, and the node must drain and end with 0.
+    /// SIGTERM: the node must drain and exit with 0.
     pub async fn leave(&mut self, index: usize) -> Result<Fault> {
         let from = Timestamp::now();
-        self.roster.set(index, None);
+        self.process_table.set(index, None);
         self.members[index].node.stop().await?;
         Ok(self.fault(Kind::Leave, index, from))
     }
 
-    /// Stops all in good order.
+    /// Shuts all nodes down gracefully.
     pub async fn stop(&mut self) -> Result<()> {
-        for index in (0..self.size()).filter(|&index| self.runs(index)).collect::<Vec<_>>() {
+        for index in (0..self.size()).filter(|&index| self.is_running(index)).collect::<Vec<_>>() {
             self.leave(index).await?;
         }
         Ok(())
     }
 
     fn network(&self) -> Result<&Network> {
-        self.network.as_ref().context("the cluster has no network of its own")
+        self.network.as_ref().context("the cluster has no network namespaces")
     }
 
     fn fault(&self, kind: Kind, index: usize, from: Timestamp) -> Fault {
@@ -330,40 +338,39 @@ impl Cluster {
     }
 }
 
-/// A fault that is not over.
+/// A fault in progress.
 #[derive(Clone, Copy, Debug)]
-pub struct Open {
+pub struct OngoingFault {
     kind: Kind,
     index: usize,
     from: Timestamp,
 }
 
-impl Roster {
-    /// Who runs now.
+impl ProcessTable {
     #[must_use]
     pub fn running(&self) -> Vec<Process> {
-        let roster = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        roster.iter().flatten().cloned().collect()
+        let process_table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        process_table.iter().flatten().cloned().collect()
     }
 
     fn set(&self, index: usize, process: Option<Process>) {
-        let mut roster = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if roster.len() <= index {
-            roster.resize(index + 1, None);
+        let mut process_table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if process_table.len() <= index {
+            process_table.resize(index + 1, None);
         }
-        roster[index] = process;
+        process_table[index] = process;
     }
 }
 
-/// Waits until the nodes of the cluster are as `wanted`, and gives what was seen then.
+/// Waits until the cluster satisfies `wanted`, and returns its state.
 pub async fn until_cluster(
     operator: &Operator,
     what: &str,
     within: Duration,
     wanted: impl Fn(&crate::client::records::Cluster) -> bool,
 ) -> Result<crate::client::records::Cluster> {
-    let look = async || Ok(operator.cluster().await.ok().filter(&wanted));
-    crate::wait::until(what, within, look).await
+    let probe = async || Ok(operator.cluster().await.ok().filter(&wanted));
+    crate::wait::until(what, within, probe).await
 }
 
 fn name(index: usize) -> String {
@@ -378,23 +385,25 @@ fn data_dir(files: &TempDir, config: &Config, index: usize) -> PathBuf {
     files.path().join(directory)
 }
 
-/// The cookie that is given to nodes without a common data directory.
+/// The cookie file for nodes without a common data directory.
 fn cookie_file(files: &Path) -> PathBuf {
     files.join("cookie")
 }
 
-/// What all nodes are told.
+/// The configuration common to all nodes.
 fn common(config: &Config, files: &Path) -> Result<Config> {
-    let config = config.clone().stored()?;
+    let config = config.clone().with_selected_store()?;
     if !config.is_in_foundationdb() {
-        // The first of them makes both, in the directory that they share.
+        // The first node creates both in the shared directory.
         return Ok(config);
     }
     let cookie = cookie_file(files);
     let private = File::options().write(true).create_new(true).mode(0o600).open(&cookie);
-    private.and_then(|mut file| file.write_all(GIVEN_COOKIE.as_bytes())).context("a cookie")?;
+    private
+        .and_then(|mut file| file.write_all(COOKIE_VALUE.as_bytes()))
+        .context("write the cookie file")?;
     let config = config.set("cluster", "cookie_file", cookie.to_string_lossy().as_ref());
-    Ok(config.env(OPERATOR_KEY, GIVEN_KEY))
+    Ok(config.env(OPERATOR_KEY, OPERATOR_KEY_VALUE))
 }
 
 fn configure(config: &Config, index: usize, addresses: &[SocketAddr]) -> Config {
@@ -407,14 +416,14 @@ fn configure(config: &Config, index: usize, addresses: &[SocketAddr]) -> Config 
         .set("cluster", "seeds", json!(seeds))
 }
 
-/// A certificate for each node, as whoever installs a cluster makes them.
+/// Creates a certificate for each node with `scripts/cluster-certs`.
 fn certify(files: &Path, hosts: &[Ipv4Addr]) -> Result<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/cluster-certs");
     let directory = files.join("certificates");
     let names = hosts.iter().enumerate().map(|(index, host)| format!("{}:{host}", name(index)));
     let output = Command::new(script).arg(&directory).args(names).output();
     let output = output.context("run scripts/cluster-certs")?;
-    let said = [output.stdout, output.stderr].concat();
-    ensure!(output.status.success(), "cluster-certs: {}", String::from_utf8_lossy(&said));
+    let output_text = [output.stdout, output.stderr].concat();
+    ensure!(output.status.success(), "cluster-certs: {}", String::from_utf8_lossy(&output_text));
     Ok(directory)
 }

@@ -1,4 +1,4 @@
-//! A node's configuration file, built key by key.
+//! Builder for a node's configuration file.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,8 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-/// What a configuration file holds. Values are JSON scalars and lists of them, which TOML
-/// writes the same way.
+/// A node's configuration. Values are JSON scalars and lists of them, which look the same in TOML.
 #[derive(Clone, Debug)]
 pub struct Config {
     sections: BTreeMap<String, BTreeMap<String, Value>>,
@@ -16,35 +15,32 @@ pub struct Config {
 }
 
 impl Config {
-    /// The product's defaults, but for loopback receivers, which tests need.
+    /// The product's defaults, with loopback targets allowed, which tests need.
     #[must_use]
     pub fn new() -> Self {
         let empty = Self { sections: BTreeMap::new(), environment: BTreeMap::new() };
         empty.set("delivery", "allow_private_targets", json!(["127.0.0.0/8"]))
     }
 
-    /// Four attempts within some seconds: 1 s each, delays of about 0.25, 0.6 and 1.5 s.
+    /// Four attempts within 6 s: timeouts of 1 s, delays of about 0.25, 0.6 and 1.5 s.
     #[must_use]
-    pub fn impatient() -> Self {
+    pub fn short_retries() -> Self {
         Self::new().timeout("1s").retry("6s", 3)
     }
 
-    /// Sets one key.
     #[must_use]
     pub fn set(mut self, section: &str, key: &str, value: impl Into<Value>) -> Self {
         self.sections.entry(section.to_owned()).or_default().insert(key.to_owned(), value.into());
         self
     }
 
-    /// What one key is set to.
     #[must_use]
     pub fn get(&self, section: &str, key: &str) -> Option<&Value> {
         self.sections.get(section)?.get(key)
     }
 
-    /// Whether anything is set in a section.
     #[must_use]
-    pub fn says_of(&self, section: &str) -> bool {
+    pub fn has_section(&self, section: &str) -> bool {
         self.sections.contains_key(section)
     }
 
@@ -60,7 +56,7 @@ impl Config {
         self.set("retry", "window", window).set("retry", "max_retries", max_retries)
     }
 
-    /// Refuses loopback and private receivers, as the product does by default.
+    /// Rejects loopback and private targets, the product's default.
     #[must_use]
     pub fn public_targets_only(self) -> Self {
         self.set("delivery", "allow_private_targets", json!([]))
@@ -76,34 +72,33 @@ impl Config {
         )
     }
 
-    /// Sets a variable of the node's environment.
+    /// Sets an environment variable of the node.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// The node's environment, on top of what it inherits.
+    /// The node's additional environment variables.
     pub fn environment(&self) -> impl Iterator<Item = (&str, &str)> {
         self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The file's text, for a node with this data directory and this port of 127.0.0.1.
+    /// The file's text for a node with this data directory and this port on 127.0.0.1.
     #[must_use]
     pub fn toml(&self, data_dir: &Path, port: u16) -> String {
         self.toml_at(data_dir, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     }
 
-    /// The same for any address.
+    /// Like [`Self::toml`], for any address.
     #[must_use]
     pub fn toml_at(&self, data_dir: &Path, listen: SocketAddr) -> String {
-        let placed = self.clone().set("node", "data_dir", data_dir.to_string_lossy().as_ref()).set(
-            "http",
-            "listen",
-            listen.to_string(),
-        );
+        let complete = self
+            .clone()
+            .set("node", "data_dir", data_dir.to_string_lossy().as_ref())
+            .set("http", "listen", listen.to_string());
         let mut text = String::new();
-        for (section, keys) in &placed.sections {
+        for (section, keys) in &complete.sections {
             let _ = writeln!(text, "[{section}]");
             for (key, value) in keys {
                 let _ = writeln!(text, "{key} = {value}");
@@ -125,7 +120,7 @@ mod tests {
 
     #[test]
     fn is_written_as_toml() {
-        let text = Config::impatient().toml(Path::new("/data"), 8080);
+        let text = Config::short_retries().toml(Path::new("/data"), 8080);
         assert_eq!(
             text,
             "[delivery]\nallow_private_targets = [\"127.0.0.0/8\"]\ntimeout = \"1s\"\n\

@@ -1,74 +1,67 @@
-//! The faults of a run, as they were made: what was done, to which node or to the store, from when
-//! to when.
+//! The faults injected in a run: the kind, the node or the store, and the interval.
 
 use jiff::Timestamp;
 
-/// What was done to a node, or to the server that holds the store.
+/// The kind of a fault of a node or of the store server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// `kill -9`. The process died between the two times.
+    /// SIGKILL. The process died within the interval.
     Kill,
     /// SIGSTOP, until SIGCONT.
     Freeze,
-    /// Nothing passes between it and the other nodes.
-    ApartFromNodes,
-    /// Nothing passes between it and anybody, on the network.
-    ApartFromWorld,
-    /// Nothing passes between it and the other nodes, nor between it and the store. It reaches its
+    /// No traffic passes between the node and the other nodes.
+    PeerPartition,
+    /// No network traffic passes to or from the node.
+    FullPartition,
+    /// No traffic passes between the node and the other nodes or the store. It still reaches
     /// receivers.
     ApartFromStore,
     /// SIGTERM, until the node is ready again.
     Restart,
-    /// A node that was not there before, until it is ready.
+    /// An additional node starts, until it is ready.
     Join,
-    /// SIGTERM, until the process has ended.
+    /// SIGTERM, until the process has exited.
     Leave,
-    /// Its wall clock shows another time than the others'.
+    /// The node's wall clock differs from the others'.
     Clock,
-    /// `kill -9` of the store's server, until it answers again.
+    /// SIGKILL of the store server, until it responds again.
     StoreKill,
-    /// SIGSTOP of the store's server, until it answers again after SIGCONT.
+    /// SIGSTOP of the store server, until it responds again after SIGCONT.
     StoreFreeze,
 }
 
-/// One fault. It lasted no longer than from `from` to `to`.
+/// One fault, which lay within `from` and `to`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// What.
     pub kind: Kind,
     /// The node's name; [`NAME`](crate::foundationdb::NAME) for the store.
     pub node: String,
-    /// Before it was made.
     pub from: Timestamp,
-    /// After it was over.
     pub to: Timestamp,
 }
 
 impl Kind {
-    /// Whether the node gives its shards away in good order, or is given some: no reason for
-    /// anything to be sent twice.
+    /// Whether shards change hands in an orderly way, which is no reason for duplicates.
     #[must_use]
     pub fn is_handoff(self) -> bool {
         matches!(self, Self::Restart | Self::Join | Self::Leave)
     }
 
-    /// Whether requests of the node are held up, and go on where they were when the fault is
-    /// over.
+    /// Whether the node's requests stall and continue where they were when the fault ends.
     #[must_use]
     pub fn is_pause(self) -> bool {
-        matches!(self, Self::Freeze | Self::ApartFromWorld)
+        matches!(self, Self::Freeze | Self::FullPartition)
     }
 
-    /// Whether the node may have lost its shards to another one, without a word, while it had
-    /// requests under way.
+    /// Whether the node may have lost shards to another node while it had requests in flight.
     #[must_use]
-    pub fn is_absence(self) -> bool {
+    pub fn may_lose_shards(self) -> bool {
         self.is_pause() || self == Self::ApartFromStore
     }
 
-    /// Whether no node could put anything on record.
+    /// Whether no node could write to the store.
     #[must_use]
-    pub fn is_of_the_store(self) -> bool {
+    pub fn is_store_outage(self) -> bool {
         matches!(self, Self::StoreKill | Self::StoreFreeze)
     }
 }

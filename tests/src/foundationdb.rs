@@ -1,11 +1,10 @@
-//! FoundationDB under the nodes of a test: which server the environment names, and an fdbserver
-//! of a test's own, which can be killed, frozen, and started again.
+//! FoundationDB for the nodes of a test: the server named by the environment, or a dedicated fdbserver
+//! that can be killed, frozen and restarted.
 //!
-//! `POSTRIDER_TEST_STORE=foundationdb` puts every node that says nothing of its store
-//! ([`Config::stored`]) on the server that `FDB_CLUSTER_FILE` names, each test under a subspace of
-//! its own. Stories of faults have a [`Server`] of their own. `fdbserver` and `fdbcli` must be in
-//! PATH then, and `libfdb_c.so` where the nodes find it: `scripts/foundationdb run` sees to all
-//! that.
+//! With `POSTRIDER_TEST_STORE=foundationdb`, every node without a configured store
+//! ([`Config::with_selected_store`]) uses the server in `FDB_CLUSTER_FILE`, each test under its own subspace.
+//! Fault tests start a dedicated [`Server`]. `fdbserver` and `fdbcli` must be in PATH, and
+//! `libfdb_c.so` where the nodes find it: `scripts/foundationdb run` sets all this up.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,40 +24,39 @@ use crate::fault::{Fault, Kind};
 use crate::port::Port;
 use crate::wait::seconds;
 
-/// Names the store that nodes use which say nothing of it.
+/// Selects the store of nodes without a configured store.
 const CHOICE: &str = "POSTRIDER_TEST_STORE";
-/// Names the server, as for every program that uses FoundationDB.
+/// FoundationDB's variable for the cluster file.
 const CLUSTER_FILE: &str = "FDB_CLUSTER_FILE";
-/// What a fault of the store has in place of a node's name.
+/// The node name in faults of the store.
 pub const NAME: &str = "foundationdb";
-/// How long a server may take until it answers; generous, since tests share the processors.
+/// Response deadline; generous because tests share the processors.
 const ANSWERS_WITHIN: Duration = seconds(60);
-/// How much of what a server said a test shows.
+/// The number of log lines shown in errors.
 const LOG_LINES_SHOWN: usize = 10;
 
-/// The cluster file of the server that the environment chose; none if the nodes use the embedded
-/// store.
+/// The cluster file of the selected server; `None` if the nodes use the embedded store.
 pub fn chosen() -> Result<Option<PathBuf>> {
     match std::env::var(CHOICE).as_deref() {
         Err(std::env::VarError::NotPresent) | Ok("embedded") => return Ok(None),
         Ok("foundationdb") => {}
-        other => bail!("{CHOICE} is {other:?}, neither \"embedded\" nor \"foundationdb\""),
+        other => bail!("{CHOICE} is {other:?}; it must be \"embedded\" or \"foundationdb\""),
     }
     let file = std::env::var_os(CLUSTER_FILE).with_context(|| {
         format!(
-            "{CHOICE} is foundationdb, and {CLUSTER_FILE} names no server: try \
+            "{CHOICE} is foundationdb, but {CLUSTER_FILE} is not set: use \
                  `scripts/foundationdb run -- …`"
         )
     })?;
     Ok(Some(fs::canonicalize(&file).with_context(|| format!("{CLUSTER_FILE} is {file:?}"))?))
 }
 
-/// Why a test of FoundationDB alone is left out here, if it is.
-pub fn obstacle() -> Result<Option<&'static str>> {
+/// The reason to skip a test that needs FoundationDB, if any.
+pub fn skip_reason() -> Result<Option<&'static str>> {
     Ok(chosen()?.is_none().then_some("the nodes use the embedded store"))
 }
 
-/// An fdbserver and its data. The process ends with this value.
+/// An fdbserver and its data. The process is killed on drop.
 #[derive(Debug)]
 pub struct Server {
     process: Option<Child>,
@@ -67,14 +65,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts an empty one on 127.0.0.1, and waits until it answers.
+    /// Starts an empty server on 127.0.0.1 and waits until it responds.
     pub async fn start() -> Result<Self> {
         Self::start_at(Ipv4Addr::LOCALHOST).await
     }
 
-    /// The same at `host`, an address of this machine.
+    /// Like [`Self::start`], at `host`, an address of this machine.
     pub async fn start_at(host: Ipv4Addr) -> Result<Self> {
-        let files = tempfile::tempdir().context("make the fdbserver's directory")?;
+        let files = tempfile::tempdir().context("create the fdbserver's directory")?;
         let port = Port::reserve_at(host)?;
         let mut server = Self { process: None, port, files };
         for directory in ["data", "logs"] {
@@ -82,11 +80,11 @@ impl Server {
         }
         fs::write(server.cluster_file(), format!("postrider:tests@{}\n", server.address()))?;
         server.spawn()?;
-        server.ask("configure new single ssd-2").await?;
+        server.cli("configure new single ssd-2").await?;
         Ok(server)
     }
 
-    /// One at `host`, if the environment chose FoundationDB.
+    /// Starts a server at `host` if the environment selects FoundationDB.
     pub async fn start_if_chosen(host: Ipv4Addr) -> Result<Option<Self>> {
         match chosen()? {
             Some(_) => Self::start_at(host).await.map(Some),
@@ -94,31 +92,30 @@ impl Server {
         }
     }
 
-    /// Where clients learn of it.
+    /// The cluster file for clients.
     #[must_use]
     pub fn cluster_file(&self) -> PathBuf {
         self.files.path().join("fdb.cluster")
     }
 
-    /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
 
-    /// SIGKILL, and the process is gone when this returns.
+    /// SIGKILL, and waits until the process has exited.
     pub async fn kill(&mut self) -> Result<()> {
-        let mut process = self.process.take().context("the fdbserver does not run")?;
+        let mut process = self.process.take().context("the fdbserver is not running")?;
         process.kill().await.context("kill the fdbserver")
     }
 
-    /// Starts it again, on the same data and at the same port, and waits until it answers.
+    /// Restarts the server on the same data and port, and waits until it responds.
     pub async fn restart(&mut self) -> Result<()> {
         self.spawn()?;
         self.answers().await
     }
 
-    /// SIGSTOP: it does nothing more until it is resumed, and nobody's connection is closed.
+    /// SIGSTOP: connections stay open.
     pub fn freeze(&self) -> Result<()> {
         self.signal(Signal::STOP)
     }
@@ -128,36 +125,36 @@ impl Server {
         self.signal(Signal::CONT)
     }
 
-    /// Waits until it answers again.
+    /// Waits until the server responds.
     pub async fn answers(&self) -> Result<()> {
-        self.ask("getversion").await.map(drop)
+        self.cli("getversion").await.map(drop)
     }
 
-    /// Kills it, and starts it again after a while. The fault lasts until it answers.
-    pub async fn crash(&mut self, away: Duration) -> Result<Fault> {
+    /// Kills the server and restarts it after `downtime`. The fault lasts until it responds.
+    pub async fn crash(&mut self, downtime: Duration) -> Result<Fault> {
         let from = Timestamp::now();
         self.kill().await?;
-        tokio::time::sleep(away).await;
+        tokio::time::sleep(downtime).await;
         self.restart().await?;
         Ok(fault(Kind::StoreKill, from))
     }
 
-    /// Freezes it for a while. The fault lasts until it answers.
-    pub async fn pause(&mut self, lasting: Duration) -> Result<Fault> {
+    /// Freezes the server. The fault lasts until it responds.
+    pub async fn pause(&mut self, duration: Duration) -> Result<Fault> {
         let from = Timestamp::now();
         self.freeze()?;
-        tokio::time::sleep(lasting).await;
+        tokio::time::sleep(duration).await;
         self.thaw()?;
         self.answers().await?;
         Ok(fault(Kind::StoreFreeze, from))
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
-        binary::signal(self.process.as_ref().context("the fdbserver does not run")?, signal)
+        binary::signal(self.process.as_ref().context("the fdbserver is not running")?, signal)
     }
 
     fn spawn(&mut self) -> Result<()> {
-        ensure!(self.process.is_none(), "the fdbserver runs already");
+        ensure!(self.process.is_none(), "the fdbserver is already running");
         let files = self.files.path();
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let mut command = Command::new("fdbserver");
@@ -165,32 +162,32 @@ impl Server {
         command.args(["--public-address", &self.address().to_string()]);
         command.args(["--listen-address", "public"]);
         command.arg("--datadir").arg(files.join("data")).arg("--logdir").arg(files.join("logs"));
-        // Several run side by side.
+        // Several servers run at once.
         command.args(["--memory", "2GiB", "--cache-memory", "128MiB"]);
         command.args(["--storage-memory", "256MiB", "--maxlogssize", "64MiB"]);
         command.stdin(Stdio::null()).kill_on_drop(true);
         binary::redirect(&mut command, log)?;
-        self.process = Some(command.spawn().context("start fdbserver, which must be in PATH")?);
+        self.process = Some(command.spawn().context("start fdbserver (is it in PATH?)")?);
         Ok(())
     }
 
-    /// Has `fdbcli` execute a command as soon as the server answers, and gives what it said.
-    async fn ask(&self, command: &str) -> Result<String> {
-        let mut asking = Command::new("fdbcli");
-        asking.arg("-C").arg(self.cluster_file());
-        asking.args(["--no-status", "--timeout", &ANSWERS_WITHIN.as_secs().to_string()]);
-        asking.args(["--exec", command]).stdin(Stdio::null()).kill_on_drop(true);
-        let output = asking.output().await.context("run fdbcli, which must be in PATH")?;
-        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        ensure!(output.status.success(), "fdbcli, asked to {command}: {said}\n{}", self.log());
-        Ok(said)
+    /// Runs an `fdbcli` command once the server responds, and returns its output.
+    async fn cli(&self, command: &str) -> Result<String> {
+        let mut cli = Command::new("fdbcli");
+        cli.arg("-C").arg(self.cluster_file());
+        cli.args(["--no-status", "--timeout", &ANSWERS_WITHIN.as_secs().to_string()]);
+        cli.args(["--exec", command]).stdin(Stdio::null()).kill_on_drop(true);
+        let output = cli.output().await.context("run fdbcli (is it in PATH?)")?;
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        ensure!(output.status.success(), "fdbcli failed at {command:?}: {text}\n{}", self.log());
+        Ok(text)
     }
 
     fn log_path(&self) -> PathBuf {
         self.files.path().join("fdbserver.log")
     }
 
-    /// The end of what it has said.
+    /// The last lines of the server's output.
     fn log(&self) -> String {
         let text = fs::read_to_string(self.log_path()).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
@@ -199,7 +196,7 @@ impl Server {
 }
 
 impl Config {
-    /// Keeps the node's records in FoundationDB, under a subspace that nobody else has.
+    /// Stores the node's records in FoundationDB, under a unique subspace.
     #[must_use]
     pub fn in_foundationdb(self, cluster_file: &Path) -> Self {
         let subspace = format!("test-{:032x}", rand::random::<u128>());
@@ -208,24 +205,24 @@ impl Config {
             .set("store", "subspace", subspace)
     }
 
-    /// Keeps the node's records on `server`, if there is one.
+    /// Stores the node's records on `server`, if any.
     #[must_use]
-    pub fn over(self, server: Option<&Server>) -> Self {
+    pub fn on_store_server(self, server: Option<&Server>) -> Self {
         match server {
             Some(server) => self.in_foundationdb(&server.cluster_file()),
             None => self,
         }
     }
 
-    /// Keeps the node's records where the environment chose, unless that is said already.
-    pub fn stored(self) -> Result<Self> {
+    /// Uses the store selected by the environment, unless the configuration has one.
+    pub fn with_selected_store(self) -> Result<Self> {
         Ok(match chosen()? {
-            Some(file) if !self.says_of("store") => self.in_foundationdb(&file),
+            Some(file) if !self.has_section("store") => self.in_foundationdb(&file),
             _ => self,
         })
     }
 
-    /// Whether the nodes of this configuration share a store without sharing a disk.
+    /// Whether the nodes use FoundationDB.
     #[must_use]
     pub fn is_in_foundationdb(&self) -> bool {
         self.get("store", "kind").is_some_and(|kind| kind == "foundationdb")
@@ -247,22 +244,22 @@ mod tests {
         assert!(one.is_in_foundationdb() && !Config::new().is_in_foundationdb());
         let subspace = |config: &Config| config.get("store", "subspace").cloned();
         assert_ne!(subspace(&one), subspace(&other));
-        assert_eq!(subspace(&one.clone().stored()?), subspace(&one));
+        assert_eq!(subspace(&one.clone().with_selected_store()?), subspace(&one));
         Ok(())
     }
 
     #[tokio::test]
-    async fn a_server_of_ones_own_is_killed_and_comes_back() -> Result<()> {
-        if let Some(obstacle) = obstacle()? {
-            eprintln!("left out: a_server_of_ones_own_is_killed_and_comes_back, since {obstacle}");
+    async fn a_dedicated_server_keeps_its_data_across_a_crash() -> Result<()> {
+        if let Some(skip_reason) = skip_reason()? {
+            eprintln!("skipped a_dedicated_server_keeps_its_data_across_a_crash: {skip_reason}");
             return Ok(());
         }
         let mut server = Server::start().await?;
-        server.ask("writemode on; set kept here").await?;
+        server.cli("writemode on; set kept here").await?;
         server.crash(Duration::ZERO).await?;
         server.pause(seconds(1)).await?;
-        let said = server.ask("get kept").await?;
-        assert!(said.contains("here"), "{said}");
+        let output = server.cli("get kept").await?;
+        assert!(output.contains("here"), "{output}");
         Ok(())
     }
 }

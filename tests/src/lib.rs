@@ -1,21 +1,22 @@
-//! The harness: everything that a test of the real `postrider` binary needs, and nothing of
-//! Postrider's own code. What it knows of the product is the interface contract.
+//! The test harness: everything a test of the real `postrider` binary needs. It uses none of
+//! Postrider's own code and knows only the public interface.
 //!
-//! Who takes part in a scenario:
+//! The parts of a scenario:
 //!
 //! ```text
 //!   Load, Operator, Account ──HTTP API──▶ Node (a real process) ──webhooks──▶ Receiver
 //!        │                                  │        └───────────email──────▶ MailServer
-//!   what was asked                     kill, stop, restart          what arrived, byte for byte
+//!   what was sent                      kill, stop, restart          what arrived, byte for byte
 //!        └──────────────────────▶ checker::check ◀──────────────────────────────┘
 //! ```
 //!
-//! The nodes keep their records in the embedded store, or in FoundationDB where the environment says
-//! so ([`foundationdb`]); the same scenarios run over both.
+//! The nodes use the embedded store, or FoundationDB if the environment selects it
+//! ([`foundationdb`]). The same scenarios run over both.
 //!
-//! [`scene::Scene`] puts one of each on the stage. Every record is awaited, with a deadline,
-//! never slept for. The [`checker`] holds the invariants, one function each.
+//! [`fixture::Fixture`] starts one of each. Tests never sleep for a result: they wait for it, with a
+//! deadline. The [`checker`] holds the invariants, one function each.
 
+pub mod archive;
 pub mod background;
 pub mod binary;
 #[cfg(feature = "browser")]
@@ -35,8 +36,7 @@ pub mod otlp;
 pub mod plan;
 pub mod port;
 pub mod receiver;
-pub mod scene;
 pub mod schedule;
-pub mod steady;
-pub mod vitals;
+pub mod steady_load;
+pub mod usage;
 pub mod wait;

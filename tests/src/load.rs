@@ -1,10 +1,10 @@
-//! A client under way while nodes die: it publishes without pause, and logs what it asks
-//! before it asks, and what it was answered.
+//! A client that publishes continuously while nodes fail. It logs each call before sending it, and its
+//! response.
 //!
 //! Three kinds of publications, mixed by a seed:
-//! - with an idempotency key, asked again until an answer comes (and some once more after it);
-//! - without a key, asked once: when no answer comes, nobody knows what became of it;
-//! - batches, asked once: all of it or nothing must have happened.
+//! - with an idempotency key, repeated until accepted (some once more after that);
+//! - without a key, sent once: without a response, the outcome is unknown;
+//! - batches, sent once: accepted as a whole or not at all.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,63 +20,58 @@ use tokio::time::Instant;
 
 use crate::client::{Account, Answer};
 
-/// How many publish side by side.
+/// Concurrent publishers.
 const WORKERS: u64 = 4;
-/// How long a worker rests between two publications, unless said otherwise; bounds what must be
-/// checked later.
+/// The default pause of a worker between publications; limits the amount of data to check.
 const PAUSE: Duration = Duration::from_millis(30);
-/// How long it rests when no node answers.
-const AWAY_PAUSE: Duration = Duration::from_millis(20);
-/// How long the last answers may take once the load is stopped.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
+/// The delay before retrying a call.
+const RETRY_DELAY: Duration = Duration::from_millis(20);
+/// The deadline for the last calls to be accepted once the load is stopped.
+const ACCEPTED_WITHIN: Duration = Duration::from_secs(30);
 /// Events in a batch.
 const BATCH: usize = 5;
 
-/// Events that were asked to be published together.
+/// Events published together.
 #[derive(Clone, Debug)]
 pub struct Publication {
-    /// Their type.
     pub event_type: String,
-    /// Their payloads; no two of a load are the same.
+    /// Payloads, unique within a load.
     pub payloads: Vec<String>,
-    /// The key, if it has one.
     pub idempotency_key: Option<String>,
-    /// Every call, in order.
+    /// All calls, in order.
     pub calls: Vec<Call>,
 }
 
-/// One call and its answer.
+/// A call and its response.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// When it was asked.
-    pub asked: Timestamp,
-    /// When it was answered.
+    /// The time at which it was sent.
+    pub sent_at: Timestamp,
+    /// The time of the response.
     pub answered: Option<Timestamp>,
-    /// How.
     pub outcome: Outcome,
 }
 
-/// What is known after a call.
+/// The known outcome of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Accepted, with one receipt for each event.
     Accepted(Vec<Receipt>),
-    /// Refused with this status: nothing happened.
+    /// Rejected with this status, without any effect.
     Refused(u16),
-    /// No answer came, or has come yet.
+    /// No response, or none yet.
     Unknown,
 }
 
-/// What the publisher of an event is told.
+/// The receipt of an accepted event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Receipt {
-    /// The event's id.
     pub id: String,
-    /// How many endpoints receive it.
+    /// The number of endpoints that receive it.
     pub deliveries: u64,
 }
 
-/// The load, while it runs.
+/// A running load.
 #[derive(Debug)]
 pub struct Load {
     shared: Arc<Shared>,
@@ -85,7 +80,7 @@ pub struct Load {
 
 #[derive(Debug)]
 struct Shared {
-    /// At each node.
+    /// The account at each node.
     accounts: Vec<Account>,
     pause: Duration,
     event_type: String,
@@ -94,16 +89,21 @@ struct Shared {
 }
 
 impl Load {
-    /// Starts to publish events of `event_type`; `seed` decides which kind follows which.
+    /// Starts publishing events of `event_type`; `seed` determines the mix.
     #[must_use]
     pub fn start(account: Account, event_type: &str, seed: u64) -> Self {
-        Self::over(vec![account], event_type, seed, PAUSE)
+        Self::start_at_each(vec![account], event_type, seed, PAUSE)
     }
 
-    /// The same over several nodes. Each worker stays with a node until that does not accept,
-    /// and goes on to the next, with the same idempotency key.
+    /// Like [`Self::start`], over several nodes. Each worker stays with a node until a call fails, and
+    /// then continues at the next one, with the same idempotency key.
     #[must_use]
-    pub fn over(accounts: Vec<Account>, event_type: &str, seed: u64, pause: Duration) -> Self {
+    pub fn start_at_each(
+        accounts: Vec<Account>,
+        event_type: &str,
+        seed: u64,
+        pause: Duration,
+    ) -> Self {
         let shared = Arc::new(Shared {
             accounts,
             pause,
@@ -114,39 +114,38 @@ impl Load {
         let mut workers = JoinSet::new();
         for worker in 0..WORKERS {
             let rng = StdRng::seed_from_u64(seed.wrapping_add(worker));
-            let at = usize::try_from(worker).unwrap_or_default();
-            let worker = Worker { shared: Arc::clone(&shared), number: worker, at };
-            workers.spawn(worker.work(rng));
+            let node = usize::try_from(worker).unwrap_or_default();
+            let worker = Worker { shared: Arc::clone(&shared), number: worker, node };
+            workers.spawn(worker.run(rng));
         }
         Self { shared, workers }
     }
 
-    /// How many events were accepted so far.
+    /// The number of events accepted so far.
     #[must_use]
     pub fn accepted(&self) -> usize {
         accepted(&self.shared.log())
     }
 
-    /// Publishes nothing new, waits for the answers that are still to come, and gives the log.
+    /// Stops publishing, waits for outstanding responses, and returns the log.
     pub async fn stop(mut self) -> Result<Vec<Publication>> {
         self.shared.stopped.store(true, Ordering::Relaxed);
         while let Some(worker) = self.workers.join_next().await {
-            worker.context("a worker of the load")??;
+            worker.context("join a load worker")??;
         }
         Ok(self.shared.log().clone())
     }
 }
 
-/// One of those who publish.
 struct Worker {
     shared: Arc<Shared>,
     number: u64,
-    /// Counts the nodes that it has gone on to.
-    at: usize,
+    /// The current node, counting up with each failover.
+    node: usize,
 }
 
 impl Worker {
-    async fn work(mut self, mut rng: StdRng) -> Result<()> {
+    async fn run(mut self, mut rng: StdRng) -> Result<()> {
         for round in 0_u64.. {
             if self.shared.stopped.load(Ordering::Relaxed) {
                 break;
@@ -164,19 +163,19 @@ impl Worker {
 
     async fn batch(&mut self, name: &str) -> Result<()> {
         let payloads: Vec<_> = (0..BATCH).map(|n| payload(&format!("{name}-{n}"))).collect();
-        let index = self.shared.announce(&payloads, None);
+        let index = self.shared.log_publication(&payloads, None);
         let events: Vec<_> =
             payloads.iter().map(|text| (self.shared.event_type.as_str(), text.as_str())).collect();
-        let asked = self.shared.ask(index);
-        let outcome = known(self.account().try_publish_batch(&events).await)?;
-        self.learn(&outcome);
-        self.shared.answered(index, asked, outcome);
+        let call = self.shared.log_call(index);
+        let outcome = outcome_or_unknown(self.account().try_publish_batch(&events).await)?;
+        self.fail_over_unless_accepted(&outcome);
+        self.shared.log_outcome(index, call, outcome);
         Ok(())
     }
 
     async fn single(&mut self, name: &str, key: Option<&str>) -> Result<(usize, Outcome)> {
         let payloads = [payload(name)];
-        let index = self.shared.announce(&payloads, key);
+        let index = self.shared.log_publication(&payloads, key);
         let outcome = self.call(index, &payloads[0], key).await?;
         Ok((index, outcome))
     }
@@ -188,11 +187,13 @@ impl Worker {
         while !matches!(outcome, Outcome::Accepted(_)) {
             if self.shared.stopped.load(Ordering::Relaxed) {
                 let since: &Instant = stopped_at.get_or_insert_with(Instant::now);
-                if since.elapsed() > ANSWERED_WITHIN {
-                    bail!("no answer to {key} within {ANSWERED_WITHIN:?} of calm: {outcome:?}");
+                if since.elapsed() > ACCEPTED_WITHIN {
+                    bail!(
+                        "{key} was not accepted within {ACCEPTED_WITHIN:?} after the load stopped: {outcome:?}"
+                    );
                 }
             }
-            tokio::time::sleep(AWAY_PAUSE).await;
+            tokio::time::sleep(RETRY_DELAY).await;
             outcome = self.call(index, &payload(name), Some(&key)).await?;
         }
         if once_more {
@@ -202,42 +203,41 @@ impl Worker {
     }
 
     async fn call(&mut self, index: usize, payload: &str, key: Option<&str>) -> Result<Outcome> {
-        let asked = self.shared.ask(index);
+        let call = self.shared.log_call(index);
         let answer = self.account().try_publish(&self.shared.event_type, payload, key).await;
-        let outcome = known(answer)?;
-        self.learn(&outcome);
-        self.shared.answered(index, asked, outcome.clone());
+        let outcome = outcome_or_unknown(answer)?;
+        self.fail_over_unless_accepted(&outcome);
+        self.shared.log_outcome(index, call, outcome.clone());
         Ok(outcome)
     }
 
-    /// At the node that it talks to now.
+    /// The account at the current node.
     fn account(&self) -> &Account {
-        &self.shared.accounts[self.at % self.shared.accounts.len()]
+        &self.shared.accounts[self.node % self.shared.accounts.len()]
     }
 
-    /// Goes on to the next node after anything but success.
-    fn learn(&mut self, outcome: &Outcome) {
+    fn fail_over_unless_accepted(&mut self, outcome: &Outcome) {
         if !matches!(outcome, Outcome::Accepted(_)) {
-            self.at += 1;
+            self.node += 1;
         }
     }
 }
 
 impl Shared {
-    fn announce(&self, payloads: &[String], key: Option<&str>) -> usize {
+    fn log_publication(&self, payloads: &[String], key: Option<&str>) -> usize {
         let mut log = self.log();
         log.push(Publication::new(&self.event_type, payloads, key));
         log.len() - 1
     }
 
-    fn ask(&self, index: usize) -> usize {
+    fn log_call(&self, index: usize) -> usize {
         let calls = &mut self.log()[index].calls;
-        let asked = Timestamp::now();
-        calls.push(Call { asked, answered: None, outcome: Outcome::Unknown });
+        let sent_at = Timestamp::now();
+        calls.push(Call { sent_at, answered: None, outcome: Outcome::Unknown });
         calls.len() - 1
     }
 
-    fn answered(&self, index: usize, call: usize, outcome: Outcome) {
+    fn log_outcome(&self, index: usize, call: usize, outcome: Outcome) {
         let call = &mut self.log()[index].calls[call];
         call.answered = (outcome != Outcome::Unknown).then(Timestamp::now);
         call.outcome = outcome;
@@ -249,19 +249,19 @@ impl Shared {
 }
 
 impl Publication {
-    /// One event, published and accepted beside the load.
+    /// Publishes an event outside the load; it must be accepted.
     pub async fn publish(account: &Account, event_type: &str, payload: &str) -> Result<Self> {
-        let asked = Timestamp::now();
+        let sent_at = Timestamp::now();
         let answer = account.try_publish(event_type, payload, None).await?;
         answer.expect(202)?;
-        Self::answered(event_type, payload, asked, &answer)
+        Self::answered(event_type, payload, sent_at, &answer)
     }
 
-    /// The same, answered so, whatever the answer is.
+    /// A publication with this response.
     pub fn answered(
         event_type: &str,
         payload: &str,
-        asked: Timestamp,
+        sent_at: Timestamp,
         answer: &Answer,
     ) -> Result<Self> {
         let outcome = outcome(answer)?;
@@ -269,11 +269,11 @@ impl Publication {
             event_type: event_type.to_owned(),
             payloads: vec![payload.to_owned()],
             idempotency_key: None,
-            calls: vec![Call { asked, answered: Some(Timestamp::now()), outcome }],
+            calls: vec![Call { sent_at, answered: Some(Timestamp::now()), outcome }],
         })
     }
 
-    /// Publications that nobody has asked for yet.
+    /// A publication without any calls yet.
     #[must_use]
     pub fn new(event_type: &str, payloads: &[String], idempotency_key: Option<&str>) -> Self {
         Self {
@@ -284,13 +284,13 @@ impl Publication {
         }
     }
 
-    /// Asks once, and notes the answer. Several payloads are a batch, which has no key here.
+    /// Sends one call and logs the response. Several payloads are sent as a batch without a key.
     ///
     /// # Errors
-    /// When the answer is neither an acceptance nor an orderly refusal.
+    /// If the response is neither an acceptance nor a proper rejection.
     pub async fn ask(&mut self, account: &Account) -> Result<Outcome> {
         let (event_type, key) = (self.event_type.as_str(), self.idempotency_key.as_deref());
-        let asked = Timestamp::now();
+        let sent_at = Timestamp::now();
         let answer = match &self.payloads[..] {
             [payload] => account.try_publish(event_type, payload, key).await,
             payloads => {
@@ -300,11 +300,11 @@ impl Publication {
         };
         let outcome = answer.map_or(Ok(Outcome::Unknown), |answer| Outcome::of(&answer))?;
         let answered = (outcome != Outcome::Unknown).then(Timestamp::now);
-        self.calls.push(Call { asked, answered, outcome: outcome.clone() });
+        self.calls.push(Call { sent_at, answered, outcome: outcome.clone() });
         Ok(outcome)
     }
 
-    /// What is known of it after all its calls.
+    /// The known outcome after all calls.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         let outcomes = || self.calls.iter().map(|call| &call.outcome);
@@ -313,7 +313,7 @@ impl Publication {
         accepted.or(unknown).or(outcomes().next_back()).cloned().unwrap_or(Outcome::Unknown)
     }
 
-    /// The receipts of its first acceptance; none when no answer said that it was accepted.
+    /// The receipts of the first acceptance; empty without one.
     #[must_use]
     pub fn receipts(&self) -> &[Receipt] {
         let accepted = self.calls.iter().find_map(|call| match &call.outcome {
@@ -323,25 +323,22 @@ impl Publication {
         accepted.unwrap_or_default()
     }
 
-    /// The times between which it was accepted, if it was: from the first call to the first answer
-    /// that said so.
+    /// The interval in which it was accepted, if it was: from the first call to the first accepting
+    /// response.
     #[must_use]
     pub fn accepted_within(&self) -> Option<(Timestamp, Timestamp)> {
         let accepted = |call: &&Call| matches!(call.outcome, Outcome::Accepted(_));
         let answered = self.calls.iter().find(accepted)?.answered?;
-        Some((self.calls.first()?.asked, answered))
+        Some((self.calls.first()?.sent_at, answered))
     }
 }
 
 impl Outcome {
-    /// Reads an answer.
-    ///
-    /// # Errors
-    /// When it is neither an acceptance nor an orderly refusal.
+    /// Fails if the response is neither an acceptance nor a proper rejection.
     pub fn of(answer: &Answer) -> Result<Self> {
         match answer.status {
             202 => receipts(&answer.expect(202)?).map(Self::Accepted),
-            // The store went away in the midst of it.
+            // The store became unavailable during the request.
             504 => Ok(Self::Unknown),
             status @ (400..=499 | 503) => Ok(Self::Refused(status)),
             _ => bail!("{answer}"),
@@ -349,36 +346,39 @@ impl Outcome {
     }
 }
 
-/// What is known after a call that may have got no answer.
-fn known(answer: Result<Answer>) -> Result<Outcome> {
+/// The outcome of a call that may have no response.
+fn outcome_or_unknown(answer: Result<Answer>) -> Result<Outcome> {
     answer.map_or(Ok(Outcome::Unknown), |answer| outcome(&answer))
 }
 
-/// Reads an answer to the load, all of whose events are in order: they are accepted, or the node
-/// cannot take them now.
+/// The outcome of a call of the load. All its events are valid, so a node accepts them or rejects them
+/// temporarily.
 fn outcome(answer: &Answer) -> Result<Outcome> {
     match Outcome::of(answer)? {
-        Outcome::Refused(status) if !is_for_now(status) => bail!("the load: {answer}"),
+        Outcome::Refused(status) if !is_temporary(status) => {
+            bail!("a valid event was rejected: {answer}")
+        }
         outcome => Ok(outcome),
     }
 }
 
-/// How many events of these publications were accepted.
+/// The number of accepted events.
 #[must_use]
 pub fn accepted(publications: &[Publication]) -> usize {
     publications.iter().map(|publication| publication.receipts().len()).sum()
 }
 
-/// Whether a refusal with this status says nothing of the request itself: it may be repeated.
+/// Whether a rejection with this status is temporary, so that the call can be retried.
 #[must_use]
-pub fn is_for_now(status: u16) -> bool {
+pub fn is_temporary(status: u16) -> bool {
     matches!(status, 429 | 503)
 }
 
 fn receipts(body: &Value) -> Result<Vec<Receipt>> {
     let receipt = |event: &Value| {
-        let id = event["id"].as_str().context("an id")?.to_owned();
-        let deliveries = event["deliveries"].as_u64().context("a number of deliveries")?;
+        let id = event["id"].as_str().context("no id in the receipt")?.to_owned();
+        let deliveries =
+            event["deliveries"].as_u64().context("no number of deliveries in the receipt")?;
         Ok(Receipt { id, deliveries })
     };
     match body["data"].as_array() {
@@ -388,6 +388,6 @@ fn receipts(body: &Value) -> Result<Vec<Receipt>> {
 }
 
 fn payload(name: &str) -> String {
-    // The odd spacing must survive too.
+    // The odd whitespace must be preserved too.
     format!(r#"{{ "name":"{name}",  "amount": 1.50 }}"#)
 }

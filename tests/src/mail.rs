@@ -1,4 +1,4 @@
-//! A real SMTP server in this process, whose messages can be awaited, and which can be away.
+//! A real SMTP server in this process. Tests can wait for messages, stop it, and stall it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,7 +17,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::background::Background;
 use crate::port::Port;
 
-/// An SMTP server that takes every message.
+/// An SMTP server that accepts every message.
 #[derive(Debug)]
 pub struct MailServer {
     inbox: Inbox,
@@ -26,63 +26,62 @@ pub struct MailServer {
     running: Option<JoinHandle<io::Result<()>>>,
 }
 
-/// A message that was taken.
+/// An accepted message.
 #[derive(Clone, Debug)]
-pub struct Mail {
-    /// When it was taken.
+pub struct Email {
     pub at: Timestamp,
-    /// The sender of the envelope.
+    /// The envelope's sender.
     pub from: String,
-    /// The recipients of the envelope.
+    /// The envelope's recipients.
     pub to: Vec<String>,
     /// The subject, decoded.
     pub subject: String,
     /// The plain text, decoded.
     pub text: String,
-    /// The message as it came.
+    /// The undecoded message.
     pub raw: String,
 }
 
 #[derive(Clone, Debug)]
 struct Inbox {
-    mails: Arc<Mutex<Vec<Mail>>>,
+    emails: Arc<Mutex<Vec<Email>>>,
     changes: watch::Sender<usize>,
-    /// Whether clients are left without an answer, and how many of them wait for one.
-    silence: watch::Sender<Silence>,
+    /// Whether responses are withheld, and the number of clients waiting for one.
+    stall: watch::Sender<Stall>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Silence {
-    kept: bool,
+struct Stall {
+    active: bool,
     waiting: usize,
 }
 
 impl MailServer {
-    /// Starts a server on a free port of 127.0.0.1.
+    /// Starts a server on a free port on 127.0.0.1.
     pub async fn start() -> Result<Self> {
-        let mut server = Self::away()?;
-        server.come_back()?;
+        let mut server = Self::stopped()?;
+        server.start_listening()?;
         Ok(server)
     }
 
-    /// Starts a server on a free port of `host`.
+    /// Starts a server on a free port on `host`.
     pub async fn start_at(host: Ipv4Addr) -> Result<Self> {
-        let mut server = Self::away_at(host)?;
-        server.come_back()?;
+        let mut server = Self::stopped_at(host)?;
+        server.start_listening()?;
         Ok(server)
     }
 
-    /// A server whose port is known and which is not there yet.
-    pub fn away() -> Result<Self> {
-        Self::away_at(Ipv4Addr::LOCALHOST)
+    /// A server with a reserved port that is not listening yet.
+    pub fn stopped() -> Result<Self> {
+        Self::stopped_at(Ipv4Addr::LOCALHOST)
     }
 
-    fn away_at(host: Ipv4Addr) -> Result<Self> {
+    fn stopped_at(host: Ipv4Addr) -> Result<Self> {
         Ok(Self {
             inbox: Inbox {
-                mails: Arc::default(),
+                emails: Arc::default(),
                 changes: watch::Sender::new(0),
-                silence: watch::Sender::default(),
+                stall: watch::Sender::default(),
             },
             port: Port::reserve_at(host)?,
             thread: Background::start("mail server")?,
@@ -90,72 +89,71 @@ impl MailServer {
         })
     }
 
-    /// Listens again, on the same port.
-    pub fn come_back(&mut self) -> Result<()> {
+    /// Listens, again on the same port.
+    pub fn start_listening(&mut self) -> Result<()> {
         let listener = self.port.listen().context("listen for email")?.into_std()?;
         self.running = Some(self.thread.spawn(accept(listener, self.inbox.clone())));
         Ok(())
     }
 
-    /// Refuses connections and breaks those that are open.
-    pub async fn go_away(&mut self) {
+    /// Stops listening and closes open connections.
+    pub async fn stop_listening(&mut self) {
         if let Some(running) = self.running.take() {
             running.abort();
-            // Ends with the abort; the listener is closed then.
+            // Wait for the abort, which closes the listener.
             let _ = running.await;
         }
     }
 
-    /// Takes connections, and answers nobody until it is told to speak.
-    pub fn fall_silent(&self) {
-        self.inbox.silence.send_modify(|silence| silence.kept = true);
+    /// Accepts connections but withholds all responses.
+    pub fn stop_responding(&self) {
+        self.inbox.stall.send_modify(|stall| stall.active = true);
     }
 
-    /// Answers again, those who wait as well.
-    pub fn speak(&self) {
-        self.inbox.silence.send_modify(|silence| silence.kept = false);
+    /// Responds again, also to waiting clients.
+    pub fn resume_responding(&self) {
+        self.inbox.stall.send_modify(|stall| stall.active = false);
     }
 
-    /// Waits until a client is left without an answer.
-    pub async fn until_somebody_waits(&self, within: Duration) -> Result<()> {
-        let mut silence = self.inbox.silence.subscribe();
-        let waits = silence.wait_for(|silence| silence.waiting > 0);
+    /// Waits until a client is waiting for a withheld response.
+    pub async fn until_client_waits(&self, within: Duration) -> Result<()> {
+        let mut stall = self.inbox.stall.subscribe();
+        let waits = stall.wait_for(|stall| stall.waiting > 0);
         match tokio::time::timeout(within, waits).await {
-            Ok(waits) => waits.map(|_| ()).context("the mail server is gone"),
-            Err(_) => bail!("no client of the mail server waited within {within:?}"),
+            Ok(waits) => waits.map(|_| ()).context("the mail server has stopped"),
+            Err(_) => bail!("no client waited for the stalled mail server within {within:?}"),
         }
     }
 
-    /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
 
-    /// Every message so far.
+    /// All messages so far.
     #[must_use]
-    pub fn mails(&self) -> Vec<Mail> {
-        self.inbox.mails().clone()
+    pub fn emails(&self) -> Vec<Email> {
+        self.inbox.emails().clone()
     }
 
-    /// Waits until `n` messages were taken, and gives all.
-    pub async fn wait_for(&self, n: usize, within: Duration) -> Result<Vec<Mail>> {
+    /// Waits until `n` messages have arrived, and returns all.
+    pub async fn wait_for(&self, n: usize, within: Duration) -> Result<Vec<Email>> {
         let mut changes = self.inbox.changes.subscribe();
-        let arrived = tokio::time::timeout(within, changes.wait_for(|&mails| mails >= n)).await;
+        let arrived = tokio::time::timeout(within, changes.wait_for(|&emails| emails >= n)).await;
         match arrived {
-            Ok(changed) => changed.map(|_| ()).context("the mail server is gone")?,
+            Ok(changed) => changed.map(|_| ()).context("the mail server has stopped")?,
             Err(_) => {
-                let so_far = self.mails().len();
-                bail!("waited {within:?} in vain for {n} emails; {so_far} came")
+                let so_far = self.emails().len();
+                bail!("timed out after {within:?} waiting for {n} emails; {so_far} arrived")
             }
         }
-        Ok(self.mails())
+        Ok(self.emails())
     }
 }
 
 async fn accept(listener: std::net::TcpListener, inbox: Inbox) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    // Ends its sessions when it is dropped.
+    // Aborts the sessions on drop.
     let mut sessions = JoinSet::new();
     loop {
         let (stream, peer) = listener.accept().await?;
@@ -166,13 +164,17 @@ async fn accept(listener: std::net::TcpListener, inbox: Inbox) -> io::Result<()>
 
 async fn serve(stream: TcpStream, peer: IpAddr, inbox: Inbox) -> io::Result<()> {
     let mut stream = BufStream::new(stream);
-    let letter =
-        Letter { inbox: inbox.clone(), from: String::new(), to: Vec::new(), raw: Vec::new() };
-    let mut session = SessionBuilder::new("mail.test").build(peer, letter);
+    let message = IncomingMessage {
+        inbox: inbox.clone(),
+        from: String::new(),
+        to: Vec::new(),
+        raw: Vec::new(),
+    };
+    let mut session = SessionBuilder::new("mail.test").build(peer, message);
     let mut response = session.greeting();
     loop {
         if response.action != Action::NoReply {
-            if !inbox.until_spoken(&mut stream).await? {
+            if !inbox.until_not_stalled(&mut stream).await? {
                 return Ok(());
             }
             stream.write_all(&response.buffer()?).await?;
@@ -187,15 +189,15 @@ async fn serve(stream: TcpStream, peer: IpAddr, inbox: Inbox) -> io::Result<()> 
     }
 }
 
-/// The message of a session, while it comes in.
-struct Letter {
+/// The message being received in a session.
+struct IncomingMessage {
     inbox: Inbox,
     from: String,
     to: Vec<String>,
     raw: Vec<u8>,
 }
 
-impl Handler for Letter {
+impl Handler for IncomingMessage {
     fn data_start(&mut self, _: &str, from: &str, _: bool, to: &[String]) -> Response {
         self.from = from.to_owned();
         self.to = to.to_vec();
@@ -212,7 +214,7 @@ impl Handler for Letter {
         let parsed = MessageParser::default().parse(&self.raw);
         let parsed = parsed.as_ref();
         let text = parsed.and_then(|m| m.body_text(0)).unwrap_or_default().into_owned();
-        self.inbox.take(Mail {
+        self.inbox.take(Email {
             at: Timestamp::now(),
             from: self.from.clone(),
             to: self.to.clone(),
@@ -225,29 +227,29 @@ impl Handler for Letter {
 }
 
 impl Inbox {
-    fn mails(&self) -> MutexGuard<'_, Vec<Mail>> {
-        self.mails.lock().unwrap_or_else(PoisonError::into_inner)
+    fn emails(&self) -> MutexGuard<'_, Vec<Email>> {
+        self.emails.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, mail: Mail) {
-        self.mails().push(mail);
-        self.changes.send_modify(|mails| *mails += 1);
+    fn take(&self, mail: Email) {
+        self.emails().push(mail);
+        self.changes.send_modify(|emails| *emails += 1);
     }
 
-    /// Keeps silent, if so it was told, and tells whether the client waited for the answer.
-    async fn until_spoken(&self, stream: &mut BufStream<TcpStream>) -> io::Result<bool> {
-        let mut silence = self.silence.subscribe();
-        if !silence.borrow().kept {
+    /// Waits while the server is stalled. Returns false if the client disconnects meanwhile.
+    async fn until_not_stalled(&self, stream: &mut BufStream<TcpStream>) -> io::Result<bool> {
+        let mut stall = self.stall.subscribe();
+        if !stall.borrow().active {
             return Ok(true);
         }
-        self.silence.send_modify(|silence| silence.waiting += 1);
+        self.stall.send_modify(|stall| stall.waiting += 1);
         let waited = tokio::select! {
-            // Fails when the server is gone, and the session with it.
-            _ = silence.wait_for(|silence| !silence.kept) => Ok(true),
-            // A client that waits for its turn says nothing: it has closed the connection.
-            said = stream.fill_buf() => said.map(|said| !said.is_empty()),
+            // Fails when the server has stopped, and the session with it.
+            _ = stall.wait_for(|stall| !stall.active) => Ok(true),
+            // A client waiting for a response sends nothing, so no data means that it disconnected.
+            data = stream.fill_buf() => data.map(|data| !data.is_empty()),
         };
-        self.silence.send_modify(|silence| silence.waiting -= 1);
+        self.stall.send_modify(|stall| stall.waiting -= 1);
         waited
     }
 }
@@ -280,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn takes_and_decodes_a_message() -> Result<()> {
+    async fn accepts_and_decodes_a_message() -> Result<()> {
         let server = MailServer::start().await?;
         send(server.address()).await?;
         let mail = server.wait_for(1, seconds(2)).await?.remove(0);
@@ -293,25 +295,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn can_fall_silent_and_speak() -> Result<()> {
+    async fn withholds_responses_while_stalled() -> Result<()> {
         let server = MailServer::start().await?;
-        server.fall_silent();
+        server.stop_responding();
         let address = server.address();
         let sending = tokio::spawn(async move { send(address).await });
-        server.until_somebody_waits(seconds(2)).await?;
-        assert!(server.mails().is_empty());
-        server.speak();
+        server.until_client_waits(seconds(2)).await?;
+        assert!(server.emails().is_empty());
+        server.resume_responding();
         sending.await??;
         server.wait_for(1, seconds(2)).await?;
         Ok(())
     }
 
     #[tokio::test]
-    async fn can_be_away_and_come_back() -> Result<()> {
+    async fn stops_and_listens_again() -> Result<()> {
         let mut server = MailServer::start().await?;
-        server.go_away().await;
+        server.stop_listening().await;
         assert!(send(server.address()).await.is_err());
-        server.come_back()?;
+        server.start_listening()?;
         send(server.address()).await?;
         server.wait_for(1, seconds(2)).await?;
         Ok(())

@@ -1,8 +1,7 @@
-//! A collector: an HTTP server that takes traces, metrics and logs as OTLP, in protobuf, and
-//! keeps what it is told.
+//! An OTLP collector: an HTTP server that accepts traces, metrics and logs in protobuf and keeps them.
 //!
-//! It can go away and come back on the same port. What it was told is awaited with
-//! [`Collector::until`]; a [`Trace`] is all spans of one trace, whichever node told of them.
+//! It can stop and listen again on the same port. Tests wait for telemetry with
+//! [`Collector::until`]. A [`Trace`] has all spans of one trace, from any node.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -30,118 +29,104 @@ use tokio::sync::watch;
 use crate::background::Background;
 use crate::port::Port;
 
-/// A collector's server.
 #[derive(Debug)]
 pub struct Collector {
     port: Port,
     state: Arc<State>,
-    /// None while it is away.
+    /// `None` while it is stopped.
     thread: Option<Background>,
 }
 
 #[derive(Debug)]
 struct State {
-    told: Mutex<Told>,
-    /// Counts what came, for those who wait.
+    exported: Mutex<Exported>,
+    /// Counts exports, to wake waiting tests.
     changes: watch::Sender<u64>,
 }
 
-/// What a collector was told so far.
+/// The telemetry received so far.
 #[derive(Clone, Debug, Default)]
-pub struct Told {
-    /// Every span.
+pub struct Exported {
     pub spans: Vec<Span>,
-    /// Every log.
     pub logs: Vec<Log>,
-    /// Every metric, with the sum of its newest points: values, or counts of a histogram.
+    /// Metrics by name.
     pub metrics: BTreeMap<String, Metric>,
 }
 
 /// Attributes, as text.
 pub type Attributes = BTreeMap<String, String>;
 
-/// A span.
 #[derive(Clone, Debug)]
 pub struct Span {
-    /// Who tells of it.
     pub resource: Attributes,
-    /// Its trace, in hexadecimal.
+    /// In hexadecimal.
     pub trace_id: String,
-    /// Its id, in hexadecimal.
+    /// In hexadecimal.
     pub span_id: String,
-    /// Its parent's; empty when there is none.
+    /// Empty without a parent.
     pub parent_id: String,
-    /// Its name.
     pub name: String,
-    /// As OTLP numbers them: 2 is a server, 3 a client, 4 a producer, 5 a consumer.
+    /// The OTLP number: 2 is a server, 3 a client, 4 a producer, 5 a consumer.
     pub kind: i32,
-    /// When it began, in nanoseconds since 1970.
+    /// Start, in nanoseconds since 1970.
     pub began: u64,
-    /// When it ended.
+    /// End, in nanoseconds since 1970.
     pub ended: u64,
-    /// Whether it says that it failed.
+    /// Whether its status is an error.
     pub failed: bool,
-    /// What is said of it.
     pub attributes: Attributes,
 }
 
-/// A log.
+/// A log record.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// Who says so.
     pub resource: Attributes,
-    /// What is said.
     pub body: String,
-    /// The trace in which it is said; empty when there is none.
+    /// Empty outside a trace.
     pub trace_id: String,
-    /// How bad it is: `INFO`, `WARN`…
+    /// `INFO`, `WARN`, …
     pub severity: String,
-    /// What else is said.
     pub attributes: Attributes,
 }
 
-/// A metric.
 #[derive(Clone, Debug)]
 pub struct Metric {
-    /// Who measures.
     pub resource: Attributes,
-    /// In which unit.
     pub unit: String,
-    /// The newest sum of its points.
+    /// The sum of its newest points: values, or counts of a histogram.
     pub sum: f64,
 }
 
 /// The spans of one trace.
 #[derive(Clone, Debug)]
 pub struct Trace {
-    /// Its id.
     pub id: String,
-    /// In the order in which they began.
+    /// Ordered by start.
     pub spans: Vec<Span>,
 }
 
 impl Collector {
-    /// Starts a collector on a free port of 127.0.0.1.
+    /// Starts a collector on a free port on 127.0.0.1.
     pub fn start() -> Result<Self> {
-        let mut collector = Self::away()?;
-        collector.come_back()?;
+        let mut collector = Self::stopped()?;
+        collector.start_listening()?;
         Ok(collector)
     }
 
-    /// A collector that is not there yet.
-    pub fn away() -> Result<Self> {
-        let state = State { told: Mutex::default(), changes: watch::Sender::new(0) };
+    /// A collector that is not listening yet.
+    pub fn stopped() -> Result<Self> {
+        let state = State { exported: Mutex::default(), changes: watch::Sender::new(0) };
         Ok(Self { port: Port::reserve()?, state: Arc::new(state), thread: None })
     }
 
-    /// Closes its connections and its port.
-    pub fn go_away(&mut self) {
+    /// Closes the connections and the port.
+    pub fn stop_listening(&mut self) {
         self.thread = None;
     }
 
     /// Listens, again on the same port.
-    pub fn come_back(&mut self) -> Result<()> {
-        ensure!(self.thread.is_none(), "the collector is there");
+    pub fn start_listening(&mut self) -> Result<()> {
+        ensure!(self.thread.is_none(), "the collector is already running");
         let listener = self.port.listen().context("listen for telemetry")?.into_std()?;
         let thread = Background::start("collector")?;
         let state = Arc::clone(&self.state);
@@ -152,69 +137,69 @@ impl Collector {
                 let state = Arc::clone(&state);
                 tokio::spawn(async move {
                     let service = service_fn(move |request| answer(request, Arc::clone(&state)));
-                    // A connection that breaks off is the sender's affair.
+                    // Ignore broken connections: the sender retries.
                     let _ = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service)
                         .await;
                 });
             }
-            #[expect(unreachable_code, reason = "says what the task's errors are")]
+            #[expect(unreachable_code, reason = "gives the task's error type")]
             Ok::<(), std::io::Error>(())
         });
         self.thread = Some(thread);
         Ok(())
     }
 
-    /// Where it listens, as `[telemetry] otlp_endpoint` has it.
+    /// The value for `[telemetry] otlp_endpoint`.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.port.address())
     }
 
-    /// What it was told so far.
+    /// The telemetry received so far.
     #[must_use]
-    pub fn told(&self) -> Told {
-        self.state.told().clone()
+    pub fn exported(&self) -> Exported {
+        self.state.exported().clone()
     }
 
-    /// Waits until `wanted` gives a value for what was told so far.
+    /// Waits until `wanted` returns a value for the telemetry received so far.
     pub async fn until<T>(
         &self,
         what: &str,
         within: Duration,
-        wanted: impl Fn(&Told) -> Option<T>,
+        wanted: impl Fn(&Exported) -> Option<T>,
     ) -> Result<T> {
         let mut changes = self.state.changes.subscribe();
         let waiting = async {
             loop {
-                if let Some(value) = wanted(&self.state.told()) {
+                if let Some(value) = wanted(&self.state.exported()) {
                     return Ok(value);
                 }
-                changes.changed().await.context("the collector is gone")?;
+                changes.changed().await.context("the collector has stopped")?;
             }
         };
         match tokio::time::timeout(within, waiting).await {
             Ok(value) => value,
-            Err(_) => bail!("waited {within:?} in vain until {what}"),
+            Err(_) => bail!("timed out after {within:?} waiting until {what}"),
         }
     }
 
-    /// Waits until the trace `id` has a span of each of these names.
+    /// Waits until the trace `id` has spans with all of these names.
     pub async fn trace(&self, id: &str, names: &[&str], within: Duration) -> Result<Trace> {
         let what = format!("the trace {id} has {names:?}");
-        let complete = |told: &Told| {
-            let trace = told.trace(id);
+        let complete = |exported: &Exported| {
+            let trace = exported.trace(id);
             names.iter().all(|name| trace.spans.iter().any(|s| s.name == *name)).then_some(trace)
         };
         self.until(&what, within, complete).await.map_err(|error| {
-            let spans = self.told().trace(id).spans;
+            let spans = self.exported().trace(id).spans;
             let names: Vec<_> = spans.into_iter().map(|span| span.name).collect();
             anyhow::anyhow!("{error:#}; it has {names:?}")
         })
     }
 }
 
-impl Told {
+impl Exported {
     /// The spans of one trace.
     #[must_use]
     pub fn trace(&self, id: &str) -> Trace {
@@ -223,17 +208,17 @@ impl Told {
         Trace { id: id.to_owned(), spans }
     }
 
-    fn take(&mut self, path: &str, body: &[u8]) -> Result<()> {
+    fn record(&mut self, path: &str, body: &[u8]) -> Result<()> {
         match path {
-            "/v1/traces" => self.take_spans(ExportTraceServiceRequest::decode(body)?),
-            "/v1/metrics" => self.take_metrics(ExportMetricsServiceRequest::decode(body)?),
-            "/v1/logs" => self.take_logs(ExportLogsServiceRequest::decode(body)?),
-            _ => bail!("no signal has the path {path}"),
+            "/v1/traces" => self.record_spans(ExportTraceServiceRequest::decode(body)?),
+            "/v1/metrics" => self.record_metrics(ExportMetricsServiceRequest::decode(body)?),
+            "/v1/logs" => self.record_logs(ExportLogsServiceRequest::decode(body)?),
+            _ => bail!("{path} is not an OTLP path"),
         }
         Ok(())
     }
 
-    fn take_spans(&mut self, request: ExportTraceServiceRequest) {
+    fn record_spans(&mut self, request: ExportTraceServiceRequest) {
         for of_resource in request.resource_spans {
             let resource = of(of_resource.resource);
             for span in of_resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
@@ -253,7 +238,7 @@ impl Told {
         }
     }
 
-    fn take_logs(&mut self, request: ExportLogsServiceRequest) {
+    fn record_logs(&mut self, request: ExportLogsServiceRequest) {
         for of_resource in request.resource_logs {
             let resource = of(of_resource.resource);
             for log in of_resource.scope_logs.into_iter().flat_map(|scope| scope.log_records) {
@@ -268,7 +253,7 @@ impl Told {
         }
     }
 
-    fn take_metrics(&mut self, request: ExportMetricsServiceRequest) {
+    fn record_metrics(&mut self, request: ExportMetricsServiceRequest) {
         for of_resource in request.resource_metrics {
             let resource = of(of_resource.resource);
             for metric in of_resource.scope_metrics.into_iter().flat_map(|scope| scope.metrics) {
@@ -281,17 +266,17 @@ impl Told {
 }
 
 impl Trace {
-    /// The one span of this name.
+    /// The only span of this name.
     pub fn span(&self, name: &str) -> Result<&Span> {
         let mut named = self.spans.iter().filter(|span| span.name == name);
         match (named.next(), named.next()) {
             (Some(span), None) => Ok(span),
-            (None, _) => bail!("no span {name:?} in {self:#?}"),
-            (Some(_), Some(_)) => bail!("several spans {name:?} in {self:#?}"),
+            (None, _) => bail!("no span named {name:?} in {self:#?}"),
+            (Some(_), Some(_)) => bail!("several spans named {name:?} in {self:#?}"),
         }
     }
 
-    /// The names of the spans from the root's child down to `name`, each the parent of the next.
+    /// The names of the spans from the root down to `name`, each the parent of the next.
     pub fn path_to(&self, name: &str) -> Result<Vec<&str>> {
         let mut span = self.span(name)?;
         let mut path = vec![span.name.as_str()];
@@ -303,7 +288,7 @@ impl Trace {
         Ok(path)
     }
 
-    /// The nodes that told of its spans, by `service.instance.id`.
+    /// The `service.instance.id`s of the nodes that exported the spans.
     #[must_use]
     pub fn nodes(&self) -> BTreeSet<&str> {
         self.spans.iter().map(Span::node).collect()
@@ -311,13 +296,13 @@ impl Trace {
 }
 
 impl Span {
-    /// The node that told of it.
+    /// The `service.instance.id` of the node that exported it.
     #[must_use]
     pub fn node(&self) -> &str {
         self.resource.get("service.instance.id").map_or("", String::as_str)
     }
 
-    /// An attribute; empty when there is none.
+    /// An attribute; empty if missing.
     #[must_use]
     pub fn attribute(&self, name: &str) -> &str {
         self.attributes.get(name).map_or("", String::as_str)
@@ -325,9 +310,9 @@ impl Span {
 }
 
 impl State {
-    fn told(&self) -> MutexGuard<'_, Told> {
-        // A panic of another holder is that test's failure; what was told stays whole.
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn exported(&self) -> MutexGuard<'_, Exported> {
+        // A panic while holding the lock fails that test; the data stays consistent.
+        self.exported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -340,14 +325,14 @@ async fn answer(
         .headers()
         .get("content-type")
         .is_some_and(|value| value == "application/x-protobuf");
-    let taken = match request.into_body().collect().await {
-        Ok(body) if protobuf => state.told().take(&path, &body.to_bytes()),
-        Ok(_) => Err(anyhow::anyhow!("not protobuf")),
+    let recorded = match request.into_body().collect().await {
+        Ok(body) if protobuf => state.exported().record(&path, &body.to_bytes()),
+        Ok(_) => Err(anyhow::anyhow!("the body is not protobuf")),
         Err(error) => Err(error.into()),
     };
     state.changes.send_modify(|n| *n += 1);
     let mut response = Response::new(Full::default());
-    if let Err(error) = taken {
+    if let Err(error) = recorded {
         *response.status_mut() = StatusCode::BAD_REQUEST;
         *response.body_mut() = error.to_string().into();
     }
@@ -373,7 +358,7 @@ fn text(value: Option<AnyValue>) -> String {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "tests count little")]
+#[expect(clippy::cast_precision_loss, reason = "tests have small counts")]
 fn sum(data: &Data) -> f64 {
     use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
     let number = |value: &Option<Value>| match value {

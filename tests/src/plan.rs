@@ -1,5 +1,5 @@
-//! What is going to be done to a cluster, and to its store: drawn from a seed, so that it can be
-//! done again.
+//! A schedule of faults for a cluster and its store, generated from a seed so that a run can be
+//! repeated.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -9,119 +9,96 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
-use crate::cluster::network::Cut;
+use crate::cluster::network::Partition;
 use crate::fault::Kind;
 use crate::wait::{millis, seconds};
 
-/// How long the cluster is left alone before a step, in milliseconds.
-const CALM: Range<u64> = 20..1_500;
-/// How long a killed node stays away, in milliseconds.
-const AWAY: Range<u64> = 0..2_000;
-/// How long the server of the store stays away when it is killed, in milliseconds.
-const STORE_AWAY: Range<u64> = 0..3_000;
+/// Pause before a step, in milliseconds.
+const PAUSE_MS: Range<u64> = 20..1_500;
+/// Downtime of a killed node, in milliseconds.
+const DOWNTIME_MS: Range<u64> = 0..2_000;
+/// Downtime of a killed store server, in milliseconds.
+const STORE_DOWNTIME_MS: Range<u64> = 0..3_000;
 
-/// What there shall be, and how often.
+/// The number of faults of each kind.
 #[derive(Clone, Debug, Default)]
-pub struct Form {
-    /// Nodes that are there from the start.
+pub struct FaultCounts {
+    /// Nodes at the start.
     pub nodes: usize,
     /// Single nodes killed.
     pub kills: usize,
-    /// Times that all are killed at once.
+    /// Times all nodes are killed at once.
     pub kills_of_all: usize,
-    /// Nodes frozen, for so many seconds each.
+    /// Freezes of a node, with the length of each in seconds.
     pub freezes_s: Vec<u64>,
-    /// Nodes cut off, for so many seconds each.
-    pub cuts_s: Vec<(Cut, u64)>,
-    /// Times that every node is restarted, one after another.
+    /// Network partitions of a node, with the length of each in seconds.
+    pub partitions_s: Vec<(Partition, u64)>,
+    /// Rolling restarts of all nodes.
     pub rolling_restarts: usize,
-    /// Times that one node more joins, and later leaves.
-    pub visits: usize,
-    /// Times that the server of the store is killed.
+    /// Times an additional node joins and later leaves.
+    pub joins: usize,
+    /// Kills of the store server.
     pub store_kills: usize,
-    /// Times that it is frozen, for so many seconds each.
+    /// Freezes of the store server, with the length of each in seconds.
     pub store_freezes_s: Vec<u64>,
 }
 
-/// One thing that is done. Nodes are counted from 0.
+/// One fault. Nodes are numbered from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A node is killed, and started again after a while.
-    Kill {
-        /// Which.
-        node: usize,
-        /// For how long it is away.
-        away: Duration,
-    },
-    /// All nodes are killed at once.
+    /// Kills a node and restarts it after the downtime.
+    Kill { node: usize, downtime: Duration },
+    /// Kills all nodes at once.
     KillAll,
-    /// A node is frozen.
+    /// Freezes a node (SIGSTOP).
     Freeze {
-        /// Which.
         node: usize,
-        /// For how long.
-        lasting: Duration,
-        /// Which other node is killed meanwhile.
+        duration: Duration,
+        /// Another node, killed during the freeze.
         killed: Option<usize>,
     },
-    /// A node is cut off.
-    Cut {
-        /// Which.
-        node: usize,
-        /// From whom.
-        cut: Cut,
-        /// For how long.
-        lasting: Duration,
-    },
-    /// Every node is restarted, one after another.
+    /// Partitions a node from the network.
+    Partition { node: usize, cut: Partition, duration: Duration },
+    /// Restarts all nodes, one after another.
     RollingRestart,
-    /// One node more joins.
+    /// Starts an additional node.
     Join,
-    /// It leaves.
+    /// Stops the additional node.
     Leave,
-    /// The server of the store is killed, and started again after a while.
-    KillStore {
-        /// For how long it is away.
-        away: Duration,
-    },
-    /// The server of the store is frozen.
-    FreezeStore {
-        /// For how long.
-        lasting: Duration,
-    },
+    /// Kills the store server and restarts it after the downtime.
+    KillStore { downtime: Duration },
+    /// Freezes the store server.
+    FreezeStore { duration: Duration },
 }
 
-/// Steps, and how long the cluster is left alone before each.
+/// The steps of a run, each with the pause before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// In order.
     pub steps: Vec<(Duration, Step)>,
     nodes: usize,
 }
 
 impl Plan {
-    /// Draws one.
-    ///
     /// # Panics
-    /// When the form has no nodes.
+    /// If there are no nodes.
     #[must_use]
-    pub fn draw(seed: u64, form: &Form) -> Self {
-        assert!(form.nodes > 0, "there is nobody to do anything to");
-        let mut dice = StdRng::seed_from_u64(seed);
-        let mut steps = steps(form, &mut dice);
-        steps.shuffle(&mut dice);
-        // Joining and leaving alternate, each at its own place among the others.
-        let mut places: Vec<_> =
-            (0..2 * form.visits).map(|_| dice.random_range(0..=steps.len())).collect();
-        places.sort_unstable();
-        for (turn, place) in places.into_iter().enumerate().rev() {
-            steps.insert(place, if turn % 2 == 0 { Step::Join } else { Step::Leave });
+    pub fn generate(seed: u64, form: &FaultCounts) -> Self {
+        assert!(form.nodes > 0, "the plan has no nodes");
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut steps = steps(form, &mut rng);
+        steps.shuffle(&mut rng);
+        // Joins and leaves alternate, at random positions among the other steps.
+        let mut positions: Vec<_> =
+            (0..2 * form.joins).map(|_| rng.random_range(0..=steps.len())).collect();
+        positions.sort_unstable();
+        for (n, position) in positions.into_iter().enumerate().rev() {
+            steps.insert(position, if n % 2 == 0 { Step::Join } else { Step::Leave });
         }
-        let mut calm = || millis(dice.random_range(CALM));
-        Self { steps: steps.into_iter().map(|step| (calm(), step)).collect(), nodes: form.nodes }
+        let mut pause = || millis(rng.random_range(PAUSE_MS));
+        Self { steps: steps.into_iter().map(|step| (pause(), step)).collect(), nodes: form.nodes }
     }
 
-    /// How many faults of each kind it will make.
+    /// The number of faults of each kind in the plan.
     #[must_use]
     pub fn faults(&self) -> Vec<(Kind, usize)> {
         let mut faults = BTreeMap::<Kind, usize>::new();
@@ -134,7 +111,7 @@ impl Plan {
                     add(Kind::Freeze, 1);
                     add(Kind::Kill, usize::from(killed.is_some()));
                 }
-                Step::Cut { cut, .. } => add(cut.kind(), 1),
+                Step::Partition { cut, .. } => add(cut.kind(), 1),
                 Step::RollingRestart => add(Kind::Restart, self.nodes),
                 Step::Join => add(Kind::Join, 1),
                 Step::Leave => add(Kind::Leave, 1),
@@ -146,30 +123,30 @@ impl Plan {
     }
 }
 
-fn steps(form: &Form, dice: &mut StdRng) -> Vec<Step> {
+fn steps(form: &FaultCounts, rng: &mut StdRng) -> Vec<Step> {
     let nodes = form.nodes;
     let mut steps = Vec::new();
     for _ in 0..form.kills {
-        let node = dice.random_range(0..nodes);
-        steps.push(Step::Kill { node, away: millis(dice.random_range(AWAY)) });
+        let node = rng.random_range(0..nodes);
+        steps.push(Step::Kill { node, downtime: millis(rng.random_range(DOWNTIME_MS)) });
     }
     steps.extend(std::iter::repeat_n(Step::KillAll, form.kills_of_all));
-    for (index, &lasting) in form.freezes_s.iter().enumerate() {
-        let node = dice.random_range(0..nodes);
-        let other = (node + dice.random_range(1..nodes.max(2))) % nodes;
+    for (index, &duration) in form.freezes_s.iter().enumerate() {
+        let node = rng.random_range(0..nodes);
+        let other = (node + rng.random_range(1..nodes.max(2))) % nodes;
         let killed = (index % 2 == 1 && other != node).then_some(other);
-        steps.push(Step::Freeze { node, lasting: seconds(lasting), killed });
+        steps.push(Step::Freeze { node, duration: seconds(duration), killed });
     }
-    for &(cut, lasting) in &form.cuts_s {
-        let node = dice.random_range(0..nodes);
-        steps.push(Step::Cut { node, cut, lasting: seconds(lasting) });
+    for &(cut, duration) in &form.partitions_s {
+        let node = rng.random_range(0..nodes);
+        steps.push(Step::Partition { node, cut, duration: seconds(duration) });
     }
     steps.extend(std::iter::repeat_n(Step::RollingRestart, form.rolling_restarts));
     for _ in 0..form.store_kills {
-        steps.push(Step::KillStore { away: millis(dice.random_range(STORE_AWAY)) });
+        steps.push(Step::KillStore { downtime: millis(rng.random_range(STORE_DOWNTIME_MS)) });
     }
     let freezes = form.store_freezes_s.iter();
-    steps.extend(freezes.map(|&lasting| Step::FreezeStore { lasting: seconds(lasting) }));
+    steps.extend(freezes.map(|&duration| Step::FreezeStore { duration: seconds(duration) }));
     steps
 }
 
@@ -177,37 +154,37 @@ fn steps(form: &Form, dice: &mut StdRng) -> Vec<Step> {
 mod tests {
     use super::*;
 
-    fn form() -> Form {
-        Form {
+    fn form() -> FaultCounts {
+        FaultCounts {
             nodes: 3,
             kills: 20,
             kills_of_all: 2,
             freezes_s: vec![1, 8, 15, 60],
-            cuts_s: vec![(Cut::Nodes, 15), (Cut::World, 3)],
+            partitions_s: vec![(Partition::Peers, 15), (Partition::Full, 3)],
             rolling_restarts: 2,
-            visits: 2,
+            joins: 2,
             store_kills: 3,
             store_freezes_s: vec![2, 15],
         }
     }
 
     #[test]
-    fn a_seed_repeats_it() {
-        assert_eq!(Plan::draw(7, &form()), Plan::draw(7, &form()));
-        assert_ne!(Plan::draw(7, &form()), Plan::draw(8, &form()));
+    fn the_same_seed_gives_the_same_plan() {
+        assert_eq!(Plan::generate(7, &form()), Plan::generate(7, &form()));
+        assert_ne!(Plan::generate(7, &form()), Plan::generate(8, &form()));
     }
 
     #[test]
-    fn everything_is_in_it() {
+    fn a_plan_has_every_fault_asked_for() {
         for seed in 0..100 {
-            let faults = Plan::draw(seed, &form()).faults();
+            let faults = Plan::generate(seed, &form()).faults();
             assert_eq!(
                 faults,
                 [
                     (Kind::Kill, 20 + 2 * 3 + 2),
                     (Kind::Freeze, 4),
-                    (Kind::ApartFromNodes, 1),
-                    (Kind::ApartFromWorld, 1),
+                    (Kind::PeerPartition, 1),
+                    (Kind::FullPartition, 1),
                     (Kind::Restart, 6),
                     (Kind::Join, 2),
                     (Kind::Leave, 2),
@@ -219,22 +196,22 @@ mod tests {
     }
 
     #[test]
-    fn nobody_leaves_who_did_not_join() {
+    fn a_node_joins_before_it_leaves() {
         for seed in 0..100 {
-            let steps = Plan::draw(seed, &form()).steps;
-            let visits: Vec<_> = steps
+            let steps = Plan::generate(seed, &form()).steps;
+            let joins: Vec<_> = steps
                 .into_iter()
                 .map(|(_, step)| step)
                 .filter(|step| matches!(step, Step::Join | Step::Leave))
                 .collect();
-            assert_eq!(visits, [Step::Join, Step::Leave, Step::Join, Step::Leave]);
+            assert_eq!(joins, [Step::Join, Step::Leave, Step::Join, Step::Leave]);
         }
     }
 
     #[test]
-    fn nobody_is_killed_while_it_is_frozen() {
+    fn a_frozen_node_is_not_killed() {
         for seed in 0..100 {
-            for (_, step) in Plan::draw(seed, &form()).steps {
+            for (_, step) in Plan::generate(seed, &form()).steps {
                 assert!(!matches!(step, Step::Freeze { node, killed, .. } if killed == Some(node)));
             }
         }

@@ -1,25 +1,25 @@
-//! The retry schedule as the design states it, worked out a second time, so that the product
-//! is not checked against itself.
+//! The retry schedule, implemented a second time from the design, so that the product is not
+//! checked against itself.
 
 use std::time::Duration;
 
-/// How attempts of a delivery must be spaced.
+/// The required spacing of a delivery's attempts.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
-    /// How many retries follow the first attempt at most.
+    /// The most retries after the first attempt.
     pub max_retries: u32,
-    /// How long after the first attempt the last retry may start.
+    /// The time after the first attempt within which the last retry starts.
     pub window: Duration,
-    /// How much longer each delay is than the one before.
+    /// The factor by which each delay exceeds the previous one.
     pub factor: f64,
-    /// How far luck may shorten or lengthen a delay, as a fraction of it.
+    /// The largest random change of a delay, as a fraction of it.
     pub jitter: f64,
-    /// How long one attempt may take.
+    /// The timeout of one attempt.
     pub timeout: Duration,
 }
 
 impl Schedule {
-    /// The defaults but for these.
+    /// The defaults except for these values.
     #[must_use]
     pub fn new(window: Duration, max_retries: u32, timeout: Duration) -> Self {
         Self { max_retries, window, factor: 2.5, jitter: 0.2, timeout }
@@ -40,7 +40,7 @@ impl Schedule {
         self.base().mul_f64(self.growth(retry) * (1.0 - self.jitter))
     }
 
-    /// The longest delay before retry `retry`, from 1, unless `Retry-After` stretches it.
+    /// The longest delay before retry `retry`, from 1, unless `Retry-After` lengthens it.
     #[must_use]
     pub fn longest(&self, retry: u32) -> Duration {
         self.base().mul_f64(self.growth(retry) * (1.0 + self.jitter))

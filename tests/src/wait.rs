@@ -1,4 +1,4 @@
-//! Waiting for something to become so, with a deadline and a name for what was awaited.
+//! Waiting for a condition, with a deadline and a description for the error.
 
 use std::future::Future;
 use std::time::Duration;
@@ -6,14 +6,13 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tokio::time::Instant;
 
-/// How often a state that announces nothing is looked at.
-const POLL_EVERY: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Looks with `probe` until it gives a value. For state that lies behind the HTTP API; what
-/// happens inside the test's own process is awaited without polling.
+/// Polls `probe` until it returns a value. For state behind the HTTP API; state in the test's own
+/// process is awaited without polling.
 ///
 /// # Errors
-/// When `probe` fails, or gives nothing `within` the time: the error says `what` was awaited.
+/// If `probe` fails or returns nothing in time. The error names the condition, `what`.
 pub async fn until<T, F>(what: &str, within: Duration, mut probe: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<Option<T>>>,
@@ -24,17 +23,17 @@ where
             return Ok(value);
         }
         if Instant::now() > deadline {
-            bail!("waited {within:?} in vain until {what}");
+            bail!("timed out after {within:?} waiting until {what}");
         }
-        tokio::time::sleep(POLL_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Looks with `left` how much is left to do, until nothing is. Time runs out only while that does not
-/// get less: how fast it goes is for other checks to judge, and depends on how busy the machine is.
+/// Polls `left` until nothing is left to do. The deadline moves with every progress: the speed
+/// depends on how busy the machine is and is the business of other checks.
 ///
 /// # Errors
-/// When `left` fails, or does not get less `within` the time: the error says `what` was awaited.
+/// If `left` fails, or makes no progress in time. The error names the condition, `what`.
 pub async fn until_none_left<F>(
     what: &str,
     within: Duration,
@@ -53,19 +52,17 @@ where
             (least, deadline) = (left, Instant::now() + within);
         }
         if Instant::now() > deadline {
-            bail!("waited {within:?} in vain until {what}: {left} left");
+            bail!("no progress for {within:?} while waiting until {what}: {left} left");
         }
-        tokio::time::sleep(POLL_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// `n` seconds.
 #[must_use]
 pub const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// `n` milliseconds.
 #[must_use]
 pub const fn millis(n: u64) -> Duration {
     Duration::from_millis(n)

@@ -19,7 +19,7 @@ use postrider_net::messages::{
     Woken,
 };
 use postrider_service::Service;
-use postrider_store::Held;
+use postrider_store::HeldAction;
 use tracing::{Instrument, Span};
 
 use self::error::call_error;
@@ -65,8 +65,8 @@ impl Handler for ActorApi {
             }
             Request::EnableEndpoint(it) => {
                 let held = match it.held {
-                    HeldChoice::Resume => Held::Resume,
-                    HeldChoice::Discard => Held::Discard,
+                    HeldChoice::Resume => HeldAction::Resume,
+                    HeldChoice::Discard => HeldAction::Discard,
                 };
                 let view =
                     service.enable(it.account, it.endpoint, held).await.map_err(call_error)?;
@@ -82,7 +82,7 @@ impl Handler for ActorApi {
                 Ok(Reply::Delivery(status::delivery(view, attempts)))
             }
             Request::ClusterStatus => Ok(Reply::Cluster(status::cluster(&self.node.view()))),
-            other @ (Request::Ping | Request::WakeMany(_) | Request::Handed(_)) => Err(
+            other @ (Request::Ping | Request::WakeMany(_) | Request::OwnershipChanged(_)) => Err(
                 CallError::new(CallErrorKind::Internal, format!("{other:?} is the gateway's own")),
             ),
         }

@@ -84,7 +84,7 @@ pub fn app(api: Api) -> Router {
     let app = App::new(api);
     let (router, document) = routes().split_for_parts();
     router
-        .merge(docs::pages(document))
+        .merge(docs::routes(document))
         .merge(dashboard::routes(&app))
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::no_such_method)
@@ -97,7 +97,7 @@ pub fn app(api: Api) -> Router {
 
 /// Every call, with its entry in the OpenAPI document.
 fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(docs::frame())
+    OpenApiRouter::with_openapi(docs::base_document())
         .merge(accounts::routes())
         .merge(portal_links::routes())
         .merge(api_keys::routes())
@@ -122,13 +122,13 @@ struct App(Arc<Shared>);
 struct Shared {
     api: Api,
     in_flight: Arc<Semaphore>,
-    signing: dashboard::Signing,
+    signing: dashboard::LazySigner,
 }
 
 impl App {
     fn new(api: Api) -> Self {
         let in_flight = Arc::new(Semaphore::new(limits::MAX_IN_FLIGHT));
-        Self(Arc::new(Shared { api, in_flight, signing: dashboard::Signing::default() }))
+        Self(Arc::new(Shared { api, in_flight, signing: dashboard::LazySigner::default() }))
     }
 
     fn records(&self) -> &Records {

@@ -1,15 +1,15 @@
-//! The API as callers see it: requests in, answers out, over records in memory.
+//! Tests of the API from the outside: requests and responses over an in-memory store.
 
-mod account_calls;
+mod account_api;
+mod browser;
 mod contract;
 mod dashboard;
 mod dashboard_deliveries;
 mod dashboard_events;
-mod dashboard_tests;
-mod early_answers;
+mod dashboard_test_events;
+mod early_responses;
+mod errors;
 mod events;
 pub(crate) mod harness;
-mod odd_paths;
-mod operator_calls;
-mod refusals;
-mod visitor;
+mod malformed_paths;
+mod operator_api;

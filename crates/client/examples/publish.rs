@@ -1,5 +1,5 @@
-//! A service outside the nodes that publishes by actor message: joins a cluster, publishes, prints
-//! how fast that was, and reads the endpoints' statuses back until everything is delivered.
+//! Joins a cluster, publishes events by actor message, prints throughput and latency, and polls the
+//! endpoints until everything is delivered.
 //!
 //! ```sh
 //! cargo run --release -p postrider-client --example publish -- \
@@ -20,45 +20,45 @@ use postrider_client::{Client, Cookie, NewEvent, Options, Tls};
 use postrider_domain::ids::{AccountId, EndpointId};
 use tokio::time::{Instant, sleep};
 
-/// Longest wait for everything to be delivered.
+/// How long to wait until everything is delivered.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
-/// How often the statuses are read.
-const LOOK: Duration = Duration::from_millis(250);
+/// How often to poll the endpoints.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Publishes events by actor message.
 #[derive(Parser)]
 struct Arguments {
-    /// The address of a node; may be given several times.
+    /// Address of a node; may be given more than once.
     #[arg(long = "seed", required = true)]
     seeds: Vec<SocketAddr>,
-    /// The file with the cluster's secret.
+    /// File with the cluster's cookie.
     #[arg(long)]
     cookie_file: PathBuf,
-    /// The authority that nodes' certificates are from (PEM).
+    /// Certificate authority of the nodes (PEM).
     #[arg(long, requires_all = ["tls_cert", "tls_key"])]
     tls_ca: Option<PathBuf>,
-    /// This program's certificate (PEM).
+    /// Client certificate (PEM).
     #[arg(long, requires = "tls_ca")]
     tls_cert: Option<PathBuf>,
-    /// Its key (PEM).
+    /// Private key of the client certificate (PEM).
     #[arg(long, requires = "tls_ca")]
     tls_key: Option<PathBuf>,
-    /// Whose events they are.
+    /// Account that publishes the events.
     #[arg(long)]
     account: AccountId,
-    /// Their type.
+    /// Event type.
     #[arg(long, default_value = "application.created")]
     event_type: String,
-    /// How many.
+    /// Number of events.
     #[arg(long, default_value_t = 10_000)]
     events: u32,
-    /// How many events a call carries, 1 to 1,000; 1 is a call for each.
+    /// Events per call, 1 to 1,000.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     batch: u32,
-    /// How many calls at once.
+    /// Number of concurrent calls.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     concurrency: u32,
-    /// An endpoint to read back; may be given several times.
+    /// Endpoint to poll until it has no pending deliveries; may be given more than once.
     #[arg(long = "endpoint")]
     endpoints: Vec<EndpointId>,
 }
@@ -76,7 +76,7 @@ async fn main() -> Result<()> {
     let cluster = client.cluster_status().await?;
     println!("joined: {} nodes, {} shards", cluster.nodes.len(), cluster.shards);
     publish(&client, &arguments).await?;
-    read_back(&client, &arguments).await?;
+    wait_until_delivered(&client, &arguments).await?;
     client.leave().await;
     Ok(())
 }
@@ -108,15 +108,15 @@ async fn publish(client: &Client, arguments: &Arguments) -> Result<()> {
     let events = arguments.events;
     let rate = f64::from(events) / took.as_secs_f64();
     let calls = done.len();
-    println!("published {events} events in {took:.2?} ({rate:.0}/s) with {calls} calls");
-    println!("they make {deliveries} deliveries");
+    println!("published {events} events in {took:.2?} ({rate:.0}/s) in {calls} calls");
+    println!("deliveries: {deliveries}");
     let at = |quantile| Duration::from_micros(latency.value_at_quantile(quantile));
-    let (p50, p99, most) = (at(0.5), at(0.99), Duration::from_micros(latency.max()));
-    println!("latency of a call: p50 {p50:.2?}, p99 {p99:.2?}, max {most:.2?}");
+    let (p50, p99, max) = (at(0.5), at(0.99), Duration::from_micros(latency.max()));
+    println!("call latency: p50 {p50:.2?}, p99 {p99:.2?}, max {max:.2?}");
     Ok(())
 }
 
-/// Publishes the events with these numbers, and gives how many deliveries they made.
+/// Publishes the events with these numbers. Returns the number of deliveries.
 async fn publish_some(client: &Client, arguments: &Arguments, numbers: Range<u32>) -> Result<u64> {
     let mut events = numbers.map(|number| NewEvent {
         event_type: arguments.event_type.clone(),
@@ -130,23 +130,28 @@ async fn publish_some(client: &Client, arguments: &Arguments, numbers: Range<u32
     Ok(receipts.iter().map(|receipt| receipt.deliveries).sum())
 }
 
-/// Reads the statuses until nothing is pending.
-async fn read_back(client: &Client, arguments: &Arguments) -> Result<()> {
+/// Polls the endpoints until nothing is pending.
+async fn wait_until_delivered(client: &Client, arguments: &Arguments) -> Result<()> {
     let began = Instant::now();
     for endpoint in &arguments.endpoints {
         loop {
             let status = client.endpoint_status(arguments.account, *endpoint).await?;
-            ensure!(status.held == 0, "{} is disabled, {} held", status.name, status.held);
+            ensure!(
+                status.held == 0,
+                "{} is disabled with {} held deliveries",
+                status.name,
+                status.held
+            );
             if status.pending == 0 {
-                println!("{endpoint} {}: nothing pending", status.name);
+                println!("{endpoint} {}: no pending deliveries", status.name);
                 break;
             }
             if began.elapsed() > DELIVERY_TIMEOUT {
                 bail!("{endpoint} still has {} deliveries pending", status.pending);
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
-    println!("all delivered {:.2?} after the last was published", began.elapsed());
+    println!("all delivered {:.2?} after the last event was published", began.elapsed());
     Ok(())
 }

@@ -1,15 +1,21 @@
-//! Publishing by actor message from outside the nodes.
+//! A client for services that publish events to a Postrider cluster by actor message.
 //!
-//! Who takes part: a [`Client`] joins a cluster of Postrider nodes without being one of them. Its
-//! keeper (in `sessions`) connects to the seeds, learns from any gateway which nodes there are, and
-//! keeps a session with each. Calls go round over the gateways that are up; each call has a timeout,
-//! and the calls in flight are bounded, so that who calls more waits. A call that a dying node leaves
-//! unanswered goes to another one, if it is safe to do it twice: publishing always is, for every
-//! request has an idempotency key, made here if the caller gives none.
+//! [`Client::join`] connects to a cluster without becoming one of its nodes. A background task connects
+//! to the seeds, discovers the other nodes through any of them, and maintains a session with each.
+//! Calls are distributed round-robin over the connected nodes.
 //!
-//! A client announces nothing and subscribes to nothing; whoever has the cluster's cookie, and with
-//! TLS a certificate, may do everything, for every account. What the messages mean, and their
-//! limits, is told in [`messages`].
+//! - **Backpressure.** At most [`MAX_IN_FLIGHT`] calls of a client and its clones run at once; further
+//!   calls wait without a time limit.
+//! - **Timeouts.** A running call fails after [`CALL_TIMEOUT`], including all retries.
+//! - **Retries.** If a node fails or is overloaded, the client repeats the call on another node if that
+//!   is safe. Publishing is always safe, because every request carries an idempotency key; the client
+//!   generates one if the caller passes `None`. Enabling and disabling an endpoint is repeated only
+//!   if no node can have executed it.
+//!
+//! There is no authorization per account: a client that has the cluster's cookie (and, with TLS, a
+//! certificate) can act for every account. See [`messages`] for the protocol and its limits.
+//!
+//! # Example
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -32,10 +38,10 @@
 //!         event_type: "invoice.paid".to_owned(),
 //!         payload: r#"{"invoice": 17}"#.into(),
 //!     };
-//!     // The key makes it safe to call again after a crash of this program, too.
+//!     // With an explicit key, the call is safe to repeat even after this program crashes.
 //!     let key = Some("invoice-17-paid".to_owned());
 //!     let receipt = client.publish(account, event, key).await?;
-//!     println!("{} is durable and goes to {} endpoints", receipt.id, receipt.deliveries);
+//!     println!("{} is durable; {} endpoints will receive it", receipt.id, receipt.deliveries);
 //!
 //!     let endpoint = "ep_06b2k1d5h3vqf8m2c9r7t4w0xg".parse()?;
 //!     let status = client.endpoint_status(account, endpoint).await?;
@@ -45,8 +51,12 @@
 //! }
 //! ```
 //!
-//! ractor keeps process groups for the whole process: have one client a process, and none in a
-//! process that is a node.
+//! # Limitations
+//!
+//! Create at most one client per process, and none in a process that runs a node: ractor's process
+//! groups are global to the process.
+
+#![warn(missing_docs)]
 
 mod sessions;
 
@@ -76,35 +86,35 @@ use messages::{
     Call, EnableEndpoint, OfDelivery, OfEndpoint, Publish, PublishBatch, Reply, Request,
 };
 
-/// Most calls in flight at once. Whoever makes more waits for one to end. It is half of what one
-/// gateway has places for, so that a client by itself overloads none.
+/// The maximum number of calls in flight per client. Further calls wait for one to finish. This is half of what one
+/// gateway accepts, so that a single client cannot overload it.
 pub const MAX_IN_FLIGHT: usize = gateway::MAX_CALLS / 2;
-/// How long a call may take, with all that it takes to find a gateway that answers.
+/// The timeout of a call once it is in flight, including all retries.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long one gateway may take for it. A transaction of the store ends within 5 s.
-const TRY_TIMEOUT: Duration = Duration::from_secs(6);
-/// How long [`Client::join`] waits for the first gateway.
+/// The timeout of a single attempt. Transactions of the store take at most 5 s.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(6);
+/// How long [`Client::join`] waits for the first session.
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(15);
-/// The first pause before a call is repeated; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// The longest such pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The delay before the first retry. It doubles with each further retry.
+const INITIAL_BACKOFF: Duration = Duration::from_millis(20);
+/// The maximum delay before a retry.
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-/// How a client joins.
+/// Options for [`Client::join`].
 #[derive(Debug)]
 pub struct Options {
-    /// What the nodes' logs call this client: 1 to 64 letters, digits, `.`, `_` and `-`.
+    /// The name of this client in the nodes' logs: 1 to 64 letters, digits, `.`, `_` and `-`.
     pub name: String,
-    /// Addresses of some nodes; the others are learned from them.
+    /// Addresses of one or more nodes. The client discovers the others from them.
     pub seeds: Vec<SocketAddr>,
-    /// The cluster's secret.
+    /// The secret that the cluster's nodes share.
     pub cookie: Cookie,
-    /// Certificates; needed to reach nodes on other hosts.
+    /// The CA, and this client's certificate and key. Required to connect to nodes on other hosts.
     pub tls: Option<Tls>,
 }
 
-/// A client of a cluster. Clones are cheap and share everything; when the last one is dropped, it is
-/// as if [`Client::leave`] had been called.
+/// A client of a Postrider cluster. Cloning is cheap; clones share all sessions. Dropping the last clone
+/// closes them, like [`Client::leave`].
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -113,66 +123,70 @@ pub struct Client {
 
 struct Shared {
     link: Link,
-    keeper: AbortHandle,
-    places: Semaphore,
-    turn: AtomicUsize,
-    /// What the keys of this client's requests begin with; nobody else's do.
+    sessions: AbortHandle,
+    permits: Semaphore,
+    next_gateway: AtomicUsize,
+    /// Unique to this client. Prefix of the idempotency keys that it generates.
     boot: BootId,
-    requests: AtomicU64,
+    next_key: AtomicU64,
 }
 
-/// Why a client could not join.
+/// An error from [`Client::join`].
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    /// The operating system gave no random bytes.
-    #[error("the operating system gives no random bytes")]
+    /// The operating system provided no random bytes.
+    #[error("the operating system provided no random bytes")]
     Random(#[source] rand::rngs::SysError),
-    /// The link could not be started.
-    #[error("cannot start the client's link")]
+    /// The transport could not start.
+    #[error("cannot start the client's transport")]
     Link(#[from] LinkError),
-    /// No gateway came up. The log tells why each seed was not reached.
-    #[error("no gateway came up within {JOIN_TIMEOUT:?}: are the seeds, cookie and TLS right?")]
+    /// No session was established within [`JOIN_TIMEOUT`]. The debug log has the error of each seed.
+    #[error(
+        "no node accepted a session within {JOIN_TIMEOUT:?}; check the seeds, the cookie and the TLS files"
+    )]
     NoGateway,
 }
 
-/// Whether a call may be done twice.
+/// Whether a call may be retried after a gateway may have executed it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Repeat {
-    /// It has the same effect.
+enum RetrySafety {
+    /// Repeating it has no further effect.
     Safe,
-    /// It could undo what another has done in between, so it is not repeated once a gateway may
-    /// have done it.
+    /// Repeating it could undo a concurrent change by someone else.
     Unsafe,
 }
 
 impl Client {
-    /// Joins a cluster: returns when the first gateway is up.
+    /// Joins a cluster. Returns once the first session is established.
     ///
     /// # Errors
-    /// When the link cannot be started, or no gateway comes up within [`JOIN_TIMEOUT`].
+    ///
+    /// - [`JoinError::Random`] if the operating system provides no random bytes.
+    /// - [`JoinError::Link`] if the transport cannot start.
+    /// - [`JoinError::NoGateway`] if no session is established within [`JOIN_TIMEOUT`].
     pub async fn join(options: Options) -> Result<Self, JoinError> {
         let Options { name, seeds, cookie, tls } = options;
         let mut bytes = [0; 16];
         SysRng.try_fill_bytes(&mut bytes).map_err(JoinError::Random)?;
         let boot = BootId::from_bytes(bytes);
         let name = PeerName { name, boot };
-        // Nobody watches a client's tasks: what it does not get done, its callers see.
+        // Not supervised: if a task fails, calls fail and their callers see it.
         let tasks = Tasks::new();
         let link =
             Link::start(transport::Options { name, listen: None, cookie, tls, tasks }).await?;
-        let keeper = tokio::spawn(sessions::keep(link.clone(), seeds)).abort_handle();
+        let sessions = tokio::spawn(sessions::maintain(link.clone(), seeds)).abort_handle();
         let client = Self {
             shared: Arc::new(Shared {
                 link,
-                keeper,
-                places: Semaphore::new(MAX_IN_FLIGHT),
-                turn: AtomicUsize::new(0),
+                sessions,
+                permits: Semaphore::new(MAX_IN_FLIGHT),
+                next_gateway: AtomicUsize::new(0),
                 boot,
-                requests: AtomicU64::new(0),
+                next_key: AtomicU64::new(0),
             }),
             traceparent: None,
         };
-        match client.gateway_until(Instant::now() + JOIN_TIMEOUT).await {
+        match client.pick_gateway(Instant::now() + JOIN_TIMEOUT).await {
             Some(_) => Ok(client),
             None => {
                 client.leave().await;
@@ -181,69 +195,91 @@ impl Client {
         }
     }
 
-    /// The same client, whose calls belong to the trace of a W3C `traceparent`.
+    /// Returns a client that shares this client's sessions and sends `traceparent` (W3C Trace Context,
+    /// at most 128 bytes) with each call, so that the nodes' spans join that trace.
     #[must_use]
     pub fn in_trace(&self, traceparent: &str) -> Self {
         Self { shared: self.shared.clone(), traceparent: Some(traceparent.into()) }
     }
 
-    /// Publishes an event: returns when it is durable. Without a key one is made, which holds for
-    /// this call alone.
+    /// Publishes an event to the subscribed endpoints of an account. Returns once the event is durable.
+    ///
+    /// `event.payload` is JSON text of at most 256 KiB. `idempotency_key` has 1 to 256 visible ASCII
+    /// characters: if the same event was accepted with the same key within the last 24 hours, the
+    /// original receipt is returned and no event is created. If it is `None`, the client generates a
+    /// key, which protects against duplicates only within this call.
     ///
     /// # Errors
-    /// As [`Request::Publish`] says, and `TimedOut` or `Lost` when no gateway answered. It may have
-    /// been accepted then: call again with the same key.
+    ///
+    /// The error's [`kind`](CallError::kind) is usually one of:
+    ///
+    /// - `Refused` if the event is invalid, with all problems;
+    /// - `NotFound` if the account does not exist;
+    /// - `Conflict` if the idempotency key was used with a different request;
+    /// - `Unavailable` or `Overloaded` if the cluster could not accept the event in time;
+    /// - `TimedOut` or `Lost` if no node replied. The event may have been accepted: call again with
+    ///   the same key.
     pub async fn publish(
         &self,
         account: AccountId,
         event: NewEvent,
         idempotency_key: Option<String>,
     ) -> Result<Receipt, CallError> {
-        let idempotency_key = Some(idempotency_key.unwrap_or_else(|| self.new_key()));
+        let idempotency_key = Some(idempotency_key.unwrap_or_else(|| self.new_idempotency_key()));
         let request = Request::Publish(Publish { account, event, idempotency_key });
-        match self.call(request, Repeat::Safe).await? {
+        match self.call(request, RetrySafety::Safe).await? {
             Reply::Published(receipt) => Ok(receipt),
-            other => Err(strange(&other)),
+            other => Err(unexpected_reply(&other)),
         }
     }
 
-    /// Publishes 1 to 1,000 events of at most 1 MiB together, all or none: returns when they are
-    /// durable, with a receipt for each in their order. Without a key one is made, which holds for
-    /// this call alone.
+    /// Publishes a batch of events atomically: either all are accepted or none. Returns once all are
+    /// durable, with one receipt per event, in the order of `events`.
+    ///
+    /// A batch has 1 to 1,000 events ([`messages::MAX_EVENTS`]) of at most 1 MiB together
+    /// ([`messages::MAX_EVENTS_BYTES`]). `idempotency_key` applies to the whole batch, as in
+    /// [`Self::publish`].
     ///
     /// # Errors
-    /// As for [`Self::publish`], and `TooLarge` when they are too many.
+    ///
+    /// As for [`Self::publish`], and `TooLarge` if the batch exceeds a limit.
     pub async fn publish_batch(
         &self,
         account: AccountId,
         events: Vec<NewEvent>,
         idempotency_key: Option<String>,
     ) -> Result<Vec<Receipt>, CallError> {
-        let idempotency_key = Some(idempotency_key.unwrap_or_else(|| self.new_key()));
+        let idempotency_key = Some(idempotency_key.unwrap_or_else(|| self.new_idempotency_key()));
         let request = Request::PublishBatch(PublishBatch { account, events, idempotency_key });
-        match self.call(request, Repeat::Safe).await? {
+        match self.call(request, RetrySafety::Safe).await? {
             Reply::PublishedBatch(receipts) => Ok(receipts),
-            other => Err(strange(&other)),
+            other => Err(unexpected_reply(&other)),
         }
     }
 
-    /// How an endpoint fares.
+    /// Returns the status of an endpoint: its state, and its pending and held deliveries.
     ///
     /// # Errors
-    /// `NotFound`, or that nobody answered.
+    ///
+    /// `NotFound` if the account has no such endpoint; `Unavailable`, `Overloaded`, `TimedOut` or `Lost`
+    /// if no node could reply in time.
     pub async fn endpoint_status(
         &self,
         account: AccountId,
         endpoint: EndpointId,
     ) -> Result<EndpointStatus, CallError> {
         let request = Request::EndpointStatus(OfEndpoint { account, endpoint });
-        self.endpoint(request, Repeat::Safe).await
+        self.call_endpoint(request, RetrySafety::Safe).await
     }
 
-    /// Enables an endpoint, and tells how it fares then.
+    /// Enables an endpoint, and sends or discards its held deliveries according to `held`. Returns the
+    /// status afterwards. Has no effect on an endpoint that is already enabled.
     ///
     /// # Errors
-    /// `NotFound`, or that nobody answered: then it is not known whether it is enabled.
+    ///
+    /// As for [`Self::endpoint_status`]. After `TimedOut` or `Lost`, the endpoint may or may not be
+    /// enabled: the client does not repeat the call, because someone else may have disabled the
+    /// endpoint in the meantime.
     pub async fn enable_endpoint(
         &self,
         account: AccountId,
@@ -251,134 +287,139 @@ impl Client {
         held: HeldChoice,
     ) -> Result<EndpointStatus, CallError> {
         let request = Request::EnableEndpoint(EnableEndpoint { account, endpoint, held });
-        self.endpoint(request, Repeat::Unsafe).await
+        self.call_endpoint(request, RetrySafety::Unsafe).await
     }
 
-    /// Disables an endpoint, and tells how it fares then.
+    /// Disables an endpoint: its pending and new deliveries are held. Returns the status afterwards. Has
+    /// no effect on an endpoint that is already disabled.
     ///
     /// # Errors
-    /// `NotFound`, or that nobody answered: then it is not known whether it is disabled.
+    ///
+    /// As for [`Self::enable_endpoint`].
     pub async fn disable_endpoint(
         &self,
         account: AccountId,
         endpoint: EndpointId,
     ) -> Result<EndpointStatus, CallError> {
         let request = Request::DisableEndpoint(OfEndpoint { account, endpoint });
-        self.endpoint(request, Repeat::Unsafe).await
+        self.call_endpoint(request, RetrySafety::Unsafe).await
     }
 
-    /// What became of a delivery, attempt by attempt.
+    /// Returns the status of a delivery, with its attempts.
     ///
     /// # Errors
-    /// `NotFound`, or that nobody answered.
+    ///
+    /// As for [`Self::endpoint_status`]; `NotFound` if the account has no such delivery.
     pub async fn delivery_status(
         &self,
         account: AccountId,
         delivery: DeliveryId,
     ) -> Result<DeliveryStatus, CallError> {
         let request = Request::DeliveryStatus(OfDelivery { account, delivery });
-        match self.call(request, Repeat::Safe).await? {
+        match self.call(request, RetrySafety::Safe).await? {
             Reply::Delivery(status) => Ok(status),
-            other => Err(strange(&other)),
+            other => Err(unexpected_reply(&other)),
         }
     }
 
-    /// Which nodes there are, as one of them sees it.
+    /// Returns one node's view of the cluster: its nodes, and the number of shards.
     ///
     /// # Errors
-    /// That nobody answered.
+    ///
+    /// `Overloaded`, `TimedOut` or `Lost` if no node could reply in time.
     pub async fn cluster_status(&self) -> Result<ClusterStatus, CallError> {
-        match self.call(Request::ClusterStatus, Repeat::Safe).await? {
+        match self.call(Request::ClusterStatus, RetrySafety::Safe).await? {
             Reply::Cluster(status) => Ok(status),
-            other => Err(strange(&other)),
+            other => Err(unexpected_reply(&other)),
         }
     }
 
-    /// Ends the sessions. Calls in flight fail.
+    /// Closes all sessions of this client and its clones. Calls in flight, and later calls, fail with
+    /// `Lost`.
     pub async fn leave(&self) {
-        self.shared.keeper.abort();
-        self.shared.places.close();
+        self.shared.sessions.abort();
+        self.shared.permits.close();
         self.shared.link.stop().await;
     }
 
-    async fn endpoint(
+    async fn call_endpoint(
         &self,
         request: Request,
-        repeat: Repeat,
+        retry: RetrySafety,
     ) -> Result<EndpointStatus, CallError> {
-        match self.call(request, repeat).await? {
+        match self.call(request, retry).await? {
             Reply::Endpoint(status) => Ok(status),
-            other => Err(strange(&other)),
+            other => Err(unexpected_reply(&other)),
         }
     }
 
-    /// Calls one gateway after another until one answers, within [`CALL_TIMEOUT`].
-    async fn call(&self, request: Request, repeat: Repeat) -> Result<Reply, CallError> {
-        let _place =
-            self.shared.places.acquire().await.map_err(|_| {
+    /// Calls gateways in turn until one replies, within [`CALL_TIMEOUT`].
+    async fn call(&self, request: Request, retry: RetrySafety) -> Result<Reply, CallError> {
+        let _permit =
+            self.shared.permits.acquire().await.map_err(|_| {
                 CallError::new(CallErrorKind::Lost, "the client has left the cluster")
             })?;
         let call = Call { request, traceparent: self.traceparent.as_deref().map(str::to_owned) };
         let bytes = call.encode()?;
         let deadline = Instant::now() + CALL_TIMEOUT;
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = INITIAL_BACKOFF;
         loop {
-            let Some(gateway) = self.gateway_until(deadline).await else {
-                return Err(CallError::new(CallErrorKind::Lost, "no gateway is up"));
+            let Some(gateway) = self.pick_gateway(deadline).await else {
+                return Err(CallError::new(CallErrorKind::Lost, "no node is connected"));
             };
-            let timeout = TRY_TIMEOUT.min(deadline.saturating_duration_since(Instant::now()));
+            let timeout = ATTEMPT_TIMEOUT.min(deadline.saturating_duration_since(Instant::now()));
             let outcome = match gateway::call_raw(&gateway, bytes.clone(), timeout).await {
                 Ok(answer) => messages::decode_reply(&answer),
                 Err(error) => Err(error),
             };
             match outcome {
-                Err(error) if may_repeat(&error, repeat) && Instant::now() + pause < deadline => {
-                    tracing::debug!(%error, "a call is repeated");
-                    tokio::time::sleep(pause).await;
-                    pause = LONGEST_PAUSE.min(pause * 2);
+                Err(error) if may_retry(&error, retry) && Instant::now() + backoff < deadline => {
+                    tracing::debug!(%error, "call failed; retrying");
+                    tokio::time::sleep(backoff).await;
+                    backoff = MAX_BACKOFF.min(backoff * 2);
                 }
                 outcome => return outcome,
             }
         }
     }
 
-    /// The gateway whose turn it is, as soon as there is one.
-    async fn gateway_until(&self, deadline: Instant) -> Option<ActorRef<GatewayMessage>> {
-        let mut pause = FIRST_PAUSE;
+    /// The next gateway in round-robin order. Waits for one to connect until `deadline`.
+    async fn pick_gateway(&self, deadline: Instant) -> Option<ActorRef<GatewayMessage>> {
+        let mut backoff = INITIAL_BACKOFF;
         loop {
             let mut gateways = gateway::remote();
             if !gateways.is_empty() {
-                let turn = self.shared.turn.fetch_add(1, Ordering::Relaxed);
+                let turn = self.shared.next_gateway.fetch_add(1, Ordering::Relaxed);
                 return Some(gateways.swap_remove(turn % gateways.len()));
             }
-            if Instant::now() + pause > deadline {
+            if Instant::now() + backoff > deadline {
                 return None;
             }
-            tokio::time::sleep(pause).await;
-            pause = LONGEST_PAUSE.min(pause * 2);
+            tokio::time::sleep(backoff).await;
+            backoff = MAX_BACKOFF.min(backoff * 2);
         }
     }
 
-    fn new_key(&self) -> String {
-        let number = self.shared.requests.fetch_add(1, Ordering::Relaxed);
+    fn new_idempotency_key(&self) -> String {
+        let number = self.shared.next_key.fetch_add(1, Ordering::Relaxed);
         format!("{}-{number}", self.shared.boot)
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // The link ends by itself with its last clone.
-        self.keeper.abort();
+        // The transport stops when its last clone is dropped.
+        self.sessions.abort();
     }
 }
 
-fn may_repeat(error: &CallError, repeat: Repeat) -> bool {
-    match repeat {
-        Repeat::Safe => error.is_retryable(),
-        Repeat::Unsafe => error.kind == CallErrorKind::Overloaded,
+fn may_retry(error: &CallError, retry: RetrySafety) -> bool {
+    match retry {
+        RetrySafety::Safe => error.is_retryable(),
+        RetrySafety::Unsafe => error.kind == CallErrorKind::Overloaded,
     }
 }
 
-fn strange(reply: &Reply) -> CallError {
-    CallError::new(CallErrorKind::Malformed, format!("no answer to that: {reply:?}"))
+fn unexpected_reply(reply: &Reply) -> CallError {
+    CallError::new(CallErrorKind::Malformed, format!("unexpected reply: {reply:?}"))
 }

@@ -1,8 +1,8 @@
-//! Keeps a session with every node: dials, learns, dials again.
+//! Maintains a session with every node: connects, discovers nodes, reconnects.
 //!
-//! Seeds are dialled only while no node is up. Once one is, it tells of all the others by the
-//! addresses that they go by, and those are dialled that have no session yet. So a node that has two
-//! addresses has one session.
+//! The client dials the seeds only while it has no session. Afterwards it asks a connected node for the
+//! advertised addresses of all nodes, and dials those without a session. A node with two addresses
+//! thus gets only one session.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -16,54 +16,57 @@ use postrider_net::transport::Link;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How often the nodes are asked for, when nothing happens.
-const LOOK: Duration = Duration::from_secs(2);
-/// How long a gateway may take to tell of them.
+/// The interval at which the list of nodes is refreshed if no session changes.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a gateway may take to reply with the list.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(3);
-/// After a first failure to dial, and how long the pause grows.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The first and the largest delay before an address is dialled again.
+const INITIAL_BACKOFF: Duration = Duration::from_millis(200);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// When an address may be dialled again.
-struct Failed {
-    again: Instant,
-    pause: Duration,
+/// When an address may be dialled again. The delay doubles with each attempt.
+struct Backoff {
+    retry_at: Instant,
+    delay: Duration,
 }
 
-/// Keeps the sessions of `link` until it is aborted.
-pub(crate) async fn keep(link: Link, seeds: Vec<SocketAddr>) {
+/// Maintains the sessions of `link` until the task is aborted.
+pub(crate) async fn maintain(link: Link, seeds: Vec<SocketAddr>) {
     let mut events = link.events();
-    let mut failed = HashMap::new();
+    let mut backoffs = HashMap::new();
     loop {
         let addresses = match link.peers().is_empty() {
             true => seeds.clone(),
-            false => missing(&link).await,
+            false => unconnected_nodes(&link).await,
         };
-        dial(&link, &addresses, &mut failed).await;
+        dial(&link, &addresses, &mut backoffs).await;
         let now = Instant::now();
-        let next = failed.values().map(|failed: &Failed| failed.again).min();
-        let wait = next.map_or(LOOK, |at| LOOK.min(at.saturating_duration_since(now)));
-        // A session that came or went is a reason to look at once.
-        match timeout(wait.max(FIRST_PAUSE), events.recv()).await {
-            Ok(Err(RecvError::Closed)) => sleep(LOOK).await,
+        let next = backoffs.values().map(|backoff: &Backoff| backoff.retry_at).min();
+        let wait = next
+            .map_or(REFRESH_INTERVAL, |at| REFRESH_INTERVAL.min(at.saturating_duration_since(now)));
+        // Refresh at once when a session was opened or closed.
+        match timeout(wait.max(INITIAL_BACKOFF), events.recv()).await {
+            Ok(Err(RecvError::Closed)) => sleep(REFRESH_INTERVAL).await,
             Ok(Ok(_) | Err(RecvError::Lagged(_))) | Err(_) => {}
         }
     }
 }
 
-/// The addresses of nodes that there is no session with, as a gateway tells.
-async fn missing(link: &Link) -> Vec<SocketAddr> {
+/// The addresses of nodes without a session, according to the first gateway that replies.
+async fn unconnected_nodes(link: &Link) -> Vec<SocketAddr> {
     for gateway in gateway::remote() {
         match gateway::call(&gateway, Request::ClusterStatus, STATUS_TIMEOUT).await {
-            Ok(Reply::Cluster(status)) => return unlinked(link, &status),
-            Ok(other) => tracing::debug!(?other, "a gateway tells strange things of the nodes"),
-            Err(error) => tracing::debug!(%error, "a gateway does not tell of the nodes"),
+            Ok(Reply::Cluster(status)) => return without_session(link, &status),
+            Ok(other) => {
+                tracing::debug!(?other, "unexpected reply to a request for the cluster status")
+            }
+            Err(error) => tracing::debug!(%error, "cannot get the cluster status from a gateway"),
         }
     }
     Vec::new()
 }
 
-fn unlinked(link: &Link, status: &ClusterStatus) -> Vec<SocketAddr> {
+fn without_session(link: &Link, status: &ClusterStatus) -> Vec<SocketAddr> {
     let linked: HashSet<_> = link.peers().into_iter().map(|peer| peer.name.boot).collect();
     let nodes = status.nodes.iter();
     nodes
@@ -72,20 +75,21 @@ fn unlinked(link: &Link, status: &ClusterStatus) -> Vec<SocketAddr> {
         .collect()
 }
 
-/// Dials those whose time has come, all at once.
-async fn dial(link: &Link, addresses: &[SocketAddr], failed: &mut HashMap<SocketAddr, Failed>) {
-    failed.retain(|address, _| addresses.contains(address));
+/// Dials all addresses that are due, concurrently.
+async fn dial(link: &Link, addresses: &[SocketAddr], backoffs: &mut HashMap<SocketAddr, Backoff>) {
+    backoffs.retain(|address, _| addresses.contains(address));
     let now = Instant::now();
-    let due = |address: &&SocketAddr| failed.get(address).is_none_or(|it| it.again <= now);
+    let due = |address: &&SocketAddr| backoffs.get(address).is_none_or(|it| it.retry_at <= now);
     let due: Vec<_> = addresses.iter().filter(due).copied().collect();
     let dialled = join_all(due.iter().map(|address| link.connect(*address))).await;
     for (address, dialled) in due.into_iter().zip(dialled) {
-        // A connection is no session yet; the peer may think this client unworthy. So the pause
-        // grows until the address is no longer missed.
-        let pause = failed.get(&address).map_or(FIRST_PAUSE, |it| LONGEST_PAUSE.min(it.pause * 2));
-        failed.insert(address, Failed { again: Instant::now() + pause, pause });
+        // A connection is not a session yet: the peer may still reject this client. So the delay grows
+        // until a session makes the address drop out of the list.
+        let delay =
+            backoffs.get(&address).map_or(INITIAL_BACKOFF, |it| MAX_BACKOFF.min(it.delay * 2));
+        backoffs.insert(address, Backoff { retry_at: Instant::now() + delay, delay });
         if let Err(error) = dialled {
-            tracing::debug!(%address, %error, "a node cannot be reached");
+            tracing::debug!(%address, %error, "cannot connect to a node");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! A client and a gateway in two processes: ractor's process groups belong to a process, so one
-//! process cannot be both. The tests run this binary again, with the name of a test that plays the
-//! node's part and does nothing on its own.
+//! Tests a client and a gateway in two processes. Ractor's process groups are global to a process, so one
+//! process cannot be both. The tests start this binary again with the name of a test that acts as the
+//! node, and that does nothing otherwise.
 //!
-//! Clients are as much one a process: `cargo nextest` gives each test a process of its own.
+//! A process can also have only one client: `cargo nextest` runs each test in its own process.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
@@ -25,7 +25,7 @@ use postrider_domain::account::{Account, Name};
 use postrider_domain::endpoint::{Endpoint, Ordering, Secrets, Subscription};
 use postrider_domain::event::{Event, EventType, EventTypeName};
 use postrider_domain::headers::CustomHeaders;
-use postrider_domain::ids::{AccountId, BootId, EndpointId, Id, Mint};
+use postrider_domain::ids::{AccountId, BootId, EndpointId, Id, IdGenerator};
 use postrider_domain::node::NodeState;
 use postrider_domain::signature::Secret;
 use postrider_domain::target::{AddressPolicy, TargetUrl};
@@ -35,7 +35,7 @@ use postrider_net::tasks::Tasks;
 use postrider_net::transport::{self, Link, PeerName};
 use postrider_service::Service;
 use postrider_store::kv::Store;
-use postrider_store::kv::lmdb::Embedded;
+use postrider_store::kv::lmdb::Lmdb;
 use postrider_store::{Owner, Records, Wake};
 use ractor::concurrency::oneshot;
 use ractor::message::SerializedMessage;
@@ -47,7 +47,7 @@ const DIR: &str = "POSTRIDER_CLIENT_TEST_DIR";
 const ADDRESS: &str = "POSTRIDER_CLIENT_TEST_ADDRESS";
 const COOKIE: &str = "a-secret-of-at-least-thirty-two-visible-characters";
 const SHARDS: u16 = 4;
-const SOON: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn account() -> AccountId {
     AccountId::from_bytes([1; 16])
@@ -65,7 +65,7 @@ fn event(payload: impl Into<String>) -> NewEvent {
     NewEvent { event_type: "a.b".to_owned(), payload: payload.into().into() }
 }
 
-/// A node that runs in a process of its own.
+/// A node in a separate process.
 struct Node {
     process: Child,
     address: SocketAddr,
@@ -74,14 +74,14 @@ struct Node {
 
 impl Node {
     fn start(dir: &Path) -> Result<Self> {
-        // A port that is free now: the node must come back on the same one.
+        // A fixed port, because the node must come back on the same one.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         Self::start_at(dir, address)
     }
 
     fn start_at(dir: &Path, address: SocketAddr) -> Result<Self> {
         let mut process = Command::new(std::env::current_exe()?)
-            .args(["--exact", "--nocapture", "--test-threads=1", "plays_a_node"])
+            .args(["--exact", "--nocapture", "--test-threads=1", "node_process"])
             .env(DIR, dir)
             .env(ADDRESS, address.to_string())
             .stdin(Stdio::piped())
@@ -89,23 +89,23 @@ impl Node {
             .spawn()?;
         let stdout = process.stdout.take().context("its output is piped")?;
         let mut lines = BufReader::new(stdout).lines();
-        // The test harness says something of its own first.
+        // The test harness prints its own lines first.
         lines
             .find(|line| line.as_ref().is_ok_and(|line| line.ends_with("ready")))
-            .context("up")??;
+            .context("the node did not start")??;
         Ok(Self { process, address, dir: dir.to_owned() })
     }
 
-    /// SIGSTOP, and all of its threads have stopped when this returns.
+    /// Sends SIGSTOP. All threads have stopped when this returns.
     fn freeze(&self) -> Result<()> {
         let pid = Pid::from_child(&self.process);
         kill_process(pid, Signal::STOP)?;
         let status = retry_on_intr(|| waitpid(Some(pid), WaitOptions::UNTRACED))?;
-        ensure!(status.is_some_and(|(_, status)| status.stopped()), "it ended: {status:?}");
+        ensure!(status.is_some_and(|(_, status)| status.stopped()), "the node exited: {status:?}");
         Ok(())
     }
 
-    fn restarted(mut self) -> Result<Self> {
+    fn restart(mut self) -> Result<Self> {
         self.kill()?;
         Self::start_at(&self.dir.clone(), self.address)
     }
@@ -119,7 +119,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // It may be dead already.
+        // It may have exited already.
         let _ = self.kill();
     }
 }
@@ -129,7 +129,7 @@ async fn join(seeds: &[SocketAddr]) -> Result<Client, JoinError> {
     Client::join(Options { name, seeds, cookie: cookie(), tls: None }).await
 }
 
-fn kind<T: std::fmt::Debug>(outcome: Result<T, CallError>) -> CallErrorKind {
+fn error_kind<T: std::fmt::Debug>(outcome: Result<T, CallError>) -> CallErrorKind {
     outcome.expect_err("it fails").kind
 }
 
@@ -156,36 +156,36 @@ async fn a_client_publishes_and_reads_back() -> Result<()> {
     assert_eq!((cluster.shards, cluster.unowned, cluster.nodes.len()), (4, 0, 1));
     assert_eq!(cluster.nodes[0].address, Some(node.address));
     client.leave().await;
-    assert_eq!(kind(client.cluster_status().await), CallErrorKind::Lost);
+    assert_eq!(error_kind(client.cluster_status().await), CallErrorKind::Lost);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_wrong_has_an_error_for_an_answer() -> Result<()> {
+async fn invalid_calls_get_an_error() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let node = Node::start(dir.path())?;
     let client = join(&[node.address]).await?;
     let refused = client.publish(account(), event("{"), None).await;
-    assert!(matches!(kind(refused), CallErrorKind::Refused(findings) if findings.len() == 1));
+    assert!(matches!(error_kind(refused), CallErrorKind::Refused(findings) if findings.len() == 1));
     let refused = client.publish(account(), event("1".repeat(300_000)), None).await;
-    assert!(matches!(kind(refused), CallErrorKind::Refused(_)));
+    assert!(matches!(error_kind(refused), CallErrorKind::Refused(_)));
     let events = vec![event("1".repeat(250_000)); 5];
     let refused = client.publish_batch(account(), events, None).await;
-    assert_eq!(kind(refused), CallErrorKind::TooLarge);
+    assert_eq!(error_kind(refused), CallErrorKind::TooLarge);
     let nobody = AccountId::from_bytes([9; 16]);
-    assert_eq!(kind(client.publish(nobody, event("1"), None).await), CallErrorKind::NotFound);
+    assert_eq!(error_kind(client.publish(nobody, event("1"), None).await), CallErrorKind::NotFound);
     let refused = client.endpoint_status(nobody, endpoint()).await;
-    assert_eq!(kind(refused), CallErrorKind::NotFound);
+    assert_eq!(error_kind(refused), CallErrorKind::NotFound);
     let first = client.publish(account(), event("1"), Some("k".to_owned())).await?;
     let again = client.publish(account(), event("1"), Some("k".to_owned())).await?;
     assert_eq!(first, again);
     let other = client.publish(account(), event("2"), Some("k".to_owned())).await;
-    assert_eq!(kind(other), CallErrorKind::Conflict);
+    assert_eq!(error_kind(other), CallErrorKind::Conflict);
 
     let gateway = gateway::remote().pop().context("a gateway")?;
     let raw = async |bytes: Vec<u8>| {
-        let answer = gateway::call_raw(&gateway, bytes, SOON).await.unwrap();
-        kind(messages::decode_reply(&answer))
+        let answer = gateway::call_raw(&gateway, bytes, TIMEOUT).await.unwrap();
+        error_kind(messages::decode_reply(&answer))
     };
     assert_eq!(raw(vec![0, 9, 0, 1, 0]).await, CallErrorKind::UnknownVersion);
     assert_eq!(raw(vec![0, 1, 9, 9, 0]).await, CallErrorKind::UnknownKind);
@@ -199,21 +199,21 @@ async fn what_is_wrong_has_an_error_for_an_answer() -> Result<()> {
         metadata: None,
     };
     gateway.get_cell().send_serialized(later).map_err(|error| anyhow::anyhow!("{error}"))?;
-    let answer = tokio::time::timeout(SOON, answer).await??;
-    assert_eq!(kind(messages::decode_reply(&answer)), CallErrorKind::UnknownKind);
+    let answer = tokio::time::timeout(TIMEOUT, answer).await??;
+    assert_eq!(error_kind(messages::decode_reply(&answer)), CallErrorKind::UnknownKind);
     gateway.cast(GatewayMessage::Cast(vec![7]))?;
-    let pong = gateway::call(&gateway, Request::Ping, SOON).await?;
+    let pong = gateway::call(&gateway, Request::Ping, TIMEOUT).await?;
     assert!(matches!(pong, Reply::Pong(_)));
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_survives_the_death_of_its_node() -> Result<()> {
+async fn a_safe_call_survives_the_death_of_its_node() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let node = Node::start(dir.path())?;
     let client = join(&[node.address]).await?;
     client.publish(account(), event("0"), None).await?;
-    // The node takes the call's bytes in, and does nothing with them.
+    // The kernel accepts the call's bytes, but the node does not process them.
     node.freeze()?;
     let publishing = tokio::spawn({
         let client = client.clone();
@@ -225,21 +225,21 @@ async fn a_call_survives_the_death_of_its_node() -> Result<()> {
     });
     let mut publishing = publishing;
     let waited = tokio::time::timeout(Duration::from_millis(300), &mut publishing).await;
-    assert!(waited.is_err(), "nobody is there to answer");
-    let _node = node.restarted()?;
+    assert!(waited.is_err(), "a frozen node replied");
+    let _node = node.restart()?;
     publishing.await??;
-    // What could undo another's change is not done twice.
-    assert_eq!(kind(disabling.await?), CallErrorKind::Lost);
+    // A call that could undo a concurrent change is not retried.
+    assert_eq!(error_kind(disabling.await?), CallErrorKind::Lost);
     let status = client.endpoint_status(account(), endpoint()).await?;
-    assert_eq!(status.pending, 2, "each event once");
+    assert_eq!(status.pending, 2, "each event is delivered once");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_are_learned_from_one_seed_and_calls_go_round() -> Result<()> {
+async fn nodes_are_discovered_from_one_seed_and_calls_are_distributed() -> Result<()> {
     let dirs = (tempfile::tempdir()?, tempfile::tempdir()?);
     let mut second = Node::start(dirs.1.path())?;
-    // The first node's view tells of the second.
+    // The first node's view includes the second.
     std::fs::write(dirs.0.path().join("other"), second.address.to_string())?;
     let first = Node::start(dirs.0.path())?;
     let client = join(&[first.address]).await?;
@@ -248,19 +248,19 @@ async fn nodes_are_learned_from_one_seed_and_calls_go_round() -> Result<()> {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(SOON, both).await.context("the second node is learned")?;
+    tokio::time::timeout(TIMEOUT, both).await.context("the second node was not discovered")?;
     for number in 0..10 {
         client.publish(account(), event(number.to_string()), None).await?;
     }
     let of_gateway = async |gateway| {
         let of = messages::OfEndpoint { account: account(), endpoint: endpoint() };
-        match gateway::call(&gateway, Request::EndpointStatus(of), SOON).await {
+        match gateway::call(&gateway, Request::EndpointStatus(of), TIMEOUT).await {
             Ok(Reply::Endpoint(status)) => status.pending,
             other => panic!("{other:?}"),
         }
     };
     for gateway in gateway::remote() {
-        assert_eq!(of_gateway(gateway).await, 5, "they have stores of their own here");
+        assert_eq!(of_gateway(gateway).await, 5, "calls are not distributed evenly");
     }
     second.kill()?;
     for number in 0..10 {
@@ -270,22 +270,22 @@ async fn nodes_are_learned_from_one_seed_and_calls_go_round() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_without_a_node_says_so() {
+async fn joining_fails_without_a_node() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     assert!(matches!(join(&[nobody]).await, Err(JoinError::NoGateway)));
 }
 
-/// The node's part; without its directory it is no test.
+/// Runs a node if [`DIR`] is set. Otherwise does nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn plays_a_node() -> Result<()> {
+async fn node_process() -> Result<()> {
     let Some(dir) = std::env::var_os(DIR).map(PathBuf::from) else {
         return Ok(());
     };
     let address: SocketAddr = std::env::var(ADDRESS)?.parse()?;
-    let store = Store::new(Arc::new(Embedded::open(&dir)?), 1);
+    let store = Store::new(Arc::new(Lmdb::open(&dir)?), 1);
     let records = Records::open(store, SHARDS).await?;
-    fill(&records).await?;
-    let boot: BootId = Mint::new().id(Still.now());
+    populate(&records).await?;
+    let boot: BootId = IdGenerator::new().id(FixedClock.now());
     let name = PeerName { name: "node".to_owned(), boot };
     let options = transport::Options {
         name,
@@ -295,24 +295,24 @@ async fn plays_a_node() -> Result<()> {
         tasks: Tasks::new(),
     };
     let _link = Link::start(options).await?;
-    let router = Router::new(records, Arc::new(Idle));
-    let service = Service::new(router, Arc::new(Mint::new()), Arc::new(Still));
+    let router = Router::new(records, Arc::new(NoWorkers));
+    let service = Service::new(router, Arc::new(IdGenerator::new()), Arc::new(FixedClock));
     let other = std::fs::read_to_string(dir.join("other")).ok();
     let other = other.map(|text| text.parse()).transpose()?;
     let (_view, view) = watch::channel(Arc::new(view(boot, address, other)));
     let node = LocalNode::new(service.router().clone(), view, Arc::default());
     let _gateway = Gateway::start(ActorApi::new(service, Arc::new(node)), &Tasks::new()).await?;
     println!("ready");
-    // It ends with whoever started it.
+    // Exits when the parent closes stdin.
     tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0])).await??;
     Ok(())
 }
 
-async fn fill(records: &Records) -> Result<()> {
+async fn populate(records: &Records) -> Result<()> {
     if records.endpoint(account(), endpoint()).await?.is_some() {
         return Ok(());
     }
-    let now = Still.now();
+    let now = FixedClock.now();
     let tenant = Account {
         id: account(),
         name: Name::parse("Acme")?,
@@ -346,21 +346,21 @@ async fn fill(records: &Records) -> Result<()> {
     Ok(())
 }
 
-/// Workers without work: nothing is delivered.
-struct Idle;
+/// Workers that deliver nothing.
+struct NoWorkers;
 
 #[async_trait]
-impl Workers for Idle {
+impl Workers for NoWorkers {
     fn wake(&self, _: Vec<Wake>) -> Vec<Wake> {
         Vec::new()
     }
 
     async fn send_test(&self, _: Endpoint, _: Event) -> TestReport {
-        panic!("nobody asks for a test event here")
+        panic!("no test event is sent in these tests")
     }
 }
 
-/// A node that owns everything, and may know of another one.
+/// The view of a node that owns all shards, and may know another node.
 fn view(boot: BootId, address: SocketAddr, other: Option<SocketAddr>) -> View {
     let node = |node, address| NodeView {
         node,
@@ -375,9 +375,9 @@ fn view(boot: BootId, address: SocketAddr, other: Option<SocketAddr>) -> View {
     View { nodes, owners }
 }
 
-struct Still;
+struct FixedClock;
 
-impl Clock for Still {
+impl Clock for FixedClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(1_800_000_000_000)
     }

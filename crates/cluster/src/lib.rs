@@ -1,29 +1,33 @@
-//! How the nodes of a cluster share the work: who is alive, who owns which shard, how nodes talk,
-//! and what they and other services can ask of each other.
+//! How the nodes of a cluster divide the work: which nodes are alive, which node owns which shard,
+//! and how work reaches the owner of its shard.
 //!
-//! The store is the authority: leases and owners stand there, and every owner's write presents its
-//! fence. What nodes tell each other are hints, which may be lost.
+//! The store is the authority: leases and owners are rows in it, and every write of an owner
+//! presents its fence. Messages between nodes are hints, which may be lost.
 //!
 //! | File | Is |
 //! |---|---|
-//! | [`membership`] | who is alive, by an observer's own clock |
-//! | [`keeper`] | observes, plans and acts: leases renewed, shards taken and handed over |
-//! | [`pulse`] | whether this node may still act as an owner |
-//! | [`tenure`] | a shard that is held, as a value |
-//! | [`view`] | what a node knows of the cluster at one moment |
-//! | [`route`] | how work finds those who do it |
-//! | [`post`] | wakes on their way to other nodes |
-//! | [`mesh`] | which links a node keeps, and what it says over them |
+//! | [`membership`] | which nodes are alive, by the observer's own clock |
+//! | `lease_renewal` | the renewals of this node's lease |
+//! | [`lease_validity`] | whether this node may still act as an owner |
+//! | [`shard_guard`] | the right to work on a shard, as a value |
+//! | [`shard_manager`] | observes, plans and acts: claims shards, and hands them over |
+//! | [`view`] | the cluster as this node sees it at one moment |
+//! | [`route`] | the way of work to the owner of its shard |
+//! | [`wake_forwarder`] | wakes on their way to other nodes |
+//! | `wakes` | wakes as messages |
+//! | [`mesh`] | the connections to the other nodes |
+//! | [`local_node`] | what this node does for the other nodes |
 
-pub mod keeper;
+mod lease_renewal;
+pub mod lease_validity;
 pub mod local_node;
 pub mod membership;
 pub mod mesh;
 pub mod metrics;
-pub mod post;
-pub mod pulse;
 pub mod route;
-pub mod tenure;
+pub mod shard_guard;
+pub mod shard_manager;
 pub mod trace;
 pub mod view;
+pub mod wake_forwarder;
 mod wakes;

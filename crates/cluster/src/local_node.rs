@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use postrider_domain::ownership::Shard;
+use postrider_domain::assignment::Shard;
 use postrider_net::messages::{CallError, WakeMany, Woken};
 use postrider_store::Wake;
 use tokio::sync::{Notify, watch};
@@ -17,7 +17,7 @@ use crate::wakes;
 pub struct LocalNode {
     router: Router,
     view: watch::Receiver<Arc<View>>,
-    /// Has the keeper read the store.
+    /// Has the shard_manager read the store.
     look: Arc<Notify>,
     instruments: Instruments,
 }
@@ -44,10 +44,10 @@ impl LocalNode {
             // The shards may have been handed to this node a moment ago.
             self.ownership_changed();
         }
-        Ok(Woken { elsewhere })
+        Ok(Woken { not_owned: elsewhere })
     }
 
-    /// Has the keeper read from the store which shards this node owns.
+    /// Has the shard_manager read from the store which shards this node owns.
     pub fn ownership_changed(&self) {
         self.look.notify_one();
     }

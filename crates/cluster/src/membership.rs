@@ -2,6 +2,7 @@
 //! monotonic clock: no clock of one node is ever held against that of another.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use postrider_domain::ids::BootId;
@@ -29,9 +30,22 @@ const KEPT: Duration = Duration::from_secs(60);
 
 const _: () = assert!(SELF_STOP.as_millis() * 10 <= TTL.as_millis() * 6);
 
+/// Who this node is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its id, new at each start.
+    pub node: BootId,
+    /// Its name.
+    pub name: String,
+    /// Where other nodes reach it.
+    pub address: Option<SocketAddr>,
+    /// The version of Postrider that it runs.
+    pub version: String,
+}
+
 /// How it is known that a node's process has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Witness {
+pub enum ExitEvidence {
     /// From this host's kernel: it is certain.
     ThisHost,
     /// From a refused connection to another host. A firewall may have refused it, so a second sign is
@@ -52,7 +66,7 @@ struct Seen {
     /// When the revision was first seen.
     moved: Instant,
     /// Its process is said to have ended, as of this revision.
-    ended: Option<Witness>,
+    ended: Option<ExitEvidence>,
 }
 
 impl Membership {
@@ -76,11 +90,11 @@ impl Membership {
     /// Notes that a node's process has ended. It counts as dead at once if that is certain, and
     /// otherwise when it has not renewed its lease for [`MISSED`]; in either case unless it renews its
     /// lease after all.
-    pub fn ended(&mut self, node: BootId, witness: Witness) {
+    pub fn ended(&mut self, node: BootId, evidence: ExitEvidence) {
         if let Some(seen) = self.nodes.get_mut(&node)
-            && seen.ended != Some(Witness::ThisHost)
+            && seen.ended != Some(ExitEvidence::ThisHost)
         {
-            seen.ended = Some(witness);
+            seen.ended = Some(evidence);
         }
     }
 
@@ -111,8 +125,8 @@ impl Seen {
     fn state(&self, now: Instant) -> NodeState {
         let still = now.saturating_duration_since(self.moved);
         let dead_after = match self.ended {
-            Some(Witness::ThisHost) => Duration::ZERO,
-            Some(Witness::Network) => MISSED,
+            Some(ExitEvidence::ThisHost) => Duration::ZERO,
+            Some(ExitEvidence::Network) => MISSED,
             None => TTL,
         };
         if still >= dead_after {
@@ -170,14 +184,14 @@ mod tests {
     async fn the_network_alone_does_not_say_that_a_node_is_dead() {
         let (mut membership, start) = (Membership::default(), Instant::now());
         membership.observe(vec![lease(1)], start);
-        membership.ended(NODE, Witness::Network);
+        membership.ended(NODE, ExitEvidence::Network);
         let missed = start + MISSED;
         assert_eq!(membership.state(NODE, start), Some(NodeState::Alive));
         assert_eq!(membership.state(NODE, missed), Some(NodeState::Dead));
         membership.observe(vec![lease(2)], start + RENEW_EVERY);
         assert_eq!(membership.state(NODE, missed), Some(NodeState::Alive), "it renews its lease");
-        membership.ended(NODE, Witness::ThisHost);
-        membership.ended(NODE, Witness::Network);
+        membership.ended(NODE, ExitEvidence::ThisHost);
+        membership.ended(NODE, ExitEvidence::Network);
         assert_eq!(membership.state(NODE, missed), Some(NodeState::Dead));
     }
 
@@ -199,7 +213,7 @@ mod tests {
     async fn an_ended_process_is_dead_at_once_unless_it_renews() {
         let (mut membership, now) = (Membership::default(), Instant::now());
         membership.observe(vec![lease(1)], now);
-        membership.ended(NODE, Witness::ThisHost);
+        membership.ended(NODE, ExitEvidence::ThisHost);
         assert_eq!(membership.state(NODE, now), Some(NodeState::Dead));
         membership.observe(vec![lease(1)], now);
         assert_eq!(membership.state(NODE, now), Some(NodeState::Dead), "it stays so");

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use postrider_domain::assignment::{Fence, Shard};
 use postrider_domain::ids::BootId;
 use postrider_domain::node::NodeState;
-use postrider_domain::ownership::{Fence, Shard};
 use postrider_net::gateway::{self, GatewayMessage};
-use postrider_net::messages::{Handed, Reply, Request};
+use postrider_net::messages::{OwnershipChanged, Reply, Request};
 use postrider_net::tasks::Tasks;
 use postrider_net::transport::{self, ConnectError, Event, Link, Peer};
 use postrider_store::Wake;
@@ -26,23 +26,23 @@ use tokio::net::lookup_host;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
-use crate::keeper::{Keeper, Neighbours};
-use crate::membership::Witness;
+use crate::membership::ExitEvidence;
 use crate::metrics::Instruments;
-use crate::post::{Carrier, NotReached};
 use crate::route::Router;
+use crate::shard_manager::{PeerNotifier, ShardManager};
 use crate::view::{NodeView, View};
+use crate::wake_forwarder::{Unreachable, WakeTransport};
 use crate::wakes;
 
 /// How often links that are missing are dialled.
-const DIAL_EVERY: Duration = Duration::from_secs(1);
+const DIAL_INTERVAL: Duration = Duration::from_secs(1);
 /// By when a linked node is seen in the store.
-const INTRODUCED: Duration = Duration::from_secs(5);
+const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a node may take to answer that it was woken.
-const CARRY: Duration = Duration::from_secs(2);
+const WAKE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often, and how many times, a node whose link broke is asked whether it still listens.
-const ASK_EVERY: Duration = Duration::from_millis(50);
-const ASK_TIMES: u32 = 40;
+const PROBE_INTERVAL: Duration = Duration::from_millis(50);
+const PROBES: u32 = 40;
 
 /// The links of a node. Clones share them.
 #[derive(Clone)]
@@ -59,18 +59,24 @@ impl Mesh {
         Self { me, link, instruments: Instruments::new() }
     }
 
-    /// Keeps links to all nodes that the keeper sees, and tells it of those that have ended. Dials
+    /// Keeps links to all nodes that the shard_manager sees, and tells it of those that have ended. Dials
     /// `seeds` first, given as `host:port`.
     ///
     /// When one is lost, the owners here look for work that it could not tell of any more.
-    pub fn tend(&self, keeper: Keeper, router: Router, seeds: Vec<String>, tasks: &Tasks) {
+    pub fn run(
+        &self,
+        shard_manager: ShardManager,
+        router: Router,
+        seeds: Vec<String>,
+        tasks: &Tasks,
+    ) {
         for seed in seeds {
             let mesh = self.clone();
             tokio::spawn(async move { mesh.dial_seed(&seed).await });
         }
-        tasks.spawn("dialling", self.clone().dial_missing(keeper.clone()));
-        tasks.spawn("looking after losses", look_after_losses(keeper.view(), router));
-        tasks.spawn("watching links", self.clone().watch(keeper));
+        tasks.spawn("dialling", self.clone().dial_missing(shard_manager.clone()));
+        tasks.spawn("looking after losses", rescan_after_losses(shard_manager.view(), router));
+        tasks.spawn("watching links", self.clone().watch(shard_manager));
     }
 
     /// This node.
@@ -108,8 +114,8 @@ impl Mesh {
         }
     }
 
-    async fn dial_missing(self, keeper: Keeper) {
-        let mut view = keeper.view();
+    async fn dial_missing(self, shard_manager: ShardManager) {
+        let mut view = shard_manager.view();
         // Those whose trouble was told of; again when they have been linked meanwhile.
         let mut told = HashSet::new();
         loop {
@@ -129,7 +135,7 @@ impl Mesh {
                     }
                 });
             }
-            if let Ok(Err(_)) = tokio::time::timeout(DIAL_EVERY, view.changed()).await {
+            if let Ok(Err(_)) = tokio::time::timeout(DIAL_INTERVAL, view.changed()).await {
                 return;
             }
         }
@@ -145,18 +151,18 @@ impl Mesh {
     }
 
     /// Looks into every link that breaks, and into nodes that do not renew their lease.
-    async fn watch(self, keeper: Keeper) {
+    async fn watch(self, shard_manager: ShardManager) {
         let mut events = self.link.events();
-        let mut view = keeper.view();
+        let mut view = shard_manager.view();
         loop {
             self.instruments.peers(self.link.peers().len());
             tokio::select! {
                 event = events.recv() => match event {
                     Ok(Event::Down(peer)) => {
-                        tokio::spawn(self.clone().look_into(peer.name.boot, keeper.clone()));
+                        tokio::spawn(self.clone().probe_liveness(peer.name.boot, shard_manager.clone()));
                     }
                     Ok(Event::Up(peer)) => {
-                        tokio::spawn(self.clone().meet(peer, keeper.clone()));
+                        tokio::spawn(self.clone().verify_same_cluster(peer, shard_manager.clone()));
                     }
                     // A node that was missed is seen when it does not renew its lease.
                     Err(RecvError::Lagged(_)) => {}
@@ -168,7 +174,7 @@ impl Mesh {
                     }
                     let suspects = suspects(&view.borrow_and_update());
                     for node in suspects.into_iter().filter(|node| *node != self.me) {
-                        tokio::spawn(self.clone().look_into(node, keeper.clone()));
+                        tokio::spawn(self.clone().probe_liveness(node, shard_manager.clone()));
                     }
                 }
             }
@@ -177,10 +183,10 @@ impl Mesh {
 
     /// Says so when a node is linked that is none of this store's: two clusters that share a cookie
     /// and have seeds in common are not one.
-    async fn meet(self, peer: Peer, keeper: Keeper) {
-        tokio::time::sleep(INTRODUCED).await;
+    async fn verify_same_cluster(self, peer: Peer, shard_manager: ShardManager) {
+        tokio::time::sleep(REGISTRATION_TIMEOUT).await;
         let is_node = gateway::of(peer.node_id).is_some();
-        if is_node && keeper.view().borrow().node(peer.name.boot).is_none() {
+        if is_node && shard_manager.view().borrow().node(peer.name.boot).is_none() {
             tracing::error!(
                 peer = %peer.name, address = %peer.address,
                 "a linked node is not in this node's store: it has another one, and so is of another \
@@ -190,25 +196,25 @@ impl Mesh {
     }
 
     /// How reliable a refused connection to this address is.
-    fn witness(&self, address: SocketAddr) -> Witness {
+    fn evidence(&self, address: SocketAddr) -> ExitEvidence {
         let mine = self.link.local_addr().map(|mine| mine.ip());
         let is_here = address.ip().to_canonical().is_loopback() || mine == Some(address.ip());
-        if is_here { Witness::ThisHost } else { Witness::Network }
+        if is_here { ExitEvidence::ThisHost } else { ExitEvidence::Network }
     }
 
-    /// Tells the keeper when a node's host says that nobody listens there any more.
-    async fn look_into(self, node: BootId, keeper: Keeper) {
-        for _ in 0..ASK_TIMES {
-            let known = keeper.view().borrow().node(node).cloned();
+    /// Tells the shard_manager when a node's host says that nobody listens there any more.
+    async fn probe_liveness(self, node: BootId, shard_manager: ShardManager) {
+        for _ in 0..PROBES {
+            let known = shard_manager.view().borrow().node(node).cloned();
             let gone = known.filter(|node| node.state != NodeState::Dead);
             let Some(address) = gone.and_then(|node| node.address) else { return };
             if transport::is_refused(address).await {
-                return keeper.ended(node, self.witness(address)).await;
+                return shard_manager.ended(node, self.evidence(address)).await;
             }
             if self.is_linked(node) {
                 return;
             }
-            tokio::time::sleep(ASK_EVERY).await;
+            tokio::time::sleep(PROBE_INTERVAL).await;
         }
     }
 }
@@ -226,7 +232,7 @@ fn with_causes(error: ConnectError) -> String {
 
 /// Has the owners here look whenever a node is lost: what it accepted is durable, and its wakes may
 /// be lost with it.
-async fn look_after_losses(mut view: watch::Receiver<Arc<View>>, router: Router) {
+async fn rescan_after_losses(mut view: watch::Receiver<Arc<View>>, router: Router) {
     let mut living = living(&view.borrow_and_update());
     while view.changed().await.is_ok() {
         let now = self::living(&view.borrow_and_update());
@@ -248,21 +254,21 @@ fn suspects(view: &View) -> Vec<BootId> {
 }
 
 #[async_trait]
-impl Carrier for Mesh {
-    async fn carry(&self, to: BootId, wakes: &[Wake]) -> Result<Vec<Shard>, NotReached> {
-        let gateway = self.gateway(to).ok_or(NotReached)?;
+impl WakeTransport for Mesh {
+    async fn send(&self, to: BootId, wakes: &[Wake]) -> Result<Vec<Shard>, Unreachable> {
+        let gateway = self.gateway(to).ok_or(Unreachable)?;
         self.instruments.wakes_sent(wakes.len());
         let mut elsewhere = Vec::new();
         for many in wakes::pack(wakes.iter().cloned()) {
-            match gateway::call(&gateway, Request::WakeMany(many), CARRY).await {
-                Ok(Reply::Woken(woken)) => elsewhere.extend(woken.elsewhere),
+            match gateway::call(&gateway, Request::WakeMany(many), WAKE_TIMEOUT).await {
+                Ok(Reply::Woken(woken)) => elsewhere.extend(woken.not_owned),
                 Ok(other) => {
                     tracing::warn!(node = %to, ?other, "a node does not say whom it woke");
-                    return Err(NotReached);
+                    return Err(Unreachable);
                 }
                 Err(error) => {
                     tracing::debug!(node = %to, %error, "a node cannot be told of work");
-                    return Err(NotReached);
+                    return Err(Unreachable);
                 }
             }
         }
@@ -270,11 +276,11 @@ impl Carrier for Mesh {
     }
 }
 
-impl Neighbours for Mesh {
+impl PeerNotifier for Mesh {
     fn handed_over(&self, fence: Fence) {
         let told = self.gateway(fence.node).is_some_and(|gateway| {
-            let handed = Handed { shards: vec![fence.shard] };
-            gateway::cast(&gateway, Request::Handed(handed)).is_ok()
+            let handed = OwnershipChanged { shards: vec![fence.shard] };
+            gateway::cast(&gateway, Request::OwnershipChanged(handed)).is_ok()
         });
         if !told {
             tracing::debug!(shard = fence.shard, "the heir is not linked; it will see for itself");

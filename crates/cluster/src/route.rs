@@ -1,19 +1,19 @@
 //! How work finds those who do it. Whoever accepts an event or changes an endpoint tells the
-//! [`Router`], which tells the owner of the shard: on this node, or on another by [`Post`].
+//! [`Router`], which tells the owner of the shard: on this node, or on another by [`WakeForwarder`].
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use postrider_domain::assignment::Fence;
 use postrider_domain::delivery::{AttemptError, RequestHead, Response};
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Event;
 use postrider_domain::ids::{AccountId, EndpointId};
-use postrider_domain::ownership::Fence;
 use postrider_store::{Records, Wake};
 
-use crate::post::Post;
 use crate::trace;
+use crate::wake_forwarder::WakeForwarder;
 
 /// Those who deliver, on this node.
 #[async_trait]
@@ -29,7 +29,7 @@ pub trait Workers: Send + Sync + 'static {
     }
 
     /// Somebody was lost who may have had work to tell of: look for it.
-    fn look(&self) {}
+    fn scan_now(&self) {}
 
     /// Sends an event to an endpoint once, now, and counts it for nothing.
     async fn send_test(&self, endpoint: Endpoint, event: Event) -> TestReport;
@@ -38,7 +38,7 @@ pub trait Workers: Send + Sync + 'static {
 /// Whoever tells people by email.
 pub trait Notifier: Send + Sync + 'static {
     /// Tells that the shard of `fence` has a new notice. A hint that may be lost.
-    fn nudge(&self, fence: Fence);
+    fn wake(&self, fence: Fence);
 }
 
 /// What a test event went through.
@@ -84,7 +84,7 @@ pub struct Router {
 #[derive(Default)]
 struct Reach {
     workers: OnceLock<Arc<dyn Workers>>,
-    post: OnceLock<Post>,
+    forwarder: OnceLock<WakeForwarder>,
 }
 
 impl Router {
@@ -109,8 +109,8 @@ impl Router {
     }
 
     /// Tells of the way to other nodes, once.
-    pub fn attach_post(&self, post: Post) {
-        let first = self.reach.post.set(post).is_ok();
+    pub fn attach_forwarder(&self, forwarder: WakeForwarder) {
+        let first = self.reach.forwarder.set(forwarder).is_ok();
         assert!(first, "a router has one way to other nodes");
     }
 
@@ -125,14 +125,14 @@ impl Router {
         if wakes.is_empty() {
             return;
         }
-        trace::hand_on(&mut wakes);
+        trace::attach(&mut wakes);
         trace::nudge(wakes.len()).in_scope(|| {
             let others = match self.reach.workers.get() {
                 Some(workers) => workers.wake(wakes),
                 None => wakes,
             };
-            if let Some(post) = self.reach.post.get() {
-                post.send(others);
+            if let Some(forwarder) = self.reach.forwarder.get() {
+                forwarder.send(others);
             }
         });
     }
@@ -150,7 +150,7 @@ impl Router {
     /// Has the owners on this node look for work that nobody could tell of.
     pub fn look_here(&self) {
         if let Some(workers) = self.reach.workers.get() {
-            workers.look();
+            workers.scan_now();
         }
     }
 

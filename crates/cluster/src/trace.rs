@@ -7,7 +7,7 @@
 //!        └── commit (internal)        its record's transaction
 //! ```
 //!
-//! What goes on is the context of the accept span: [`hand_on`] puts it on the deliveries of a
+//! What goes on is the context of the accept span: [`attach`] puts it on the deliveries of a
 //! wake, where it rides in memory, and in a message between nodes as text. An attempt whose
 //! delivery was read from the store knows of no trace and begins one; the ids of event and
 //! delivery, which every span has as attributes, lead from one to the other.
@@ -64,7 +64,7 @@ pub fn current() -> Option<TraceContext> {
 }
 
 /// Puts deliveries that are ready, and of no trace yet, into the current one.
-pub fn hand_on(wakes: &mut [Wake]) {
+pub fn attach(wakes: &mut [Wake]) {
     let Some(current) = current() else { return };
     for wake in wakes {
         if let Wake::Endpoint { ready: Some(ready), .. } = wake {

@@ -1,12 +1,12 @@
-//! What a node sees of the cluster at one moment, as plain data: the keeper publishes it, the
+//! What a node sees of the cluster at one moment, as plain data: the shard_manager publishes it, the
 //! router and those who answer people read it.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
+use postrider_domain::assignment::Shard;
 use postrider_domain::ids::BootId;
 use postrider_domain::node::NodeState;
-use postrider_domain::ownership::Shard;
 use postrider_store::Owner;
 
 /// The cluster as one node sees it.

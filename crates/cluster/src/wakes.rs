@@ -1,12 +1,12 @@
 //! Wakes as messages: how the work that a node tells another node about is packed and read.
 
+use postrider_domain::assignment::shard_of;
 use postrider_domain::delivery::{Delivery, Progress};
 use postrider_domain::event::{EventTypeName, Payload};
 use postrider_domain::ids::{AccountId, EndpointId};
-use postrider_domain::ownership::shard_of;
 use postrider_net::messages::{
-    CallError, CallErrorKind, MAX_WAKE_BYTES, MAX_WAKE_PAYLOAD_BYTES, MAX_WAKES, Nudge,
-    ReadyDelivery, WakeMany, Work,
+    CallError, CallErrorKind, MAX_WAKE_BYTES, MAX_WAKE_PAYLOAD_BYTES, MAX_WAKES, ReadyDelivery,
+    WakeItem, WakeMany, Work,
 };
 use postrider_store::{Ready, Wake};
 
@@ -20,17 +20,17 @@ pub fn pack(wakes: impl IntoIterator<Item = Wake>) -> Vec<WakeMany> {
     let mut bytes = 0;
     for wake in wakes {
         let traceparent = wake.trace().map(|trace| trace.to_string());
-        let nudge = Nudge { work: work_of(wake), traceparent };
+        let nudge = WakeItem { work: work_of(wake), traceparent };
         let size = size(&nudge);
-        let full = many.nudges.len() == MAX_WAKES || bytes + size > MAX_WAKE_BYTES;
-        if full && !many.nudges.is_empty() {
+        let full = many.wakes.len() == MAX_WAKES || bytes + size > MAX_WAKE_BYTES;
+        if full && !many.wakes.is_empty() {
             packed.push(std::mem::take(&mut many));
             bytes = 0;
         }
-        many.nudges.push(nudge);
+        many.wakes.push(nudge);
         bytes += size;
     }
-    if !many.nudges.is_empty() {
+    if !many.wakes.is_empty() {
         packed.push(many);
     }
     packed
@@ -41,7 +41,7 @@ pub fn pack(wakes: impl IntoIterator<Item = Wake>) -> Vec<WakeMany> {
 /// # Errors
 /// `Malformed` when something of it cannot be: nothing of it is to be done.
 pub fn unpack(many: WakeMany, shards: u16) -> Result<Vec<Wake>, CallError> {
-    let unpack = |Nudge { work, traceparent }: Nudge| {
+    let unpack = |WakeItem { work, traceparent }: WakeItem| {
         let mut wake = wake_of(work, shards)?;
         if let Wake::Endpoint { ready: Some(ready), .. } = &mut wake {
             // A trace that cannot be read breaks off, and the work goes on.
@@ -49,11 +49,11 @@ pub fn unpack(many: WakeMany, shards: u16) -> Result<Vec<Wake>, CallError> {
         }
         Ok(wake)
     };
-    many.nudges.into_iter().map(unpack).collect()
+    many.wakes.into_iter().map(unpack).collect()
 }
 
 /// At most how many bytes it has in a message.
-fn size(nudge: &Nudge) -> usize {
+fn size(nudge: &WakeItem) -> usize {
     let ready = match &nudge.work {
         Work::Endpoint { ready: Some(ready), .. } => ready.event_type.len() + ready.payload.len(),
         _ => 0,

@@ -1,163 +1,161 @@
-//! One attempt from start to record, as a task of its own.
+//! One attempt, from the request to the committed record. Each runs as its own task.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures::FutureExt;
-use postrider_cluster::tenure::Tenure;
+use postrider_cluster::shard_guard::ShardGuard;
 use postrider_cluster::trace;
 use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Payload;
 use postrider_domain::ids::DeliveryId;
-use postrider_domain::machine::Attempted;
 use postrider_domain::outcome::Outcome;
 use postrider_domain::time::Timestamp;
 use postrider_domain::trace::TraceContext;
+use postrider_domain::transition::AttemptResult;
 use postrider_store::kv::Error;
 use postrider_store::{Applied, Finished};
 use tracing::{Instrument, Span};
 
 use crate::context::Context;
 use crate::failure;
+use crate::internal_errors::ErrorStreak;
 use crate::permits::Permit;
-use crate::sender::{Message, Sent};
+use crate::sender::{Exchange, Webhook};
 use crate::spans;
-use crate::trouble::Row;
 
-/// An attempt that is to be made.
-pub(crate) struct Job {
-    /// Held until the attempt is on record.
-    pub(crate) tenure: Tenure,
+/// An attempt to make.
+pub(crate) struct AttemptTask {
+    /// Held until the attempt is recorded.
+    pub(crate) guard: ShardGuard,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) delivery: Delivery,
     pub(crate) payload: Option<Payload>,
     pub(crate) trace: Option<TraceContext>,
     pub(crate) permit: Permit,
-    /// Trouble that its last attempts met.
-    pub(crate) row: Option<Row>,
+    /// Internal errors of its last attempts.
+    pub(crate) errors: Option<ErrorStreak>,
 }
 
-/// What an endpoint's actor learns of an attempt.
-pub(crate) enum Ended {
-    /// It is on record.
+/// How an attempt ended, as reported to the endpoint's actor.
+pub(crate) enum Completion {
     Recorded {
-        /// What it came to.
         outcome: Outcome,
-        /// The delivery as it is now.
+        /// The delivery after the attempt.
         delivery: Delivery,
-        /// It disabled the endpoint.
+        /// Whether the attempt disabled the endpoint.
         disabled: bool,
     },
-    /// It is not on record, since the delivery came to its end or went away meanwhile, or was not
-    /// made, since the tenure was over: the store knows how the delivery stands.
-    Stale {
-        /// Which.
-        delivery: DeliveryId,
-    },
-    /// It could not be made or recorded, through no fault of the endpoint's. To be tried again
-    /// after a pause, as it may happen again.
-    Trouble {
-        /// Which.
-        delivery: DeliveryId,
-    },
-    /// The shard has a later owner.
+    /// The attempt was not recorded, because the delivery finished or was deleted meanwhile, or it was
+    /// not made, because the guard was over. The store has the delivery's current state.
+    Stale { delivery: DeliveryId },
+    /// The attempt could not be made or recorded, through no fault of the endpoint. It is retried
+    /// after a pause, as the error may recur.
+    InternalError { delivery: DeliveryId },
+    /// The write was fenced off: the shard has a newer owner.
     Fenced,
 }
 
-/// A request that was made, or counts as one.
-struct Made {
+/// An exchange to record, made or counted as made.
+struct AttemptRecord {
     at: Timestamp,
-    sent: Sent,
-    /// What its record's commit follows from.
+    exchange: Exchange,
+    /// The request's span, from which the commit's span follows.
     trace: Option<TraceContext>,
 }
 
-/// Why there is no request to be recorded.
-enum NotMade {
-    /// The tenure is over, or the event is gone.
+/// Why there is no exchange to record.
+enum NotSent {
+    /// The guard is over, or the event no longer exists.
     Stale,
-    /// Through no fault of the endpoint's. What is to be recorded if it comes back again and again
-    /// for this delivery alone; nothing when it says nothing about the delivery.
-    Trouble(Option<Box<Made>>),
+    /// An internal error, through no fault of the endpoint. Carries the exchange to record if the
+    /// error keeps recurring for this delivery alone; none if the error is unrelated to the delivery.
+    InternalError(Option<Box<AttemptRecord>>),
 }
 
-/// Makes an attempt, puts it on record, and then tells those who must know.
-pub(crate) async fn make(context: &Context, job: Job) -> Ended {
-    let requested = AssertUnwindSafe(request(context, &job)).catch_unwind().await;
-    // The panic's message has gone to the log, by the process's hook.
-    let requested = requested
-        .unwrap_or_else(|_| Err(unmade(context, &job, "the request failed inside Postrider")));
-    let delivery = job.delivery.id;
-    let made = match requested {
-        Ok(made) => made,
-        Err(NotMade::Stale) => return Ended::Stale { delivery },
-        Err(NotMade::Trouble(made)) => {
-            let is_enough = job.row.is_some_and(|row| row.is_enough(context.done()));
-            match made.filter(|_| is_enough) {
-                Some(made) => *made,
-                None => return Ended::Trouble { delivery },
+/// Makes an attempt, records it, then updates metrics and notifies the notifier.
+pub(crate) async fn run(context: &Context, task: AttemptTask) -> Completion {
+    let requested = AssertUnwindSafe(request(context, &task)).catch_unwind().await;
+    // The panic hook has logged the message.
+    let requested = requested.unwrap_or_else(|_| {
+        Err(not_sent(context, &task, "an internal error prevented the request"))
+    });
+    let delivery = task.delivery.id;
+    let record = match requested {
+        Ok(record) => record,
+        Err(NotSent::Stale) => return Completion::Stale { delivery },
+        Err(NotSent::InternalError(record)) => {
+            let counts =
+                task.errors.is_some_and(|errors| errors.counts_as_failure(context.progress()));
+            match record.filter(|_| counts) {
+                Some(record) => *record,
+                None => return Completion::InternalError { delivery },
             }
         }
     };
-    let commit = spans::commit(&job.delivery, job.tenure.fence(), made.trace);
-    record(context, job, made).instrument(commit).await
+    let span = spans::commit(&task.delivery, task.guard.fence(), record.trace);
+    commit(context, task, record).instrument(span).await
 }
 
-async fn request(context: &Context, job: &Job) -> Result<Made, NotMade> {
-    let Job { tenure, endpoint, delivery, .. } = job;
-    let payload = payload(context, job).await?;
-    // It may be long ago that the actor looked, if this process was stopped.
-    if tenure.is_over() {
-        return Err(NotMade::Stale);
+async fn request(context: &Context, task: &AttemptTask) -> Result<AttemptRecord, NotSent> {
+    let AttemptTask { guard, endpoint, delivery, .. } = task;
+    let payload = payload(context, task).await?;
+    // If this process was suspended, the actor's check may be long ago.
+    if guard.is_over() {
+        return Err(NotSent::Stale);
     }
-    let span = spans::attempt(delivery, &endpoint.url, job.trace);
+    let span = spans::attempt(delivery, &endpoint.url, task.trace);
     let at = context.now();
-    let sent = send(context, endpoint, delivery, &payload).instrument(span.clone()).await;
-    spans::ended(&span, &sent);
-    if let Some(error) = &sent.shortage {
-        tracing::error!(%error, "this node cannot make requests");
-        // Local ports are used up for one address at a time; descriptors and memory for all.
-        let made = (error.raw_os_error() == Some(failure::EADDRNOTAVAIL))
-            .then(|| Box::new(Made { at, sent, trace: trace::of(&span) }));
-        return Err(NotMade::Trouble(made));
+    let exchange = send(context, endpoint, delivery, &payload).instrument(span.clone()).await;
+    spans::record_result(&span, &exchange);
+    if let Some(error) = &exchange.resource_error {
+        tracing::error!(%error, "out of resources to make requests");
+        // Local ports run out for one address at a time; descriptors and memory for all.
+        let record = (error.raw_os_error() == Some(failure::EADDRNOTAVAIL))
+            .then(|| Box::new(AttemptRecord { at, exchange, trace: trace::of(&span) }));
+        return Err(NotSent::InternalError(record));
     }
-    // The span ends with the request, and not with the record.
-    Ok(Made { at, sent, trace: trace::of(&span) })
+    // The span ends with the request, before the record is committed.
+    Ok(AttemptRecord { at, exchange, trace: trace::of(&span) })
 }
 
-async fn payload(context: &Context, job: &Job) -> Result<Payload, NotMade> {
-    if let Some(payload) = &job.payload {
+async fn payload(context: &Context, task: &AttemptTask) -> Result<Payload, NotSent> {
+    if let Some(payload) = &task.payload {
         return Ok(payload.clone());
     }
-    let Delivery { id, account, event, endpoint, .. } = job.delivery;
+    let Delivery { id, account, event, endpoint, .. } = task.delivery;
     let payload = match context.records.payload(account, event).await {
         Ok(Some(payload)) => payload,
-        Ok(None) => return Err(NotMade::Stale),
+        Ok(None) => return Err(NotSent::Stale),
         Err(error @ Error::Corrupt(_)) => {
-            tracing::error!(%event, %error, "a payload is damaged");
-            return Err(unmade(context, job, "Postrider could not read the event's payload"));
+            tracing::error!(%event, %error, "a stored payload is corrupt");
+            return Err(not_sent(context, task, "Postrider could not read the event's payload"));
         }
         Err(error) => {
-            tracing::warn!(%event, %error, "a payload cannot be read");
-            return Err(NotMade::Trouble(None));
+            tracing::warn!(%event, %error, "reading a payload failed; retrying the delivery later");
+            return Err(NotSent::InternalError(None));
         }
     };
-    // That may have taken long, and the endpoint may have been disabled meanwhile.
-    match context.records.is_to_be_sent(account, endpoint, id).await {
+    // The read may have taken long, and the endpoint may have been disabled meanwhile.
+    match context.records.should_send(account, endpoint, id).await {
         Ok(true) => Ok(payload),
-        Ok(false) => Err(NotMade::Stale),
+        Ok(false) => Err(NotSent::Stale),
         Err(error) => {
-            tracing::warn!(%endpoint, %error, "reading an endpoint's state failed");
-            Err(NotMade::Trouble(None))
+            tracing::warn!(%endpoint, %error, "reading an endpoint's state failed; retrying the delivery later");
+            Err(NotSent::InternalError(None))
         }
     }
 }
 
-fn unmade(context: &Context, job: &Job, reason: &str) -> NotMade {
-    let sent = Sent::unmade(&job.endpoint, reason);
-    NotMade::Trouble(Some(Box::new(Made { at: context.now(), sent, trace: None })))
+fn not_sent(context: &Context, task: &AttemptTask, reason: &str) -> NotSent {
+    let exchange = Exchange::never_sent(&task.endpoint, reason);
+    NotSent::InternalError(Some(Box::new(AttemptRecord {
+        at: context.now(),
+        exchange,
+        trace: None,
+    })))
 }
 
 async fn send(
@@ -165,61 +163,71 @@ async fn send(
     endpoint: &Endpoint,
     delivery: &Delivery,
     payload: &Payload,
-) -> Sent {
-    let message = Message { event: delivery.event, event_type: &delivery.event_type, payload };
+) -> Exchange {
+    let webhook = Webhook { event: delivery.event, event_type: &delivery.event_type, payload };
     context.metrics.in_flight.add(1, &[]);
-    let sent = context.sender.send(endpoint, message, context.wall()).await;
+    let exchange = context.sender.send(endpoint, webhook, context.wall()).await;
     context.metrics.in_flight.add(-1, &[]);
-    sent
+    exchange
 }
 
-async fn record(context: &Context, job: Job, made: Made) -> Ended {
-    let Job { tenure, delivery, permit, .. } = job;
-    let Made { at, sent, .. } = made;
-    let outcome = sent.outcome.clone();
+async fn commit(context: &Context, task: AttemptTask, record: AttemptRecord) -> Completion {
+    let AttemptTask { guard, delivery, permit, .. } = task;
+    let AttemptRecord { at, exchange, .. } = record;
+    let outcome = exchange.outcome.clone();
     let finished = Finished {
-        fence: tenure.fence(),
+        fence: guard.fence(),
         account: delivery.account,
         endpoint: delivery.endpoint,
         delivery: delivery.id,
-        attempted: attempted(context, delivery.attempt_count + 1, at, sent),
+        attempted: attempt_result(context, delivery.attempt_count + 1, at, exchange),
     };
     let applied = context.recorder.record(finished).await;
-    // Until then the attempt counts as in flight: while the store is away, nothing new begins.
+    // The attempt counts as in flight until it is recorded: no new one starts while the store is
+    // unavailable.
     drop(permit);
-    spans::committed(&Span::current(), applied.as_ref());
+    spans::record_commit(&Span::current(), applied.as_ref());
     match applied {
-        Some(Applied::Stepped(step)) => {
+        Some(Applied::Recorded(step)) => {
             context.metrics.recorded(&step);
             if let Outcome::Success { .. } = outcome {
                 context.successes.fetch_add(1, Ordering::Relaxed);
             }
             if let Some(notice) = &step.notice {
-                tracing::info!(endpoint = %notice.endpoint, reason = ?notice.disabled.reason, "an endpoint is disabled");
-                context.notifier.nudge(tenure.fence());
+                tracing::info!(endpoint = %notice.endpoint, reason = ?notice.disabled.reason, "disabled an endpoint");
+                context.notifier.wake(guard.fence());
             }
-            Ended::Recorded { outcome, disabled: step.disabled.is_some(), delivery: step.delivery }
+            Completion::Recorded {
+                outcome,
+                disabled: step.disabled.is_some(),
+                delivery: step.delivery,
+            }
         }
-        Some(Applied::Stale) => Ended::Stale { delivery: delivery.id },
+        Some(Applied::Stale) => Completion::Stale { delivery: delivery.id },
         Some(Applied::Fenced) => {
             context.metrics.cluster.fenced(1);
-            Ended::Fenced
+            Completion::Fenced
         }
-        None => Ended::Trouble { delivery: delivery.id },
+        None => Completion::InternalError { delivery: delivery.id },
     }
 }
 
-fn attempted(context: &Context, number: u8, at: Timestamp, sent: Sent) -> Attempted {
-    Attempted {
-        id: context.mint.id(at),
+fn attempt_result(
+    context: &Context,
+    number: u8,
+    at: Timestamp,
+    exchange: Exchange,
+) -> AttemptResult {
+    AttemptResult {
+        id: context.id_generator.id(at),
         number,
         at,
-        // By the clock that does not jump.
-        ended_at: at.plus(sent.duration),
-        duration_ms: sent.duration_ms(),
-        request: sent.request,
-        response: sent.response,
-        outcome: sent.outcome,
-        luck: context.dice.roll(),
+        // Measured by the monotonic clock.
+        ended_at: at.plus(exchange.duration),
+        duration_ms: exchange.duration_ms(),
+        request: exchange.request,
+        response: exchange.response,
+        outcome: exchange.outcome,
+        jitter: context.rng.random(),
     }
 }

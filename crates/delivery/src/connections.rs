@@ -1,4 +1,4 @@
-//! Counts the connections that the HTTP client makes.
+//! Counts the connections that the HTTP client opens.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,18 +7,18 @@ use std::task::{Context, Poll};
 use futures::future::{BoxFuture, FutureExt};
 use tower::{Layer, Service};
 
-/// A count of connections. Clones share it. It is put around the client's connector.
+/// A layer around the client's connector that counts connections. Clones share the count.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Connections(Arc<AtomicU64>);
+pub(crate) struct ConnectionCounter(Arc<AtomicU64>);
 
-impl Connections {
-    /// How many have been made.
-    pub(crate) fn made(&self) -> u64 {
+impl ConnectionCounter {
+    /// Number of connections opened.
+    pub(crate) fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-impl<S> Layer<S> for Connections {
+impl<S> Layer<S> for ConnectionCounter {
     type Service = CountingConnector<S>;
 
     fn layer(&self, connector: S) -> CountingConnector<S> {
@@ -29,7 +29,7 @@ impl<S> Layer<S> for Connections {
 #[derive(Clone)]
 pub(crate) struct CountingConnector<S> {
     connector: S,
-    connections: Connections,
+    connections: ConnectionCounter,
 }
 
 impl<S, R> Service<R> for CountingConnector<S>

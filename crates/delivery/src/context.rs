@@ -1,57 +1,57 @@
-//! What every actor of a node shares.
+//! State shared by all delivery actors of a node.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use postrider_cluster::route::{Notifier, Router};
-use postrider_domain::ids::Mint;
+use postrider_domain::ids::IdGenerator;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::Records;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::Semaphore;
 
-use crate::census::Waiting;
+use crate::backlog::Backlog;
+use crate::engine::OwnedShards;
+use crate::internal_errors::NodeProgress;
+use crate::memory_budget::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::permits::Permits;
 use crate::recorder::Recorder;
-use crate::room::Room;
 use crate::sender::Sender;
-use crate::trouble::Done;
-use crate::workers::Shards;
 
-/// Bounds that tests make smaller.
+/// Bounds that tests lower.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// Pointers that one scan of a shard reads.
-    pub(crate) pointers: usize,
+    /// Maximum pointers that one scan of a shard reads.
+    pub(crate) pointers_per_scan: usize,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { pointers: 4096 }
+        Self { pointers_per_scan: 4096 }
     }
 }
 
-/// What every actor of a node shares.
+/// State shared by all delivery actors of a node.
 pub(crate) struct Context {
     pub(crate) bounds: Bounds,
     pub(crate) records: Records,
     pub(crate) router: Router,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) dice: Dice,
-    pub(crate) mint: Arc<Mint>,
+    pub(crate) rng: SharedRng,
+    pub(crate) id_generator: Arc<IdGenerator>,
     pub(crate) sender: Sender,
     pub(crate) recorder: Recorder,
     pub(crate) permits: Permits,
-    pub(crate) room: Arc<Room>,
-    /// For reads that check what other nodes brought along.
-    pub(crate) checks: Arc<Semaphore>,
+    pub(crate) memory_budget: Arc<MemoryBudget>,
+    /// Limits concurrent reads that verify deliveries from other nodes.
+    pub(crate) peer_reads: Arc<Semaphore>,
     pub(crate) notifier: Arc<dyn Notifier>,
     pub(crate) metrics: Metrics,
-    pub(crate) shards: Shards,
-    pub(crate) waiting: Mutex<Waiting>,
-    /// Attempts that succeeded and are on record.
+    pub(crate) shards: OwnedShards,
+    pub(crate) backlog: Mutex<Backlog>,
+    /// Number of recorded successful attempts.
     pub(crate) successes: AtomicU64,
 }
 
@@ -60,36 +60,35 @@ impl Context {
         self.clock.now()
     }
 
-    /// What this node has done since it started.
-    pub(crate) fn done(&self) -> Done {
+    /// What this node has accomplished since it started.
+    pub(crate) fn progress(&self) -> NodeProgress {
         let successes = self.successes.load(Ordering::Relaxed);
-        Done { connections: self.sender.connections(), successes }
+        NodeProgress { connections: self.sender.connections_opened(), successes }
     }
 
-    /// The time for what receivers hold against their own clocks.
+    /// The wall-clock time, for values that receivers compare with their own clocks.
     pub(crate) fn wall(&self) -> Timestamp {
         self.clock.wall()
     }
 
-    /// What waited when it was counted last.
-    pub(crate) fn waiting(&self) -> Waiting {
-        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The backlog as of the last scan.
+    pub(crate) fn backlog(&self) -> Backlog {
+        *self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Where luck comes from: seeded, so that a run can be repeated.
+/// A shared random number generator, seeded so that a run can be reproduced.
 #[derive(Debug)]
-pub struct Dice(Mutex<SmallRng>);
+pub struct SharedRng(Mutex<SmallRng>);
 
-impl Dice {
-    /// Dice that fall as `seed` says.
+impl SharedRng {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(Mutex::new(SmallRng::seed_from_u64(seed)))
     }
 
-    /// A number from 0 to below 1.
-    pub fn roll(&self) -> f64 {
+    /// A uniform random number in `[0, 1)`.
+    pub fn random(&self) -> f64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).random()
     }
 }

@@ -1,8 +1,8 @@
-//! The actor of one endpoint: what is due, what is in flight, and how fast it may go.
+//! The actor of one endpoint: which deliveries are due, which are in flight, and how many may run
+//! concurrently.
 //!
-//! It lives while its endpoint has work due or in flight. When there is none for a while it
-//! settles the endpoint's pointer, so that its shard finds it again in time, and asks to be
-//! retired.
+//! It lives while its endpoint has deliveries due or in flight. After an idle period it updates the
+//! endpoint's pointer, so that its shard finds the next delivery in time, and asks to be stopped.
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
@@ -10,125 +10,122 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use postrider_cluster::tenure::Tenure;
+use postrider_cluster::shard_guard::ShardGuard;
+use postrider_domain::concurrency_limit::ConcurrencyLimit;
 use postrider_domain::endpoint::{self, Endpoint, Ordering};
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
 use postrider_domain::outcome::Outcome;
-use postrider_domain::pace::Pace;
 use postrider_domain::time::Timestamp;
 use postrider_store::{OwnerError, Ready, Work, Workload};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 
-use crate::attempt::{self, Ended, Job};
+use crate::attempt::{self, AttemptTask, Completion};
 use crate::context::Context;
-use crate::line::{Entry, Line};
+use crate::internal_errors::InternalErrors;
+use crate::memory_budget::CachedPayload;
 use crate::permits::Permit;
-use crate::room::Kept;
-use crate::shard;
-use crate::trouble::Troubles;
+use crate::ready_queue::{Entry, ReadyQueue};
+use crate::shard::ShardMsg;
 
-/// How far off the next attempt must be for the actor to end.
-const LINGER: Duration = Duration::from_secs(5);
-/// How long it must have had nothing to do: a busy endpoint keeps its actor between events.
-const IDLE: Duration = Duration::from_secs(2);
-/// The pause after an attempt could not be made or recorded, through no fault of the endpoint's.
-/// Such an attempt may have gone over the wire, so it is not repeated at once.
-const AFTER_TROUBLE: Duration = Duration::from_secs(10);
-/// The shortest and the longest time for which the actor's timer is set. A longer wait is taken in
-/// parts: the wall clock, by which due times go, may be set in its midst.
-const SHORTEST_WAIT: Duration = Duration::from_millis(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// The pause after the store failed.
-const PAUSE: Duration = Duration::from_secs(1);
-/// How long what was read of the endpoint is believed: whoever disabled or enabled it may not have been
-/// able to tell this node. Shorter than the time after which a node that is cut off counts as dead.
-const BELIEVED: Duration = Duration::from_secs(5);
+/// The actor keeps running if the next attempt is due within this time.
+const RETIRE_HORIZON: Duration = Duration::from_secs(5);
+/// How long the actor must be idle before it stops, so that a busy endpoint keeps its actor
+/// between events.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Pause after an internal error: an attempt could not be made or recorded, through no fault of the
+/// endpoint. The request may have been sent, so it is not repeated at once.
+const INTERNAL_ERROR_PAUSE: Duration = Duration::from_secs(10);
+/// Shortest and longest delay of the actor's timer. A longer wait is split, because due times follow
+/// the wall clock, which may be set during the wait.
+const MIN_DELAY: Duration = Duration::from_millis(1);
+const MAX_DELAY: Duration = Duration::from_secs(60);
+/// Delay before a failed store operation is retried.
+const STORE_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// How long the endpoint's state may be used before it is read again: the node that disabled or
+/// enabled it may have been unable to notify this one. Shorter than the time after which a
+/// partitioned node is declared dead.
+const SNAPSHOT_TTL: Duration = Duration::from_secs(5);
 
-/// What an endpoint's actor is told.
-pub(crate) enum Message {
-    /// There may be work; perhaps the delivery itself.
+pub(crate) enum EndpointMsg {
+    /// There may be work. Carries the delivery if the sender had it.
     Wake(Option<Box<Ready>>),
     /// The endpoint was changed, enabled or disabled.
     Changed,
-    /// A permit that it waited for.
+    /// The requested permit was granted.
     Permit(Permit),
-    /// An attempt is over and on record.
-    Ended(Box<Ended>),
-    /// Time has passed that it waited for.
+    /// An attempt has completed.
+    Completed(Box<Completion>),
+    /// The timer has fired.
     Tick,
 }
 
-impl ractor::Message for Message {}
+impl ractor::Message for EndpointMsg {}
 
-/// What an endpoint's actor begins with.
 pub(crate) struct Arguments {
     pub(crate) context: Arc<Context>,
-    pub(crate) shard: ActorRef<shard::Message>,
-    pub(crate) tenure: Tenure,
+    pub(crate) shard: ActorRef<ShardMsg>,
+    pub(crate) guard: ShardGuard,
     pub(crate) account: AccountId,
     pub(crate) endpoint: EndpointId,
 }
 
-/// The actor's type; all that it knows is in [`Data`].
+/// The actor type; its state is [`EndpointState`].
 pub(crate) struct EndpointActor;
 
-/// What the actor knows.
-pub(crate) struct Data {
-    about: Arguments,
-    myself: ActorRef<Message>,
-    phase: Phase,
-    line: Line,
+pub(crate) struct EndpointState {
+    args: Arguments,
+    myself: ActorRef<EndpointMsg>,
+    snapshot: Snapshot,
+    queue: ReadyQueue,
     in_flight: HashSet<DeliveryId>,
-    troubles: Troubles,
-    pace: Pace,
+    internal_errors: InternalErrors,
+    concurrency_limit: ConcurrencyLimit,
     failing: bool,
-    /// A permit has been asked for.
-    asked: bool,
-    /// Messages that the shard sent and that were handled; see [`shard::Message::Idle`].
+    permit_requested: bool,
+    /// How many of the shard's messages were handled; see [`ShardMsg::Idle`].
     handled: u64,
-    // Waits within this process go by the clock that cannot be set. Only due times, which outlast
-    // the process, go by the wall clock.
-    /// Since when there has been nothing to do.
+    // Waits within this process use the monotonic clock. Only due times, which outlive the process,
+    // use the wall clock.
     idle_since: Option<Instant>,
-    /// After trouble of our own, nothing is done until then.
+    /// After an internal error, no attempt starts before this time.
     paused_until: Option<Instant>,
     timer: Option<(Instant, tokio::task::AbortHandle)>,
 }
 
-/// What is known of the endpoint.
-enum Phase {
+/// The endpoint's state as last read from the store.
+enum Snapshot {
     /// It has to be read.
     Unknown,
-    /// It is sent to, as it was read at this time.
+    /// The endpoint is enabled, as read at this time.
     Enabled(Arc<Endpoint>, Instant),
-    /// It is disabled or gone, as was learnt at this time: nothing is sent.
+    /// The endpoint is disabled or deleted, as learnt at this time.
     Closed(Instant),
 }
 
 #[ractor::async_trait]
 impl Actor for EndpointActor {
-    type Msg = Message;
-    type State = Data;
+    type Msg = EndpointMsg;
+    type State = EndpointState;
     type Arguments = Arguments;
 
     async fn pre_start(
         &self,
-        myself: ActorRef<Message>,
-        about: Arguments,
-    ) -> Result<Data, ActorProcessingErr> {
-        about.context.metrics.endpoints.add(1, &[]);
-        let line = Line::new(about.context.room.clone());
-        Ok(Data {
-            about,
+        myself: ActorRef<EndpointMsg>,
+        args: Arguments,
+    ) -> Result<EndpointState, ActorProcessingErr> {
+        args.context.metrics.endpoints.add(1, &[]);
+        let queue = ReadyQueue::new(args.context.memory_budget.clone());
+        Ok(EndpointState {
+            args,
             myself,
-            phase: Phase::Unknown,
-            line,
+            snapshot: Snapshot::Unknown,
+            queue,
             in_flight: HashSet::new(),
-            troubles: Troubles::default(),
-            pace: Pace::starting(0),
+            internal_errors: InternalErrors::default(),
+            concurrency_limit: ConcurrencyLimit::starting(0),
             failing: false,
-            asked: false,
+            permit_requested: false,
             handled: 0,
             idle_since: None,
             paused_until: None,
@@ -138,258 +135,258 @@ impl Actor for EndpointActor {
 
     async fn handle(
         &self,
-        _myself: ActorRef<Message>,
-        message: Message,
-        data: &mut Data,
+        _myself: ActorRef<EndpointMsg>,
+        message: EndpointMsg,
+        state: &mut EndpointState,
     ) -> Result<(), ActorProcessingErr> {
-        let permit = data.note(message);
-        data.go_on(permit).await;
+        let permit = state.apply(message);
+        state.dispatch(permit).await;
         Ok(())
     }
 }
 
-/// However the actor ends: one that is killed with its shard's is not told.
-impl Drop for Data {
+/// Runs however the actor ends: an actor that is killed with its shard gets no `post_stop`.
+impl Drop for EndpointState {
     fn drop(&mut self) {
-        self.about.context.metrics.endpoints.add(-1, &[]);
+        self.args.context.metrics.endpoints.add(-1, &[]);
         self.stop_timer();
     }
 }
 
-impl Data {
-    /// Takes in what a message says.
-    fn note(&mut self, message: Message) -> Option<Permit> {
+impl EndpointState {
+    /// Applies a message to the state.
+    fn apply(&mut self, message: EndpointMsg) -> Option<Permit> {
         match message {
-            Message::Wake(ready) => {
+            EndpointMsg::Wake(ready) => {
                 self.handled += 1;
-                // There is work, so whoever enabled it may not have been able to tell this node.
-                if let Phase::Closed(learnt_at) = self.phase
-                    && learnt_at.elapsed() >= BELIEVED
+                // There is work, so the endpoint may have been enabled without this node hearing of it.
+                if let Snapshot::Closed(learnt_at) = self.snapshot
+                    && learnt_at.elapsed() >= SNAPSHOT_TTL
                 {
-                    self.phase = Phase::Unknown;
+                    self.snapshot = Snapshot::Unknown;
                 }
                 match ready {
-                    Some(ready) => self.line.offer(*ready),
-                    None => self.line.hint(),
+                    Some(ready) => self.queue.offer(*ready),
+                    None => self.queue.mark_stale(),
                 }
             }
-            Message::Changed => {
+            EndpointMsg::Changed => {
                 self.handled += 1;
-                self.phase = Phase::Unknown;
+                self.snapshot = Snapshot::Unknown;
             }
-            Message::Permit(permit) => {
-                self.asked = false;
+            EndpointMsg::Permit(permit) => {
+                self.permit_requested = false;
                 return Some(permit);
             }
-            Message::Ended(ended) => self.ended(*ended),
-            Message::Tick => self.stop_timer(),
+            EndpointMsg::Completed(completion) => self.on_completed(*completion),
+            EndpointMsg::Tick => self.stop_timer(),
         }
         None
     }
 
-    fn ended(&mut self, ended: Ended) {
-        match ended {
-            Ended::Recorded { outcome, delivery, disabled } => {
+    fn on_completed(&mut self, completion: Completion) {
+        match completion {
+            Completion::Recorded { outcome, delivery, disabled } => {
                 self.in_flight.remove(&delivery.id);
-                self.troubles.forget(delivery.id);
+                self.internal_errors.reset(delivery.id);
                 self.failing = matches!(outcome, Outcome::Failure(_));
-                self.pace = if self.failing {
-                    self.pace.after_failure()
+                self.concurrency_limit = if self.failing {
+                    self.concurrency_limit.after_failure()
                 } else {
-                    self.pace.after_success()
+                    self.concurrency_limit.after_success()
                 };
-                self.line.put_back(delivery);
+                self.queue.requeue(delivery);
                 if disabled {
-                    self.phase = Phase::Closed(Instant::now());
+                    self.snapshot = Snapshot::Closed(Instant::now());
                 }
             }
-            Ended::Stale { delivery } => {
+            Completion::Stale { delivery } => {
                 self.in_flight.remove(&delivery);
-                self.troubles.forget(delivery);
-                self.phase = Phase::Unknown;
+                self.internal_errors.reset(delivery);
+                self.snapshot = Snapshot::Unknown;
             }
-            Ended::Trouble { delivery } => {
+            Completion::InternalError { delivery } => {
                 self.in_flight.remove(&delivery);
-                self.troubles.note(delivery, self.about.context.done());
-                self.phase = Phase::Unknown;
-                self.paused_until = Some(Instant::now() + AFTER_TROUBLE);
+                self.internal_errors.note(delivery, self.args.context.progress());
+                self.snapshot = Snapshot::Unknown;
+                self.paused_until = Some(Instant::now() + INTERNAL_ERROR_PAUSE);
             }
-            Ended::Fenced => self.superseded(),
+            Completion::Fenced => self.on_superseded(),
         }
     }
 
-    /// A write of this actor's own was refused.
-    fn fenced(&mut self) {
-        self.about.context.metrics.cluster.fenced(1);
-        self.superseded();
+    /// One of this actor's own writes was fenced off.
+    fn on_fenced(&mut self) {
+        self.args.context.metrics.cluster.fenced(1);
+        self.on_superseded();
     }
 
-    fn superseded(&mut self) {
-        let _ = self.about.shard.cast(shard::Message::Fenced);
-        self.phase = Phase::Closed(Instant::now());
+    fn on_superseded(&mut self) {
+        let _ = self.args.shard.cast(ShardMsg::Fenced);
+        self.snapshot = Snapshot::Closed(Instant::now());
     }
 
-    /// Starts what may start, and sees to it that it is woken for the rest.
-    async fn go_on(&mut self, mut permit: Option<Permit>) {
+    /// Starts every attempt that may start now, and arranges a wake-up for the rest.
+    async fn dispatch(&mut self, mut permit: Option<Permit>) {
         if let Some(until) = self.paused_until.filter(|until| *until > Instant::now()) {
             return self.wake_at(until);
         }
-        let read = matches!(self.phase, Phase::Unknown);
-        match self.read_if_needed().await {
-            // What is to be discarded goes first; it is on its way.
-            Ok(()) if matches!(self.phase, Phase::Unknown) => return,
+        let was_unknown = matches!(self.snapshot, Snapshot::Unknown);
+        match self.refresh_if_needed().await {
+            // Deliveries are being discarded first; a tick is queued.
+            Ok(()) if matches!(self.snapshot, Snapshot::Unknown) => return,
             Ok(()) => {}
-            Err(OwnerError::Fenced) => return self.fenced(),
+            Err(OwnerError::Fenced) => return self.on_fenced(),
             Err(OwnerError::Store(error)) => {
-                tracing::warn!(endpoint = %self.about.endpoint, %error, "an endpoint's queue cannot be read");
-                return self.wake_in(PAUSE);
+                tracing::warn!(endpoint = %self.args.endpoint, %error, "reading an endpoint's queue failed; retrying");
+                return self.wake_in(STORE_RETRY_DELAY);
             }
         }
-        while let Phase::Enabled(endpoint, read_at) = &self.phase {
-            if self.about.tenure.is_over() {
+        while let Snapshot::Enabled(endpoint, read_at) = &self.snapshot {
+            if self.args.guard.is_over() {
                 return;
             }
             let (endpoint, read_at) = (endpoint.clone(), *read_at);
-            let now = self.about.context.now();
+            let now = self.args.context.now();
             if self.in_flight.len() >= self.limit(endpoint.ordering) {
                 return;
             }
-            if self.line.wants_read(now) || read_at.elapsed() >= BELIEVED {
-                self.phase = Phase::Unknown;
-                if read {
-                    // What was read just now leaves nothing to choose from: not by the rules.
-                    tracing::error!(endpoint = %self.about.endpoint, "an endpoint's queue is out of order");
-                    return self.wake_in(PAUSE);
+            if self.queue.needs_read(now) || read_at.elapsed() >= SNAPSHOT_TTL {
+                self.snapshot = Snapshot::Unknown;
+                if was_unknown {
+                    // The queue was read just now and must be read again: the rules exclude this.
+                    tracing::error!(endpoint = %self.args.endpoint, "an endpoint's queue is inconsistent");
+                    return self.wake_in(STORE_RETRY_DELAY);
                 }
-                return Box::pin(self.go_on(permit)).await;
+                return Box::pin(self.dispatch(permit)).await;
             }
-            let Some(due) = self.line.next_due(now).filter(|due| *due <= now) else {
+            let Some(due) = self.queue.next_due(now).filter(|due| *due <= now) else {
                 break;
             };
-            let permits = &self.about.context.permits;
-            let waited_for = permit.take().filter(|permit| permit.is_for_failing() == self.failing);
-            let Some(permit) = waited_for.or_else(|| permits.try_acquire(self.failing)) else {
-                return self.ask_for_permit();
+            let permits = &self.args.context.permits;
+            let granted = permit.take().filter(|permit| permit.is_for_failing() == self.failing);
+            let Some(permit) = granted.or_else(|| permits.try_acquire(self.failing)) else {
+                return self.request_permit();
             };
-            let entry = self.line.pop_due(now).expect("it is due");
+            let entry = self.queue.pop_due(now).expect("it is due");
             self.in_flight.insert(entry.delivery.id);
             self.idle_since = None;
-            self.about.context.metrics.started(now.since(due));
+            self.args.context.metrics.started(now.since(due));
             self.start(endpoint, entry, permit);
         }
         drop(permit);
-        self.rest().await;
+        self.wait_or_retire().await;
     }
 
     fn limit(&self, ordering: Ordering) -> usize {
         match ordering {
             Ordering::Strict => 1,
-            Ordering::Parallel => self.pace.limit() as usize,
+            Ordering::Parallel => self.concurrency_limit.limit() as usize,
         }
     }
 
     fn start(&self, endpoint: Arc<Endpoint>, entry: Entry, permit: Permit) {
         let Entry { delivery, payload, trace, .. } = entry;
-        let payload = payload.map(Kept::take);
-        let tenure = self.about.tenure.clone();
-        let row = self.troubles.of(delivery.id);
-        let job = Job { tenure, endpoint, delivery, payload, trace, permit, row };
-        let (context, myself) = (self.about.context.clone(), self.myself.clone());
+        let payload = payload.map(CachedPayload::into_payload);
+        let guard = self.args.guard.clone();
+        let errors = self.internal_errors.streak(delivery.id);
+        let task = AttemptTask { guard, endpoint, delivery, payload, trace, permit, errors };
+        let (context, myself) = (self.args.context.clone(), self.myself.clone());
         tokio::spawn(async move {
-            let delivery = job.delivery.id;
-            let made = AssertUnwindSafe(attempt::make(&context, job)).catch_unwind().await;
-            let ended = made.unwrap_or(Ended::Trouble { delivery });
-            // The actor may have failed meanwhile; its successor reads what was recorded.
-            let _ = myself.cast(Message::Ended(Box::new(ended)));
+            let delivery = task.delivery.id;
+            let ran = AssertUnwindSafe(attempt::run(&context, task)).catch_unwind().await;
+            let completion = ran.unwrap_or(Completion::InternalError { delivery });
+            // The actor may have failed meanwhile; its successor reads the record.
+            let _ = myself.cast(EndpointMsg::Completed(Box::new(completion)));
         });
     }
 
-    fn ask_for_permit(&mut self) {
-        if !std::mem::replace(&mut self.asked, true) {
+    fn request_permit(&mut self) {
+        if !std::mem::replace(&mut self.permit_requested, true) {
             let (permits, failing, myself) =
-                (self.about.context.permits.clone(), self.failing, self.myself.clone());
+                (self.args.context.permits.clone(), self.failing, self.myself.clone());
             tokio::spawn(async move {
-                let _ = myself.cast(Message::Permit(permits.acquire(failing).await));
+                let _ = myself.cast(EndpointMsg::Permit(permits.acquire(failing).await));
             });
         }
     }
 
-    async fn read_if_needed(&mut self) -> Result<(), OwnerError> {
-        if !matches!(self.phase, Phase::Unknown) {
+    async fn refresh_if_needed(&mut self) -> Result<(), OwnerError> {
+        if !matches!(self.snapshot, Snapshot::Unknown) {
             return Ok(());
         }
-        let Arguments { context, tenure, account, endpoint, .. } = &self.about;
+        let Arguments { context, guard, account, endpoint, .. } = &self.args;
         let (now, read_at) = (context.now(), Instant::now());
-        // Those in flight stand at the head of the queue too.
-        let limit = self.line.window() + self.in_flight.len();
+        // Deliveries in flight are at the head of the stored queue too.
+        let limit = self.queue.window() + self.in_flight.len();
         match context.records.workload(*account, *endpoint, limit).await? {
             Work::Discard => {
-                self.troubles.clear();
-                context.records.discard_some(tenure.fence(), *account, *endpoint, now).await?;
-                // One step a message: there may be very many, and more may have been said.
-                let _ = self.myself.cast(Message::Tick);
+                self.internal_errors.clear();
+                context.records.discard_some(guard.fence(), *account, *endpoint, now).await?;
+                // One batch per message: there may be very many, and other messages may be waiting.
+                let _ = self.myself.cast(EndpointMsg::Tick);
             }
-            Work::Send(workload) => self.learn(*workload, now, read_at),
+            Work::Send(workload) => self.apply_workload(*workload, now, read_at),
             Work::Closed | Work::Gone => {
-                self.troubles.clear();
-                self.line.invalidate();
-                self.phase = Phase::Closed(Instant::now());
+                self.internal_errors.clear();
+                self.queue.invalidate();
+                self.snapshot = Snapshot::Closed(Instant::now());
             }
         }
         Ok(())
     }
 
-    fn learn(&mut self, workload: Workload, now: Timestamp, read_at: Instant) {
+    fn apply_workload(&mut self, workload: Workload, now: Timestamp, read_at: Instant) {
         let Workload { endpoint, health, retries, firsts } = workload;
-        self.line.load(endpoint.ordering, retries, firsts, &self.in_flight, now);
+        self.queue.load(endpoint.ordering, retries, firsts, &self.in_flight, now);
         if self.in_flight.is_empty() {
-            self.take_health(&health);
+            self.apply_health(&health);
         }
-        self.phase = Phase::Enabled(Arc::new(endpoint), read_at);
+        self.snapshot = Snapshot::Enabled(Arc::new(endpoint), read_at);
     }
 
-    /// At its start an actor knows nothing of earlier failures but what is on record.
-    fn take_health(&mut self, health: &endpoint::Health) {
+    /// A new actor knows args earlier failures only from the store.
+    fn apply_health(&mut self, health: &endpoint::Health) {
         self.failing = health.failure_count > 0;
         if self.failing {
-            self.pace = Pace::starting(health.failure_count);
+            self.concurrency_limit = ConcurrencyLimit::starting(health.failure_count);
         }
     }
 
-    /// Waits for the next due time, or asks to be retired when there is nothing to wait for.
-    async fn rest(&mut self) {
-        let now = self.about.context.now();
+    /// Waits for the next due time, or asks to be stopped when there is none.
+    async fn wait_or_retire(&mut self) {
+        let now = self.args.context.now();
         if !self.in_flight.is_empty() {
-            if let Some(due) = self.line.next_due(now) {
+            if let Some(due) = self.queue.next_due(now) {
                 self.wake_in(due.since(now));
             }
             return;
         }
-        match (&self.phase, self.line.next_due(now)) {
-            (Phase::Enabled(..), Some(due)) if due <= now.plus(LINGER) => {
+        match (&self.snapshot, self.queue.next_due(now)) {
+            (Snapshot::Enabled(..), Some(due)) if due <= now.plus(RETIRE_HORIZON) => {
                 self.wake_in(due.since(now));
             }
             _ => {
                 let idle_since = *self.idle_since.get_or_insert_with(Instant::now);
-                if idle_since.elapsed() >= IDLE {
-                    self.retire(now).await;
+                if idle_since.elapsed() >= IDLE_TIMEOUT {
+                    self.request_retirement(now).await;
                 } else {
-                    self.wake_at(idle_since + IDLE);
+                    self.wake_at(idle_since + IDLE_TIMEOUT);
                 }
             }
         }
     }
 
-    async fn retire(&mut self, now: Timestamp) {
-        let Arguments { context, tenure, account, endpoint, shard, .. } = &self.about;
-        match context.records.settle(tenure.fence(), *account, *endpoint).await {
-            // Something came between the last read and this one.
+    async fn request_retirement(&mut self, now: Timestamp) {
+        let Arguments { context, guard, account, endpoint, shard, .. } = &self.args;
+        match context.records.update_pointer(guard.fence(), *account, *endpoint).await {
+            // A delivery arrived after the last read.
             Ok(Some(next)) if next <= now => {
-                self.phase = Phase::Unknown;
-                let _ = self.myself.cast(Message::Tick);
+                self.snapshot = Snapshot::Unknown;
+                let _ = self.myself.cast(EndpointMsg::Tick);
             }
             Ok(next) => {
-                let idle = shard::Message::Idle {
+                let idle = ShardMsg::Idle {
                     account: *account,
                     endpoint: *endpoint,
                     handled: self.handled,
@@ -397,24 +394,24 @@ impl Data {
                 };
                 let _ = shard.cast(idle);
             }
-            Err(OwnerError::Fenced) => self.fenced(),
+            Err(OwnerError::Fenced) => self.on_fenced(),
             Err(OwnerError::Store(error)) => {
-                tracing::warn!(%endpoint, %error, "an endpoint's pointer cannot be settled");
-                self.wake_in(PAUSE);
+                tracing::warn!(%endpoint, %error, "updating an endpoint's pointer failed; retrying");
+                self.wake_in(STORE_RETRY_DELAY);
             }
         }
     }
 
-    fn wake_in(&mut self, wait: Duration) {
-        self.wake_at(Instant::now() + wait.clamp(SHORTEST_WAIT, LONGEST_WAIT));
+    fn wake_in(&mut self, delay: Duration) {
+        self.wake_at(Instant::now() + delay.clamp(MIN_DELAY, MAX_DELAY));
     }
 
     fn wake_at(&mut self, at: Instant) {
-        if self.timer.as_ref().is_some_and(|(planned, _)| *planned <= at) {
+        if self.timer.as_ref().is_some_and(|(scheduled, _)| *scheduled <= at) {
             return;
         }
         self.stop_timer();
-        let timer = self.myself.send_after(at - Instant::now(), || Message::Tick);
+        let timer = self.myself.send_after(at - Instant::now(), || EndpointMsg::Tick);
         self.timer = Some((at, timer.abort_handle()));
     }
 

@@ -1,4 +1,4 @@
-//! What a request's error means for the endpoint's owner.
+//! Classifies request errors for the endpoint's owner.
 
 use std::error::Error;
 use std::io;
@@ -6,7 +6,7 @@ use std::io;
 use postrider_domain::outcome::{ErrorKind, Failure};
 use postrider_domain::target::ForbiddenAddress;
 
-/// Tells the kinds of failure apart by the causes of the client's error.
+/// Determines the kind of failure from the causes of the client's error.
 pub(crate) fn classify(error: &reqwest::Error) -> Failure {
     if let Some(blocked) = causes(error).find_map(<dyn Error>::downcast_ref::<ForbiddenAddress>) {
         return Failure::new(ErrorKind::Blocked, &blocked.to_string());
@@ -20,50 +20,49 @@ pub(crate) fn classify(error: &reqwest::Error) -> Failure {
     } else if error.is_connect() {
         Failure::new(ErrorKind::Connect, &format!("no connection could be made: {root}"))
     } else {
-        let message = format!("the connection broke or the answer was not HTTP: {root}");
+        let message = format!("the connection broke or the response was not valid HTTP: {root}");
         Failure::new(ErrorKind::Protocol, &message)
     }
 }
 
-/// The error of the system that is behind a request's error, if there is one.
+/// The OS error code behind a request's error, if there is one.
 pub(crate) fn system_error(error: &reqwest::Error) -> Option<i32> {
     causes(error).find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error())
 }
 
-/// Where a request was to go when the system refused.
+/// What the failed connection was to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Towards {
-    /// A name server: ours, whatever name was asked for.
+pub(crate) enum Destination {
+    /// Our own name server, whatever name was looked up.
     Dns,
-    /// The endpoint, which has an IPv4 address.
+    /// An endpoint that has an IPv4 address.
     Ipv4,
-    /// The endpoint, which has IPv6 addresses alone.
+    /// An endpoint that has only IPv6 addresses.
     Ipv6Only,
 }
 
-/// Whether an error of the system says that this machine is short of file descriptors, ports or
-/// memory.
+/// Whether an OS error says that this machine ran out of file descriptors, ports or memory.
 ///
-/// EADDRNOTAVAIL has two meanings. Towards IPv4, the local ports are used up. Towards IPv6, this
-/// machine most likely has no IPv6 address, as in Docker by default: then the endpoint cannot be
-/// reached, like one without a route to it, now or ever.
-pub(crate) fn is_shortage(code: i32, towards: Towards) -> bool {
+/// EADDRNOTAVAIL has two meanings. For IPv4, the local ports are used up. For IPv6, this machine most
+/// likely has no IPv6 address, as in Docker by default. The endpoint is then unreachable, as if there
+/// were no route to it.
+pub(crate) fn is_resource_exhaustion(code: i32, destination: Destination) -> bool {
     match code {
-        EADDRNOTAVAIL => towards != Towards::Ipv6Only,
-        code => SHORTAGES.contains(&code),
+        EADDRNOTAVAIL => destination != Destination::Ipv6Only,
+        code => EXHAUSTION_ERRNOS.contains(&code),
     }
 }
 
-// As Linux numbers them (errno(3)).
+// Linux's numbers (errno(3)).
 /// ENOMEM, ENFILE, EMFILE and ENOBUFS.
-const SHORTAGES: [i32; 4] = [12, 23, 24, 105];
+const EXHAUSTION_ERRNOS: [i32; 4] = [12, 23, 24, 105];
 pub(crate) const EADDRNOTAVAIL: i32 = 99;
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| cause(*error))
 }
 
-/// What an error wraps or follows from. An I/O error's `source` skips the error that it wraps.
+/// The error that `error` wraps, or its source. An I/O error's `source` skips the wrapped error.
 fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     match wrapped {
@@ -81,16 +80,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_that_has_only_ipv6_addresses_does_not_make_this_node_short() {
-        for towards in [Towards::Dns, Towards::Ipv4, Towards::Ipv6Only] {
-            for shortage in SHORTAGES {
-                assert!(is_shortage(shortage, towards));
+    fn an_unreachable_ipv6_only_endpoint_is_not_resource_exhaustion() {
+        for destination in [Destination::Dns, Destination::Ipv4, Destination::Ipv6Only] {
+            for errno in EXHAUSTION_ERRNOS {
+                assert!(is_resource_exhaustion(errno, destination));
             }
             const ECONNREFUSED: i32 = 111;
-            assert!(!is_shortage(ECONNREFUSED, towards));
+            assert!(!is_resource_exhaustion(ECONNREFUSED, destination));
         }
-        assert!(is_shortage(EADDRNOTAVAIL, Towards::Dns));
-        assert!(is_shortage(EADDRNOTAVAIL, Towards::Ipv4));
-        assert!(!is_shortage(EADDRNOTAVAIL, Towards::Ipv6Only));
+        assert!(is_resource_exhaustion(EADDRNOTAVAIL, Destination::Dns));
+        assert!(is_resource_exhaustion(EADDRNOTAVAIL, Destination::Ipv4));
+        assert!(!is_resource_exhaustion(EADDRNOTAVAIL, Destination::Ipv6Only));
     }
 }

@@ -1,47 +1,46 @@
-//! A shard's durable jobs: fan-outs, replays, and forgetting what has expired. Each goes in
-//! bounded steps with a durable cursor, so that a lost node costs at most a step. Each kind has a
-//! task of its own, so that none waits for another: a replay may run for days.
+//! A shard's durable jobs: fan-outs, replays, and the sweep of expired rows. Each runs in bounded
+//! steps with a durable cursor, so that losing a node costs at most one step. Each kind runs in its
+//! own task, so that none waits for another: a replay may run for days.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use postrider_cluster::tenure::Tenure;
+use postrider_cluster::shard_guard::ShardGuard;
 use postrider_domain::ids::{AccountId, ReplayId};
 use postrider_domain::replay::ReplayState;
 use postrider_store::kv::Error;
-use postrider_store::{OwnerError, RUNNING_AT_ONCE};
+use postrider_store::{MAX_RUNNING_REPLAYS_PAGE, OwnerError};
 use tokio::time::Instant;
 
 use crate::context::Context;
 
-/// How often a running replay is worked on.
-const BEAT: Duration = Duration::from_millis(100);
-/// Steps of one replay in a beat; a step makes at most 200 deliveries.
-const STEPS: usize = 8;
-/// The pause after the store failed.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How often each running replay makes progress.
+const TICK: Duration = Duration::from_millis(100);
+/// Maximum steps of one replay per tick; a step creates at most 200 deliveries.
+const STEPS_PER_TICK: usize = 8;
+/// Delay before a failed store operation is retried.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// The kinds of jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
-    /// Events that have not reached all of their endpoints, and past events that are sent again.
+pub(crate) enum JobKind {
+    /// Creates the remaining deliveries of events, new or resent, that have not reached all endpoints.
     FanOut,
-    /// Replays.
     Replay,
-    /// Forgetting what has expired.
+    /// Deletes expired rows.
     Sweep,
 }
 
-/// Works until the shard has no jobs of this kind left or the tenure is over.
-///
-/// # Errors
-/// When the shard has a later owner.
-pub(crate) async fn run(kind: Kind, context: &Context, tenure: &Tenure) -> Result<(), Fenced> {
+/// Runs until the shard has no jobs of this kind left or the guard is over.
+pub(crate) async fn run(
+    kind: JobKind,
+    context: &Context,
+    guard: &ShardGuard,
+) -> Result<(), Fenced> {
     loop {
         let ran = match kind {
-            Kind::FanOut => fan_out(context, tenure).await,
-            Kind::Replay => replay(context, tenure).await,
-            Kind::Sweep => sweep(context, tenure).await,
+            JobKind::FanOut => fan_out(context, guard).await,
+            JobKind::Replay => replay(context, guard).await,
+            JobKind::Sweep => sweep(context, guard).await,
         };
         match ran {
             Ok(()) => return Ok(()),
@@ -50,22 +49,22 @@ pub(crate) async fn run(kind: Kind, context: &Context, tenure: &Tenure) -> Resul
                 return Err(Fenced);
             }
             Err(OwnerError::Store(error)) => {
-                tracing::warn!(shard = tenure.fence().shard, ?kind, %error, "running a shard's jobs failed; retrying");
-                tokio::time::sleep(PAUSE).await;
+                tracing::warn!(shard = guard.fence().shard, ?kind, %error, "running a shard's jobs failed; retrying");
+                tokio::time::sleep(RETRY_DELAY).await;
             }
         }
-        if tenure.is_over() {
+        if guard.is_over() {
             return Ok(());
         }
     }
 }
 
-/// The shard has a later owner.
+/// The shard has a newer owner.
 pub(crate) struct Fenced;
 
-async fn fan_out(context: &Context, tenure: &Tenure) -> Result<(), OwnerError> {
-    while !tenure.is_over() {
-        match context.records.step_fan_out(tenure.fence()).await? {
+async fn fan_out(context: &Context, guard: &ShardGuard) -> Result<(), OwnerError> {
+    while !guard.is_over() {
+        match context.records.step_fan_out(guard.fence()).await? {
             Some(wakes) => context.router.wake(wakes),
             None => break,
         }
@@ -73,170 +72,171 @@ async fn fan_out(context: &Context, tenure: &Tenure) -> Result<(), OwnerError> {
     Ok(())
 }
 
-async fn sweep(context: &Context, tenure: &Tenure) -> Result<(), OwnerError> {
-    while !tenure.is_over() && context.records.sweep(tenure.fence(), context.now()).await? {}
+async fn sweep(context: &Context, guard: &ShardGuard) -> Result<(), OwnerError> {
+    while !guard.is_over() && context.records.sweep(guard.fence(), context.now()).await? {}
     Ok(())
 }
 
-/// How a replay gets on, in this task's memory alone.
+/// The pacing of one replay, kept only in memory.
 #[derive(Default)]
-struct Progress {
-    /// The last beat in which it ran.
-    beat: u64,
-    /// Deliveries that it may make now.
+struct Pacing {
+    /// The last tick in which it ran.
+    tick: u64,
+    /// Deliveries that it may create now.
     budget: f64,
-    /// When it was last given some.
-    granted_at: Option<Instant>,
-    /// Its last step failed; it rests until then.
-    resting_until: Option<Instant>,
+    /// When the budget was last refilled.
+    refilled_at: Option<Instant>,
+    /// Paused until this time, because its last step failed.
+    paused_until: Option<Instant>,
 }
 
-async fn replay(context: &Context, tenure: &Tenure) -> Result<(), OwnerError> {
-    let mut all: HashMap<ReplayId, Progress> = HashMap::new();
-    for beat in 1.. {
+async fn replay(context: &Context, guard: &ShardGuard) -> Result<(), OwnerError> {
+    let mut pacings: HashMap<ReplayId, Pacing> = HashMap::new();
+    for tick in 1.. {
         let (mut wait, mut after) = (false, None);
-        // However many there are, each has its turn in every beat.
+        // Each running replay gets its turn in every tick, however many there are.
         loop {
-            let shard = tenure.fence().shard;
+            let shard = guard.fence().shard;
             let running = context.records.running_replays(shard, after).await?;
             for (account, id) in &running {
-                if tenure.is_over() {
+                if guard.is_over() {
                     return Ok(());
                 }
-                let progress = all.entry(*id).or_default();
-                progress.beat = beat;
-                wait |= go_on(context, tenure, (*account, *id), progress).await?;
+                let pacing = pacings.entry(*id).or_default();
+                pacing.tick = tick;
+                wait |= run_replay(context, guard, (*account, *id), pacing).await?;
             }
             after = running.last().map(|(_, id)| *id);
-            if running.len() < RUNNING_AT_ONCE {
+            if running.len() < MAX_RUNNING_REPLAYS_PAGE {
                 break;
             }
         }
-        all.retain(|_, progress| progress.beat == beat);
-        if all.is_empty() {
+        pacings.retain(|_, pacing| pacing.tick == tick);
+        if pacings.is_empty() {
             break;
         }
-        // What the filter passes over costs nobody a delivery, so it goes as fast as it can.
+        // Events that the filter skips create no deliveries, so they are skipped at full speed.
         if wait {
-            tokio::time::sleep(BEAT).await;
+            tokio::time::sleep(TICK).await;
         }
     }
     Ok(())
 }
 
-/// Works on a replay for a beat, unless it rests, and tells whether the next beat is to be awaited.
-/// Whatever is wrong with it does not concern the others.
-async fn go_on(
+/// Runs a replay for one tick, unless it is paused. Returns whether to wait for the next tick. A
+/// failure pauses only this replay.
+async fn run_replay(
     context: &Context,
-    tenure: &Tenure,
+    guard: &ShardGuard,
     job: (AccountId, ReplayId),
-    progress: &mut Progress,
+    pacing: &mut Pacing,
 ) -> Result<bool, OwnerError> {
-    if progress.resting_until.is_some_and(|until| until > Instant::now()) {
+    if pacing.paused_until.is_some_and(|until| until > Instant::now()) {
         return Ok(true);
     }
-    match beat(context, tenure, job, progress).await {
+    match run_tick(context, guard, job, pacing).await {
         Ok(wait) => {
-            progress.resting_until = None;
+            pacing.paused_until = None;
             Ok(wait)
         }
         Err(OwnerError::Store(error)) => {
-            tell_of_failure(job.1, &error, progress.resting_until.is_none());
-            progress.resting_until = Some(Instant::now() + PAUSE);
+            log_failure(job.1, &error, pacing.paused_until.is_none());
+            pacing.paused_until = Some(Instant::now() + RETRY_DELAY);
             Ok(true)
         }
         Err(OwnerError::Fenced) => Err(OwnerError::Fenced),
     }
 }
 
-/// Says once in a row that a replay's step failed.
-fn tell_of_failure(replay: ReplayId, error: &Error, first: bool) {
+/// Logs only the first of consecutive failures as a warning.
+fn log_failure(replay: ReplayId, error: &Error, first: bool) {
     if first {
-        tracing::warn!(%replay, %error, "a replay's step failed; it is tried again until it succeeds");
+        tracing::warn!(%replay, %error, "a replay step failed; retrying until it succeeds");
     } else {
-        tracing::debug!(%replay, %error, "a replay's step failed again");
+        tracing::debug!(%replay, %error, "a replay step failed again");
     }
 }
 
-/// Takes a replay's steps of one beat, and tells whether the next beat is to be awaited: these
-/// made deliveries, or none was due yet.
-async fn beat(
+/// Runs a replay's steps of one tick. Returns whether to wait for the next tick: true if deliveries
+/// were created or the budget is used up.
+async fn run_tick(
     context: &Context,
-    tenure: &Tenure,
+    guard: &ShardGuard,
     (account, id): (AccountId, ReplayId),
-    Progress { budget, granted_at, .. }: &mut Progress,
+    Pacing { budget, refilled_at, .. }: &mut Pacing,
 ) -> Result<bool, OwnerError> {
     let records = &context.records;
-    // One that is gone has neither; its step finds that out.
+    // A deleted replay has neither; the step below finds that out.
     let replay = records.replay(account, id).await?;
     let (rate, mut done) = replay.map_or((0, 0), |replay| (replay.rate, replay.done));
     let now = Instant::now();
-    let passed = granted_at.replace(now).map_or(BEAT, |before| now - before);
-    *budget = allowance(*budget, rate, passed);
+    let elapsed = refilled_at.replace(now).map_or(TICK, |before| now - before);
+    *budget = refill(*budget, rate, elapsed);
     let mut wait = false;
-    for _ in 0..STEPS {
-        let most = *budget as usize;
-        if most == 0 && rate > 0 {
-            // Slower than one a beat: nothing is due yet.
+    for _ in 0..STEPS_PER_TICK {
+        let limit = *budget as usize;
+        if limit == 0 && rate > 0 {
+            // The rate is below one delivery per tick, and none is due yet.
             return Ok(true);
         }
         let now = context.now();
-        let step =
-            records.step_replay(tenure.fence(), account, id, most, &context.mint, now).await?;
+        let step = records
+            .step_replay(guard.fence(), account, id, limit, &context.id_generator, now)
+            .await?;
         let Some((replay, wakes)) = step else { break };
-        // What is made for a disabled endpoint wakes nobody, and counts as well.
-        let made = replay.done.saturating_sub(done);
+        // Deliveries to a disabled endpoint cause no wake, but they count against the budget too.
+        let created = replay.done.saturating_sub(done);
         done = replay.done;
-        *budget -= made as f64;
-        wait |= made > 0;
+        *budget -= created as f64;
+        wait |= created > 0;
         context.router.wake(wakes);
-        if replay.state != ReplayState::Running || tenure.is_over() {
+        if replay.state != ReplayState::Running || guard.is_over() {
             break;
         }
     }
     Ok(wait)
 }
 
-/// The longest time for which a replay is granted deliveries at once: where many run, or the store is
-/// slow, a beat takes longer than its pause.
-const LONGEST_BEAT: Duration = Duration::from_secs(2);
+/// Longest time whose deliveries are granted in one refill: if many replays run or the store is slow,
+/// a tick takes longer than its interval.
+const MAX_REFILL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What a replay may make now, when so much time has passed since it was granted some, with what is
-/// left of that. The rest is never more than a beat's worth, so nothing is made up for in a burst; but
-/// a whole delivery may add up.
-fn allowance(left: f64, rate: u32, passed: Duration) -> f64 {
+/// A token bucket: the new budget after `elapsed`, given what is `left` of the old one. At most one
+/// tick's worth (but at least one delivery) carries over, so that a delay is not followed by a burst
+/// while slow rates still add up to whole deliveries.
+fn refill(left: f64, rate: u32, elapsed: Duration) -> f64 {
     let rate = f64::from(rate);
-    let rest = left.min((rate * BEAT.as_secs_f64()).max(1.0));
-    rest + rate * passed.min(LONGEST_BEAT).as_secs_f64()
+    let rest = left.min((rate * TICK.as_secs_f64()).max(1.0));
+    rest + rate * elapsed.min(MAX_REFILL_INTERVAL).as_secs_f64()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Deliveries made in a minute, if there is always another one.
-    fn made_in_a_minute(rate: u32) -> u32 {
-        let (mut left, mut made) = (0.0, 0);
+    /// Deliveries created in a minute, if events never run out.
+    fn created_in_a_minute(rate: u32) -> u32 {
+        let (mut left, mut created) = (0.0, 0);
         for _ in 0..600 {
-            left = allowance(left, rate, BEAT);
-            made += left as u32;
+            left = refill(left, rate, TICK);
+            created += left as u32;
             left = left.fract();
         }
-        made
+        created
     }
 
     #[test]
-    fn every_rate_is_kept_also_the_slowest() {
+    fn every_rate_is_kept_even_the_slowest() {
         for rate in [1, 2, 3, 4, 5, 7, 10, 15, 99, 1_000] {
-            let (made, due) = (made_in_a_minute(rate), 60 * rate);
-            assert!(made.abs_diff(due) <= 1, "{made} at {rate} a second");
+            let (created, due) = (created_in_a_minute(rate), 60 * rate);
+            assert!(created.abs_diff(due) <= 1, "{created} at {rate} a second");
         }
     }
 
     #[test]
-    fn nothing_is_made_up_for_in_a_burst() {
+    fn a_delay_is_not_followed_by_a_burst() {
         for rate in [1, 10, 100] {
-            let idle = (0..1_000).fold(0.0, |left, _| allowance(left, rate, BEAT));
+            let idle = (0..1_000).fold(0.0, |left, _| refill(left, rate, TICK));
             assert!(idle <= 1.0_f64.max(f64::from(rate) / 10.0) + f64::from(rate) / 10.0, "{rate}");
         }
     }

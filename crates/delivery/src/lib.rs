@@ -1,63 +1,63 @@
-//! The actors that deliver.
+//! The delivery engine: the actors that send webhooks.
 //!
 //! ```text
-//!   Supervisor ── one Shard actor for each owned shard: holds the due window, supervises
-//!                 └── one Endpoint actor for each endpoint with work: owns its order,
-//!                      its pace and its failure count
-//!                       └── one task for each request: Sender, then Recorder
+//!   Supervisor ── one Shard actor per owned shard: scans the due rows, supervises
+//!                 └── one Endpoint actor per endpoint with work: owns its order,
+//!                      its concurrency limit and its failure count
+//!                       └── one task per attempt: Sender, then Recorder
 //! ```
 //!
-//! A wake travels down; a finished attempt travels back up to its endpoint's actor only after
-//! its record is committed. The due rows in the store are the truth: an actor that is lost, a
-//! wake that is lost or a node that is lost costs time and no more.
+//! A wake travels down. A finished attempt travels back up to its endpoint's actor only after
+//! its record is committed. The due rows in the store are the source of truth: losing an actor, a
+//! wake or a node delays deliveries but never loses one.
 //!
-//! | File | Is |
+//! | File | Contents |
 //! |---|---|
-//! | `workers` | the handle: what is owned here, and how it starts and drains |
-//! | `brought` | deliveries that other nodes bring along, checked |
-//! | `attempt` | one attempt from start to record |
-//! | [`sender`](Sender) | one HTTP request, within its deadline, with its wire record |
-//! | `resolver`, `failure` | which addresses it may go to; what its errors mean |
-//! | `trouble` | when trouble of our own counts as the endpoint's failure after all |
-//! | `connections` | how many connections were made |
-//! | `stopwatch` | how long each phase of a test event's request takes |
-//! | `recorder` | groups finished attempts into few transactions |
-//! | `permits` | how many requests a node makes at once, fairly |
-//! | `line` | the deliveries that an actor has at hand, in their order |
-//! | `room` | how much the deliveries at hand may take up |
+//! | `engine` | the handle: starting, owning shards, routing wakes to their actors |
+//! | `peer_deliveries` | verifies deliveries that other nodes attach to their wakes |
+//! | `attempt` | one attempt, from start to committed record |
+//! | [`sender`](Sender) | one HTTP request with its deadline, and the record of what was sent |
+//! | `resolver`, `failure` | which addresses a request may go to; classifying its errors |
+//! | `internal_errors` | when our own repeated errors count as a failure of the endpoint |
+//! | `connections` | counts the connections that were opened |
+//! | `stopwatch` | times each phase of a test event's request |
+//! | `recorder` | batches finished attempts into few transactions |
+//! | `permits` | bounds a node's concurrent requests, fairly |
+//! | `ready_queue` | the deliveries that an endpoint's actor has buffered, in order |
+//! | `memory_budget` | bounds the memory of all buffered deliveries |
 //! | `endpoint`, `shard`, `supervisor` | the actors |
-//! | `jobs` | fan-outs and replays |
-//! | `context` | what every actor of a node shares |
-//! | `metrics`, `spans` | what a node tells of its deliveries |
-//! | `census` | how many are held, and how old the oldest is that is not delivered |
+//! | `jobs` | fan-outs, replays and sweeps |
+//! | `context` | state shared by all actors of a node |
+//! | `metrics`, `spans` | telemetry |
+//! | `backlog` | how many deliveries are held, and the age of the oldest pending one |
 
 mod attempt;
-mod brought;
-mod census;
+mod backlog;
 mod connections;
 mod context;
 mod endpoint;
+mod engine;
 mod failure;
+mod internal_errors;
 mod jobs;
-mod line;
+mod memory_budget;
 mod metrics;
+mod peer_deliveries;
 mod permits;
+mod ready_queue;
 mod recorder;
 mod resolver;
-mod room;
 mod sender;
 mod shard;
 mod spans;
 mod stopwatch;
 mod supervisor;
-mod trouble;
-mod workers;
 
 #[cfg(test)]
 mod tests;
 
-pub use census::Waiting;
-pub use context::Dice;
+pub use backlog::Backlog;
+pub use context::SharedRng;
+pub use engine::{DeliveryEngine, Options, StartError};
 pub use resolver::ResolverError;
-pub use sender::{Sender, SenderError, Sent};
-pub use workers::{Delivery, Options, StartError};
+pub use sender::{Exchange, Sender, SenderError};

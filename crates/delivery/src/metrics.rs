@@ -1,15 +1,14 @@
-//! What a node tells of its deliveries. Names follow the OpenTelemetry conventions: a unit of
-//! its own, no plural for it, attributes for what is told apart.
+//! The metrics of a node's deliveries. Names follow the OpenTelemetry conventions: the unit is a
+//! separate field and not part of the name, and attributes distinguish variants.
 
 use std::time::Duration;
 
 use opentelemetry::metrics::{Counter, Histogram, UpDownCounter};
 use opentelemetry::{KeyValue, global};
 use postrider_cluster::metrics::Instruments;
-use postrider_domain::delivery::{End, Progress};
-use postrider_domain::machine::Step;
+use postrider_domain::delivery::{FinalState, Progress};
+use postrider_domain::transition::Step;
 
-/// The instruments.
 pub(crate) struct Metrics {
     attempts: Counter<u64>,
     attempt_duration: Histogram<f64>,
@@ -19,7 +18,7 @@ pub(crate) struct Metrics {
     disabled: Counter<u64>,
     pub(crate) in_flight: UpDownCounter<i64>,
     pub(crate) endpoints: UpDownCounter<i64>,
-    /// What every part of a node tells of.
+    /// The instruments shared by all parts of a node.
     pub(crate) cluster: Instruments,
 }
 
@@ -37,38 +36,38 @@ impl Metrics {
             attempts: meter
                 .u64_counter("postrider.attempts")
                 .with_unit("{attempt}")
-                .with_description(
-                    "Attempts on record, by outcome: success, or the kind of failure.",
-                )
+                .with_description("Recorded attempts, by outcome: success, or the kind of failure.")
                 .build(),
-            attempt_duration: seconds("postrider.attempt.duration", "How long attempts took.")
+            attempt_duration: seconds("postrider.attempt.duration", "Duration of attempts.")
                 .build(),
             lateness: seconds(
                 "postrider.attempt.lateness",
-                "How long after it was due an attempt began.",
+                "Delay between an attempt's due time and its start.",
             )
             .build(),
             finished: meter
                 .u64_counter("postrider.deliveries.finished")
                 .with_unit("{delivery}")
-                .with_description("Deliveries that came to their end, by end.")
+                .with_description("Deliveries that reached a final state, by state.")
                 .build(),
-            age: seconds("postrider.delivery.age", "How old a delivery was when it succeeded.")
+            age: seconds("postrider.delivery.age", "Age of deliveries when they succeeded.")
                 .build(),
             disabled: meter
                 .u64_counter("postrider.endpoints.disabled")
                 .with_unit("{endpoint}")
-                .with_description("Endpoints that were disabled by failures.")
+                .with_description("Endpoints disabled because of failures.")
                 .build(),
             in_flight: meter
                 .i64_up_down_counter("postrider.attempts.in_flight")
                 .with_unit("{attempt}")
-                .with_description("Requests under way.")
+                .with_description("Requests in flight.")
                 .build(),
             endpoints: meter
                 .i64_up_down_counter("postrider.endpoints.active")
                 .with_unit("{endpoint}")
-                .with_description("Endpoints with an actor: those with work due or in flight.")
+                .with_description(
+                    "Endpoints with an actor, that is with deliveries due or in flight.",
+                )
                 .build(),
             cluster: Instruments::new(),
         }
@@ -84,12 +83,12 @@ impl Metrics {
         self.attempt_duration.record(f64::from(step.attempt.duration_ms) / 1000.0, &[]);
         if let Progress::Finished { end, at } = step.delivery.progress {
             let end = match end {
-                End::Delivered => {
+                FinalState::Delivered => {
                     self.age.record(at.since(step.delivery.created_at).as_secs_f64(), &[]);
                     "delivered"
                 }
-                End::Exhausted => "exhausted",
-                End::Discarded => "discarded",
+                FinalState::Exhausted => "exhausted",
+                FinalState::Discarded => "discarded",
             };
             self.finished.add(1, &[KeyValue::new("end", end)]);
         }
@@ -99,7 +98,7 @@ impl Metrics {
     }
 }
 
-/// From the wire's milliseconds to a day of retries.
+/// From a request's milliseconds to a day of retries.
 const BUCKETS: [f64; 16] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 3600.0,
     86400.0,

@@ -1,34 +1,33 @@
-//! How many requests a node makes at once, and who may make the next one.
+//! Bounds a node's concurrent requests and shares them fairly among endpoints.
 //!
-//! An endpoint's actor has at most one request for a permit waiting, and the semaphore serves
-//! in order, so permits go round: one with a thousand deliveries waits no less than one with a
-//! single one. Endpoints that are failing share a part of the permits, so that however many of
-//! them hang, the others find room.
+//! Each endpoint's actor waits for at most one permit at a time, and the semaphore is FIFO, so an
+//! endpoint with a thousand deliveries waits as long as one with a single delivery. Failing
+//! endpoints are limited to a part of the permits, so that hanging endpoints cannot starve healthy
+//! ones.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Most requests in flight on a node.
-pub(crate) const NODE: usize = 2048;
-/// Most of them to endpoints whose newest attempt failed.
-const FAILING: usize = 1024;
+/// Maximum requests in flight on a node.
+pub(crate) const MAX_IN_FLIGHT: usize = 2048;
+/// Maximum requests in flight to endpoints whose latest attempt failed.
+const MAX_IN_FLIGHT_FAILING: usize = 1024;
 
-/// The permits of a node.
 #[derive(Clone)]
 pub(crate) struct Permits {
     node: Arc<Semaphore>,
     failing: Arc<Semaphore>,
 }
 
-/// The right to make one request. It ends when this is dropped.
+/// The right to make one request, released on drop.
 pub(crate) struct Permit {
     _node: OwnedSemaphorePermit,
     failing: Option<OwnedSemaphorePermit>,
 }
 
 impl Permit {
-    /// Whether it is one of those that failing endpoints share.
+    /// Whether it counts against the limit of failing endpoints.
     pub(crate) fn is_for_failing(&self) -> bool {
         self.failing.is_some()
     }
@@ -36,10 +35,13 @@ impl Permit {
 
 impl Permits {
     pub(crate) fn new() -> Self {
-        Self { node: Arc::new(Semaphore::new(NODE)), failing: Arc::new(Semaphore::new(FAILING)) }
+        Self {
+            node: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
+            failing: Arc::new(Semaphore::new(MAX_IN_FLIGHT_FAILING)),
+        }
     }
 
-    /// A permit, if one is free and nobody waits for it.
+    /// Returns a permit if one is free and nobody is waiting.
     pub(crate) fn try_acquire(&self, failing: bool) -> Option<Permit> {
         let share =
             if failing { Some(self.failing.clone().try_acquire_owned().ok()?) } else { None };
@@ -47,7 +49,7 @@ impl Permits {
         Some(Permit { _node: node, failing: share })
     }
 
-    /// Waits for a permit, in order.
+    /// Waits for a permit, in FIFO order.
     pub(crate) async fn acquire(&self, failing: bool) -> Permit {
         const NEVER_CLOSED: &str = "the semaphores are never closed";
         let share = if failing {
@@ -61,7 +63,7 @@ impl Permits {
 
     /// Requests in flight.
     pub(crate) fn in_use(&self) -> usize {
-        NODE - self.node.available_permits()
+        MAX_IN_FLIGHT - self.node.available_permits()
     }
 }
 
@@ -70,19 +72,19 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn failing_endpoints_leave_room_for_the_others() {
+    async fn failing_endpoints_leave_permits_for_healthy_ones() {
         let permits = Permits::new();
         let failing: Vec<_> = std::iter::from_fn(|| permits.try_acquire(true)).collect();
-        assert_eq!(failing.len(), FAILING);
+        assert_eq!(failing.len(), MAX_IN_FLIGHT_FAILING);
         let healthy: Vec<_> = std::iter::from_fn(|| permits.try_acquire(false)).collect();
-        assert_eq!(healthy.len(), NODE - FAILING);
-        assert_eq!(permits.in_use(), NODE);
+        assert_eq!(healthy.len(), MAX_IN_FLIGHT - MAX_IN_FLIGHT_FAILING);
+        assert_eq!(permits.in_use(), MAX_IN_FLIGHT);
         drop(failing);
         assert!(permits.try_acquire(true).is_some());
     }
 
     #[tokio::test]
-    async fn permits_are_handed_out_in_the_order_of_asking() {
+    async fn permits_are_granted_in_fifo_order() {
         let permits = Permits::new();
         let mut held: Vec<_> = std::iter::from_fn(|| permits.try_acquire(false)).collect();
         let mut first = Box::pin(permits.acquire(false));
@@ -90,7 +92,7 @@ mod tests {
         let mut second = Box::pin(permits.acquire(false));
         assert!(futures::poll!(&mut second).is_pending());
         held.pop();
-        assert!(permits.try_acquire(false).is_none(), "nobody overtakes those who wait");
+        assert!(permits.try_acquire(false).is_none(), "waiters are not overtaken");
         assert!(futures::poll!(&mut second).is_pending());
         assert!(futures::poll!(&mut first).is_ready());
     }

@@ -1,27 +1,27 @@
-//! Groups finished attempts into few transactions: whoever has one hands it in and waits;
-//! what has come together meanwhile goes into the store at once.
+//! Group commit for finished attempts: callers submit an attempt and wait; attempts that arrive
+//! while transactions are running are committed together in the next one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_domain::machine::Rules;
+use postrider_domain::transition::Rules;
 use postrider_net::tasks::Tasks;
 use postrider_store::kv::Error;
 use postrider_store::{Applied, Finished, Records};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::permits::NODE;
+use crate::permits::MAX_IN_FLIGHT;
 
-/// Most attempts in one transaction. With the largest record of an attempt, some 50 KB, a
-/// transaction stays within the store's bound.
-const GROUP: usize = 64;
-/// Transactions under way at once; the store makes durable together what comes together, so
-/// that together they take all that a node has in flight.
-const TRANSACTIONS: usize = 32;
-/// Attempts that wait: more cannot come, since each holds one of the node's permits.
-const WAITING: usize = NODE;
-/// The pause after a transaction failed, while the store is away.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Maximum attempts in one transaction. Even with the largest attempt records, about 50 KB each, a
+/// transaction stays within the store's limit.
+const MAX_BATCH: usize = 64;
+/// Maximum concurrent transactions. The store groups concurrent commits, and together they hold all
+/// attempts that a node can have in flight.
+const MAX_TRANSACTIONS: usize = 32;
+/// Maximum queued attempts. There cannot be more, since each holds one of the node's permits.
+const QUEUE_CAPACITY: usize = MAX_IN_FLIGHT;
+/// Delay before a failed transaction is retried.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// A handle on the recorder. Clones share it.
 #[derive(Clone)]
@@ -35,29 +35,29 @@ struct Entry {
 }
 
 impl Recorder {
-    /// Starts the recorder. It ends when the last handle is dropped and all is recorded.
+    /// Starts the recorder. It stops when the last handle is dropped and everything is recorded.
     pub(crate) fn start(records: Records, rules: Arc<Rules>, tasks: &Tasks) -> Self {
-        let (sender, receiver) = mpsc::channel(WAITING);
+        let (sender, receiver) = mpsc::channel(QUEUE_CAPACITY);
         tasks.spawn("recorder", run(receiver, records, rules));
         Self { sender }
     }
 
-    /// Puts an attempt on record, and gives what became of it once that is durable. While the
-    /// store is away this waits. None when it cannot be recorded.
+    /// Records an attempt and returns the result once it is durable, waiting while the store is
+    /// unavailable. Returns `None` if the attempt cannot be recorded.
     pub(crate) async fn record(&self, finished: Finished) -> Option<Applied> {
         let (reply, applied) = oneshot::channel();
-        // Both fail only if a task of the recorder panicked.
+        // Both fail only if a recorder task panicked.
         self.sender.send(Entry { finished, reply }).await.ok()?;
         applied.await.ok()?
     }
 }
 
 async fn run(mut receiver: mpsc::Receiver<Entry>, records: Records, rules: Arc<Rules>) {
-    let transactions = Arc::new(Semaphore::new(TRANSACTIONS));
+    let transactions = Arc::new(Semaphore::new(MAX_TRANSACTIONS));
     loop {
         let permit = transactions.clone().acquire_owned().await.expect("never closed");
-        let mut entries = Vec::with_capacity(GROUP);
-        if receiver.recv_many(&mut entries, GROUP).await == 0 {
+        let mut entries = Vec::with_capacity(MAX_BATCH);
+        if receiver.recv_many(&mut entries, MAX_BATCH).await == 0 {
             return;
         }
         let (records, rules) = (records.clone(), rules.clone());
@@ -72,21 +72,21 @@ async fn apply(entries: Vec<Entry>, records: &Records, rules: &Rules) {
     let (batch, replies): (Vec<_>, Vec<_>) =
         entries.into_iter().map(|entry| (entry.finished, entry.reply)).unzip();
     for (reply, applied) in replies.into_iter().zip(record(&batch, records, rules).await) {
-        // Whoever asked may have ended, as a task does when its actor fails.
+        // Ignore a closed channel: the attempt's task has ended.
         let _ = reply.send(applied);
     }
 }
 
-/// Records a group; one that cannot be recorded as a whole is halved, down to the attempt
-/// that is to blame, so that it stops nobody else.
+/// Records a batch. A batch that cannot be recorded is bisected down to the attempt at fault, so that
+/// it does not block the others.
 async fn record(batch: &[Finished], records: &Records, rules: &Rules) -> Vec<Option<Applied>> {
-    let mut told = false;
+    let mut warned = false;
     loop {
         match records.apply(batch, rules).await {
             Ok(applied) => return applied.into_iter().map(Some).collect(),
             Err(error @ (Error::TooLarge { .. } | Error::Corrupt(_))) => {
                 if let [finished] = batch {
-                    tracing::error!(%error, delivery = %finished.delivery, "an attempt cannot be recorded");
+                    tracing::error!(%error, delivery = %finished.delivery, "recording an attempt failed permanently");
                     return vec![None];
                 }
                 let (left, right) = batch.split_at(batch.len() / 2);
@@ -95,10 +95,10 @@ async fn record(batch: &[Finished], records: &Records, rules: &Rules) -> Vec<Opt
                 return applied;
             }
             Err(error) => {
-                if !std::mem::replace(&mut told, true) {
-                    tracing::warn!(%error, attempts = batch.len(), "attempts cannot be recorded; trying until they are");
+                if !std::mem::replace(&mut warned, true) {
+                    tracing::warn!(%error, attempts = batch.len(), "recording attempts failed; retrying until it succeeds");
                 }
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Name resolution that gives only addresses that webhooks may go to. It runs for every new
-//! connection, so that a name that resolves inside the house today is refused today.
+//! Name resolution that returns only allowed addresses. It runs for every new connection, so that a
+//! name that resolves to an internal address is blocked even if it was public when configured.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,15 +8,13 @@ use hickory_resolver::TokioResolver;
 use postrider_domain::target::{AddressPolicy, ForbiddenAddress, TargetUrl};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use crate::failure::Towards;
+use crate::failure::Destination;
 
-/// The system's resolver configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use the system's DNS configuration (/etc/resolv.conf): {0}")]
 pub struct ResolverError(#[from] hickory_resolver::net::NetError);
 
-/// The resolver that the HTTP client uses. It is asynchronous all through, so that names which
-/// take long to resolve hold no thread.
+/// The HTTP client's resolver. It is fully asynchronous, so that slow lookups block no thread.
 #[derive(Clone)]
 pub(crate) struct GuardedResolver {
     resolver: TokioResolver,
@@ -29,9 +27,9 @@ impl GuardedResolver {
         Ok(Self { resolver, policy })
     }
 
-    /// Where a request to this target goes: only to the addresses that are allowed. When its name cannot be resolved any more, it may have
-    /// had an address of either kind.
-    pub(crate) async fn towards(&self, target: &TargetUrl) -> Towards {
+    /// What kind of address a request to this target goes to, considering only allowed addresses. If
+    /// the name can no longer be resolved, IPv4 is assumed.
+    pub(crate) async fn destination(&self, target: &TargetUrl) -> Destination {
         let url = target.url();
         let has_ipv4 = match url.domain() {
             Some(name) => match self.resolver.lookup_ip(name).await {
@@ -40,7 +38,7 @@ impl GuardedResolver {
             },
             None => url.host_str().is_some_and(|host| !host.starts_with('[')),
         };
-        if has_ipv4 { Towards::Ipv4 } else { Towards::Ipv6Only }
+        if has_ipv4 { Destination::Ipv4 } else { Destination::Ipv6Only }
     }
 }
 

@@ -1,5 +1,5 @@
-//! One attempt over HTTP: the request as it goes over the wire, one deadline over all of it,
-//! and what came back, within bounds.
+//! One attempt over HTTP: the exact request, one deadline for the whole exchange, and the response
+//! within bounds.
 
 use std::io;
 use std::sync::Arc;
@@ -25,45 +25,43 @@ use rustls::client::Resumption;
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::time::Instant;
 
-use crate::connections::Connections;
-use crate::failure::{self, Towards};
-use crate::permits::NODE;
+use crate::connections::ConnectionCounter;
+use crate::failure::{self, Destination};
+use crate::permits::MAX_IN_FLIGHT;
 use crate::resolver::{GuardedResolver, ResolverError};
 use crate::stopwatch::{Phase, Stopwatch, TimedResolver};
 
-/// How long an idle connection is kept. Shorter than the 5 s after which common servers close
-/// theirs, so that a request seldom meets a connection that is closing.
-const POOL_IDLE: Duration = Duration::from_secs(4);
+/// How long an idle connection is body. Common servers close theirs after 5 s; a shorter time makes
+/// it rare that a request meets a closing connection.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// What every request names itself.
-const AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
+const USER_AGENT_VALUE: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
 
-/// Makes requests. Clones share their connections.
+/// Sends webhooks. Clones share their connections.
 #[derive(Clone)]
 pub struct Sender {
     client: reqwest::Client,
-    connections: Connections,
+    connections: ConnectionCounter,
     resolver: GuardedResolver,
     tls: ClientConfig,
     policy: Arc<AddressPolicy>,
     timeout: Duration,
 }
 
-/// Why no sender can be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SenderError {
-    /// No names could be resolved.
+    /// The system's DNS configuration is unusable.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
-    /// No certificate could be verified.
+    /// TLS could not be set up, for example without a certificate store.
     #[error("cannot set up TLS: {0}")]
     Tls(#[from] rustls::Error),
     /// The HTTP client could not be set up.
-    #[error("cannot set up the HTTP client: {}", root(.0))]
+    #[error("cannot set up the HTTP client: {}", root_cause(.0))]
     Client(#[from] reqwest::Error),
 }
 
-fn root(error: &reqwest::Error) -> String {
+fn root_cause(error: &reqwest::Error) -> String {
     let mut error: &dyn std::error::Error = error;
     while let Some(source) = error.source() {
         error = source;
@@ -71,43 +69,39 @@ fn root(error: &reqwest::Error) -> String {
     error.to_string()
 }
 
-/// What is sent.
+/// The event to send.
 #[derive(Clone, Copy)]
-pub(crate) struct Message<'a> {
+pub(crate) struct Webhook<'a> {
     pub(crate) event: EventId,
     pub(crate) event_type: &'a EventTypeName,
     pub(crate) payload: &'a Payload,
 }
 
-/// A request that was made, and how it ended.
+/// A request and its result.
 #[derive(Debug)]
-pub struct Sent {
-    /// The request's head, as it went over the wire.
+pub struct Exchange {
+    /// The request's head, exactly as it was sent.
     pub request: RequestHead,
-    /// What came back.
     pub response: Option<Response>,
-    /// What that means.
     pub outcome: Outcome,
-    /// How long it took.
     pub duration: Duration,
-    /// This machine lacked what a request takes, such as file descriptors. Not the endpoint's
+    /// This machine ran out of a resource, such as file descriptors. That is not the endpoint's
     /// failure, whatever the outcome says.
-    pub shortage: Option<io::Error>,
+    pub resource_error: Option<io::Error>,
 }
 
-impl Sent {
-    /// What is recorded of a request that this node could not make, for this `reason`.
-    pub(crate) fn unmade(endpoint: &Endpoint, reason: &str) -> Self {
+impl Exchange {
+    /// The record of a request that this node could not make, for the given `reason`.
+    pub(crate) fn never_sent(endpoint: &Endpoint, reason: &str) -> Self {
         Self {
             request: RequestHead { url: endpoint.url.as_str().to_owned(), headers: Vec::new() },
             response: None,
             outcome: Outcome::Failure(Failure::new(ErrorKind::Connect, reason)),
             duration: Duration::ZERO,
-            shortage: None,
+            resource_error: None,
         }
     }
 
-    /// How long it took, in milliseconds.
     #[must_use]
     pub fn duration_ms(&self) -> u32 {
         u32::try_from(self.duration.as_millis()).unwrap_or(u32::MAX)
@@ -115,17 +109,18 @@ impl Sent {
 }
 
 impl Sender {
-    /// A sender whose requests go where `policy` allows and take at most `timeout`.
+    /// Creates a sender that connects only to addresses allowed by `policy`, with a `timeout` for the
+    /// whole exchange.
     ///
     /// # Errors
-    /// When the system has no DNS configuration or no certificate store.
+    /// If the system has no DNS configuration or no certificate store.
     pub fn new(policy: AddressPolicy, timeout: Duration) -> Result<Self, SenderError> {
-        // Another part of the process may have installed it already.
+        // Another part of the process may have installed a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self::with_tls(policy, timeout, tls()?)
     }
 
-    /// The same, with another view of which certificates are good.
+    /// Like [`Self::new`], with a given TLS configuration.
     pub(crate) fn with_tls(
         policy: AddressPolicy,
         timeout: Duration,
@@ -133,50 +128,50 @@ impl Sender {
     ) -> Result<Self, SenderError> {
         let policy = Arc::new(policy);
         let resolver = GuardedResolver::new(policy.clone())?;
-        let connections = Connections::default();
+        let connections = ConnectionCounter::default();
         let client = client(tls.clone())
-            // For connections that are made in the background when nobody waits for them any
-            // more; the deadline of an attempt comes first.
+            // Bounds connections that continue in the background after their attempt has ended; the
+            // attempt's own deadline is earlier.
             .connect_timeout(timeout + Duration::from_secs(1))
-            .pool_idle_timeout(POOL_IDLE)
-            // Many endpoints may share a host, as those of a platform do.
-            .pool_max_idle_per_host(NODE)
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            // Many endpoints may share a host, for example those of one platform.
+            .pool_max_idle_per_host(MAX_IN_FLIGHT)
             .dns_resolver(resolver.clone())
             .connector_layer(connections.clone())
             .build()?;
         Ok(Self { client, connections, resolver, tls, policy, timeout })
     }
 
-    /// How many connections it has made for attempts.
-    pub(crate) fn connections(&self) -> u64 {
-        self.connections.made()
+    /// Number of connections opened for attempts so far.
+    pub(crate) fn connections_opened(&self) -> u64 {
+        self.connections.count()
     }
 
-    /// Makes one attempt at `now`.
+    /// Sends a webhook, signed at `now`.
     pub(crate) async fn send(
         &self,
         endpoint: &Endpoint,
-        message: Message<'_>,
+        webhook: Webhook<'_>,
         now: Timestamp,
-    ) -> Sent {
-        self.send_by(&self.client, None, endpoint, message, now).await
+    ) -> Exchange {
+        self.send_with(&self.client, None, endpoint, webhook, now).await
     }
 
-    /// The same on a connection of its own, so that every phase takes place and can be timed.
+    /// Like [`Self::send`], but on a new connection, so that every phase occurs and can be timed.
     pub(crate) async fn send_timed(
         &self,
         endpoint: &Endpoint,
-        message: Message<'_>,
+        webhook: Webhook<'_>,
         now: Timestamp,
-    ) -> (Sent, Phases) {
+    ) -> (Exchange, Phases) {
         let watch = Stopwatch::new(&endpoint.url);
-        let client = self.timed(&watch);
-        let sent = self.send_by(&client, Some(&watch), endpoint, message, now).await;
-        (sent, watch.stop())
+        let client = self.timed_client(&watch);
+        let exchange = self.send_with(&client, Some(&watch), endpoint, webhook, now).await;
+        (exchange, watch.stop())
     }
 
-    /// A client for one request.
-    fn timed(&self, watch: &Stopwatch) -> reqwest::Client {
+    /// Creates a client for one timed request.
+    fn timed_client(&self, watch: &Stopwatch) -> reqwest::Client {
         let mut tls = self.tls.clone();
         tls.resumption = Resumption::store(Arc::new(watch.clone()));
         let resolver = TimedResolver { resolver: self.resolver.clone(), watch: watch.clone() };
@@ -185,92 +180,95 @@ impl Sender {
             .dns_resolver(resolver)
             .connector_layer(watch.clone())
             .build()
-            .expect("the same settings made a client at the start")
+            .expect("the same settings worked when the sender was created")
     }
 
-    async fn send_by(
+    async fn send_with(
         &self,
         client: &reqwest::Client,
         watch: Option<&Stopwatch>,
         endpoint: &Endpoint,
-        message: Message<'_>,
+        webhook: Webhook<'_>,
         now: Timestamp,
-    ) -> Sent {
+    ) -> Exchange {
         let start = Instant::now();
-        let headers = headers(endpoint, message, now);
+        let headers = headers(endpoint, webhook, now);
         let request = RequestHead {
             url: endpoint.url.as_str().to_owned(),
-            headers: recorded(&headers, usize::MAX),
+            headers: record_headers(&headers, usize::MAX),
         };
-        let body = message.payload.bytes().clone();
-        let exchanged = match endpoint.url.check_host(&self.policy) {
+        let body = webhook.payload.bytes().clone();
+        let reply = match endpoint.url.check_host(&self.policy) {
             Err(blocked) => Failure::new(ErrorKind::Blocked, &blocked.to_string()).into(),
             Ok(()) => {
                 let mut request = reqwest::Request::new(Method::POST, endpoint.url.url().clone());
                 *request.headers_mut() = headers;
                 *request.body_mut() = Some(body.into());
-                self.exchange(client, watch, request, &endpoint.url, start + self.timeout).await
+                self.execute(client, watch, request, &endpoint.url, start + self.timeout).await
             }
         };
-        let Exchanged { response, outcome, shortage } = exchanged;
-        Sent { request, response, outcome, duration: start.elapsed(), shortage }
+        let Reply { response, outcome, resource_error } = reply;
+        Exchange { request, response, outcome, duration: start.elapsed(), resource_error }
     }
 
-    async fn exchange(
+    async fn execute(
         &self,
         client: &reqwest::Client,
         watch: Option<&Stopwatch>,
         request: reqwest::Request,
         target: &TargetUrl,
         deadline: Instant,
-    ) -> Exchanged {
+    ) -> Reply {
         match tokio::time::timeout_at(deadline, client.execute(request)).await {
-            Err(_late) => {
-                let message = format!("no answer within {:?}", self.timeout);
+            Err(_elapsed) => {
+                let message = format!("no response within {:?}", self.timeout);
                 Failure::new(ErrorKind::Timeout, &message).into()
             }
-            Ok(Err(error)) => Exchanged {
-                shortage: self.shortage(&error, target, deadline).await,
+            Ok(Err(error)) => Reply {
+                resource_error: self.resource_error(&error, target, deadline).await,
                 ..failure::classify(&error).into()
             },
-            Ok(Ok(answer)) => {
+            Ok(Ok(response)) => {
                 if let Some(watch) = watch {
                     watch.enter(Phase::Read);
                 }
-                let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
-                let status = answer.status().as_u16();
+                let text =
+                    |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+                let status = response.status().as_u16();
                 let outcome = outcome::of_status(status, text(LOCATION), text(RETRY_AFTER));
-                let headers = recorded(answer.headers(), MAX_RESPONSE_HEADERS_KEPT_BYTES);
-                let body = read(answer, deadline).await;
+                let headers = record_headers(response.headers(), MAX_RESPONSE_HEADERS_KEPT_BYTES);
+                let body = read_body(response, deadline).await;
                 let response = Some(Response { status, headers, body });
-                Exchanged { response, outcome, shortage: None }
+                Reply { response, outcome, resource_error: None }
             }
         }
     }
 }
 
 impl Sender {
-    /// The error of the system, if it says that this machine is short of something.
-    async fn shortage(
+    /// The system error behind `error`, if it says that this machine ran out of a resource.
+    async fn resource_error(
         &self,
         error: &reqwest::Error,
         target: &TargetUrl,
         deadline: Instant,
     ) -> Option<io::Error> {
-        let most_likely = |code: &i32| failure::is_shortage(*code, Towards::Ipv4);
-        let code = failure::system_error(error).filter(most_likely)?;
-        let towards = if error.is_dns() {
-            Towards::Dns
+        let may_be_exhaustion =
+            |code: &i32| failure::is_resource_exhaustion(*code, Destination::Ipv4);
+        let code = failure::system_error(error).filter(may_be_exhaustion)?;
+        let destination = if error.is_dns() {
+            Destination::Dns
         } else {
-            // A name was resolved just now, so the answer is at hand.
-            let towards = self.resolver.towards(target);
-            tokio::time::timeout_at(deadline, towards).await.unwrap_or(Towards::Ipv4)
+            // The name was resolved just now, so the result is cached.
+            let destination = self.resolver.destination(target);
+            tokio::time::timeout_at(deadline, destination).await.unwrap_or(Destination::Ipv4)
         };
-        failure::is_shortage(code, towards).then(|| io::Error::from_raw_os_error(code))
+        failure::is_resource_exhaustion(code, destination)
+            .then(|| io::Error::from_raw_os_error(code))
     }
 }
 
-/// What every client that sends webhooks has in common.
+/// The settings shared by all clients that send webhooks.
 fn client(tls: ClientConfig) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
@@ -281,44 +279,42 @@ fn client(tls: ClientConfig) -> reqwest::ClientBuilder {
         .http1_only()
 }
 
-/// The certificates that the system trusts.
+/// Trusts the system's certificate store.
 fn tls() -> Result<ClientConfig, rustls::Error> {
     let mut tls = ClientConfig::builder().with_platform_verifier()?.with_no_client_auth();
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(tls)
 }
 
-/// What came of a request on the wire.
-struct Exchanged {
+struct Reply {
     response: Option<Response>,
     outcome: Outcome,
-    shortage: Option<io::Error>,
+    resource_error: Option<io::Error>,
 }
 
-impl From<Failure> for Exchanged {
+impl From<Failure> for Reply {
     fn from(failure: Failure) -> Self {
-        Self { response: None, outcome: Outcome::Failure(failure), shortage: None }
+        Self { response: None, outcome: Outcome::Failure(failure), resource_error: None }
     }
 }
 
-/// Every header of the request, in the order in which they are sent, none left for the client
-/// to add.
-fn headers(endpoint: &Endpoint, message: Message<'_>, now: Timestamp) -> HeaderMap {
-    let id = message.event.to_string();
-    let body = message.payload.bytes();
+/// All headers of the request, in sending order. The client adds none.
+fn headers(endpoint: &Endpoint, webhook: Webhook<'_>, now: Timestamp) -> HeaderMap {
+    let id = webhook.event.to_string();
+    let body = webhook.payload.bytes();
     let signature = signature::header(endpoint.secrets.active(now), &id, now, body);
     let mut headers = HeaderMap::with_capacity(16);
     headers.insert(HOST, text(&host(endpoint)));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CONTENT_LENGTH, body.len().into());
-    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
     headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
     headers.insert("webhook-id", text(&id));
     headers.insert("webhook-timestamp", now.seconds().into());
     headers.insert("webhook-signature", text(&signature));
-    headers.insert("webhook-event-type", text(message.event_type.as_str()));
+    headers.insert("webhook-event-type", text(webhook.event_type.as_str()));
     for (name, value) in endpoint.headers.iter() {
-        let name = HeaderName::try_from(name).expect("checked when it was given");
+        let name = HeaderName::try_from(name).expect("validated on input");
         headers.insert(name, text(value));
     }
     headers
@@ -326,42 +322,41 @@ fn headers(endpoint: &Endpoint, message: Message<'_>, now: Timestamp) -> HeaderM
 
 fn host(endpoint: &Endpoint) -> String {
     let url = endpoint.url.url();
-    let host = url.host_str().expect("checked when it was given");
+    let host = url.host_str().expect("validated on input");
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 fn text(value: &str) -> HeaderValue {
-    HeaderValue::try_from(value)
-        .expect("ASCII without control characters, checked when it was given")
+    HeaderValue::try_from(value).expect("ASCII without control characters, validated on input")
 }
 
-/// Headers as a record keeps them, as long as they fit in `limit` bytes.
-fn recorded(headers: &HeaderMap, limit: usize) -> Vec<(String, String)> {
-    let mut room = limit;
-    let mut kept = Vec::with_capacity(headers.len());
+/// The headers to record, up to a total of `limit` bytes.
+fn record_headers(headers: &HeaderMap, limit: usize) -> Vec<(String, String)> {
+    let mut remaining = limit;
+    let mut recorded = Vec::with_capacity(headers.len());
     for (name, value) in headers {
         let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let Some(left) = room.checked_sub(name.as_str().len() + value.len()) else {
+        let Some(left) = remaining.checked_sub(name.as_str().len() + value.len()) else {
             break;
         };
-        room = left;
-        kept.push((name.as_str().to_owned(), value));
+        remaining = left;
+        recorded.push((name.as_str().to_owned(), value));
     }
-    kept
+    recorded
 }
 
-/// The beginning of the answer's body. The status line has decided already, so a body that
-/// breaks off or takes too long is simply shorter.
-async fn read(mut answer: reqwest::Response, deadline: Instant) -> Bytes {
-    let mut kept = BytesMut::new();
+/// Reads the beginning of the response body. The status line has already decided the outcome, so a
+/// body that breaks off or takes too long is simply truncated.
+async fn read_body(mut response: reqwest::Response, deadline: Instant) -> Bytes {
+    let mut body = BytesMut::new();
     let mut length = 0;
     while length < MAX_RESPONSE_READ_BYTES {
-        let Ok(Ok(Some(chunk))) = tokio::time::timeout_at(deadline, answer.chunk()).await else {
+        let Ok(Ok(Some(chunk))) = tokio::time::timeout_at(deadline, response.chunk()).await else {
             break;
         };
         length += chunk.len();
-        let room = MAX_RESPONSE_KEPT_BYTES - kept.len();
-        kept.extend_from_slice(&chunk[..room.min(chunk.len())]);
+        let remaining = MAX_RESPONSE_KEPT_BYTES - body.len();
+        body.extend_from_slice(&chunk[..remaining.min(chunk.len())]);
     }
-    kept.freeze()
+    body.freeze()
 }

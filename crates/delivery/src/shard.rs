@@ -1,5 +1,5 @@
-//! The actor of one shard: it supervises the endpoints' actors, starts one when there is work
-//! for it, and holds the due window, that is the time at which the next pointer wants a look.
+//! The actor of one shard: it supervises the endpoint actors, starts one when its endpoint has
+//! work, and keeps a timer for the next due pointer.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use postrider_cluster::tenure::Tenure;
+use postrider_cluster::shard_guard::ShardGuard;
 use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::time::Timestamp;
 use postrider_store::{DueEndpoint, Ready, WaitingJobs, Wake};
@@ -15,96 +15,91 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::time::Instant;
 
 use crate::context::Context;
-use crate::endpoint::{self, Arguments, EndpointActor};
-use crate::jobs::{self, Fenced, Kind};
+use crate::endpoint::{Arguments, EndpointActor, EndpointMsg};
+use crate::jobs::{self, Fenced, JobKind};
 
-/// How often the due rows and the jobs are looked for even if nobody tells of any: signals hint,
-/// rows tell.
-const RESCAN: Duration = Duration::from_secs(5);
-/// How often the shard forgets what has expired.
-const SWEEP: Duration = Duration::from_secs(60);
-/// The shortest time for which the shard's timer is set.
-const SHORTEST_WAIT: Duration = Duration::from_millis(1);
-/// The pause before a failed actor's endpoint is looked at again.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// The pause before the scan goes on behind the pointers that it has read.
-const NEXT_POINTERS: Duration = Duration::from_millis(100);
+/// How often the due rows and the jobs are scanned even without a wake: wakes are hints, rows are
+/// the truth.
+const RESCAN_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the shard deletes expired rows.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// Shortest delay of the scan timer.
+const MIN_DELAY: Duration = Duration::from_millis(1);
+/// Delay before the next scan after an actor or a read failed.
+const FAILURE_DELAY: Duration = Duration::from_secs(1);
+/// Delay before the scan continues with the next batch of pointers.
+const NEXT_BATCH_DELAY: Duration = Duration::from_millis(100);
 
-/// What a shard's actor is told.
-pub(crate) enum Message {
-    /// There is work.
+pub(crate) enum ShardMsg {
     Wake(Wake),
-    /// An endpoint's actor has nothing to do. It may go, unless it was sent more messages than
-    /// it had handled when it said so.
+    /// An endpoint's actor is idle. The shard stops it, unless the shard has sent messages that
+    /// the actor had not handled when it sent this.
     Idle {
-        /// Whose.
         account: AccountId,
-        /// Which.
         endpoint: EndpointId,
         /// How many of the shard's messages it had handled.
         handled: u64,
-        /// When its endpoint wants to be looked at next.
+        /// When the endpoint's next delivery is due.
         next: Option<Timestamp>,
     },
-    /// It is time to read the due rows.
+    /// Read the due rows.
     Scan,
-    /// The shard's jobs of this kind are done for now.
-    JobsDone(Kind),
-    /// The shard has a later owner.
+    /// No jobs of this kind are left for now.
+    JobsDone(JobKind),
+    /// A write was fenced off: the shard has a newer owner.
     Fenced,
-    /// The tenure is over.
-    End,
+    /// The ownership has ended.
+    Revoked,
 }
 
-impl ractor::Message for Message {}
+impl ractor::Message for ShardMsg {}
 
-/// The actor's type; all that it knows is in [`Data`].
+/// The actor type; its state is [`ShardState`].
 pub(crate) struct ShardActor;
 
-/// What the actor knows.
-pub(crate) struct Data {
+pub(crate) struct ShardState {
     context: Arc<Context>,
-    tenure: Tenure,
-    myself: ActorRef<Message>,
-    /// By account too: nobody can have another's endpoint worked on, or kept from it.
+    guard: ShardGuard,
+    myself: ActorRef<ShardMsg>,
+    /// Keyed by account too, so that no account can wake or block another's endpoint.
     endpoints: HashMap<(AccountId, EndpointId), Child>,
-    /// The last pointer that the scan has read; it goes on behind it, and begins anew after the last
-    /// one that is due.
-    scanned: Option<DueEndpoint>,
-    scan: Option<(Instant, tokio::task::AbortHandle)>,
-    /// The kinds of jobs that are being worked on, each with whether more has come meanwhile.
-    jobs: HashMap<Kind, bool>,
+    /// The last pointer that the scan has read. The next scan continues after it; once no more
+    /// pointers are due, it starts over.
+    scan_cursor: Option<DueEndpoint>,
+    scan_timer: Option<(Instant, tokio::task::AbortHandle)>,
+    /// The kinds of jobs that are running, each with whether to run again afterwards.
+    jobs: HashMap<JobKind, bool>,
     /// When the last sweep began.
     swept_at: Option<Instant>,
 }
 
 struct Child {
-    actor: ActorRef<endpoint::Message>,
+    actor: ActorRef<EndpointMsg>,
     sent: u64,
 }
 
 #[ractor::async_trait]
 impl Actor for ShardActor {
-    type Msg = Message;
-    type State = Data;
-    type Arguments = (Arc<Context>, Tenure);
+    type Msg = ShardMsg;
+    type State = ShardState;
+    type Arguments = (Arc<Context>, ShardGuard);
 
     async fn pre_start(
         &self,
-        myself: ActorRef<Message>,
-        (context, tenure): (Arc<Context>, Tenure),
-    ) -> Result<Data, ActorProcessingErr> {
-        let _ = myself.cast(Message::Scan);
-        // Before it can learn of the end, at which it is removed again.
-        context.shards.insert(tenure.fence(), myself.clone());
-        tell_of_the_end(&tenure, myself.clone());
-        Ok(Data {
+        myself: ActorRef<ShardMsg>,
+        (context, guard): (Arc<Context>, ShardGuard),
+    ) -> Result<ShardState, ActorProcessingErr> {
+        let _ = myself.cast(ShardMsg::Scan);
+        // Before the actor can be revoked, which removes it again.
+        context.shards.insert(guard.fence(), myself.clone());
+        stop_on_revocation(&guard, myself.clone());
+        Ok(ShardState {
             context,
-            tenure,
+            guard,
             myself,
             endpoints: HashMap::new(),
-            scanned: None,
-            scan: None,
+            scan_cursor: None,
+            scan_timer: None,
             jobs: HashMap::new(),
             swept_at: None,
         })
@@ -112,44 +107,44 @@ impl Actor for ShardActor {
 
     async fn handle(
         &self,
-        _myself: ActorRef<Message>,
-        message: Message,
-        data: &mut Data,
+        _myself: ActorRef<ShardMsg>,
+        message: ShardMsg,
+        state: &mut ShardState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Wake(Wake::Endpoint { account, endpoint, ready, .. }) => {
-                data.tell(account, endpoint, ready).await;
+            ShardMsg::Wake(Wake::Endpoint { account, endpoint, ready, .. }) => {
+                state.wake_endpoint(account, endpoint, ready).await;
             }
-            Message::Wake(Wake::Changed { account, endpoint, .. }) => {
-                data.changed(account, endpoint).await
+            ShardMsg::Wake(Wake::Changed { account, endpoint, .. }) => {
+                state.notify_changed(account, endpoint).await
             }
-            Message::Wake(Wake::Jobs { .. }) => {
-                data.run_jobs(Kind::FanOut);
-                data.run_jobs(Kind::Replay);
+            ShardMsg::Wake(Wake::Jobs { .. }) => {
+                state.run_jobs(JobKind::FanOut);
+                state.run_jobs(JobKind::Replay);
             }
-            Message::Idle { account, endpoint, handled, next } => {
-                data.retire((account, endpoint), handled, next);
+            ShardMsg::Idle { account, endpoint, handled, next } => {
+                state.retire((account, endpoint), handled, next);
             }
-            Message::Scan => data.scan().await,
-            Message::JobsDone(kind) => data.jobs_done(kind),
-            Message::Fenced => data.give_up(),
-            Message::End => data.end(),
+            ShardMsg::Scan => state.scan().await,
+            ShardMsg::JobsDone(kind) => state.jobs_done(kind),
+            ShardMsg::Fenced => state.on_fenced(),
+            ShardMsg::Revoked => state.shut_down(),
         }
         Ok(())
     }
 
     async fn handle_supervisor_evt(
         &self,
-        _myself: ActorRef<Message>,
+        _myself: ActorRef<ShardMsg>,
         event: SupervisionEvent,
-        data: &mut Data,
+        state: &mut ShardState,
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorFailed(actor, error) => {
-                tracing::error!(%error, shard = data.tenure.fence().shard, "an endpoint's actor failed; it starts anew");
-                data.lost(&actor);
+                tracing::error!(%error, shard = state.guard.fence().shard, "an endpoint actor failed; restarting it");
+                state.on_child_exit(&actor);
             }
-            SupervisionEvent::ActorTerminated(actor, ..) => data.lost(&actor),
+            SupervisionEvent::ActorTerminated(actor, ..) => state.on_child_exit(&actor),
             SupervisionEvent::ActorStarted(_)
             | SupervisionEvent::ProcessGroupChanged(_)
             | SupervisionEvent::PidLifecycleEvent(_) => {}
@@ -158,26 +153,31 @@ impl Actor for ShardActor {
     }
 }
 
-impl Data {
-    async fn tell(&mut self, account: AccountId, endpoint: EndpointId, ready: Option<Box<Ready>>) {
-        self.send(account, endpoint, endpoint::Message::Wake(ready)).await;
+impl ShardState {
+    async fn wake_endpoint(
+        &mut self,
+        account: AccountId,
+        endpoint: EndpointId,
+        ready: Option<Box<Ready>>,
+    ) {
+        self.send(account, endpoint, EndpointMsg::Wake(ready)).await;
     }
 
-    async fn changed(&mut self, account: AccountId, endpoint: EndpointId) {
-        self.send(account, endpoint, endpoint::Message::Changed).await;
+    async fn notify_changed(&mut self, account: AccountId, endpoint: EndpointId) {
+        self.send(account, endpoint, EndpointMsg::Changed).await;
     }
 
-    async fn send(&mut self, account: AccountId, endpoint: EndpointId, message: endpoint::Message) {
-        if self.tenure.is_over() {
+    async fn send(&mut self, account: AccountId, endpoint: EndpointId, message: EndpointMsg) {
+        if self.guard.is_over() {
             return;
         }
-        let place = (account, endpoint);
-        if !self.endpoints.contains_key(&place) && !self.start(account, endpoint).await {
+        let key = (account, endpoint);
+        if !self.endpoints.contains_key(&key) && !self.start(account, endpoint).await {
             return;
         }
-        if let Some(child) = self.endpoints.get_mut(&place) {
+        if let Some(child) = self.endpoints.get_mut(&key) {
             child.sent += 1;
-            // An actor that has just failed is told of by its supervision event.
+            // If the actor has just failed, its supervision event follows.
             let _ = child.actor.cast(message);
         }
     }
@@ -186,7 +186,7 @@ impl Data {
         let arguments = Arguments {
             context: self.context.clone(),
             shard: self.myself.clone(),
-            tenure: self.tenure.clone(),
+            guard: self.guard.clone(),
             account,
             endpoint,
         };
@@ -196,16 +196,16 @@ impl Data {
                 true
             }
             Err(error) => {
-                tracing::error!(%endpoint, %error, "an endpoint's actor cannot start");
-                self.scan_in(AFTER_FAILURE);
+                tracing::error!(%endpoint, %error, "starting an endpoint actor failed");
+                self.scan_in(FAILURE_DELAY);
                 false
             }
         }
     }
 
-    fn retire(&mut self, place: (AccountId, EndpointId), handled: u64, next: Option<Timestamp>) {
-        if self.endpoints.get(&place).is_some_and(|child| child.sent == handled)
-            && let Some(child) = self.endpoints.remove(&place)
+    fn retire(&mut self, key: (AccountId, EndpointId), handled: u64, next: Option<Timestamp>) {
+        if self.endpoints.get(&key).is_some_and(|child| child.sent == handled)
+            && let Some(child) = self.endpoints.remove(&key)
         {
             child.actor.stop(None);
         }
@@ -214,74 +214,74 @@ impl Data {
         }
     }
 
-    fn lost(&mut self, actor: &ActorCell) {
+    fn on_child_exit(&mut self, actor: &ActorCell) {
         let before = self.endpoints.len();
         self.endpoints.retain(|_, child| child.actor.get_id() != actor.get_id());
         if self.endpoints.len() < before {
-            self.scan_in(AFTER_FAILURE);
+            self.scan_in(FAILURE_DELAY);
         }
     }
 
-    /// Reads the due rows, tells those who have something due, and starts the jobs that wait. The
-    /// actors that live are told too: a wake may have been lost.
+    /// Reads the due rows, wakes the endpoints with due deliveries, and starts pending jobs. Running
+    /// actors are woken too: their wake may have been lost.
     async fn scan(&mut self) {
         self.stop_timer();
         let now = self.context.now();
-        let mut next = RESCAN;
-        let (shard, pointers) = (self.tenure.fence().shard, self.context.bounds.pointers);
-        let after = self.scanned.take();
-        match self.context.records.due_endpoints(shard, after.as_ref(), pointers).await {
+        let mut next = RESCAN_INTERVAL;
+        let (shard, limit) = (self.guard.fence().shard, self.context.bounds.pointers_per_scan);
+        let after = self.scan_cursor.take();
+        match self.context.records.due_endpoints(shard, after.as_ref(), limit).await {
             Ok(read) => {
-                let last = read.last().filter(|last| read.len() == pointers && last.at <= now);
-                // The pointer of a busy endpoint stays where it is, so those of busy ones may fill
-                // any number of reads, and hide the others from whoever begins anew each time.
+                let last = read.last().filter(|last| read.len() == limit && last.at <= now);
+                // The pointer of a busy endpoint does not move, so the pointers of busy endpoints
+                // may fill whole batches. Starting over each time would starve the others.
                 if let Some(last) = last {
-                    self.scanned = Some(*last);
-                    next = NEXT_POINTERS;
+                    self.scan_cursor = Some(*last);
+                    next = NEXT_BATCH_DELAY;
                 }
                 for pointer in read {
                     if pointer.at > now {
                         next = next.min(pointer.at.since(now));
                         break;
                     }
-                    self.tell(pointer.account, pointer.endpoint, None).await;
+                    self.wake_endpoint(pointer.account, pointer.endpoint, None).await;
                 }
             }
             Err(error) => {
-                tracing::warn!(shard = self.tenure.fence().shard, %error, "the due rows cannot be read");
-                next = AFTER_FAILURE;
+                tracing::warn!(shard = self.guard.fence().shard, %error, "reading the due rows failed");
+                next = FAILURE_DELAY;
             }
         }
-        self.look_for_jobs().await;
-        if self.swept_at.is_none_or(|at| at.elapsed() >= SWEEP) {
+        self.start_pending_jobs().await;
+        if self.swept_at.is_none_or(|at| at.elapsed() >= SWEEP_INTERVAL) {
             self.swept_at = Some(Instant::now());
-            self.run_jobs(Kind::Sweep);
+            self.run_jobs(JobKind::Sweep);
         }
         self.scan_in(next);
     }
 
-    fn scan_in(&mut self, wait: Duration) {
-        let at = Instant::now() + wait.clamp(SHORTEST_WAIT, RESCAN);
-        if self.scan.as_ref().is_some_and(|(planned, _)| *planned <= at) {
+    fn scan_in(&mut self, delay: Duration) {
+        let at = Instant::now() + delay.clamp(MIN_DELAY, RESCAN_INTERVAL);
+        if self.scan_timer.as_ref().is_some_and(|(scheduled, _)| *scheduled <= at) {
             return;
         }
         self.stop_timer();
-        let timer = self.myself.send_after(at - Instant::now(), || Message::Scan);
-        self.scan = Some((at, timer.abort_handle()));
+        let timer = self.myself.send_after(at - Instant::now(), || ShardMsg::Scan);
+        self.scan_timer = Some((at, timer.abort_handle()));
     }
 
     fn stop_timer(&mut self) {
-        if let Some((_, timer)) = self.scan.take() {
+        if let Some((_, timer)) = self.scan_timer.take() {
             timer.abort();
         }
     }
 
-    /// Starts the jobs that nobody told of. Those that run find by themselves what there is.
-    async fn look_for_jobs(&mut self) {
-        let shard = self.tenure.fence().shard;
+    /// Starts jobs whose wake was lost. Running jobs pick up new work themselves.
+    async fn start_pending_jobs(&mut self) {
+        let shard = self.guard.fence().shard;
         match self.context.records.waiting_jobs(shard).await {
             Ok(WaitingJobs { fan_outs, replays }) => {
-                for (kind, waiting) in [(Kind::FanOut, fan_outs), (Kind::Replay, replays)] {
+                for (kind, waiting) in [(JobKind::FanOut, fan_outs), (JobKind::Replay, replays)] {
                     if waiting && !self.jobs.contains_key(&kind) {
                         self.run_jobs(kind);
                     }
@@ -291,47 +291,51 @@ impl Data {
         }
     }
 
-    /// Has a task work on the shard's jobs of this kind, now or again when it is through.
-    fn run_jobs(&mut self, kind: Kind) {
-        if self.tenure.is_over() {
+    /// Runs the shard's jobs of this kind in a task. If they are running, they run again afterwards.
+    fn run_jobs(&mut self, kind: JobKind) {
+        if self.guard.is_over() {
             return;
         }
-        if let Some(more) = self.jobs.get_mut(&kind) {
-            *more = true;
+        if let Some(run_again) = self.jobs.get_mut(&kind) {
+            *run_again = true;
             return;
         }
         self.jobs.insert(kind, false);
-        let (context, tenure, myself) =
-            (self.context.clone(), self.tenure.clone(), self.myself.clone());
+        let (context, guard, myself) =
+            (self.context.clone(), self.guard.clone(), self.myself.clone());
         tokio::spawn(async move {
-            let run = AssertUnwindSafe(jobs::run(kind, &context, &tenure)).catch_unwind();
-            let told = match run.await {
-                Ok(Err(Fenced)) => Message::Fenced,
-                // What panicked is tried again at the next scan.
-                Ok(Ok(())) | Err(_) => Message::JobsDone(kind),
+            let run = AssertUnwindSafe(jobs::run(kind, &context, &guard)).catch_unwind();
+            let message = match run.await {
+                Ok(Err(Fenced)) => ShardMsg::Fenced,
+                // After a panic, the next scan retries.
+                Ok(Ok(())) | Err(_) => ShardMsg::JobsDone(kind),
             };
-            let _ = myself.cast(told);
+            let _ = myself.cast(message);
         });
     }
 
-    fn jobs_done(&mut self, kind: Kind) {
+    fn jobs_done(&mut self, kind: JobKind) {
         if self.jobs.remove(&kind) == Some(true) {
             self.run_jobs(kind);
         }
     }
 
-    fn give_up(&mut self) {
-        if !self.tenure.is_over() {
-            let fence = self.tenure.fence();
-            tracing::warn!(shard = fence.shard, epoch = fence.epoch, "the shard has a later owner");
-            self.tenure.give_up();
+    fn on_fenced(&mut self) {
+        if !self.guard.is_over() {
+            let fence = self.guard.fence();
+            tracing::warn!(
+                shard = fence.shard,
+                epoch = fence.epoch,
+                "lost a shard to a newer owner"
+            );
+            self.guard.give_up();
         }
-        self.end();
+        self.shut_down();
     }
 
-    /// Nothing new begins. What is in flight ends by itself, and holds the tenure until then.
-    fn end(&mut self) {
-        self.context.shards.remove(self.tenure.fence());
+    /// Starts nothing new. Attempts in flight run to completion and hold the guard until then.
+    fn shut_down(&mut self) {
+        self.context.shards.remove(self.guard.fence());
         self.stop_timer();
         for (_, child) in self.endpoints.drain() {
             child.actor.stop(None);
@@ -340,11 +344,11 @@ impl Data {
     }
 }
 
-fn tell_of_the_end(tenure: &Tenure, shard: ActorRef<Message>) {
-    let ending = tenure.ending();
+fn stop_on_revocation(guard: &ShardGuard, shard: ActorRef<ShardMsg>) {
+    let ending = guard.revoked();
     tokio::spawn(async move {
         ending.wait().await;
-        // It may have failed meanwhile; the supervisor starts none anew whose tenure is over.
-        let _ = shard.cast(Message::End);
+        // If the actor has failed, the supervisor does not restart it once the guard is over.
+        let _ = shard.cast(ShardMsg::Revoked);
     });
 }

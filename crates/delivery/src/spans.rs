@@ -1,19 +1,19 @@
-//! The spans of an attempt: the request, as the semantic conventions for HTTP clients have it,
-//! and the commit of its record. How they stand in a trace tells [`postrider_cluster::trace`].
+//! The spans of an attempt: the request, following the semantic conventions for HTTP clients, and
+//! the commit of its record. [`postrider_cluster::trace`] shows their place in a trace.
 
 use std::fmt;
 
 use postrider_cluster::trace::{self, TARGET, TraceContext};
+use postrider_domain::assignment::Fence;
 use postrider_domain::delivery::Delivery;
-use postrider_domain::ownership::Fence;
 use postrider_domain::target::TargetUrl;
 use postrider_store::Applied;
 use tracing::Span;
 use tracing::field::Empty;
 
-use crate::sender::Sent;
+use crate::sender::Exchange;
 
-/// The request of a delivery's next attempt, following from whatever brought the delivery here.
+/// The request of a delivery's next attempt, following from the span that published the event.
 pub(crate) fn attempt(
     delivery: &Delivery,
     target: &TargetUrl,
@@ -26,7 +26,7 @@ pub(crate) fn attempt(
         otel.kind = "client",
         otel.status_code = Empty,
         http.request.method = "POST",
-        url.full = %Shown(target),
+        url.full = %RedactedUrl(target),
         server.address = target.url().host_str(),
         server.port = target.url().port_or_known_default(),
         http.response.status_code = Empty,
@@ -42,16 +42,16 @@ pub(crate) fn attempt(
     span
 }
 
-/// Adds to a request's span what came of it.
-pub(crate) fn ended(span: &Span, sent: &Sent) {
+/// Records the result on a request's span.
+pub(crate) fn record_result(span: &Span, exchange: &Exchange) {
     if span.is_disabled() {
         return;
     }
-    let status = sent.response.as_ref().map(|response| response.status);
+    let status = exchange.response.as_ref().map(|response| response.status);
     if let Some(status) = status {
         span.record("http.response.status_code", status);
     }
-    let error = match (&sent.shortage, sent.outcome.error(), status) {
+    let error = match (&exchange.resource_error, exchange.outcome.error(), status) {
         (Some(_), ..) => "shortage".to_owned(),
         (None, None, _) => return,
         (None, Some(_), Some(status)) => status.to_string(),
@@ -61,8 +61,8 @@ pub(crate) fn ended(span: &Span, sent: &Sent) {
     span.record("otel.status_code", "ERROR");
 }
 
-/// The commit of an attempt's record, following from its request. No child of it for the
-/// `tracing` crate: children keep their parents open, and the request is over.
+/// The commit of an attempt's record, following from its request. It is not a child span in the
+/// `tracing` crate, because children keep their parents open and the request is over.
 pub(crate) fn commit(delivery: &Delivery, fence: Fence, request: Option<TraceContext>) -> Span {
     let span = tracing::info_span!(
         target: TARGET,
@@ -80,10 +80,10 @@ pub(crate) fn commit(delivery: &Delivery, fence: Fence, request: Option<TraceCon
     span
 }
 
-/// Adds to a commit's span why there is no record, if there is none.
-pub(crate) fn committed(span: &Span, applied: Option<&Applied>) {
+/// Records on a commit's span why the attempt was not recorded, if it was not.
+pub(crate) fn record_commit(span: &Span, applied: Option<&Applied>) {
     let error = match applied {
-        Some(Applied::Stepped(_)) => return,
+        Some(Applied::Recorded(_)) => return,
         Some(Applied::Stale) => "stale",
         Some(Applied::Fenced) => "fenced",
         None => "unrecordable",
@@ -92,10 +92,10 @@ pub(crate) fn committed(span: &Span, applied: Option<&Applied>) {
     span.record("otel.status_code", "ERROR");
 }
 
-/// A URL without what may be secret in it: user, password and query.
-struct Shown<'a>(&'a TargetUrl);
+/// A URL without the parts that may be secret: user, password and query.
+struct RedactedUrl<'a>(&'a TargetUrl);
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for RedactedUrl<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = self.0.url();
         let (scheme, host) = (url.scheme(), url.host_str().unwrap_or_default());
@@ -114,12 +114,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shown_url_has_no_secrets() {
+    fn a_redacted_url_has_no_secrets() {
         let policy = AddressPolicy::new(vec![]);
-        let shown = |text| {
-            TargetUrl::parse(text, &policy).map(|url| Shown(&url).to_string()).expect("a URL")
+        let redacted = |text| {
+            TargetUrl::parse(text, &policy).map(|url| RedactedUrl(&url).to_string()).expect("a URL")
         };
-        assert_eq!(shown("https://example.com/a/b?token=1"), "https://example.com/a/b");
-        assert_eq!(shown("http://example.com:8443?x"), "http://example.com:8443/");
+        assert_eq!(redacted("https://example.com/a/b?token=1"), "https://example.com/a/b");
+        assert_eq!(redacted("http://example.com:8443?x"), "http://example.com:8443/");
     }
 }

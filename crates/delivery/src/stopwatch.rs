@@ -1,13 +1,12 @@
-//! How long each phase of one request takes, measured where the phases meet:
+//! Times the phases of one request at their boundaries:
 //!
 //! ```text
 //!   connector called ─ dns ─ name resolved ─ connect ─ ClientHello ─ tls ─ connector done
 //!                    ─ wait ─ status line ─ read ─ body read
 //! ```
 //!
-//! The HTTP client sees its connector as a whole. The resolver, which is ours, tells when the
-//! addresses are there, and the TLS library asks for a ticket of an earlier session at the moment
-//! at which it begins a handshake.
+//! The HTTP client treats its connector as a black box. Our own resolver marks the end of name
+//! resolution, and the TLS library asks for a session ticket exactly when it begins a handshake.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -23,7 +22,7 @@ use rustls::pki_types::ServerName;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
-/// A part of a request.
+/// A phase of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Dns,
@@ -33,17 +32,17 @@ pub(crate) enum Phase {
     Read,
 }
 
-/// Measures one request on a connection of its own. Clones share what they measure.
+/// Times one request on a new connection. Clones share their timings.
 #[derive(Clone, Debug)]
 pub(crate) struct Stopwatch {
-    /// What a connection begins with: an address needs no resolution.
+    /// The first phase: `Connect` if the host is an address, which needs no resolution.
     first: Phase,
-    laps: Arc<Mutex<Laps>>,
+    timings: Arc<Mutex<Timings>>,
 }
 
 #[derive(Debug, Default)]
-struct Laps {
-    /// The phase that it is in, and since when.
+struct Timings {
+    /// The current phase and its start.
     current: Option<(Phase, Instant)>,
     phases: Phases,
     stopped: bool,
@@ -52,36 +51,36 @@ struct Laps {
 impl Stopwatch {
     pub(crate) fn new(url: &TargetUrl) -> Self {
         let first = if url.url().domain().is_some() { Phase::Dns } else { Phase::Connect };
-        Self { first, laps: Arc::default() }
+        Self { first, timings: Arc::default() }
     }
 
-    /// The phase before is over, and this one begins.
+    /// Ends the current phase and begins this one.
     pub(crate) fn enter(&self, phase: Phase) {
         let now = Instant::now();
-        let mut laps = self.laps();
-        laps.leave(now);
-        laps.current = Some((phase, now));
+        let mut timings = self.timings();
+        timings.leave(now);
+        timings.current = Some((phase, now));
     }
 
-    /// What was measured. A phase that is still under way took until now; of what a connection
-    /// does in the background after that, nothing is taken down.
+    /// Ends the current phase and returns the timings. A connection attempt may continue in the
+    /// background; its phases are no longer recorded.
     pub(crate) fn stop(&self) -> Phases {
-        let mut laps = self.laps();
-        laps.leave(Instant::now());
-        laps.stopped = true;
-        laps.phases
+        let mut timings = self.timings();
+        timings.leave(Instant::now());
+        timings.stopped = true;
+        timings.phases
     }
 
     fn leave(&self) {
-        self.laps().leave(Instant::now());
+        self.timings().leave(Instant::now());
     }
 
-    fn laps(&self) -> MutexGuard<'_, Laps> {
-        self.laps.lock().unwrap_or_else(PoisonError::into_inner)
+    fn timings(&self) -> MutexGuard<'_, Timings> {
+        self.timings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Laps {
+impl Timings {
     fn leave(&mut self, now: Instant) {
         if let Some((phase, since)) = self.current.take()
             && !self.stopped
@@ -101,7 +100,7 @@ impl Laps {
     }
 }
 
-/// Around the client's connector.
+/// Wraps the client's connector.
 impl<S> Layer<S> for Stopwatch {
     type Service = TimedConnector<S>;
 
@@ -145,7 +144,7 @@ where
     }
 }
 
-/// A resolver that tells the watch when it has addresses.
+/// A resolver that marks on the stopwatch when it has addresses.
 pub(crate) struct TimedResolver<R> {
     pub(crate) resolver: R,
     pub(crate) watch: Stopwatch,
@@ -162,8 +161,8 @@ impl<R: Resolve> Resolve for TimedResolver<R> {
     }
 }
 
-/// Keeps no TLS session, so that every handshake is a whole one, and takes a question for a
-/// ticket as the beginning of a handshake.
+/// Stores no TLS sessions, so that every handshake is a full one, and takes a request for a ticket
+/// as the beginning of a handshake.
 impl ClientSessionStore for Stopwatch {
     fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
         self.enter(Phase::Tls);

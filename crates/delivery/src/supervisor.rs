@@ -1,10 +1,10 @@
-//! The supervisor of a node's shards: one that fails starts anew, in the same tenure.
+//! Supervises a node's shard actors and restarts failed ones under the same ownership.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_cluster::tenure::Tenure;
+use postrider_cluster::shard_guard::ShardGuard;
 use ractor::{
     Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr,
     SupervisionEvent,
@@ -13,60 +13,58 @@ use ractor::{
 use crate::context::Context;
 use crate::shard::ShardActor;
 
-/// The pause before a failed shard starts anew, so that one which fails at once spins no wheels.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Delay before a failed shard restarts, so that one that fails immediately cannot spin.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
 
-/// What the supervisor is told.
-pub(crate) enum Message {
-    /// Work on a shard that was claimed.
-    Own(Tenure, RpcReplyPort<Result<(), SpawnErr>>),
-    /// Start a shard anew that failed.
-    Restart(Tenure),
+pub(crate) enum SupervisorMsg {
+    /// Start a claimed shard.
+    Own(ShardGuard, RpcReplyPort<Result<(), SpawnErr>>),
+    /// Restart a failed shard.
+    Restart(ShardGuard),
 }
 
-impl ractor::Message for Message {}
+impl ractor::Message for SupervisorMsg {}
 
-/// The actor's type; all that it knows is in [`Data`].
+/// The actor type; its state is [`SupervisorState`].
 pub(crate) struct Supervisor;
 
-/// What the supervisor knows.
-pub(crate) struct Data {
+pub(crate) struct SupervisorState {
     context: Arc<Context>,
-    shards: HashMap<ActorId, Tenure>,
+    shards: HashMap<ActorId, ShardGuard>,
 }
 
 #[ractor::async_trait]
 impl Actor for Supervisor {
-    type Msg = Message;
-    type State = Data;
+    type Msg = SupervisorMsg;
+    type State = SupervisorState;
     type Arguments = Arc<Context>;
 
     async fn pre_start(
         &self,
-        _myself: ActorRef<Message>,
+        _myself: ActorRef<SupervisorMsg>,
         context: Arc<Context>,
-    ) -> Result<Data, ActorProcessingErr> {
-        Ok(Data { context, shards: HashMap::new() })
+    ) -> Result<SupervisorState, ActorProcessingErr> {
+        Ok(SupervisorState { context, shards: HashMap::new() })
     }
 
     async fn handle(
         &self,
-        myself: ActorRef<Message>,
-        message: Message,
-        data: &mut Data,
+        myself: ActorRef<SupervisorMsg>,
+        message: SupervisorMsg,
+        state: &mut SupervisorState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Own(tenure, reply) => {
-                let started = data.start(tenure, myself.get_cell()).await;
-                // Whoever asked may have given up.
+            SupervisorMsg::Own(guard, reply) => {
+                let started = state.start(guard, myself.get_cell()).await;
+                // The caller may have timed out.
                 let _ = reply.send(started);
             }
-            Message::Restart(tenure) if tenure.is_over() => {}
-            Message::Restart(tenure) => {
-                if let Err(error) = data.start(tenure.clone(), myself.get_cell()).await {
-                    let shard = tenure.fence().shard;
-                    tracing::error!(shard, %error, "a shard cannot start anew");
-                    myself.send_after(AFTER_FAILURE, move || Message::Restart(tenure));
+            SupervisorMsg::Restart(guard) if guard.is_over() => {}
+            SupervisorMsg::Restart(guard) => {
+                if let Err(error) = state.start(guard.clone(), myself.get_cell()).await {
+                    let shard = guard.fence().shard;
+                    tracing::error!(shard, %error, "restarting a shard failed; retrying");
+                    myself.send_after(RESTART_DELAY, move || SupervisorMsg::Restart(guard));
                 }
             }
         }
@@ -75,21 +73,21 @@ impl Actor for Supervisor {
 
     async fn handle_supervisor_evt(
         &self,
-        myself: ActorRef<Message>,
+        myself: ActorRef<SupervisorMsg>,
         event: SupervisionEvent,
-        data: &mut Data,
+        state: &mut SupervisorState,
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorFailed(actor, error) => {
-                if let Some(tenure) = data.forget(&actor) {
-                    let shard = tenure.fence().shard;
-                    tracing::error!(shard, %error, "a shard failed; it starts anew");
-                    myself.send_after(AFTER_FAILURE, move || Message::Restart(tenure));
+                if let Some(guard) = state.remove(&actor) {
+                    let shard = guard.fence().shard;
+                    tracing::error!(shard, %error, "a shard failed; restarting it");
+                    myself.send_after(RESTART_DELAY, move || SupervisorMsg::Restart(guard));
                 }
             }
-            // Its tenure is over.
+            // Its ownership has ended.
             SupervisionEvent::ActorTerminated(actor, ..) => {
-                data.forget(&actor);
+                state.remove(&actor);
             }
             SupervisionEvent::ActorStarted(_)
             | SupervisionEvent::ProcessGroupChanged(_)
@@ -99,19 +97,18 @@ impl Actor for Supervisor {
     }
 }
 
-impl Data {
-    async fn start(&mut self, tenure: Tenure, myself: ActorCell) -> Result<(), SpawnErr> {
-        let arguments = (self.context.clone(), tenure.clone());
+impl SupervisorState {
+    async fn start(&mut self, guard: ShardGuard, myself: ActorCell) -> Result<(), SpawnErr> {
+        let arguments = (self.context.clone(), guard.clone());
         let (actor, _) = Actor::spawn_linked(None, ShardActor, arguments, myself).await?;
-        self.shards.insert(actor.get_id(), tenure);
+        self.shards.insert(actor.get_id(), guard);
         Ok(())
     }
 
-    /// Forgets an actor that has ended, and gives the tenure in which it worked. Nobody is woken
-    /// through it any more.
-    fn forget(&mut self, actor: &ActorCell) -> Option<Tenure> {
-        let tenure = self.shards.remove(&actor.get_id())?;
-        self.context.shards.remove(tenure.fence());
-        Some(tenure)
+    /// Removes an actor that has ended and returns its guard. No more wakes are routed to it.
+    fn remove(&mut self, actor: &ActorCell) -> Option<ShardGuard> {
+        let guard = self.shards.remove(&actor.get_id())?;
+        self.context.shards.remove(guard.fence());
+        Some(guard)
     }
 }

@@ -9,89 +9,79 @@ use crate::ids::{AccountId, AttemptId, DeliveryId, EndpointId, EventId};
 use crate::outcome::ErrorKind;
 use crate::time::Timestamp;
 
-/// One event to one endpoint, with its retries.
+/// One event for one endpoint, with its retries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// Its id.
     pub id: DeliveryId,
-    /// Whose it is.
     pub account: AccountId,
-    /// The event.
     pub event: EventId,
-    /// The event's type.
     pub event_type: EventTypeName,
-    /// The endpoint.
     pub endpoint: EndpointId,
-    /// When the event was accepted, or the delivery was asked for again.
+    /// When the event was accepted, or the retry, resend or replay was requested.
     pub created_at: Timestamp,
-    /// Attempts that are on record, 0 to 11.
+    /// Recorded attempts, by default at most 11.
     pub attempt_count: u8,
     /// When the first attempt began; the retry window counts from here.
     pub first_attempt_at: Option<Timestamp>,
-    /// Where it stands.
     pub progress: Progress,
 }
 
-/// Where a delivery stands, as the store has it.
+/// The stored state of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Not at its end. Its endpoint's state tells whether it waits to be sent or is held.
+    /// Not finished. The state of its endpoint determines whether it is sent or held.
     Pending {
         /// When the next attempt is due.
         due: Timestamp,
     },
-    /// At its end.
     Finished {
-        /// How.
-        end: End,
-        /// When.
+        end: FinalState,
         at: Timestamp,
     },
 }
 
-/// The ends of a delivery.
+/// The final states of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// A 2XX.
+pub enum FinalState {
     Delivered,
     /// All attempts failed.
     Exhausted,
-    /// Its owner gave it up, or removed the endpoint.
+    /// Its owner discarded it, or deleted the endpoint.
     Discarded,
 }
 
-/// Where a delivery stands, as people see it.
+/// The state of a delivery in the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
     /// An attempt is due or in flight.
     Pending,
-    /// A 2XX came.
+    /// An attempt got a 2XX.
     Delivered,
     /// All attempts failed.
     Exhausted,
-    /// Kept while its endpoint is disabled.
+    /// Pending, but the endpoint is disabled.
     Held,
-    /// Given up by its owner.
+    /// Discarded by its owner, or deleted with its endpoint.
     Discarded,
 }
 
 impl Delivery {
-    /// Where it stands, given its endpoint's state. A pending delivery of a disabled endpoint
-    /// is held: disabling one with a million of them is one small write.
+    /// The state, given that of the endpoint. A pending delivery of a disabled endpoint is held:
+    /// disabling an endpoint with a million pending deliveries is one small write.
     #[must_use]
     pub fn state(&self, endpoint: &EndpointState) -> DeliveryState {
         match (self.progress, endpoint) {
             (Progress::Pending { .. }, EndpointState::Enabled) => DeliveryState::Pending,
             (Progress::Pending { .. }, EndpointState::Disabled(_)) => DeliveryState::Held,
             (Progress::Pending { .. }, EndpointState::Deleted) => DeliveryState::Discarded,
-            (Progress::Finished { end: End::Delivered, .. }, _) => DeliveryState::Delivered,
-            (Progress::Finished { end: End::Exhausted, .. }, _) => DeliveryState::Exhausted,
-            (Progress::Finished { end: End::Discarded, .. }, _) => DeliveryState::Discarded,
+            (Progress::Finished { end: FinalState::Delivered, .. }, _) => DeliveryState::Delivered,
+            (Progress::Finished { end: FinalState::Exhausted, .. }, _) => DeliveryState::Exhausted,
+            (Progress::Finished { end: FinalState::Discarded, .. }, _) => DeliveryState::Discarded,
         }
     }
 
-    /// When the next attempt is due, if one is to come.
+    /// When the next attempt is due; none if the delivery is finished.
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
         match self.progress {
@@ -100,7 +90,6 @@ impl Delivery {
         }
     }
 
-    /// When it came to its end.
     #[must_use]
     pub fn finished_at(&self) -> Option<Timestamp> {
         match self.progress {
@@ -110,42 +99,38 @@ impl Delivery {
     }
 }
 
-/// One HTTP request and what came of it. The body is the event's payload and stands there.
+/// One HTTP request and its result. The request body is the event's payload and not kept here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// Its id, which tells a repeated write from a second attempt.
+    /// Distinguishes a repeated write from a second attempt.
     pub id: AttemptId,
     /// 1 for the first.
     pub number: u8,
     /// When it began.
     pub at: Timestamp,
-    /// How long it took, in milliseconds.
     pub duration_ms: u32,
-    /// What was sent, but for the body.
+    /// The request without its body.
     pub request: RequestHead,
-    /// What came back.
     pub response: Option<Response>,
-    /// What went wrong; none on success.
+    /// The error; none on success.
     pub error: Option<AttemptError>,
     /// When the next attempt is due, if this one failed and was not the last.
     pub next_attempt_at: Option<Timestamp>,
 }
 
-/// The head of a request, as it went over the wire. The method is always POST.
+/// A request without its body, as sent. The method is always POST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestHead {
-    /// The URL.
     pub url: String,
-    /// Names and values, in their order on the wire.
+    /// Names and values, in wire order.
     pub headers: Vec<(String, String)>,
 }
 
-/// An answer, within the bounds of what is kept.
+/// A response, truncated to the limits of the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// The status code.
     pub status: u16,
-    /// Names and values, in their order on the wire.
+    /// Names and values, in wire order.
     pub headers: Vec<(String, String)>,
     /// The first 4 KiB of the body.
     pub body: Bytes,
@@ -154,8 +139,6 @@ pub struct Response {
 /// Why an attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptError {
-    /// What kind.
     pub kind: ErrorKind,
-    /// What happened, in words.
     pub message: String,
 }

@@ -3,24 +3,23 @@
 use crate::endpoint::{Disabled, DisabledReason, State};
 use crate::ids::DeliveryId;
 use crate::outcome::Failure;
-use crate::retry::Next;
+use crate::retry::NextAttempt;
 use crate::time::Timestamp;
 
-/// The installation's choice in the matter.
+/// The installation's policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// Whether a 410 Gone disables the endpoint at once. By default it is a failure like
-    /// any other.
+    /// Whether a 410 Gone disables the endpoint at once. By default it is an ordinary failure.
     pub on_gone: bool,
 }
 
-/// Whether a failed attempt disables its endpoint: the first delivery to use up its attempts
-/// does. An endpoint that is disabled or deleted already stays as it is.
+/// Decides whether a failed attempt disables its endpoint: the first delivery to exhaust its
+/// attempts does. An endpoint that is already disabled or deleted is left alone.
 #[must_use]
 pub fn after_failure(
     endpoint: &State,
     failure: &Failure,
-    next: Next,
+    next: NextAttempt,
     policy: Policy,
     delivery: DeliveryId,
     now: Timestamp,
@@ -28,15 +27,15 @@ pub fn after_failure(
     let reason = match next {
         _ if *endpoint != State::Enabled => return None,
         _ if policy.on_gone && failure.status == Some(410) => DisabledReason::Gone,
-        Next::Exhausted => DisabledReason::Exhausted,
-        Next::At(_) => return None,
+        NextAttempt::Exhausted => DisabledReason::Exhausted,
+        NextAttempt::At(_) => return None,
     };
     Some(Disabled { reason, at: now, delivery: Some(delivery) })
 }
 
-/// What a person's request to disable leads to; nothing when it is not enabled.
+/// Disables an endpoint at a person's request; none if it is not enabled.
 #[must_use]
-pub fn by_hand(endpoint: &State, now: Timestamp) -> Option<Disabled> {
+pub fn manually(endpoint: &State, now: Timestamp) -> Option<Disabled> {
     let reason = DisabledReason::Manual;
     (*endpoint == State::Enabled).then_some(Disabled { reason, at: now, delivery: None })
 }
@@ -47,20 +46,25 @@ mod tests {
     use crate::outcome::{self, Outcome};
 
     const NOW: Timestamp = Timestamp::from_millis(7);
-    const LATER: Next = Next::At(NOW);
+    const LATER: NextAttempt = NextAttempt::At(NOW);
 
-    fn reason(endpoint: &State, status: u16, next: Next, on_gone: bool) -> Option<DisabledReason> {
+    fn reason(
+        endpoint: &State,
+        status: u16,
+        next: NextAttempt,
+        on_gone: bool,
+    ) -> Option<DisabledReason> {
         let Outcome::Failure(failure) = outcome::of_status(status, None, None) else {
-            panic!("{status} is no failure")
+            panic!("{status} is not a failure")
         };
         let policy = Policy { on_gone };
         after_failure(endpoint, &failure, next, policy, DeliveryId::MIN, NOW).map(|d| d.reason)
     }
 
     #[test]
-    fn exhaustion_disables_and_nothing_less() {
+    fn only_exhaustion_or_gone_disables() {
         assert_eq!(
-            reason(&State::Enabled, 500, Next::Exhausted, false),
+            reason(&State::Enabled, 500, NextAttempt::Exhausted, false),
             Some(DisabledReason::Exhausted)
         );
         assert_eq!(reason(&State::Enabled, 500, LATER, false), None);
@@ -70,12 +74,12 @@ mod tests {
     }
 
     #[test]
-    fn it_happens_once() {
-        let disabled = State::Disabled(by_hand(&State::Enabled, NOW).expect("enabled"));
-        assert_eq!(by_hand(&disabled, NOW), None);
+    fn an_endpoint_is_disabled_once() {
+        let disabled = State::Disabled(manually(&State::Enabled, NOW).expect("enabled"));
+        assert_eq!(manually(&disabled, NOW), None);
         for state in [disabled, State::Deleted] {
-            assert_eq!(reason(&state, 500, Next::Exhausted, true), None);
-            assert_eq!(by_hand(&state, NOW), None);
+            assert_eq!(reason(&state, 500, NextAttempt::Exhausted, true), None);
+            assert_eq!(manually(&state, NOW), None);
         }
     }
 }

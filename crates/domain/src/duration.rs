@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-/// The units, largest first, and their length in milliseconds.
+/// The units, largest first, and their lengths in milliseconds.
 const UNITS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// The text is no duration.
+/// The text is not a duration.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
     "must be a duration: whole numbers, each with its unit (d, h, m, s or ms), the largest unit \
@@ -15,10 +15,10 @@ const UNITS: [(&str, u64); 5] =
 )]
 pub struct ParseDurationError;
 
-/// Reads a duration. Each unit stands at most once; a bare number has no meaning.
+/// Parses a duration. Each unit appears at most once; a bare number is an error.
 ///
 /// # Errors
-/// When `text` is not of that form, or longer than 2⁶⁴ milliseconds.
+/// When `text` does not have this form, or exceeds 2⁶⁴ milliseconds.
 pub fn parse(text: &str) -> Result<Duration, ParseDurationError> {
     let mut rest = text;
     let mut units = UNITS.iter();
@@ -37,7 +37,7 @@ pub fn parse(text: &str) -> Result<Duration, ParseDurationError> {
     Ok(Duration::from_millis(total_ms))
 }
 
-/// Writes a duration in the form that [`parse`] reads, cut to whole milliseconds.
+/// Formats a duration as [`parse`] reads it, truncated to whole milliseconds.
 #[must_use]
 pub fn format(duration: Duration) -> String {
     let mut rest_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -55,9 +55,9 @@ pub fn format(duration: Duration) -> String {
     text
 }
 
-/// The longest beginning whose bytes all `belong`, and what follows it.
-fn split(text: &str, belongs: impl Fn(u8) -> bool) -> (&str, &str) {
-    let end = text.bytes().position(|byte| !belongs(byte)).unwrap_or(text.len());
+/// Splits `text` after its longest prefix of bytes that match.
+fn split(text: &str, matches: impl Fn(u8) -> bool) -> (&str, &str) {
+    let end = text.bytes().position(|byte| !matches(byte)).unwrap_or(text.len());
     text.split_at(end)
 }
 
@@ -69,7 +69,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_can_be_read(ms in any::<u64>()) {
+        fn formatted_durations_parse(ms in any::<u64>()) {
             let duration = Duration::from_millis(ms);
             prop_assert_eq!(parse(&format(duration)), Ok(duration));
         }
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn durations() {
+    fn valid_durations_parse() {
         for (text, ms) in [
             ("250ms", 250),
             ("5s", 5_000),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage() {
+    fn invalid_durations_are_rejected() {
         for text in [
             "",
             "5",

@@ -1,53 +1,49 @@
-//! What has become of the email about one notice: the record that people are shown.
+//! The log of the email sent about a notice, as shown to the account.
 
 use crate::limits::{MAX_ERROR_CHARS, clip};
 use crate::time::Timestamp;
 
-/// What became of the email about one notice, so far.
+/// The state of the email about one notice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Email {
-    /// When the endpoint was disabled; with the endpoint it names the notice.
+    /// When the endpoint was disabled. Together with the endpoint it identifies the notice.
     pub disabled_at: Timestamp,
-    /// When the mail server was last asked.
+    /// When the email was last submitted to the mail server.
     pub at: Timestamp,
-    /// The subject.
     pub subject: String,
-    /// What the mail server said of each recipient. Nobody, when the account had no contact that
-    /// an email can be sent to.
+    /// The recipients, each with the server's latest reply. Empty if the account had no usable
+    /// contact.
     pub to: Vec<Recipient>,
 }
 
-/// Somebody whom an email is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
-    /// The address.
     pub address: String,
-    /// What the mail server said of it last.
-    pub verdict: Verdict,
+    /// The mail server's latest reply for this recipient.
+    pub verdict: RecipientStatus,
 }
 
-/// What a mail server says to one recipient.
+/// The mail server's reply for one recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It took the email.
+pub enum RecipientStatus {
+    /// The server accepted the email.
     Accepted,
-    /// Not now (4XX): it is asked again.
+    /// A temporary failure (4XX): the email is retried.
     Deferred(String),
-    /// Never (5XX), or given up: it was put off too often, or the email cannot be written.
+    /// A permanent failure (5XX), too many deferrals, or an email that could not be composed.
     Refused(String),
 }
 
 impl Email {
-    /// Whether no email is owed to `address` any more: it was accepted, or refused for good.
+    /// Whether the email for `address` was accepted or permanently refused.
     #[must_use]
-    pub fn is_settled(&self, address: &str) -> bool {
+    pub fn is_final(&self, address: &str) -> bool {
         let recipient = self.to.iter().find(|recipient| recipient.address == address);
-        recipient.is_some_and(|it| !matches!(it.verdict, Verdict::Deferred(_)))
+        recipient.is_some_and(|it| !matches!(it.verdict, RecipientStatus::Deferred(_)))
     }
 
-    /// Notes what the mail server said of a recipient, whatever it had said before. Only the
-    /// beginning of a long reason is kept.
-    pub fn note(&mut self, address: &str, verdict: Verdict) {
+    /// Replaces the reply for a recipient. A long reason is truncated.
+    pub fn note(&mut self, address: &str, verdict: RecipientStatus) {
         let verdict = verdict.clipped();
         match self.to.iter_mut().find(|recipient| recipient.address == address) {
             Some(recipient) => recipient.verdict = verdict,
@@ -56,7 +52,7 @@ impl Email {
     }
 }
 
-impl Verdict {
+impl RecipientStatus {
     fn clipped(self) -> Self {
         match self {
             Self::Accepted => Self::Accepted,
@@ -71,25 +67,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_verdict_on_each_recipient_counts() {
+    fn the_latest_reply_for_each_recipient_counts() {
         let at = Timestamp::EPOCH;
         let mut email = Email { disabled_at: at, at, subject: String::new(), to: Vec::new() };
-        let later = || Verdict::Deferred("full".to_owned());
-        email.note("a", later());
-        email.note("b", Verdict::Refused("unknown".to_owned()));
-        assert!(!email.is_settled("a") && email.is_settled("b") && !email.is_settled("c"));
-        email.note("a", Verdict::Accepted);
-        assert!(email.is_settled("a"));
+        let deferred = || RecipientStatus::Deferred("full".to_owned());
+        email.note("a", deferred());
+        email.note("b", RecipientStatus::Refused("unknown".to_owned()));
+        assert!(!email.is_final("a") && email.is_final("b") && !email.is_final("c"));
+        email.note("a", RecipientStatus::Accepted);
+        assert!(email.is_final("a"));
         assert_eq!(email.to.len(), 2);
     }
 
     #[test]
-    fn a_long_reason_is_clipped() {
+    fn a_long_reason_is_truncated() {
         let at = Timestamp::EPOCH;
         let mut email = Email { disabled_at: at, at, subject: String::new(), to: Vec::new() };
-        for verdict in [Verdict::Deferred, Verdict::Refused] {
+        for verdict in [RecipientStatus::Deferred, RecipientStatus::Refused] {
             email.note("a", verdict("no ".repeat(MAX_ERROR_CHARS)));
-            let (Verdict::Deferred(reason) | Verdict::Refused(reason)) = &email.to[0].verdict
+            let (RecipientStatus::Deferred(reason) | RecipientStatus::Refused(reason)) =
+                &email.to[0].verdict
             else {
                 panic!("{email:?}");
             };

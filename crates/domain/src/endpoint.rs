@@ -1,4 +1,4 @@
-//! Endpoints: what an account registered, and how the endpoint is faring.
+//! Endpoints: their configuration, state and health.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,43 +14,36 @@ use crate::signature::Secret;
 use crate::target::TargetUrl;
 use crate::time::Timestamp;
 
-/// What the owner set. How the endpoint fares is in [`Health`] and [`State`], which change
-/// at another pace.
+/// An endpoint's configuration. [`Health`] and [`State`] are separate because they change at a
+/// different rate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Its id.
     pub id: EndpointId,
-    /// Whose it is.
     pub account: AccountId,
-    /// What people call it.
     pub name: Name,
-    /// Where webhooks go.
     pub url: TargetUrl,
-    /// Which events it wants.
     pub event_types: Subscription,
-    /// What is added to each request.
+    /// Custom headers, added to each request.
     pub headers: CustomHeaders,
-    /// How deliveries may overtake each other.
     pub ordering: Ordering,
-    /// What requests are signed with.
+    /// The signing secrets.
     pub secrets: Secrets,
-    /// When it was made.
     pub created_at: Timestamp,
-    /// When its owner last changed it.
+    /// When the configuration was last changed.
     pub updated_at: Timestamp,
 }
 
-/// The event types that an endpoint wants.
+/// The event types that an endpoint subscribes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subscription {
-    /// Every type, also those to come (`["*"]`).
+    /// Every type, including future ones (`["*"]`).
     All,
-    /// These (`[]` is none).
+    /// Only these types (`[]` is none).
     Only(BTreeSet<EventTypeName>),
 }
 
 impl Subscription {
-    /// Whether events of a type are among them.
+    /// Whether the subscription includes a type.
     #[must_use]
     pub fn wants(&self, event_type: &EventTypeName) -> bool {
         match self {
@@ -60,37 +53,34 @@ impl Subscription {
     }
 }
 
-/// How deliveries to one endpoint may overtake each other.
+/// Whether deliveries to one endpoint may overtake each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ordering {
-    /// Oldest due first, several in flight; a failing delivery is overtaken.
+    /// Several deliveries in flight, earliest due first; later ones overtake a failing delivery.
     #[default]
     Parallel,
-    /// In the order of acceptance, one in flight; a failing delivery holds back the later
-    /// ones until it is delivered or exhausted.
+    /// One delivery in flight, in the order of acceptance. A failing delivery blocks later ones
+    /// until it is delivered or exhausted.
     Strict,
 }
 
-/// Whether an endpoint is sent to.
+/// Whether an endpoint receives webhooks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It is.
     Enabled,
-    /// It is not; what is pending is held.
+    /// Pending deliveries are held.
     Disabled(Disabled),
-    /// Its owner removed it; what was pending is discarded.
+    /// Pending deliveries are discarded.
     Deleted,
 }
 
-/// How and when an endpoint came to be disabled.
+/// Why and when an endpoint was disabled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disabled {
-    /// Why.
     pub reason: DisabledReason,
-    /// When.
     pub at: Timestamp,
-    /// The delivery whose failure did it; none when a person did.
+    /// The delivery whose failure caused it; none if a person disabled the endpoint.
     pub delivery: Option<DeliveryId>,
 }
 
@@ -102,49 +92,44 @@ pub enum DisabledReason {
     Exhausted,
     /// A person asked for it.
     Manual,
-    /// The endpoint answered 410 Gone, and the installation takes that at its word.
+    /// The endpoint responded with 410 Gone, and the installation is configured to disable it.
     Gone,
 }
 
-/// How the endpoint's attempts have gone.
+/// The results of an endpoint's recent attempts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
-    /// Failed attempts in a row; 0 after a success.
+    /// Consecutive failed attempts; 0 after a success.
     pub failure_count: u32,
-    /// The newest failure, kept also after a success.
+    /// The latest failure, kept after a success too.
     pub last_error: Option<LastError>,
 }
 
-/// The newest failed attempt, for the people who mend the endpoint.
+/// The latest failed attempt, to help debug the endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastError {
     /// When the attempt ended.
     pub at: Timestamp,
-    /// What kind of failure it was.
     pub kind: ErrorKind,
     /// The HTTP status, if there was one.
     pub status: Option<u16>,
-    /// What happened, in words.
     pub message: String,
-    /// The delivery whose attempt it was.
     pub delivery: DeliveryId,
 }
 
-/// The secrets that sign an endpoint's requests: one, and during a rotation those that it
-/// replaces, until their overlap ends.
+/// The secrets that sign an endpoint's requests: the current one and, during a rotation, the
+/// replaced ones until their overlap ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Secrets {
-    /// The newest.
     pub current: Secret,
-    /// Replaced ones and when each ends, newest first.
+    /// Replaced secrets with their expiry, newest first.
     pub replaced: Vec<(Secret, Timestamp)>,
 }
 
-/// Most replaced secrets that are kept; each costs a signature in every request.
+/// Most replaced secrets that are kept; each one adds a signature to every request.
 const MAX_REPLACED: usize = 4;
 
 impl Secrets {
-    /// One secret.
     #[must_use]
     pub fn new(current: Secret) -> Self {
         Self { current, replaced: Vec::new() }
@@ -156,7 +141,7 @@ impl Secrets {
         std::iter::once(&self.current).chain(replaced.map(|(secret, _)| secret))
     }
 
-    /// Puts `next` in front; the old one signs too until `overlap` has passed.
+    /// Makes `next` the current secret; the old one keeps signing until `overlap` has passed.
     pub fn rotate(&mut self, next: Secret, now: Timestamp, overlap: Duration) {
         let old = std::mem::replace(&mut self.current, next);
         self.replaced.insert(0, (old, now.plus(overlap)));
@@ -170,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rotation_overlaps_and_ends() {
+    fn a_replaced_secret_signs_until_the_overlap_ends() {
         let secret = |byte: u8| Secret::from_bytes([byte; 32]);
         let at = Timestamp::from_millis;
         let mut secrets = Secrets::new(secret(1));

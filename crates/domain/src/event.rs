@@ -1,4 +1,4 @@
-//! Events, their payloads, and the catalogue of event types.
+//! Events, their payloads, and event types.
 
 use std::fmt;
 
@@ -8,27 +8,25 @@ use crate::ids::{AccountId, EventId};
 use crate::limits::{MAX_BODY_BYTES, MAX_EVENT_TYPE_BYTES, MAX_JSON_DEPTH};
 use crate::time::Timestamp;
 
-/// One occurrence, accepted once.
+/// An accepted event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Its id; receivers see it as `webhook-id`, the same on every attempt.
+    /// Receivers see it as `webhook-id`, the same on every attempt.
     pub id: EventId,
-    /// Whose it is.
     pub account: AccountId,
-    /// Its type.
     pub event_type: EventTypeName,
     /// When it was accepted.
     pub created_at: Timestamp,
-    /// What is sent, byte for byte.
+    /// Sent byte for byte.
     pub payload: Payload,
 }
 
-/// A name in the catalogue, such as `application.created`: letters, digits, `_` and `-`, in
-/// parts joined by dots, at most 128 bytes.
+/// The name of an event type, such as `application.created`: parts of letters, digits, `_` and
+/// `-`, joined by dots, at most 128 bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventTypeName(String);
 
-/// Why a text is no [`EventTypeName`].
+/// The text is not an [`EventTypeName`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
     "must be parts of letters, digits, _ and - joined by dots, such as application.created, \
@@ -37,10 +35,10 @@ pub struct EventTypeName(String);
 pub struct EventTypeNameError;
 
 impl EventTypeName {
-    /// Checks `text`.
+    /// Validates `text`.
     ///
     /// # Errors
-    /// When it is not of the form above.
+    /// When it does not have this form.
     pub fn parse(text: &str) -> Result<Self, EventTypeNameError> {
         let part_fits = |part: &str| {
             !part.is_empty()
@@ -53,13 +51,12 @@ impl EventTypeName {
         }
     }
 
-    /// Takes back what [`Self::as_str`] gave, from the store.
+    /// Restores a stored value without validation.
     #[must_use]
     pub fn from_stored(text: &str) -> Self {
         Self(text.to_owned())
     }
 
-    /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -78,47 +75,41 @@ impl fmt::Debug for EventTypeName {
     }
 }
 
-/// An entry of the catalogue.
+/// An entry of the event type catalogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventType {
-    /// Its name.
     pub name: EventTypeName,
-    /// What it means, for people.
     pub description: String,
-    /// A payload of this type as JSON text; test events send it.
+    /// An example payload as JSON text; test events send it.
     pub example: String,
-    /// A JSON Schema 2020-12 as JSON text, which payloads of this type must satisfy.
+    /// A JSON Schema 2020-12 as JSON text, which payloads must satisfy.
     pub schema: Option<String>,
-    /// When it was first put.
     pub created_at: Timestamp,
-    /// When it was last put.
     pub updated_at: Timestamp,
 }
 
-/// JSON text as it was given: well-formed, at most 256 KiB, nested at most 64 deep. It is
-/// never written anew, so that receivers get the very bytes.
+/// JSON text: well-formed, at most 256 KiB, nested at most 64 deep. It is never reserialized, so
+/// receivers get the original bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload(Bytes);
 
-/// Why bytes are no [`Payload`].
+/// Why bytes are not a [`Payload`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PayloadError {
-    /// Too many bytes.
-    #[error("has {0} bytes; at most {MAX_BODY_BYTES} are accepted")]
+    #[error("has {0} bytes; at most {MAX_BODY_BYTES} are allowed")]
     TooLarge(usize),
     /// Arrays and objects nested too deep.
     #[error("is nested more than {MAX_JSON_DEPTH} deep")]
     TooDeep,
-    /// Not JSON.
     #[error("is not JSON: {0}")]
     Malformed(String),
 }
 
 impl Payload {
-    /// Checks `bytes`.
+    /// Validates `bytes`.
     ///
     /// # Errors
-    /// When they are not JSON, or over a bound.
+    /// When they are not JSON or exceed a limit.
     pub fn parse(bytes: Bytes) -> Result<Self, PayloadError> {
         let payload = Self::of_json(bytes)?;
         serde_json::from_slice::<serde::de::IgnoredAny>(&payload.0)
@@ -126,10 +117,10 @@ impl Payload {
         Ok(payload)
     }
 
-    /// Takes bytes that a JSON parser has accepted already, and checks only the bounds.
+    /// Checks only the limits of bytes that are known to be valid JSON.
     ///
     /// # Errors
-    /// When they are over a bound.
+    /// When they exceed a limit.
     pub fn of_json(bytes: Bytes) -> Result<Self, PayloadError> {
         if bytes.len() > MAX_BODY_BYTES {
             return Err(PayloadError::TooLarge(bytes.len()));
@@ -140,20 +131,19 @@ impl Payload {
         Ok(Self(bytes))
     }
 
-    /// Takes back what [`Self::bytes`] gave, from the store.
+    /// Restores a stored payload without validation.
     #[must_use]
     pub fn from_stored(bytes: Bytes) -> Self {
         Self(bytes)
     }
 
-    /// The bytes.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.0
     }
 }
 
-/// Whether arrays and objects of the JSON text nest deeper than `depth`.
+/// Whether the arrays and objects of a JSON text are nested deeper than `depth`.
 #[must_use]
 pub fn nests_deeper_than(json: &[u8], depth: usize) -> bool {
     let mut open = 0_usize;
@@ -182,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn event_type_names() {
+    fn event_type_names_are_validated() {
         for good in ["application.created", "a", "A_1.b-2.c"] {
             assert!(EventTypeName::parse(good).is_ok(), "{good}");
         }

@@ -1,38 +1,37 @@
-//! The headers that an endpoint's owner adds to its requests.
+//! Custom headers that are added to an endpoint's requests.
 
 use http::{HeaderName, HeaderValue};
 
 use crate::limits::{MAX_HEADER_NAME_BYTES, MAX_HEADER_VALUE_BYTES, MAX_HEADERS};
 
-/// Headers of one endpoint, in the order of their names. Each name and value is legal
-/// (RFC 9110 §5) and none takes the place of one that Postrider itself sends.
+/// The custom headers of one endpoint, as given. Each name and value is valid (RFC 9110 §5), and
+/// none overrides a header that Postrider itself sends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CustomHeaders(Vec<(String, String)>);
 
-/// Why one header is refused.
+/// Why a header is rejected.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum HeaderError {
-    /// Not a token.
-    #[error("is not a legal header name (RFC 9110 §5.1) of at most {MAX_HEADER_NAME_BYTES} bytes")]
+    /// The name is not a token.
+    #[error("is not a valid header name (RFC 9110 §5.1) of at most {MAX_HEADER_NAME_BYTES} bytes")]
     Name,
-    /// Control characters, not ASCII, or too long.
+    /// The value has control characters, is not ASCII, or is too long.
     #[error(
         "must be visible ASCII characters, spaces and tabs, at most {MAX_HEADER_VALUE_BYTES}, \
          with no space at either end"
     )]
     Value,
-    /// One that Postrider or HTTP itself sets.
+    /// Postrider or HTTP itself sets this header.
     #[error("is set by Postrider and cannot be overridden")]
     Reserved,
-    /// The same name twice, in another spelling.
-    #[error("is given twice (header names do not distinguish case)")]
-    Twice,
-    /// More than the bound.
-    #[error("at most {MAX_HEADERS} headers are accepted")]
+    /// The name appears twice, ignoring case.
+    #[error("is a duplicate (header names are case-insensitive)")]
+    Duplicate,
+    #[error("exceeds the limit of {MAX_HEADERS} headers")]
     TooMany,
 }
 
-/// Headers whose meaning belongs to the connection or to the webhook request itself.
+/// Headers that belong to the connection or to the webhook request itself.
 const RESERVED: [&str; 19] = [
     "accept",
     "accept-encoding",
@@ -55,38 +54,40 @@ const RESERVED: [&str; 19] = [
     "forwarded",
 ];
 
-/// What Standard Webhooks and our own metadata are named with.
+/// The prefix of the headers of Standard Webhooks and of our own metadata.
 const RESERVED_PREFIX: &str = "webhook-";
 
 impl CustomHeaders {
-    /// Checks every header, and gives all errors with the name that each is about.
+    /// Validates all headers.
     ///
     /// # Errors
-    /// Every header that is not legal, reserved, or given twice.
+    /// Every invalid, reserved or duplicate header, by name.
     pub fn parse(
         headers: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Vec<(String, HeaderError)>> {
-        let mut good: Vec<(String, String)> = Vec::new();
+        let mut accepted: Vec<(String, String)> = Vec::new();
         let mut errors = Vec::new();
         for (name, value) in headers {
-            let twice = good.iter().any(|(other, _)| other.eq_ignore_ascii_case(&name));
+            let is_duplicate = accepted.iter().any(|(other, _)| other.eq_ignore_ascii_case(&name));
             match check(&name, &value) {
                 Err(error) => errors.push((name, error)),
-                Ok(()) if twice => errors.push((name, HeaderError::Twice)),
-                Ok(()) if good.len() == MAX_HEADERS => errors.push((name, HeaderError::TooMany)),
-                Ok(()) => good.push((name, value)),
+                Ok(()) if is_duplicate => errors.push((name, HeaderError::Duplicate)),
+                Ok(()) if accepted.len() == MAX_HEADERS => {
+                    errors.push((name, HeaderError::TooMany))
+                }
+                Ok(()) => accepted.push((name, value)),
             }
         }
-        if errors.is_empty() { Ok(Self(good)) } else { Err(errors) }
+        if errors.is_empty() { Ok(Self(accepted)) } else { Err(errors) }
     }
 
-    /// Takes back what [`Self::iter`] gave, from the store.
+    /// Restores stored headers without validation.
     #[must_use]
     pub fn from_stored(headers: Vec<(String, String)>) -> Self {
         Self(headers)
     }
 
-    /// Names, as they were given, and values.
+    /// Names, as given, and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -100,8 +101,8 @@ fn check(name: &str, value: &str) -> Result<(), HeaderError> {
     if RESERVED.contains(&lower.as_str()) || lower.starts_with(RESERVED_PREFIX) {
         return Err(HeaderError::Reserved);
     }
-    let legal = value.is_ascii() && HeaderValue::try_from(value).is_ok();
-    if value.len() > MAX_HEADER_VALUE_BYTES || !legal || value.trim() != value {
+    let is_valid = value.is_ascii() && HeaderValue::try_from(value).is_ok();
+    if value.len() > MAX_HEADER_VALUE_BYTES || !is_valid || value.trim() != value {
         return Err(HeaderError::Value);
     }
     Ok(())
@@ -111,40 +112,40 @@ fn check(name: &str, value: &str) -> Result<(), HeaderError> {
 mod tests {
     use super::*;
 
-    fn one(name: &str, value: &str) -> Option<HeaderError> {
+    fn error_for(name: &str, value: &str) -> Option<HeaderError> {
         CustomHeaders::parse([(name.to_owned(), value.to_owned())]).err().map(|mut e| e.remove(0).1)
     }
 
     #[test]
-    fn legal_headers_keep_their_spelling() {
+    fn valid_headers_keep_their_spelling() {
         let given = [("X-Api-Key".to_owned(), "s3cret = \t;".to_owned())];
-        let headers = CustomHeaders::parse(given.clone()).expect("legal");
+        let headers = CustomHeaders::parse(given.clone()).expect("valid");
         assert_eq!(headers.iter().collect::<Vec<_>>(), [("X-Api-Key", "s3cret = \t;")]);
-        assert_eq!(one("Authorization", "Bearer x"), None);
-        assert_eq!(one("x-empty", ""), None);
+        assert_eq!(error_for("Authorization", "Bearer x"), None);
+        assert_eq!(error_for("x-empty", ""), None);
     }
 
     #[test]
-    fn injection_and_override_are_refused() {
-        assert_eq!(one("X-A", "a\r\nX-B: c"), Some(HeaderError::Value));
-        assert_eq!(one("X-A", "é"), Some(HeaderError::Value));
-        assert_eq!(one("X-A", " a"), Some(HeaderError::Value));
-        assert_eq!(one("X-A", &"v".repeat(2000)), Some(HeaderError::Value));
+    fn injection_and_override_are_rejected() {
+        assert_eq!(error_for("X-A", "a\r\nX-B: c"), Some(HeaderError::Value));
+        assert_eq!(error_for("X-A", "é"), Some(HeaderError::Value));
+        assert_eq!(error_for("X-A", " a"), Some(HeaderError::Value));
+        assert_eq!(error_for("X-A", &"v".repeat(2000)), Some(HeaderError::Value));
         for name in ["", "X A", "X:A", "X\r\nA", "é"] {
-            assert_eq!(one(name, "v"), Some(HeaderError::Name), "{name}");
+            assert_eq!(error_for(name, "v"), Some(HeaderError::Name), "{name}");
         }
         for name in ["Host", "content-LENGTH", "Webhook-Signature", "webhook-x", "User-Agent"] {
-            assert_eq!(one(name, "v"), Some(HeaderError::Reserved), "{name}");
+            assert_eq!(error_for(name, "v"), Some(HeaderError::Reserved), "{name}");
         }
     }
 
     #[test]
-    fn twice_and_too_many() {
+    fn duplicates_and_too_many_are_rejected() {
         let pair = |name: &str| (name.to_owned(), String::new());
-        let twice = CustomHeaders::parse([pair("X-A"), pair("x-a")]).expect_err("refused");
-        assert_eq!(twice, [("x-a".to_owned(), HeaderError::Twice)]);
+        let duplicate = CustomHeaders::parse([pair("X-A"), pair("x-a")]).expect_err("rejected");
+        assert_eq!(duplicate, [("x-a".to_owned(), HeaderError::Duplicate)]);
         let many =
-            CustomHeaders::parse((0..33).map(|n| pair(&format!("x-{n}")))).expect_err("refused");
+            CustomHeaders::parse((0..33).map(|n| pair(&format!("x-{n}")))).expect_err("rejected");
         assert_eq!(many, [("x-32".to_owned(), HeaderError::TooMany)]);
     }
 }

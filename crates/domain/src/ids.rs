@@ -1,8 +1,8 @@
-//! Identifiers: a prefix that says what is meant, and a UUIDv7 (RFC 9562 §5.7), so that
-//! sorting by id sorts by creation.
+//! Identifiers: a prefix for the type, and a UUIDv7 (RFC 9562 §5.7), so that sorting by id
+//! sorts by creation time.
 //!
-//! In text an id is `prefix_` and 26 characters of lower-case base32hex (RFC 4648 §7), an
-//! alphabet in which text sorts as the bytes do. In the store it is the 16 bytes alone.
+//! The text form is `prefix_` and 26 characters of lower-case base32hex (RFC 4648 §7), an
+//! alphabet whose text sorts like the bytes. The store keeps only the 16 bytes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,16 +15,15 @@ use uuid::{ContextV7, Uuid};
 
 use crate::time::Timestamp;
 
-/// The text is no id of the kind that was asked for.
+/// The text is not an id of the expected type.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("must be an id of the form {prefix}_ and 26 characters of base32")]
 pub struct ParseIdError {
     prefix: &'static str,
 }
 
-/// What the id types share.
+/// Common to all id types.
 pub trait Id: Copy + Ord + Send + Sync + 'static {
-    /// The id with these bytes.
     fn from_bytes(bytes: [u8; 16]) -> Self;
     /// The bytes of the UUID, most significant first.
     fn bytes(&self) -> [u8; 16];
@@ -37,11 +36,9 @@ macro_rules! ids {
         pub struct $name([u8; 16]);
 
         impl $name {
-            /// What the text form begins with.
+            /// The prefix of the text form.
             pub const PREFIX: &'static str = $prefix;
-            /// The smallest id there can be.
             pub const MIN: Self = Self([0; 16]);
-            /// The largest id there can be.
             pub const MAX: Self = Self([0xff; 16]);
         }
 
@@ -106,11 +103,11 @@ macro_rules! ids {
 ids! {
     /// An account (tenant).
     AccountId = "acct";
-    /// An endpoint: a URL and the event types that it wants.
+    /// An endpoint: a URL and the event types it subscribes to.
     EndpointId = "ep";
     /// An event: one occurrence, accepted once.
     EventId = "evt";
-    /// A delivery: one event to one endpoint, with its retries.
+    /// A delivery: one event for one endpoint, with its retries.
     DeliveryId = "dlv";
     /// An attempt: one HTTP request.
     AttemptId = "att";
@@ -118,15 +115,15 @@ ids! {
     KeyId = "key";
     /// A replay job.
     ReplayId = "rpl";
-    /// A node, anew at each start.
+    /// One run of a node; every start has a new one.
     BootId = "boot";
 }
 
-/// The most future times for which a mint keeps a counter.
-const MOST_AHEAD: usize = 1_000;
+/// How many future times the generator keeps a counter for.
+const MAX_FUTURE_COUNTERS: usize = 1_000;
 
-/// Makes ids. Those made by [`Self::id`] grow strictly, even within a millisecond.
-pub struct Mint {
+/// Generates ids. Those from [`Self::id`] are strictly increasing, even within a millisecond.
+pub struct IdGenerator {
     contexts: std::sync::Mutex<Contexts>,
 }
 
@@ -134,41 +131,34 @@ struct Contexts {
     now: ContextV7,
     /// Counters for times ahead of this node's clock. They are separate so that another node's clock does
     /// not push all of this node's ids into the future.
-    ahead: BTreeMap<Timestamp, ContextV7>,
+    future: BTreeMap<Timestamp, ContextV7>,
 }
 
-impl Mint {
-    /// A new mint.
+impl IdGenerator {
     #[must_use]
     pub fn new() -> Self {
-        let contexts = Contexts { now: ContextV7::new(), ahead: BTreeMap::new() };
+        let contexts = Contexts { now: ContextV7::new(), future: BTreeMap::new() };
         Self { contexts: std::sync::Mutex::new(contexts) }
     }
 
-    /// A new id, of the time `now`. Its random bits come from the operating system.
-    ///
-    /// # Panics
-    /// If another thread panicked while it made an id.
+    /// A new id with the time `now`. Its random bits come from the operating system.
     pub fn id<T: Id>(&self, now: Timestamp) -> T {
         new_id(&self.lock().now, now)
     }
 
     /// A new id with the time `now`, or `earliest` if that is not in the past. Ids with the same
-    /// `earliest` grow strictly; ids made for `now` are unaffected.
-    ///
-    /// # Panics
-    /// If another thread panicked while it made an id.
+    /// `earliest` are strictly increasing; ids generated for `now` are unaffected.
     pub fn id_no_earlier<T: Id>(&self, now: Timestamp, earliest: Timestamp) -> T {
         if earliest < now {
             return self.id(now);
         }
         let mut contexts = self.lock();
-        let ahead = &mut contexts.ahead;
-        *ahead = ahead.split_off(&now);
-        if ahead.len() >= MOST_AHEAD && !ahead.contains_key(&earliest) {
-            ahead.pop_first();
+        let future = &mut contexts.future;
+        *future = future.split_off(&now);
+        if future.len() >= MAX_FUTURE_COUNTERS && !future.contains_key(&earliest) {
+            future.pop_first();
         }
-        new_id(ahead.entry(earliest).or_default(), earliest)
+        new_id(future.entry(earliest).or_default(), earliest)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Contexts> {
@@ -182,25 +172,25 @@ fn new_id<T: Id>(context: &ContextV7, time: Timestamp) -> T {
     T::from_bytes(Uuid::new_v7(time).into_bytes())
 }
 
-impl Default for Mint {
+impl Default for IdGenerator {
     fn default() -> Self {
         Self::new()
     }
 }
 
-/// The time at which a UUIDv7 was made (its first 48 bits).
+/// The creation time of a UUIDv7 (its first 48 bits).
 pub fn created_at(id: impl Id) -> Timestamp {
     let bytes = id.bytes();
     let millis = bytes[..6].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
     Timestamp::from_millis(millis)
 }
 
-/// The first moment whose ids are all greater than `id`.
-pub fn after(id: impl Id) -> Timestamp {
+/// The first millisecond whose ids are all greater than `id`.
+pub fn time_after(id: impl Id) -> Timestamp {
     created_at(id).plus(Duration::from_millis(1))
 }
 
-/// The smallest id that can have been made at `time`.
+/// The smallest id with the creation time `time`.
 #[must_use]
 pub fn floor<T: Id>(time: Timestamp) -> T {
     let mut bytes = [0; 16];
@@ -224,50 +214,50 @@ mod tests {
     }
 
     #[test]
-    fn a_time_ahead_does_not_become_that_of_other_ids() {
-        let (mint, at) = (Mint::new(), Timestamp::from_millis);
+    fn a_future_time_does_not_affect_other_ids() {
+        let (id_generator, at) = (IdGenerator::new(), Timestamp::from_millis);
         let mut last = EventId::MIN;
         for step in 0..1_000 {
-            let next = mint.id_no_earlier(at(1_000 + step), at(9_000));
-            assert!(next > last, "those of one time grow");
+            let next = id_generator.id_no_earlier(at(1_000 + step), at(9_000));
+            assert!(next > last, "ids with the same time increase");
             assert_eq!(created_at(next), at(9_000));
             last = next;
-            assert_eq!(created_at(mint.id::<EventId>(at(1_000 + step))), at(1_000 + step));
+            assert_eq!(created_at(id_generator.id::<EventId>(at(1_000 + step))), at(1_000 + step));
         }
-        let later: EventId = mint.id_no_earlier(at(9_001), at(9_000));
+        let later: EventId = id_generator.id_no_earlier(at(9_001), at(9_000));
         assert!(later > last && created_at(later) == at(9_001));
-        for step in 0..2 * MOST_AHEAD as u64 {
-            mint.id_no_earlier::<EventId>(at(9_002), at(10_000 + step));
+        for step in 0..2 * MAX_FUTURE_COUNTERS as u64 {
+            id_generator.id_no_earlier::<EventId>(at(9_002), at(10_000 + step));
         }
-        assert!(mint.lock().ahead.len() <= MOST_AHEAD);
-        let first = at(10_000 + MOST_AHEAD as u64);
-        let ids: [EventId; 2] = [(); 2].map(|()| mint.id_no_earlier(at(9_002), first));
-        assert!(ids[0] < ids[1], "a full mint keeps what it has");
+        assert!(id_generator.lock().future.len() <= MAX_FUTURE_COUNTERS);
+        let first = at(10_000 + MAX_FUTURE_COUNTERS as u64);
+        let ids: [EventId; 2] = [(); 2].map(|()| id_generator.id_no_earlier(at(9_002), first));
+        assert!(ids[0] < ids[1], "a full generator keeps its counters");
     }
 
     #[test]
-    fn a_mint_never_steps_back() {
-        let mint = Mint::new();
-        let mut last = mint.id::<EventId>(Timestamp::from_millis(1_000));
+    fn generated_ids_never_go_backwards() {
+        let id_generator = IdGenerator::new();
+        let mut last = id_generator.id::<EventId>(Timestamp::from_millis(1_000));
         for step in 0..100_000_u64 {
-            let next = mint.id::<EventId>(Timestamp::from_millis(1_000 + step / 50_000));
+            let next = id_generator.id::<EventId>(Timestamp::from_millis(1_000 + step / 50_000));
             assert!(next > last);
             last = next;
         }
     }
 
     #[test]
-    fn an_id_knows_its_time() {
+    fn an_id_contains_its_creation_time() {
         let time = Timestamp::from_millis(1_700_000_000_123);
-        let id = Mint::new().id::<EventId>(time);
+        let id = IdGenerator::new().id::<EventId>(time);
         assert_eq!(created_at(id), time);
         assert!(floor::<EventId>(time) <= id);
         assert!(floor::<EventId>(time.plus(std::time::Duration::from_millis(1))) > id);
     }
 
     #[test]
-    fn other_kinds_and_garbage_are_refused() {
-        let id = Mint::new().id::<EventId>(Timestamp::from_millis(1)).to_string();
+    fn ids_of_other_types_and_garbage_are_rejected() {
+        let id = IdGenerator::new().id::<EventId>(Timestamp::from_millis(1)).to_string();
         assert!(id.replace("evt_", "ep_").parse::<EventId>().is_err());
         assert!(id.to_uppercase().parse::<EventId>().is_err());
         for text in ["", "evt_", "evt_zz", "evt_é", "evt"] {

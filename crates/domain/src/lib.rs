@@ -1,33 +1,35 @@
-//! The vocabulary and every rule of the business, as plain values and plain functions.
+//! The domain types and every business rule, as plain values and pure functions.
 //!
-//! Nothing here waits, reads a clock, rolls a die or touches a socket: time and luck are
-//! arguments. Each rule stands in the file that bears its name:
+//! Nothing here does I/O, reads a clock or draws random numbers: time and randomness are
+//! arguments. Each rule is in the file named after it:
 //!
 //! | Question | File |
 //! |---|---|
 //! | What does an HTTP result mean? | [`outcome`] |
-//! | When is the next attempt, or is it the end? | [`retry`] |
+//! | When is the next attempt, if there is one? | [`retry`] |
 //! | When is an endpoint disabled? | [`disable`] |
-//! | Which change earns an email? | [`notice`] |
-//! | What has become of an email? | [`email`] |
-//! | What does one finished attempt change? | [`machine`] |
+//! | Which change triggers an email? | [`notice`] |
+//! | Was an email accepted by the mail server? | [`email`] |
+//! | What does a finished attempt change? | [`transition`] |
 //! | How is a request signed? | [`signature`] |
 //! | Where may a webhook be sent? | [`target`] |
-//! | How many may be in flight to one endpoint? | [`pace`] |
-//! | Which shard does an endpoint belong to, and which node owns it? | [`ownership`] |
+//! | How many requests may be in flight to one endpoint? | [`concurrency_limit`] |
+//! | Which shard does an endpoint belong to, and which node owns it? | [`assignment`] |
 //! | What is wrong with a request to publish? | [`findings`] |
 //! | What state is a node in? | [`node`] |
 //! | How long does a replaced secret still sign? | [`secret`] |
 //! | How long does a portal link work? | [`portal_link`] |
 //! | Which past deliveries does a replay take, and how fast? | [`replay`] |
 //! | Are unfinished deliveries pending or held? | [`backlog`] |
-//! | How large may anything be? | [`limits`] |
+//! | What are the size limits? | [`limits`] |
 //! | How is a duration written? | [`duration`] |
-//! | Which trace does work belong to? | [`trace`] |
-//! | How are attempts counted, and what do the counts say? | [`statistics`] |
+//! | Which trace does a request belong to? | [`trace`] |
+//! | How are attempts counted and summarized? | [`statistics`] |
 
 pub mod account;
+pub mod assignment;
 pub mod backlog;
+pub mod concurrency_limit;
 pub mod delivery;
 pub mod disable;
 pub mod duration;
@@ -38,12 +40,9 @@ pub mod findings;
 pub mod headers;
 pub mod ids;
 pub mod limits;
-pub mod machine;
 pub mod node;
 pub mod notice;
 pub mod outcome;
-pub mod ownership;
-pub mod pace;
 pub mod portal_link;
 pub mod replay;
 pub mod retry;
@@ -53,3 +52,4 @@ pub mod statistics;
 pub mod target;
 pub mod time;
 pub mod trace;
+pub mod transition;

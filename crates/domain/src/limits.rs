@@ -1,8 +1,8 @@
-//! Every bound that a caller can meet, named once.
+//! Every limit that a caller can hit.
 
-/// Largest body of a request that carries one event (or anything that is no batch): 256 KiB.
+/// Largest request body, other than a batch: 256 KiB.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
-/// Largest body of a batch of events: 1 MiB.
+/// Largest request body of a batch: 1 MiB.
 pub const MAX_BATCH_BODY_BYTES: usize = 1024 * 1024;
 /// Most events in one batch.
 pub const MAX_BATCH_EVENTS: usize = 1_000;
@@ -14,17 +14,17 @@ pub const MAX_NAME_CHARS: usize = 200;
 pub const MAX_EVENT_TYPE_BYTES: usize = 128;
 /// Longest description of an event type, in characters.
 pub const MAX_DESCRIPTION_CHARS: usize = 2_000;
-/// Largest example or schema of an event type: what one record holds.
+/// Largest example or schema of an event type; it has to fit into one record.
 pub const MAX_CATALOGUE_JSON_BYTES: usize = 32 * 1024;
-/// Most event types that one endpoint names (`*` names them all).
+/// Most event types that one endpoint lists (`*` subscribes to all).
 pub const MAX_EVENT_TYPES_PER_ENDPOINT: usize = 100;
-/// Longest endpoint URL, in bytes (the bound that browsers and proxies share).
+/// Longest endpoint URL, in bytes (the common limit of browsers and proxies).
 pub const MAX_URL_BYTES: usize = 2_048;
-/// Most headers that an endpoint adds to its requests.
+/// Most custom headers of an endpoint.
 pub const MAX_HEADERS: usize = 32;
-/// Longest name of such a header, in bytes.
+/// Longest name of a custom header, in bytes.
 pub const MAX_HEADER_NAME_BYTES: usize = 128;
-/// Longest value of such a header, in bytes.
+/// Longest value of a custom header, in bytes.
 pub const MAX_HEADER_VALUE_BYTES: usize = 1_024;
 /// Most contacts of an account.
 pub const MAX_CONTACTS: usize = 20;
@@ -32,27 +32,27 @@ pub const MAX_CONTACTS: usize = 20;
 pub const MAX_EMAIL_BYTES: usize = 254;
 /// Longest idempotency key, in bytes.
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 256;
-/// How much of an endpoint's answer is read at all.
+/// How much of a response is read.
 pub const MAX_RESPONSE_READ_BYTES: usize = 16 * 1024;
-/// How much of an answer's body is kept in the record of the attempt.
+/// How much of a response body is kept with the attempt.
 pub const MAX_RESPONSE_KEPT_BYTES: usize = 4 * 1024;
-/// How much of an answer's headers is kept, names and values together.
+/// How much of the response headers is kept, names and values together.
 pub const MAX_RESPONSE_HEADERS_KEPT_BYTES: usize = 8 * 1024;
-/// Longest error message that is kept of an attempt, in characters.
+/// Longest error message that is kept with an attempt, in characters.
 pub const MAX_ERROR_CHARS: usize = 500;
-/// Most endpoints that one event reaches in its accepting transaction; beyond it the
-/// event is fanned out in steps of this size.
+/// Most endpoints that an event is delivered to in the transaction that accepts it. An event
+/// with more subscribers is fanned out in steps of this size.
 pub const MAX_FAN_OUT_PER_TRANSACTION: usize = 500;
-/// Longest text that a list is searched for, in characters.
+/// Longest search text, in characters.
 pub const MAX_SEARCH_CHARS: usize = 200;
-/// Items on a page when the caller does not say.
+/// Default page size.
 pub const DEFAULT_PAGE: usize = 50;
-/// Most items on a page.
+/// Largest page size.
 pub const MAX_PAGE: usize = 250;
 /// Most requests in flight to one endpoint.
 pub const MAX_IN_FLIGHT_PER_ENDPOINT: u32 = 16;
 
-/// Cuts `text` to at most `chars` characters.
+/// Truncates `text` to at most `chars` characters.
 #[must_use]
 pub fn clip(text: &str, chars: usize) -> String {
     text.chars().take(chars).collect()

@@ -1,37 +1,35 @@
-//! Which change earns an email, and what the email must be able to say.
+//! Which changes trigger an email, and what the email needs to know.
 
 use crate::endpoint::{Disabled, DisabledReason, LastError};
 use crate::ids::{AccountId, EndpointId};
 use crate::time::Timestamp;
 
-/// Something an account's people must be told by email. Written in the transaction of the
-/// change that it tells of, and removed once the mail server has taken the email.
+/// A change that an account's contacts must be emailed about. It is written in the same
+/// transaction as the change, and removed once the mail server has accepted the email.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// Whose people.
     pub account: AccountId,
     /// The endpoint that was disabled.
     pub endpoint: EndpointId,
-    /// How it was disabled.
     pub disabled: Disabled,
-    /// How many attempts in a row had failed.
+    /// Consecutive failed attempts.
     pub failure_count: u32,
-    /// The failure that did it.
+    /// The failure that caused it.
     pub last_error: Option<LastError>,
 }
 
 impl Notice {
-    /// When the change happened; with the endpoint it names the notice, so one disabling is
-    /// one notice however often it is written.
+    /// When the change happened. Together with the endpoint it identifies the notice, so writing
+    /// a notice again does not duplicate it.
     #[must_use]
     pub fn at(&self) -> Timestamp {
         self.disabled.at
     }
 }
 
-/// Whether a disabling earns an email: those that nobody asked for do.
+/// Whether disabling an endpoint triggers an email. It does unless a person asked for it.
 #[must_use]
-pub fn earned(disabled: &Disabled) -> bool {
+pub fn is_required(disabled: &Disabled) -> bool {
     match disabled.reason {
         DisabledReason::Exhausted | DisabledReason::Gone => true,
         DisabledReason::Manual => false,
@@ -43,10 +41,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn people_are_told_what_they_did_not_do_themselves() {
+    fn only_automatic_disabling_triggers_an_email() {
         let disabled = |reason| Disabled { reason, at: Timestamp::EPOCH, delivery: None };
-        assert!(earned(&disabled(DisabledReason::Exhausted)));
-        assert!(earned(&disabled(DisabledReason::Gone)));
-        assert!(!earned(&disabled(DisabledReason::Manual)));
+        assert!(is_required(&disabled(DisabledReason::Exhausted)));
+        assert!(is_required(&disabled(DisabledReason::Gone)));
+        assert!(!is_required(&disabled(DisabledReason::Manual)));
     }
 }

@@ -1,4 +1,5 @@
-//! What an HTTP result means. Success is a 2XX status line in time; all else is a failure.
+//! The outcome of an attempt. A 2XX status line within the timeout is a success; anything else
+//! is a failure.
 
 use std::time::Duration;
 
@@ -7,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::delivery::AttemptError;
 use crate::limits::{MAX_ERROR_CHARS, clip};
 
-/// How an attempt ended.
+/// The outcome of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// A 2XX status line arrived in time.
     Success {
-        /// The status, 200 to 299.
+        /// 200 to 299.
         status: u16,
     },
     /// Anything else.
@@ -20,7 +21,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The failure, as a record keeps it.
+    /// The failure as it is recorded.
     #[must_use]
     pub fn error(&self) -> Option<AttemptError> {
         match self {
@@ -35,21 +36,19 @@ impl Outcome {
 /// A failed attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What kind.
     pub kind: ErrorKind,
     /// The HTTP status, if a final one arrived.
     pub status: Option<u16>,
-    /// What happened, in words for the endpoint's owner.
+    /// The error message for the endpoint's owner.
     pub message: String,
-    /// How long the endpoint asked to be left alone (`Retry-After` on a 429 or 503).
+    /// The value of `Retry-After` on a 429 or 503.
     pub retry_after: Option<Duration>,
 }
 
-/// The kinds of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
-    /// No 2XX status line within the time for an attempt.
+    /// No status line arrived within the timeout.
     Timeout,
     /// The host name could not be resolved.
     Dns,
@@ -59,14 +58,14 @@ pub enum ErrorKind {
     Tls,
     /// A status other than 2XX.
     Status,
-    /// The address is not one that webhooks may go to.
+    /// Webhooks may not be sent to the address.
     Blocked,
-    /// The answer was not HTTP, or the connection broke before the status line.
+    /// The response was not HTTP, or the connection broke before the status line.
     Protocol,
 }
 
 impl ErrorKind {
-    /// The kind as the interface writes it.
+    /// The name in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -82,21 +81,21 @@ impl ErrorKind {
 }
 
 impl Failure {
-    /// A failure without an HTTP answer.
+    /// A failure without an HTTP response.
     #[must_use]
     pub fn new(kind: ErrorKind, message: &str) -> Self {
         Self { kind, status: None, message: clip(message, MAX_ERROR_CHARS), retry_after: None }
     }
 }
 
-/// Whether a status says that the webhook was taken.
+/// Whether a status means that the webhook was delivered.
 #[must_use]
 pub const fn is_success(status: u16) -> bool {
     matches!(status, 200..=299)
 }
 
-/// What a final status line means. `location` and `retry_after` are the values of those
-/// headers, if the answer has them.
+/// The outcome for a final status line. `location` and `retry_after` are the values of those
+/// headers, if present.
 #[must_use]
 pub fn of_status(status: u16, location: Option<&str>, retry_after: Option<&str>) -> Outcome {
     if is_success(status) {
@@ -119,8 +118,8 @@ pub fn of_status(status: u16, location: Option<&str>, retry_after: Option<&str>)
     })
 }
 
-/// `Retry-After` as a count of seconds (RFC 9110 §10.2.3). Its other form, a date, would
-/// trust the endpoint's clock for a delay that is bounded to seconds or minutes anyway.
+/// `Retry-After` in seconds (RFC 9110 §10.2.3). The other form, a date, would mean trusting the
+/// endpoint's clock for a delay that is capped anyway.
 fn seconds(value: &str) -> Option<Duration> {
     let value = value.trim();
     let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
@@ -136,7 +135,7 @@ mod tests {
     fn failure(status: u16, location: Option<&str>, retry_after: Option<&str>) -> Failure {
         match of_status(status, location, retry_after) {
             Outcome::Failure(failure) => failure,
-            Outcome::Success { .. } => panic!("{status} is no success"),
+            Outcome::Success { .. } => panic!("{status} is not a failure"),
         }
     }
 
@@ -149,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_names_its_location() {
+    fn the_message_of_a_redirect_includes_its_location() {
         let failure = failure(301, Some("https://elsewhere.example/"), None);
         assert!(failure.message.contains("https://elsewhere.example/"));
         assert!(failure.message.contains("not followed"));
@@ -157,14 +156,17 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_counts_on_429_and_503_alone() {
-        let asked = |status, value| failure(status, None, Some(value)).retry_after;
-        assert_eq!(asked(429, "7"), Some(Duration::from_secs(7)));
-        assert_eq!(asked(503, " 120 "), Some(Duration::from_secs(120)));
-        assert_eq!(asked(500, "7"), None);
-        assert_eq!(asked(503, "99999999999999999999"), Some(Duration::from_secs(u32::MAX.into())));
+    fn retry_after_only_applies_to_429_and_503() {
+        let retry_after = |status, value| failure(status, None, Some(value)).retry_after;
+        assert_eq!(retry_after(429, "7"), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after(503, " 120 "), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after(500, "7"), None);
+        assert_eq!(
+            retry_after(503, "99999999999999999999"),
+            Some(Duration::from_secs(u32::MAX.into()))
+        );
         for garbage in ["", "-1", "+1", "soon", "Wed, 21 Oct 2026 07:28:00 GMT", "1.5"] {
-            assert_eq!(asked(503, garbage), None, "{garbage}");
+            assert_eq!(retry_after(503, garbage), None, "{garbage}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Replays: a durable job that delivers past events again.
+//! Replays: durable jobs that deliver past events again.
 
 use std::collections::BTreeSet;
 
@@ -9,29 +9,24 @@ use crate::event::EventTypeName;
 use crate::ids::{AccountId, DeliveryId, EndpointId, ReplayId};
 use crate::time::Timestamp;
 
-/// A replay job. Each past delivery that its filter takes becomes a new delivery of the same
-/// event to the same endpoint.
+/// A replay job. For each past delivery that matches its filter, it creates a new delivery of the
+/// same event to the same endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replay {
-    /// Its id.
     pub id: ReplayId,
-    /// Whose it is.
     pub account: AccountId,
-    /// What it replays.
     pub filter: Filter,
-    /// Most new deliveries a second.
+    /// Most new deliveries per second.
     pub rate: u32,
-    /// Where it stands.
     pub state: ReplayState,
-    /// How many deliveries the filter took when the job was made.
+    /// How many deliveries matched the filter when the job was created.
     pub total: u64,
-    /// How many were replayed.
+    /// How many have been replayed.
     pub done: u64,
-    /// The last delivery that was looked at; the job goes on after it.
+    /// The last delivery scanned; the job continues after it.
     pub cursor: Option<DeliveryId>,
-    /// When it was made. Deliveries made later, its own among them, are not replayed.
+    /// Deliveries created later, including its own, are not replayed.
     pub created_at: Timestamp,
-    /// When it came to its end.
     pub finished_at: Option<Timestamp>,
 }
 
@@ -46,22 +41,22 @@ pub const REPLAYABLE: [DeliveryState; 3] =
 /// Which past deliveries are replayed. Omitted filters match everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Those to this endpoint.
+    /// Only deliveries to this endpoint.
     pub endpoint: Option<EndpointId>,
-    /// Those of these types.
+    /// Only deliveries of these event types.
     pub event_types: Option<BTreeSet<EventTypeName>>,
     /// Only deliveries in these states.
     pub states: Option<Vec<DeliveryState>>,
-    /// Those made at this time or later.
+    /// Only deliveries created at this time or later.
     pub since: Option<Timestamp>,
-    /// Those made before this time.
+    /// Only deliveries created before this time.
     pub until: Option<Timestamp>,
 }
 
 impl Filter {
-    /// Whether it takes a delivery that stands so.
+    /// Whether a delivery in this state matches.
     #[must_use]
-    pub fn takes(&self, delivery: &Delivery, state: DeliveryState) -> bool {
+    pub fn matches(&self, delivery: &Delivery, state: DeliveryState) -> bool {
         let Self { endpoint, event_types, states, since, until } = self;
         endpoint.is_none_or(|endpoint| delivery.endpoint == endpoint)
             && event_types.as_ref().is_none_or(|names| names.contains(&delivery.event_type))
@@ -71,34 +66,27 @@ impl Filter {
     }
 }
 
-/// Where a replay stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplayState {
-    /// It makes deliveries.
     Running,
-    /// It waits to be resumed.
     Paused,
-    /// Its owner gave it up.
     Cancelled,
-    /// It has looked at every delivery.
+    /// It has scanned every delivery.
     Completed,
 }
 
-/// What a person may ask of a replay.
+/// A command to a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Stop for now.
     Pause,
-    /// Go on.
     Resume,
-    /// Stop for good.
     Cancel,
 }
 
 impl ReplayState {
-    /// The state after `command`; none when it has no meaning in this state. Asking for what
-    /// is already so is no error.
+    /// The state after `command`; none if it is invalid in this state. A command without effect
+    /// is valid.
     #[must_use]
     pub fn after(self, command: Command) -> Option<Self> {
         match (self, command) {
@@ -117,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ended_replay_stays_ended() {
+    fn a_finished_replay_stays_finished() {
         for command in [Command::Pause, Command::Resume, Command::Cancel] {
             assert_eq!(ReplayState::Completed.after(command), None);
         }

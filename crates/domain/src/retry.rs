@@ -1,9 +1,9 @@
-//! When a failed delivery is tried again, and when it has had its last chance.
+//! When a failed delivery is retried, and when its attempts are exhausted.
 //!
 //! Exponential backoff with jitter: `delay(k) = base × factor^(k-1) × uniform(1-j, 1+j)`
-//! before retry `k`. `base` is not configured but derived: the largest with which the last
-//! retry still starts within the window after the first attempt began, when every jitter is
-//! at its maximum and every attempt times out.
+//! before retry `k`. `base` is derived rather than configured: it is the largest value with which
+//! the last retry still starts within the window after the start of the first attempt, even if
+//! every jitter is at its maximum and every attempt times out.
 
 use std::time::Duration;
 
@@ -20,18 +20,18 @@ pub struct Policy {
     base: Duration,
 }
 
-/// The shortest first delay; a window that allows less is refused.
+/// The shortest first delay; a window that would require less is rejected.
 const MIN_BASE: Duration = Duration::from_millis(1);
-/// Most retries. Attempts are then at most 11 by default and never more than 101.
+/// Most retries that can be configured.
 pub const MAX_RETRIES: u8 = 100;
 /// The longest window: 90 days.
 pub const MAX_WINDOW: Duration = Duration::from_secs(90 * 24 * 3600);
-/// Longer than any delay of a schedule that is accepted, and short enough to be added up.
-const NEVER: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
-/// How far `Retry-After` may stretch a delay: to this many times the delay without jitter.
-const MAX_STRETCH: f64 = 2.0;
+/// Longer than any delay of a valid schedule, and short enough that sums do not overflow.
+const MAX_DELAY: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
+/// `Retry-After` can lengthen a delay up to this multiple of the delay without jitter.
+const MAX_RETRY_AFTER_FACTOR: f64 = 2.0;
 
-/// Why a schedule is refused.
+/// Why a schedule is rejected.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum PolicyError {
     /// `max_retries` is out of range.
@@ -43,17 +43,12 @@ pub enum PolicyError {
     /// `jitter` is out of range.
     #[error("jitter must be a number from 0 to 0.9")]
     Jitter,
-    /// The delays grow beyond any window.
+    /// The delays exceed the largest window.
     #[error(
-        "{max_retries} retries, each delay {factor} times the one before, fit in no window; \
+        "{max_retries} retries, each delay {factor} times the one before, do not fit into any window; \
          lower max_retries or factor"
     )]
-    FitsNoWindow {
-        /// The count of retries.
-        max_retries: u8,
-        /// The growth.
-        factor: f64,
-    },
+    FitsNoWindow { max_retries: u8, factor: f64 },
     /// `window` is longer than 90 days.
     #[error("window must be at most 90 days")]
     WindowTooLong,
@@ -62,35 +57,27 @@ pub enum PolicyError {
         "the window is too small for {attempts} attempts that may each take {timeout:?}; \
          the smallest window that fits is {smallest:?}"
     )]
-    WindowTooSmall {
-        /// How many attempts there are.
-        attempts: u32,
-        /// How long each may take.
-        timeout: Duration,
-        /// The smallest window that fits.
-        smallest: Duration,
-    },
+    WindowTooSmall { attempts: u32, timeout: Duration, smallest: Duration },
 }
 
-/// What follows a failed attempt.
+/// The next step after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Another attempt, no sooner than this.
+pub enum NextAttempt {
+    /// Another attempt, not before this time.
     At(Timestamp),
-    /// Nothing: every attempt is used up.
+    /// None: all attempts are used up.
     Exhausted,
 }
 
-/// A failed attempt, as far as the schedule asks.
+/// The facts about a failed attempt that the schedule depends on.
 #[derive(Clone, Copy, Debug)]
-pub struct Failed {
-    /// Attempts made, this one included; at least 1.
+pub struct FailedAttempt {
+    /// Attempts made, including this one; at least 1.
     pub attempts: u8,
     /// When the first attempt began.
     pub first_attempt_at: Timestamp,
-    /// When this one ended.
     pub ended_at: Timestamp,
-    /// How long the endpoint asked to be left alone.
+    /// The value of the `Retry-After` header.
     pub retry_after: Option<Duration>,
 }
 
@@ -120,12 +107,12 @@ impl Policy {
             return Err(PolicyError::WindowTooLong);
         }
         let mut policy = Self { max_retries, window, factor, jitter, timeout, base: MIN_BASE };
-        let smallest = policy.longest();
+        let smallest = policy.worst_case();
         if smallest > MAX_WINDOW {
             return Err(PolicyError::FitsNoWindow { max_retries, factor });
         }
         if max_retries > 0 && smallest > window {
-            let smallest = Duration::from_millis(millis_up(smallest));
+            let smallest = Duration::from_millis(ceil_millis(smallest));
             let attempts = policy.max_attempts();
             return Err(PolicyError::WindowTooSmall { attempts, timeout, smallest });
         }
@@ -133,49 +120,49 @@ impl Policy {
         Ok(policy)
     }
 
-    /// What follows a failed attempt. `luck`, from 0 to 1, picks the jitter.
+    /// The next attempt after a failed one. `random`, from 0 to 1, determines the jitter.
     #[must_use]
-    pub fn next(&self, failed: Failed, luck: f64) -> Next {
+    pub fn next(&self, failed: FailedAttempt, random: f64) -> NextAttempt {
         if failed.attempts > self.max_retries {
-            return Next::Exhausted;
+            return NextAttempt::Exhausted;
         }
         let retry = failed.attempts.max(1);
         let (shortest, longest) = self.delay_bounds(retry);
-        let jittered = shortest + (longest - shortest).mul_f64(luck.clamp(0.0, 1.0));
-        let asked =
-            failed.retry_after.unwrap_or_default().min(self.delay(retry).mul_f64(MAX_STRETCH));
-        let wanted = failed.ended_at.plus(jittered.max(asked));
-        // The last moment from which those that follow still fit at their shortest. Luck alone
-        // never reaches it, but `Retry-After` may. When the service itself was so late that
-        // nothing fits, keeping the spacing matters more.
+        let jittered = shortest + (longest - shortest).mul_f64(random.clamp(0.0, 1.0));
+        let requested = failed
+            .retry_after
+            .unwrap_or_default()
+            .min(self.delay(retry).mul_f64(MAX_RETRY_AFTER_FACTOR));
+        let wanted = failed.ended_at.plus(jittered.max(requested));
+        // The latest start that leaves enough time for the remaining retries at their shortest
+        // delays. Jitter alone never exceeds it, but `Retry-After` can. If Postrider itself was so
+        // late that nothing fits, keeping the delays apart matters more than the window.
         let rest = self.shortest_after(retry);
         let latest = failed.first_attempt_at.plus(self.window.saturating_sub(rest));
-        let earliest = failed.ended_at.plus(Duration::from_millis(millis_up(shortest)));
-        Next::At(wanted.min(latest).max(earliest))
+        let earliest = failed.ended_at.plus(Duration::from_millis(ceil_millis(shortest)));
+        NextAttempt::At(wanted.min(latest).max(earliest))
     }
 
     /// The delay before retry `retry` (from 1) without jitter.
     #[must_use]
     pub fn delay(&self, retry: u8) -> Duration {
         let delay = self.base.as_secs_f64() * self.factor.powi(i32::from(retry) - 1);
-        // Only a schedule that `new` refuses comes near this.
-        Duration::try_from_secs_f64(delay).unwrap_or(NEVER).min(NEVER)
+        // Only schedules that `new` rejects exceed the maximum.
+        Duration::try_from_secs_f64(delay).unwrap_or(MAX_DELAY).min(MAX_DELAY)
     }
 
-    /// The shortest and the longest delay before retry `retry` (from 1) that jitter makes.
+    /// The shortest and the longest delay before retry `retry` (from 1), with jitter.
     #[must_use]
     pub fn delay_bounds(&self, retry: u8) -> (Duration, Duration) {
         let delay = self.delay(retry);
         (delay.mul_f64(1.0 - self.jitter), delay.mul_f64(1.0 + self.jitter))
     }
 
-    /// How many retries follow the first attempt at most.
     #[must_use]
     pub fn max_retries(&self) -> u8 {
         self.max_retries
     }
 
-    /// How many attempts a delivery has at most.
     #[must_use]
     pub fn max_attempts(&self) -> u32 {
         u32::from(self.max_retries) + 1
@@ -187,31 +174,31 @@ impl Policy {
         self.window
     }
 
-    /// How many times the one before each delay is.
+    /// The ratio of each delay to the one before.
     #[must_use]
     pub fn factor(&self) -> f64 {
         self.factor
     }
 
-    /// By up to which part of itself each delay is made longer or shorter.
+    /// The largest relative deviation of a delay.
     #[must_use]
     pub fn jitter(&self) -> f64 {
         self.jitter
     }
 
-    /// How long one attempt may take.
+    /// The timeout of one attempt.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
 
     /// The longest time from the start of the first attempt to the start of the last retry.
-    fn longest(&self) -> Duration {
+    fn worst_case(&self) -> Duration {
         (1..=self.max_retries).map(|k| self.timeout + self.delay_bounds(k).1).sum()
     }
 
-    /// The time from the start of retry `retry` to the start of the last one, when every
-    /// attempt times out and every delay is at its shortest.
+    /// The time from the start of retry `retry` to the start of the last one, if every attempt
+    /// times out and every delay is at its shortest.
     fn shortest_after(&self, retry: u8) -> Duration {
         (retry + 1..=self.max_retries).map(|k| self.timeout + self.delay_bounds(k).0).sum()
     }
@@ -220,16 +207,16 @@ impl Policy {
         if self.max_retries == 0 {
             return MIN_BASE;
         }
-        let waiting = self.window.saturating_sub(self.timeout * u32::from(self.max_retries));
-        let steps: f64 = (0..self.max_retries).map(|k| self.factor.powi(i32::from(k))).sum();
-        let base = waiting.div_f64((1.0 + self.jitter) * steps);
-        // Whole microseconds, down, so that sums of floating-point products stay inside.
+        let total_delay = self.window.saturating_sub(self.timeout * u32::from(self.max_retries));
+        let weights: f64 = (0..self.max_retries).map(|k| self.factor.powi(i32::from(k))).sum();
+        let base = total_delay.div_f64((1.0 + self.jitter) * weights);
+        // Rounded down to microseconds, so that floating-point sums stay within the window.
         let micros = u64::try_from(base.as_micros()).unwrap_or(u64::MAX);
         Duration::from_micros(micros).max(MIN_BASE)
     }
 }
 
-fn millis_up(duration: Duration) -> u64 {
+fn ceil_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 

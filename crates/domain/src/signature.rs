@@ -10,41 +10,38 @@ use sha2::Sha256;
 
 use crate::time::Timestamp;
 
-/// What the text form of a secret begins with.
+/// The prefix of a secret's text form.
 const PREFIX: &str = "whsec_";
 
 /// A symmetric signing secret of 32 random bytes; `whsec_` and base64 in text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret([u8; 32]);
 
-/// The text is no secret of ours.
+/// The text is not a signing secret.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("must be {PREFIX} and the base64 of 32 bytes")]
+#[error("must be {PREFIX} followed by 32 bytes in base64")]
 pub struct ParseSecretError;
 
 impl Secret {
-    /// The secret with these bytes, which the caller drew at random.
+    /// A secret from random bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, which are the secret itself.
+    /// The secret bytes.
     #[must_use]
     pub const fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Reads the text form.
-    ///
-    /// # Errors
-    /// When it is not of that form.
+    /// Parses the text form.
     pub fn parse(text: &str) -> Result<Self, ParseSecretError> {
         let bytes = text.strip_prefix(PREFIX).and_then(|rest| BASE64.decode(rest).ok());
         bytes.and_then(|bytes| bytes.try_into().ok()).map(Self).ok_or(ParseSecretError)
     }
 
-    /// The text form, which is the secret itself.
+    /// The secret in its text form.
     #[must_use]
     pub fn reveal(&self) -> String {
         format!("{PREFIX}{}", BASE64.encode(self.0))
@@ -59,7 +56,7 @@ impl Secret {
         mac
     }
 
-    /// Whether one of the space-separated signatures in `header` is this secret's.
+    /// Whether one of the space-separated signatures in `header` was made with this secret.
     #[must_use]
     pub fn verifies(&self, id: &str, timestamp: &str, body: &[u8], header: &str) -> bool {
         let signatures = header.split(' ').filter_map(|entry| entry.strip_prefix("v1,"));
@@ -75,7 +72,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The value of `webhook-signature`: one signature for each secret, in their order.
+/// The value of `webhook-signature`: one signature per secret, in order.
 #[must_use]
 pub fn header<'a>(
     secrets: impl Iterator<Item = &'a Secret>,
@@ -100,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reference_library_makes_the_same_signature() {
+    fn signatures_match_the_reference_library() {
         let secret = Secret::from_bytes([7; 32]);
         let body = br#"{"a":"\u00e9","b":[1,2]}"#;
         let reference = standardwebhooks::Webhook::new(&secret.reveal()).expect("a valid secret");
@@ -117,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_round_trip_and_hide_from_logs() {
+    fn secrets_round_trip_and_are_redacted_in_debug_output() {
         let secret = Secret::from_bytes([200; 32]);
         assert_eq!(Secret::parse(&secret.reveal()), Ok(secret.clone()));
         assert_eq!(format!("{secret:?}"), "Secret(…)");

@@ -1,10 +1,9 @@
-//! How an endpoint's attempts went, in numbers.
+//! Statistics of an endpoint's attempts.
 //!
-//! Each attempt is counted by what it met with (an [`Answer`]), by how long it took (a [`Latency`]:
-//! one of a few buckets, each √2 times as long as the one before), and by when it began, cut to a
-//! [`Resolution`]. From such counts a [`Chart`] draws the [`Statistics`] of a [`Span`]: points in
-//! time, each with what succeeded and failed, the statuses, and the response time that half and
-//! that 99 of 100 attempts stayed under.
+//! Each attempt is counted by its result (an [`ResultCode`]), its latency bucket (a [`Latency`]; buckets
+//! grow by a factor of √2) and its start time, truncated to a [`Resolution`]. A [`Chart`] aggregates
+//! such counts into the [`Statistics`] of a [`Span`]: a series of points, each with the successes,
+//! the failures, the counts by result, and the median and 99th percentile of the response time.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,16 +15,15 @@ use crate::ids::EndpointId;
 use crate::outcome::{ErrorKind, Failure, Outcome, is_success};
 use crate::time::Timestamp;
 
-/// What an attempt met with.
+/// The result of an attempt: its HTTP status, or why there was none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Answer {
-    /// This HTTP status.
+pub enum ResultCode {
     Status(u16),
-    /// No status, for this reason.
-    Nothing(ErrorKind),
+    /// No response, for this reason.
+    NoResponse(ErrorKind),
 }
 
-/// The kinds of failure in the order of their [numbers](number_of).
+/// The kinds of failure in the order of their [codes](code_of).
 const KINDS: [ErrorKind; 7] = [
     ErrorKind::Timeout,
     ErrorKind::Dns,
@@ -36,8 +34,8 @@ const KINDS: [ErrorKind; 7] = [
     ErrorKind::Protocol,
 ];
 
-/// The number of a kind, which is for ever.
-const fn number_of(kind: ErrorKind) -> u16 {
+/// The durable code of a kind; it never changes.
+const fn code_of(kind: ErrorKind) -> u16 {
     match kind {
         ErrorKind::Timeout => 0,
         ErrorKind::Dns => 1,
@@ -49,71 +47,68 @@ const fn number_of(kind: ErrorKind) -> u16 {
     }
 }
 
-/// Where the numbers of failures without a status begin. A status has three digits.
-const FIRST_KIND: u16 = 1000;
+/// The first code of failures without a status. A status has three digits.
+const FIRST_KIND_CODE: u16 = 1000;
 
-impl Answer {
-    /// What an attempt that ended so met with.
+impl ResultCode {
     #[must_use]
     pub fn of(outcome: &Outcome) -> Self {
         match *outcome {
             Outcome::Success { status }
             | Outcome::Failure(Failure { status: Some(status), .. }) => Self::Status(status),
-            Outcome::Failure(Failure { kind, status: None, .. }) => Self::Nothing(kind),
+            Outcome::Failure(Failure { kind, status: None, .. }) => Self::NoResponse(kind),
         }
     }
 
-    /// The number that stands for it in the store.
+    /// The code in the store.
     #[must_use]
     pub fn code(self) -> u16 {
         match self {
             Self::Status(status) => status,
-            Self::Nothing(kind) => FIRST_KIND + number_of(kind),
+            Self::NoResponse(kind) => FIRST_KIND_CODE + code_of(kind),
         }
     }
 
-    /// What a number stands for; none for one that this version does not know.
+    /// The result with this code; none if this version does not know the code.
     #[must_use]
     pub fn from_code(code: u16) -> Option<Self> {
-        match code.checked_sub(FIRST_KIND) {
+        match code.checked_sub(FIRST_KIND_CODE) {
             None => Some(Self::Status(code)),
-            Some(kind) => KINDS.get(usize::from(kind)).copied().map(Self::Nothing),
+            Some(kind) => KINDS.get(usize::from(kind)).copied().map(Self::NoResponse),
         }
     }
 
-    /// Whether it is success.
     #[must_use]
     pub fn is_success(self) -> bool {
         matches!(self, Self::Status(status) if is_success(status))
     }
 
-    /// Whether the time that it took is the endpoint's: it answered, or kept the sender waiting
-    /// to the end. A name that is not found within a millisecond is no quick response.
-    fn tells_response_time(self) -> bool {
-        matches!(self, Self::Status(_) | Self::Nothing(ErrorKind::Timeout))
+    /// Whether the latency is the endpoint's response time: it responded, or it timed out. A DNS
+    /// failure after a millisecond is not a fast response.
+    fn has_response_time(self) -> bool {
+        matches!(self, Self::Status(_) | Self::NoResponse(ErrorKind::Timeout))
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for ResultCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status(status) => status.fmt(f),
-            Self::Nothing(kind) => f.write_str(kind.as_str()),
+            Self::NoResponse(kind) => f.write_str(kind.as_str()),
         }
     }
 }
 
-/// How long an attempt took: the number of a bucket. Bucket 0 is less than a millisecond, and
-/// bucket i is from √2^(i-1) to √2^i of them, so that a time that is known by its bucket is known
-/// to less than a factor of √2.
+/// The latency bucket of an attempt. Bucket 0 is below one millisecond, and bucket i is from √2^(i-1)
+/// to √2^i milliseconds, so the bucket determines the latency to within a factor of √2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Latency(u8);
 
-/// How many buckets there are for milliseconds of 32 bits.
+/// The number of buckets for 32-bit milliseconds.
 const BUCKETS: u8 = 65;
 
 impl Latency {
-    /// The bucket of so many milliseconds.
+    /// The bucket of a duration.
     #[must_use]
     pub fn of(duration_ms: u32) -> Self {
         let Some(doublings) = duration_ms.checked_ilog2() else {
@@ -125,30 +120,29 @@ impl Latency {
         Self(u8::try_from(bucket).expect("at most 64"))
     }
 
-    /// Its number.
     #[must_use]
     pub const fn index(self) -> u8 {
         self.0
     }
 
-    /// The bucket of this number, if there is one.
+    /// The bucket with this index, if there is one.
     #[must_use]
     pub fn from_index(index: u8) -> Option<Self> {
         (index < BUCKETS).then_some(Self(index))
     }
 
-    /// The shortest and the longest time in it, in milliseconds.
+    /// The shortest and the longest duration in the bucket, in milliseconds.
     #[must_use]
     pub fn bounds(self) -> (u32, u32) {
-        let first = first_of(self.0);
-        let longest = u32::try_from(first_of(self.0 + 1) - 1).unwrap_or(u32::MAX);
+        let first = lower_bound(self.0);
+        let longest = u32::try_from(lower_bound(self.0 + 1) - 1).unwrap_or(u32::MAX);
         let shortest = u32::try_from(first).expect("the last bucket begins below 2³²");
         (shortest, longest.max(shortest))
     }
 }
 
-/// The first whole millisecond that is not before bucket `index`.
-fn first_of(index: u8) -> u64 {
+/// The first whole millisecond in or after bucket `index`.
+fn lower_bound(index: u8) -> u64 {
     let Some(power) = index.checked_sub(1) else {
         return 0;
     };
@@ -157,20 +151,17 @@ fn first_of(index: u8) -> u64 {
     u64::try_from(root + u128::from(root * root < square)).expect("at most 2³²")
 }
 
-/// How finely attempts are counted in time.
+/// The time step by which attempts are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Resolution {
-    /// By five minutes.
     FiveMinutes,
-    /// By the hour.
     Hour,
 }
 
 impl Resolution {
-    /// Both.
     pub const ALL: [Self; 2] = [Self::FiveMinutes, Self::Hour];
 
-    /// How long each count goes on.
+    /// The length of one step.
     #[must_use]
     pub const fn step(self) -> Duration {
         match self {
@@ -179,7 +170,7 @@ impl Resolution {
         }
     }
 
-    /// When the count began that `time` falls in.
+    /// The start of the step that contains `time`.
     #[must_use]
     pub fn floor(self, time: Timestamp) -> Timestamp {
         floor(time, self.step())
@@ -194,25 +185,26 @@ fn floor(time: Timestamp, step: Duration) -> Timestamp {
     Timestamp::from_millis(time.millis() - time.millis() % step_ms)
 }
 
-/// How far back to look. Points begin at whole steps in UTC; the last one is not over yet.
+/// The period that statistics cover, up to now. Points begin at whole steps in UTC; the last one is
+/// still in progress.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Span {
-    /// 1 hour by 5 minutes.
+    /// 1 hour in steps of 5 minutes.
     Hour,
-    /// 24 hours by 30 minutes.
+    /// 24 hours in steps of 30 minutes.
     #[default]
     Day,
-    /// 7 days by 6 hours.
+    /// 7 days in steps of 6 hours.
     Week,
-    /// 30 days by the day.
+    /// 30 days in steps of a day.
     Month,
 }
 
 impl Span {
-    /// All of them, the shortest first.
+    /// All spans, shortest first.
     pub const ALL: [Self; 4] = [Self::Hour, Self::Day, Self::Week, Self::Month];
 
-    /// The span as the interface writes it.
+    /// The name in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -223,7 +215,7 @@ impl Span {
         }
     }
 
-    /// How long each point goes on.
+    /// The length of one point.
     #[must_use]
     pub const fn step(self) -> Duration {
         match self {
@@ -234,7 +226,6 @@ impl Span {
         }
     }
 
-    /// How many points there are.
     #[must_use]
     pub const fn points(self) -> u32 {
         match self {
@@ -245,7 +236,7 @@ impl Span {
         }
     }
 
-    /// Which counts its points are made of.
+    /// The resolution of the counts that the points aggregate.
     #[must_use]
     pub const fn resolution(self) -> Resolution {
         match self {
@@ -254,7 +245,7 @@ impl Span {
         }
     }
 
-    /// When the first point begins and the last one ends.
+    /// The start of the first point and the end of the last one.
     #[must_use]
     pub fn bounds(self, now: Timestamp) -> (Timestamp, Timestamp) {
         let end = floor(now, self.step()).plus(self.step());
@@ -268,116 +259,106 @@ impl Serialize for Span {
     }
 }
 
-/// What the attempts of some time came to.
+/// Aggregates of the attempts in some period.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
-    /// Attempts that succeeded.
     pub succeeded: u64,
-    /// Attempts that failed.
     pub failed: u64,
-    /// The response time that half of the attempts stayed within, in milliseconds, to a factor of
-    /// √2. Counted are those that were answered or timed out; none when there are none.
+    /// The median response time in milliseconds, accurate to a factor of √2, over the attempts that
+    /// got a response or timed out; none if there were none.
     pub p50_ms: Option<u32>,
-    /// The one that 99 of 100 stayed within.
+    /// The 99th percentile of the response time.
     pub p99_ms: Option<u32>,
-    /// How often each answer came: statuses first, in their order.
-    pub answers: Vec<(Answer, u64)>,
+    /// The count of each result: statuses first, in ascending order.
+    pub answers: Vec<(ResultCode, u64)>,
 }
 
-/// The attempts of one step of time.
+/// The attempts in one step of time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Point {
-    /// When it began.
+    /// The start of the step.
     pub at: Timestamp,
-    /// What its attempts came to.
     pub figures: Figures,
 }
 
-/// How an endpoint's attempts went over a span.
+/// The statistics of an endpoint over a span.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statistics {
-    /// The span.
     pub span: Span,
-    /// Its points, the oldest first, without a gap.
+    /// The points, oldest first, without gaps.
     pub points: Vec<Point>,
-    /// What all of its attempts came to.
     pub total: Figures,
-    /// Whether all of them were counted; if not, the oldest are missing.
+    /// Whether all attempts are included; if not, the oldest are missing.
     pub complete: bool,
 }
 
-/// How an endpoint's attempts went in the last 24 hours, by the hour.
+/// An endpoint's attempts in the last 24 hours, by the hour.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sparkline {
-    /// The endpoint.
     pub endpoint: EndpointId,
-    /// When the first hour began.
+    /// The start of the first hour.
     pub since: Timestamp,
-    /// How many succeeded and failed in each hour, the oldest first; the last is not over yet.
-    pub hours: [Tries; SPARKLINE_HOURS as usize],
-    /// Whether all of them are counted; otherwise the oldest ones are missing.
+    /// The attempts in each hour, oldest first; the last hour is still in progress.
+    pub hours: [AttemptCounts; SPARKLINE_HOURS as usize],
+    /// Whether all attempts are included; if not, the oldest are missing.
     pub complete: bool,
 }
 
-/// How many hours a sparkline has.
 pub const SPARKLINE_HOURS: u32 = 24;
 
-/// Attempts, told apart by how they ended.
+/// Counts of successful and failed attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tries {
-    /// Those that succeeded.
+pub struct AttemptCounts {
     pub succeeded: u64,
-    /// Those that failed.
     pub failed: u64,
 }
 
-impl Tries {
-    fn add(&mut self, answer: Answer, count: u64) {
+impl AttemptCounts {
+    fn add(&mut self, answer: ResultCode, count: u64) {
         let counter = if answer.is_success() { &mut self.succeeded } else { &mut self.failed };
         *counter += count;
     }
 }
 
 impl Sparkline {
-    /// One without attempts.
+    /// A sparkline without attempts.
     #[must_use]
     pub fn new(endpoint: EndpointId, now: Timestamp) -> Self {
         let (since, _) = Self::bounds(now);
         Self { endpoint, since, hours: Default::default(), complete: true }
     }
 
-    /// When the first hour begins and the last one ends.
+    /// The start of the first hour and the end of the last one.
     #[must_use]
     pub fn bounds(now: Timestamp) -> (Timestamp, Timestamp) {
         let end = floor(now, HOUR).plus(HOUR);
         (end.minus(HOUR * SPARKLINE_HOURS), end)
     }
 
-    /// Counts attempts of the hour that began at `at`.
-    pub fn add(&mut self, at: Timestamp, answer: Answer, count: u64) {
+    /// Adds attempts in the hour that began at `at`.
+    pub fn add(&mut self, at: Timestamp, answer: ResultCode, count: u64) {
         if let Some(hour) = step_of(self.since, at, HOUR).and_then(|hour| self.hours.get_mut(hour))
         {
             hour.add(answer, count);
         }
     }
 
-    /// All of them together.
     #[must_use]
-    pub fn total(&self) -> Tries {
-        self.hours.iter().fold(Tries::default(), |sum, hour| Tries {
+    pub fn total(&self) -> AttemptCounts {
+        self.hours.iter().fold(AttemptCounts::default(), |sum, hour| AttemptCounts {
             succeeded: sum.succeeded + hour.succeeded,
             failed: sum.failed + hour.failed,
         })
     }
 }
 
-/// Which step after `since` the time `at` falls in; none before it.
+/// The index of the step, counted from `since`, that contains `at`; none if `at` is earlier.
 fn step_of(since: Timestamp, at: Timestamp, step: Duration) -> Option<usize> {
     let after_ms = u128::from(at.millis().checked_sub(since.millis())?);
     usize::try_from(after_ms / step.as_millis()).ok()
 }
 
-/// Gathers counts into the points of a span.
+/// Aggregates counts into the points of a span.
 #[derive(Debug)]
 pub struct Chart {
     span: Span,
@@ -386,22 +367,22 @@ pub struct Chart {
 }
 
 impl Chart {
-    /// An empty one, up to `now`.
+    /// An empty chart that ends at `now`.
     #[must_use]
     pub fn new(span: Span, now: Timestamp) -> Self {
         let points = (0..span.points()).map(|_| Tally::default()).collect();
         Self { span, since: span.bounds(now).0, points }
     }
 
-    /// Counts attempts of the time that began at `at`; what lies outside the span is left out.
-    pub fn add(&mut self, at: Timestamp, answer: Answer, latency: Latency, count: u64) {
+    /// Adds attempts in the step that began at `at`; steps outside the span are ignored.
+    pub fn add(&mut self, at: Timestamp, answer: ResultCode, latency: Latency, count: u64) {
         let point = step_of(self.since, at, self.span.step());
         if let Some(tally) = point.and_then(|point| self.points.get_mut(point)) {
             tally.add(answer, latency, count);
         }
     }
 
-    /// What was gathered.
+    /// The aggregated statistics.
     #[must_use]
     pub fn statistics(self, complete: bool) -> Statistics {
         let mut total = Tally::default();
@@ -419,19 +400,19 @@ impl Chart {
     }
 }
 
-/// Counts of attempts by what they met with and how long they took.
+/// Counts of attempts by result and latency.
 #[derive(Clone, Debug, Default)]
 struct Tally {
-    /// By the code of the answer.
-    answers: BTreeMap<u16, (Answer, u64)>,
-    /// Of those that tell the endpoint's response time.
+    /// By the code of the result.
+    answers: BTreeMap<u16, (ResultCode, u64)>,
+    /// Only attempts with a response time.
     responses: BTreeMap<Latency, u64>,
 }
 
 impl Tally {
-    fn add(&mut self, answer: Answer, latency: Latency, count: u64) {
+    fn add(&mut self, answer: ResultCode, latency: Latency, count: u64) {
         self.answers.entry(answer.code()).or_insert((answer, 0)).1 += count;
-        if answer.tells_response_time() {
+        if answer.has_response_time() {
             *self.responses.entry(latency).or_default() += count;
         }
     }
@@ -447,13 +428,13 @@ impl Tally {
 
     fn figures(&self) -> Figures {
         let answers: Vec<_> = self.answers.values().copied().collect();
-        let mut tries = Tries::default();
+        let mut counts = AttemptCounts::default();
         for (answer, count) in &answers {
-            tries.add(*answer, *count);
+            counts.add(*answer, *count);
         }
         Figures {
-            succeeded: tries.succeeded,
-            failed: tries.failed,
+            succeeded: counts.succeeded,
+            failed: counts.failed,
             p50_ms: percentile(&self.responses, 50),
             p99_ms: percentile(&self.responses, 99),
             answers,
@@ -461,20 +442,20 @@ impl Tally {
     }
 }
 
-/// The time that `percent` of 100 stayed within (the nearest rank), as if those of a bucket lay in
-/// it at even distances: it lies in the same bucket as the true one.
+/// A percentile by the nearest-rank method, interpolated linearly within a bucket. The estimate is in
+/// the same bucket as the exact value.
 fn percentile(responses: &BTreeMap<Latency, u64>, percent: u64) -> Option<u32> {
-    let all: u64 = responses.values().sum();
-    let rank = u128::from(all) * u128::from(percent);
+    let total: u64 = responses.values().sum();
+    let rank = u128::from(total) * u128::from(percent);
     let mut before = 0;
     for (latency, count) in responses {
         let (rank, count) = (rank.div_ceil(100) - before, u128::from(*count));
         if rank <= count {
             let (shortest, longest) = latency.bounds();
             let width = u128::from(longest - shortest);
-            // The middle of the share that the one at `rank` has of the bucket.
-            let into = width * (2 * rank).saturating_sub(1) / (2 * count.max(1));
-            return Some(shortest + u32::try_from(into).expect("no wider than the bucket"));
+            // The middle of the bucket's slice for the attempt at `rank`.
+            let offset = width * (2 * rank).saturating_sub(1) / (2 * count.max(1));
+            return Some(shortest + u32::try_from(offset).expect("no wider than the bucket"));
         }
         before += count;
     }

@@ -1,7 +1,7 @@
-//! Where a webhook may be sent: http and https URLs, and no address inside the house.
+//! Where webhooks may be sent: http and https URLs, and by default only public addresses.
 //!
-//! A URL is checked when it is given, and every address that its host resolves to is
-//! checked again when a connection is made (DNS may answer differently by then).
+//! A URL is validated when it is set, and every address that its host resolves to is checked
+//! again when a connection is made, because DNS may have changed by then.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,38 +11,34 @@ use url::{Host, Url};
 
 use crate::limits::MAX_URL_BYTES;
 
-/// A URL that webhooks can be sent to: http or https, with a host, without userinfo and
-/// without fragment.
+/// A valid target: an http or https URL with a host, without userinfo or fragment.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TargetUrl(Url);
 
-/// Why a URL is refused.
+/// Why a URL is rejected.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TargetError {
-    /// Not a URL.
     #[error("is not an absolute URL: {0}")]
     Malformed(String),
-    /// Another scheme.
+    /// Neither http nor https.
     #[error("must begin with http:// or https://")]
     Scheme,
-    /// `user:password@`, which would be shown wherever the URL is shown.
-    #[error("must not hold a user name or password; use a header instead")]
+    /// `user:password@` would be visible wherever the URL is shown.
+    #[error("must not contain a user name or password; use a header instead")]
     Userinfo,
-    /// `#part`, which is never sent.
-    #[error("must not have a fragment (#…), since it would never be sent")]
+    /// Fragments are never sent.
+    #[error("must not have a fragment (#…), which would never be sent")]
     Fragment,
-    /// Over the bound.
     #[error("must have at most {MAX_URL_BYTES} bytes")]
     TooLong,
-    /// Port 0.
-    #[error("must not name port 0")]
+    #[error("must not use port 0")]
     Port,
-    /// An address that is not on the public internet.
+    /// The host is not a public address.
     #[error("{0}")]
     Forbidden(ForbiddenAddress),
 }
 
-/// The address is private, loopback, link-local or otherwise not public.
+/// The address is private, loopback, link-local or otherwise not public, and not allowed.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{host} is not a public address, and this installation does not allow it")]
 pub struct ForbiddenAddress {
@@ -51,11 +47,11 @@ pub struct ForbiddenAddress {
 }
 
 impl TargetUrl {
-    /// Checks `text` as a person gave it.
+    /// Validates user input.
     ///
     /// # Errors
-    /// When it is no URL of the form above, or names a forbidden address outright. Other
-    /// spellings of an address (`2130706433`, `0177.0.0.1`) are the address (WHATWG URL §3.5).
+    /// When it is not a valid target, or its host is a forbidden address. Alternative spellings of
+    /// an address (`2130706433`, `0177.0.0.1`) are normalized first (WHATWG URL §3.5).
     pub fn parse(text: &str, policy: &AddressPolicy) -> Result<Self, TargetError> {
         if text.len() > MAX_URL_BYTES {
             return Err(TargetError::TooLong);
@@ -81,20 +77,14 @@ impl TargetUrl {
         Ok(target)
     }
 
-    /// Takes back what [`Self::as_str`] gave, from the store.
-    ///
-    /// # Errors
-    /// When it is no URL.
+    /// Restores a stored URL without checking it against a policy.
     pub fn from_stored(text: &str) -> Result<Self, TargetError> {
         let url = Url::parse(text).map_err(|error| TargetError::Malformed(error.to_string()))?;
         Ok(Self(url))
     }
 
-    /// Checks the host as far as the URL alone tells: an address, or a name that always
-    /// means this machine (RFC 6761 §6.3).
-    ///
-    /// # Errors
-    /// When `policy` forbids it.
+    /// Checks the host without resolving it: an address, or a name that always refers to this
+    /// machine (RFC 6761 §6.3).
     pub fn check_host(&self, policy: &AddressPolicy) -> Result<(), ForbiddenAddress> {
         match self.0.host() {
             Some(Host::Ipv4(ip)) => policy.check(ip.into()),
@@ -113,7 +103,6 @@ impl TargetUrl {
         self.0.as_str()
     }
 
-    /// The URL, normalized.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.0
@@ -126,8 +115,8 @@ impl fmt::Debug for TargetUrl {
     }
 }
 
-/// What stands between the scheme and the path, as it was written; the parser drops an
-/// empty userinfo (`http://@host`) without a word.
+/// The authority as it was written. The parser silently drops an empty userinfo
+/// (`http://@host`).
 fn authority(text: &str) -> &str {
     let rest = text.split_once(':').map_or("", |(_, rest)| rest);
     let rest = rest.trim_start_matches(['/', '\\']);
@@ -139,23 +128,20 @@ fn is_local_name(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// Which addresses webhooks may go to: all public ones, and those that the operator allows.
+/// The addresses that webhooks may be sent to: public ones, and those that the operator allows.
 #[derive(Clone, Debug, Default)]
 pub struct AddressPolicy {
     allowed: Vec<IpNet>,
 }
 
 impl AddressPolicy {
-    /// Public addresses and those in `allowed`.
+    /// Allows public addresses and those in `allowed`.
     #[must_use]
     pub fn new(allowed: Vec<IpNet>) -> Self {
         Self { allowed }
     }
 
     /// Checks one address.
-    ///
-    /// # Errors
-    /// When it is not public and not allowed.
     pub fn check(&self, ip: IpAddr) -> Result<(), ForbiddenAddress> {
         let real = embedded_v4(ip).map_or(ip, IpAddr::V4);
         let allowed = |ip| self.allowed.iter().any(|net| net.contains(&ip));
@@ -167,7 +153,7 @@ impl AddressPolicy {
     }
 }
 
-/// The IPv4 address that an IPv6 one stands for: mapped and compatible (RFC 4291 §2.5.5),
+/// The IPv4 address embedded in an IPv6 address: mapped and compatible (RFC 4291 §2.5.5),
 /// NAT64 (RFC 6052 §2.1), 6to4 (RFC 3056 §2).
 fn embedded_v4(ip: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(ip) = ip else { return None };
@@ -181,7 +167,7 @@ fn embedded_v4(ip: IpAddr) -> Option<Ipv4Addr> {
     }
 }
 
-/// An IPv6 address that carries an IPv4 one is judged by what it carries.
+/// An IPv6 address with an embedded IPv4 address is as public as that.
 fn is_public_carrier(ip: IpAddr) -> bool {
     embedded_v4(ip).is_some() || is_public(ip)
 }
@@ -223,7 +209,7 @@ const FORBIDDEN_V4: [Ipv4Net; 16] = [
 
 /// The IANA IPv6 special-purpose registry, site-local and multicast.
 const FORBIDDEN_V6: [Ipv6Net; 12] = [
-    v6(0, 0, 0, 8),               // unspecified, loopback, and what nobody routes
+    v6(0, 0, 0, 8),               // unspecified, loopback, unrouted
     v6(0x64, 0xff9b, 1, 48),      // local-use NAT64
     v6(0x100, 0, 0, 64),          // discard
     v6(0x2001, 0, 0, 23),         // protocol assignments, Teredo

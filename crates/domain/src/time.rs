@@ -1,4 +1,4 @@
-//! Points in time, as whole milliseconds since the Unix epoch, in UTC.
+//! Timestamps: whole milliseconds since the Unix epoch, in UTC.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,24 +10,22 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(u64);
 
-/// Where the time comes from. The binary passes the system's clock in, tests their own.
+/// The source of time. The binary uses the system's clock, tests use their own.
 pub trait Clock: Send + Sync + 'static {
-    /// The time now, by which everything of our own is scheduled and recorded. It may be steadied: a
-    /// clock that was set has to stay so for a while before it is believed.
+    /// The time for everything that Postrider schedules and records. It may lag a step of the
+    /// system's clock, which has to persist for a while before it is followed.
     fn now(&self) -> Timestamp;
 
-    /// The time as the system's clock has it at this moment: for what others hold against their own
-    /// clocks, such as signatures, links and the dates of emails.
+    /// The current time of the system's clock, for values that others compare with their own
+    /// clocks: signatures, links and the dates of emails.
     fn wall(&self) -> Timestamp {
         self.now()
     }
 }
 
 impl Timestamp {
-    /// The Unix epoch.
     pub const EPOCH: Self = Self(0);
 
-    /// `millis` milliseconds after the Unix epoch.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
@@ -45,7 +43,7 @@ impl Timestamp {
         self.0 / 1000
     }
 
-    /// This time plus `duration`, cut to milliseconds.
+    /// This time plus `duration`, truncated to milliseconds and saturating.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
@@ -57,7 +55,7 @@ impl Timestamp {
         Self(self.0.saturating_sub(millis(duration)))
     }
 
-    /// How long after `earlier` this is; zero when it is not after it.
+    /// The time elapsed since `earlier`; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
@@ -84,7 +82,7 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// The text is no RFC 3339 time, or one before 1970.
+/// The text is not an RFC 3339 time, or is before 1970.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("must be an RFC 3339 time of 1970 or later, such as 2026-01-31T12:00:00.000Z")]
 pub struct ParseTimestampError;
@@ -101,7 +99,7 @@ impl FromStr for Timestamp {
     }
 }
 
-/// Whether `text` has the form of RFC 3339 §5.6. The parser takes much more of ISO 8601.
+/// Whether `text` has the form of RFC 3339 §5.6. jiff's parser accepts much more of ISO 8601.
 fn is_rfc_3339(text: &str) -> bool {
     let Some((date_time, rest)) = text.as_bytes().split_at_checked(19) else {
         return false;
@@ -120,14 +118,14 @@ fn is_rfc_3339(text: &str) -> bool {
         && (has_form(offset, b"Z") || has_form(offset, b"+00:00") && offset[1..3] <= b"23"[..])
 }
 
-/// Whether `text` is like `form`, in which 0 stands for any digit and + for either sign.
+/// Whether `text` matches `form`, in which 0 stands for any digit and + for either sign.
 fn has_form(text: &[u8], form: &[u8]) -> bool {
-    let is_like = |(byte, form): (&u8, &u8)| match form {
+    let matches = |(byte, form): (&u8, &u8)| match form {
         b'0' => byte.is_ascii_digit(),
         b'+' => matches!(byte, b'+' | b'-'),
         letter => byte.eq_ignore_ascii_case(letter),
     };
-    text.len() == form.len() && text.iter().zip(form).all(is_like)
+    text.len() == form.len() && text.iter().zip(form).all(matches)
 }
 
 impl Serialize for Timestamp {
@@ -156,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_written_as_rfc_3339_with_milliseconds() {
+    fn timestamps_are_written_as_rfc_3339_with_milliseconds() {
         assert_eq!(
             Timestamp::from_millis(1_700_000_000_000).to_string(),
             "2023-11-14T22:13:20.000Z"
@@ -174,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn is_read_from_rfc_3339_alone() {
+    fn only_rfc_3339_is_parsed() {
         for good in [
             "2023-11-14T22:13:20Z",
             "2023-11-14t22:13:20.000z",
@@ -209,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn arithmetic_stays_in_range() {
+    fn arithmetic_saturates() {
         assert_eq!(Timestamp::EPOCH.minus(Duration::from_secs(1)), Timestamp::EPOCH);
         assert_eq!(Timestamp::from_millis(u64::MAX).plus(Duration::MAX).millis(), u64::MAX);
         assert_eq!(Timestamp::EPOCH.since(Timestamp::from_millis(5)), Duration::ZERO);

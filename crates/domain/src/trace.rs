@@ -1,12 +1,12 @@
-//! Which trace a piece of work belongs to: a W3C trace context, written as `traceparent`
-//! (<https://www.w3.org/TR/trace-context/>). What vendors add in `tracestate` is not kept.
+//! W3C trace contexts in the form of `traceparent` (<https://www.w3.org/TR/trace-context/>).
+//! `tracestate`, the vendors' part, is not kept.
 
 use std::fmt;
 use std::str::FromStr;
 
 use data_encoding::HEXLOWER;
 
-/// A span that work follows from.
+/// The identity of a parent span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TraceContext {
     trace_id: [u8; 16],
@@ -14,32 +14,30 @@ pub struct TraceContext {
     flags: u8,
 }
 
-/// The text is no `traceparent`.
+/// The text is not a `traceparent`.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("must be a traceparent, such as 00-{:032x}-{:016x}-01", 1, 1)]
 pub struct ParseTraceError;
 
 impl TraceContext {
-    /// None when one of the ids is zero, which stands for no trace.
+    /// None if one of the ids is zero, which means no trace.
     #[must_use]
     pub fn new(trace_id: [u8; 16], span_id: [u8; 8], flags: u8) -> Option<Self> {
-        let named = trace_id != [0; 16] && span_id != [0; 8];
-        named.then_some(Self { trace_id, span_id, flags })
+        let is_valid = trace_id != [0; 16] && span_id != [0; 8];
+        is_valid.then_some(Self { trace_id, span_id, flags })
     }
 
-    /// The trace.
     #[must_use]
     pub fn trace_id(self) -> [u8; 16] {
         self.trace_id
     }
 
-    /// The span in it.
     #[must_use]
     pub fn span_id(self) -> [u8; 8] {
         self.span_id
     }
 
-    /// The flags; the lowest bit says that the trace is recorded.
+    /// The flags; the lowest bit means that the trace is sampled.
     #[must_use]
     pub fn flags(self) -> u8 {
         self.flags
@@ -61,14 +59,14 @@ impl FromStr for TraceContext {
     }
 }
 
-/// Later versions may go on after a dash; the beginning is that of version 00.
+/// Later versions begin like version 00 and may append fields after a dash.
 fn parse(text: &[u8]) -> Option<TraceContext> {
     const LENGTH: usize = 55;
     let (head, rest) = text.split_at_checked(LENGTH)?;
     let [version] = hex(&head[..2])?;
-    let ends_well = rest.is_empty() || (version != 0 && rest[0] == b'-');
+    let has_valid_end = rest.is_empty() || (version != 0 && rest[0] == b'-');
     let dashes = [2, 35, 52].iter().all(|at| head[*at] == b'-');
-    if version == 0xff || !ends_well || !dashes {
+    if version == 0xff || !has_valid_end || !dashes {
         return None;
     }
     let [flags] = hex(&head[53..])?;
@@ -86,7 +84,7 @@ mod tests {
     const TEXT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     #[test]
-    fn is_written_as_it_is_read() {
+    fn traceparent_round_trips() {
         let context: TraceContext = TEXT.parse().expect("a traceparent");
         assert_eq!(context.trace_id()[..2], [0x0a, 0xf7]);
         assert_eq!(context.span_id()[..2], [0xb7, 0xad]);
@@ -95,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn later_versions_may_say_more() {
+    fn later_versions_may_append_fields() {
         let later = TEXT.replacen("00-", "cc-", 1);
         assert_eq!(later.parse::<TraceContext>().map(|c| c.to_string()), Ok(TEXT.to_owned()));
         let more = format!("{later}-what-follows");
@@ -103,8 +101,8 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
-        let refused = [
+    fn anything_else_is_rejected() {
+        let rejected = [
             String::new(),
             "00".to_owned(),
             TEXT.replacen("00-", "ff-", 1),
@@ -117,7 +115,7 @@ mod tests {
             TEXT[..54].to_owned(),
             TEXT.replacen('a', "é", 1),
         ];
-        for text in refused {
+        for text in rejected {
             assert_eq!(text.parse::<TraceContext>(), Err(ParseTraceError), "{text}");
         }
         assert_eq!(

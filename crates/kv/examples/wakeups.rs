@@ -1,5 +1,5 @@
-//! Which way to learn of work on FoundationDB costs less: looking at every shard now and then, or a
-//! bell for each shard, which every accepting transaction rings and its owner watches.
+//! Compares two ways for a shard's owner to discover work on FoundationDB: polling every shard, or
+//! watching a notification key per shard, which every accepting transaction bumps.
 //! `FDB_CLUSTER_FILE=… cargo run --release --features foundationdb --example wakeups`
 
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 const SHARDS: u64 = 256;
 const ROUNDS: u32 = 50;
 const TASKS: u64 = 64;
-const FOR: Duration = Duration::from_secs(5);
+const DURATION: Duration = Duration::from_secs(5);
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -30,19 +30,19 @@ async fn main() -> Result {
 
     let begun = Instant::now();
     for _ in 0..ROUNDS {
-        try_join_all((0..SHARDS).map(|shard| look(&database, shard))).await?;
+        try_join_all((0..SHARDS).map(|shard| poll(&database, shard))).await?;
     }
-    println!("looking at {SHARDS} shards: {:?}", begun.elapsed() / ROUNDS);
+    println!("polling {SHARDS} shards: {:?}", begun.elapsed() / ROUNDS);
 
-    let (silent, _) = commits(&database, false).await?;
-    println!("commits without bells: {silent:.0}/s");
-    let heard = Arc::new(AtomicU64::new(0));
+    let (baseline, _) = commits(&database, false).await?;
+    println!("commits without notifications: {baseline:.0}/s");
+    let received = Arc::new(AtomicU64::new(0));
     let owners: Vec<_> = (0..SHARDS)
-        .map(|shard| tokio::spawn(listen(database.clone(), shard, heard.clone())))
+        .map(|shard| tokio::spawn(watch(database.clone(), shard, received.clone())))
         .collect();
-    let (ringing, rung) = commits(&database, true).await?;
-    println!("commits with bells: {ringing:.0}/s, {:.2} of that", ringing / silent);
-    println!("{rung} rung, {} heard", heard.load(Ordering::Relaxed));
+    let (notifying, sent) = commits(&database, true).await?;
+    println!("commits with notifications: {notifying:.0}/s, {:.2} of that", notifying / baseline);
+    println!("{sent} notifications sent, {} received", received.load(Ordering::Relaxed));
     for owner in owners {
         owner.abort();
     }
@@ -50,8 +50,8 @@ async fn main() -> Result {
     Ok(())
 }
 
-/// The first pointer of a shard, as its owner looks for it.
-async fn look(database: &Database, shard: u64) -> FdbResult<()> {
+/// Reads the first pointer of a shard, as its owner does.
+async fn poll(database: &Database, shard: u64) -> FdbResult<()> {
     let (begin, end) = (key("due", shard), key("due", shard + 1));
     let options = RangeOption {
         limit: Some(1),
@@ -61,21 +61,21 @@ async fn look(database: &Database, shard: u64) -> FdbResult<()> {
     database.create_trx()?.get_range(&options, 1, true).await.map(drop)
 }
 
-/// Commits of a few rows, from many tasks: how many a second, and how many in all.
-async fn commits(database: &Arc<Database>, ring: bool) -> Result<(f64, u64)> {
+/// Commits a few rows from many tasks. Returns commits per second and in total.
+async fn commits(database: &Arc<Database>, notify: bool) -> Result<(f64, u64)> {
     let begun = Instant::now();
     let tasks = (0..TASKS).map(|task| {
         let database = database.clone();
         tokio::spawn(async move {
             let mut done = 0;
-            while begun.elapsed() < FOR {
+            while begun.elapsed() < DURATION {
                 let transaction = database.create_trx()?;
                 for row in 0..4 {
                     transaction.set(&key("row", task * 8 + row), &[7; 100]);
                 }
-                if ring {
-                    let bell = key("bell", (task + done) % SHARDS);
-                    transaction.atomic_op(&bell, &1_u64.to_le_bytes(), MutationType::Add);
+                if notify {
+                    let notification = key("notification", (task + done) % SHARDS);
+                    transaction.atomic_op(&notification, &1_u64.to_le_bytes(), MutationType::Add);
                 }
                 transaction.commit().await.map_err(|error| *error)?;
                 done += 1;
@@ -90,15 +90,15 @@ async fn commits(database: &Arc<Database>, ring: bool) -> Result<(f64, u64)> {
     Ok((all as f64 / begun.elapsed().as_secs_f64(), all))
 }
 
-/// Watches a bell, again and again.
-async fn listen(database: Arc<Database>, shard: u64, heard: Arc<AtomicU64>) -> FdbResult<()> {
+/// Watches a shard's notification key continuously.
+async fn watch(database: Arc<Database>, shard: u64, received: Arc<AtomicU64>) -> FdbResult<()> {
     loop {
         let transaction = database.create_trx()?;
-        let rung = transaction.watch(&key("bell", shard));
+        let changed = transaction.watch(&key("notification", shard));
         transaction.commit().await.map_err(|error| *error)?;
-        rung.await?;
-        heard.fetch_add(1, Ordering::Relaxed);
-        look(&database, shard).await?;
+        changed.await?;
+        received.fetch_add(1, Ordering::Relaxed);
+        poll(&database, shard).await?;
     }
 }
 
@@ -108,6 +108,6 @@ async fn clear(database: &Database) -> FdbResult<()> {
     transaction.commit().await.map(drop).map_err(|error| *error)
 }
 
-fn key(what: &str, number: u64) -> Vec<u8> {
-    [b"wakeups/", what.as_bytes(), b"/", &number.to_be_bytes()].concat()
+fn key(kind: &str, number: u64) -> Vec<u8> {
+    [b"wakeups/", kind.as_bytes(), b"/", &number.to_be_bytes()].concat()
 }

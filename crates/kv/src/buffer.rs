@@ -1,18 +1,17 @@
-//! A transaction's memory, for the engines that check reads by value: what it has read, to be
-//! compared at the commit, and what it will write.
+//! A transaction's read and write sets, for engines that validate reads by value at the commit.
 
 use bytes::Bytes;
 
 use super::{Change, Error, Pair, Range, Writes};
 
-/// A row as it lies in the store.
+/// A stored row.
 pub(crate) type Row<'a> = (&'a [u8], &'a [u8]);
 
-/// One state of the store, to read from.
+/// A consistent state of the store to read from.
 pub(crate) trait Snapshot {
     fn value(&self, key: &[u8]) -> Result<Option<&[u8]>, Error>;
 
-    /// The rows with `begin ≤ key < end`, the last one first if `reverse`.
+    /// The rows with `begin ≤ key < end`, in descending order if `reverse`.
     fn rows<'a>(
         &'a self,
         begin: &'a [u8],
@@ -21,7 +20,7 @@ pub(crate) trait Snapshot {
     ) -> Result<impl Iterator<Item = Result<Row<'a>, Error>>, Error>;
 }
 
-/// The reads to be checked, and the writes to be made.
+/// The reads to validate and the writes to apply.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
     gets: Vec<(Vec<u8>, Option<Bytes>)>,
@@ -29,7 +28,7 @@ pub(crate) struct Buffer {
     pub(crate) writes: Writes,
 }
 
-/// A part of the store that was read, and every row in it.
+/// A key range that was read, with every row in it.
 #[derive(Debug)]
 pub(crate) struct Scan {
     pub(crate) begin: Vec<u8>,
@@ -39,15 +38,15 @@ pub(crate) struct Scan {
 }
 
 impl Buffer {
-    /// The value of `key` after this transaction's own writes. If it is `checked` and came from the
-    /// snapshot, it is remembered.
+    /// The value of `key` including this transaction's own writes. If `checked`, a value that came
+    /// from the snapshot is recorded for validation.
     pub(crate) fn get(
         &mut self,
         snapshot: &impl Snapshot,
         key: &[u8],
         checked: bool,
     ) -> Result<Option<Bytes>, Error> {
-        let change = self.writes.of(key);
+        let change = self.writes.get(key);
         match change {
             Some(Change::Set(value)) => return Ok(Some(value)),
             Some(Change::Clear) => return Ok(None),
@@ -63,8 +62,8 @@ impl Buffer {
         })
     }
 
-    /// The rows of `range` after this transaction's own writes. If they are `checked`, the part of
-    /// the range that was looked at is remembered.
+    /// The rows of `range` including this transaction's own writes. If `checked`, the part of the
+    /// range that was scanned is recorded for validation.
     pub(crate) fn range(
         &mut self,
         snapshot: &impl Snapshot,
@@ -75,23 +74,23 @@ impl Buffer {
             return Ok(Vec::new());
         }
         let limit = range.limit;
-        let touched = self.writes.touch(&range.begin, &range.end);
-        let scan = self.scan(snapshot, range, touched)?;
-        let result = if touched { scan.after(&self.writes, limit) } else { scan.rows.clone() };
+        let overlaps = self.writes.overlaps(&range.begin, &range.end);
+        let scan = self.scan(snapshot, range, overlaps)?;
+        let result = if overlaps { scan.after(&self.writes, limit) } else { scan.rows.clone() };
         if checked {
             self.ranges.push(scan);
         }
         Ok(result)
     }
 
-    /// Reads the snapshot until `range.limit` rows were found that survive this transaction's own
-    /// writes, and narrows the range to what was looked at.
-    fn scan(&self, snapshot: &impl Snapshot, range: Range, touched: bool) -> Result<Scan, Error> {
+    /// Reads the snapshot until `range.limit` rows survive this transaction's own writes, and
+    /// narrows the range to the scanned part.
+    fn scan(&self, snapshot: &impl Snapshot, range: Range, overlaps: bool) -> Result<Scan, Error> {
         let mut rows = Vec::new();
         let mut found = 0;
         for row in snapshot.rows(&range.begin, &range.end, range.reverse)? {
             let (key, value) = row?;
-            found += usize::from(!touched || self.writes.keep(key));
+            found += usize::from(!overlaps || self.writes.keeps(key));
             rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
             if found == range.limit {
                 break;
@@ -101,25 +100,24 @@ impl Buffer {
         Ok(Scan::new(range, rows, all))
     }
 
-    /// The single keys that were read.
     pub(crate) fn keys_read(&self) -> impl Iterator<Item = &[u8]> {
         self.gets.iter().map(|(key, _)| key.as_slice())
     }
 
-    /// The stretches, from begin to before end, of which everything was read.
-    pub(crate) fn stretches_read(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+    /// The ranges read, as `(begin, end)`.
+    pub(crate) fn ranges_read(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.ranges.iter().map(|scan| (scan.begin.as_slice(), scan.end.as_slice()))
     }
 
-    /// Whether everything that was read is the same in `snapshot`.
-    pub(crate) fn holds_in(&self, snapshot: &impl Snapshot) -> Result<bool, Error> {
+    /// Whether every recorded read is the same in `snapshot`.
+    pub(crate) fn is_unchanged_in(&self, snapshot: &impl Snapshot) -> Result<bool, Error> {
         for (key, value) in &self.gets {
             if snapshot.value(key)? != value.as_deref() {
                 return Ok(false);
             }
         }
         for scan in &self.ranges {
-            if !scan.holds_in(snapshot)? {
+            if !scan.is_unchanged_in(snapshot)? {
                 return Ok(false);
             }
         }
@@ -128,7 +126,7 @@ impl Buffer {
 }
 
 impl Scan {
-    /// What was seen of `range`: `all` of it, or up to the last of `rows`.
+    /// The scanned part of `range`: `all` of it, or up to the last of `rows`.
     pub(crate) fn new(range: Range, rows: Vec<Pair>, all: bool) -> Self {
         let Range { mut begin, mut end, reverse, .. } = range;
         match rows.last() {
@@ -139,13 +137,13 @@ impl Scan {
         Self { begin, end, rows, reverse }
     }
 
-    /// The first `limit` of the rows as they are after `writes`.
+    /// The first `limit` rows after applying `writes`.
     pub(crate) fn after(&self, writes: &Writes, limit: usize) -> Vec<Pair> {
         let merged = writes.overlay(&self.rows, &self.begin, &self.end).into_iter();
         if self.reverse { merged.rev().take(limit).collect() } else { merged.take(limit).collect() }
     }
 
-    fn holds_in(&self, snapshot: &impl Snapshot) -> Result<bool, Error> {
+    fn is_unchanged_in(&self, snapshot: &impl Snapshot) -> Result<bool, Error> {
         let mut rows = snapshot.rows(&self.begin, &self.end, self.reverse)?;
         for (key, value) in &self.rows {
             match rows.next().transpose()? {

@@ -1,4 +1,4 @@
-//! What every engine promises, as tests that run on each of them.
+//! The engine contract: tests that run on every engine.
 
 mod model;
 
@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::Bytes;
 use futures::future::try_join_all;
 
-use crate::lmdb::Embedded;
+use crate::lmdb::Lmdb;
 use crate::memory::Memory;
 use crate::{
     Engine, Error, MAX_KEY, MAX_TRANSACTION, MAX_VALUE, Pair, Range, Store, Transaction, Tx,
     counter,
 };
 
-/// The tests of the engines that compare values at the commit, in the order of submission.
-macro_rules! on_engines_that_compare {
+/// Runs the tests on the engines that validate reads by value, in the order of submission.
+macro_rules! on_engines_that_compare_values {
     ($($test:ident)*) => {
         mod memory {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,23 +24,23 @@ macro_rules! on_engines_that_compare {
                 super::$test(super::Arc::new(super::Memory::new())).await
             })*
         }
-        mod embedded {
+        mod lmdb {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() -> Result<(), super::Error> {
                 let dir = tempfile::tempdir().expect("a directory for the test");
-                let engine = super::Embedded::open(dir.path()).expect("an empty directory opens");
+                let engine = super::Lmdb::open(dir.path()).expect("an empty directory opens");
                 super::$test(super::Arc::new(engine)).await
             })*
         }
     };
 }
 
-/// Runs each of the tests on each of the engines, every time on a new store.
+/// Runs every test on every engine, each time on a new store.
 macro_rules! on_every_engine {
     ($($test:ident)*) => {
-        on_engines_that_compare! {
+        on_engines_that_compare_values! {
             $($test)*
-            a_value_that_came_back_does_not_conflict
+            a_value_that_was_restored_does_not_conflict
             an_add_in_the_same_group_is_seen
         }
         #[cfg(feature = "foundationdb")]
@@ -56,7 +56,7 @@ macro_rules! on_every_engine {
 }
 
 on_every_engine! {
-    what_is_written_is_read_back
+    writes_are_read_back
     ranges_are_ordered_and_limited
     a_transaction_sees_its_own_writes
     a_limited_range_counts_the_transactions_own_writes
@@ -65,7 +65,7 @@ on_every_engine! {
     write_skew_is_prevented
     a_phantom_is_prevented
     a_removed_row_in_a_range_conflicts
-    what_lies_beyond_the_limit_does_not_conflict
+    changes_beyond_the_limit_do_not_conflict
     snapshot_reads_are_not_checked
     a_transaction_without_writes_never_conflicts
     adds_are_atomic
@@ -73,23 +73,23 @@ on_every_engine! {
     a_checked_read_of_a_counter_conflicts_with_an_add
     adds_and_other_writes_of_one_key_combine
     a_cleared_range_is_empty
-    what_was_fetched_ahead_is_still_checked
-    who_was_to_blame_is_told_from_who_was_not
-    who_has_seen_a_change_is_not_refused_for_it
-    transact_retries_until_it_is_through
+    prefetched_reads_are_still_checked
+    only_the_conflicting_transactions_of_a_group_are_rejected
+    a_transaction_that_read_the_change_does_not_conflict
+    transact_retries_until_it_commits
     increments_by_get_and_set_are_never_lost
     an_error_of_the_closure_aborts
     a_read_writes_nothing
-    bounds_are_kept
+    size_limits_are_enforced
 }
 
-type Shared = Arc<dyn Engine>;
+type SharedEngine = Arc<dyn Engine>;
 
-fn store(engine: &Shared) -> Store {
+fn store(engine: &SharedEngine) -> Store {
     Store::new(engine.clone(), 1)
 }
 
-async fn put(engine: &Shared, rows: &[(&str, &str)]) -> Result<(), Error> {
+async fn put(engine: &SharedEngine, rows: &[(&str, &str)]) -> Result<(), Error> {
     let tx = engine.begin().await?;
     for (key, value) in rows {
         set(&*tx, key, value);
@@ -101,7 +101,7 @@ fn set(tx: &dyn Transaction, key: &str, value: &str) {
     tx.set(key.into(), Bytes::copy_from_slice(value.as_bytes()));
 }
 
-async fn get(engine: &Shared, key: &str) -> Result<Option<Bytes>, Error> {
+async fn get(engine: &SharedEngine, key: &str) -> Result<Option<Bytes>, Error> {
     engine.begin().await?.get(key.as_bytes()).await
 }
 
@@ -111,7 +111,7 @@ fn text(rows: Vec<Pair>) -> String {
     rows.join(" ")
 }
 
-async fn what_is_written_is_read_back(engine: Shared) -> Result<(), Error> {
+async fn writes_are_read_back(engine: SharedEngine) -> Result<(), Error> {
     assert_eq!(get(&engine, "a").await?, None);
     put(&engine, &[("a", "1"), ("b", ""), ("ab", "2")]).await?;
     assert_eq!(get(&engine, "a").await?.as_deref(), Some(&b"1"[..]));
@@ -127,7 +127,7 @@ async fn what_is_written_is_read_back(engine: Shared) -> Result<(), Error> {
     Ok(())
 }
 
-async fn ranges_are_ordered_and_limited(engine: Shared) -> Result<(), Error> {
+async fn ranges_are_ordered_and_limited(engine: SharedEngine) -> Result<(), Error> {
     put(&engine, &[("q", "0"), ("q/3", "3"), ("q/1", "1"), ("q/2", "2"), ("q0", "4")]).await?;
     let tx = engine.begin().await?;
     let read = async |range| tx.range(range).await.map(text);
@@ -145,7 +145,7 @@ async fn ranges_are_ordered_and_limited(engine: Shared) -> Result<(), Error> {
     Ok(())
 }
 
-async fn a_transaction_sees_its_own_writes(engine: Shared) -> Result<(), Error> {
+async fn a_transaction_sees_its_own_writes(engine: SharedEngine) -> Result<(), Error> {
     put(&engine, &[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")]).await?;
     let tx = engine.begin().await?;
     set(&*tx, "a", "new");
@@ -166,7 +166,9 @@ async fn a_transaction_sees_its_own_writes(engine: Shared) -> Result<(), Error> 
     Ok(())
 }
 
-async fn a_limited_range_counts_the_transactions_own_writes(engine: Shared) -> Result<(), Error> {
+async fn a_limited_range_counts_the_transactions_own_writes(
+    engine: SharedEngine,
+) -> Result<(), Error> {
     put(&engine, &[("a", "1"), ("b", "2"), ("d", "4"), ("e", "5")]).await?;
     let tx = engine.begin().await?;
     tx.clear("a".into());
@@ -176,7 +178,7 @@ async fn a_limited_range_counts_the_transactions_own_writes(engine: Shared) -> R
     tx.commit().await
 }
 
-async fn a_snapshot_does_not_move(engine: Shared) -> Result<(), Error> {
+async fn a_snapshot_does_not_move(engine: SharedEngine) -> Result<(), Error> {
     put(&engine, &[("a", "old"), ("b", "old")]).await?;
     let tx = engine.begin().await?;
     assert_eq!(tx.get(b"a").await?.as_deref(), Some(&b"old"[..]));
@@ -186,7 +188,7 @@ async fn a_snapshot_does_not_move(engine: Shared) -> Result<(), Error> {
     Ok(())
 }
 
-async fn a_changed_read_conflicts(engine: Shared) -> Result<(), Error> {
+async fn a_changed_read_conflicts(engine: SharedEngine) -> Result<(), Error> {
     put(&engine, &[("a", "1")]).await?;
     for (read, change) in [("a", "a"), ("absent", "absent")] {
         let tx = engine.begin().await?;
@@ -199,8 +201,8 @@ async fn a_changed_read_conflicts(engine: Shared) -> Result<(), Error> {
     Ok(())
 }
 
-/// What checking by value means; an engine that checks by version reports a conflict here.
-async fn a_value_that_came_back_does_not_conflict(engine: Shared) -> Result<(), Error> {
+/// Only with validation by value: an engine that validates by version reports a conflict.
+async fn a_value_that_was_restored_does_not_conflict(engine: SharedEngine) -> Result<(), Error> {
     put(&engine, &[("a", "1")]).await?;
     let tx = engine.begin().await?;
     tx.get(b"a").await?;
@@ -210,7 +212,7 @@ async fn a_value_that_came_back_does_not_conflict(engine: Shared) -> Result<(), 
     tx.commit().await
 }
 
-async fn write_skew_is_prevented(engine: Shared) -> Result<(), Error> {
+async fn write_skew_is_prevented(engine: SharedEngine) -> Result<(), Error> {
     put(&engine, &[("a", "on"), ("b", "on")]).await?;
     let (one, other) = (engine.begin().await?, engine.begin().await?);
     one.get(b"b").await?;
@@ -223,7 +225,7 @@ async fn write_skew_is_prevented(engine: Shared) -> Result<(), Error> {
     Ok(())
 }
 
-async fn a_phantom_is_prevented(engine: Shared) -> Result<(), Error> {
+async fn a_phantom_is_prevented(engine: SharedEngine) -> Result<(), Error> {
     put(&engine, &[("q/1", "1"), ("q/3", "3")]).await?;
     for (range, new) in [
         (Range::prefix("q/"), "q/2"),
@@ -240,7 +242,7 @@ async fn a_phantom_is_prevented(engine: Shared) -> Result<(), Error> {
     Ok(())
 }
 
-async fn a_removed_row_in_a_range_conflicts(engine: Shared) -> Result<(), Error> {
+async fn a_removed_row_in_a_range_conflicts(engine: SharedEngine) -> Result<(), Error> {
     put(&engine, &[("q/1", "1"), ("q/2", "2")]).await?;
     let tx = engine.begin().await?;
     tx.range(Range::prefix("q/").limit(2)).await?;
@@ -252,7 +254,7 @@ async fn a_removed_row_in_a_range_conflicts(engine: Shared) -> Result<(), Error>
     Ok(())
 }
 
-async fn what_lies_beyond_the_limit_does_not_conflict(engine: Shared) -> Result<(), Error> {
+async fn changes_beyond_the_limit_do_not_conflict(engine: SharedEngine) -> Result<(), Error> {
     put(&engine, &[("q/1", "1"), ("q/3", "3"), ("q/5", "5")]).await?;
     let tx = engine.begin().await?;
     tx.range(Range::prefix("q/").limit(1)).await?;
@@ -262,7 +264,7 @@ async fn what_lies_beyond_the_limit_does_not_conflict(engine: Shared) -> Result<
     tx.commit().await
 }
 
-async fn snapshot_reads_are_not_checked(engine: Shared) -> Result<(), Error> {
+async fn snapshot_reads_are_not_checked(engine: SharedEngine) -> Result<(), Error> {
     put(&engine, &[("a", "1")]).await?;
     let tx = engine.begin().await?;
     tx.snap_get(b"a").await?;
@@ -272,14 +274,14 @@ async fn snapshot_reads_are_not_checked(engine: Shared) -> Result<(), Error> {
     tx.commit().await
 }
 
-async fn a_transaction_without_writes_never_conflicts(engine: Shared) -> Result<(), Error> {
+async fn a_transaction_without_writes_never_conflicts(engine: SharedEngine) -> Result<(), Error> {
     let tx = engine.begin().await?;
     tx.get(b"a").await?;
     put(&engine, &[("a", "1")]).await?;
     tx.commit().await
 }
 
-async fn adds_are_atomic(engine: Shared) -> Result<(), Error> {
+async fn adds_are_atomic(engine: SharedEngine) -> Result<(), Error> {
     let store = store(&engine);
     let task = |task: usize| {
         let store = store.clone();
@@ -303,7 +305,7 @@ async fn adds_are_atomic(engine: Shared) -> Result<(), Error> {
     Ok(())
 }
 
-async fn adds_do_not_conflict_with_each_other(engine: Shared) -> Result<(), Error> {
+async fn adds_do_not_conflict_with_each_other(engine: SharedEngine) -> Result<(), Error> {
     let (one, other) = (engine.begin().await?, engine.begin().await?);
     one.add("n".into(), 2);
     other.add("n".into(), 3);
@@ -313,7 +315,9 @@ async fn adds_do_not_conflict_with_each_other(engine: Shared) -> Result<(), Erro
     Ok(())
 }
 
-async fn a_checked_read_of_a_counter_conflicts_with_an_add(engine: Shared) -> Result<(), Error> {
+async fn a_checked_read_of_a_counter_conflicts_with_an_add(
+    engine: SharedEngine,
+) -> Result<(), Error> {
     for by_range in [false, true] {
         let (reader, adder) = read_and_add(&engine, by_range).await?;
         adder.commit().await?;
@@ -322,8 +326,8 @@ async fn a_checked_read_of_a_counter_conflicts_with_an_add(engine: Shared) -> Re
     Ok(())
 }
 
-/// These engines commit in the order of submission, within a group as well.
-async fn an_add_in_the_same_group_is_seen(engine: Shared) -> Result<(), Error> {
+/// These engines commit in submission order, even within a group.
+async fn an_add_in_the_same_group_is_seen(engine: SharedEngine) -> Result<(), Error> {
     for by_range in [false, true] {
         let (reader, adder) = read_and_add(&engine, by_range).await?;
         let (added, read) = futures::join!(adder.commit(), reader.commit());
@@ -333,9 +337,9 @@ async fn an_add_in_the_same_group_is_seen(engine: Shared) -> Result<(), Error> {
     Ok(())
 }
 
-/// A transaction that reads a counter, and one that adds to it.
+/// One transaction that reads a counter, and another that adds to it.
 async fn read_and_add(
-    engine: &Shared,
+    engine: &SharedEngine,
     by_range: bool,
 ) -> Result<(Box<dyn Transaction>, Box<dyn Transaction>), Error> {
     let (reader, adder) = (engine.begin().await?, engine.begin().await?);
@@ -349,7 +353,7 @@ async fn read_and_add(
     Ok((reader, adder))
 }
 
-async fn adds_and_other_writes_of_one_key_combine(engine: Shared) -> Result<(), Error> {
+async fn adds_and_other_writes_of_one_key_combine(engine: SharedEngine) -> Result<(), Error> {
     let ten = || Bytes::copy_from_slice(&10_i64.to_le_bytes());
     let tx = engine.begin().await?;
     tx.set("set then add".into(), ten());
@@ -380,7 +384,7 @@ async fn adds_and_other_writes_of_one_key_combine(engine: Shared) -> Result<(), 
     Ok(())
 }
 
-async fn a_cleared_range_is_empty(engine: Shared) -> Result<(), Error> {
+async fn a_cleared_range_is_empty(engine: SharedEngine) -> Result<(), Error> {
     put(&engine, &[("a", "1"), ("b/1", "2"), ("b/2", "3"), ("c", "4")]).await?;
     let tx = engine.begin().await?;
     tx.add("b/3".into(), 1);
@@ -396,15 +400,15 @@ async fn a_cleared_range_is_empty(engine: Shared) -> Result<(), Error> {
     Ok(())
 }
 
-async fn transact_retries_until_it_is_through(engine: Shared) -> Result<(), Error> {
+async fn transact_retries_until_it_commits(engine: SharedEngine) -> Result<(), Error> {
     let runs = Arc::new(AtomicU32::new(0));
     let body = |tx: Tx, maybe_committed: bool| {
         let (engine, runs) = (engine.clone(), runs.clone());
         async move {
-            assert!(!maybe_committed, "a conflict is no doubt");
+            assert!(!maybe_committed, "a conflict leaves no doubt");
             tx.get("a").await?;
             tx.set("result", "right");
-            // The first two times, somebody else is faster.
+            // The first two times, another transaction commits first.
             if runs.fetch_add(1, Ordering::Relaxed) < 2 {
                 put(&engine, &[("a", &runs.load(Ordering::Relaxed).to_string())]).await?;
             }
@@ -417,7 +421,7 @@ async fn transact_retries_until_it_is_through(engine: Shared) -> Result<(), Erro
     Ok(())
 }
 
-async fn increments_by_get_and_set_are_never_lost(engine: Shared) -> Result<(), Error> {
+async fn increments_by_get_and_set_are_never_lost(engine: SharedEngine) -> Result<(), Error> {
     let store = store(&engine);
     let increment = async |tx: Tx| {
         let before = counter(tx.get("n").await?.as_deref());
@@ -435,33 +439,33 @@ async fn increments_by_get_and_set_are_never_lost(engine: Shared) -> Result<(), 
     Ok(())
 }
 
-async fn an_error_of_the_closure_aborts(engine: Shared) -> Result<(), Error> {
+async fn an_error_of_the_closure_aborts(engine: SharedEngine) -> Result<(), Error> {
     #[derive(Debug, PartialEq)]
-    enum Refused {
+    enum BodyError {
         Fenced,
         Store(Error),
     }
-    impl From<Error> for Refused {
+    impl From<Error> for BodyError {
         fn from(error: Error) -> Self {
             Self::Store(error)
         }
     }
     let body = |tx: Tx, _| async move {
         tx.set("a", "1");
-        Err::<(), _>(Refused::Fenced)
+        Err::<(), _>(BodyError::Fenced)
     };
-    assert_eq!(store(&engine).transact(body).await, Err(Refused::Fenced));
+    assert_eq!(store(&engine).transact(body).await, Err(BodyError::Fenced));
     assert_eq!(get(&engine, "a").await?, None);
     let body = |tx: Tx, _| async move {
         tx.get(vec![0; MAX_KEY + 1]).await?;
         Ok(())
     };
     let error = store(&engine).transact(body).await;
-    assert!(matches!(error, Err(Refused::Store(Error::TooLarge { .. }))), "{error:?}");
+    assert!(matches!(error, Err(BodyError::Store(Error::TooLarge { .. }))), "{error:?}");
     Ok(())
 }
 
-async fn a_read_writes_nothing(engine: Shared) -> Result<(), Error> {
+async fn a_read_writes_nothing(engine: SharedEngine) -> Result<(), Error> {
     let body = |tx: Tx| async move {
         tx.set("a", "1");
         tx.get("a").await
@@ -471,7 +475,7 @@ async fn a_read_writes_nothing(engine: Shared) -> Result<(), Error> {
     Ok(())
 }
 
-async fn bounds_are_kept(engine: Shared) -> Result<(), Error> {
+async fn size_limits_are_enforced(engine: SharedEngine) -> Result<(), Error> {
     let store = store(&engine);
     let write = async |rows: usize, key: usize, value: usize| {
         let body = |tx: Tx, _| async move {
@@ -498,7 +502,7 @@ async fn bounds_are_kept(engine: Shared) -> Result<(), Error> {
     Ok(())
 }
 
-async fn what_was_fetched_ahead_is_still_checked(engine: Shared) -> Result<(), Error> {
+async fn prefetched_reads_are_still_checked(engine: SharedEngine) -> Result<(), Error> {
     put(&engine, &[("a", "1"), ("b", "2")]).await?;
     let tx = engine.begin().await?;
     set(&*tx, "b", "mine");
@@ -513,12 +517,14 @@ async fn what_was_fetched_ahead_is_still_checked(engine: Shared) -> Result<(), E
     tx.prefetch(vec!["a".into()]).await?;
     set(&*tx, "b", "5");
     put(&engine, &[("a", "6")]).await?;
-    // What was only fetched was not read.
+    // A key that was only prefetched does not count as read.
     tx.commit().await
 }
 
-/// Of many that commit at once, only those that read what has changed are refused.
-async fn who_was_to_blame_is_told_from_who_was_not(engine: Shared) -> Result<(), Error> {
+/// Of many concurrent commits, only those that read a changed row are rejected.
+async fn only_the_conflicting_transactions_of_a_group_are_rejected(
+    engine: SharedEngine,
+) -> Result<(), Error> {
     let count = 40;
     let mut transactions = Vec::new();
     for number in 0..count {
@@ -538,8 +544,10 @@ async fn who_was_to_blame_is_told_from_who_was_not(engine: Shared) -> Result<(),
     Ok(())
 }
 
-/// Also if it commits together with one that read before the change.
-async fn who_has_seen_a_change_is_not_refused_for_it(engine: Shared) -> Result<(), Error> {
+/// Even if it commits in the same group as a transaction that read before the change.
+async fn a_transaction_that_read_the_change_does_not_conflict(
+    engine: SharedEngine,
+) -> Result<(), Error> {
     put(&engine, &[("a", "1")]).await?;
     let begin = async |number: usize| {
         let tx = engine.begin().await?;
@@ -554,7 +562,7 @@ async fn who_has_seen_a_change_is_not_refused_for_it(engine: Shared) -> Result<(
         }
         transactions.push(begin(number).await?);
     }
-    // Those that read late and those that read early, in turn.
+    // Alternate early and late readers.
     let late = transactions.split_off(20);
     let mixed = transactions.into_iter().zip(late).flat_map(|(early, late)| [early, late]);
     let results = futures::future::join_all(mixed.map(|tx| tx.commit())).await;

@@ -1,25 +1,24 @@
-//! The FoundationDB engine: the store of nodes on several hosts.
+//! The FoundationDB engine: a store for nodes on several hosts.
 //!
-//! Who takes part: the C client library, whose network thread runs once per process (`network`);
-//! the [`FoundationDb`], a database as the cluster file names it; its transactions
-//! (`transaction`), which read from one version and gather their writes; the committer (`group`),
-//! which makes what waits at the same time durable in one commit; and the pulse (`pulse`), which
-//! notices within a second or so when the cluster does not answer.
+//! Participants: the C client library, whose network thread runs once per process (`network`);
+//! [`FoundationDb`], a database named by its cluster file; its transactions (`transaction`), which
+//! read at one version and buffer their writes; the committer (`committer`), which batches concurrent
+//! transactions into one commit; and the health check (`health_check`), which detects within about a
+//! second that the cluster does not answer.
 //!
-//! How data passes through: a transaction reads by snapshot reads, and remembers what must not have
-//! changed; to commit, it hands those stretches, the version that it read at and its writes to the
-//! committer. That builds one FoundationDB transaction for all that wait: the oldest of their
-//! versions, all their read conflict ranges, all their writes. When FoundationDB refuses it, it also
-//! says which ranges were at fault; only the transactions that read those are refused, and the others
-//! go again.
+//! Data flow: a transaction uses snapshot reads and records which key ranges must not have changed.
+//! To commit, it sends these ranges, its read version and its writes to the committer. The
+//! committer builds one FoundationDB transaction for all queued ones: the oldest read version, all
+//! read conflict ranges, all writes. If FoundationDB rejects it, it also reports the conflicting
+//! ranges. Only the transactions that read those are rejected; the others are retried.
 //!
-//! All keys lie under one tuple, so that several installations may share a cluster.
+//! All keys are under one tuple, so that several installations can share a cluster.
 
 mod cluster_file;
+mod committer;
 mod failure;
-mod group;
+mod health_check;
 mod network;
-mod pulse;
 #[cfg(test)]
 pub(crate) mod tests;
 mod transaction;
@@ -37,109 +36,109 @@ use tokio_util::task::AbortOnDropHandle;
 pub use cluster_file::{ClusterFile, ClusterFileError};
 pub use network::{NetworkError, stop};
 
-use crate::{BUDGET, Counts, Engine, Error, Stats, Transaction};
-use group::Submission;
+use crate::{BUDGET, Counters, Engine, Error, Stats, Transaction};
+use committer::Submission;
 use transaction::FdbTransaction;
 
-/// The most that one FoundationDB transaction may hold, with its conflict ranges, in bytes;
-/// FoundationDB's own bound is 10 MB. What one of ours may write is less:
+/// The size limit of a FoundationDB transaction including its conflict ranges, in bytes.
+/// FoundationDB's own limit is 10 MB. One of our transactions may write less:
 /// [`MAX_TRANSACTION`](crate::MAX_TRANSACTION).
 const SIZE_LIMIT: i32 = 9_500_000;
-/// How often the client may run a transaction again by itself: never, since
-/// [`Store::transact`](crate::Store::transact) does, and counts it.
+/// Retries by the client library: none, since [`Store::transact`](crate::Store::transact)
+/// retries and counts.
 const RETRY_LIMIT: i32 = 0;
-/// Transactions that wait for the committer; further ones are refused.
-const MAX_WAITING: usize = 8192;
+/// Transactions queued for the committer; further ones are rejected.
+const MAX_QUEUED: usize = 8192;
 
 /// A store in a FoundationDB cluster.
 pub struct FoundationDb {
     cluster: Arc<Cluster>,
     commits: mpsc::Sender<Submission>,
-    away: watch::Receiver<bool>,
-    _pulse: AbortOnDropHandle<()>,
+    unreachable: watch::Receiver<bool>,
+    _health_check: AbortOnDropHandle<()>,
 }
 
-/// What the parts of the engine share.
+/// State shared by the parts of the engine.
 struct Cluster {
     database: Database,
-    _ending: network::Ending,
-    /// Every key begins with it.
+    _stop_guard: network::StopGuard,
+    /// The prefix of every key.
     prefix: Vec<u8>,
-    counts: Counts,
+    counters: Counters,
 }
 
-/// The FoundationDB cluster cannot be used.
+/// Why a FoundationDB cluster cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The cluster file.
+    /// The cluster file is invalid.
     #[error(transparent)]
     ClusterFile(#[from] ClusterFileError),
-    /// The client library.
+    /// The client library is unusable.
     #[error(transparent)]
     Network(#[from] NetworkError),
-    /// The client library refused what it was told.
+    /// The client library rejected the cluster file or an option.
     #[error("the FoundationDB client cannot use {}: {cause} (error {})", path.display(), cause.code())]
     Client {
         /// The cluster file.
         path: PathBuf,
-        /// Its reason.
+        /// The client's error.
         cause: FdbError,
     },
     /// The cluster did not answer.
     #[error(
-        "FoundationDB cannot be used ({why}). {} names the coordinators {coordinators}{connections}. Is \
-         fdbserver running there, with the same cluster file, of a version that this client \
-         can speak with (7.3)? Compare: fdbcli -C {} --exec \"status details\"", path.display(), path.display()
+        "FoundationDB cannot be used ({reason}). {} lists the coordinators {coordinators}{connections}. \
+         Check that fdbserver is running there, with the same cluster file and a version that is \
+         compatible with this client (7.3): fdbcli -C {} --exec \"status details\"", path.display(), path.display()
     )]
-    Silent {
-        /// What came of it.
-        why: Error,
+    Unreachable {
+        /// The error of the last request.
+        reason: Error,
         /// The cluster file.
         path: PathBuf,
-        /// The addresses in it.
+        /// The coordinators' addresses.
         coordinators: String,
-        /// What the client says of its connections.
+        /// The client's connection status, if known.
         connections: String,
     },
 }
 
 impl FoundationDb {
-    /// Opens the database that the cluster file names, and waits until it has answered. The keys of
-    /// this store lie under the tuple `(subspace,)`.
+    /// Opens the database named by the cluster file and waits for its first answer. The keys of
+    /// this store are under the tuple `(subspace,)`.
     ///
     /// # Errors
-    /// When the client library is too old, the cluster file is unusable, or nobody answers within
-    /// 5 s.
+    /// If the client library is too old, the cluster file is invalid, or the cluster does not
+    /// answer within 5 s.
     pub async fn open(cluster_file: &Path, subspace: &str) -> Result<Self, OpenError> {
         let file = ClusterFile::read(cluster_file)?;
         network::start()?;
-        let refused = |cause| OpenError::Client { path: cluster_file.to_owned(), cause };
-        let database = connect(&file).map_err(refused)?;
+        let rejected = |cause| OpenError::Client { path: cluster_file.to_owned(), cause };
+        let database = connect(&file).map_err(rejected)?;
         let cluster = Arc::new(Cluster {
             database,
-            _ending: network::Ending,
+            _stop_guard: network::StopGuard,
             prefix: tuple::pack(&(subspace,)),
-            counts: Counts::default(),
+            counters: Counters::default(),
         });
-        if let Err(why) = pulse::first(&cluster).await {
-            return Err(OpenError::Silent {
-                why,
+        if let Err(reason) = health_check::wait_until_reachable(&cluster).await {
+            return Err(OpenError::Unreachable {
+                reason,
                 path: cluster_file.to_owned(),
                 coordinators: file.coordinators().join(", "),
-                connections: pulse::connections(&cluster.database).await,
+                connections: health_check::connections(&cluster.database).await,
             });
         }
-        let (commits, waiting) = mpsc::channel(MAX_WAITING);
-        tokio::spawn(group::run(cluster.clone(), waiting));
-        let (pulse, away) = pulse::watch(cluster.clone());
-        Ok(Self { cluster, commits, away, _pulse: pulse })
+        let (commits, queue) = mpsc::channel(MAX_QUEUED);
+        tokio::spawn(committer::run(cluster.clone(), queue));
+        let (health_check, unreachable) = health_check::monitor(cluster.clone());
+        Ok(Self { cluster, commits, unreachable, _health_check: health_check })
     }
 }
 
 fn connect(file: &ClusterFile) -> FdbResult<Database> {
     let database = Database::from_path(file.path_text())?;
-    let timeout = i32::try_from(BUDGET.as_millis()).expect("some seconds");
-    // They hold for every transaction of this database.
+    let timeout = i32::try_from(BUDGET.as_millis()).expect("a few seconds fit");
+    // These options apply to every transaction of this database.
     database.set_option(DatabaseOption::TransactionTimeout(timeout))?;
     database.set_option(DatabaseOption::TransactionRetryLimit(RETRY_LIMIT))?;
     database.set_option(DatabaseOption::TransactionSizeLimit(SIZE_LIMIT))?;
@@ -151,7 +150,7 @@ impl Cluster {
         [&self.prefix, key].concat()
     }
 
-    /// A key as the callers know it.
+    /// Strips the prefix from a stored key.
     fn without_prefix<'a>(&self, key: &'a [u8]) -> &'a [u8] {
         key.strip_prefix(self.prefix.as_slice()).unwrap_or_default()
     }
@@ -161,31 +160,31 @@ impl Cluster {
 impl Engine for FoundationDb {
     async fn begin(&self) -> Result<Box<dyn Transaction>, Error> {
         let transaction = FdbTransaction::begin(self.cluster.clone(), self.commits.clone());
-        Ok(Box::new(transaction.map_err(failure::of)?))
+        Ok(Box::new(transaction.map_err(failure::from_read)?))
     }
 
     async fn begin_urgent(&self) -> Result<Box<dyn Transaction>, Error> {
         let transaction = FdbTransaction::begin_urgent(self.cluster.clone(), self.commits.clone());
-        Ok(Box::new(transaction.map_err(failure::of)?))
+        Ok(Box::new(transaction.map_err(failure::from_read)?))
     }
 
     fn stats(&self) -> Stats {
-        self.cluster.counts.stats()
+        self.cluster.counters.stats()
     }
 
     async fn failed(&self) {
-        let mut pulse = self.away.clone();
-        let pulse_ends = async move { while pulse.changed().await.is_ok() {} };
+        let mut health = self.unreachable.clone();
+        let health_check_ended = async move { while health.changed().await.is_ok() {} };
         tokio::select! {
             () = self.commits.closed() => {}
-            () = pulse_ends => {}
+            () = health_check_ended => {}
         }
     }
 
-    async fn away(&self) {
-        let mut away = self.away.clone();
-        if away.wait_for(|away| *away).await.is_err() {
-            // The pulse ends with the engine.
+    async fn unreachable(&self) {
+        let mut unreachable = self.unreachable.clone();
+        if unreachable.wait_for(|unreachable| *unreachable).await.is_err() {
+            // The health check ended with the engine.
             std::future::pending::<()>().await;
         }
     }

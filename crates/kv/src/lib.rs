@@ -1,15 +1,13 @@
 //! The key-value layer: an ordered map of bytes with optimistic transactions.
 //!
-//! Who takes part: an [`Engine`] keeps the data (embedded, FoundationDB or memory) and hands out
-//! [`Transaction`]s; a [`Store`] is the handle that everybody else holds. [`Store::transact`] begins
-//! a transaction, gives it to the caller's closure as a [`Tx`], commits it, and does all of that
-//! again when somebody else was faster.
+//! Participants: an [`Engine`] (LMDB, FoundationDB or memory) keeps the data and starts
+//! [`Transaction`]s. All other code holds a [`Store`]. [`Store::transact`] begins a transaction,
+//! passes it to the caller's closure as a [`Tx`], commits it, and retries on a conflict.
 //!
-//! How data passes through: reads come from a snapshot and are remembered; writes are buffered and
-//! seen by the transaction's own later reads; the commit checks that what was read is still so, and
-//! then makes all of the writes durable, or none. A closure may therefore run more than once, and
-//! must be harmless when it does, also when an earlier run did commit and nobody could tell
-//! (`maybe_committed`).
+//! Data flow: reads come from a snapshot and are recorded. Writes are buffered and visible to the
+//! transaction's own later reads. The commit verifies that the recorded reads are unchanged, then
+//! makes all writes durable or none. A closure may therefore run more than once and must be
+//! idempotent, even if an earlier run committed without reporting it (`maybe_committed`).
 
 #[cfg(feature = "foundationdb")]
 pub mod foundationdb;
@@ -41,44 +39,43 @@ use bytes::Bytes;
 pub const MAX_KEY: usize = 480;
 /// The longest value, in bytes. FoundationDB's own limit is 100,000.
 pub const MAX_VALUE: usize = 90_000;
-/// The most that one transaction may write, keys and values together, in bytes. A batch of events
-/// of 1 MiB is accepted as a whole, with its deliveries' rows; FoundationDB's own limit is 10 MB.
+/// The most that one transaction may write, keys and values together, in bytes. This fits a 1 MiB
+/// batch of events with the rows of its deliveries. FoundationDB's own limit is 10 MB.
 pub const MAX_TRANSACTION: usize = 4_000_000;
 
-/// What went wrong; each variant exists because the caller acts differently on it.
+/// Why an operation failed. Callers handle each variant differently.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Somebody else changed what this transaction read; [`Store::transact`] runs it again.
+    /// Another transaction changed a row that this one read; [`Store::transact`] retries.
     #[error("another transaction changed what this one read")]
     Conflict,
-    /// The commit's result is unknown. [`Store::transact`] runs the closure again and tells it; it
-    /// returns this when the time ran out before it knew.
-    #[error("the result of the commit is unknown")]
+    /// The commit may or may not have taken effect. [`Store::transact`] runs the closure again with
+    /// `maybe_committed` set, and returns this error if it times out before it knows.
+    #[error("the result of the commit is unknown; it may or may not have taken effect")]
     MaybeCommitted,
-    /// The store cannot be reached or did not answer in time, and nothing was written. Try again
-    /// later.
+    /// The store is unreachable or did not answer in time. Nothing was written; retry later.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
-    /// The disk has no room left. Nothing was written.
+    /// The disk is full. Nothing was written.
     #[error("the store's disk is full")]
     Full,
-    /// A key, a value or the transaction is over its bound. Nothing was written.
-    #[error("the {what} has {actual} bytes, more than {limit}")]
+    /// A key, a value or the transaction exceeds its limit. Nothing was written.
+    #[error("the {what} has {actual} bytes; the limit is {limit}")]
     TooLarge {
-        /// Which of the bounds.
+        /// Which limit was exceeded.
         what: &'static str,
-        /// The bound.
+        /// The limit in bytes.
         limit: usize,
-        /// The size that was asked for.
+        /// The actual size in bytes.
         actual: usize,
     },
-    /// The store holds something that cannot be understood.
+    /// The store contains data that cannot be decoded.
     #[error("the store is damaged: {0}")]
     Corrupt(String),
 }
 
 impl Error {
-    /// Whether running the same transaction again may help at once.
+    /// Whether the same transaction may succeed if retried at once.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Conflict | Self::MaybeCommitted)
@@ -88,28 +85,27 @@ impl Error {
 /// A key and its value.
 pub type Pair = (Bytes, Bytes);
 
-/// Which rows to read: `begin ≤ key < end`, at most `limit` of them, in the order of their keys, or
-/// from the last one back.
+/// The rows to read: `begin ≤ key < end`, at most `limit` of them, in key order or in reverse.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Range {
-    /// The first key that may be in the result.
+    /// The first key, inclusive.
     pub begin: Vec<u8>,
-    /// The first key after `begin` that may not.
+    /// The last key, exclusive.
     pub end: Vec<u8>,
-    /// The most rows to read.
+    /// The maximum number of rows.
     pub limit: usize,
-    /// Whether to start at the end.
+    /// Whether to read in descending key order.
     pub reverse: bool,
 }
 
 impl Range {
-    /// All the rows with `begin ≤ key < end`.
+    /// All rows with `begin ≤ key < end`.
     #[must_use]
     pub fn new(begin: impl Into<Vec<u8>>, end: impl Into<Vec<u8>>) -> Self {
         Self { begin: begin.into(), end: end.into(), limit: usize::MAX, reverse: false }
     }
 
-    /// All the rows whose keys start with `prefix`.
+    /// All rows whose keys start with `prefix`.
     #[must_use]
     pub fn prefix(prefix: impl Into<Vec<u8>>) -> Self {
         let begin = prefix.into();
@@ -117,8 +113,8 @@ impl Range {
         Self::new(begin, end)
     }
 
-    /// All the rows whose keys start with `prefix`, the last ones first; only those before the row
-    /// of this key, if there is one.
+    /// All rows whose keys start with `prefix`, in descending order; with `before`, only rows
+    /// before that key.
     #[must_use]
     pub fn newest(prefix: impl Into<Vec<u8>>, before: Option<Vec<u8>>) -> Self {
         let all = Self::prefix(prefix).reverse();
@@ -128,14 +124,14 @@ impl Range {
         }
     }
 
-    /// At most `limit` rows.
+    /// Limits the result to `limit` rows.
     #[must_use]
     pub fn limit(mut self, limit: usize) -> Self {
         self.limit = limit;
         self
     }
 
-    /// The last rows first.
+    /// Reverses the order: highest keys first.
     #[must_use]
     pub fn reverse(mut self) -> Self {
         self.reverse = true;
@@ -148,7 +144,7 @@ impl Range {
     }
 }
 
-/// The first key after all those that start with `prefix`: the end of their range.
+/// The first key after every key that starts with `prefix`: the end of the prefix range.
 #[must_use]
 pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     let kept = prefix.iter().rposition(|&byte| byte != u8::MAX).map_or(0, |last| last + 1);
@@ -161,9 +157,9 @@ pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     end
 }
 
-/// The number in a counter's row, as [`Tx::add`] leaves it; an absent row is 0.
+/// Decodes a counter written by [`Tx::add`]; an absent row is 0.
 ///
-/// A row of another length is cut or filled with zeros to eight bytes, as FoundationDB does it.
+/// A value of another length is truncated or zero-padded to eight bytes, as in FoundationDB.
 #[must_use]
 pub fn counter(value: Option<&[u8]>) -> i64 {
     let value = value.unwrap_or_default();
@@ -173,48 +169,46 @@ pub fn counter(value: Option<&[u8]>) -> i64 {
     i64::from_le_bytes(number)
 }
 
-/// What an engine has done since the start.
+/// An engine's commit statistics since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Groups of transactions that were made durable, each in one commit.
+    /// Group commits: groups of transactions made durable together.
     pub groups: u64,
-    /// Transactions in those groups.
+    /// Transactions committed in those groups.
     pub transactions: u64,
-    /// Transactions that were refused because something they read had changed.
+    /// Transactions rejected because a row they read had changed.
     pub conflicts: u64,
-    /// The time spent in commits.
+    /// Total time spent in commits.
     pub commit_time_total: Duration,
 }
 
-/// What becomes [`Stats`]; many tasks and threads count in it.
+/// The atomic counters behind [`Stats`], shared by tasks and threads.
 #[derive(Debug, Default)]
-pub(crate) struct Counts {
+pub(crate) struct Counters {
     groups: AtomicU64,
     transactions: AtomicU64,
     conflicts: AtomicU64,
     commit_micros: AtomicU64,
 }
 
-impl Counts {
-    /// A group of so many transactions is durable.
-    pub(crate) fn committed(&self, transactions: usize) {
+impl Counters {
+    /// Records a group commit of `transactions`.
+    pub(crate) fn record_commit(&self, transactions: usize) {
         self.groups.fetch_add(1, Ordering::Relaxed);
         self.transactions.fetch_add(transactions as u64, Ordering::Relaxed);
     }
 
-    /// A commit took so long.
-    pub(crate) fn spent(&self, time: Duration) {
+    pub(crate) fn record_commit_time(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.commit_micros.fetch_add(micros, Ordering::Relaxed);
     }
 
-    /// So many transactions were refused.
-    pub(crate) fn refused(&self, transactions: usize) {
+    pub(crate) fn record_conflicts(&self, transactions: usize) {
         self.conflicts.fetch_add(transactions as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let read = |gauge: &AtomicU64| gauge.load(Ordering::Relaxed);
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             groups: read(&self.groups),
             transactions: read(&self.transactions),
@@ -227,85 +221,81 @@ impl Counts {
 /// Keeps the data.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
-    /// Begins a transaction on the newest committed state.
+    /// Begins a transaction on the latest committed state.
     async fn begin(&self) -> Result<Box<dyn Transaction>, Error>;
 
-    /// Like [`Self::begin`], but the transaction does not queue behind others. Use it only for rare,
-    /// small transactions.
+    /// Like [`Self::begin`], but the transaction does not queue behind others. Only for rare, small
+    /// transactions.
     async fn begin_urgent(&self) -> Result<Box<dyn Transaction>, Error> {
         self.begin().await
     }
 
-    /// What it has done since the start.
     fn stats(&self) -> Stats {
         Stats::default()
     }
 
-    /// Returns when the data have been out of reach for so long that whoever waits for them should
-    /// be told; at once while they are. An engine whose data are in this process or on this host
-    /// never does.
-    async fn away(&self) {
+    /// Resolves when the store has been unreachable for long enough that waiting operations should
+    /// fail; immediately while it is. Never resolves for an engine that is local to this host.
+    async fn unreachable(&self) {
         std::future::pending().await
     }
 
-    /// Returns once a background thread or task of the engine has ended unexpectedly; nothing can be
-    /// written after that. Never returns for an engine that has none.
+    /// Resolves when a background thread or task of the engine has ended unexpectedly. No writes
+    /// are possible after that. Never resolves for an engine without background tasks.
     async fn failed(&self) {
         std::future::pending().await
     }
 
-    /// Whether only the reserve for finishing work is left: time to refuse new work.
+    /// Whether only the disk reserve for finishing accepted work is left, so that new work must be
+    /// rejected.
     fn is_nearly_full(&self) -> bool {
         false
     }
 }
 
-/// One attempt to read and change the data. Bounds are checked by [`Tx`], which is in front of
-/// every engine.
+/// A single transaction of an engine. [`Tx`] checks the size limits in front of every engine.
 #[async_trait]
 pub trait Transaction: Send + Sync {
-    /// Whether [`Transaction::prefetch`] is of use: whether a read goes over a network.
-    fn fetches_ahead(&self) -> bool {
+    /// Whether [`Transaction::prefetch`] helps, that is, whether reads cross a network.
+    fn supports_prefetch(&self) -> bool {
         false
     }
 
-    /// Reads these keys at once, so that reading them one by one afterwards waits no more. Only for
-    /// speed: what was fetched counts as read when it is read.
+    /// Fetches `keys` concurrently, so that later single reads do not wait. Prefetching alone adds
+    /// no conflicts: a key counts as read only when it is read.
     async fn prefetch(&self, _keys: Vec<Vec<u8>>) -> Result<(), Error> {
         Ok(())
     }
 
-    /// The value of `key`; the commit fails if it has changed by then.
+    /// Reads `key`; the commit conflicts if the value has changed by then.
     async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error>;
 
-    /// The value of `key`; the commit does not care if it changes.
+    /// Reads `key` without adding a read conflict.
     async fn snap_get(&self, key: &[u8]) -> Result<Option<Bytes>, Error>;
 
-    /// The rows of `range`; the commit fails if a row among them has changed, come or gone by then.
+    /// Reads `range`; the commit conflicts if a row in it was changed, added or removed by then.
     async fn range(&self, range: Range) -> Result<Vec<Pair>, Error>;
 
-    /// The rows of `range`; the commit does not care if they change.
+    /// Reads `range` without adding a read conflict.
     async fn snap_range(&self, range: Range) -> Result<Vec<Pair>, Error>;
 
-    /// Writes `value` at `key`.
     fn set(&self, key: Vec<u8>, value: Bytes);
 
-    /// Removes `key`.
     fn clear(&self, key: Vec<u8>);
 
-    /// Removes every key from `begin` to before `end`.
+    /// Removes every key in `begin..end`.
     fn clear_range(&self, begin: Vec<u8>, end: Vec<u8>);
 
-    /// Adds `delta` to the counter at `key`, without reading it and so without ever conflicting.
-    /// See [`counter`] for how it is read. A counter that comes to 0 stays as a row.
+    /// Atomically adds `delta` to the counter at `key`. This reads nothing, so it never conflicts.
+    /// [`counter`] decodes the value. A counter that reaches 0 remains as a row.
     fn add(&self, key: Vec<u8>, delta: i64);
 
-    /// Checks the reads and makes the writes durable, all or none. Without writes, there is nothing
-    /// to do and nothing is checked: the reads were one consistent state anyway.
+    /// Checks the reads and makes all writes durable, or none. A read-only transaction is not
+    /// checked, as its reads came from one consistent snapshot.
     async fn commit(self: Box<Self>) -> Result<(), Error>;
 }
 
-/// For locks under which nothing can be left half done, so that a panic elsewhere does not matter.
+/// Ignores poisoning: for locks whose critical sections leave no partial updates on a panic.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,28 +1,29 @@
-//! The embedded engine: LMDB, shared by the processes of one host.
+//! The LMDB engine: a local store shared by the processes of one host.
 //!
-//! Who takes part: transactions read from LMDB snapshots on whatever thread their task runs, and
-//! buffer their writes; one [`committer`] thread per process waits for the process's [`turn`],
-//! checks and applies all the transactions that are waiting, and makes them durable with a single
-//! commit; one [`watchdog`] thread per process looks at the [`process`] that keeps all the others
-//! out, and ends it when [`suspicion`] says so; [`files`] looks at the files before they are mapped;
-//! [`room`] keeps disk space in reserve and tells a full disk from a broken one.
+//! Participants: transactions read from LMDB snapshots on the thread of their task, and buffer
+//! their writes. One [`committer`] thread per process acquires the [write lock](write_lock), validates
+//! and applies all queued transactions, and makes them durable in a single commit. One [`watchdog`]
+//! thread per process inspects the [`process`] that holds the lock, and kills it on a
+//! [stall](stall).
+//! [`files`] checks the files before they are mapped. [`disk_reserve`] keeps disk space in reserve, and
+//! distinguishes a full disk from a failed one.
 //!
-//! How data passes through: a commit sends the transaction's [`Buffer`] to the committer over a
-//! bounded channel and waits for the answer. The snapshot is given back before that, since a
-//! snapshot that is held keeps LMDB from reusing the pages that were freed after it.
+//! Data flow: a commit sends the transaction's [`Buffer`] to the committer over a bounded channel
+//! and waits for the reply. It releases the snapshot first, since an open snapshot keeps LMDB from
+//! reusing pages freed after it.
 
 mod committer;
-mod files;
+mod disk_reserve;
 #[cfg(test)]
-mod hook;
+mod failpoint;
+mod files;
 mod process;
-mod readers;
-mod room;
-mod suspicion;
+mod reader_table;
+mod stall;
 #[cfg(test)]
 mod tests;
-mod turn;
 mod watchdog;
+mod write_lock;
 
 use std::fmt;
 use std::fs::File;
@@ -40,52 +41,52 @@ use heed::types::Bytes as Raw;
 use heed::{AnyTls, CommitOrAbort, Env, EnvOpenOptions, MdbError, RoTxn, WithoutTls};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use crate::{Buffer, Counts, Engine, Error, Pair, Range, Snapshot, Stats, Transaction, lock};
-use committer::{Committer, Message, Submission, Urgent};
-use files::Problem;
-use room::Room;
-use turn::{Turn, Turnstile};
+use crate::{Buffer, Counters, Engine, Error, Pair, Range, Snapshot, Stats, Transaction, lock};
+use committer::{Committer, CommitterMsg, Submission, Urgent};
+use disk_reserve::DiskReserve;
+use files::FileError;
 use watchdog::Watchdog;
+use write_lock::{WriteGuard, WriteLock};
 
-/// The size of the memory map: address space, not memory, and so the most that the file can grow.
+/// The size of the memory map. This is address space, not memory, and limits the file's size.
 const MAP_SIZE: usize = 1 << 40;
-/// Reader slots in the lock file, for all the processes together: enough for sixteen.
+/// Reader slots in the lock file, shared by all processes: enough for sixteen processes.
 const MAX_READERS: u32 = 4096;
-/// Snapshots that one process holds at a time; further transactions wait to begin.
+/// Open snapshots per process; further transactions wait to begin.
 const MAX_SNAPSHOTS: usize = 256 - MAX_URGENT;
-/// Urgent transactions at a time, from their beginning to their commit; further ones wait to begin.
+/// Concurrent urgent transactions, from begin to commit; further ones wait to begin.
 const MAX_URGENT: usize = 16;
-/// Transactions that wait for the committer; further ones are refused.
-const MAX_WAITING: usize = 8192;
+/// Transactions queued for the committer; further ones are rejected.
+const MAX_QUEUED: usize = 8192;
 
-/// Held while this process opens a store, so that none is opened twice.
+/// Held while this process opens a store, so that no store is opened twice.
 static OPENING: Mutex<()> = Mutex::new(());
 
 type Rows = heed::Database<'static, Raw, Raw>;
 
 /// A store in a directory of the local disk.
-pub struct Embedded {
-    /// Above `env`, and so dropped before it: while `env` is there the store is not opened anew,
-    /// and to close the files of the turn would then end the locks of another [`Turnstile`].
+pub struct Lmdb {
+    /// Declared before `env`, so that it is dropped first. The store cannot be reopened while `env`
+    /// exists; closing the lock files later would release the locks of the new [`WriteLock`].
     _watchdog: Watchdog,
     env: Env<WithoutTls>,
     rows: Rows,
     snapshots: Arc<Semaphore>,
     urgent_snapshots: Arc<Semaphore>,
     urgent: Urgent,
-    gauges: Arc<Gauges>,
-    submissions: SyncSender<Message>,
+    status: Arc<Status>,
+    submissions: SyncSender<CommitterMsg>,
     committer: Option<JoinHandle<()>>,
-    /// Closed when the committer has ended.
-    committing: watch::Receiver<()>,
-    /// Below `env`, and so dropped after it: see [`files::allocate_lock_file`].
+    /// Closed when the committer thread ends.
+    committer_alive: watch::Receiver<()>,
+    /// Declared after `env`, so that it is dropped after it: see [`files::allocate_lock_file`].
     lock_file: Arc<File>,
 }
 
-/// What the committer tells of itself.
+/// State that the committer publishes.
 #[derive(Default)]
-struct Gauges {
-    done: Counts,
+struct Status {
+    counters: Counters,
     nearly_full: AtomicBool,
 }
 
@@ -94,45 +95,44 @@ struct Gauges {
 #[error("cannot open the store in {}", path.display())]
 pub struct OpenError {
     path: PathBuf,
-    source: Problem,
+    source: FileError,
 }
 
-impl Embedded {
-    /// Opens the store in `dir`, and creates both if they are not there. A process may have a
-    /// directory open once, and several processes may have it open at a time; all must be on one
-    /// host and in one pid namespace of it, as LMDB and the watchdog tell them apart by their
-    /// numbers; the disk must be the host's own.
+impl Lmdb {
+    /// Opens the store in `dir`, creating both if necessary. A process may open a directory once;
+    /// several processes may have it open at the same time. They must share a host and a pid
+    /// namespace, as LMDB and the watchdog identify processes by pid. The disk must be local.
     ///
-    /// A process that is stopped or frozen while it keeps the others out of the store is killed by
-    /// them.
+    /// A process that is stopped or frozen while it holds a lock of the store is killed by the
+    /// others.
     ///
     /// # Errors
-    /// The directory or its files cannot be created, opened or locked, or are no store.
+    /// If the directory or its files cannot be created, opened or locked, or do not form a store.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
         Self::try_open(dir).map_err(|source| OpenError { path: dir.to_owned(), source })
     }
 
-    fn try_open(dir: &Path) -> Result<Self, Problem> {
+    fn try_open(dir: &Path) -> Result<Self, FileError> {
         let _opening = lock(&OPENING);
         std::fs::create_dir_all(dir)?;
-        // To touch the files of a store that is open here would end this process's locks on them.
+        // Opening the files of a store that this process already has open would release its locks.
         if heed::env_closing_event(dir.canonicalize()?).is_some() {
             return Err(heed::Error::EnvAlreadyOpened.into());
         }
-        let mut turnstile = Turnstile::open(dir)?;
-        let watchdog = Watchdog::start(turnstile.gate().clone())?;
-        let (env, rows, lock_file) = open_files(dir, &turnstile.take()?)?;
+        let mut write_lock = WriteLock::open(dir)?;
+        let watchdog = Watchdog::start(write_lock.files().clone())?;
+        let (env, rows, lock_file) = open_files(dir, &write_lock.acquire()?)?;
         watchdog.opened(env.clone(), lock_file.clone());
-        let gauges = Arc::<Gauges>::default();
-        let (submissions, waiting) = sync_channel(MAX_WAITING);
-        let room = Room::new(env.clone())?;
+        let status = Arc::<Status>::default();
+        let (submissions, waiting) = sync_channel(MAX_QUEUED);
+        let reserve = DiskReserve::new(env.clone())?;
         let urgent = Urgent::default();
-        let committer = Committer::new(env.clone(), rows, room, gauges.clone(), urgent.clone());
-        let (ending, committing) = watch::channel(());
+        let committer = Committer::new(env.clone(), rows, reserve, status.clone(), urgent.clone());
+        let (alive, committer_alive) = watch::channel(());
         let committer =
             std::thread::Builder::new().name("store-committer".to_owned()).spawn(move || {
-                let _ending = ending;
-                committer.run(turnstile, &waiting);
+                let _alive = alive;
+                committer.run(write_lock, &waiting);
             })?;
         Ok(Self {
             _watchdog: watchdog,
@@ -141,15 +141,15 @@ impl Embedded {
             snapshots: Arc::new(Semaphore::new(MAX_SNAPSHOTS)),
             urgent_snapshots: Arc::new(Semaphore::new(MAX_URGENT)),
             urgent,
-            gauges,
+            status,
             submissions,
             committer: Some(committer),
-            committing,
+            committer_alive,
             lock_file,
         })
     }
 
-    /// Counts the commits of all processes.
+    /// The number of commits by all processes.
     #[cfg(test)]
     fn version(&self) -> u64 {
         self.env.info().last_txn_id as u64
@@ -164,8 +164,8 @@ impl Embedded {
         let permit = permit.expect("the semaphore is never closed");
         let snapshot = self.snapshot().map_err(failure)?;
         let view = View { snapshot, rows: self.rows, _lock_file: self.lock_file.clone() };
-        Ok(Box::new(EmbeddedTransaction {
-            state: Mutex::new(Open { view, buffer: Buffer::default(), permit }),
+        Ok(Box::new(LmdbTransaction {
+            state: Mutex::new(TxState { view, buffer: Buffer::default(), permit }),
             submissions: self.submissions.clone(),
             urgent,
         }))
@@ -173,7 +173,7 @@ impl Embedded {
 
     fn snapshot(&self) -> Result<RoTxn<'static, WithoutTls>, heed::Error> {
         match self.env.clone().static_read_txn() {
-            // Processes that were killed have left their slots behind.
+            // Free the slots left behind by killed processes.
             Err(heed::Error::Mdb(MdbError::ReadersFull)) => {
                 self.env.clear_stale_readers()?;
                 self.env.clone().static_read_txn()
@@ -183,8 +183,11 @@ impl Embedded {
     }
 }
 
-/// Opens the files, and makes them if they are not there: one process at a time.
-fn open_files(dir: &Path, _turn: &Turn<'_>) -> Result<(Env<WithoutTls>, Rows, Arc<File>), Problem> {
+/// Opens the files, creating them if necessary; one process at a time.
+fn open_files(
+    dir: &Path,
+    _guard: &WriteGuard<'_>,
+) -> Result<(Env<WithoutTls>, Rows, Arc<File>), FileError> {
     let lock_file = Arc::new(files::allocate_lock_file(dir, MAX_READERS)?);
     files::check_meta_pages(dir)?;
     let env = open_env(dir)?;
@@ -203,34 +206,34 @@ fn open_files(dir: &Path, _turn: &Turn<'_>) -> Result<(Env<WithoutTls>, Rows, Ar
 fn open_env(dir: &Path) -> Result<Env<WithoutTls>, heed::Error> {
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
     options.map_size(MAP_SIZE).max_readers(MAX_READERS);
-    // SAFETY: the map is of a file that only LMDB writes (`Room` makes it longer, never touches
-    // its content), with LMDB's locking, and on a local disk, as `Embedded::open` demands.
+    // SAFETY: only LMDB writes the mapped file, under its own locking (`DiskReserve` extends the
+    // file but never touches its content), and it is on a local disk, as `Lmdb::open` requires.
     #[allow(unsafe_code, reason = "mapping a file is unsafe; there is no other way to open LMDB")]
     unsafe {
         options.open(dir)
     }
 }
 
-impl Drop for Embedded {
-    /// Waits for what was submitted, so that the directory can be opened anew at once.
+impl Drop for Lmdb {
+    /// Waits for submitted transactions, so that the directory can be reopened immediately.
     fn drop(&mut self) {
-        // If the committer is gone already, so is what this is for.
-        let _ = self.submissions.send(Message::Stop);
+        // Ignore a closed channel: the committer has already stopped.
+        let _ = self.submissions.send(CommitterMsg::Stop);
         if let Some(committer) = self.committer.take() {
-            // A panic there was reported there.
+            // A panic of the thread was already reported.
             let _ = committer.join();
         }
     }
 }
 
-impl fmt::Debug for Embedded {
+impl fmt::Debug for Lmdb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Embedded").field("path", &self.env.path()).finish_non_exhaustive()
+        f.debug_struct("Lmdb").field("path", &self.env.path()).finish_non_exhaustive()
     }
 }
 
 #[async_trait]
-impl Engine for Embedded {
+impl Engine for Lmdb {
     async fn begin(&self) -> Result<Box<dyn Transaction>, Error> {
         self.begin_with(&self.snapshots, None).await
     }
@@ -240,51 +243,51 @@ impl Engine for Embedded {
     }
 
     fn stats(&self) -> Stats {
-        self.gauges.done.stats()
+        self.status.counters.stats()
     }
 
     async fn failed(&self) {
-        // Nothing is ever sent.
-        let _ = self.committing.clone().changed().await;
+        // Nothing is ever sent: this resolves when the sender is dropped.
+        let _ = self.committer_alive.clone().changed().await;
     }
 
     fn is_nearly_full(&self) -> bool {
-        self.gauges.nearly_full.load(Ordering::Relaxed)
+        self.status.nearly_full.load(Ordering::Relaxed)
     }
 }
 
-struct EmbeddedTransaction {
-    state: Mutex<Open>,
-    submissions: SyncSender<Message>,
-    /// Where its commit waits if it is urgent.
+struct LmdbTransaction {
+    state: Mutex<TxState>,
+    submissions: SyncSender<CommitterMsg>,
+    /// The queue for the commit of an urgent transaction.
     urgent: Option<Urgent>,
 }
 
-struct Open {
+struct TxState {
     view: View,
     buffer: Buffer,
     permit: OwnedSemaphorePermit,
 }
 
 #[async_trait]
-impl Transaction for EmbeddedTransaction {
+impl Transaction for LmdbTransaction {
     async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        let Open { view, buffer, .. } = &mut *lock(&self.state);
+        let TxState { view, buffer, .. } = &mut *lock(&self.state);
         buffer.get(&view.reader(), key, true)
     }
 
     async fn snap_get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        let Open { view, buffer, .. } = &mut *lock(&self.state);
+        let TxState { view, buffer, .. } = &mut *lock(&self.state);
         buffer.get(&view.reader(), key, false)
     }
 
     async fn range(&self, range: Range) -> Result<Vec<Pair>, Error> {
-        let Open { view, buffer, .. } = &mut *lock(&self.state);
+        let TxState { view, buffer, .. } = &mut *lock(&self.state);
         buffer.range(&view.reader(), range, true)
     }
 
     async fn snap_range(&self, range: Range) -> Result<Vec<Pair>, Error> {
-        let Open { view, buffer, .. } = &mut *lock(&self.state);
+        let TxState { view, buffer, .. } = &mut *lock(&self.state);
         buffer.range(&view.reader(), range, false)
     }
 
@@ -306,36 +309,40 @@ impl Transaction for EmbeddedTransaction {
 
     async fn commit(self: Box<Self>) -> Result<(), Error> {
         let Self { state, submissions, urgent } = *self;
-        let Open { view, buffer, permit } =
+        let TxState { view, buffer, permit } =
             state.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         if buffer.writes.is_empty() {
             return Ok(());
         }
         let snapshot = view.snapshot.id();
         drop(view);
-        let (answer, answered) = oneshot::channel();
-        let submission = Submission { buffer, snapshot, answer };
+        let (reply, reply_rx) = oneshot::channel();
+        let submission = Submission { buffer, snapshot, reply };
         match urgent {
             Some(urgent) => {
                 urgent.push(submission);
-                // If there is no room, the committer has messages to read, and looks for urgent ones.
-                if let Err(TrySendError::Disconnected(_)) = submissions.try_send(Message::Urgent) {
+                // Ignore a full channel: the committer checks the urgent queue with every message.
+                if let Err(TrySendError::Disconnected(_)) =
+                    submissions.try_send(CommitterMsg::Urgent)
+                {
                     return Err(stopped());
                 }
-                let answered = answered.await;
-                // Held until now to bound the number of waiting urgent transactions.
+                let result = reply_rx.await;
+                // Held until here to bound the number of queued urgent transactions.
                 drop(permit);
-                answered.unwrap_or_else(|_| Err(stopped()))
+                result.unwrap_or_else(|_| Err(stopped()))
             }
             None => {
                 drop(permit);
-                submissions.try_send(Message::Commit(submission)).map_err(|error| match error {
-                    TrySendError::Full(_) => {
-                        Error::Unavailable("too many transactions wait".to_owned())
-                    }
-                    TrySendError::Disconnected(_) => stopped(),
-                })?;
-                answered.await.unwrap_or_else(|_| Err(stopped()))
+                submissions.try_send(CommitterMsg::Commit(submission)).map_err(
+                    |error| match error {
+                        TrySendError::Full(_) => {
+                            Error::Unavailable("too many transactions are queued".to_owned())
+                        }
+                        TrySendError::Disconnected(_) => stopped(),
+                    },
+                )?;
+                reply_rx.await.unwrap_or_else(|_| Err(stopped()))
             }
         }
     }
@@ -346,7 +353,7 @@ fn stopped() -> Error {
 }
 
 struct View {
-    /// Has the environment open.
+    /// Keeps the environment open.
     snapshot: RoTxn<'static, WithoutTls>,
     rows: Rows,
     _lock_file: Arc<File>,
@@ -358,7 +365,7 @@ impl View {
     }
 }
 
-/// Reads one state: a snapshot's, or the one that the committer is building.
+/// Reads from a snapshot, or from the committer's write transaction.
 struct Reader<'a> {
     txn: &'a RoTxn<'a, AnyTls>,
     rows: Rows,
@@ -395,13 +402,13 @@ impl Snapshot for Reader<'_> {
     }
 }
 
-/// LMDB has no empty key, and does not search for one either.
+/// LMDB does not support empty keys, not even as bounds.
 fn bounds<'a>(begin: &'a [u8], end: &'a [u8]) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
     let begin = if begin.is_empty() { Bound::Unbounded } else { Bound::Included(begin) };
     (begin, Bound::Excluded(end))
 }
 
-/// What an LMDB error outside of a commit means for a transaction.
+/// Converts an LMDB error that occurred outside of a commit.
 fn failure(error: heed::Error) -> Error {
     match error {
         heed::Error::Mdb(MdbError::MapFull | MdbError::TxnFull) => Error::Full,

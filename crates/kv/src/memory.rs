@@ -1,8 +1,8 @@
-//! The memory engine: the model that the other engines are compared with, and the store of tests.
+//! The in-memory engine: the reference model for the other engines, and the store used by tests.
 //!
-//! It keeps every version of a row that an open transaction may still read. From a seed it injects
-//! what a real store does on a bad day: conflicts without a reason, commits of unknown result, and
-//! delays. Alike seeds and alike calls give alike faults.
+//! It keeps every version of a row that an open transaction may still read. It can inject faults
+//! from a seed: spurious conflicts, commits with unknown results, and delays. The same seed and the
+//! same calls give the same faults.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -21,31 +21,30 @@ use crate::{Buffer, Engine, Error, Pair, Range, Snapshot, Transaction, Writes, l
 #[derive(Clone, Default)]
 pub struct Memory {
     data: Arc<Mutex<Data>>,
-    faults: Option<Arc<Mutex<Dice>>>,
+    faults: Option<Arc<Mutex<FaultInjector>>>,
     nearly_full: Arc<AtomicBool>,
 }
 
-/// How often a commit goes wrong, as probabilities from 0 to 1; their sum is at most 1.
+/// Fault probabilities of a commit, from 0 to 1; their sum is at most 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Faults {
-    /// The commit reports a conflict that was none.
+    /// A spurious conflict.
     pub conflict: f64,
-    /// The commit reports `MaybeCommitted` and did nothing.
+    /// The commit reports `MaybeCommitted` without having been applied.
     pub lost_before_commit: f64,
-    /// The commit reports `MaybeCommitted` and did everything.
+    /// The commit reports `MaybeCommitted` after having been applied.
     pub lost_after_commit: f64,
-    /// The longest time that a commit takes, on tokio's clock.
+    /// The maximum duration of a commit, on tokio's clock.
     pub delay: Duration,
 }
 
-struct Dice {
+struct FaultInjector {
     faults: Faults,
     rng: SmallRng,
 }
 
-/// What happens to one commit.
-enum Fate {
-    Fair,
+enum InjectedFault {
+    None,
     Conflict,
     LostBefore,
     LostAfter,
@@ -53,16 +52,16 @@ enum Fate {
 
 #[derive(Default)]
 struct Data {
-    /// Each row's versions, the newest last; `None` if it was removed.
+    /// Each row's versions, newest last; `None` if removed.
     rows: BTreeMap<Vec<u8>, Vec<(u64, Option<Bytes>)>>,
     version: u64,
-    /// Keys of rows that were removed, until nobody can see that they were ever there.
-    graves: Vec<Vec<u8>>,
-    /// How many transactions are open on each version.
+    /// Keys of removed rows that an open transaction may still see.
+    tombstones: Vec<Vec<u8>>,
+    /// The number of open transactions per version.
     open: BTreeMap<u64, usize>,
 }
 
-/// The data as of one version.
+/// The data at one version.
 struct AsOf<'a>(&'a Data, u64);
 
 struct MemoryTransaction {
@@ -78,58 +77,58 @@ impl Memory {
         Self::default()
     }
 
-    /// An empty store with `faults` that follow from `seed`.
+    /// An empty store that injects `faults`, drawn from `seed`.
     #[must_use]
     pub fn with_faults(seed: u64, faults: Faults) -> Self {
-        let dice = Dice { faults, rng: SmallRng::seed_from_u64(seed) };
-        Self { faults: Some(Arc::new(Mutex::new(dice))), ..Self::default() }
+        let injector = FaultInjector { faults, rng: SmallRng::seed_from_u64(seed) };
+        Self { faults: Some(Arc::new(Mutex::new(injector))), ..Self::default() }
     }
 
-    /// Changes the faults from here on; nothing on a store that was made without.
+    /// Changes the faults; no effect on a store created without faults.
     pub fn set_faults(&self, faults: Faults) {
-        if let Some(dice) = &self.faults {
-            lock(dice).faults = faults;
+        if let Some(injector) = &self.faults {
+            lock(injector).faults = faults;
         }
     }
 
-    /// Makes the store say that only its reserve is left, or no longer.
+    /// Sets whether the store reports that only its reserve is left.
     pub fn set_nearly_full(&self, nearly_full: bool) {
         self.nearly_full.store(nearly_full, Ordering::Relaxed);
     }
 
-    /// Counts the commits.
+    /// The number of commits.
     #[must_use]
     pub fn version(&self) -> u64 {
         lock(&self.data).version
     }
 
-    async fn fate(&self) -> Fate {
-        let Some(dice) = &self.faults else {
-            return Fate::Fair;
+    async fn inject_fault(&self) -> InjectedFault {
+        let Some(injector) = &self.faults else {
+            return InjectedFault::None;
         };
-        let (fate, delay) = lock(dice).throw();
+        let (fault, delay) = lock(injector).next_fault();
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        fate
+        fault
     }
 }
 
-impl Dice {
-    fn throw(&mut self) -> (Fate, Duration) {
+impl FaultInjector {
+    fn next_fault(&mut self) -> (InjectedFault, Duration) {
         let Faults { conflict, lost_before_commit, lost_after_commit, delay } = self.faults;
-        // Always two throws, so that one fault's probability does not shift the others' dice.
-        let (dice, pause): (f64, f64) = (self.rng.random(), self.rng.random());
-        let fate = if dice < conflict {
-            Fate::Conflict
-        } else if dice < conflict + lost_before_commit {
-            Fate::LostBefore
-        } else if dice < conflict + lost_before_commit + lost_after_commit {
-            Fate::LostAfter
+        // Always draw two numbers, so that changing one probability does not shift later draws.
+        let (draw, pause): (f64, f64) = (self.rng.random(), self.rng.random());
+        let fault = if draw < conflict {
+            InjectedFault::Conflict
+        } else if draw < conflict + lost_before_commit {
+            InjectedFault::LostBefore
+        } else if draw < conflict + lost_before_commit + lost_after_commit {
+            InjectedFault::LostAfter
         } else {
-            Fate::Fair
+            InjectedFault::None
         };
-        (fate, delay.mul_f64(pause))
+        (fault, delay.mul_f64(pause))
     }
 }
 
@@ -151,15 +150,15 @@ impl Engine for Memory {
 }
 
 impl MemoryTransaction {
-    fn read<T>(&self, what: impl FnOnce(&mut Buffer, &AsOf<'_>) -> T) -> T {
+    fn read<T>(&self, read: impl FnOnce(&mut Buffer, &AsOf<'_>) -> T) -> T {
         let data = lock(&self.memory.data);
-        what(&mut lock(&self.buffer), &AsOf(&data, self.version))
+        read(&mut lock(&self.buffer), &AsOf(&data, self.version))
     }
 
     fn apply(&self) -> Result<(), Error> {
         let mut data = lock(&self.memory.data);
         let buffer = lock(&self.buffer);
-        if !buffer.holds_in(&AsOf(&data, data.version))? {
+        if !buffer.is_unchanged_in(&AsOf(&data, data.version))? {
             return Err(Error::Conflict);
         }
         data.apply(&buffer.writes);
@@ -205,11 +204,11 @@ impl Transaction for MemoryTransaction {
         if lock(&self.buffer).writes.is_empty() {
             return Ok(());
         }
-        match self.memory.fate().await {
-            Fate::Fair => self.apply(),
-            Fate::Conflict => Err(Error::Conflict),
-            Fate::LostBefore => Err(Error::MaybeCommitted),
-            Fate::LostAfter => self.apply().and(Err(Error::MaybeCommitted)),
+        match self.memory.inject_fault().await {
+            InjectedFault::None => self.apply(),
+            InjectedFault::Conflict => Err(Error::Conflict),
+            InjectedFault::LostBefore => Err(Error::MaybeCommitted),
+            InjectedFault::LostAfter => self.apply().and(Err(Error::MaybeCommitted)),
         }
     }
 }
@@ -242,13 +241,13 @@ impl Data {
         }
         debug_assert_eq!(self.version, before, "one commit at a time");
         self.version = after;
-        self.bury();
+        self.purge_tombstones();
     }
 
-    fn bury(&mut self) {
+    fn purge_tombstones(&mut self) {
         let oldest = self.oldest_read();
-        let Self { rows, graves, .. } = self;
-        graves.retain(|key| match rows.get(key).map(Vec::as_slice) {
+        let Self { rows, tombstones, .. } = self;
+        tombstones.retain(|key| match rows.get(key).map(Vec::as_slice) {
             Some([.., (written, None)]) if *written <= oldest => {
                 rows.remove(key);
                 false
@@ -265,12 +264,13 @@ impl Data {
     fn write(&mut self, key: &[u8], version: u64, value: Option<Bytes>) {
         let oldest = self.oldest_read();
         if value.is_none() {
-            self.graves.push(key.to_vec());
+            self.tombstones.push(key.to_vec());
         }
         let versions = self.rows.entry(key.to_vec()).or_default();
         versions.retain(|&(written, _)| written != version);
         versions.push((version, value));
-        // What nobody can read any more goes: all before the newest that the oldest reader sees.
+        // Drop versions that no open transaction can read: all before the newest one visible to the
+        // oldest reader.
         let visible = versions.iter().rposition(|&(written, _)| written <= oldest).unwrap_or(0);
         versions.drain(..visible);
     }

@@ -1,4 +1,4 @@
-//! The handle on a store, and the loop that runs a transaction until it is through.
+//! The handle to a store, and the retry loop for transactions.
 
 use std::fmt;
 use std::future::Future;
@@ -14,26 +14,26 @@ use super::{
     Engine, Error, MAX_KEY, MAX_TRANSACTION, MAX_VALUE, Pair, Range, Stats, Transaction, lock,
 };
 
-/// The longest that one call of [`Store::transact`] or [`Store::read`] takes, with every retry.
+/// The time limit for one call of [`Store::transact`] or [`Store::read`], including retries.
 pub const BUDGET: Duration = Duration::from_secs(5);
 
 /// The longest pause before a retry.
 const MAX_PAUSE_MS: u64 = 64;
 
-/// A handle on an engine; clones are cheap and share everything.
+/// A handle to an engine; clones are cheap and share everything.
 #[derive(Clone)]
 pub struct Store {
     engine: Arc<dyn Engine>,
     rng: Arc<Mutex<SmallRng>>,
 }
 
-/// A transaction in the hands of a closure; clones are the same transaction.
+/// A running transaction, passed to a closure; clones share the transaction.
 ///
-/// It ends with the closure: no clone may be kept beyond it.
+/// No clone may outlive the closure.
 #[derive(Clone)]
-pub struct Tx(Arc<Attempt>);
+pub struct Tx(Arc<Inner>);
 
-struct Attempt {
+struct Inner {
     transaction: Box<dyn Transaction>,
     state: Mutex<State>,
 }
@@ -42,12 +42,11 @@ struct Attempt {
 struct State {
     /// Bytes of keys and values written so far.
     written: usize,
-    /// The first thing that went wrong. It decides the attempt's fate even if the closure swallowed
-    /// the error, or wrapped it in its own.
+    /// The first store error. It fails the transaction even if the closure ignored the error or
+    /// wrapped it in its own.
     failure: Option<Error>,
 }
 
-/// What a transaction is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Read,
@@ -56,22 +55,22 @@ enum Mode {
 }
 
 impl Store {
-    /// A handle on `engine`; `seed` is for the jitter of retries.
+    /// A handle to `engine`; `seed` is for the jitter of retries.
     #[must_use]
     pub fn new(engine: Arc<dyn Engine>, seed: u64) -> Self {
         Self { engine, rng: Arc::new(Mutex::new(SmallRng::seed_from_u64(seed))) }
     }
 
-    /// Runs `body` in a transaction and commits it, again and again while it conflicts with others,
-    /// for at most [`BUDGET`].
+    /// Runs `body` in a transaction and commits it, retrying on conflicts for at most [`BUDGET`].
     ///
-    /// `body`'s second argument says whether an earlier run may have been committed; once true, it
-    /// stays true. An error of `body`'s own ends it without a commit and is returned as it is.
+    /// The second argument of `body` says whether an earlier run may have been committed; once
+    /// true, it stays true. If `body` returns an error of its own, the transaction is rolled back
+    /// and the error returned unchanged.
     ///
     /// # Errors
-    /// `body`'s own; or [`Error`], but never `Conflict`. When the budget is spent, or the engine is
-    /// [away](Engine::away), it is `MaybeCommitted` if a commit was begun whose result is unknown,
-    /// which may still take effect; and otherwise `Unavailable`.
+    /// The error of `body`, or an [`Error`] other than `Conflict`. When the budget is exhausted or
+    /// the engine is [unreachable](Engine::unreachable), the error is `MaybeCommitted` if a commit
+    /// with unknown result may still take effect, and `Unavailable` otherwise.
     ///
     /// # Panics
     /// If `body` keeps a clone of its [`Tx`].
@@ -87,7 +86,7 @@ impl Store {
     /// Like [`Store::transact`], but does not queue behind other transactions.
     ///
     /// # Errors
-    /// As for [`Store::transact`].
+    /// See [`Store::transact`].
     pub async fn transact_urgently<T, E, F, Fut>(&self, body: F) -> Result<T, E>
     where
         E: From<Error>,
@@ -97,10 +96,10 @@ impl Store {
         self.run(body, Mode::WriteUrgently).await
     }
 
-    /// Runs `body` on one consistent state; whatever it writes is forgotten.
+    /// Runs `body` on a consistent snapshot and discards its writes.
     ///
     /// # Errors
-    /// As for [`Store::transact`].
+    /// See [`Store::transact`].
     pub async fn read<T, E, F, Fut>(&self, body: F) -> Result<T, E>
     where
         E: From<Error>,
@@ -110,10 +109,10 @@ impl Store {
         self.run(move |tx, _| body(tx), Mode::Read).await
     }
 
-    /// The rows of `range`, when nothing else is to be read with them.
+    /// Reads `range` in a transaction of its own.
     ///
     /// # Errors
-    /// As for [`Store::transact`].
+    /// See [`Store::transact`].
     pub async fn rows(&self, range: Range) -> Result<Vec<Pair>, Error> {
         let range = &range;
         self.read(|tx| async move { tx.snap_range(range.clone()).await }).await
@@ -142,31 +141,31 @@ impl Store {
         F: Fn(Tx, bool) -> Fut + Send,
         Fut: Future<Output = Result<T, E>> + Send,
     {
-        let (retries, doubt) = (AtomicU32::new(0), AtomicBool::new(false));
-        let why = tokio::select! {
-            // While the engine is away nothing is even begun, which would wait within it.
+        let (retries, in_doubt) = (AtomicU32::new(0), AtomicBool::new(false));
+        let reason = tokio::select! {
+            // Polled first: while the engine is unreachable, beginning a transaction would block.
             biased;
-            () = self.engine.away() => "it does not answer".to_owned(),
-            result = self.retry(body, mode, &retries, &doubt) => return result,
-            // Bounds also how long a snapshot is held open.
+            () = self.engine.unreachable() => "it does not answer".to_owned(),
+            result = self.retry(body, mode, &retries, &in_doubt) => return result,
+            // This also bounds how long a snapshot is held open.
             () = tokio::time::sleep(BUDGET) => {
                 let retries = retries.load(Ordering::Relaxed);
-                format!("not through within {BUDGET:?} and {retries} retries")
+                format!("the transaction timed out after {BUDGET:?} and {retries} retries")
             }
         };
-        match doubt.into_inner() {
+        match in_doubt.into_inner() {
             true => Err(Error::MaybeCommitted.into()),
-            false => Err(Error::Unavailable(why).into()),
+            false => Err(Error::Unavailable(reason).into()),
         }
     }
 
-    /// `doubt` is set while a commit is under way, and stays so after one whose result is unknown.
+    /// `in_doubt` is set while a commit is in flight and stays set if its result is unknown.
     async fn retry<T, E, F, Fut>(
         &self,
         body: F,
         mode: Mode,
         retries: &AtomicU32,
-        doubt: &AtomicBool,
+        in_doubt: &AtomicBool,
     ) -> Result<T, E>
     where
         E: From<Error>,
@@ -184,7 +183,7 @@ impl Store {
                 Ok(transaction) => {
                     let tx = Tx::new(transaction);
                     let result = body(tx.clone(), maybe_committed).await;
-                    doubt.fetch_or(commit && result.is_ok(), Ordering::Relaxed);
+                    in_doubt.fetch_or(commit && result.is_ok(), Ordering::Relaxed);
                     match tx.finish(result, commit).await {
                         Ok(done) => return done,
                         Err(failure) => failure,
@@ -193,7 +192,7 @@ impl Store {
                 Err(failure) => failure,
             };
             maybe_committed |= failure == Error::MaybeCommitted;
-            doubt.store(maybe_committed, Ordering::Relaxed);
+            in_doubt.store(maybe_committed, Ordering::Relaxed);
             if !failure.is_retryable() {
                 let failure = if maybe_committed { Error::MaybeCommitted } else { failure };
                 return Err(failure.into());
@@ -202,8 +201,8 @@ impl Store {
         }
     }
 
-    /// The first retry comes at once, as a conflict has been resolved by the time it is reported;
-    /// the later ones are spread, because something is contended.
+    /// The first retry is immediate: a conflict is resolved by the time it is reported. Later
+    /// retries back off with jitter, since they indicate contention.
     async fn pause(&self, retries: u32) {
         if retries == 0 {
             return;
@@ -222,78 +221,77 @@ impl fmt::Debug for Store {
 
 impl Tx {
     fn new(transaction: Box<dyn Transaction>) -> Self {
-        Self(Arc::new(Attempt { transaction, state: Mutex::default() }))
+        Self(Arc::new(Inner { transaction, state: Mutex::default() }))
     }
 
-    /// Reads these keys at once; see [`Transaction::prefetch`].
+    /// See [`Transaction::prefetch`].
     ///
     /// # Errors
-    /// What went wrong; pass it on.
+    /// As for all methods of `Tx`: return it from the closure.
     pub async fn prefetch(&self, keys: impl Iterator<Item = Vec<u8>> + Send) -> Result<(), Error> {
-        if !self.0.transaction.fetches_ahead() {
+        if !self.0.transaction.supports_prefetch() {
             return Ok(());
         }
         let keys: Vec<_> = keys.collect();
         for key in &keys {
             self.check_key(key)?;
         }
-        self.remember(self.0.transaction.prefetch(keys).await)
+        self.record_failure(self.0.transaction.prefetch(keys).await)
     }
 
-    /// The value of `key`, which must not have changed when the transaction commits.
+    /// Reads `key`; the transaction conflicts if the value changes before the commit.
     ///
     /// # Errors
-    /// What went wrong; pass it on.
+    /// Return it from the closure.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>, Error> {
         let key = key.as_ref();
         self.check_key(key)?;
-        self.remember(self.0.transaction.get(key).await)
+        self.record_failure(self.0.transaction.get(key).await)
     }
 
-    /// The value of `key`, which may change before the transaction commits.
+    /// Reads `key`; the value may change before the commit.
     ///
     /// # Errors
-    /// What went wrong; pass it on.
+    /// Return it from the closure.
     pub async fn snap_get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>, Error> {
         let key = key.as_ref();
         self.check_key(key)?;
-        self.remember(self.0.transaction.snap_get(key).await)
+        self.record_failure(self.0.transaction.snap_get(key).await)
     }
 
-    /// The rows of `range`, which must be the same ones when the transaction commits. What lies
-    /// beyond the last row returned under a limit is not part of that.
+    /// Reads `range`; the transaction conflicts if these rows change before the commit. Rows beyond
+    /// the last one returned under a limit are not checked.
     ///
     /// # Errors
-    /// What went wrong; pass it on.
+    /// Return it from the closure.
     pub async fn range(&self, range: Range) -> Result<Vec<Pair>, Error> {
-        self.remember(self.0.transaction.range(range).await)
+        self.record_failure(self.0.transaction.range(range).await)
     }
 
-    /// The rows of `range`, which may change before the transaction commits.
+    /// Reads `range`; the rows may change before the commit.
     ///
     /// # Errors
-    /// What went wrong; pass it on.
+    /// Return it from the closure.
     pub async fn snap_range(&self, range: Range) -> Result<Vec<Pair>, Error> {
-        self.remember(self.0.transaction.snap_range(range).await)
+        self.record_failure(self.0.transaction.snap_range(range).await)
     }
 
-    /// Writes `value` at `key`. Too much of either fails the transaction when it commits.
+    /// Writes `value` at `key`. If either exceeds its limit, the commit fails.
     pub fn set(&self, key: impl Into<Vec<u8>>, value: impl Into<Bytes>) {
         let (key, value) = (key.into(), value.into());
-        if self.count(&key, value.len()) {
+        if self.reserve(&key, value.len()) {
             self.0.transaction.set(key, value);
         }
     }
 
-    /// Removes `key`.
     pub fn clear(&self, key: impl Into<Vec<u8>>) {
         let key = key.into();
-        if self.count(&key, 0) {
+        if self.reserve(&key, 0) {
             self.0.transaction.clear(key);
         }
     }
 
-    /// Removes every key from `begin` to before `end`.
+    /// Removes every key in `begin..end`.
     pub fn clear_range(&self, begin: impl Into<Vec<u8>>, end: impl Into<Vec<u8>>) {
         self.0.transaction.clear_range(begin.into(), end.into());
     }
@@ -301,25 +299,25 @@ impl Tx {
     /// Adds `delta` to the counter at `key` without reading it; see [`Transaction::add`].
     pub fn add(&self, key: impl Into<Vec<u8>>, delta: i64) {
         let key = key.into();
-        if self.count(&key, size_of::<i64>()) {
+        if self.reserve(&key, size_of::<i64>()) {
             self.0.transaction.add(key, delta);
         }
     }
 
-    /// Decides what becomes of an attempt whose closure returned `result`: `Ok` is the answer to the
-    /// caller, `Err` a failure of the store.
+    /// Commits or rolls back after the closure returned `result`. The outer `Err` is a store error,
+    /// the inner `Result` is for the caller.
     async fn finish<T, E>(self, result: Result<T, E>, commit: bool) -> Result<Result<T, E>, Error> {
-        let attempt =
+        let inner =
             Arc::into_inner(self.0).expect("no clone of a transaction outlives its closure");
-        let state = attempt.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let state = inner.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         match (result, state.failure) {
-            // Also when the closure returns it as an error of its own: whether an earlier run may
-            // have been committed is known to the caller of this alone.
+            // The store error takes precedence even if the closure converted it: only the retry
+            // loop knows whether an earlier run may have been committed.
             (_, Some(failure)) => Err(failure),
             (Err(error), None) => Ok(Err(error)),
             (Ok(value), None) => {
                 if commit {
-                    attempt.transaction.commit().await?;
+                    inner.transaction.commit().await?;
                 }
                 Ok(Ok(value))
             }
@@ -327,22 +325,22 @@ impl Tx {
     }
 
     fn check_key(&self, key: &[u8]) -> Result<(), Error> {
-        self.remember(within("key", key.len(), MAX_KEY))
+        self.record_failure(check_limit("key", key.len(), MAX_KEY))
     }
 
-    /// Counts a write and says whether it is within bounds.
-    fn count(&self, key: &[u8], value: usize) -> bool {
+    /// Accounts for a write; false if it exceeds a limit.
+    fn reserve(&self, key: &[u8], value: usize) -> bool {
         let mut state = lock(&self.0.state);
         state.written += key.len() + value;
-        let checked = within("key", key.len(), MAX_KEY)
-            .and_then(|()| within("value", value, MAX_VALUE))
-            .and_then(|()| within("transaction", state.written, MAX_TRANSACTION));
+        let checked = check_limit("key", key.len(), MAX_KEY)
+            .and_then(|()| check_limit("value", value, MAX_VALUE))
+            .and_then(|()| check_limit("transaction", state.written, MAX_TRANSACTION));
         let fits = checked.is_ok();
         state.failure = state.failure.take().or(checked.err());
         fits
     }
 
-    fn remember<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+    fn record_failure<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
         if let Err(error) = &result {
             lock(&self.0.state).failure.get_or_insert_with(|| error.clone());
         }
@@ -350,6 +348,6 @@ impl Tx {
     }
 }
 
-fn within(what: &'static str, actual: usize, limit: usize) -> Result<(), Error> {
+fn check_limit(what: &'static str, actual: usize, limit: usize) -> Result<(), Error> {
     if actual > limit { Err(Error::TooLarge { what, limit, actual }) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! The loop of `transact` against a store that misbehaves, on a clock that jumps, and the helpers.
+//! `transact`'s retry loop on a faulty store with a paused clock, and the helper functions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,7 +25,7 @@ async fn maybe_committed_is_sticky() -> Result<(), Error> {
         assert_eq!(maybe_committed, run > 0, "in run {run}");
         match run {
             0 => {}
-            // A plain conflict in between does not clear the doubt.
+            // A plain conflict in between does not clear the flag.
             1 => memory.set_faults(Faults { conflict: 1.0, ..Faults::default() }),
             _ => memory.set_faults(Faults::default()),
         }
@@ -40,13 +40,13 @@ async fn maybe_committed_is_sticky() -> Result<(), Error> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_doubt_outlives_a_run_that_fails() {
+async fn maybe_committed_survives_a_later_failure() {
     let memory = Memory::with_faults(1, Faults { lost_after_commit: 1.0, ..Faults::default() });
     let store = Store::new(Arc::new(memory), 1);
     let body = |tx: Tx, maybe_committed: bool| async move {
         tx.set("a", "1");
         if maybe_committed {
-            // Any failure of the store that does not pass, returned as the closure got it.
+            // A permanent store error, returned unchanged by the closure.
             tx.get(vec![0; MAX_KEY + 1]).await?;
         }
         Ok::<_, Error>(())
@@ -55,7 +55,7 @@ async fn the_doubt_outlives_a_run_that_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closure_that_looks_first_counts_once_whatever_happens() -> Result<(), Error> {
+async fn an_idempotent_closure_takes_effect_exactly_once() -> Result<(), Error> {
     for seed in 0..20 {
         let delay = Duration::from_millis(20);
         let faults =
@@ -112,7 +112,7 @@ async fn a_failure_counts_even_if_the_closure_swallows_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn alike_seeds_give_alike_faults() -> Result<(), Error> {
+async fn equal_seeds_give_equal_faults() -> Result<(), Error> {
     let faults = Faults { conflict: 0.3, lost_after_commit: 0.3, ..Faults::default() };
     let mut seen = Vec::new();
     for seed in [7, 7, 8] {

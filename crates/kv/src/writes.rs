@@ -1,4 +1,4 @@
-//! What a transaction has written so far, laid over what it reads.
+//! A transaction's buffered writes, overlaid on its reads.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -7,15 +7,14 @@ use bytes::Bytes;
 
 use super::{Pair, counter};
 
-/// A transaction's buffered writes. To apply: first remove the cleared ranges, then make the
-/// changes.
+/// A transaction's buffered writes. Apply the cleared ranges first, then the changes.
 #[derive(Debug, Default)]
 pub(crate) struct Writes {
     cleared: Vec<(Vec<u8>, Vec<u8>)>,
     changes: BTreeMap<Vec<u8>, Change>,
 }
 
-/// What happens to one key.
+/// A change to one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     Set(Bytes),
@@ -24,7 +23,7 @@ pub(crate) enum Change {
 }
 
 impl Change {
-    /// The value after this change, given the one `before`.
+    /// The value after this change, given the value `before`.
     pub(crate) fn apply(&self, before: Option<&[u8]>) -> Option<Bytes> {
         match self {
             Self::Set(value) => Some(value.clone()),
@@ -72,23 +71,22 @@ impl Writes {
         self.changes.insert(key, change);
     }
 
-    /// The ranges to remove before the changes are made.
+    /// The ranges to clear before the changes are applied.
     pub(crate) fn cleared(&self) -> &[(Vec<u8>, Vec<u8>)] {
         &self.cleared
     }
 
-    /// The changes, in the order of their keys.
+    /// The changes in key order.
     pub(crate) fn changes(&self) -> impl Iterator<Item = (&Vec<u8>, &Change)> {
         self.changes.iter()
     }
 
-    /// The change of `key`, if this transaction decides its value whatever the store holds, or
-    /// adds to it.
-    pub(crate) fn of(&self, key: &[u8]) -> Option<Change> {
+    /// The change to `key`, taking cleared ranges into account.
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Change> {
         let change = self.changes.get(key);
         let cleared = !self.cleared.is_empty() && self.is_cleared(key);
         match (change, cleared) {
-            // Removed first, then counted from nothing.
+            // The range was cleared first, so the counter starts from zero.
             (Some(Change::Add(delta)), true) => Some(Change::Set(sum(None, *delta))),
             (Some(change), _) => Some(change.clone()),
             (None, true) => Some(Change::Clear),
@@ -97,17 +95,17 @@ impl Writes {
     }
 
     /// Whether anything in `begin..end` was written.
-    pub(crate) fn touch(&self, begin: &[u8], end: &[u8]) -> bool {
+    pub(crate) fn overlaps(&self, begin: &[u8], end: &[u8]) -> bool {
         self.cleared.iter().any(|(from, to)| from.as_slice() < end && begin < to.as_slice())
             || self.between(begin, end).next().is_some()
     }
 
-    /// Whether a row of the store survives the writes, perhaps with another value.
-    pub(crate) fn keep(&self, key: &[u8]) -> bool {
-        self.of(key) != Some(Change::Clear)
+    /// Whether a stored row survives the writes, possibly with another value.
+    pub(crate) fn keeps(&self, key: &[u8]) -> bool {
+        self.get(key) != Some(Change::Clear)
     }
 
-    /// Lays the writes over `rows`, which are the store's rows from `begin` to `end`.
+    /// Applies the writes to `rows`, the stored rows in `begin..end`.
     pub(crate) fn overlay(
         &self,
         rows: &[Pair],
@@ -131,7 +129,7 @@ impl Writes {
     }
 
     fn between(&self, begin: &[u8], end: &[u8]) -> impl Iterator<Item = (&Vec<u8>, &Change)> {
-        // BTreeMap::range panics when the bounds are the wrong way round.
+        // BTreeMap::range panics if begin > end.
         let end = end.max(begin);
         self.changes.range::<[u8], _>((Bound::Included(begin), Bound::Excluded(end)))
     }

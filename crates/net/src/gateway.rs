@@ -260,7 +260,7 @@ impl Context {
                 Ok(Reply::Pong(Pong { version, messages: VERSION }))
             }
             Request::WakeMany(wakes) => self.handler.wake(wakes).map(Reply::Woken),
-            Request::Handed(_) => {
+            Request::OwnershipChanged(_) => {
                 self.handler.ownership_changed();
                 Ok(Reply::Seen)
             }

@@ -10,6 +10,8 @@
 //! Nothing here reads the store or knows a use case: a gateway passes each call to its
 //! [`Handler`](gateway::Handler).
 
+#![warn(missing_docs)]
+
 pub mod gateway;
 pub mod messages;
 pub mod tasks;

@@ -67,9 +67,9 @@ mod wake;
 #[cfg(test)]
 mod tests;
 
+use postrider_domain::assignment::Shard;
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
 use postrider_domain::limits;
-use postrider_domain::ownership::Shard;
 use serde::{Deserialize, Serialize};
 
 pub use self::envelope::{Call, decode_reply, encode_reply};
@@ -78,7 +78,7 @@ pub use self::publish::{NewEvent, Publish, PublishBatch, Receipt};
 pub use self::status::{
     AttemptStatus, ClusterStatus, DeliveryStatus, EndpointState, EndpointStatus, NodeStatus,
 };
-pub use self::wake::{Nudge, ReadyDelivery, WakeMany, Work};
+pub use self::wake::{ReadyDelivery, WakeItem, WakeMany, Work};
 
 /// The version of the messages that this build writes, and the newest that it reads.
 pub const VERSION: u16 = 1;
@@ -144,7 +144,7 @@ pub enum Request {
     /// Between nodes: the gateway's node has been made the owner of shards, or somebody's ownership
     /// has ended; look at the store now. A hint that may be lost. As a call it is answered by
     /// [`Reply::Seen`].
-    Handed(Handed),
+    OwnershipChanged(OwnershipChanged),
 }
 
 /// An endpoint of an account.
@@ -188,7 +188,7 @@ pub struct OfDelivery {
 
 /// Ownership that has changed in the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Handed {
+pub struct OwnershipChanged {
     /// The shards that were handed to the gateway's node; empty when it is just to look.
     pub shards: Vec<Shard>,
 }
@@ -211,7 +211,7 @@ pub enum Reply {
     Cluster(ClusterStatus),
     /// To [`Request::WakeMany`].
     Woken(Woken),
-    /// To [`Request::Handed`].
+    /// To [`Request::OwnershipChanged`].
     Seen,
 }
 
@@ -228,5 +228,5 @@ pub struct Pong {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Woken {
     /// Shards that the node does not own. Who does is in the store.
-    pub elsewhere: Vec<Shard>,
+    pub not_owned: Vec<Shard>,
 }

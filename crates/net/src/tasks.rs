@@ -1,5 +1,5 @@
 //! The tasks that a node cannot do without: each has a name, and one that ends before the node does
-//! is told of. Otherwise a node whose keeper or recorder is gone would look well, and do nothing.
+//! is told of. Otherwise a node whose shard_manager or recorder is gone would look well, and do nothing.
 //!
 //! Who takes part: those who start such a task start it through [`Tasks`]; the node's `run` waits for
 //! the first that ends, says which one it was, and ends the node. A task that its owner aborts has not
@@ -111,9 +111,9 @@ mod tests {
         let tasks = Tasks::new();
         tasks.spawn("idle", std::future::pending());
         assert_eq!(tasks.ended(), None);
-        tasks.spawn("keeper", async { panic!("row {}", 7) });
+        tasks.spawn("shard_manager", async { panic!("row {}", 7) });
         let ended = tasks.failed().await;
-        assert_eq!((ended.task, &*ended.why), ("keeper", "it panicked: row 7"));
+        assert_eq!((ended.task, &*ended.why), ("shard_manager", "it panicked: row 7"));
         tasks.spawn("recorder", async {}).await.unwrap();
         assert_eq!(tasks.failed().await, ended, "what follows from the first is not the cause");
     }
@@ -122,8 +122,8 @@ mod tests {
     async fn a_panic_is_the_cause_of_what_returned_before_it() {
         let tasks = Tasks::new();
         tasks.spawn("view", async {}).await.unwrap();
-        tasks.spawn("keeper", async { panic!("damaged") }).await.unwrap();
-        assert_eq!(tasks.failed().await.task, "keeper");
+        tasks.spawn("shard_manager", async { panic!("damaged") }).await.unwrap();
+        assert_eq!(tasks.failed().await.task, "shard_manager");
     }
 
     #[tokio::test]

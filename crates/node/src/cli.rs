@@ -15,7 +15,7 @@ use crate::config::Subspace;
 #[command(name = "postrider", version, about, long_about = LONG_ABOUT, after_help = AFTER_HELP)]
 #[command(arg_required_else_help = true)]
 pub struct Cli {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -23,19 +23,19 @@ pub struct Cli {
 const LONG_ABOUT: &str = "\
 A durable webhook sender.
 
-Accounts register endpoints; when an event occurs, every endpoint that asked for its type receives \
-the JSON payload by HTTP POST, signed after Standard Webhooks. A failed delivery is retried for up \
-to a day; when all attempts are used up, the endpoint is disabled, what follows is held for it, \
-and its owner gets an email.";
+Accounts register endpoints and subscribe them to event types. For each event, Postrider sends the \
+JSON payload to every subscribed endpoint in an HTTP POST signed according to Standard Webhooks. \
+Failed deliveries are retried for up to a day. When an endpoint's retries are exhausted, Postrider \
+disables it, holds its later deliveries, and notifies its owner by email.";
 
 const AFTER_HELP: &str = "\
-Try it, with nothing to set up:
+To try it out, with no setup:
 
-  postrider serve         a node with its store in ./postrider-data, on http://127.0.0.1:8080;
-                          it prints where the operator key is; /docs explains the API
-  postrider listen        in another terminal: a receiver that prints each webhook
+  postrider serve         runs a node on http://127.0.0.1:8080 with its store in ./postrider-data
+                          and prints the path of the operator key; the API reference is at /docs
+  postrider listen        in another terminal: runs a receiver that prints each webhook
 
-Exit codes: 0 after an orderly stop, 1 after a failure, 2 if it was refused at start.";
+Exit codes: 0 after a graceful stop, 1 after a failure, 2 if the command could not start.";
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -43,15 +43,15 @@ pub enum Command {
     /// Run a node
     #[command(long_about = SERVE, after_help = SERVE_EXAMPLE)]
     Serve(Serve),
-    /// Receive webhooks and print them, to try things out
+    /// Receive webhooks and print them, for testing
     #[command(long_about = LISTEN, after_help = LISTEN_EXAMPLE)]
     Listen(Listen),
-    /// Check a configuration file, and print when retries would be made
+    /// Validate a configuration file and print its retry schedule
     CheckConfig(CheckConfig),
-    /// Look at the cluster
+    /// Inspect the cluster
     #[command(subcommand)]
     Cluster(Cluster),
-    /// Try the store out, or move it to FoundationDB
+    /// Check the store, or copy it to FoundationDB
     #[command(subcommand)]
     Store(Store),
 }
@@ -59,17 +59,17 @@ pub enum Command {
 /// `postrider cluster`
 #[derive(Debug, Subcommand)]
 pub enum Cluster {
-    /// Print its nodes, who owns what, and how old the oldest delivery is that waits
+    /// Print the nodes, the shard owners, and the age of the oldest pending delivery
     #[command(long_about = STATUS, after_help = STATUS_EXAMPLE)]
     Status(Status),
 }
 
 const STATUS: &str = "\
-Asks a node for the cluster as that node sees it, and prints a table of its nodes and a map of its \
-shards. The node and the operator's key are those of the configuration file, or given by --url and \
+Queries a node for its view of the cluster and prints a table of the nodes and a map of the shards. \
+The node's address and the operator key come from the configuration file, or from --url and \
 POSTRIDER_OPERATOR_KEY.
 
-Exit codes: 0 if every shard is owned by a living node, 1 if not, 2 if no node answered.";
+Exit codes: 0 if a live node owns every shard, 1 if not, 2 if the node did not answer.";
 
 const STATUS_EXAMPLE: &str = "\
 Examples:
@@ -80,46 +80,51 @@ Examples:
 /// `postrider cluster status`
 #[derive(Debug, Args)]
 pub struct Status {
-    /// The configuration file of a node on this machine
+    /// Configuration file of a node on this machine
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The node to ask, instead
+    /// URL of the node to query; overrides the address in the configuration file
     #[arg(long, value_name = "URL", value_parser = node_url)]
     pub url: Option<http::Uri>,
-    /// Print it again every second, until Ctrl-C
+    /// Refresh every second until Ctrl-C
     #[arg(long)]
     pub watch: bool,
-    /// List the owner and the epoch of every shard, too
+    /// Also list the owner and epoch of every shard
     #[arg(long)]
     pub owners: bool,
 }
 
-/// A plain address: keys are not sent further than to a node of one's own.
+/// Accepts only `http` URLs without a path. The operator key is sent there in plain text, so the node
+/// must be on a trusted network.
 fn node_url(text: &str) -> Result<http::Uri, &'static str> {
-    let url: http::Uri = text.parse().map_err(|_| "is no URL")?;
+    let url: http::Uri = text.parse().map_err(|_| "is not a URL")?;
     let plain = url.scheme_str() == Some("http") && url.host().is_some();
     let bare = url.path_and_query().is_none_or(|path| path.as_str() == "/");
-    if plain && bare { Ok(url) } else { Err("must be like http://127.0.0.1:8080") }
+    if plain && bare {
+        Ok(url)
+    } else {
+        Err("must be an http URL without a path, such as http://127.0.0.1:8080")
+    }
 }
 
 /// `postrider store`
 #[derive(Debug, Subcommand)]
 pub enum Store {
-    /// Write to it, read from it, measure it, and print what is wrong
+    /// Check that the store works, and measure its latency
     #[command(long_about = STORE_CHECK, after_help = STORE_CHECK_EXAMPLE)]
     Check(StoreCheck),
-    /// Move a stopped node's embedded store into FoundationDB
+    /// Copy a stopped node's embedded store to FoundationDB
     #[command(long_about = STORE_COPY, after_help = STORE_COPY_EXAMPLE)]
     Copy(StoreCopy),
 }
 
 const STORE_CHECK: &str = "\
-Opens the store that the configuration names, writes, reads, measures, and removes again what it \
-wrote, which is no record. Nodes may be at work in the store meanwhile; for a second or two they \
-have to share it with some load. A store that is not there is not made.
+Opens the configured store, writes and reads test keys, measures latency and throughput, and removes \
+the test keys. No records are touched. Nodes may keep running on the store; the check adds some load \
+for a second or two. The command does not create a store.
 
-Exit codes: 0 if all is well, which it says with ok; 1 if something is wrong with the store; 2 if \
-it could not be opened.";
+Exit codes: 0 if the store works (prints \"ok\"), 1 if the check found a problem, 2 if the store \
+could not be opened.";
 
 const STORE_CHECK_EXAMPLE: &str = "\
 Examples:
@@ -129,22 +134,22 @@ Examples:
 /// `postrider store check`
 #[derive(Debug, Args)]
 pub struct StoreCheck {
-    /// The configuration file; without one, the embedded store in ./postrider-data
+    /// Configuration file; without it, checks the embedded store in ./postrider-data
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 
 const STORE_COPY: &str = "\
-Copies everything from the embedded store of a data directory, on which no node may run, into \
-FoundationDB, where nothing may be under the subspace yet; then reads it back and compares. The \
-source is only read.
+Copies everything in a data directory's embedded store to FoundationDB, then reads it back and \
+compares. Stop every node on the data directory first; the subspace in FoundationDB must be empty. \
+The source is not modified.
 
-Ended at any moment and started again, it goes on where it was. Until it has come to its end, no \
-node starts on the target. Afterwards, start nodes on the target alone: two installations with the \
-same records would send every webhook twice. The operator's key is no part of the store.
+If the command is interrupted, run it again: it resumes where it stopped. Nodes refuse to start on \
+the target until the copy is complete. Afterwards, start nodes only on the target: two installations \
+with the same records would send every webhook twice. The operator key is not part of the store.
 
-Exit codes: 0 if the target holds what the source does; 1 if it came to no end, so that it is to \
-be started again; 2 if it was refused, for what it said.";
+Exit codes: 0 if the copy is complete and identical, 1 if it did not finish (run it again), 2 if it \
+was refused, with the reason.";
 
 const STORE_COPY_EXAMPLE: &str = "\
 Example:
@@ -153,26 +158,26 @@ Example:
 /// `postrider store copy`
 #[derive(Debug, Args)]
 pub struct StoreCopy {
-    /// The data directory of the node, or of the nodes, that worked on the store
+    /// Data directory that holds the embedded store
     #[arg(long, value_name = "DIR")]
     pub from: PathBuf,
     /// FoundationDB's cluster file
     #[arg(long, value_name = "CLUSTER_FILE")]
     pub to: PathBuf,
-    /// What all keys in FoundationDB begin with; the subspace of the nodes' configuration
+    /// Prefix of all keys in FoundationDB; must match [store] subspace in the nodes' configuration
     #[arg(long, value_name = "NAME", value_parser = Subspace::parse, default_value_t)]
     pub subspace: Subspace,
 }
 
 const SERVE: &str = "\
-Runs a node until it is told to stop. On SIGTERM or Ctrl-C it takes no more requests, finishes what \
-is in flight (a request has 5 seconds, an attempt the time that any attempt has and 3 for its \
-record), hands its shards to the other nodes, and exits with 0.
+Runs a node until it receives SIGTERM or Ctrl-C. It then stops accepting requests, finishes the work \
+in flight (5 seconds for requests; for attempts, the attempt timeout plus 3 seconds to record the \
+result), hands its shards over to the other nodes, and exits with 0.
 
-On its first start it makes the operator key and writes it to operator.key in the data directory. \
-POSTRIDER_OPERATOR_KEY gives one instead. Every option of the file can be overridden by the \
-environment as POSTRIDER_SECTION__KEY. POSTRIDER_LOG says what is logged: info, debug, or by \
-module, as in info,postrider_delivery=debug.";
+On its first start it generates the operator key and writes it to operator.key in the data \
+directory. To choose the key yourself, set POSTRIDER_OPERATOR_KEY. The environment variable \
+POSTRIDER_SECTION__KEY overrides any option of the file. POSTRIDER_LOG sets the log filter: info, \
+debug, or per module, as in info,postrider_delivery=debug.";
 
 const SERVE_EXAMPLE: &str = "\
 Examples:
@@ -183,7 +188,7 @@ Examples:
 /// `postrider serve`
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// The configuration file; without one, a single node with an embedded store
+    /// Configuration file; without it, runs a single node with an embedded store
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -191,21 +196,21 @@ pub struct Serve {
 /// `postrider check-config`
 #[derive(Debug, Args)]
 pub struct CheckConfig {
-    /// The configuration file
+    /// Configuration file
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
 }
 
 const LISTEN: &str = "\
-Receives webhooks, prints each at a glance, checks its signature, and answers 200, or whatever else \
-you want to see Postrider deal with. It ends on Ctrl-C.
+Receives webhooks, prints them, verifies their signatures, and responds with 200, or with a failure \
+of your choice. Stops on Ctrl-C.
 
-A node sends to this machine only if its configuration allows it:
+A node sends webhooks to this machine only if its configuration allows it:
   [delivery] allow_private_targets = [\"127.0.0.0/8\"]";
 
 const LISTEN_EXAMPLE: &str = "\
 Examples:
-  postrider listen --secret whsec_…                check signatures
+  postrider listen --secret whsec_…                verify signatures
   postrider listen --fail 503                      see retries
   postrider listen --slow 10s                      see timeouts
   postrider listen --redirect https://example.com  see that redirects are not followed";
@@ -213,31 +218,31 @@ Examples:
 /// `postrider listen`
 #[derive(Debug, Args)]
 pub struct Listen {
-    /// The port to listen on; 0 picks a free one
+    /// Port to listen on; 0 picks a free port
     #[arg(long, default_value_t = 9000)]
     pub port: u16,
-    /// The address to listen on
+    /// Address to listen on
     #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
     pub host: IpAddr,
-    /// A signing secret of the endpoint; repeat it for several
+    /// Signing secret of the endpoint; may be given more than once
     #[arg(long = "secret", value_name = "WHSEC", value_parser = secret, env = "POSTRIDER_LISTEN_SECRET")]
     #[arg(hide_env_values = true, value_delimiter = ',')]
     pub secrets: Vec<Secret>,
-    /// Answer with this status instead of 200
+    /// Respond with this status instead of 200
     #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(200..=599))]
     pub fail: Option<u16>,
-    /// Answer only after this time, such as 10s
+    /// Wait this long before responding, such as 10s
     #[arg(long, value_name = "DURATION", value_parser = delay)]
     pub slow: Option<Duration>,
-    /// Answer 302 with this Location
+    /// Respond with 302 and this Location header
     #[arg(long, value_name = "URL", conflicts_with = "fail", value_parser = location)]
     pub redirect: Option<String>,
-    /// Print the headers, too
+    /// Also print the request headers
     #[arg(long)]
     pub headers: bool,
 }
 
-/// A message of our own that does not repeat the text, which is a secret.
+/// The error message must not repeat the value, because it is a secret.
 fn secret(text: &str) -> Result<Secret, String> {
     Secret::parse(text).map_err(|error| error.to_string())
 }
@@ -250,7 +255,7 @@ fn location(text: &str) -> Result<String, &'static str> {
     let legal = !text.is_empty() && http::HeaderValue::from_str(text).is_ok();
     legal
         .then(|| text.to_owned())
-        .ok_or("must be a URL without spaces at its ends and control characters")
+        .ok_or("must be a URL without leading or trailing spaces or control characters")
 }
 
 #[cfg(test)]
@@ -268,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_is_sound() {
+    fn the_command_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
@@ -276,12 +281,12 @@ mod tests {
     fn serve_needs_no_file_and_check_config_does() {
         assert!(Cli::try_parse_from(["postrider", "serve"]).is_ok());
         assert!(Cli::try_parse_from(["postrider", "serve", "--config", "a.toml"]).is_ok());
-        let refused = Cli::try_parse_from(["postrider", "check-config"]).expect_err("refused");
-        assert_eq!(refused.exit_code(), 2);
+        let error = Cli::try_parse_from(["postrider", "check-config"]).expect_err("rejected");
+        assert_eq!(error.exit_code(), 2);
     }
 
     #[test]
-    fn cluster_status_takes_a_node_and_refuses_nonsense() {
+    fn cluster_status_accepts_only_plain_http_urls() {
         let parse = |url| Cli::try_parse_from(["postrider", "cluster", "status", "--url", url]);
         assert!(parse("http://127.0.0.1:8080").is_ok() && parse("http://[::1]:8080/").is_ok());
         for url in ["127.0.0.1:8080", "https://a", "http://a/path", "http://a/?x", "ftp://a", ""] {
@@ -290,13 +295,13 @@ mod tests {
     }
 
     #[test]
-    fn store_copy_needs_both_places() {
+    fn store_copy_needs_source_and_target() {
         let parse = |more: &[&str]| {
             let all = ["postrider", "store", "copy", "--from", "data"].iter().chain(more);
             Cli::try_parse_from(all)
         };
         let Ok(Cli { command: Command::Store(Store::Copy(copy)) }) = parse(&["--to", "f"]) else {
-            panic!("refused");
+            panic!("rejected");
         };
         assert_eq!(copy.subspace.to_string(), "postrider");
         assert!(parse(&[]).is_err());
@@ -305,8 +310,8 @@ mod tests {
     }
 
     #[test]
-    fn listen_takes_what_it_should_do() {
-        let plain = listen(&[]).expect("good");
+    fn listen_parses_its_options() {
+        let plain = listen(&[]).expect("valid options");
         assert_eq!((plain.port, plain.host.to_string().as_str()), (9000, "127.0.0.1"));
         let secret = Secret::from_bytes([1; 32]).reveal();
         let full = listen(&[
@@ -320,7 +325,7 @@ mod tests {
             "503",
             "--headers",
         ])
-        .expect("good");
+        .expect("valid options");
         assert_eq!(full.secrets.len(), 2);
         assert_eq!(full.slow, Some(Duration::from_millis(1_500)));
         assert_eq!(full.fail, Some(503));
@@ -328,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn listen_refuses_nonsense() {
+    fn listen_rejects_invalid_options() {
         for arguments in [
             &["--secret", "whsec_short"][..],
             &["--fail", "99"],

@@ -1,35 +1,35 @@
-//! The system's clock, the one place where it is read, and steadied.
+//! The system clock. This is the only place that reads it.
 //!
-//! A wall clock that is set forward or back by mistake would make retries an hour early or late. So
-//! a step is believed only when it has lasted: until then time goes on as it did, by the clock that
-//! cannot be set. Whoever sets a wrong clock right waits for [`BELIEVED_AFTER`]; drift, and what a
-//! time daemon slews, is followed at once. What others hold against their own clocks, a webhook's
-//! signature above all, takes the wall clock as it is: a receiver whose clock is right refuses
-//! whatever is signed minutes off.
+//! A wall clock set forward or back by mistake would make retries an hour early or late. A step of
+//! the wall clock is therefore accepted only after it has lasted for [`ACCEPT_AFTER`]; until then,
+//! time advances with the monotonic clock. An operator who corrects a wrong clock waits as long.
+//! Drift, including slewing by a time daemon, is followed at once. Webhook signatures use the raw
+//! wall clock ([`Clock::wall`]), because receivers with correct clocks reject timestamps that are
+//! minutes off.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use postrider_cluster::pulse::Uptime;
+use postrider_cluster::lease_validity::Uptime;
 use postrider_domain::time::{Clock, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 
-/// What differs by more is a step.
-const STEP: Duration = Duration::from_secs(2);
-/// How long a step must last to be believed.
-const BELIEVED_AFTER: Duration = Duration::from_secs(60);
+/// A larger difference between the clocks is a step.
+const STEP_THRESHOLD: Duration = Duration::from_secs(2);
+/// How long a step must last before it is accepted.
+const ACCEPT_AFTER: Duration = Duration::from_secs(60);
 
-/// The system's clock, steadied. There is one in a process.
+/// The system clock with steps filtered out. Create one per process.
 #[derive(Default)]
-pub struct SystemClock(Mutex<Steady>);
+pub struct SystemClock(Mutex<StepFilter>);
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let mut steady = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        steady.now(self.wall(), self.uptime())
+        let mut filter = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        filter.now(self.wall(), self.uptime())
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else is given")]
+    #[expect(clippy::disallowed_methods, reason = "all other code gets its clock from here")]
     fn wall(&self) -> Timestamp {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::EPOCH.plus(since_epoch)
@@ -42,37 +42,37 @@ impl Uptime for SystemClock {
     }
 }
 
-/// What is made of the two clocks.
+/// Combines the wall clock and the monotonic clock.
 #[derive(Default)]
-struct Steady {
-    /// The two at a moment when they agreed.
-    agreed: Option<(Timestamp, Duration)>,
-    /// Since when, by the clock that cannot be set, they have not.
-    stepped: Option<Duration>,
+struct StepFilter {
+    /// Both readings when the clocks last agreed.
+    last_agreed: Option<(Timestamp, Duration)>,
+    /// The uptime at which the wall clock stepped.
+    stepped_at: Option<Duration>,
 }
 
-impl Steady {
-    /// The time, when the wall clock says `wall` and the machine has run for `running`.
-    fn now(&mut self, wall: Timestamp, running: Duration) -> Timestamp {
-        let Some((agreed, at)) = self.agreed else {
-            self.agreed = Some((wall, running));
+impl StepFilter {
+    /// The filtered time, given the readings of both clocks.
+    fn now(&mut self, wall: Timestamp, uptime: Duration) -> Timestamp {
+        let Some((last_agreed, at)) = self.last_agreed else {
+            self.last_agreed = Some((wall, uptime));
             return wall;
         };
-        let expected = agreed.plus(running.saturating_sub(at));
-        if wall.since(expected).max(expected.since(wall)) <= STEP {
-            self.agreed = Some((wall, running));
-            self.stepped = None;
+        let expected = last_agreed.plus(uptime.saturating_sub(at));
+        if wall.since(expected).max(expected.since(wall)) <= STEP_THRESHOLD {
+            self.last_agreed = Some((wall, uptime));
+            self.stepped_at = None;
             return wall;
         }
-        let since = *self.stepped.get_or_insert_with(|| {
-            tracing::warn!(%wall, %expected, "the clock was set; that is believed if it lasts");
-            running
+        let since = *self.stepped_at.get_or_insert_with(|| {
+            tracing::warn!(%wall, %expected, "the wall clock stepped; ignoring the step unless it lasts");
+            uptime
         });
-        if running.saturating_sub(since) < BELIEVED_AFTER {
+        if uptime.saturating_sub(since) < ACCEPT_AFTER {
             return expected;
         }
-        tracing::warn!(%wall, before = %expected, "the clock that was set is believed");
-        *self = Self { agreed: Some((wall, running)), stepped: None };
+        tracing::warn!(%wall, before = %expected, "accepted the wall clock step");
+        *self = Self { last_agreed: Some((wall, uptime)), stepped_at: None };
         wall
     }
 }
@@ -90,48 +90,48 @@ mod tests {
 
     #[test]
     fn drift_is_followed() {
-        let mut steady = Steady::default();
+        let mut filter = StepFilter::default();
         for step in 0..1_000 {
-            // A second in ten minutes.
+            // One second every ten minutes.
             let wall = START.plus(after(600) * step + after(1) * step);
-            assert_eq!(steady.now(wall, after(600) * step), wall);
+            assert_eq!(filter.now(wall, after(600) * step), wall);
         }
     }
 
     #[test]
-    fn a_step_that_is_taken_back_never_was() {
+    fn a_step_that_is_reverted_in_time_has_no_effect() {
         for wrong in [START.plus(HOUR), START.minus(HOUR)] {
-            let mut steady = Steady::default();
-            steady.now(START, after(0));
+            let mut filter = StepFilter::default();
+            filter.now(START, after(0));
             for second in 1..=59 {
-                let told = steady.now(wrong.plus(after(second)), after(second));
-                assert_eq!(told, START.plus(after(second)));
+                let now = filter.now(wrong.plus(after(second)), after(second));
+                assert_eq!(now, START.plus(after(second)));
             }
-            assert_eq!(steady.now(START.plus(after(60)), after(60)), START.plus(after(60)));
-            // And the next one begins anew.
-            assert_eq!(steady.now(wrong.plus(after(119)), after(119)), START.plus(after(119)));
+            assert_eq!(filter.now(START.plus(after(60)), after(60)), START.plus(after(60)));
+            // The next step starts a new waiting period.
+            assert_eq!(filter.now(wrong.plus(after(119)), after(119)), START.plus(after(119)));
         }
     }
 
     #[test]
-    fn a_step_that_lasts_is_believed() {
-        let mut steady = Steady::default();
-        steady.now(START, after(0));
+    fn a_step_that_lasts_is_accepted() {
+        let mut filter = StepFilter::default();
+        filter.now(START, after(0));
         let right = |second| START.plus(HOUR + after(second));
-        assert_eq!(steady.now(right(1), after(1)), START.plus(after(1)));
-        assert_eq!(steady.now(right(61), after(61)), right(61));
-        assert_eq!(steady.now(right(62), after(62)), right(62));
+        assert_eq!(filter.now(right(1), after(1)), START.plus(after(1)));
+        assert_eq!(filter.now(right(61), after(61)), right(61));
+        assert_eq!(filter.now(right(62), after(62)), right(62));
     }
 
     #[test]
-    fn a_machine_that_slept_knows_how_long() {
-        let mut steady = Steady::default();
-        steady.now(START, after(0));
-        assert_eq!(steady.now(START.plus(HOUR), HOUR), START.plus(HOUR));
+    fn time_suspended_is_not_a_step() {
+        let mut filter = StepFilter::default();
+        filter.now(START, after(0));
+        assert_eq!(filter.now(START.plus(HOUR), HOUR), START.plus(HOUR));
     }
 
     #[test]
-    fn it_is_the_systems() {
+    fn the_system_clock_advances() {
         let clock = SystemClock::default();
         let (first, second) = (clock.now(), clock.now());
         assert!(first > START && second >= first);

@@ -1,9 +1,9 @@
-//! The configuration: a TOML file and the environment, checked to the last value at start.
+//! The configuration: a TOML file and environment variables, fully validated at start.
 //!
-//! Who takes part: [`mod@file`] and [`environment`] turn what was written into named values, each
-//! with the place where it stands; the [`reader`] hands them out by name and collects every
-//! complaint; this module says which options there are, what each may be, and what it is when
-//! nobody says. The environment wins over the file. What comes out holds parsed values alone.
+//! [`mod@file`] and [`environment`] produce named raw values, each with its location. The
+//! [`reader`] looks them up by name and collects all errors. This module defines the options,
+//! their validation and their defaults. Environment variables override the file. [`Config`] holds
+//! only parsed values.
 
 mod cluster;
 mod dashboard;
@@ -29,37 +29,36 @@ use postrider_domain::{disable, duration};
 use postrider_notify::smtp;
 
 use crate::telemetry::Collector;
-pub use cluster::{Cluster, Company};
+pub use cluster::{Cluster, Peering};
 use reader::{Problem, Reader};
 pub use store::{FoundationDb, HAS_FOUNDATIONDB, NO_FOUNDATIONDB, Store, Subspace};
 
-/// Everything that the operator can choose.
+/// All configuration options.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Who this node is and where its data lie.
+    /// The node's name and data directory.
     pub node: Node,
-    /// Where the HTTP API listens.
+    /// The HTTP API.
     pub http: Http,
-    /// How people reach the dashboard.
+    /// The dashboard's public URL and embedding.
     pub dashboard: Dashboard,
-    /// Where the records are kept.
+    /// The storage engine.
     pub store: Store,
-    /// What the nodes of a cluster have in common.
+    /// Shards, and the connections between nodes.
     pub cluster: Cluster,
     /// How webhooks are sent.
     pub delivery: Delivery,
-    /// When a failed delivery is tried again; it holds the time for an attempt, too.
+    /// The retry policy, which includes the attempt timeout.
     pub retry: retry::Policy,
     /// How emails are sent.
     pub email: Email,
-    /// Whom the node tells of itself.
+    /// Telemetry export.
     pub telemetry: Telemetry,
 }
 
 /// `[node]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// Its name.
     pub name: NodeName,
     /// The data directory; a relative one is relative to the working directory.
     pub data_dir: PathBuf,
@@ -68,32 +67,30 @@ pub struct Node {
 /// `[http]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Http {
-    /// The address of the API.
     pub listen: SocketAddr,
 }
 
 /// `[delivery]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// Networks that webhooks may go to although they are not public.
+    /// Private networks to which webhooks may be sent.
     pub allow_private_targets: Vec<IpNet>,
-    /// When an endpoint is disabled.
+    /// When to disable an endpoint.
     pub disable: disable::Policy,
 }
 
 /// `[email]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Email {
-    /// The mail server.
     pub server: smtp::Server,
-    /// Who the emails are from.
+    /// The From address.
     pub sender: smtp::Sender,
 }
 
 /// `[telemetry]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Telemetry {
-    /// The collector, if there is one.
+    /// The OpenTelemetry collector, if configured.
     pub otlp_endpoint: Option<Collector>,
 }
 
@@ -101,24 +98,24 @@ pub struct Telemetry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeName(String);
 
-/// The configuration is refused, for all of these reasons.
+/// The configuration is invalid. Lists every problem.
 #[derive(Debug, PartialEq)]
-pub struct Refused {
+pub struct ConfigError {
     problems: Vec<Problem>,
 }
 
-/// Bounds of the time for an attempt.
-const TIMEOUT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
+/// The allowed range of the attempt timeout.
+const TIMEOUT_RANGE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
 
 impl Config {
-    /// Reads `file`, if there is one, and what `environment` overrides.
+    /// Loads `file`, if given, and applies the overrides in `environment`.
     ///
     /// # Errors
-    /// With everything that is wrong, each with its place.
+    /// Reports every problem, each with its location.
     pub fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> Result<Self, Refused> {
+    ) -> Result<Self, ConfigError> {
         let mut reader = Reader::default();
         if let Some(path) = file {
             file::read(path, &mut reader)?;
@@ -127,18 +124,18 @@ impl Config {
         Self::build(&mut reader)
     }
 
-    /// What an operator wants to see of it before trusting it: when retries are made.
+    /// A summary for the operator: the retry schedule.
     #[must_use]
     pub fn describe(&self) -> String {
         schedule::table(&self.retry)
     }
 
-    fn build(reader: &mut Reader) -> Result<Self, Refused> {
+    fn build(reader: &mut Reader) -> Result<Self, ConfigError> {
         Self::build_for(reader, HAS_FOUNDATIONDB)
     }
 
-    /// For a build that has the engine of FoundationDB, or one that has not.
-    fn build_for(reader: &mut Reader, has_foundationdb: bool) -> Result<Self, Refused> {
+    /// Builds the configuration for a binary with or without the FoundationDB engine.
+    fn build_for(reader: &mut Reader, has_foundationdb: bool) -> Result<Self, ConfigError> {
         let config = Self {
             node: Node::build(reader),
             http: Http::build(reader),
@@ -150,18 +147,18 @@ impl Config {
             email: Email::build(reader),
             telemetry: Telemetry::build(reader),
         };
-        reader.refuse_unknown();
+        reader.report_unknown();
         match reader.take_problems() {
             problems if problems.is_empty() => Ok(config),
-            problems => Err(Refused { problems }),
+            problems => Err(ConfigError { problems }),
         }
     }
 }
 
 impl Default for Config {
-    /// What `postrider serve` without a file does.
+    /// The configuration of `postrider serve` without a file.
     fn default() -> Self {
-        Self::build(&mut Reader::default()).expect("the defaults are good values")
+        Self::build(&mut Reader::default()).expect("the defaults are valid")
     }
 }
 
@@ -169,7 +166,7 @@ impl Node {
     fn build(reader: &mut Reader) -> Self {
         let name = reader.option("node", "name", |text: String| NodeName::parse(&text));
         let data_dir = reader.option("node", "data_dir", |text: String| match text.trim() {
-            "" => Err("must name a directory"),
+            "" => Err("must not be empty; give the path of a directory"),
             _ => Ok(PathBuf::from(text)),
         });
         Self {
@@ -216,20 +213,20 @@ impl Email {
         let sender = reader.option("email", "from", |text: String| smtp::Sender::parse(&text));
         Self {
             server: server.unwrap_or_else(|| {
-                smtp::Server::parse("smtp://127.0.0.1:1025").expect("a good URL")
+                smtp::Server::parse("smtp://127.0.0.1:1025").expect("a valid URL")
             }),
             sender: sender.unwrap_or_else(|| {
-                smtp::Sender::parse("Postrider <webhooks@example.com>").expect("a good mailbox")
+                smtp::Sender::parse("Postrider <webhooks@example.com>").expect("a valid mailbox")
             }),
         }
     }
 }
 
-/// The schedule that `[retry]` and `[delivery] timeout` make together. What is wrong with one
-/// value alone has been said by then, and hides what might be wrong with them together.
+/// Builds the retry policy from `[retry]` and `[delivery] timeout`. The combination is validated
+/// only if each value is valid.
 fn retry_policy(reader: &mut Reader) -> retry::Policy {
     let default = retry::Policy::default();
-    let complaints = reader.complaints();
+    let errors_before = reader.error_count();
     let timeout = reader
         .option("delivery", "timeout", |text: String| timeout(&text))
         .unwrap_or(default.timeout());
@@ -251,18 +248,18 @@ fn retry_policy(reader: &mut Reader) -> retry::Policy {
     let jitter = reader
         .option("retry", "jitter", |jitter: f64| Ok::<_, String>(jitter))
         .unwrap_or(default.jitter());
-    if reader.complaints() > complaints {
+    if reader.error_count() > errors_before {
         return default;
     }
     retry::Policy::new(max_retries, window, factor, jitter, timeout).unwrap_or_else(|error| {
-        let (key, text) = explain(&error);
-        reader.complain("retry", key, text);
+        let (key, text) = policy_error(&error);
+        reader.error("retry", key, text);
         default
     })
 }
 
-/// Which key is to blame, and the reason without the key's name, which stands before it.
-fn explain(error: &PolicyError) -> (&'static str, String) {
+/// The key at fault, and the message without the key's name, which the error prefixes.
+fn policy_error(error: &PolicyError) -> (&'static str, String) {
     let (key, text) = match error {
         PolicyError::MaxRetries | PolicyError::FitsNoWindow { .. } => {
             ("max_retries", error.to_string())
@@ -291,7 +288,7 @@ fn address(text: &str) -> Result<SocketAddr, &'static str> {
 
 fn timeout(text: &str) -> Result<Duration, String> {
     let timeout = duration::parse(text).map_err(|error| error.to_string())?;
-    let (shortest, longest) = TIMEOUT;
+    let (shortest, longest) = TIMEOUT_RANGE;
     if (shortest..=longest).contains(&timeout) {
         Ok(timeout)
     } else {
@@ -306,7 +303,6 @@ impl NodeName {
     }
 }
 
-/// What a plain name is.
 const PLAIN_NAME: &str = "must have 1 to 64 characters, each a letter, a digit, '.', '_' or '-'";
 
 fn is_plain_name(text: &str) -> bool {
@@ -316,7 +312,7 @@ fn is_plain_name(text: &str) -> bool {
 
 fn path(text: String) -> Result<PathBuf, &'static str> {
     match text.trim() {
-        "" => Err("must name a file"),
+        "" => Err("must not be empty; give the path of a file"),
         _ => Ok(PathBuf::from(text)),
     }
 }
@@ -327,7 +323,7 @@ impl fmt::Display for NodeName {
     }
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, problem) in self.problems.iter().enumerate() {
             if at > 0 {
@@ -339,4 +335,4 @@ impl fmt::Display for Refused {
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for ConfigError {}

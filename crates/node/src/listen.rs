@@ -1,12 +1,11 @@
-//! `postrider listen`: a receiver for people who try things out or look for a fault.
+//! `postrider listen`: a webhook receiver for testing and debugging.
 //!
-//! Each connection is served by a task of its own; a webhook is read whole, judged
-//! ([`verify`]), printed ([`report`]) and only then answered, so that what is on the screen is
-//! never behind what the sender knows.
+//! Each connection runs in its own task. A webhook is read completely, verified ([`verify`]) and
+//! printed ([`report`]) before the response is sent, so the output is never behind the sender.
 
+mod attempt_counter;
 mod json;
 mod report;
-mod seen;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -34,47 +33,40 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::cli;
-use crate::logging::colours_wanted;
-use report::{Paint, Webhook};
-use seen::Seen;
+use crate::logging::colours_enabled;
+use attempt_counter::AttemptCounter;
+use report::{Style, Webhook};
 
-/// Largest body that is read.
+/// Larger bodies get a 413 response.
 const MAX_BODY: usize = 1024 * 1024;
-/// Most connections at once; further ones wait to be accepted.
+/// Further connections wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 256;
-/// Longest time for the head of a request.
-const HEAD: Duration = Duration::from_secs(10);
-/// Wait after a connection could not be accepted, for instance for want of file descriptors.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// How long a client may take to send the header of a request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The delay after `accept` failed, for example because the process is out of file descriptors.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// It could not be started.
+/// The receiver could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address is taken, or not ours.
     #[error("cannot listen on {address}: {source}{}", hint(source))]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// No signal can be received.
-    #[error("cannot wait for signals: {0}")]
+    Bind { address: SocketAddr, source: io::Error },
+    #[error("cannot install signal handlers: {0}")]
     Signal(io::Error),
 }
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "; give another with --port",
-        io::ErrorKind::PermissionDenied => "; give a --port of 1024 or more",
+        io::ErrorKind::AddrInUse => "; choose another port with --port",
+        io::ErrorKind::PermissionDenied => "; choose a --port of 1024 or higher",
         _ => "",
     }
 }
 
-/// Receives until Ctrl-C, SIGTERM, or until nobody reads what it prints.
+/// Receives webhooks until Ctrl-C, SIGTERM, or until the reader of its output is gone.
 ///
 /// # Errors
-/// When it cannot be started, which is the user's to put right.
+/// If the address cannot be bound or the signal handlers cannot be installed.
 pub async fn run(options: cli::Listen, clock: Arc<dyn Clock>) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signal)?;
@@ -82,8 +74,8 @@ pub async fn run(options: cli::Listen, clock: Arc<dyn Clock>) -> Result<(), Star
     let listener =
         TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, source })?;
     let stdout = io::stdout();
-    let paint = Paint::new(stdout.is_terminal() && colours_wanted());
-    let receiver = Receiver::new(options, clock, Box::new(stdout), paint);
+    let style = Style::new(stdout.is_terminal() && colours_enabled());
+    let receiver = Receiver::new(options, clock, Box::new(stdout), style);
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -94,29 +86,29 @@ pub async fn run(options: cli::Listen, clock: Arc<dyn Clock>) -> Result<(), Star
     Ok(())
 }
 
-/// What all connections share.
+/// State shared by all connections.
 struct Receiver {
-    answer: Answer,
+    response: CannedResponse,
     secrets: Vec<Secret>,
-    headers: bool,
+    show_headers: bool,
     clock: Arc<dyn Clock>,
-    paint: Paint,
-    desk: Mutex<Desk>,
-    /// Nobody reads what is printed.
-    unheard: Notify,
+    style: Style,
+    printer: Mutex<Printer>,
+    /// Notified when writing the output fails.
+    output_closed: Notify,
 }
 
-/// What is answered to every webhook.
-struct Answer {
+/// The response to every webhook.
+struct CannedResponse {
     status: StatusCode,
     location: Option<HeaderValue>,
     delay: Option<Duration>,
 }
 
-/// Where webhooks are counted and printed, one at a time.
-struct Desk {
+/// Counts webhooks and prints them, one at a time.
+struct Printer {
     out: Box<dyn Write + Send>,
-    seen: Seen,
+    attempts: AttemptCounter,
     received: u64,
     rejected: u64,
 }
@@ -126,7 +118,7 @@ impl Receiver {
         options: cli::Listen,
         clock: Arc<dyn Clock>,
         out: Box<dyn Write + Send>,
-        paint: Paint,
+        style: Style,
     ) -> Arc<Self> {
         let location = options
             .redirect
@@ -136,28 +128,29 @@ impl Receiver {
             None if location.is_some() => StatusCode::FOUND,
             None => StatusCode::OK,
         };
-        let answer = Answer { status, location, delay: options.slow };
-        let desk = Desk { out, seen: Seen::default(), received: 0, rejected: 0 };
+        let response = CannedResponse { status, location, delay: options.slow };
+        let printer =
+            Printer { out, attempts: AttemptCounter::default(), received: 0, rejected: 0 };
         Arc::new(Self {
-            answer,
+            response,
             secrets: options.secrets,
-            headers: options.headers,
+            show_headers: options.headers,
             clock,
-            paint,
-            desk: Mutex::new(desk),
-            unheard: Notify::new(),
+            style,
+            printer: Mutex::new(printer),
+            output_closed: Notify::new(),
         })
     }
 
     async fn serve(self: Arc<Self>, listener: TcpListener, stop: impl Future<Output = ()>) {
-        self.greet(&listener);
+        self.print_greeting(&listener);
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = JoinSet::new();
         let accept = async {
             loop {
                 let permit = Arc::clone(&permits).acquire_owned().await;
                 let Ok((stream, _)) = listener.accept().await else {
-                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                     continue;
                 };
                 let receiver = Arc::clone(&self);
@@ -171,9 +164,9 @@ impl Receiver {
         tokio::select! {
             () = accept => {}
             () = stop => {}
-            () = self.unheard.notified() => {}
+            () = self.output_closed.notified() => {}
         }
-        self.summarize();
+        self.print_summary();
     }
 
     async fn connection(self: Arc<Self>, stream: TokioIo<tokio::net::TcpStream>) {
@@ -181,10 +174,10 @@ impl Receiver {
             let receiver = Arc::clone(&self);
             async move { Ok::<_, Infallible>(receiver.receive(request).await) }
         });
-        // How a connection ends is the sender's affair; what it sent has been printed.
+        // Ignore connection errors: everything received has been printed.
         let _ = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
+            .header_read_timeout(HEADER_TIMEOUT)
             .serve_connection(stream, service)
             .await;
     }
@@ -192,97 +185,101 @@ impl Receiver {
     async fn receive(&self, request: Request<Incoming>) -> Response<Empty<Bytes>> {
         let (head, body) = request.into_parts();
         if head.method != Method::POST {
-            self.note(&head, "not a POST, so no webhook", StatusCode::METHOD_NOT_ALLOWED);
-            let mut answer = empty(StatusCode::METHOD_NOT_ALLOWED);
-            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-            return answer;
+            self.print_rejected(&head, "not a POST request", StatusCode::METHOD_NOT_ALLOWED);
+            let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            return response;
         }
         let body = match Limited::new(body, MAX_BODY).collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-                self.note(&head, "has more than 1 MiB", StatusCode::PAYLOAD_TOO_LARGE);
+                self.print_rejected(&head, "body exceeds 1 MiB", StatusCode::PAYLOAD_TOO_LARGE);
                 return empty(StatusCode::PAYLOAD_TOO_LARGE);
             }
             Err(_) => {
-                self.note(&head, "broke off", StatusCode::BAD_REQUEST);
+                self.print_rejected(
+                    &head,
+                    "connection closed before the end of the body",
+                    StatusCode::BAD_REQUEST,
+                );
                 return empty(StatusCode::BAD_REQUEST);
             }
         };
-        self.show(&head, &body);
-        if let Some(delay) = self.answer.delay {
+        self.print_webhook(&head, &body);
+        if let Some(delay) = self.response.delay {
             tokio::time::sleep(delay).await;
         }
-        self.answer.response()
+        self.response.build()
     }
 
-    /// Prints a webhook.
-    fn show(&self, head: &Parts, body: &Bytes) {
+    fn print_webhook(&self, head: &Parts, body: &Bytes) {
         let now = self.clock.wall();
-        let judgement = verify::judge(&self.secrets, &head.headers, body, now);
-        self.at_desk(|desk| {
-            desk.received += 1;
-            desk.rejected += u64::from(judgement.is_bad());
+        let verification = verify::verify(&self.secrets, &head.headers, body, now);
+        self.with_printer(|printer| {
+            printer.received += 1;
+            printer.rejected += u64::from(verification.is_rejected());
             let id = head.headers.get("webhook-id").map(HeaderValue::as_bytes);
             let webhook = Webhook {
                 at: now,
                 path: head.uri.path_and_query().map_or("/", |path| path.as_str()),
                 headers: &head.headers,
                 body,
-                judgement: &judgement,
-                times_seen: id.map_or(1, |id| desk.seen.count(id)),
-                answer: &self.answer.to_string(),
+                verification: &verification,
+                attempt: id.map_or(1, |id| printer.attempts.count(id)),
+                response: &self.response.to_string(),
             };
-            webhook.write(&mut desk.out, self.paint, self.headers)
+            webhook.write(&mut printer.out, self.style, self.show_headers)
         });
     }
 
-    /// Prints a request that is no webhook.
-    fn note(&self, head: &Parts, what: &str, answer: StatusCode) {
-        let (method, path) = (&head.method, report::clean(head.uri.path()));
-        let line = format!("{}  {method} {path}: {what}; answered {answer}", self.clock.wall());
-        self.at_desk(|desk| writeln!(desk.out, "{}", self.paint.dim(&line)));
+    /// Prints a request that is not a webhook.
+    fn print_rejected(&self, head: &Parts, what: &str, response: StatusCode) {
+        let (method, path) = (&head.method, report::sanitize(head.uri.path()));
+        let line =
+            format!("{}  {method} {path}: {what}; responded with {response}", self.clock.wall());
+        self.with_printer(|printer| writeln!(printer.out, "{}", self.style.dim(&line)));
     }
 
-    fn greet(&self, listener: &TcpListener) {
+    fn print_greeting(&self, listener: &TcpListener) {
         let address = listener
             .local_addr()
             .map_or_else(|error| error.to_string(), |address| format!("http://{address}/"));
         let signatures = match self.secrets.len() {
-            0 => "signatures are not checked (give --secret)".to_owned(),
-            1 => "signatures are checked".to_owned(),
-            many => format!("signatures are checked with {many} secrets"),
+            0 => "signatures are not verified (set --secret)".to_owned(),
+            1 => "signatures are verified".to_owned(),
+            many => format!("signatures are verified with {many} secrets"),
         };
-        let answer = &self.answer;
-        self.at_desk(|desk| {
+        let response = &self.response;
+        self.with_printer(|printer| {
             writeln!(
-                desk.out,
-                "Listening on {address}; {signatures}; every webhook gets {answer}. Ctrl-C ends."
+                printer.out,
+                "Listening on {address}; {signatures}; responding with {response}. Press Ctrl-C to stop."
             )
         });
     }
 
-    fn summarize(&self) {
-        self.at_desk(|desk| {
-            let (received, events) = (desk.received, desk.seen.events());
-            write!(desk.out, "Webhooks received: {received}; different events: {events}")?;
-            match desk.rejected {
-                0 => writeln!(desk.out, "."),
-                rejected => writeln!(desk.out, "; bad signatures: {rejected}."),
+    fn print_summary(&self) {
+        self.with_printer(|printer| {
+            let (received, events) = (printer.received, printer.attempts.events());
+            write!(printer.out, "Webhooks received: {received}; distinct events: {events}")?;
+            match printer.rejected {
+                0 => writeln!(printer.out, "."),
+                rejected => writeln!(printer.out, "; invalid signatures: {rejected}."),
             }
         });
     }
 
-    /// Prints something. When nobody reads it (`postrider listen | head`), it is time to end.
-    fn at_desk(&self, print: impl FnOnce(&mut Desk) -> io::Result<()>) {
-        let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
-        if print(&mut desk).and_then(|()| desk.out.flush()).is_err() {
-            self.unheard.notify_one();
+    /// Prints something. Stops the receiver if the output is closed (`postrider listen | head`).
+    fn with_printer(&self, print: impl FnOnce(&mut Printer) -> io::Result<()>) {
+        let mut printer = self.printer.lock().unwrap_or_else(PoisonError::into_inner);
+        if print(&mut printer).and_then(|()| printer.out.flush()).is_err() {
+            self.output_closed.notify_one();
         }
     }
 }
 
-impl Answer {
-    fn response(&self) -> Response<Empty<Bytes>> {
+impl CannedResponse {
+    fn build(&self) -> Response<Empty<Bytes>> {
         let mut response = empty(self.status);
         if let Some(location) = &self.location {
             response.headers_mut().insert(LOCATION, location.clone());
@@ -291,7 +288,7 @@ impl Answer {
     }
 }
 
-impl std::fmt::Display for Answer {
+impl std::fmt::Display for CannedResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.status.as_u16())?;
         match self.delay {

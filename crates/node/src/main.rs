@@ -2,11 +2,11 @@
 
 mod cli;
 mod clock;
-mod company;
 mod config;
 mod data_dir;
 mod listen;
 mod logging;
+mod peers;
 mod previous_run;
 mod run;
 mod server;
@@ -32,108 +32,110 @@ use telemetry::Telemetry;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The exit code of what is refused at start.
-const REFUSED: u8 = 2;
+/// The exit code if a command could not start.
+const EXIT_REFUSED: u8 = 2;
 
-/// How long the process waits, at its end, for threads that are stuck in a call of the operating
-/// system: name resolution may take half a minute to fail.
-const STUCK: Duration = Duration::from_secs(1);
+/// How long the process waits on exit for threads blocked in a system call. Name resolution, for
+/// example, may take half a minute to fail.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
-    let code = block_on(run(command)).unwrap_or_else(|error| {
-        refuse(&format!("the threads that do the work cannot be started: {error}"))
-    });
-    // Nobody uses a store any more.
+    let code = block_on(run(command))
+        .unwrap_or_else(|error| exit_refused(&format!("cannot start the async runtime: {error}")));
+    // The runtime is gone, so no task uses a store any more.
     store::close();
     code
 }
 
-/// Runs a future to its end. What it leaves behind is broken off, or given up if it is stuck.
+/// Runs a future to completion. Tasks that are still running are cancelled; blocked threads are
+/// abandoned after [`SHUTDOWN_TIMEOUT`].
 fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(future);
-    runtime.shutdown_timeout(STUCK);
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     Ok(outcome)
 }
 
 async fn run(command: Command) -> ExitCode {
     match command {
         Command::Serve(options) => serve(options.config.as_deref()).await,
-        Command::CheckConfig(options) => with_logs(async { check(&options.config) }).await,
-        Command::Cluster(Cluster::Status(options)) => with_logs(status(options)).await,
-        Command::Store(command) => with_logs(try_store(command)).await,
-        Command::Listen(options) => with_logs(listen(options)).await,
+        Command::CheckConfig(options) => {
+            with_logging(async { check_config(&options.config) }).await
+        }
+        Command::Cluster(Cluster::Status(options)) => with_logging(status(options)).await,
+        Command::Store(command) => with_logging(run_store_command(command)).await,
+        Command::Listen(options) => with_logging(listen(options)).await,
     }
 }
 
-/// Runs what logs and exports nothing.
-async fn with_logs(command: impl Future<Output = ExitCode>) -> ExitCode {
+/// Runs a command with logging to stderr only.
+async fn with_logging(command: impl Future<Output = ExitCode>) -> ExitCode {
     match logging::start(None) {
         Ok(()) => command.await,
-        Err(error) => refuse(&error),
+        Err(error) => exit_refused(&error),
     }
 }
 
 async fn listen(options: cli::Listen) -> ExitCode {
     match listen::run(options, Arc::new(SystemClock::default())).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => refuse(&error),
+        Err(error) => exit_refused(&error),
     }
 }
 
 async fn serve(file: Option<&Path>) -> ExitCode {
     let config = match Config::load(file, std::env::vars_os()) {
         Ok(config) => config,
-        Err(refused) => return refuse(&refused),
+        Err(refused) => return exit_refused(&refused),
     };
     let telemetry =
         Telemetry::start(&config.node.name.to_string(), config.telemetry.otlp_endpoint.as_ref());
     let telemetry = match telemetry {
         Ok(telemetry) => Arc::new(telemetry),
-        Err(error) => return refuse(&format!("telemetry cannot be exported: {error:#}")),
+        Err(error) => return exit_refused(&format!("cannot set up telemetry: {error:#}")),
     };
     if let Err(error) = logging::start(telemetry.otlp()) {
-        return refuse(&error);
+        return exit_refused(&error);
     }
     match run::serve(config, telemetry).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(run::Failure::Start(error)) => refuse(&format!("{error:#}")),
-        Err(run::Failure::Later(error)) => {
+        Err(run::ServeError::Startup(error)) => exit_refused(&format!("{error:#}")),
+        Err(run::ServeError::Runtime(error)) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn try_store(command: cli::Store) -> ExitCode {
+async fn run_store_command(command: cli::Store) -> ExitCode {
     let ended = match command {
         cli::Store::Check(options) => store::check::run(options).await,
         cli::Store::Copy(options) => store::copy::run(options).await,
     };
-    ended.unwrap_or_else(|error| refuse(&format!("{error:#}")))
+    ended.unwrap_or_else(|error| exit_refused(&format!("{error:#}")))
 }
 
 async fn status(options: cli::Status) -> ExitCode {
     match status::run(options).await {
         Ok(code) => code,
-        Err(error) => refuse(&format!("{error:#}")),
+        Err(error) => exit_refused(&format!("{error:#}")),
     }
 }
 
-fn check(file: &Path) -> ExitCode {
+fn check_config(file: &Path) -> ExitCode {
     match Config::load(Some(file), std::env::vars_os()) {
         Ok(config) => {
             let _ = write!(std::io::stdout(), "{}\nok\n", config.describe());
             ExitCode::SUCCESS
         }
-        Err(refused) => refuse(&refused),
+        Err(refused) => exit_refused(&refused),
     }
 }
 
-fn refuse(why: &impl Display) -> ExitCode {
+fn exit_refused(why: &impl Display) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "postrider: {why}");
-    ExitCode::from(REFUSED)
+    ExitCode::from(EXIT_REFUSED)
 }
 
 #[cfg(test)]
@@ -143,21 +145,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_that_is_stuck_does_not_keep_the_process() {
-        let (end, hangs) = mpsc::channel::<()>();
-        let (ended, told) = mpsc::channel();
+    fn a_blocked_thread_does_not_delay_exit() {
+        let (unblock, blocked) = mpsc::channel::<()>();
+        let (done, outcome) = mpsc::channel();
         std::thread::spawn(move || {
             let outcome = block_on(async {
-                // As a resolver does that gets no answer.
+                // Like a resolver that gets no response.
                 tokio::task::spawn_blocking(move || {
-                    let _ = hangs.recv();
+                    let _ = blocked.recv();
                 });
                 7
             });
-            let _ = ended.send(outcome.expect("a runtime"));
+            let _ = done.send(outcome.expect("a runtime"));
         });
-        // Far more than it takes; without a bound it would be for ever.
-        assert_eq!(told.recv_timeout(STUCK * 30), Ok(7));
-        drop(end);
+        // Generous: without the timeout, `block_on` would never return.
+        assert_eq!(outcome.recv_timeout(SHUTDOWN_TIMEOUT * 30), Ok(7));
+        drop(unblock);
     }
 }

@@ -1,8 +1,9 @@
-//! The lease of this node's previous run. The locks on the data directory tell that this run is over,
-//! so nobody need wait until its lease runs out: it is removed. But a data directory may be a copy,
-//! restored on another host, while the node that it was copied from goes on. So a lease goes only when
-//! nobody listens at its address any more, or when it has not been renewed for so long that its node
-//! has stopped by itself.
+//! Removes the lease of this node's previous run.
+//!
+//! The locks on the data directory show that the previous run has ended, so other nodes need not wait
+//! for its lease to expire. However, the data directory may be a copy, restored on another host while
+//! the original node keeps running. The lease is therefore removed only if connections to its address
+//! are refused, or if it has not been renewed for so long that its node must have stopped itself.
 
 use std::time::Duration;
 
@@ -15,19 +16,21 @@ use postrider_store::{Lease, Records};
 
 use crate::data_dir::DataDir;
 
-/// How long the start waits for an answer from the old address.
-const ASK: Duration = Duration::from_millis(500);
-/// The node of a lease that has not moved for so long does nothing any more.
-const STANDS_STILL: Duration = SELF_STOP.saturating_add(Duration::from_millis(500));
+/// How long startup waits for the previous address to respond.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// A node whose lease has not been renewed for this long has stopped itself.
+const STALE_AFTER: Duration = SELF_STOP.saturating_add(Duration::from_millis(500));
 
-/// Removes the lease of the previous run, now or in a moment, and notes this run in its place. To be
-/// called before this node listens for others: its address may be that of the previous run.
-pub async fn succeed(records: &Records, dir: &DataDir, this: BootId) -> Result<()> {
+/// Removes the lease of the previous run, at once or after [`STALE_AFTER`], and records this run. Call
+/// this before the node listens for peers: it may use the address of the previous run.
+pub async fn clear_previous_lease(records: &Records, dir: &DataDir, this: BootId) -> Result<()> {
     if let Some(last) = dir.last_run() {
-        remove(records, last).await.context("cannot remove this node's old lease")?;
+        remove(records, last)
+            .await
+            .context("cannot remove the lease of this node's previous run")?;
     }
-    if let Err(error) = dir.note_run(this) {
-        tracing::warn!(%error, "after a crash, the others will wait until this node's lease is over");
+    if let Err(error) = dir.record_run(this) {
+        tracing::warn!(%error, "cannot record this run; after a crash, other nodes will wait for its lease to expire");
     }
     Ok(())
 }
@@ -40,19 +43,19 @@ async fn remove(records: &Records, last: BootId) -> Result<(), Error> {
     }
     let records = records.clone();
     tokio::spawn(async move {
-        tokio::time::sleep(STANDS_STILL).await;
-        // Only if it has not been renewed meanwhile.
+        tokio::time::sleep(STALE_AFTER).await;
+        // This has no effect if the lease was renewed in the meantime.
         if let Err(error) = records.remove_lease(last, lease.revision).await {
-            tracing::warn!(%error, "this node's old lease cannot be removed; it runs out by itself");
+            tracing::warn!(%error, "cannot remove the lease of the previous run; it will expire");
         }
     });
     Ok(())
 }
 
-/// Whether the host of the previous run says that nobody listens there any more.
+/// Whether the host of the previous run refuses connections to its address.
 async fn is_refused(lease: &Lease) -> bool {
     let Some(address) = lease.address else { return false };
-    tokio::time::timeout(ASK, transport::is_refused(address)).await.unwrap_or(false)
+    tokio::time::timeout(CONNECT_TIMEOUT, transport::is_refused(address)).await.unwrap_or(false)
 }
 
 #[cfg(test)]
@@ -65,7 +68,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::data_dir::Use;
+    use crate::data_dir::LockMode;
 
     const LAST: BootId = BootId::MIN;
     const THIS: BootId = BootId::MAX;
@@ -82,15 +85,15 @@ mod tests {
         }
     }
 
-    /// A store with a lease of the previous run, after this one has begun.
-    async fn begun(address: Option<SocketAddr>) -> Records {
+    /// A store that held a lease of the previous run, after this run has started.
+    async fn after_start(address: Option<SocketAddr>) -> Records {
         let records =
             Records::open(Store::new(Arc::new(Memory::new()), 1), 4).await.expect("opens");
         records.renew_lease(&lease(address, 1)).await.expect("renewed");
         let dir = tempfile::tempdir().expect("a directory");
-        let dir = DataDir::take(dir.path(), "node-1", Use::Alone).expect("it is free");
-        dir.note_run(LAST).expect("noted");
-        succeed(&records, &dir, THIS).await.expect("it goes on");
+        let dir = DataDir::open(dir.path(), "node-1", LockMode::Exclusive).expect("unlocked");
+        dir.record_run(LAST).expect("recorded");
+        clear_previous_lease(&records, &dir, THIS).await.expect("starts");
         assert_eq!(dir.last_run(), Some(THIS));
         records
     }
@@ -100,27 +103,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_lease_goes_at_once_when_nobody_listens_there() {
+    async fn a_lease_whose_address_refuses_connections_is_removed_at_once() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         drop(listener);
-        assert_eq!(count(&begun(Some(address)).await).await, 0);
+        assert_eq!(count(&after_start(Some(address)).await).await, 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_lease_goes_when_it_stands_still() {
-        let records = begun(None).await;
-        assert_eq!(count(&records).await, 1, "it may be that of a node that goes on");
-        tokio::time::sleep(STANDS_STILL + ASK).await;
+    async fn a_lease_that_is_not_renewed_is_removed() {
+        let records = after_start(None).await;
+        assert_eq!(count(&records).await, 1, "its node may still be running");
+        tokio::time::sleep(STALE_AFTER + CONNECT_TIMEOUT).await;
         assert_eq!(count(&records).await, 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_lease_of_a_node_that_goes_on_stays() {
-        let records = begun(None).await;
-        tokio::time::sleep(STANDS_STILL - ASK).await;
+    async fn the_lease_of_a_running_node_is_kept() {
+        let records = after_start(None).await;
+        tokio::time::sleep(STALE_AFTER - CONNECT_TIMEOUT).await;
         records.renew_lease(&lease(None, 2)).await.expect("renewed");
-        tokio::time::sleep(STANDS_STILL * 2).await;
+        tokio::time::sleep(STALE_AFTER * 2).await;
         assert_eq!(count(&records).await, 1);
     }
 }

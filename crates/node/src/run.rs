@@ -1,12 +1,12 @@
-//! The node from start to stop: what is opened and started, in which order, and how it ends.
+//! The life of a node: the order in which its parts start and stop.
 //!
-//! Start: data directory → store → notifier and deliverers → the link to other nodes → the keeper,
-//! which takes this node's share of the shards → HTTP. A request is served only when what it leads
-//! to is there. Stop: HTTP lets requests under way end while the keeper hands every shard over, each
-//! as soon as nothing is under way on it; then the notifier, and the store with the process.
+//! Start: data directory → store → notifier and delivery engine → cluster transport → shard manager,
+//! which claims this node's share of the shards → HTTP. The node serves no request before everything
+//! that the request needs is running. Stop: the HTTP server finishes requests in flight, while the
+//! shard manager hands over each shard as soon as it has no work in flight; then the notifier stops.
+//! The store closes with the process.
 //!
-//! A node stops as well, and fails, when one of the tasks that it cannot do without has ended; from
-//! that moment on it is not ready.
+//! If an essential task ends unexpectedly, the node reports that it is not ready, stops, and fails.
 
 use std::env::VarError;
 use std::io::Write;
@@ -16,17 +16,18 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use postrider_api::{Api, OperatorKey, Probe};
-use postrider_cluster::keeper::{self, Identity, Keeper, Tenants};
+use postrider_cluster::membership::Identity;
 use postrider_cluster::route::Router;
-use postrider_cluster::tenure::Tenure;
-use postrider_delivery::{Delivery, Dice, Options, Sender};
-use postrider_domain::ids::Mint;
-use postrider_domain::machine::Rules;
+use postrider_cluster::shard_guard::ShardGuard;
+use postrider_cluster::shard_manager::{self, ShardManager, ShardWorkers};
+use postrider_delivery::{DeliveryEngine, Options, Sender, SharedRng};
+use postrider_domain::ids::IdGenerator;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::Clock;
+use postrider_domain::transition::Rules;
 use postrider_net::tasks::{Ended, Tasks};
 use postrider_notify::smtp::Mailer;
-use postrider_notify::{NotifierHandle, Notify};
+use postrider_notify::{Outbox, OutboxHandle};
 use postrider_service::Service;
 use postrider_store::Records;
 use postrider_store::kv::Store;
@@ -39,121 +40,127 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SystemClock;
-use crate::company::{self, Others};
 use crate::config::Config;
-use crate::data_dir::{DataDir, Use, check_operator_key};
+use crate::data_dir::{DataDir, LockMode, check_secret};
+use crate::peers::{self, Peers};
 use crate::telemetry::{self, Telemetry};
 use crate::{previous_run, server, store};
 
-/// What attempts in flight have beyond the longest that one may take, for their record: a slow disk
-/// must not make a handoff send them twice.
-const RECORDING: Duration = Duration::from_secs(3);
-/// What the HTTP server has beyond its own patience.
+/// How long a handoff waits beyond the attempt timeout for results to be recorded. Otherwise a slow
+/// disk would cause attempts to be sent twice.
+const RECORD_GRACE: Duration = Duration::from_secs(3);
+/// How long the node waits for the HTTP server beyond its drain timeout.
 const DRAIN_SLACK: Duration = Duration::from_secs(1);
 
-/// Why a node ended otherwise than it should.
-pub enum Failure {
+/// The node failed.
+pub enum ServeError {
     /// It could not start.
-    Start(anyhow::Error),
+    Startup(anyhow::Error),
     /// It failed after it had started.
-    Later(anyhow::Error),
+    Runtime(anyhow::Error),
 }
 
-/// A node that serves.
+/// A running node.
 struct Running {
     workers: Workers,
-    keeper: Keeper,
-    others: Option<Others>,
+    shard_manager: ShardManager,
+    peers: Option<Peers>,
     server: JoinHandle<()>,
     stop: CancellationToken,
     tasks: Tasks,
-    // The locks on the data directory end with it.
+    // Holds the locks on the data directory.
     _dir: DataDir,
 }
 
-/// Those who work on shards, on this node.
+/// The services that work on this node's shards.
 #[derive(Clone)]
 struct Workers {
-    delivery: Delivery,
-    notifier: NotifierHandle,
+    delivery: DeliveryEngine,
+    notifier: OutboxHandle,
 }
 
 /// Runs a node until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When it cannot start, that is when the data directory, the store or the listening address
-/// cannot be had; or when it cannot stop in order.
-pub async fn serve(config: Config, telemetry: Arc<Telemetry>) -> Result<(), Failure> {
-    let mut signals = StopSignals::listen().map_err(Failure::Start)?;
+/// If it cannot start, for example because the data directory, the store or the listen address is
+/// unavailable; if an essential task ends; or if it cannot stop gracefully.
+pub async fn serve(config: Config, telemetry: Arc<Telemetry>) -> Result<(), ServeError> {
+    let mut signals = StopSignals::listen().map_err(ServeError::Startup)?;
     let running = tokio::select! {
-        running = start(config, telemetry.clone()) => running.map_err(Failure::Start)?,
-        // It has taken nothing on yet.
+        running = start(config, telemetry.clone()) => running.map_err(ServeError::Startup)?,
+        // It has accepted no work yet.
         () = signals.received() => return Ok(()),
     };
     let tasks = running.tasks.clone();
-    let failed = until_the_end(signals.received(), &tasks).await;
+    let failed = wait_for_shutdown(signals.received(), &tasks).await;
     let stopped = running.stop().await;
     telemetry.stop().await;
     match failed {
-        Some(ended) => Err(Failure::Later(ended.into())),
-        None => stopped.map_err(Failure::Later),
+        Some(ended) => Err(ServeError::Runtime(ended.into())),
+        None => stopped.map_err(ServeError::Runtime),
     }
 }
 
-/// Waits until the node is told to stop, or has to: gives the task that it cannot do without.
-async fn until_the_end(told: impl Future<Output = ()>, tasks: &Tasks) -> Option<Ended> {
+/// Waits for a stop signal or for an essential task to end. Returns that task.
+async fn wait_for_shutdown(signal: impl Future<Output = ()>, tasks: &Tasks) -> Option<Ended> {
     let ended = tokio::select! {
-        () = told => return None,
+        () = signal => return None,
         ended = tasks.failed() => ended,
     };
-    tracing::error!(task = ended.task, why = ended.why, "a task has ended; the node ends with it");
+    tracing::error!(
+        task = ended.task,
+        why = ended.why,
+        "an essential task ended; stopping the node"
+    );
     Some(ended)
 }
 
 async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
-    raise_file_limit();
+    raise_fd_limit();
     let name = config.node.name.to_string();
-    let usage = if config.cluster.company.is_some() { Use::Shared } else { Use::Alone };
-    let dir = DataDir::take(&config.node.data_dir, &name, usage)?;
+    let mode =
+        if config.cluster.peering.is_some() { LockMode::Shared } else { LockMode::Exclusive };
+    let dir = DataDir::open(&config.node.data_dir, &name, mode)?;
     let key = operator_key(&dir)?;
     let listener = TcpListener::bind(config.http.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.http.listen))?;
     let tasks = Tasks::new();
     let records = open_store(&config, &dir, &tasks).await?;
-    let mint = Arc::new(Mint::new());
+    let id_generator = Arc::new(IdGenerator::new());
     let system = Arc::new(SystemClock::default());
     let clock: Arc<dyn Clock> = system.clone();
     let router = Router::unattached(records.clone());
-    let workers = start_workers(&config, &router, mint.clone(), clock.clone(), &tasks).await?;
+    let workers =
+        start_workers(&config, &router, id_generator.clone(), clock.clone(), &tasks).await?;
     let me = Identity {
-        node: mint.id(clock.now()),
+        node: id_generator.id(clock.now()),
         name: name.clone(),
-        address: config.cluster.company.as_ref().map(|company| company.advertise),
+        address: config.cluster.peering.as_ref().map(|peering| peering.advertise),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    previous_run::succeed(&records, &dir, me.node).await?;
-    let mut others = match &config.cluster.company {
-        Some(company) => Some(Others::start(company, &dir, &me, tasks.clone()).await?),
+    previous_run::clear_previous_lease(&records, &dir, me.node).await?;
+    let mut peers = match &config.cluster.peering {
+        Some(peering) => Some(Peers::start(peering, &dir, &me, tasks.clone()).await?),
         None => None,
     };
-    let keeper = Keeper::start(keeper::Options {
+    let shard_manager = ShardManager::start(shard_manager::Options {
         records: records.clone(),
         me,
-        company: company::of(others.as_ref(), &config.store),
-        tenants: Arc::new(workers.clone()),
-        patience: config.retry.timeout() + RECORDING,
+        mode: peers::cluster_mode(peers.as_ref(), &config.store),
+        shard_workers: Arc::new(workers.clone()),
+        drain_timeout: config.retry.timeout() + RECORD_GRACE,
         uptime: system,
         seed: seed()?,
         tasks: tasks.clone(),
     });
-    let service = Service::new(router, mint, clock);
-    if let Some(others) = &mut others {
-        others.join(service.clone(), &keeper).await?;
+    let service = Service::new(router, id_generator, clock);
+    if let Some(peers) = &mut peers {
+        peers.join(service.clone(), &shard_manager).await?;
     }
     let api = Api {
         service,
-        view: keeper.view(),
+        view: shard_manager.view(),
         operator_key: OperatorKey::new(&key),
         targets: targets(&config),
         retry: config.retry.clone(),
@@ -161,29 +168,29 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         probe: Arc::new(NodeProbe {
             telemetry,
             records,
-            keeper: keeper.clone(),
+            shard_manager: shard_manager.clone(),
             tasks: tasks.clone(),
         }),
     };
     let stop = CancellationToken::new();
-    let data = store::place(&config.store, dir.path());
-    let hello = hello(&name, &listener.local_addr()?.to_string(), &data);
-    let serving = serve_once_joined(keeper.clone(), hello, listener, api, stop.clone());
+    let data = store::describe(&config.store, dir.path());
+    let message = startup_message(&name, &listener.local_addr()?.to_string(), &data);
+    let serving = serve_once_joined(shard_manager.clone(), message, listener, api, stop.clone());
     let server = tasks.spawn("HTTP server", serving);
-    Ok(Running { workers, keeper, others, server, stop, tasks, _dir: dir })
+    Ok(Running { workers, shard_manager, peers, server, stop, tasks, _dir: dir })
 }
 
-/// Serves requests as soon as the node has joined. A node that cannot join, since the store is away,
-/// can still be told to stop.
+/// Serves requests once the node has joined the cluster. A node that cannot join because the store is
+/// unavailable can still be stopped.
 async fn serve_once_joined(
-    keeper: Keeper,
-    hello: String,
+    shard_manager: ShardManager,
+    message: String,
     listener: TcpListener,
     api: Api,
     stop: CancellationToken,
 ) {
-    if stop.run_until_cancelled(keeper.joined()).await.is_some() {
-        say(&hello);
+    if stop.run_until_cancelled(shard_manager.joined()).await.is_some() {
+        print_line(&message);
         server::serve(listener, postrider_api::app(api), stop).await;
     }
 }
@@ -197,62 +204,62 @@ async fn open_store(config: &Config, dir: &DataDir, tasks: &Tasks) -> Result<Rec
     telemetry::observe_store(move || stats.stats());
     Records::open(store, config.cluster.shards)
         .await
-        .with_context(|| format!("cannot use {}", store::place(&config.store, dir.path())))
+        .with_context(|| format!("cannot open {}", store::describe(&config.store, dir.path())))
 }
 
 impl Running {
-    /// Serves no new request and starts no new attempt, lets what is under way end, and hands the
-    /// shards over.
+    /// Drains the node: accepts no new requests, starts no new attempts, finishes the work in flight,
+    /// and hands over the shards.
     async fn stop(self) -> Result<()> {
-        tracing::info!("draining: no new requests, no new attempts");
+        tracing::info!("draining: no new requests or attempts");
         self.stop.cancel();
-        let serving = tokio::time::timeout(server::DRAIN + DRAIN_SLACK, self.server);
-        // All at once: an email under way keeps its shard, for which the keeper waits.
+        let serving = tokio::time::timeout(server::DRAIN_TIMEOUT + DRAIN_SLACK, self.server);
+        // Concurrently: the shard manager waits for shards that still have an email in flight.
         let (left, (), served) =
-            tokio::join!(self.keeper.stop(), self.workers.notifier.stop(), serving);
+            tokio::join!(self.shard_manager.stop(), self.workers.notifier.stop(), serving);
         if left > 0 {
             let in_flight = self.workers.delivery.in_flight();
             tracing::warn!(
                 shards = left,
                 in_flight,
-                "not all ended in time; it is made again later"
+                "some work did not finish in time; it will be retried"
             );
         }
-        if let Some(others) = self.others {
-            others.leave().await;
+        if let Some(peers) = self.peers {
+            peers.leave().await;
         }
         match served {
-            Ok(served) => served.context("the HTTP server failed")?,
-            Err(_) => tracing::warn!("the HTTP server did not end in time"),
+            Ok(served) => served.context("the HTTP server panicked")?,
+            Err(_) => tracing::warn!("the HTTP server did not stop in time"),
         }
         tracing::info!("stopped");
         Ok(())
     }
 }
 
-/// Starts those who work on shards; they own none yet.
+/// Starts the workers. They own no shards yet.
 async fn start_workers(
     config: &Config,
     router: &Router,
-    mint: Arc<Mint>,
+    id_generator: Arc<IdGenerator>,
     clock: Arc<dyn Clock>,
     tasks: &Tasks,
 ) -> Result<Workers> {
     let records = router.records().clone();
     let mailer = Mailer::new(config.email.server.clone(), config.email.sender.clone())?;
     let dashboard = config.dashboard.clone();
-    let page_of = Arc::new(move |account, endpoint| dashboard.page_of(account, endpoint));
+    let page_of = Arc::new(move |account, endpoint| dashboard.endpoint_page(account, endpoint));
     let notifier =
-        Notify::start(records.clone(), clock.clone(), mailer, page_of, seed()?, tasks).await?;
-    let delivery = Delivery::start(Options {
+        Outbox::start(records.clone(), clock.clone(), mailer, page_of, seed()?, tasks).await?;
+    let delivery = DeliveryEngine::start(Options {
         records,
         router: router.clone(),
         rules: Rules { retry: config.retry.clone(), disable: config.delivery.disable },
         sender: Sender::new(targets(config), config.retry.timeout())?,
         notifier: Arc::new(notifier.clone()),
         clock,
-        mint,
-        dice: Dice::new(seed()?),
+        id_generator,
+        rng: SharedRng::new(seed()?),
         tasks: tasks.clone(),
     })
     .await?;
@@ -261,16 +268,16 @@ async fn start_workers(
 }
 
 #[async_trait]
-impl Tenants for Workers {
-    async fn begin(&self, tenure: Tenure) {
-        let shard = tenure.fence().shard;
-        if let Err(error) = self.delivery.own(tenure.clone()).await {
-            // Without a worker the tenure ends here, and the keeper begins another one.
-            tracing::error!(shard, %error, "the shard cannot be worked on");
-            tenure.give_up();
+impl ShardWorkers for Workers {
+    async fn begin(&self, guard: ShardGuard) {
+        let shard = guard.fence().shard;
+        if let Err(error) = self.delivery.own(guard.clone()).await {
+            // Give up the shard; the shard manager then tries again.
+            tracing::error!(shard, %error, "cannot start working on the shard");
+            guard.give_up();
             return;
         }
-        self.notifier.own(tenure);
+        self.notifier.own(guard);
     }
 }
 
@@ -278,46 +285,46 @@ fn targets(config: &Config) -> AddressPolicy {
     AddressPolicy::new(config.delivery.allow_private_targets.clone())
 }
 
-/// The key that the environment gives, or the one in the data directory.
+/// The operator key from the environment, or else from the data directory.
 fn operator_key(dir: &DataDir) -> Result<String> {
     match std::env::var("POSTRIDER_OPERATOR_KEY") {
-        Ok(text) => match check_operator_key(&text) {
+        Ok(text) => match check_secret(&text) {
             Ok(key) => return Ok(key.to_owned()),
             Err(rule) => bail!("POSTRIDER_OPERATOR_KEY {rule}"),
         },
-        Err(VarError::NotUnicode(_)) => bail!("POSTRIDER_OPERATOR_KEY is not text"),
+        Err(VarError::NotUnicode(_)) => bail!("POSTRIDER_OPERATOR_KEY is not valid UTF-8"),
         Err(VarError::NotPresent) => {}
     }
     let file = dir.operator_key()?;
     if file.is_new {
-        say(&format!("the operator key is new and stands in {}", file.path.display()));
+        print_line(&format!("generated a new operator key in {}", file.path.display()));
     }
     Ok(file.text)
 }
 
-fn hello(name: &str, address: &str, data: &str) -> String {
+fn startup_message(name: &str, address: &str, data: &str) -> String {
     format!(
-        "postrider {name} listens on http://{address}, data in {data}; dashboard at /dashboard, API reference at /docs"
+        "postrider {name} is listening on http://{address} with {data}; dashboard at /dashboard, API reference at /docs"
     )
 }
 
-/// A line for whoever started the node. Nobody need read it.
-fn say(line: &str) {
+/// Prints a line to stdout. Ignores errors: stdout may be closed.
+fn print_line(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Connections are files, and the usual soft limit of 1,024 is less than what a node has in
-/// flight. The hard limit is the operator's word.
-fn raise_file_limit() {
+/// Raises the soft limit of open files to the hard limit. The usual soft limit of 1,024 is less than
+/// the number of connections that a node has open.
+fn raise_fd_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum
         && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
     {
-        tracing::warn!(%error, ?current, "the limit of open files cannot be raised");
+        tracing::warn!(%error, ?current, "cannot raise the limit of open files");
     }
 }
 
-/// What tells a node to stop. Made before anybody can know that the node runs.
+/// The signals that stop a node. Installed first, so that no early signal kills the process.
 struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
@@ -325,7 +332,7 @@ struct StopSignals {
 
 impl StopSignals {
     fn listen() -> Result<Self> {
-        let listen = |kind| signal(kind).context("cannot wait for signals");
+        let listen = |kind| signal(kind).context("cannot install signal handlers");
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
@@ -340,19 +347,19 @@ impl StopSignals {
     }
 }
 
-/// Luck, for what is to be spread.
+/// A random seed for jitter.
 ///
 /// # Errors
-/// When the operating system has none.
+/// If the operating system provides no random numbers.
 pub fn seed() -> Result<u64> {
-    SysRng.try_next_u64().context("the operating system gives no random numbers")
+    SysRng.try_next_u64().context("the operating system provides no random numbers")
 }
 
-/// What the API tells of the process.
+/// Health and metrics of this process, for the API.
 struct NodeProbe {
     telemetry: Arc<Telemetry>,
     records: Records,
-    keeper: Keeper,
+    shard_manager: ShardManager,
     tasks: Tasks,
 }
 
@@ -364,12 +371,12 @@ impl Probe for NodeProbe {
 
     async fn ready(&self) -> Result<(), String> {
         if let Some(ended) = self.tasks.ended() {
-            return Err(format!("this node is about to end: {ended}"));
+            return Err(format!("this node is stopping: {ended}"));
         }
         self.records.ping().await.map_err(|error| error.to_string())?;
-        match self.keeper.is_in() {
+        match self.shard_manager.is_member() {
             true => Ok(()),
-            false => Err("this node has lost touch with its cluster".to_owned()),
+            false => Err("this node is not a member of its cluster".to_owned()),
         }
     }
 }
@@ -378,55 +385,55 @@ impl Probe for NodeProbe {
 mod tests {
     use std::future::{pending, ready};
 
-    use postrider_cluster::keeper::Company;
+    use postrider_cluster::shard_manager::ClusterMode;
     use postrider_store::kv::memory::Memory;
 
     use super::*;
 
-    struct Idle;
+    struct NoWorkers;
 
     #[async_trait]
-    impl Tenants for Idle {
-        async fn begin(&self, _: Tenure) {}
+    impl ShardWorkers for NoWorkers {
+        async fn begin(&self, _: ShardGuard) {}
     }
 
     #[tokio::test]
-    async fn a_node_ends_when_it_is_told_to_or_a_task_has_ended() {
+    async fn a_node_stops_on_a_signal_or_when_a_task_ends() {
         let tasks = Tasks::new();
-        assert_eq!(until_the_end(ready(()), &tasks).await, None);
-        tasks.spawn("recorder", async { panic!("as the test wants") });
-        let ended = until_the_end(pending(), &tasks).await.expect("one has ended");
+        assert_eq!(wait_for_shutdown(ready(()), &tasks).await, None);
+        tasks.spawn("recorder", async { panic!("simulated") });
+        let ended = wait_for_shutdown(pending(), &tasks).await.expect("a task ended");
         assert_eq!(ended.task, "recorder");
     }
 
     #[tokio::test]
-    async fn a_node_without_one_of_its_tasks_is_not_ready() {
+    async fn a_node_is_not_ready_once_a_task_has_ended() {
         let records =
             Records::open(Store::new(Arc::new(Memory::new()), 1), 4).await.expect("opens");
         let tasks = Tasks::new();
         let system = Arc::new(SystemClock::default());
-        let keeper = Keeper::start(keeper::Options {
+        let shard_manager = ShardManager::start(shard_manager::Options {
             records: records.clone(),
             me: Identity {
-                node: Mint::new().id(system.now()),
+                node: IdGenerator::new().id(system.now()),
                 name: "node".to_owned(),
                 address: None,
                 version: "1".to_owned(),
             },
-            company: Company::Alone,
-            tenants: Arc::new(Idle),
-            patience: RECORDING,
+            mode: ClusterMode::Single,
+            shard_workers: Arc::new(NoWorkers),
+            drain_timeout: RECORD_GRACE,
             uptime: system,
             seed: 1,
             tasks: tasks.clone(),
         });
-        keeper.joined().await;
+        shard_manager.joined().await;
         let telemetry = Arc::new(Telemetry::start("node", None).expect("starts"));
-        let probe = NodeProbe { telemetry, records, keeper, tasks: tasks.clone() };
+        let probe = NodeProbe { telemetry, records, shard_manager, tasks: tasks.clone() };
         assert_eq!(probe.ready().await, Ok(()));
         tasks.spawn("recorder", async {});
         tasks.failed().await;
-        let missing = probe.ready().await.expect_err("it cannot do without");
-        assert!(missing.contains("recorder"), "{missing}");
+        let error = probe.ready().await.expect_err("not ready");
+        assert!(error.contains("recorder"), "{error}");
     }
 }

@@ -1,6 +1,7 @@
-//! The HTTP server under the API: bounded connections, bounded patience, a graceful end.
+//! The HTTP server for the API: a limit on connections, timeouts for slow clients, and graceful
+//! shutdown.
 
-mod patience;
+mod timeouts;
 
 use std::io;
 use std::pin::Pin;
@@ -11,36 +12,36 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
-use patience::{Patient, Progress, Watched};
 use rustix::process::{Resource, getrlimit};
+use timeouts::{ConnectionState, ReadTimeout, TrackedService};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
-/// Most connections; further ones wait in the kernel's backlog.
-const CONNECTIONS: usize = 8192;
-/// How long a client may take nothing of an answer that waits to be sent.
-const WRITE: Duration = Duration::from_secs(30);
-/// The pause after accepting failed, as it does when file descriptors run out.
-const PAUSE: Duration = Duration::from_millis(100);
-/// How long requests under way have to end.
-pub const DRAIN: Duration = Duration::from_secs(5);
+/// Further connections wait in the kernel's backlog.
+const MAX_CONNECTIONS: usize = 8192;
+/// How long a client may read nothing of a pending response.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The delay after `accept` failed, for example because the process is out of file descriptors.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+/// How long requests in flight may take to finish after the server was stopped.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves `app` until `stop`, then lets requests under way end.
+/// Serves `app` until `stop`, then finishes the requests in flight.
 pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) {
-    let most = most_connections(getrlimit(Resource::Nofile).current);
-    serve_at_most(most, listener, app, stop).await;
+    let limit = connection_limit(getrlimit(Resource::Nofile).current);
+    serve_with_limit(limit, listener, app, stop).await;
 }
 
-/// How many connections leave half of the files that the process may open to deliveries.
-fn most_connections(files: Option<u64>) -> usize {
+/// Limits connections to half of the open files, to leave the other half for deliveries.
+fn connection_limit(files: Option<u64>) -> usize {
     let half = files.and_then(|files| usize::try_from(files / 2).ok());
-    half.map_or(CONNECTIONS, |half| half.clamp(1, CONNECTIONS))
+    half.map_or(MAX_CONNECTIONS, |half| half.clamp(1, MAX_CONNECTIONS))
 }
 
-async fn serve_at_most(
+async fn serve_with_limit(
     connections: usize,
     listener: TcpListener,
     app: Router,
@@ -55,50 +56,50 @@ async fn serve_at_most(
         };
         match accepted {
             Ok((stream, permit)) => {
-                let connection = graceful.watch(connection(stream, app.clone(), WRITE));
+                let connection = graceful.watch(connection(stream, app.clone(), WRITE_TIMEOUT));
                 tokio::spawn(async move {
                     if let Err(error) = connection.await {
-                        tracing::debug!(%error, "a connection broke");
+                        tracing::debug!(%error, "connection failed");
                     }
                     drop(permit);
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "no connection can be accepted");
-                tokio::time::sleep(PAUSE).await;
+                tracing::warn!(%error, "cannot accept connections");
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
-        tracing::warn!("some requests did not end in time");
+    if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some requests did not finish in time");
     }
 }
 
-/// The next connection, once there is room for it.
+/// Accepts the next connection once there is a free permit.
 async fn accept(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = connections.clone().acquire_owned().await.expect("never closed");
+    let permit = connections.clone().acquire_owned().await.expect("the semaphore is never closed");
     let (stream, _) = listener.accept().await?;
     let _ = stream.set_nodelay(true);
     Ok((stream, permit))
 }
 
-type Stream<S> = Pin<Box<TimeoutStream<Patient<S>>>>;
+type Stream<S> = Pin<Box<TimeoutStream<ReadTimeout<S>>>>;
 
 fn connection<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     app: Router,
     write: Duration,
-) -> http1::Connection<TokioIo<Stream<S>>, Watched> {
-    let progress = Progress::new();
-    let mut stream = TimeoutStream::new(Patient::new(stream, progress.clone()));
+) -> http1::Connection<TokioIo<Stream<S>>, TrackedService> {
+    let state = ConnectionState::new();
+    let mut stream = TimeoutStream::new(ReadTimeout::new(stream, state.clone()));
     stream.set_write_timeout(Some(write));
     http1::Builder::new()
         .header_read_timeout(None)
-        .serve_connection(TokioIo::new(Box::pin(stream)), Watched::new(app, progress))
+        .serve_connection(TokioIo::new(Box::pin(stream)), TrackedService::new(app, state))
 }
 
 #[cfg(test)]
@@ -108,48 +109,48 @@ mod tests {
 
     use super::*;
 
-    /// Much longer than stopping takes, and shorter than an idle connection lasts.
-    const PATIENCE: Duration = Duration::from_secs(10);
+    /// Much longer than stopping takes, and shorter than the keep-alive timeout.
+    const TIMEOUT: Duration = Duration::from_secs(10);
 
     #[tokio::test]
-    async fn stops_although_every_connection_is_taken() {
+    async fn stops_while_all_connections_are_in_use() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let app = Router::new().route("/", get(async || "here"));
         let stop = CancellationToken::new();
-        let server = tokio::spawn(serve_at_most(2, listener, app, stop.clone()));
-        let _held = (held(address).await, held(address).await);
+        let server = tokio::spawn(serve_with_limit(2, listener, app, stop.clone()));
+        let _idle = (idle_connection(address).await, idle_connection(address).await);
 
         stop.cancel();
-        let stopped = tokio::time::timeout(PATIENCE, server).await;
+        let stopped = tokio::time::timeout(TIMEOUT, server).await;
         stopped.expect("stops in time").expect("joins");
     }
 
     #[tokio::test]
-    async fn a_client_that_does_not_read_is_let_go() {
+    async fn a_client_that_does_not_read_is_disconnected() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        // More than the kernel's buffers hold.
+        // Larger than the kernel's buffers.
         let app = Router::new().route("/", get(async || vec![0; 64 << 20]));
         let mut client = TcpStream::connect(address).await.expect("connects");
         let (stream, _) = listener.accept().await.expect("accepts");
         client.write_all(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").await.expect("asks");
 
         let served = connection(stream, app, Duration::from_millis(50));
-        let ended = tokio::time::timeout(PATIENCE, served).await.expect("ends in time");
+        let ended = tokio::time::timeout(TIMEOUT, served).await.expect("ends in time");
         assert!(ended.is_err());
     }
 
     #[test]
-    fn connections_leave_files_for_deliveries() {
-        assert_eq!(most_connections(Some(1024)), 512);
-        assert_eq!(most_connections(Some(1 << 20)), CONNECTIONS);
-        assert_eq!(most_connections(None), CONNECTIONS);
-        assert_eq!(most_connections(Some(0)), 1);
+    fn half_of_the_open_files_are_left_for_deliveries() {
+        assert_eq!(connection_limit(Some(1024)), 512);
+        assert_eq!(connection_limit(Some(1 << 20)), MAX_CONNECTIONS);
+        assert_eq!(connection_limit(None), MAX_CONNECTIONS);
+        assert_eq!(connection_limit(Some(0)), 1);
     }
 
-    /// A connection that has been served and stays open.
-    async fn held(server: std::net::SocketAddr) -> TcpStream {
+    /// A connection that has served a request and is still open.
+    async fn idle_connection(server: std::net::SocketAddr) -> TcpStream {
         let mut client = TcpStream::connect(server).await.expect("connects");
         client.write_all(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").await.expect("asks");
         let mut first = [0; 12];

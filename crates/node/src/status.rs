@@ -1,7 +1,7 @@
-//! `postrider cluster status`: asks a node for its view of the cluster, and draws it.
+//! `postrider cluster status`: queries a node for its view of the cluster, and prints it.
 
-mod ask;
-mod draw;
+mod client;
+mod render;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -10,14 +10,14 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::cli::Status;
-use ask::Node;
+use client::StatusClient;
 
-/// How often `--watch` asks.
-const EVERY: Duration = Duration::from_secs(1);
-/// Clears a terminal and starts at its top.
-const CLEAR: &str = "\x1b[2J\x1b[H";
+/// How often `--watch` refreshes.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Clears the terminal and moves the cursor to the top.
+const CLEAR_SCREEN: &str = "\x1b[2J\x1b[H";
 
-/// What a node answers.
+/// The response of `GET /v1/cluster`.
 #[derive(Debug, Deserialize)]
 struct Cluster {
     shards: usize,
@@ -44,27 +44,27 @@ struct Owner {
     epoch: u64,
 }
 
-/// Prints the cluster once, or again and again.
+/// Prints the cluster once, or repeatedly with `--watch`.
 ///
 /// # Errors
-/// When it is not known whom to ask, or no node answered when it was asked once.
+/// If the node or its key is unknown, or, without `--watch`, the node does not respond.
 pub async fn run(options: Status) -> anyhow::Result<ExitCode> {
-    let node = Node::of(&options)?;
+    let client = StatusClient::new(&options)?;
     if !options.watch {
-        let cluster = node.ask().await?;
-        print(&draw::cluster(&cluster, options.owners));
+        let cluster = client.fetch().await?;
+        print(&render::cluster(&cluster, options.owners));
         let all_owned = cluster.unowned == 0 && cluster.shards > 0;
         return Ok(if all_owned { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let watching = async {
-        let clear = if io::stdout().is_terminal() { CLEAR } else { "" };
+        let clear = if io::stdout().is_terminal() { CLEAR_SCREEN } else { "" };
         loop {
-            let text = match node.ask().await {
-                Ok(cluster) => draw::cluster(&cluster, options.owners),
+            let text = match client.fetch().await {
+                Ok(cluster) => render::cluster(&cluster, options.owners),
                 Err(error) => format!("{error:#}\n"),
             };
             print(&format!("{clear}{text}\n"));
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(WATCH_INTERVAL).await;
         }
     };
     tokio::select! {
@@ -74,7 +74,7 @@ pub async fn run(options: Status) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// To whoever still reads.
+/// Prints to stdout. Ignores errors: stdout may be closed.
 fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }

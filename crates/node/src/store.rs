@@ -1,37 +1,37 @@
-//! The store that the configuration names: opening it for a node, and the commands about it.
+//! Opens the configured store, and implements the `postrider store` commands.
 //!
-//! | File | Is |
+//! | File | Contents |
 //! |---|---|
-//! | [`check`] | `postrider store check`: whether it works, and how fast |
-//! | [`measure`] | the measuring |
-//! | [`copy`] | `postrider store copy`: from one machine's disk into FoundationDB |
-//! | [`progress`] | how far a copy has come, on a terminal or in lines |
-//! | [`disk`] | the disk that an embedded store lies on |
-//! | [`text`] | numbers as people read them |
+//! | [`check`] | `postrider store check`: does the store work, and how fast is it? |
+//! | [`measure`] | latency and throughput of a store |
+//! | [`copy`] | `postrider store copy`: from an embedded store to FoundationDB |
+//! | [`progress`] | the progress of a copy, as a bar or as log lines |
+//! | [`disk`] | size and type of the disk that holds an embedded store |
+//! | [`format`] | numbers, sizes and times for people |
 
 pub mod check;
 pub mod copy;
 mod disk;
+mod format;
 mod measure;
 mod progress;
-mod text;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
 use postrider_store::kv::Engine;
-use postrider_store::kv::lmdb::Embedded;
+use postrider_store::kv::lmdb::Lmdb;
 
 use crate::config;
 
-/// Opens the store; an embedded one lies in `dir`, and is made if it is not there.
+/// Opens the store. An embedded store is created in `dir` if it does not exist.
 ///
 /// # Errors
-/// When it cannot be had, with what to do about it.
+/// If it cannot be opened. The message says what to do.
 pub async fn open(store: &config::Store, dir: &Path) -> Result<Arc<dyn Engine>> {
     match store {
-        config::Store::Embedded => Ok(Arc::new(Embedded::open(dir)?)),
+        config::Store::Embedded => Ok(Arc::new(Lmdb::open(dir)?)),
         config::Store::FoundationDb(place) => open_foundationdb(place).await,
     }
 }
@@ -48,29 +48,29 @@ async fn open_foundationdb(_: &config::FoundationDb) -> Result<Arc<dyn Engine>> 
     anyhow::bail!(config::NO_FOUNDATIONDB)
 }
 
-/// Ends what a store leaves running in the process. None can be opened afterwards.
+/// Stops FoundationDB's network thread. No store can be opened afterwards.
 pub fn close() {
     #[cfg(feature = "foundationdb")]
     postrider_store::kv::foundationdb::stop();
 }
 
-/// What to call the store, in the middle of a sentence.
-pub fn place(store: &config::Store, dir: &Path) -> String {
+/// Describes the store, for the middle of a sentence.
+pub fn describe(store: &config::Store, dir: &Path) -> String {
     match store {
         config::Store::Embedded => format!("the store in {}", dir.display()),
         config::Store::FoundationDb(config::FoundationDb { cluster_file, subspace }) => {
-            format!("the store under {subspace} in FoundationDB ({})", cluster_file.display())
+            format!("the store in FoundationDB subspace {subspace} ({})", cluster_file.display())
         }
     }
 }
 
-/// Whether an embedded store lies in `dir`; to open one that does not would make it.
-fn is_in(dir: &Path) -> bool {
+/// Whether `dir` contains an embedded store. Opening it would create it.
+fn exists(dir: &Path) -> bool {
     dir.join("data.mdb").exists()
 }
 
-/// A line for whoever started the command. Nobody need read it.
-fn say(line: &str) {
+/// Prints a line to stdout. Ignores errors: stdout may be closed.
+fn print_line(line: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout(), "{line}");
 }

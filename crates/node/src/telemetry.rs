@@ -1,10 +1,10 @@
-//! What the process tells of itself: metrics as Prometheus text, and, when there is a collector,
-//! traces, metrics and logs by OTLP.
+//! Telemetry: metrics in Prometheus text format and, if a collector is configured, traces, metrics and
+//! logs over OTLP.
 //!
-//! | File | Is |
+//! | File | Contents |
 //! |---|---|
-//! | [`otlp`] | the way to the collector |
-//! | [`bounded`] | queues that never make anybody wait, and what is lost at them |
+//! | [`otlp`] | export to the collector |
+//! | [`bounded`] | bounded queues that drop instead of blocking, and count what they drop |
 
 mod bounded;
 mod otlp;
@@ -19,7 +19,6 @@ use prometheus::{Encoder, Registry, TextEncoder};
 
 pub use otlp::{Collector, Otlp};
 
-/// The telemetry of this process.
 pub struct Telemetry {
     registry: Registry,
     metrics: SdkMeterProvider,
@@ -27,11 +26,11 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Sets up what the process tells; to be called before any instrument is made, and before
-    /// logging, which takes part in it.
+    /// Sets up metrics and exporters. Call this before creating any instrument, and before starting
+    /// logging, which uses the exporters.
     ///
     /// # Errors
-    /// When an exporter cannot be made.
+    /// If an exporter cannot be created.
     pub fn start(node: &str, collector: Option<&Collector>) -> anyhow::Result<Self> {
         let registry = Registry::new();
         let exporter =
@@ -54,23 +53,23 @@ impl Telemetry {
         Ok(Self { registry, metrics, otlp })
     }
 
-    /// What exports traces and logs, if there is a collector.
+    /// The exporters of traces and logs, if a collector is configured.
     #[must_use]
     pub fn otlp(&self) -> Option<&Otlp> {
         self.otlp.as_ref()
     }
 
-    /// The metrics in the text format of Prometheus.
+    /// The metrics in Prometheus text format.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
-            tracing::error!(%error, "the metrics cannot be written");
+            tracing::error!(%error, "cannot encode the metrics");
         }
         String::from_utf8(text).unwrap_or_default()
     }
 
-    /// Exports what is left, within bounds of time.
+    /// Flushes the exporters, within a time limit.
     pub async fn stop(&self) {
         if let Some(otlp) = &self.otlp {
             otlp::stop(otlp.clone(), self.metrics.clone()).await;
@@ -78,7 +77,7 @@ impl Telemetry {
     }
 }
 
-/// Shows what the store's committer has done.
+/// Exposes the committer's statistics as metrics.
 pub fn observe_store(stats: impl Fn() -> Stats + Send + Sync + Clone + 'static) {
     let meter = global::meter("postrider");
     let counter = |name: &'static str, unit, description: &'static str, read: fn(Stats) -> u64| {
@@ -93,26 +92,26 @@ pub fn observe_store(stats: impl Fn() -> Stats + Send + Sync + Clone + 'static) 
     counter(
         "postrider.store.commits",
         "{commit}",
-        "Groups of transactions made durable.",
+        "Group commits. Each makes one or more transactions durable.",
         |stats| stats.groups,
     );
     counter(
         "postrider.store.transactions",
         "{transaction}",
-        "Transactions in those groups.",
+        "Transactions committed, in all groups.",
         |stats| stats.transactions,
     );
     counter(
         "postrider.store.conflicts",
         "{transaction}",
-        "Transactions that had to run again.",
+        "Transactions retried because of a conflict.",
         |stats| stats.conflicts,
     );
     let time = stats.clone();
     meter
         .f64_observable_counter("postrider.store.commit.time")
         .with_unit("s")
-        .with_description("Time spent making groups durable.")
+        .with_description("Time spent in group commits.")
         .with_callback(move |observer| observer.observe(seconds(time().commit_time_total), &[]))
         .build();
 }

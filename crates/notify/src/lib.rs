@@ -1,31 +1,31 @@
-//! Tells people by email that one of their endpoints was disabled.
+//! Notifies an account's contacts by email when one of its endpoints is disabled.
 //!
 //! ```text
-//!   delivery ── commits a disabling together with its notice, then nudges
-//!                 └── outbox ── an actor: reads the notices of the shards that this node owns,
-//!                       │        one by one has
-//!                       ├── message ── say what happened, and
-//!                       └── smtp ── hand it to the mail server,
-//!                                 then removes the notice under the shard's fence
+//!   delivery ── commits the disabled state together with a notice, then wakes the outbox
+//!                 └── outbox ── an actor that reads the notices of the shards owned by this node;
+//!                       │        for each notice
+//!                       ├── compose ── writes the email, and
+//!                       └── smtp ── sends it through the mail server;
+//!                                 then the outbox deletes the notice under the shard's fence
 //! ```
 //!
-//! The notice in the store is the truth and a nudge is a hint: the outbox looks at its shards
-//! again every few seconds, and what an earlier run left is found like what is new. A notice
-//! goes only after the mail server took the email, so at least one arrives; a crash between the
-//! two sends it again with the same `Message-ID`.
+//! The stored notice is the source of truth and a wake is only a hint: the outbox scans its shards
+//! every few seconds, which also finds the notices left by an earlier process. A notice is deleted
+//! only after the mail server has accepted the email, so delivery is at least once. A crash between
+//! the two sends the email again with the same `Message-ID`.
 //!
-//! | File | Is |
+//! | File | Contents |
 //! |---|---|
 //! | `outbox` | the actor and its handle |
-//! | `outbox/errand` | what is done about one notice |
-//! | `outbox/progress` | whom a notice has reached so far, and when to try the others |
-//! | `backoff` | how long to wait after the nth failure |
-//! | `message` | what the email says |
-//! | [`smtp`] | the mail server: its URL, and one conversation with it |
+//! | `outbox/notice_sender` | sends the email of one notice |
+//! | `outbox/retry_state` | which contacts a notice has reached, and when to retry the others |
+//! | `backoff` | the delay after the nth failure |
+//! | `compose` | the text of the email |
+//! | [`smtp`] | the mail server: its URL, and one SMTP session |
 
 mod backoff;
-mod message;
+mod compose;
 mod outbox;
 pub mod smtp;
 
-pub use outbox::{NotifierHandle, Notify, PageOf, StartError};
+pub use outbox::{EndpointPageUrl, Outbox, OutboxHandle, StartError};

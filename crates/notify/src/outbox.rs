@@ -1,22 +1,21 @@
-//! The notifier: one actor a node, and the handle on it.
+//! The outbox: one actor per node that sends the emails of notices, and its handle.
 //!
-//! The actor takes one step a message, and a step is one look at a shard or one email, so that
-//! it can be stopped between any two. While the mail server (or the store) is away it does
-//! nothing at all until the wait is over; nudges do not shorten that. One notice that some
-//! contact's server puts off waits by itself and holds nobody else up; so does one whose
-//! conversation breaks off, and one that makes a step panic or meets a damaged record. A notice
-//! that cannot be read is passed over. However many of a shard's notices wait, those behind them
-//! have their turn, and so has every other shard: a look takes a page, and goes on behind it when
-//! each of the others has had its look.
+//! The actor runs one step per message, and a step reads one page of a shard's notices or sends one
+//! email, so that it can be stopped between steps. While the mail server or the store is unavailable
+//! it backs off completely; wakes do not shorten the wait. A notice is retried separately, without
+//! blocking others, if a contact's server defers it, if its SMTP session is aborted, if its step
+//! panics, or if it needs a corrupt record. An unreadable notice is skipped. Deferred notices do not
+//! block those after them or other shards: a scan reads one page at a time, and the shards take
+//! turns.
 
-mod errand;
-mod owned;
-mod progress;
+mod notice_sender;
+mod owned_shards;
+mod retry_state;
+mod scan_queue;
 #[cfg(test)]
-pub(crate) mod samples;
+pub(crate) mod test_data;
 #[cfg(test)]
 mod tests;
-mod to_look;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
@@ -27,11 +26,11 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use postrider_cluster::metrics::Instruments;
 use postrider_cluster::route::Notifier;
-use postrider_cluster::tenure::Tenure;
+use postrider_cluster::shard_guard::ShardGuard;
+use postrider_domain::assignment::{Fence, Shard};
 use postrider_domain::email::Email;
 use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::notice::Notice;
-use postrider_domain::ownership::{Fence, Shard};
 use postrider_domain::time::Clock;
 use postrider_net::tasks::Tasks;
 use postrider_store::{NoticeCursor, OwnerError, Records, kv};
@@ -43,238 +42,232 @@ use tracing::{debug, error, warn};
 
 use crate::backoff::Backoff;
 use crate::smtp::Mailer;
-use errand::{Courier, Errand, Trouble};
-use owned::Owned;
-use progress::{Book, Progress};
-use to_look::ToLook;
+use notice_sender::{NoticeSender, OutboxError, SendStatus};
+use owned_shards::OwnedShards;
+use retry_state::{RetryState, RetryStates};
+use scan_queue::ScanQueue;
 
-/// Most notices of one shard that are read at once, and sent before another shard has its turn.
-const LOOK: usize = 100;
-/// How long an email in flight is awaited when the notifier stops.
-const LAST_EMAIL: Duration = Duration::from_secs(5);
+/// Maximum notices of one shard that are read at once and sent before the next shard's turn.
+const PAGE_SIZE: usize = 100;
+/// How long stopping waits for an email in flight.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where the page of an endpoint is, if people can reach one.
-pub type PageOf = Arc<dyn Fn(AccountId, EndpointId) -> Option<String> + Send + Sync>;
+/// Returns the URL of an endpoint's dashboard page, if the dashboard has a public URL.
+pub type EndpointPageUrl = Arc<dyn Fn(AccountId, EndpointId) -> Option<String> + Send + Sync>;
 
-/// Starts notifiers.
-pub struct Notify;
+/// Starts the outbox.
+pub struct Outbox;
 
-/// The notifier could not be started.
+/// The outbox actor could not be started.
 #[derive(Debug, thiserror::Error)]
-#[error("the notifier cannot be started")]
+#[error("cannot start the outbox")]
 pub struct StartError(#[from] SpawnErr);
 
-/// The handle on the notifier. Clones are cheap and share it.
+/// A handle on the outbox. Clones are cheap and share it.
 #[derive(Clone)]
-pub struct NotifierHandle {
-    actor: ActorRef<Message>,
-    nudged: Nudged,
-    owned: Owned,
+pub struct OutboxHandle {
+    actor: ActorRef<OutboxMsg>,
+    woken: WokenShards,
+    owned: OwnedShards,
 }
 
-/// Shards that have something new. A set beside the mailbox, so that ten thousand nudges are
-/// one message.
-type Nudged = Arc<Mutex<BTreeSet<Shard>>>;
+/// Shards with new notices. A set outside the mailbox, so that ten thousand wakes become one message.
+type WokenShards = Arc<Mutex<BTreeSet<Shard>>>;
 
-/// How often and how fast.
 #[derive(Clone, Copy)]
 struct Intervals {
-    /// Every shard is looked at again so often, as its due rows are: a nudge may be lost.
+    /// How often every shard is scanned, since a wake may be lost.
     rescan: Duration,
-    /// Between tries while nothing can be sent.
-    away: Backoff,
-    /// Between tries of a notice that was put off or set aside.
+    /// Between retries while nothing can be sent.
+    unavailable: Backoff,
+    /// Between retries of a deferred notice.
     deferred: Backoff,
 }
 
 const INTERVALS: Intervals = Intervals {
     rescan: Duration::from_secs(5),
-    away: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) },
-    deferred: Backoff { first: Duration::from_secs(60), longest: Duration::from_secs(3600) },
+    unavailable: Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(60) },
+    deferred: Backoff { initial: Duration::from_secs(60), max: Duration::from_secs(3600) },
 };
 
-impl Notify {
-    /// Starts the notifier, which owns no shard yet. `page_of` tells where people find an endpoint,
-    /// and `seed` makes its jitter.
-    ///
-    /// # Errors
-    /// When the actor does not start.
+impl Outbox {
+    /// Starts the outbox. It owns no shards yet. `page_of` returns the URL of an endpoint's dashboard
+    /// page, and `seed` seeds the jitter.
     pub async fn start(
         records: Records,
         clock: Arc<dyn Clock>,
         mailer: Mailer,
-        page_of: PageOf,
+        page_of: EndpointPageUrl,
         seed: u64,
         tasks: &Tasks,
-    ) -> Result<NotifierHandle, StartError> {
-        let courier = Courier { records, clock, mailer, instruments: Instruments::new(), page_of };
-        start(courier, seed, INTERVALS, tasks).await
+    ) -> Result<OutboxHandle, StartError> {
+        let notice_sender =
+            NoticeSender { records, clock, mailer, instruments: Instruments::new(), page_of };
+        start(notice_sender, seed, INTERVALS, tasks).await
     }
 }
 
 async fn start(
-    courier: Courier,
+    notice_sender: NoticeSender,
     seed: u64,
     intervals: Intervals,
     tasks: &Tasks,
-) -> Result<NotifierHandle, StartError> {
-    let (nudged, owned) = (Nudged::default(), Owned::default());
+) -> Result<OutboxHandle, StartError> {
+    let (woken, owned) = (WokenShards::default(), OwnedShards::default());
     let state = State {
-        courier,
+        notice_sender,
         intervals,
-        luck: SmallRng::seed_from_u64(seed),
-        nudged: Arc::clone(&nudged),
+        rng: SmallRng::seed_from_u64(seed),
+        woken: Arc::clone(&woken),
         owned: owned.clone(),
-        to_look: ToLook::default(),
-        damaged: BTreeSet::new(),
+        scan_queue: ScanQueue::default(),
+        corrupt_shards: BTreeSet::new(),
         queue: VecDeque::new(),
-        book: Book::default(),
-        troubles: 0,
+        retry_states: RetryStates::default(),
+        failures: 0,
         phase: Phase::Idle,
     };
-    let (actor, running) = Actor::spawn(None, Outbox, state).await?;
+    let (actor, running) = Actor::spawn(None, OutboxActor, state).await?;
     tasks.watch("notifier", running);
-    Ok(NotifierHandle { actor, nudged, owned })
+    Ok(OutboxHandle { actor, woken, owned })
 }
 
-impl NotifierHandle {
-    /// Sends a shard's notices until the tenure is over, also those left by an earlier owner. An
-    /// email of that shard that is then under way holds the tenure until it is off and on record.
-    pub fn own(&self, tenure: Tenure) {
-        let (fence, ending, handle) = (tenure.fence(), tenure.ending(), self.clone());
-        self.owned.insert(tenure);
-        self.tell(Message::Own(fence.shard));
+impl OutboxHandle {
+    /// Sends a shard's notices, including those left by an earlier owner, until the guard is over. An
+    /// email in flight at that time holds the guard until it is sent and recorded.
+    pub fn own(&self, guard: ShardGuard) {
+        let (fence, ending, handle) = (guard.fence(), guard.revoked(), self.clone());
+        self.owned.insert(guard);
+        self.send(OutboxMsg::Own(fence.shard));
         tokio::spawn(async move {
             ending.wait().await;
             handle.owned.remove(fence);
-            handle.tell(Message::Ended);
+            handle.send(OutboxMsg::OwnershipEnded);
         });
     }
 
-    /// Stops. An email in flight is awaited for some seconds; one that does not end by then is
-    /// broken off and sent again by the next owner.
+    /// Stops the outbox. Waits a few seconds for an email in flight; if it has not completed by then,
+    /// it is aborted, and the next owner sends it again.
     pub async fn stop(&self) {
-        let stopped = self.actor.stop_and_wait(None, Some(LAST_EMAIL)).await;
+        let stopped = self.actor.stop_and_wait(None, Some(STOP_TIMEOUT)).await;
         if stopped.is_err() {
             self.actor.kill();
         }
     }
 
-    fn tell(&self, message: Message) {
+    fn send(&self, message: OutboxMsg) {
         if self.actor.send_message(message).is_err() {
-            debug!("the notifier has stopped");
+            debug!("the outbox has stopped");
         }
     }
 }
 
-impl Notifier for NotifierHandle {
-    fn nudge(&self, fence: Fence) {
-        let mut nudged = self.nudged.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = nudged.is_empty();
-        nudged.insert(fence.shard);
-        drop(nudged);
+impl Notifier for OutboxHandle {
+    fn wake(&self, fence: Fence) {
+        let mut woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = woken.is_empty();
+        woken.insert(fence.shard);
+        drop(woken);
         if first {
-            self.tell(Message::Nudged);
+            self.send(OutboxMsg::Woken);
         }
     }
 }
 
-/// What the actor is told.
-enum Message {
-    /// This shard is this node's.
+enum OutboxMsg {
+    /// This node owns the shard.
     Own(Shard),
-    /// Some tenures are over.
-    Ended,
-    /// Some shards have something new.
-    Nudged,
-    /// Time to look at every shard.
+    /// A guard is over.
+    OwnershipEnded,
+    /// Some shards have new notices.
+    Woken,
+    /// Scan every shard.
     Rescan,
-    /// Take the next step.
+    /// Run the next step.
     Step,
-    /// The wait is over.
+    /// The backoff has elapsed.
     Resume,
 }
 
-impl ractor::Message for Message {}
+impl ractor::Message for OutboxMsg {}
 
-struct Outbox;
+struct OutboxActor;
 
 struct State {
-    courier: Courier,
+    notice_sender: NoticeSender,
     intervals: Intervals,
-    luck: SmallRng,
-    nudged: Nudged,
-    owned: Owned,
-    /// Shards to look at once the queue is empty.
-    to_look: ToLook,
-    /// Shards with notices that could not be read when last looked at.
-    damaged: BTreeSet<Shard>,
+    rng: SmallRng,
+    woken: WokenShards,
+    owned: OwnedShards,
+    /// Shards to scan once the queue is empty.
+    scan_queue: ScanQueue,
+    /// Shards that had unreadable notices in the last scan.
+    corrupt_shards: BTreeSet<Shard>,
     /// Notices of one shard, oldest first.
     queue: VecDeque<(Fence, Notice)>,
-    book: Book,
-    /// Failures in a row that concern every notice.
-    troubles: u32,
+    retry_states: RetryStates,
+    /// Consecutive failures that affect all notices.
+    failures: u32,
     phase: Phase,
 }
 
-/// What the actor waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Something to do.
+    /// Waiting for work.
     Idle,
-    /// Its own `Step`, which is in the mailbox.
+    /// A `Step` message is in the mailbox.
     Busy,
-    /// `Resume`, while the mail server or the store is away.
-    Away,
+    /// Waiting for `Resume`, while the mail server or the store is unavailable.
+    Unavailable,
 }
 
 #[async_trait]
-impl Actor for Outbox {
-    type Msg = Message;
+impl Actor for OutboxActor {
+    type Msg = OutboxMsg;
     type State = State;
     type Arguments = State;
 
     async fn pre_start(
         &self,
-        myself: ActorRef<Message>,
+        myself: ActorRef<OutboxMsg>,
         state: State,
     ) -> Result<State, ActorProcessingErr> {
-        myself.send_interval(state.intervals.rescan, || Message::Rescan);
+        myself.send_interval(state.intervals.rescan, || OutboxMsg::Rescan);
         Ok(state)
     }
 
     async fn handle(
         &self,
-        myself: ActorRef<Message>,
-        message: Message,
+        myself: ActorRef<OutboxMsg>,
+        message: OutboxMsg,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Own(shard) => state.own(shard),
-            Message::Ended => state.disown_ended(),
-            Message::Nudged => state.take_nudges(),
-            Message::Rescan => state.to_look.add(state.owned.shards()),
-            Message::Resume => state.phase = Phase::Idle,
-            Message::Step => {
+            OutboxMsg::Own(shard) => state.own(shard),
+            OutboxMsg::OwnershipEnded => state.drop_ended_shards(),
+            OutboxMsg::Woken => state.take_woken(),
+            OutboxMsg::Rescan => state.scan_queue.add(state.owned.shards()),
+            OutboxMsg::Resume => state.phase = Phase::Idle,
+            OutboxMsg::Step => {
                 state.phase = Phase::Idle;
-                if let Err(trouble) = state.guarded_step().await {
-                    let wait = state.away();
-                    warn!(%trouble, ?wait, "sending emails failed; retrying");
-                    myself.send_after(wait, || Message::Resume);
+                if let Err(error) = state.step_catching_panics().await {
+                    let delay = state.back_off();
+                    warn!(%error, ?delay, "sending emails failed; retrying");
+                    myself.send_after(delay, || OutboxMsg::Resume);
                 }
             }
         }
         if state.phase == Phase::Idle && state.has_work() {
             state.phase = Phase::Busy;
-            myself.send_message(Message::Step)?;
+            myself.send_message(OutboxMsg::Step)?;
         }
         Ok(())
     }
 
-    /// It has no children; the default would stop it if it ever had one that ended.
+    /// There are no children. The default would stop the actor if a child ended.
     async fn handle_supervisor_evt(
         &self,
-        _: ActorRef<Message>,
+        _: ActorRef<OutboxMsg>,
         _: SupervisionEvent,
         _: &mut State,
     ) -> Result<(), ActorProcessingErr> {
@@ -284,175 +277,176 @@ impl Actor for Outbox {
 
 impl State {
     fn own(&mut self, shard: Shard) {
-        self.damaged.remove(&shard);
-        self.to_look.add([shard]);
-        self.disown_ended();
+        self.corrupt_shards.remove(&shard);
+        self.scan_queue.add([shard]);
+        self.drop_ended_shards();
     }
 
-    /// Forgets the shards whose tenure is over. What is queued under another fence than the present
-    /// one goes too, and is found again.
-    fn disown_ended(&mut self) {
+    /// Drops the shards whose guard is over. Notices queued under an older fence are dropped too; the
+    /// next scan finds them again.
+    fn drop_ended_shards(&mut self) {
         let owned = &self.owned;
-        self.to_look.retain(|shard| owned.of(shard).is_some());
+        self.scan_queue.retain(|shard| owned.of(shard).is_some());
         self.queue.retain(|(fence, _)| owned.under(*fence).is_some());
     }
 
-    fn take_nudges(&mut self) {
-        let nudged =
-            std::mem::take(&mut *self.nudged.lock().unwrap_or_else(PoisonError::into_inner));
-        let ours = nudged.into_iter().filter(|s| self.owned.of(*s).is_some());
-        self.to_look.add(ours);
+    fn take_woken(&mut self) {
+        let woken = std::mem::take(&mut *self.woken.lock().unwrap_or_else(PoisonError::into_inner));
+        let ours = woken.into_iter().filter(|s| self.owned.of(*s).is_some());
+        self.scan_queue.add(ours);
     }
 
     fn has_work(&self) -> bool {
-        !self.queue.is_empty() || !self.to_look.is_empty()
+        !self.queue.is_empty() || !self.scan_queue.is_empty()
     }
 
-    /// A step whose panic is a trouble like others: nobody would start the actor again. A notice
-    /// leaves the queue at the end of its step, so whose step panicked is still in front.
-    async fn guarded_step(&mut self) -> Result<(), Trouble> {
+    /// Runs a step and turns a panic into an error, because no supervisor would restart the actor. A
+    /// notice leaves the queue at the end of its step, so the one that panicked is still in front.
+    async fn step_catching_panics(&mut self) -> Result<(), OutboxError> {
         let stepped = AssertUnwindSafe(self.step()).catch_unwind().await;
         stepped.unwrap_or_else(|_| {
             if let Some((_, notice)) = self.queue.front().cloned() {
-                error!(endpoint = %notice.endpoint, "telling of a disabled endpoint panicked");
-                self.set_aside(&notice);
+                error!(endpoint = %notice.endpoint, "sending a notice panicked");
+                self.defer_internal(&notice);
             }
-            Err(Trouble::Panic)
+            Err(OutboxError::Panic)
         })
     }
 
-    async fn step(&mut self) -> Result<(), Trouble> {
+    async fn step(&mut self) -> Result<(), OutboxError> {
         if let Some((fence, notice)) = self.queue.front().cloned() {
-            match self.tell(fence, &notice).await {
-                Err(Trouble::Store(
+            match self.send_notice(fence, &notice).await {
+                Err(OutboxError::Store(
                     damage @ (kv::Error::Corrupt(_) | kv::Error::TooLarge { .. }),
                 )) => {
-                    self.damaged_notice(&notice, &damage);
+                    self.on_corrupt_notice(&notice, &damage);
                 }
-                told => told?,
+                sent => sent?,
             }
-        } else if let Some((shard, after)) = self.to_look.next() {
-            let next = self.look(shard, after.as_ref()).await?;
-            self.to_look.looked(shard, next);
+        } else if let Some((shard, after)) = self.scan_queue.next() {
+            let next = self.scan_page(shard, after.as_ref()).await?;
+            self.scan_queue.advance(shard, next);
         }
-        self.troubles = 0;
+        self.failures = 0;
         Ok(())
     }
 
-    /// Queues the due notices of a page, and gives where the next page begins.
-    async fn look(
+    /// Queues the due notices of one page. Returns the cursor of the next page.
+    async fn scan_page(
         &mut self,
         shard: Shard,
         after: Option<&NoticeCursor>,
-    ) -> Result<Option<NoticeCursor>, Trouble> {
-        let Some(fence) = self.owned.of(shard).map(|tenure| tenure.fence()) else {
+    ) -> Result<Option<NoticeCursor>, OutboxError> {
+        let Some(fence) = self.owned.of(shard).map(|guard| guard.fence()) else {
             return Ok(None);
         };
-        let page = self.courier.records.notices(shard, after, LOOK).await?;
+        let page = self.notice_sender.records.notices(shard, after, PAGE_SIZE).await?;
         match page.damage {
-            Some(damage) => self.damaged_shard(shard, &damage),
-            // The whole shard was read, so whatever was damaged is sound again.
-            None if after.is_none() && page.next.is_none() => drop(self.damaged.remove(&shard)),
+            Some(damage) => self.on_corrupt_shard(shard, &damage),
+            // The whole shard was read, so no notice is corrupt any more.
+            None if after.is_none() && page.next.is_none() => {
+                self.corrupt_shards.remove(&shard);
+            }
             None => {}
         }
         let now = Instant::now();
-        let due = page.notices.into_iter().filter(|n| self.book.is_due(n, now));
+        let due = page.notices.into_iter().filter(|n| self.retry_states.is_due(n, now));
         self.queue.extend(due.map(|notice| (fence, notice)));
         Ok(page.next)
     }
 
-    /// Does one notice's errand. It leaves the queue only when that came to something.
-    async fn tell(&mut self, fence: Fence, notice: &Notice) -> Result<(), Trouble> {
-        // Held until the email is off and on record.
+    /// Sends one notice's email. The notice leaves the queue unless sending failed.
+    async fn send_notice(&mut self, fence: Fence, notice: &Notice) -> Result<(), OutboxError> {
+        // Held until the email is sent and recorded.
         let Some(_tenure) = self.owned.under(fence) else {
-            self.disown_ended();
+            self.drop_ended_shards();
             return Ok(());
         };
-        let mut progress = self.book.progress(notice);
-        let ran = self.courier.run(notice, &mut progress).await;
-        // Before anything else, lest what fails now makes us send it twice.
-        self.book.note(notice, progress.clone());
-        let errand = ran?;
-        let email = progress.email.clone();
+        let mut retry_state = self.retry_states.get(notice);
+        let ran = self.notice_sender.run(notice, &mut retry_state).await;
+        // First of all, so that a failure below cannot cause a second email.
+        self.retry_states.set(notice, retry_state.clone());
+        let status = ran?;
+        let email = retry_state.email.clone();
         let email = email.as_ref();
-        if errand == Errand::Deferred {
+        if status == SendStatus::Deferred {
             self.log(fence, notice, email).await;
-            self.put_off(notice, progress);
+            self.defer(notice, retry_state);
             return Ok(());
         }
-        match self.courier.records.finish_notice(fence, notice, email).await {
+        match self.notice_sender.records.finish_notice(fence, notice, email).await {
             Ok(()) => self.dequeue(notice),
-            Err(OwnerError::Fenced) => self.disown(fence),
+            Err(OwnerError::Fenced) => self.give_up_shard(fence),
             Err(OwnerError::Store(error)) => return Err(error.into()),
         }
-        self.book.forget(notice);
+        self.retry_states.remove(notice);
         Ok(())
     }
 
-    /// Lets people see that an email is put off. What is lost here is told with the next try.
+    /// Records a deferred email, so that the account can see it. If this fails, the next try records it.
     async fn log(&mut self, fence: Fence, notice: &Notice, email: Option<&Email>) {
         let Some(email) = email else { return };
-        match self.courier.records.log_email(fence, notice, email).await {
+        match self.notice_sender.records.log_email(fence, notice, email).await {
             Ok(()) => {}
-            Err(OwnerError::Fenced) => self.disown(fence),
+            Err(OwnerError::Fenced) => self.give_up_shard(fence),
             Err(OwnerError::Store(error)) => {
                 let endpoint = notice.endpoint;
-                warn!(%endpoint, %error, "people cannot see that an email is put off");
+                warn!(%endpoint, %error, "recording a deferred email failed");
             }
         }
     }
 
-    /// Says once that some of a shard's notices cannot be read. The next rescan looks again.
-    fn damaged_shard(&mut self, shard: Shard, damage: &kv::Error) {
-        if self.damaged.insert(shard) {
-            error!(shard, %damage, "a shard has notices that cannot be read; their emails wait");
+    /// Logs once that a shard has unreadable notices. The next scan reads them again.
+    fn on_corrupt_shard(&mut self, shard: Shard, damage: &kv::Error) {
+        if self.corrupt_shards.insert(shard) {
+            error!(shard, %damage, "a shard has corrupt notices; their emails are delayed");
         }
     }
 
-    /// Says once that what the first notice of the queue needs cannot be read or written, and sets
-    /// it aside.
-    fn damaged_notice(&mut self, notice: &Notice, damage: &kv::Error) {
-        if self.book.progress(notice).mishaps == 0 {
-            error!(endpoint = %notice.endpoint, %damage, "an email waits for what cannot be read or written");
+    /// Logs once that a record needed by the first queued notice cannot be read or written, and defers
+    /// the notice.
+    fn on_corrupt_notice(&mut self, notice: &Notice, damage: &kv::Error) {
+        if self.retry_states.get(notice).internal_failures == 0 {
+            error!(endpoint = %notice.endpoint, %damage, "a notice needs a corrupt record; its email is delayed");
         }
-        self.set_aside(notice);
+        self.defer_internal(notice);
     }
 
-    /// Lets a notice wait by itself, for no contact's fault.
-    fn set_aside(&mut self, notice: &Notice) {
-        let mut progress = self.book.progress(notice);
-        progress.mishaps = progress.mishaps.saturating_add(1);
-        self.put_off(notice, progress);
+    /// Defers a notice because of an internal failure.
+    fn defer_internal(&mut self, notice: &Notice) {
+        let mut retry_state = self.retry_states.get(notice);
+        retry_state.internal_failures = retry_state.internal_failures.saturating_add(1);
+        self.defer(notice, retry_state);
     }
 
-    /// Lets a notice wait by itself.
-    fn put_off(&mut self, notice: &Notice, mut progress: Progress) {
-        let failures = progress.deferrals.saturating_add(progress.mishaps);
-        let wait = self.intervals.deferred.wait(failures, self.luck.random());
-        progress.due = Some(Instant::now() + wait);
-        self.book.note(notice, progress);
+    /// Schedules a notice's retry, without blocking others.
+    fn defer(&mut self, notice: &Notice, mut retry_state: RetryState) {
+        let failures = retry_state.deferrals.saturating_add(retry_state.internal_failures);
+        let delay = self.intervals.deferred.delay(failures, self.rng.random());
+        retry_state.due = Some(Instant::now() + delay);
+        self.retry_states.set(notice, retry_state);
         self.dequeue(notice);
     }
 
-    /// It may have left the queue already, with its shard.
+    /// Removes a notice, unless it has already left the queue with its shard.
     fn dequeue(&mut self, notice: &Notice) {
         self.queue.retain(|(_, queued)| queued != notice);
     }
 
-    /// A later owner has the shard, and sends what is left of its notices.
-    fn disown(&mut self, fence: Fence) {
-        debug!(shard = fence.shard, "the shard's notices are another node's now");
-        if let Some(tenure) = self.owned.under(fence) {
-            tenure.give_up();
+    /// Gives up a shard to its newer owner, which sends the remaining notices.
+    fn give_up_shard(&mut self, fence: Fence) {
+        debug!(shard = fence.shard, "lost a shard to a newer owner");
+        if let Some(guard) = self.owned.under(fence) {
+            guard.give_up();
         }
         self.owned.remove(fence);
-        self.disown_ended();
+        self.drop_ended_shards();
     }
 
-    /// Counts a failure that concerns every notice, and says how long to wait.
-    fn away(&mut self) -> Duration {
-        self.phase = Phase::Away;
-        self.troubles = self.troubles.saturating_add(1);
-        self.intervals.away.wait(self.troubles, self.luck.random())
+    /// Counts a failure that affects all notices, and returns the delay.
+    fn back_off(&mut self) -> Duration {
+        self.phase = Phase::Unavailable;
+        self.failures = self.failures.saturating_add(1);
+        self.intervals.unavailable.delay(self.failures, self.rng.random())
     }
 }

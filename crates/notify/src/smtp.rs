@@ -1,13 +1,13 @@
-//! The mail server: one connection and one conversation for each email.
+//! The mail server: one connection and one SMTP session for each email.
 //!
-//! The conversation is led here, step by step, because what a refusal means depends on the step:
-//! a refused recipient says nothing about the others, while a server that refuses the sender has
-//! to be put right by the operator and must not cost anybody's notice.
+//! The session is driven here, command by command, because the meaning of a rejection depends on the
+//! command: a rejected recipient says nothing about the others, while a server that rejects the sender
+//! has to be fixed by the operator and must not cost a notice.
 //!
-//! A conversation that breaks off before the server has taken the sender says that the server
-//! cannot be used. One that breaks off later may do so because of this very email (a relay that
-//! dislikes a link closes the connection, a scanner takes too long), so the email is only put off:
-//! it would break off again, and the others must not wait for it.
+//! If a session is aborted before the server has accepted the sender, the server counts as
+//! unavailable. A later abort may be caused by this particular email (a relay that dislikes a link
+//! closes the connection, a scanner takes too long), so the email is deferred: its session would be
+//! aborted again, and other emails must not wait for it.
 
 mod server;
 
@@ -20,57 +20,56 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
 
-use postrider_domain::email::Verdict;
+use postrider_domain::email::RecipientStatus;
 use tokio::time::Instant;
 
 use server::Security;
 pub use server::{Sender, SenderError, Server, ServerError};
 
-/// Longest time for one conversation, from the connection to the server's last word.
-pub(crate) const CONVERSATION: Duration = Duration::from_secs(60);
-/// Longest time for saying goodbye, when the email is safe already.
-const GOODBYE: Duration = Duration::from_secs(1);
-/// Ways to log in, the better first.
+/// Timeout of one session, from connecting to the server's last reply.
+pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
+/// Timeout of QUIT, when the email has already been accepted.
+const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Login mechanisms, in order of preference.
 const MECHANISMS: [Mechanism; 2] = [Mechanism::Plain, Mechanism::Login];
 
-/// Hands emails to a mail server.
+/// Sends emails through a mail server.
 pub struct Mailer {
     server: Server,
     tls: Option<TlsParameters>,
     sender: Sender,
 }
 
-/// The machine cannot speak TLS, for instance for want of root certificates.
+/// TLS could not be set up, for example because there are no root certificates.
 #[derive(Debug, thiserror::Error)]
-#[error("TLS to the mail server {server} cannot be set up")]
+#[error("cannot set up TLS for the mail server {server}")]
 pub struct MailerError {
     server: Server,
     source: Error,
 }
 
-/// The server cannot be used at all at the moment; nobody was reached. What it would say of the
-/// recipients is not known.
+/// The server is unavailable. No recipient was tried.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
-pub(crate) struct Away(String);
+pub(crate) struct Unavailable(String);
 
-/// What the server said in a conversation that got as far as the recipients.
+/// The result of a session that got as far as the recipients.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Conversation {
-    /// One verdict for each recipient, in their order.
-    pub(crate) verdicts: Vec<Verdict>,
-    /// It broke off. Those of whom the server had not said anything final are put off.
-    pub(crate) broke_off: bool,
+pub(crate) struct SessionResult {
+    /// One verdict for each recipient, in order.
+    pub(crate) verdicts: Vec<RecipientStatus>,
+    /// The session was aborted. Recipients without a final verdict are deferred.
+    pub(crate) session_aborted: bool,
 }
 
-/// Why a conversation was broken off.
-struct BrokeOff(String);
+/// Why a session was aborted.
+struct Aborted(String);
 
 impl Mailer {
-    /// Emails from `sender` through `server`. Nothing is connected yet.
+    /// Creates a mailer for emails from `sender` through `server`, without connecting yet.
     ///
     /// # Errors
-    /// When the server wants TLS, and TLS cannot be set up.
+    /// If the server requires TLS and TLS cannot be set up.
     pub fn new(server: Server, sender: Sender) -> Result<Self, MailerError> {
         let tls = match server.security {
             Security::None => None,
@@ -86,138 +85,147 @@ impl Mailer {
         &self.sender
     }
 
-    /// Sends `message` to each of `recipients` in one conversation.
+    /// Sends `message` to all `recipients` in one session.
     pub(crate) async fn send(
         &self,
         recipients: &[Address],
         message: &[u8],
-    ) -> Result<Conversation, Away> {
-        let deadline = Instant::now() + CONVERSATION;
-        let mut connection = self.by(deadline, self.connect()).await?;
-        let talked = match self.by(deadline, self.open(&mut connection)).await {
-            Ok(()) => Ok(self.hand_over(deadline, &mut connection, recipients, message).await),
-            Err(away) => Err(away),
+    ) -> Result<SessionResult, Unavailable> {
+        let deadline = Instant::now() + SESSION_TIMEOUT;
+        let mut connection = self.with_deadline(deadline, self.connect()).await?;
+        let result = match self.with_deadline(deadline, self.send_sender(&mut connection)).await {
+            Ok(()) => Ok(self.send_email(deadline, &mut connection, recipients, message).await),
+            Err(error) => Err(error),
         };
-        let _ = tokio::time::timeout(GOODBYE, connection.quit()).await;
-        talked
+        let _ = tokio::time::timeout(QUIT_TIMEOUT, connection.quit()).await;
+        result
     }
 
-    async fn by<T>(
+    async fn with_deadline<T>(
         &self,
         deadline: Instant,
-        step: impl Future<Output = Result<T, Away>>,
-    ) -> Result<T, Away> {
+        step: impl Future<Output = Result<T, Unavailable>>,
+    ) -> Result<T, Unavailable> {
         let done = tokio::time::timeout_at(deadline, step).await;
-        done.unwrap_or_else(|_| Err(Away(self.late())))
+        done.unwrap_or_else(|_| Err(Unavailable(self.timed_out())))
     }
 
-    fn late(&self) -> String {
-        format!("{} took more than {CONVERSATION:?} for an email", self.server)
+    fn timed_out(&self) -> String {
+        format!("{} took longer than {SESSION_TIMEOUT:?} for an email", self.server)
     }
 
-    async fn connect(&self) -> Result<AsyncSmtpConnection, Away> {
-        let hello = ClientId::default();
-        let (at_once, later) = match self.server.security {
+    async fn connect(&self) -> Result<AsyncSmtpConnection, Unavailable> {
+        let client_id = ClientId::default();
+        let (tls_on_connect, starttls) = match self.server.security {
             Security::None => (None, None),
             Security::StartTls => (None, self.tls.clone()),
             Security::Tls => (self.tls.clone(), None),
         };
         let address = (self.server.host.as_str(), self.server.port);
-        let mut connection =
-            AsyncSmtpConnection::connect_tokio1(address, Some(CONVERSATION), &hello, at_once, None)
-                .await
-                .map_err(|error| self.away("cannot be reached", &error))?;
-        if let Some(tls) = later {
-            let upgraded = connection.starttls(tls, &hello).await;
-            upgraded.map_err(|error| self.away("does not start TLS", &error))?;
+        let mut connection = AsyncSmtpConnection::connect_tokio1(
+            address,
+            Some(SESSION_TIMEOUT),
+            &client_id,
+            tls_on_connect,
+            None,
+        )
+        .await
+        .map_err(|error| self.unavailable("cannot be reached", &error))?;
+        if let Some(tls) = starttls {
+            let upgraded = connection.starttls(tls, &client_id).await;
+            upgraded.map_err(|error| self.unavailable("failed to start TLS", &error))?;
         }
         if let Some(credentials) = &self.server.credentials {
             let login = connection.auth(&MECHANISMS, credentials).await;
-            login.map_err(|error| self.away("refuses the login", &error))?;
+            login.map_err(|error| self.unavailable("rejected the login", &error))?;
         }
         Ok(connection)
     }
 
-    /// Names the sender, which is the same for every email.
-    async fn open(&self, connection: &mut AsyncSmtpConnection) -> Result<(), Away> {
+    /// Sends MAIL FROM. The sender is the same for every email.
+    async fn send_sender(&self, connection: &mut AsyncSmtpConnection) -> Result<(), Unavailable> {
         let from = Mail::new(Some(self.sender.0.email.clone()), vec![]);
-        let opened = connection.command(from).await;
-        opened.map(drop).map_err(|error| self.away("refuses the sender", &error))
+        let reply = connection.command(from).await;
+        reply.map(drop).map_err(|error| self.unavailable("rejected the sender", &error))
     }
 
-    /// Names the recipients and hands the email over.
-    async fn hand_over(
+    /// Sends the recipients and the email.
+    async fn send_email(
         &self,
         deadline: Instant,
         connection: &mut AsyncSmtpConnection,
         recipients: &[Address],
         message: &[u8],
-    ) -> Conversation {
+    ) -> SessionResult {
         let mut verdicts = Vec::with_capacity(recipients.len());
-        let talking = self.talk(connection, recipients, message, &mut verdicts);
-        let BrokeOff(reason) = match tokio::time::timeout_at(deadline, talking).await {
-            Ok(Ok(())) => return Conversation { verdicts, broke_off: false },
-            Ok(Err(broke_off)) => broke_off,
-            Err(_) => BrokeOff(self.late()),
+        let session = self.run_session(connection, recipients, message, &mut verdicts);
+        let Aborted(reason) = match tokio::time::timeout_at(deadline, session).await {
+            Ok(Ok(())) => return SessionResult { verdicts, session_aborted: false },
+            Ok(Err(aborted)) => aborted,
+            Err(_) => Aborted(self.timed_out()),
         };
-        let put_off = |verdict| match verdict {
-            Some(Verdict::Accepted) | None => Verdict::Deferred(reason.clone()),
+        let deferred_unless_final = |verdict| match verdict {
+            Some(RecipientStatus::Accepted) | None => RecipientStatus::Deferred(reason.clone()),
             Some(verdict) => verdict,
         };
-        let mut said = verdicts.into_iter();
-        let verdicts = recipients.iter().map(|_| put_off(said.next())).collect();
-        Conversation { verdicts, broke_off: true }
+        let mut replies = verdicts.into_iter();
+        let verdicts = recipients.iter().map(|_| deferred_unless_final(replies.next())).collect();
+        SessionResult { verdicts, session_aborted: true }
     }
 
-    async fn talk(
+    async fn run_session(
         &self,
         connection: &mut AsyncSmtpConnection,
         recipients: &[Address],
         message: &[u8],
-        verdicts: &mut Vec<Verdict>,
-    ) -> Result<(), BrokeOff> {
+        verdicts: &mut Vec<RecipientStatus>,
+    ) -> Result<(), Aborted> {
         for recipient in recipients {
-            let answer = connection.command(Rcpt::new(recipient.clone(), vec![])).await;
-            verdicts.push(self.verdict(answer.err())?);
+            let reply = connection.command(Rcpt::new(recipient.clone(), vec![])).await;
+            verdicts.push(self.verdict(reply.err())?);
         }
-        if verdicts.contains(&Verdict::Accepted) {
-            let overall = self.verdict(deliver(connection, message).await.err())?;
-            for verdict in verdicts.iter_mut().filter(|verdict| **verdict == Verdict::Accepted) {
+        if verdicts.contains(&RecipientStatus::Accepted) {
+            let overall = self.verdict(send_data(connection, message).await.err())?;
+            for verdict in
+                verdicts.iter_mut().filter(|verdict| **verdict == RecipientStatus::Accepted)
+            {
                 *verdict = overall.clone();
             }
         }
         Ok(())
     }
 
-    /// What an answer to a recipient or to the email itself means.
-    fn verdict(&self, error: Option<Error>) -> Result<Verdict, BrokeOff> {
+    /// Interprets a reply to a recipient or to the email itself.
+    fn verdict(&self, error: Option<Error>) -> Result<RecipientStatus, Aborted> {
         let Some(error) = error else {
-            return Ok(Verdict::Accepted);
+            return Ok(RecipientStatus::Accepted);
         };
         match error.status().map(u16::from) {
-            // It wants a login, perhaps for some recipients alone: the operator can mend that.
-            Some(530) => Ok(Verdict::Deferred(in_full(&error))),
-            None | Some(421) => {
-                Err(BrokeOff(format!("{} closed the connection: {}", self.server, in_full(&error))))
-            }
-            Some(code) if code >= 500 => Ok(Verdict::Refused(in_full(&error))),
-            Some(_) => Ok(Verdict::Deferred(in_full(&error))),
+            // A login is required, perhaps only for some recipients. The operator can fix that.
+            Some(530) => Ok(RecipientStatus::Deferred(with_causes(&error))),
+            None | Some(421) => Err(Aborted(format!(
+                "{} closed the connection: {}",
+                self.server,
+                with_causes(&error)
+            ))),
+            Some(code) if code >= 500 => Ok(RecipientStatus::Refused(with_causes(&error))),
+            Some(_) => Ok(RecipientStatus::Deferred(with_causes(&error))),
         }
     }
 
-    fn away(&self, what: &str, error: &Error) -> Away {
-        Away(format!("{} {what}: {}", self.server, in_full(error)))
+    fn unavailable(&self, what: &str, error: &Error) -> Unavailable {
+        Unavailable(format!("{} {what}: {}", self.server, with_causes(error)))
     }
 }
 
-async fn deliver(connection: &mut AsyncSmtpConnection, message: &[u8]) -> Result<(), Error> {
+async fn send_data(connection: &mut AsyncSmtpConnection, message: &[u8]) -> Result<(), Error> {
     connection.command(Data).await?;
     connection.message(message).await?;
     Ok(())
 }
 
-/// An error with what caused it; lettre's own text often leaves the cause to its source.
-fn in_full(error: &Error) -> String {
+/// Formats an error with its causes, which lettre's own message often leaves out.
+fn with_causes(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

@@ -11,7 +11,7 @@ use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::signature::Secret;
 use postrider_domain::target::TargetUrl;
 use postrider_domain::time::Timestamp;
-use postrider_store::{EndpointView, Held};
+use postrider_store::{EndpointView, HeldAction};
 
 use crate::error::{InvalidField, Resource, ServiceError};
 use crate::{Service, random_bytes};
@@ -131,7 +131,7 @@ impl Service {
             endpoint,
             state: State::Enabled,
             health: Health::default(),
-            unfinished: 0,
+            backlog: 0,
             oldest_pending_at: None,
         })
     }
@@ -197,7 +197,7 @@ impl Service {
         &self,
         account: AccountId,
         id: EndpointId,
-        held: Held,
+        held: HeldAction,
     ) -> Result<EndpointView, ServiceError> {
         self.changed(self.records().enable_endpoint(account, id, held).await?)
     }
@@ -214,7 +214,7 @@ impl Service {
         self.changed(self.records().disable_endpoint(account, id, self.now()).await?)
     }
 
-    /// Deletes an endpoint. Its unfinished deliveries are discarded.
+    /// Deletes an endpoint. Its backlog deliveries are discarded.
     ///
     /// # Errors
     /// `NotFound`, or the store's error.

@@ -2,7 +2,7 @@
 
 use postrider_domain::event::Event;
 use postrider_domain::ids::{AccountId, EventId};
-use postrider_store::Audience;
+use postrider_store::ResendTarget;
 
 use crate::Service;
 use crate::error::{Resource, ServiceError};
@@ -29,7 +29,7 @@ impl Service {
         &self,
         account: AccountId,
         id: EventId,
-        audience: Audience,
+        audience: ResendTarget,
     ) -> Result<u64, ServiceError> {
         let resent = self.records().resend(account, id, audience, self.ids(), self.now()).await?;
         self.router().wake(resent.wakes);

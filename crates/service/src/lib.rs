@@ -45,7 +45,7 @@ mod tests;
 use std::sync::Arc;
 
 use postrider_cluster::route::Router;
-use postrider_domain::ids::Mint;
+use postrider_domain::ids::IdGenerator;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::Records;
 use rand::TryRng;
@@ -66,7 +66,7 @@ pub struct Service(Arc<Shared>);
 
 struct Shared {
     router: Router,
-    ids: Arc<Mint>,
+    ids: Arc<IdGenerator>,
     clock: Arc<dyn Clock>,
     schemas: Schemas,
     instruments: Instruments,
@@ -75,7 +75,7 @@ struct Shared {
 impl Service {
     /// The use cases over the records of `router`, whose owners it tells of changes.
     #[must_use]
-    pub fn new(router: Router, ids: Arc<Mint>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(router: Router, ids: Arc<IdGenerator>, clock: Arc<dyn Clock>) -> Self {
         Self(Arc::new(Shared {
             router,
             ids,
@@ -111,7 +111,7 @@ impl Service {
 
     /// Generates ids.
     #[must_use]
-    pub fn ids(&self) -> &Mint {
+    pub fn ids(&self) -> &IdGenerator {
         &self.0.ids
     }
 }

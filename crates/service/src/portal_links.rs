@@ -44,7 +44,7 @@ impl Service {
     /// # Errors
     /// `NotFound` (the account), or the store's error.
     pub async fn revoke_links(&self, account: AccountId) -> Result<(), ServiceError> {
-        match self.records().end_links(account).await? {
+        match self.records().revoke_links(account).await? {
             true => Ok(()),
             false => Err(ServiceError::NotFound(Resource::Account)),
         }

@@ -59,8 +59,11 @@ impl Service {
         if !findings.is_empty() || !unknown.is_empty() {
             // A repeated request has its first answer, whatever has become of the catalogue since.
             if let Some(idempotency) = &idempotency
-                && let Some(receipts) =
-                    self.records().recall(account, idempotency, now).await.map_err(refused)?
+                && let Some(receipts) = self
+                    .records()
+                    .find_receipts(account, idempotency, now)
+                    .await
+                    .map_err(refused)?
             {
                 return Ok(receipts);
             }

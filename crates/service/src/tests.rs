@@ -14,7 +14,7 @@ use postrider_domain::signature::Secret;
 use postrider_domain::target::{AddressPolicy, TargetUrl};
 use postrider_store::kv::memory::{Faults, Memory};
 use postrider_store::kv::{self, Store};
-use postrider_store::{Audience, Held, Idempotency, PageRequest, Wake};
+use postrider_store::{HeldAction, Idempotency, PageRequest, ResendTarget, Wake};
 
 use super::*;
 use crate::metrics::Channel;
@@ -66,7 +66,7 @@ impl World {
         let records = Records::open(Store::new(Arc::new(memory.clone()), 1), 4).await.unwrap();
         let workers = Arc::new(Notes::default());
         let router = Router::new(records.clone(), workers.clone());
-        let service = Service::new(router, Arc::new(Mint::new()), Arc::new(Still));
+        let service = Service::new(router, Arc::new(IdGenerator::new()), Arc::new(Still));
         let now = service.now();
         let account = Account {
             id: service.ids().id(now),
@@ -238,7 +238,7 @@ async fn an_endpoint_is_disabled_and_enabled() {
     let (account, id) = (world.account, world.endpoint);
     let view = world.service.disable(account, id).await.unwrap();
     assert!(matches!(view.state, State::Disabled(_)));
-    let view = world.service.enable(account, id, Held::Resume).await.unwrap();
+    let view = world.service.enable(account, id, HeldAction::Resume).await.unwrap();
     assert_eq!(view.state, State::Enabled);
     assert_eq!(world.service.endpoint(account, id).await.unwrap().state, State::Enabled);
     let told = world.workers.take();
@@ -259,7 +259,7 @@ async fn what_another_account_has_is_not_there_and_nobody_is_told() {
         Err(ServiceError::NotFound(Resource::Endpoint))
     ));
     assert!(matches!(
-        service.enable(other, id, Held::Resume).await,
+        service.enable(other, id, HeldAction::Resume).await,
         Err(ServiceError::NotFound(Resource::Endpoint))
     ));
     let refused = service.publish(Channel::Http, other, vec![new_event("free", "1")], None).await;
@@ -298,18 +298,18 @@ async fn a_past_event_is_sent_again_while_somebody_is_there_to_receive_it() {
         service.publish(Channel::Http, account, vec![new_event("free", "1")], None).await;
     let event = receipts.unwrap()[0].id;
     world.workers.take();
-    for audience in [Audience::Endpoint(endpoint), Audience::AllThatWantIt] {
+    for audience in [ResendTarget::Endpoint(endpoint), ResendTarget::AllSubscribers] {
         assert_eq!(service.resend(account, event, audience).await.unwrap(), 1);
         assert_eq!(world.workers.take().len(), 1);
     }
     let other = service.ids().id(service.now());
-    let refused = service.resend(other, event, Audience::AllThatWantIt).await;
+    let refused = service.resend(other, event, ResendTarget::AllSubscribers).await;
     assert!(matches!(refused, Err(ServiceError::NotFound(Resource::Event))));
-    let nowhere = Audience::Endpoint(service.ids().id(service.now()));
+    let nowhere = ResendTarget::Endpoint(service.ids().id(service.now()));
     let refused = service.resend(account, event, nowhere).await;
     assert!(matches!(refused, Err(ServiceError::NotFound(Resource::Endpoint))));
     service.records().delete_endpoint(account, endpoint).await.unwrap();
-    let refused = service.resend(account, event, Audience::Endpoint(endpoint)).await;
+    let refused = service.resend(account, event, ResendTarget::Endpoint(endpoint)).await;
     assert!(matches!(refused, Err(ServiceError::EndpointDeleted)));
     assert!(world.workers.take().is_empty());
 }

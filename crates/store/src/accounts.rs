@@ -1,4 +1,4 @@
-//! Accounts and their keys.
+//! Accounts and their API keys.
 
 pub(crate) mod link_generation;
 pub(crate) mod session_key;
@@ -8,20 +8,16 @@ use postrider_domain::ids::{AccountId, KeyId};
 
 use crate::codec::{Record, RecordTx};
 use crate::keys::api_key::Reference;
-use crate::keys::gate::{self, Gate};
+use crate::keys::dispatch_state::{self, DispatchState};
 use crate::keys::{account, account_space, api_key, removal};
 use crate::kv::{Error, Range, Tx};
 use crate::records::{Page, PageRequest, Records, page};
 
 impl Records {
-    /// Adds an account.
-    ///
-    /// # Errors
-    /// When the store fails.
     pub async fn create_account(&self, record: &Account) -> Result<(), Error> {
         self.store
             .transact(|tx, _| async move {
-                // An earlier run may have been committed, and the account have changed since.
+                // An earlier run may have been committed, and the account changed since.
                 if !account_exists(&tx, record.id).await? {
                     tx.save(account::key(record.id), record);
                     tx.set(account::in_list(record.id), Vec::new());
@@ -31,18 +27,11 @@ impl Records {
             .await
     }
 
-    /// One account.
-    ///
-    /// # Errors
-    /// When the store fails.
     pub async fn account(&self, id: AccountId) -> Result<Option<Account>, Error> {
         self.store.read(|tx| async move { tx.load(&account::key(id)).await }).await
     }
 
-    /// Accounts, newest first.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Lists accounts, newest first.
     pub async fn accounts(&self, request: PageRequest<AccountId>) -> Result<Page<Account>, Error> {
         let before = request.after.map(account::in_list);
         let range = Range::newest(account::list(), before).limit(request.limit + 1);
@@ -53,10 +42,10 @@ impl Records {
                 async move {
                     let mut items = Vec::new();
                     let rows = tx.snap_range(range).await?;
-                    let ids = rows.iter().flat_map(|(key, _)| account::of_list_key(key));
+                    let ids = rows.iter().flat_map(|(key, _)| account::parse_list_key(key));
                     tx.prefetch(ids.map(account::key)).await?;
                     for (key, _) in rows {
-                        let id = account::of_list_key(&key)?;
+                        let id = account::parse_list_key(&key)?;
                         items.extend(tx.snap_load::<Account>(&account::key(id)).await?);
                     }
                     Ok::<_, Error>(items)
@@ -66,10 +55,7 @@ impl Records {
         Ok(page(items, request.limit, |account| account.id.to_string()))
     }
 
-    /// Changes an account; `change` may run more than once. None when there is none.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Changes an account; `change` may run more than once. Returns none if the account does not exist.
     pub async fn update_account(
         &self,
         id: AccountId,
@@ -88,24 +74,21 @@ impl Records {
             .await
     }
 
-    /// Removes an account and all its data. What is in flight for it ends without a record.
-    /// False when there is none.
+    /// Removes an account and all its data. Attempts in flight are not recorded. Returns false if the
+    /// account does not exist.
     ///
-    /// The account is gone with the first commit. Its data goes after it in bounded steps, which
-    /// [`Records::sweep`] takes as well, should this call not come to its end.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// The first commit removes the account. Its data is removed afterwards in bounded steps; if this
+    /// call is interrupted, [`Records::sweep`] continues them.
     pub async fn delete_account(&self, id: AccountId) -> Result<bool, Error> {
         if !self.close_account(id).await? {
             return Ok(false);
         }
-        while self.store.transact(|tx, _| async move { self.remove_some(&tx, id).await }).await? {}
+        while self.store.transact(|tx, _| async move { self.remove_batch(&tx, id).await }).await? {}
         Ok(true)
     }
 
-    /// Removes what makes an account one, and leaves word that its data is to be removed. False
-    /// when there is neither an account nor such word.
+    /// Removes the account record and its API keys, and schedules the removal of its data. Returns
+    /// false if the account does not exist.
     pub(crate) async fn close_account(&self, id: AccountId) -> Result<bool, Error> {
         let removal = &removal::key(self.shard_of(id), id);
         self.store
@@ -124,33 +107,32 @@ impl Records {
             .await
     }
 
-    /// Removes some rows of an account that is gone, and tells whether there may be more. The
-    /// gates of endpoints and the heads of events come before all that is written by who has read
-    /// one of them, so that nothing is added behind the last step.
-    pub(crate) async fn remove_some(&self, tx: &Tx, id: AccountId) -> Result<bool, Error> {
-        const AT_ONCE: usize = 200;
-        let rows = tx.range(Range::prefix(account_space(id)).limit(AT_ONCE)).await?;
+    /// Removes a batch of a deleted account's rows, and returns whether there may be more. Endpoints'
+    /// dispatch states and events' metadata sort before all rows written by transactions that read
+    /// them, so nothing can be added behind the last step.
+    pub(crate) async fn remove_batch(&self, tx: &Tx, id: AccountId) -> Result<bool, Error> {
+        const BATCH_SIZE: usize = 200;
+        let rows = tx.range(Range::prefix(account_space(id)).limit(BATCH_SIZE)).await?;
         for (key, value) in &rows {
-            if let Some(endpoint) = gate::of_key(id, key)? {
-                // The one row of an endpoint that is not in the account's space.
-                match Gate::decode(value) {
-                    Ok(mut gate) => self.place(id, endpoint).point(tx, &mut gate, None),
-                    Err(error) => self.pass_over(key, &error),
+            if let Some(endpoint) = dispatch_state::parse_key(id, key)? {
+                // The pointer is the only row of an endpoint outside the account's space.
+                match DispatchState::decode(value) {
+                    Ok(mut dispatch) => {
+                        self.endpoint_key(id, endpoint).set_pointer(tx, &mut dispatch, None)
+                    }
+                    Err(error) => self.skip_unreadable(key, &error),
                 }
             }
             tx.clear(key.to_vec());
         }
-        let more = rows.len() == AT_ONCE;
+        let more = rows.len() == BATCH_SIZE;
         if !more {
             tx.clear(removal::key(self.shard_of(id), id));
         }
         Ok(more)
     }
 
-    /// Adds a key to an account. False when there is no such account.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Adds an API key. Returns false if the account does not exist.
     pub async fn create_key(&self, record: &ApiKey) -> Result<bool, Error> {
         self.store
             .transact(|tx, _| async move {
@@ -165,10 +147,7 @@ impl Records {
             .await
     }
 
-    /// An account's keys, newest first.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Lists an account's API keys, newest first.
     pub async fn keys(
         &self,
         id: AccountId,
@@ -182,10 +161,7 @@ impl Records {
         Ok(page(items, request.limit, |key: &ApiKey| key.id.to_string()))
     }
 
-    /// One key of an account. None once the account is gone, though its data may still be there.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Returns an API key. None once the account is deleted, even if its data still exists.
     pub async fn key(&self, id: AccountId, key: KeyId) -> Result<Option<ApiKey>, Error> {
         self.store
             .read(|tx| async move {
@@ -197,15 +173,12 @@ impl Records {
             .await
     }
 
-    /// Removes a key, which stops working at once. False when there is none.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Revokes an API key immediately. Returns false if it does not exist.
     pub async fn delete_key(&self, id: AccountId, key: KeyId) -> Result<bool, Error> {
         self.store
             .transact(|tx, maybe_committed| async move {
                 let Some(record) = tx.load::<ApiKey>(&api_key::key(id, key)).await? else {
-                    // An earlier run may have removed it.
+                    // An earlier run of this transaction may have removed it.
                     return Ok(maybe_committed);
                 };
                 tx.clear(api_key::key(id, key));
@@ -215,10 +188,7 @@ impl Records {
             .await
     }
 
-    /// The account and the key that a request's key opens, by its SHA-256.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Looks up an API key by its SHA-256.
     pub async fn key_by_hash(&self, sha256: [u8; 32]) -> Result<Option<(AccountId, KeyId)>, Error> {
         let found: Option<Reference> = self
             .store

@@ -1,25 +1,25 @@
-//! Encoding of records: one version byte, then the fields in the format of postcard.
+//! Record encoding: a version byte, then the fields in postcard format.
 //!
-//! postcard is compact and does not describe itself, so the fields of a version never change (those
-//! of leases may be appended to). Each record has structs of its own for its versions, in its file of
-//! `keys/`: the types of the domain may change freely. A record that needs other fields gets a new
-//! version, and every old one stays readable.
+//! postcard is compact but not self-describing, so the fields of a version never change (leases may
+//! append fields). Each record has its own structs per version, in its file in `keys/`, so domain types
+//! can change freely. A record that needs other fields gets a new version, and all old versions stay
+//! readable.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::kv::{Error, Tx};
 
-/// What the store keeps as a value.
+/// A value in the store.
 pub(crate) trait Record: Sized {
-    /// Its bytes, in the newest version.
+    /// Encodes the record in its latest version.
     fn encode(&self) -> Bytes;
 
     /// Decodes a record of any known version.
     fn decode(bytes: &[u8]) -> Result<Self, Error>;
 }
 
-/// The bytes of a record in this version.
+/// Encodes the fields of a version.
 pub(crate) fn versioned(version: u8, fields: &impl Serialize) -> Bytes {
     let bytes = postcard::to_extend(fields, vec![version]);
     bytes.expect("records are plain data, which always serializes").into()
@@ -33,7 +33,7 @@ pub(crate) struct Versioned<'a> {
 }
 
 impl<'a> Versioned<'a> {
-    /// `record` is what the errors call it.
+    /// `record` is its name in error messages.
     pub(crate) fn split(record: &'static str, bytes: &'a [u8]) -> Result<Self, Error> {
         match bytes.split_first() {
             Some((&version, fields)) => Ok(Self { record, version, fields }),
@@ -41,7 +41,7 @@ impl<'a> Versioned<'a> {
         }
     }
 
-    /// The fields of its version.
+    /// Decodes the fields.
     pub(crate) fn fields<T: Deserialize<'a>>(&self) -> Result<T, Error> {
         let Self { record, version, fields } = self;
         postcard::from_bytes(fields).map_err(|error| {
@@ -56,7 +56,7 @@ impl<'a> Versioned<'a> {
     }
 }
 
-/// The fields of a record that has had one version so far.
+/// Decodes a record that has only had version 1 so far.
 pub(crate) fn version_1<'a, T: Deserialize<'a>>(
     record: &'static str,
     bytes: &'a [u8],
@@ -91,7 +91,7 @@ impl RecordTx for Tx {
     }
 }
 
-/// Checks of the bytes that a store may hold.
+/// Golden tests of encoded records.
 #[cfg(test)]
 pub(crate) mod golden {
     use std::fmt::Debug;
@@ -104,16 +104,16 @@ pub(crate) mod golden {
         bytes.chunks(32).map(line).collect::<Vec<_>>().join("\n")
     }
 
-    /// The bytes of hexadecimal digits, in which white space does not count.
+    /// Parses hexadecimal digits, ignoring white space.
     pub(crate) fn bytes(hex: &str) -> Vec<u8> {
         let digits: Vec<_> = hex.chars().filter_map(|digit| digit.to_digit(16)).collect();
         digits.chunks(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).expect("a byte")).collect()
     }
 
-    /// Checks that `record` is written as `golden` and read from it.
+    /// Checks that `record` encodes to `golden` and decodes from it.
     ///
-    /// A failure means that stores of earlier versions would be misread, or that earlier versions
-    /// would misread this one's: the record needs a new version, and the old one stays readable.
+    /// A failure means that this version would misread existing stores, or earlier versions would
+    /// misread new ones: the record needs a new version, and the old one must stay readable.
     #[track_caller]
     pub(crate) fn check<R: Record + PartialEq + Debug>(record: &R, golden: &str) {
         check_bytes(&record.encode(), golden);
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_versions_and_garbage_are_damage() {
+    fn unknown_versions_and_garbage_are_corrupt() {
         assert_eq!(version_1::<u64>("test", &versioned(1, &7_u64)), Ok(7));
         for (bytes, message) in [
             (&[][..], "the test record is empty"),

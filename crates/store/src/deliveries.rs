@@ -2,6 +2,6 @@
 
 pub(crate) mod apply;
 pub(crate) mod due;
-pub(crate) mod enqueue;
+pub(crate) mod endpoint_key;
 pub(crate) mod query;
 pub(crate) mod statistics;

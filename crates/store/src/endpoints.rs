@@ -1,5 +1,4 @@
-//! Endpoints: what their owner set, the subscriptions that follow from it, and the gate that
-//! says whether they are sent to.
+//! Endpoints: their configuration, the subscriptions derived from it, and their dispatch state.
 
 pub(crate) mod endpoint_list;
 
@@ -12,72 +11,62 @@ use postrider_domain::time::Timestamp;
 
 use crate::accounts::account_exists;
 use crate::codec::RecordTx;
-use crate::deliveries::enqueue::Place;
-use crate::keys::gate::{self, Gate};
+use crate::deliveries::endpoint_key::EndpointKey;
+use crate::keys::dispatch_state::{self, DispatchState};
 use crate::keys::{delivery, due, endpoint, health, pending, subscriber_delta, subscription};
 use crate::kv::{Error, Range, Tx, counter, prefix_end};
 use crate::records::Records;
 
-/// An endpoint as people see it.
+/// An endpoint with its state, health and backlog.
 #[derive(Clone, Debug)]
 pub struct EndpointView {
-    /// What its owner set.
     pub endpoint: Endpoint,
-    /// Whether it is sent to.
     pub state: State,
-    /// How it has fared.
     pub health: Health,
-    /// Deliveries that are not at their end: pending while it is enabled, held while it is not.
-    pub unfinished: u64,
-    /// When the oldest of them was made.
+    /// Unfinished deliveries: pending while the endpoint is enabled, held while it is disabled.
+    pub backlog: u64,
+    /// When the oldest of them was created.
     pub oldest_pending_at: Option<Timestamp>,
 }
 
-/// What becomes of held deliveries when their endpoint is enabled.
+/// What to do with held deliveries when an endpoint is enabled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Held {
-    /// They are delivered, with the attempts that they have left.
+pub enum HeldAction {
+    /// Send them, with their remaining attempts.
     #[default]
     Resume,
-    /// They are discarded.
+    /// Discard them.
     Discard,
 }
 
 impl Records {
-    /// Adds an endpoint. False when there is no such account.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Adds an endpoint. Returns false if the account does not exist.
     pub async fn create_endpoint(&self, record: &Endpoint) -> Result<bool, Error> {
-        let place = self.place(record.account, record.id);
+        let endpoint_key = self.endpoint_key(record.account, record.id);
         self.store
             .transact(|tx, _| async move {
                 if !account_exists(&tx, record.account).await? {
                     return Ok(false);
                 }
-                // An earlier run may have been committed, and the gate have changed since. It
-                // stays when the endpoint is deleted.
-                if place.gate(&tx).await?.is_some() {
+                // An earlier run may have been committed, and the endpoint changed since. The
+                // dispatch state remains even if the endpoint has been deleted.
+                if endpoint_key.dispatch_state(&tx).await?.is_some() {
                     return Ok(true);
                 }
                 tx.save(endpoint::key(record.account, record.id), record);
-                let open = Gate {
+                let open = DispatchState {
                     state: State::Enabled,
                     pointer: None,
                     discard_through: None,
                     discarding: 0,
                 };
-                place.save_gate(&tx, &open);
+                endpoint_key.save_dispatch_state(&tx, &open);
                 subscribe(&tx, record);
                 Ok(true)
             })
             .await
     }
 
-    /// One endpoint.
-    ///
-    /// # Errors
-    /// When the store fails.
     pub async fn endpoint(
         &self,
         account: AccountId,
@@ -93,18 +82,15 @@ impl Records {
             .await
     }
 
-    /// Changes what the owner set; `change` may run more than once. None when there is no such
-    /// endpoint.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Changes the configuration; `change` may run more than once. Returns none if the endpoint does
+    /// not exist.
     pub async fn update_endpoint(
         &self,
         account: AccountId,
         id: EndpointId,
         change: impl Fn(&mut Endpoint) + Send + Sync,
     ) -> Result<Option<EndpointView>, Error> {
-        let (change, place) = (&change, self.place(account, id));
+        let (change, endpoint_key) = (&change, self.endpoint_key(account, id));
         self.store
             .transact(|tx, _| async move {
                 let Some(before) = tx.load::<Endpoint>(&endpoint::key(account, id)).await? else {
@@ -118,104 +104,96 @@ impl Records {
                 }
                 tx.save(endpoint::key(account, id), &after);
                 if before.ordering == Ordering::Strict && after.ordering == Ordering::Parallel {
-                    look_at_once(&tx, place).await?;
+                    schedule_immediately(&tx, endpoint_key).await?;
                 }
                 view(&tx, after).await
             })
             .await
     }
 
-    /// Removes an endpoint but for its gate, which stays to say that it was deleted. What was
-    /// pending counts as discarded from then on; the owner of the endpoint's shard sees to it.
-    /// False when there is none.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Removes an endpoint except for its dispatch state, which records the deletion. Pending
+    /// deliveries count as discarded from then on; the shard's owner discards them later. Returns
+    /// false if the endpoint does not exist.
     pub async fn delete_endpoint(&self, account: AccountId, id: EndpointId) -> Result<bool, Error> {
-        let place = self.place(account, id);
+        let endpoint_key = self.endpoint_key(account, id);
         self.store
             .transact(|tx, maybe_committed| async move {
                 let Some(before) = tx.load::<Endpoint>(&endpoint::key(account, id)).await? else {
-                    // An earlier run may have removed it.
-                    let gate = place.gate(&tx).await?;
-                    let deleted = gate.is_some_and(|gate| gate.state == State::Deleted);
+                    // An earlier run of this transaction may have removed it.
+                    let dispatch = endpoint_key.dispatch_state(&tx).await?;
+                    let deleted = dispatch.is_some_and(|dispatch| dispatch.state == State::Deleted);
                     return Ok(maybe_committed && deleted);
                 };
                 unsubscribe(&tx, &before);
                 tx.clear(endpoint::key(account, id));
                 tx.clear(health::key(account, id));
-                if let Some(mut gate) = place.gate(&tx).await? {
-                    gate.state = State::Deleted;
-                    gate.discard_through = Some(DeliveryId::MAX);
-                    place.save_gate(&tx, &gate);
-                    place.point(&tx, &mut gate, Some(due::AT_ONCE));
+                if let Some(mut dispatch) = endpoint_key.dispatch_state(&tx).await? {
+                    dispatch.state = State::Deleted;
+                    dispatch.discard_through = Some(DeliveryId::MAX);
+                    endpoint_key.save_dispatch_state(&tx, &dispatch);
+                    endpoint_key.set_pointer(&tx, &mut dispatch, Some(due::IMMEDIATELY));
                 }
                 Ok(true)
             })
             .await
     }
 
-    /// Disables an endpoint by hand; one that is disabled stays as it is. None when there is none.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Disables an endpoint manually, unless it is disabled already. Returns none if it does not
+    /// exist.
     pub async fn disable_endpoint(
         &self,
         account: AccountId,
         id: EndpointId,
         now: Timestamp,
     ) -> Result<Option<EndpointView>, Error> {
-        let place = self.place(account, id);
+        let endpoint_key = self.endpoint_key(account, id);
         self.store
             .transact(|tx, _| async move {
-                let Some(mut gate) = place.gate(&tx).await? else {
+                let Some(mut dispatch) = endpoint_key.dispatch_state(&tx).await? else {
                     return Ok(None);
                 };
-                if let Some(disabled) = disable::by_hand(&gate.state, now) {
-                    gate.state = State::Disabled(disabled);
-                    place.save_gate(&tx, &gate);
-                    place.close(&tx, &mut gate);
+                if let Some(disabled) = disable::manually(&dispatch.state, now) {
+                    dispatch.state = State::Disabled(disabled);
+                    endpoint_key.save_dispatch_state(&tx, &dispatch);
+                    endpoint_key.remove_pointer(&tx, &mut dispatch);
                 }
                 load_view(&tx, account, id).await
             })
             .await
     }
 
-    /// Enables an endpoint; one that is enabled stays as it is. None when there is none.
+    /// Enables an endpoint, unless it is enabled already. Returns none if it does not exist.
     ///
-    /// What is to be discarded counts as discarded from then on; the owner of the endpoint's
-    /// shard sees to it, before it sends anything.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Deliveries to be discarded count as discarded from then on; the shard's owner discards them
+    /// before it sends anything.
     pub async fn enable_endpoint(
         &self,
         account: AccountId,
         id: EndpointId,
-        held: Held,
+        held: HeldAction,
     ) -> Result<Option<EndpointView>, Error> {
-        let place = self.place(account, id);
+        let endpoint_key = self.endpoint_key(account, id);
         self.store
             .transact(|tx, _| async move {
-                let Some(mut gate) = place.gate(&tx).await? else {
+                let Some(mut dispatch) = endpoint_key.dispatch_state(&tx).await? else {
                     return Ok(None);
                 };
-                if let State::Disabled(_) = gate.state {
-                    gate.state = State::Enabled;
-                    if held == Held::Discard {
-                        give_up(&tx, place, &mut gate).await?;
+                if let State::Disabled(_) = dispatch.state {
+                    dispatch.state = State::Enabled;
+                    if held == HeldAction::Discard {
+                        mark_for_discard(&tx, endpoint_key, &mut dispatch).await?;
                     }
-                    place.save_gate(&tx, &gate);
-                    // The owner looks, and finds what is held or to be discarded.
-                    place.point(&tx, &mut gate, Some(due::AT_ONCE));
+                    endpoint_key.save_dispatch_state(&tx, &dispatch);
+                    // The owner will find the deliveries to send or to discard.
+                    endpoint_key.set_pointer(&tx, &mut dispatch, Some(due::IMMEDIATELY));
                 }
                 load_view(&tx, account, id).await
             })
             .await
     }
 
-    pub(crate) fn place(&self, account: AccountId, endpoint: EndpointId) -> Place {
-        Place { account, endpoint, shard: self.shard_of(endpoint) }
+    pub(crate) fn endpoint_key(&self, account: AccountId, endpoint: EndpointId) -> EndpointKey {
+        EndpointKey { account, endpoint, shard: self.shard_of(endpoint) }
     }
 }
 
@@ -233,7 +211,7 @@ fn unsubscribe(tx: &Tx, endpoint: &Endpoint) {
     }
 }
 
-/// The names under which an endpoint subscribes; none stands for every type.
+/// The event types that an endpoint subscribes to; `None` stands for every type.
 fn names(subscription: &Subscription) -> Vec<Option<&EventTypeName>> {
     match subscription {
         Subscription::All => vec![None],
@@ -241,29 +219,33 @@ fn names(subscription: &Subscription) -> Vec<Option<&EventTypeName>> {
     }
 }
 
-/// A pointer set for the strict order may be too late for the parallel one.
-async fn look_at_once(tx: &Tx, place: Place) -> Result<(), Error> {
-    if let Some(mut gate) = place.gate(tx).await?
-        && gate.pointer.is_some()
+/// A pointer set for strict ordering may be too late for parallel ordering.
+async fn schedule_immediately(tx: &Tx, endpoint_key: EndpointKey) -> Result<(), Error> {
+    if let Some(mut dispatch) = endpoint_key.dispatch_state(tx).await?
+        && dispatch.pointer.is_some()
     {
-        place.point(tx, &mut gate, Some(due::AT_ONCE));
+        endpoint_key.set_pointer(tx, &mut dispatch, Some(due::IMMEDIATELY));
     }
     Ok(())
 }
 
-/// Leaves it to the owner to discard all that is pending now.
+/// Marks all currently pending deliveries to be discarded by the owner.
 ///
-/// What is read here is not checked at commit: every event that is accepted for the endpoint changes
-/// it, and under load the transaction would never get through. An accepting transaction that has
-/// not seen the new gate conflicts with it. One that was committed in between has added a held
-/// delivery, which is sent, or discarded if its id is no greater.
-async fn give_up(tx: &Tx, place: Place, gate: &mut Gate) -> Result<(), Error> {
-    let Place { account, endpoint, .. } = place;
+/// The reads are not checked at commit: every event accepted for the endpoint changes these rows, and
+/// under load the transaction would never commit. An accepting transaction that has not seen the new
+/// dispatch state conflicts with this one. One that committed in between has added a held delivery,
+/// which is sent, or discarded if its id is not greater.
+async fn mark_for_discard(
+    tx: &Tx,
+    endpoint_key: EndpointKey,
+    dispatch: &mut DispatchState,
+) -> Result<(), Error> {
+    let EndpointKey { account, endpoint, .. } = endpoint_key;
     let range = Range::prefix(pending::of_endpoint(account, endpoint)).limit(1).reverse();
     let rows = tx.snap_range(range).await?;
-    gate.discard_through = rows.first().map(|(key, _)| delivery::of_key(key)).transpose()?;
+    dispatch.discard_through = rows.first().map(|(key, _)| delivery::parse_key(key)).transpose()?;
     let count = tx.snap_get(pending::count(account, endpoint)).await?;
-    gate.discarding = u64::try_from(counter(count.as_deref())).unwrap_or(0);
+    dispatch.discarding = u64::try_from(counter(count.as_deref())).unwrap_or(0);
     Ok(())
 }
 
@@ -278,38 +260,40 @@ async fn load_view(
     }
 }
 
-/// An endpoint with what there is about it.
+/// Loads the view of an endpoint.
 pub(crate) async fn view(tx: &Tx, endpoint: Endpoint) -> Result<Option<EndpointView>, Error> {
     let (account, id) = (endpoint.account, endpoint.id);
-    let Some(gate) = tx.snap_load::<Gate>(&gate::key(account, id)).await? else {
+    let Some(dispatch) = tx.snap_load::<DispatchState>(&dispatch_state::key(account, id)).await?
+    else {
         return Ok(None);
     };
     let count = tx.snap_get(pending::count(account, id)).await?;
     let count = u64::try_from(counter(count.as_deref())).unwrap_or(0);
     let all = pending::of_endpoint(account, id);
     let end = prefix_end(&all);
-    let begin = match gate.discard_through {
+    let begin = match dispatch.discard_through {
         Some(through) => [pending::key(account, id, through), vec![0]].concat(),
         None => all,
     };
     let oldest = tx.snap_range(Range::new(begin, end).limit(1)).await?;
-    let oldest = oldest.first().map(|(key, _)| delivery::of_key(key)).transpose()?;
+    let oldest = oldest.first().map(|(key, _)| delivery::parse_key(key)).transpose()?;
     Ok(Some(EndpointView {
         endpoint,
-        state: gate.state,
+        state: dispatch.state,
         health: tx.snap_load(&health::key(account, id)).await?.unwrap_or_default(),
-        unfinished: count.saturating_sub(gate.discarding),
+        backlog: count.saturating_sub(dispatch.discarding),
         oldest_pending_at: oldest.map(ids::created_at),
     }))
 }
 
-/// Where a delivery stands, which is also for its endpoint to say.
+/// The state of a delivery, which depends on its endpoint's.
 pub(crate) async fn state_of(tx: &Tx, delivery: &Delivery) -> Result<DeliveryState, Error> {
-    let gate: Option<Gate> = tx.snap_load(&gate::key(delivery.account, delivery.endpoint)).await?;
-    Ok(state_behind(gate.as_ref(), delivery))
+    let dispatch: Option<DispatchState> =
+        tx.snap_load(&dispatch_state::key(delivery.account, delivery.endpoint)).await?;
+    Ok(state_given(dispatch.as_ref(), delivery))
 }
 
-/// The same behind a gate that is known.
-pub(crate) fn state_behind(gate: Option<&Gate>, delivery: &Delivery) -> DeliveryState {
-    gate.map_or_else(|| delivery.state(&State::Deleted), |gate| gate.state_of(delivery))
+/// The state of a delivery, given its endpoint's dispatch state.
+pub(crate) fn state_given(dispatch: Option<&DispatchState>, delivery: &Delivery) -> DeliveryState {
+    dispatch.map_or_else(|| delivery.state(&State::Deleted), |dispatch| dispatch.state_of(delivery))
 }

@@ -1,139 +1,115 @@
-//! The handle on the durable records, and what its parts share.
+//! The handle to the durable records, with helpers shared by the other modules.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
+use postrider_domain::assignment::{Shard, shard_of};
 use postrider_domain::delivery::Delivery;
 use postrider_domain::event::Payload;
 use postrider_domain::ids::{AccountId, EndpointId, Id};
-use postrider_domain::ownership::{Shard, shard_of};
 use postrider_domain::trace::TraceContext;
 
 use crate::codec::RecordTx;
 use crate::events::subscribers::SubscriberCounts;
-use crate::keys::copying;
+use crate::keys::copy_marker;
 use crate::keys::meta::{self, Meta};
 use crate::kv::{Error, Range, Store, Tx, lock};
 
-/// The layout of the records that this version reads and writes. Earlier ones stay readable; to open
-/// a store marks it as of this one, and no earlier version opens it again.
+/// The store format that this version reads and writes. Earlier formats stay readable. Opening a store
+/// upgrades it to this format, after which earlier versions refuse to open it.
 ///
-/// - 2 came with the leases of nodes and the fence of each attempt.
-/// - 3 came with past events that are sent again, statistics, the index of an event's deliveries and
-///   the log of emails. What is sent again to many is work that an earlier version would not see.
-/// - 4 came with fan-outs that walk both lists of subscribers as one. They are work that an earlier
-///   version would not see.
+/// - 2 added node leases and the fence of each attempt.
+/// - 3 added resends, statistics, the index of an event's deliveries and the log of emails. Earlier
+///   versions would not see resends to many endpoints.
+/// - 4 added fan-outs that merge both lists of subscribers. Earlier versions would not see them.
 pub const FORMAT: u32 = 4;
 
-/// The durable records, over any engine. Clones are cheap and share everything.
+/// The durable records, on any engine. Clones are cheap and share all state.
 ///
-/// Unless it says otherwise, a method fails only as the store does: with
-/// [`Error::Unavailable`] or [`Error::Full`] nothing was written; with [`Error::MaybeCommitted`]
-/// nobody knows.
+/// Unless documented otherwise, methods only return errors of the store: after
+/// [`Error::Unavailable`] or [`Error::Full`] nothing was written; after [`Error::MaybeCommitted`] the
+/// write may or may not have taken effect.
 #[derive(Clone, Debug)]
 pub struct Records {
     pub(crate) store: Store,
     pub(crate) subscriber_counts: Arc<SubscriberCounts>,
     shards: u16,
     /// Keys of unreadable rows that have been logged.
-    passed_over: Arc<Mutex<HashSet<Vec<u8>>>>,
+    logged_unreadable: Arc<Mutex<HashSet<Vec<u8>>>>,
 }
 
-/// The most unreadable rows that are logged; further ones are skipped silently.
-const MOST_PASSED_OVER: usize = 1_000;
+/// Most unreadable rows that are logged; further ones are skipped silently.
+const MAX_LOGGED_UNREADABLE: usize = 1_000;
 
-/// Why the records cannot be opened.
+/// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// A newer version of Postrider wrote them.
+    /// A newer version of Postrider wrote the store.
     #[error(
-        "the store was written by a newer version (format {found}; this version reads {FORMAT})"
+        "the store was written by a newer version (format {found}, but this version supports up to {FORMAT}); \
+         upgrade this node"
     )]
-    Newer {
-        /// Its format.
-        found: u32,
-    },
-    /// The count of shards is fixed when a store is created.
-    #[error("the store has {found} shards, fixed when it was created, and {wanted} are configured")]
-    Shards {
-        /// What the store has.
-        found: u16,
-        /// What was asked for.
-        wanted: u16,
-    },
-    /// Another store was being copied into it, and not all of it is there.
+    Newer { found: u32 },
+    /// The number of shards is fixed when a store is created.
     #[error(
-        "the store holds a part of another one, whose copy has not ended; run the same `postrider \
-         store copy` again, which goes on with it"
+        "the store has {found} shards, but {wanted} are configured; the number is fixed when a store is created"
+    )]
+    Shards { found: u16, wanted: u16 },
+    /// A copy of another store into this one is incomplete.
+    #[error(
+        "the store is an incomplete copy of another one; run the same `postrider store copy` again to \
+         resume the copy"
     )]
     Unfinished,
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] Error),
 }
 
-/// Which part of a list to read.
+/// Which page of a list to read.
 #[derive(Clone, Debug)]
 pub struct PageRequest<C> {
-    /// Most items.
     pub limit: usize,
-    /// The last item of the page before this one.
+    /// The last item of the previous page.
     pub after: Option<C>,
 }
 
-/// A part of a list.
+/// A page of a list.
 #[derive(Clone, Debug)]
 pub struct Page<T> {
-    /// The items.
     pub items: Vec<T>,
-    /// Where the next page starts, as text; none at the end of the list.
+    /// The cursor of the next page; none at the end of the list.
     pub next: Option<String>,
 }
 
-/// Work for the owner of a shard. A hint: the rows that it tells of are durable, and the owner
-/// finds them by itself, only later.
+/// A hint to the owner of a shard that there is work. The work itself is durable: without the hint, the
+/// owner finds it later.
 #[derive(Clone, Debug)]
 pub enum Wake {
     /// An endpoint has a delivery due.
     Endpoint {
-        /// The endpoint's shard.
         shard: Shard,
-        /// Whose it is.
         account: AccountId,
-        /// The endpoint.
         endpoint: EndpointId,
-        /// The delivery itself, which saves reading it.
+        /// The delivery, which saves reading it.
         ready: Option<Box<Ready>>,
     },
-    /// What an actor may remember of an endpoint is out of date.
-    Changed {
-        /// The endpoint's shard.
-        shard: Shard,
-        /// Whose it is.
-        account: AccountId,
-        /// The endpoint.
-        endpoint: EndpointId,
-    },
+    /// Cached data of an endpoint is out of date.
+    Changed { shard: Shard, account: AccountId, endpoint: EndpointId },
     /// The shard has a fan-out or a replay to work on.
-    Jobs {
-        /// The shard.
-        shard: Shard,
-    },
+    Jobs { shard: Shard },
 }
 
-/// A delivery that is due now, with what it sends.
+/// A due delivery with its payload.
 #[derive(Clone, Debug)]
 pub struct Ready {
-    /// The delivery.
     pub delivery: Delivery,
-    /// Its event's payload.
     pub payload: Payload,
-    /// The trace that it came to be in. It is in memory alone: after a restart it is gone.
+    /// The trace that created it. It is only kept in memory.
     pub trace: Option<TraceContext>,
 }
 
 impl Wake {
-    /// Whose owner it is for.
+    /// The shard whose owner it is for.
     #[must_use]
     pub fn shard(&self) -> Shard {
         match *self {
@@ -143,7 +119,7 @@ impl Wake {
         }
     }
 
-    /// The same without what saves reading.
+    /// The hint without the delivery.
     #[must_use]
     pub fn without_delivery(self) -> Self {
         match self {
@@ -154,7 +130,7 @@ impl Wake {
         }
     }
 
-    /// The trace that its delivery belongs to, if it brings one along.
+    /// The trace of its delivery, if it includes one.
     #[must_use]
     pub fn trace(&self) -> Option<TraceContext> {
         match self {
@@ -163,7 +139,7 @@ impl Wake {
         }
     }
 
-    /// The size of the payload that it brings along.
+    /// The size of the included payload.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
         match self {
@@ -174,19 +150,19 @@ impl Wake {
 }
 
 impl Records {
-    /// Opens the records in `store`, or creates them with so many shards.
+    /// Opens the records in `store`, or creates them with `shards` shards.
     ///
     /// # Errors
-    /// When another version or another configuration wrote them, or the store fails.
+    /// See [`OpenError`].
     pub async fn open(store: Store, shards: u16) -> Result<Self, OpenError> {
         let found = store
             .transact(move |tx, _| async move {
-                if tx.get(copying::key()).await?.is_some() {
+                if tx.get(copy_marker::key()).await?.is_some() {
                     return Err(OpenError::Unfinished);
                 }
                 if let Some(found) = tx.load::<Meta>(&meta::key()).await? {
                     if found.format < FORMAT && found.shards == shards {
-                        // Older records stay readable; an older version must not read newer ones.
+                        // Older records stay readable, but older versions must not read newer ones.
                         tx.save(meta::key(), &Meta { format: FORMAT, shards });
                     }
                     return Ok(found);
@@ -205,38 +181,38 @@ impl Records {
                 store,
                 subscriber_counts: Arc::default(),
                 shards,
-                passed_over: Arc::default(),
+                logged_unreadable: Arc::default(),
             }),
         }
     }
 
-    /// How many shards there are.
     #[must_use]
     pub fn shards(&self) -> u16 {
         self.shards
     }
 
-    /// The shard that an endpoint, an event or a replay is worked on in.
+    /// The shard of an endpoint, an event or a replay.
     pub fn shard_of(&self, id: impl Id) -> Shard {
         shard_of(id, self.shards)
     }
 
-    /// Refuses new work when the disk is nearly full: what is left is for ending what was accepted.
+    /// Rejects new work when the disk is nearly full, to reserve space for finishing accepted work.
     pub(crate) fn refuse_if_nearly_full(&self) -> Result<(), Error> {
         if self.store.is_nearly_full() { Err(Error::Full) } else { Ok(()) }
     }
 
-    /// Skips a row that cannot be read, so that it does not block others of its kind. Each row is logged
-    /// once.
-    pub(crate) fn pass_over(&self, key: &[u8], error: &Error) {
-        let mut passed_over = lock(&self.passed_over);
-        if passed_over.len() < MOST_PASSED_OVER && passed_over.insert(key.to_owned()) {
+    /// Logs an unreadable row that is skipped so that it does not block others. Each row is logged once.
+    pub(crate) fn skip_unreadable(&self, key: &[u8], error: &Error) {
+        let mut logged_unreadable = lock(&self.logged_unreadable);
+        if logged_unreadable.len() < MAX_LOGGED_UNREADABLE
+            && logged_unreadable.insert(key.to_owned())
+        {
             let key = key.escape_ascii();
-            tracing::error!(%key, %error, "skipping a row that cannot be read");
+            tracing::error!(%key, %error, "skipping an unreadable row");
         }
     }
 
-    /// The first rows of `range` that can be read, as many as its limit.
+    /// Returns the first readable rows of `range`, up to its limit.
     pub(crate) async fn readable_rows<T>(
         &self,
         mut range: Range,
@@ -249,7 +225,7 @@ impl Records {
             for (key, value) in &rows {
                 match read(key, value) {
                     Ok(row) => found.push(row),
-                    Err(error) => self.pass_over(key, &error),
+                    Err(error) => self.skip_unreadable(key, &error),
                 }
             }
             if rows.len() < range.limit || found.len() == limit {
@@ -260,7 +236,7 @@ impl Records {
         }
     }
 
-    /// The first row of those with `prefix` that can be read, in a transaction.
+    /// Returns the first readable row with `prefix`, in a transaction.
     pub(crate) async fn first_readable<T>(
         &self,
         tx: &Tx,
@@ -273,22 +249,19 @@ impl Records {
             let Some((key, value)) = rows.first() else { return Ok(None) };
             match read(key, value) {
                 Ok(found) => return Ok(Some(found)),
-                Err(error) => self.pass_over(key, &error),
+                Err(error) => self.skip_unreadable(key, &error),
             }
             range.begin = [key, &[0][..]].concat();
         }
     }
 
-    /// Whether the store answers.
-    ///
-    /// # Errors
-    /// When it does not.
+    /// Checks that the store responds.
     pub async fn ping(&self) -> Result<(), Error> {
         self.store.read(|tx| async move { tx.get(meta::key()).await.map(drop) }).await
     }
 }
 
-/// Cuts what was read for a page, which is one row more than the page has, to the page.
+/// Makes a page from the rows read, which are one more than the page's limit.
 pub(crate) fn page<T>(mut items: Vec<T>, limit: usize, cursor: impl Fn(&T) -> String) -> Page<T> {
     let more = items.len() > limit;
     items.truncate(limit);

@@ -1,18 +1,18 @@
-//! Replays: durable jobs that make new deliveries of past events, in bounded steps with a
-//! durable cursor, by the owner of the replay's shard.
+//! Replays: durable jobs that create new deliveries of past events. The owner of the replay's shard runs
+//! them in bounded steps with a durable cursor.
 //!
-//! A replay takes deliveries whose ids are below its own. The clocks of the nodes differ, so the ids
-//! are made to fit: that of a replay is greater than those of all deliveries that are there when it
-//! is made, and those of the deliveries that it makes are greater than its own. A delivery that
-//! another node makes at the same time may fall on either side.
+//! A replay covers deliveries whose ids are below its own. Because the nodes' clocks differ, the ids are
+//! chosen accordingly: a replay's id is greater than those of all deliveries that exist when it is
+//! created, and the deliveries that it creates have greater ids than its own. A delivery that another
+//! node creates at the same time may fall on either side.
 
 pub(crate) mod waiting_jobs;
 
 use std::time::Duration;
 
+use postrider_domain::assignment::{Fence, Shard};
 use postrider_domain::delivery::Delivery;
-use postrider_domain::ids::{self, AccountId, DeliveryId, Id, Mint, ReplayId};
-use postrider_domain::ownership::{Fence, Shard};
+use postrider_domain::ids::{self, AccountId, DeliveryId, Id, IdGenerator, ReplayId};
 use postrider_domain::replay::{Command, Filter, Replay, ReplayState};
 use postrider_domain::time::Timestamp;
 
@@ -20,78 +20,73 @@ use crate::accounts::account_exists;
 use crate::cluster::owners::OwnerError;
 use crate::codec::{Record, RecordTx};
 use crate::deliveries::due::prefetch_deliveries;
-use crate::deliveries::query::again;
+use crate::deliveries::query::requeue;
 use crate::endpoints::state_of;
-use crate::keys::gate::{self, Gate};
+use crate::keys::dispatch_state::{self, DispatchState};
 use crate::keys::{delivery, replay};
 use crate::kv::{Error, Range, Tx};
 use crate::records::{Page, PageRequest, Records, Wake, page};
 
-/// Deliveries that one transaction looks at.
-const STEP: usize = 200;
-/// How much later than its delivery's `created_at` an id may be, and a replay with `until` still finds
-/// the delivery. It is never earlier. It is later when the mint of a node has run ahead of its clock,
-/// which follows other nodes' clocks and does not step back. Each replay with `until` looks at the
-/// deliveries of so much time beyond it, so this is the skew that is tolerated, and no more. What an
-/// earlier version fanned out later than that is not found.
+/// Deliveries scanned per transaction.
+const STEP_SIZE: usize = 200;
+/// How far a delivery id's time may be ahead of its `created_at` for a replay with `until` to find the
+/// delivery. It is never behind, but it is ahead if the node's id generator has run ahead of its clock.
+/// A replay with `until` scans this much further, so this is the tolerated skew. Deliveries that an
+/// earlier version fanned out later than that are not found.
 const MAX_ID_LEAD: Duration = Duration::from_secs(5 * 60);
-/// Running replays that one read gives.
-pub const RUNNING_AT_ONCE: usize = 100;
-/// Deliveries that are looked at, in many transactions, to count what a replay would take.
-pub const MOST_COUNTED: usize = 100_000;
+/// Most running replays that one read returns.
+pub const MAX_RUNNING_REPLAYS_PAGE: usize = 100;
+/// Most deliveries scanned, in many transactions, to count those that a replay would match.
+pub const MAX_REPLAY_COUNT: usize = 100_000;
 
-/// A replay that somebody asked for.
+/// A request for a replay.
 #[derive(Clone, Debug)]
 pub struct ReplayRequest {
-    /// What it replays.
     pub filter: Filter,
-    /// Most new deliveries a second.
+    /// Most new deliveries per second.
     pub rate: u32,
-    /// How many deliveries the filter took.
+    /// How many deliveries matched the filter.
     pub total: u64,
 }
 
-/// How many deliveries a replay would take.
+/// The number of deliveries that a replay would match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplayCount {
-    /// So many at least.
+    /// A lower bound, unless exact.
     pub total: u64,
-    /// And no more: all of them were looked at.
+    /// Whether all deliveries were scanned.
     pub exact: bool,
 }
 
 impl Records {
-    /// How many deliveries a replay made now would take. It looks at a bounded number of them.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Counts the deliveries that a replay created now would match. It scans a bounded number.
     pub async fn count_replay(
         &self,
         account: AccountId,
         filter: &Filter,
     ) -> Result<ReplayCount, Error> {
-        self.count_within(account, filter, MOST_COUNTED).await
+        self.count_within(account, filter, MAX_REPLAY_COUNT).await
     }
 
-    /// The same with another bound.
+    /// Like [`Self::count_replay`], with another bound.
     pub(crate) async fn count_within(
         &self,
         account: AccountId,
         filter: &Filter,
-        most_looked_at: usize,
+        max_scanned: usize,
     ) -> Result<ReplayCount, Error> {
-        let (mut total, mut looked_at, mut cursor) = (0, 0, None);
-        while looked_at < most_looked_at {
-            let (taken, last) = self
+        let (mut total, mut scanned, mut cursor) = (0, 0, None);
+        while scanned < max_scanned {
+            let (matching, last) = self
                 .store
                 .read(|tx| async move {
-                    let (taken, last) =
-                        look(&tx, account, filter, DeliveryId::MAX, cursor, usize::MAX).await?;
-                    Ok::<_, Error>((taken.len(), last))
+                    let (matching, last) =
+                        scan(&tx, account, filter, DeliveryId::MAX, cursor, usize::MAX).await?;
+                    Ok::<_, Error>((matching.len(), last))
                 })
                 .await?;
-            total += u64::try_from(taken).expect("bounded");
-            looked_at += STEP;
+            total += u64::try_from(matching).expect("bounded");
+            scanned += STEP_SIZE;
             cursor = last;
             if last.is_none() {
                 return Ok(ReplayCount { total, exact: true });
@@ -100,26 +95,23 @@ impl Records {
         Ok(ReplayCount { total, exact: false })
     }
 
-    /// Makes a replay, which runs from then on. None when there is no such account.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Creates a running replay. Returns none if the account does not exist.
     pub async fn create_replay(
         &self,
         account: AccountId,
         request: ReplayRequest,
-        mint: &Mint,
+        id_generator: &IdGenerator,
         now: Timestamp,
     ) -> Result<Option<(Replay, Wake)>, Error> {
         self.refuse_if_nearly_full()?;
         let newest = Range::prefix(delivery::of_account(account)).reverse().limit(1);
         let newest = self.store.rows(newest).await?;
-        let newest = newest.first().map(|(key, _)| delivery::of_key(key)).transpose()?;
+        let newest = newest.first().map(|(key, _)| delivery::parse_key(key)).transpose()?;
         let ReplayRequest { filter, rate, total } = request;
         let record = &Replay {
             id: match newest {
-                Some(newest) => mint.id_no_earlier(now, ids::after(newest)),
-                None => mint.id(now),
+                Some(newest) => id_generator.id_no_earlier(now, ids::time_after(newest)),
+                None => id_generator.id(now),
             },
             account,
             filter,
@@ -137,7 +129,7 @@ impl Records {
                 if !account_exists(&tx, account).await? {
                     return Ok(None);
                 }
-                // It may be there, by a commit whose result was unknown, and have begun.
+                // An earlier run may have been committed, and the replay have started.
                 if tx.get(replay::key(account, record.id)).await?.is_none() {
                     save(&tx, shard, record);
                 }
@@ -146,18 +138,11 @@ impl Records {
             .await
     }
 
-    /// One replay.
-    ///
-    /// # Errors
-    /// When the store fails.
     pub async fn replay(&self, account: AccountId, id: ReplayId) -> Result<Option<Replay>, Error> {
         self.store.read(|tx| async move { tx.load(&replay::key(account, id)).await }).await
     }
 
-    /// An account's replays, newest first.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Lists an account's replays, newest first.
     pub async fn replays(
         &self,
         account: AccountId,
@@ -171,11 +156,8 @@ impl Records {
         Ok(page(items, request.limit, |replay: &Replay| replay.id.to_string()))
     }
 
-    /// Does to a replay what a person asked: the replay as it is then and the work that it makes,
-    /// or the state in which that has no meaning. None when there is no such replay.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Applies a command to a replay. Returns the changed replay with wake-ups, or the state in which
+    /// the command is invalid; none if the replay does not exist.
     pub async fn command_replay(
         &self,
         account: AccountId,
@@ -190,7 +172,7 @@ impl Records {
                     return Ok(None);
                 };
                 let Some(state) = record.state.after(command) else {
-                    // An earlier run may have been committed, and the replay have ended since.
+                    // An earlier run may have been committed, and the replay finished since.
                     if maybe_committed {
                         return Ok(Some(Ok((record, Vec::new()))));
                     }
@@ -208,36 +190,30 @@ impl Records {
             .await
     }
 
-    /// Some replays of a shard that run, at most [`RUNNING_AT_ONCE`], in the order of their ids: the
-    /// first ones, or those after `after`.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Lists at most [`MAX_RUNNING_REPLAYS_PAGE`] of a shard's running replays by id, from the first or after
+    /// `after`.
     pub async fn running_replays(
         &self,
         shard: Shard,
         after: Option<ReplayId>,
     ) -> Result<Vec<(AccountId, ReplayId)>, Error> {
-        let mut range = Range::prefix(replay::running_in(shard)).limit(RUNNING_AT_ONCE);
+        let mut range = Range::prefix(replay::running_in(shard)).limit(MAX_RUNNING_REPLAYS_PAGE);
         if let Some(after) = after {
             range.begin = [replay::running(shard, after), vec![0]].concat();
         }
-        let read = |key: &[u8], value: &[u8]| Ok((Record::decode(value)?, replay::of_key(key)?));
+        let read = |key: &[u8], value: &[u8]| Ok((Record::decode(value)?, replay::parse_key(key)?));
         self.readable_rows(range, read).await
     }
 
-    /// Takes one step of a replay: at most `most` new deliveries. Gives the replay as it is then
-    /// and the work that it made; none when it does not run.
-    ///
-    /// # Errors
-    /// When the shard has a later owner, or the store fails.
+    /// Takes one step of a replay, with at most `most` new deliveries. Returns the changed replay with
+    /// wake-ups; none if it is not running.
     pub async fn step_replay(
         &self,
         fence: Fence,
         account: AccountId,
         id: ReplayId,
         most: usize,
-        mint: &Mint,
+        id_generator: &IdGenerator,
         now: Timestamp,
     ) -> Result<Option<(Replay, Vec<Wake>)>, OwnerError> {
         self.refuse_if_nearly_full()?;
@@ -248,8 +224,8 @@ impl Records {
                 tx.clear(replay::running(fence.shard, id));
                 return Ok(None);
             };
-            let limit = most.min(STEP);
-            let (taken, last) = look(
+            let limit = most.min(STEP_SIZE);
+            let (matching, last) = scan(
                 &tx,
                 account,
                 &record.filter,
@@ -259,14 +235,18 @@ impl Records {
             )
             .await?;
             let mut wakes = Vec::new();
-            for old in &taken {
-                let place = self.place(account, old.endpoint);
-                let Some(gate) = place.gate(&tx).await?.filter(Gate::takes_new) else { continue };
-                let new = gate.new_id_no_earlier(mint, now, ids::after(record.id));
-                let (_, wake) = again(&tx, place, gate, old, new, now);
+            for old in &matching {
+                let endpoint_key = self.endpoint_key(account, old.endpoint);
+                let Some(dispatch) =
+                    endpoint_key.dispatch_state(&tx).await?.filter(DispatchState::accepts_new)
+                else {
+                    continue;
+                };
+                let new = dispatch.new_id_no_earlier(id_generator, now, ids::time_after(record.id));
+                let (_, wake) = requeue(&tx, endpoint_key, dispatch, old, new, now);
                 wakes.extend(wake);
             }
-            record.done += u64::try_from(taken.len()).expect("bounded");
+            record.done += u64::try_from(matching.len()).expect("bounded");
             if last.is_some() {
                 record.cursor = last;
             } else {
@@ -288,9 +268,9 @@ fn save(tx: &Tx, shard: Shard, record: &Replay) {
     }
 }
 
-/// Looks at some deliveries after `cursor` that were made before `made_before` was, until it has
-/// `most` that the filter takes: those, and the last one looked at; none at the end.
-async fn look(
+/// Scans deliveries after `cursor` with ids below `made_before`, until `most` of them match the filter.
+/// Returns the matching ones and the last one scanned; none at the end.
+async fn scan(
     tx: &Tx,
     account: AccountId,
     filter: &Filter,
@@ -308,24 +288,24 @@ async fn look(
         Some(cursor) => [key(cursor), vec![0]].concat(),
         None => key(filter.since.map_or(DeliveryId::MIN, ids::floor)),
     };
-    let rows = tx.snap_range(Range::new(begin, key(end)).limit(STEP)).await?;
+    let rows = tx.snap_range(Range::new(begin, key(end)).limit(STEP_SIZE)).await?;
     prefetch_deliveries(tx, account, &rows).await?;
     let mut seen = Vec::with_capacity(rows.len());
     for (row, _) in &rows {
-        let key = delivery::key(account, delivery::of_key(row)?);
+        let key = delivery::key(account, delivery::parse_key(row)?);
         seen.extend(tx.snap_load::<Delivery>(&key).await?);
     }
-    tx.prefetch(seen.iter().map(|record| gate::key(account, record.endpoint))).await?;
-    let mut taken = Vec::new();
+    tx.prefetch(seen.iter().map(|record| dispatch_state::key(account, record.endpoint))).await?;
+    let mut matching = Vec::new();
     for record in seen {
         let id = record.id;
-        if filter.takes(&record, state_of(tx, &record).await?) {
-            taken.push(record);
+        if filter.matches(&record, state_of(tx, &record).await?) {
+            matching.push(record);
         }
-        if taken.len() >= most {
-            return Ok((taken, Some(id)));
+        if matching.len() >= most {
+            return Ok((matching, Some(id)));
         }
     }
-    let last = if rows.len() == STEP { rows.last() } else { None };
-    Ok((taken, last.map(|(row, _)| delivery::of_key(row)).transpose()?))
+    let last = if rows.len() == STEP_SIZE { rows.last() } else { None };
+    Ok((matching, last.map(|(row, _)| delivery::parse_key(row)).transpose()?))
 }

@@ -1,4 +1,5 @@
-//! A full disk: 503, nothing lost, and it recovers when there is room.
+//! A full disk: events are rejected with 503, nothing is lost, and the node recovers once there is
+//! space.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -8,20 +9,20 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use postrider_tests::config::Config;
+use postrider_tests::fixture::{Fixture, ORDER};
 use postrider_tests::mail::MailServer;
 use postrider_tests::node::Node;
-use postrider_tests::scene::{ORDER, Scene};
 use postrider_tests::wait::{self, seconds};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Large enough for a store and its reserve, small enough to fill quickly.
+/// Holds a store and its reserve, and fills up quickly.
 const DISK: &str = "size=96m";
-/// More events than the disk holds, of this many bytes each.
+/// More events of this size than the disk holds.
 const EVENTS: usize = 1_000;
 const EVENT_BYTES: usize = 200_000;
 
-/// A small file system of its own, which only the superuser can make.
+/// A small file system, which only root can mount.
 struct Disk(TempDir);
 
 impl Disk {
@@ -48,8 +49,8 @@ impl Disk {
         Ok(())
     }
 
-    fn make_room(&self) -> Result<()> {
-        fs::remove_file(self.filler()).context("remove what fills the disk")
+    fn free_space(&self) -> Result<()> {
+        fs::remove_file(self.filler()).context("remove the file that fills the disk")
     }
 
     fn filler(&self) -> std::path::PathBuf {
@@ -65,18 +66,18 @@ impl Drop for Disk {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_is_503_and_recovers() -> Result<()> {
+async fn a_full_disk_rejects_events_with_503_until_there_is_space() -> Result<()> {
     let Some(disk) = Disk::mount()? else {
-        eprintln!("SKIPPED: only the superuser can mount a small disk");
+        eprintln!("skipped: only root can mount a small disk");
         return Ok(());
     };
     let mail = MailServer::start().await?;
-    let config = Config::impatient().smtp(mail.address());
+    let config = Config::short_retries().smtp(mail.address());
     let mut node = Node::prepare_at(config, &disk.path().join("data"))?;
     node.restart().await?;
-    let scene = Scene::around(node, mail).await?;
-    let hook = scene.hook("through");
-    scene.endpoint(&hook).await?;
+    let fixture = Fixture::with_node(node, mail).await?;
+    let hook = fixture.hook("through");
+    fixture.endpoint(&hook).await?;
     disk.fill()?;
 
     let padding = "x".repeat(EVENT_BYTES);
@@ -84,36 +85,36 @@ async fn a_full_disk_is_503_and_recovers() -> Result<()> {
     let mut refused = None;
     for n in 0..EVENTS {
         let payload = format!("{{\"n\":{n},\"padding\":\"{padding}\"}}");
-        let answer = scene.account.try_publish(ORDER, &payload, None).await?;
-        if answer.status == 503 {
-            refused = Some(answer);
+        let response = fixture.account.try_publish(ORDER, &payload, None).await?;
+        if response.status == 503 {
+            refused = Some(response);
             break;
         }
-        let id = answer.expect(202)?["id"].as_str().map(str::to_owned);
+        let id = response.expect(202)?["id"].as_str().map(str::to_owned);
         accepted.insert(id.context("an id")?);
     }
     let refused = refused.context("the disk was never full")?;
     refused.problem(&[503])?;
     ensure!(refused.headers.contains_key("retry-after"), "{:?}", refused.headers);
-    // It still answers, and what was accepted is still there.
-    let path = scene.account.path("/events?limit=1");
-    scene.account.api.get(&path).await?.expect(200)?;
+    // Reads still work, and the accepted events are still there.
+    let path = fixture.account.path("/events?limit=1");
+    fixture.account.api.get(&path).await?.expect(200)?;
 
-    disk.make_room()?;
+    disk.free_space()?;
     let again = async || {
-        let answer = scene.account.try_publish(ORDER, "{\"n\":-1}", None).await?;
-        Ok((answer.status == 202).then_some(answer))
+        let response = fixture.account.try_publish(ORDER, "{\"n\":-1}", None).await?;
+        Ok((response.status == 202).then_some(response))
     };
-    let answer = wait::until("it accepts again", seconds(30), again).await?;
-    let body: Value = answer.expect(202)?;
+    let response = wait::until("events are accepted again", seconds(30), again).await?;
+    let body: Value = response.expect(202)?;
     accepted.insert(body["id"].as_str().context("an id")?.to_owned());
 
     let events: BTreeSet<_> =
-        scene.account.events().await?.into_iter().map(|event| event.id).collect();
-    ensure!(events == accepted, "what was refused was accepted, or what was accepted was lost");
+        fixture.account.events().await?.into_iter().map(|event| event.id).collect();
+    ensure!(events == accepted, "the stored events are not exactly the accepted ones");
     hook.wait_for(accepted.len(), seconds(30)).await?;
     let arrived: BTreeSet<_> =
         hook.received().iter().filter_map(|request| request.webhook_id()).collect();
-    ensure!(arrived == accepted);
+    ensure!(arrived == accepted, "the delivered events are not exactly the accepted ones");
     Ok(())
 }

@@ -1,19 +1,19 @@
-//! Makes an archive of what a node leaves behind: see [`postrider_tests::fixture`].
+//! Creates an archive of a data directory: see [`postrider_tests::archive`].
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Parser;
-use postrider_tests::fixture;
+use postrider_tests::archive;
 
-/// Fills a data directory with the binary that POSTRIDER_BIN names, and packs it.
+/// Create an archive of a data directory with the binary in POSTRIDER_BIN.
 #[derive(Parser)]
 struct Arguments {
-    /// The archive to make.
+    /// Path of the archive to create.
     archive: PathBuf,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    fixture::make(&Arguments::parse().archive).await
+    archive::make(&Arguments::parse().archive).await
 }

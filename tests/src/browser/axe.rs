@@ -1,4 +1,4 @@
-//! axe-core: whether a page can be used with a screen reader, without a mouse, with weak eyes.
+//! Accessibility checks with axe-core.
 
 use std::fmt;
 
@@ -8,17 +8,15 @@ use serde_json::{Value, json};
 
 use super::Browser;
 
-/// Where `npm ci` puts it.
+/// Installed by `npm ci`.
 const AXE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/browser/node_modules/axe-core/axe.min.js");
 /// WCAG 2.1, levels A and AA.
 const TAGS: [&str; 4] = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"];
-/// Runs it.
 const RUN: &str = "const [tags, done] = arguments; \
     axe.run(document, { runOnly: tags, resultTypes: ['violations'] }) \
        .then((results) => done({ violations: results.violations }), \
              (error) => done({ failed: String(error) }))";
 
-/// What axe found.
 #[derive(Debug, Deserialize)]
 struct Report {
     failed: Option<String>,
@@ -26,7 +24,7 @@ struct Report {
     violations: Vec<Violation>,
 }
 
-/// A rule that the page breaks.
+/// A rule violated by the page.
 #[derive(Debug, Deserialize)]
 struct Violation {
     id: String,
@@ -34,7 +32,7 @@ struct Violation {
     nodes: Vec<Node>,
 }
 
-/// Where it does.
+/// An element that violates a rule.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Node {
@@ -43,24 +41,24 @@ struct Node {
 }
 
 impl Browser {
-    /// Fails if the page breaks a rule of WCAG 2.1 AA that a program can check.
+    /// Fails if the page violates a rule of WCAG 2.1 AA that axe can check.
     pub async fn accessible(&self) -> Result<()> {
         self.load_axe().await?;
         let report = self.client.execute_async(RUN, vec![json!(TAGS)]).await;
         let report: Report = serde_json::from_value(report.context("run axe")?)?;
         ensure!(report.failed.is_none(), "axe failed: {:?}", report.failed);
-        let (url, broken) = (self.client.current_url().await?, report.violations);
-        ensure!(broken.is_empty(), "{url} is not accessible:\n{}", lines(&broken));
+        let (url, violations) = (self.client.current_url().await?, report.violations);
+        ensure!(violations.is_empty(), "{url} is not accessible:\n{}", lines(&violations));
         Ok(())
     }
 
-    /// Puts axe into the page. It comes by WebDriver, which the page's policy does not concern.
+    /// Loads axe into the page by WebDriver, which is exempt from its content security policy.
     async fn load_axe(&self) -> Result<()> {
         if self.run("return 'axe' in window", vec![]).await? == Value::Bool(true) {
             return Ok(());
         }
         let axe = tokio::fs::read_to_string(AXE).await;
-        let axe = axe.context("read axe-core (`npm ci` in tests/browser)")?;
+        let axe = axe.context("read axe-core (run `npm ci` in tests/browser)")?;
         self.run(&axe, vec![]).await.map(|_| ())
     }
 }

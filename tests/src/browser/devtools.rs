@@ -1,4 +1,4 @@
-//! What WebDriver itself does not offer: Chromium's own protocol, and its log.
+//! Chromium's DevTools protocol and log, which WebDriver itself does not offer.
 
 use anyhow::{Context, Result};
 use fantoccini::wd::WebDriverCompatibleCommand;
@@ -9,10 +9,10 @@ use url::{ParseError, Url};
 
 use super::Browser;
 
-/// The part of a page's address that leads to its stylesheet and its scripts.
+/// The path of stylesheets and scripts.
 const ASSETS: &str = "/assets/";
 
-/// A command of chromedriver's own, below the session.
+/// A chromedriver command, below the session's path.
 #[derive(Debug)]
 struct Extension {
     path: &'static str,
@@ -28,26 +28,26 @@ struct Entry {
 }
 
 impl Browser {
-    /// What the browser complained of since it was last asked: errors of scripts, what the page's
-    /// policy forbade, what could not be loaded.
-    pub async fn complaints(&self) -> Result<Vec<String>> {
+    /// Errors in the browser's log since the last call: script errors, violations of the content
+    /// security policy, failed requests.
+    pub async fn console_errors(&self) -> Result<Vec<String>> {
         let log = Extension { path: "se/log", body: json!({"type": "browser"}) };
         let log = self.client.issue_cmd(log).await.context("read the browser's log")?;
         let entries: Vec<Entry> = serde_json::from_value(log).context("read the browser's log")?;
-        Ok(entries.into_iter().filter(Entry::is_grave).map(|entry| entry.message).collect())
+        Ok(entries.into_iter().filter(Entry::is_error).map(|entry| entry.message).collect())
     }
 
-    /// From the next page on, scripts of pages are not run.
+    /// Disables scripts from the next page on.
     pub async fn without_scripts(&self) -> Result<()> {
         self.devtools("Emulation.setScriptExecutionDisabled", json!({"value": true})).await
     }
 
-    /// Reads as if in this time zone.
+    /// Emulates a time zone.
     pub async fn in_zone(&self, zone: &str) -> Result<()> {
         self.devtools("Emulation.setTimezoneOverride", json!({"timezoneId": zone})).await
     }
 
-    /// A command of Chromium's protocol for developers' tools.
+    /// Runs a command of the DevTools protocol.
     pub(super) async fn devtools(&self, command: &str, parameters: Value) -> Result<()> {
         let body = json!({"cmd": command, "params": parameters});
         let extension = Extension { path: "goog/cdp/execute", body };
@@ -67,11 +67,11 @@ impl WebDriverCompatibleCommand for Extension {
 }
 
 impl Entry {
-    /// A page that is answered with an error (a form with a mistake in it, a page that does not
-    /// exist) is logged too, and may well be what a test is about; a missing part of a page is not.
-    fn is_grave(&self) -> bool {
-        let refused = self.source == "network" && self.message.contains(" a status of 4");
-        self.level == "SEVERE" && (!refused || self.message.contains(ASSETS))
+    /// Pages with a 4xx status (an invalid form, a page that does not exist) are also logged. They may
+    /// be what a test is about, unlike missing assets.
+    fn is_error(&self) -> bool {
+        let rejected = self.source == "network" && self.message.contains(" a status of 4");
+        self.level == "SEVERE" && (!rejected || self.message.contains(ASSETS))
     }
 }
 
@@ -79,20 +79,20 @@ impl Entry {
 mod tests {
     use super::*;
 
-    fn is_grave(level: &str, source: &str, message: &str) -> bool {
+    fn is_error(level: &str, source: &str, message: &str) -> bool {
         let owned = |text: &str| text.to_owned();
-        Entry { level: owned(level), source: owned(source), message: owned(message) }.is_grave()
+        Entry { level: owned(level), source: owned(source), message: owned(message) }.is_error()
     }
 
     #[test]
-    fn a_refused_page_is_no_complaint_but_a_missing_part_is() {
-        let refused = "responded with a status of 422 (Unprocessable Entity)";
-        let page = format!("http://127.0.0.1:1/dashboard/sign-in - {refused}");
-        assert!(!is_grave("SEVERE", "network", &page));
-        let part = format!("http://127.0.0.1:1/dashboard/assets/dashboard.css - {refused}");
-        assert!(is_grave("SEVERE", "network", &part));
-        assert!(is_grave("SEVERE", "network", "responded with a status of 500 (Internal)"));
-        assert!(is_grave("SEVERE", "security", "Executing inline script violates the policy"));
-        assert!(!is_grave("INFO", "console-api", "hello"));
+    fn a_4xx_page_is_no_error_but_a_missing_asset_is() {
+        let rejected = "responded with a status of 422 (Unprocessable Entity)";
+        let page = format!("http://127.0.0.1:1/dashboard/sign-in - {rejected}");
+        assert!(!is_error("SEVERE", "network", &page));
+        let asset = format!("http://127.0.0.1:1/dashboard/assets/dashboard.css - {rejected}");
+        assert!(is_error("SEVERE", "network", &asset));
+        assert!(is_error("SEVERE", "network", "responded with a status of 500 (Internal)"));
+        assert!(is_error("SEVERE", "security", "Executing inline script violates the policy"));
+        assert!(!is_error("INFO", "console-api", "hello"));
     }
 }

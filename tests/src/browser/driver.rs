@@ -1,4 +1,4 @@
-//! chromedriver: a process for each browser, which ends with it.
+//! chromedriver: one process per browser, killed with it.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -11,22 +11,22 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use crate::wait::seconds;
 
-/// How long it may take until it listens.
+/// Start-up deadline.
 const LISTENS_WITHIN: Duration = seconds(20);
-/// What it writes before the number of its port.
+/// Output before the port number.
 const STARTED: &str = "started successfully on port ";
 
-/// A running chromedriver. It leads a group of processes, the browser among them.
+/// A running chromedriver, in a process group with the browser.
 #[derive(Debug)]
 pub(super) struct Driver {
     process: Child,
     url: String,
-    /// Kept open, so that it can go on writing.
+    /// Kept open so that chromedriver can continue to write.
     _output: Lines<BufReader<ChildStdout>>,
 }
 
 impl Driver {
-    /// Starts one that keeps all its files in `home`.
+    /// Starts chromedriver with all its files in `home`.
     pub(super) async fn start(home: &Path) -> Result<Self> {
         let mut process = Command::new("chromedriver")
             .arg("--port=0")
@@ -38,7 +38,7 @@ impl Driver {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .context("start chromedriver (Debian: chromium and chromium-driver)")?;
+            .context("start chromedriver (on Debian, install chromium and chromium-driver)")?;
         let output = process.stdout.take().context("chromedriver's output")?;
         let mut output = BufReader::new(output).lines();
         let started = tokio::time::timeout(LISTENS_WITHIN, port(&mut output)).await;
@@ -57,15 +57,15 @@ async fn port(output: &mut Lines<BufReader<ChildStdout>>) -> Result<u16> {
             return port.trim_end_matches('.').parse().context("chromedriver's port");
         }
     }
-    bail!("chromedriver ended before it listened")
+    bail!("chromedriver exited before it listened")
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // The browser would outlive its driver.
+        // Otherwise the browser would outlive its driver.
         let id = self.process.id().and_then(|id| i32::try_from(id).ok());
         if let Some(group) = id.and_then(Pid::from_raw) {
-            // It may be gone already.
+            // It may have exited already.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }

@@ -1,4 +1,4 @@
-//! Finding what a person would use by what they call it.
+//! Finds elements by the names a user sees.
 
 use std::fmt;
 
@@ -11,49 +11,46 @@ use serde_json::{Map, Value};
 use super::SHOWN_WITHIN;
 use crate::wait;
 
-/// Finds by name, in the page.
 const FIND: &str = include_str!("find.js");
 
-/// What is looked for.
+/// Describes an element to find.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted<'a> {
+pub(super) struct Locator<'a> {
     kind: Kind,
     name: &'a str,
     near: Option<&'a str>,
 }
 
-/// What kind of thing.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
-    /// Something to click on.
+    /// A button, link or summary.
     Action,
-    /// Something to fill in.
+    /// A form field.
     Field,
-    /// The label of a field, or the field where it has none.
+    /// The label of a field, or the field if it has none.
     Label,
 }
 
-/// What the page has.
 #[derive(Debug, Deserialize)]
 struct Found {
-    /// Each as WebDriver writes a reference: an object of one member.
+    /// WebDriver element references: objects with one member.
     elements: Vec<Map<String, Value>>,
-    /// What things of this kind are called here.
+    /// The names of all elements of this kind.
     names: Vec<String>,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> Locator<'a> {
     pub(super) fn new(kind: Kind, name: &'a str) -> Self {
         Self { kind, name, near: None }
     }
 
-    /// The one that stands with this text.
+    /// Prefers the element closest to this text.
     pub(super) fn near(self, text: &'a str) -> Self {
         Self { near: Some(text), ..self }
     }
 }
 
-impl fmt::Display for Wanted<'_> {
+impl fmt::Display for Locator<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the {} {:?}", self.kind.name(), self.name)?;
         self.near.map_or(Ok(()), |near| write!(f, " near {near:?}"))
@@ -70,43 +67,47 @@ impl Kind {
     }
 }
 
-/// Waits until there is one, and gives it.
+/// Waits for the element and returns it.
 ///
 /// # Errors
-/// When there is none, or one cannot be told from another; the error lists what there is.
-pub(super) async fn one(client: &Client, wanted: &Wanted<'_>) -> Result<Element> {
+/// If no element or more than one matches. The error lists the names on the page.
+pub(super) async fn one(client: &Client, locator: &Locator<'_>) -> Result<Element> {
     let mut last = Found { elements: Vec::new(), names: Vec::new() };
-    let found = wait::until("it is there", SHOWN_WITHIN, async || {
-        let found = look(client, wanted).await?;
+    let found = wait::until("the element exists", SHOWN_WITHIN, async || {
+        let found = find(client, locator).await?;
         Ok(Some(found).filter(|found| !found.elements.is_empty()))
     })
     .await;
     match found {
         Ok(found) => last = found,
-        Err(_) => last.names = look(client, wanted).await?.names,
+        Err(_) => last.names = find(client, locator).await?.names,
     }
     match &last.elements[..] {
         [one] => element(client, one),
-        [] => bail!("there is not {wanted} among {:?}", last.names),
-        several => bail!("there are {} of {wanted} among {:?}", several.len(), last.names),
+        [] => bail!("did not find {locator} among {:?}", last.names),
+        several => bail!("found {} of {locator} among {:?}", several.len(), last.names),
     }
 }
 
-/// All that there are at this moment.
-pub(super) async fn all(client: &Client, wanted: &Wanted<'_>) -> Result<Vec<Element>> {
-    let found = look(client, wanted).await?;
+/// All matching elements at this moment.
+pub(super) async fn all(client: &Client, locator: &Locator<'_>) -> Result<Vec<Element>> {
+    let found = find(client, locator).await?;
     found.elements.iter().map(|reference| element(client, reference)).collect()
 }
 
-async fn look(client: &Client, wanted: &Wanted<'_>) -> Result<Found> {
-    let near = wanted.near.map_or(Value::Null, Value::from);
-    let arguments = vec![wanted.kind.name().into(), wanted.name.into(), near];
+async fn find(client: &Client, locator: &Locator<'_>) -> Result<Found> {
+    let near = locator.near.map_or(Value::Null, Value::from);
+    let arguments = vec![locator.kind.name().into(), locator.name.into(), near];
     let found = client.execute(FIND, arguments).await;
-    serde_json::from_value(found.context("look for something in the page")?)
-        .context("read what was found in the page")
+    serde_json::from_value(found.context("find elements in the page")?)
+        .context("read the found elements")
 }
 
 fn element(client: &Client, reference: &Map<String, Value>) -> Result<Element> {
-    let id = reference.values().next().and_then(Value::as_str).context("an element")?;
+    let id = reference
+        .values()
+        .next()
+        .and_then(Value::as_str)
+        .context("an element reference has no id")?;
     Ok(Element::from_element_id(client.clone(), ElementRef::from(id.to_owned())))
 }

@@ -1,11 +1,11 @@
-//! I4, I5, I9: the attempts of each delivery, by themselves.
+//! I4, I5, I9: the number, spacing and duration of each delivery's attempts.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::Violations;
-use super::held_up::meanwhile;
+use super::delayed::meanwhile;
 use crate::client::records::{Attempt, Delivery};
 use crate::evidence::{Evidence, after, since};
 use crate::fault::Kind;
@@ -13,17 +13,16 @@ use crate::receiver::Received;
 use crate::schedule::Schedule;
 use crate::wait::millis;
 
-/// Times are recorded in whole milliseconds, and a sum of three is off by as many.
+/// Times are recorded in whole milliseconds, so a sum of three is off by up to three.
 const ROUNDING: Duration = millis(3);
-/// How much longer than its timeout an attempt may last until it is noticed: a tenth of a second
-/// by itself, and more where many nodes share few processors.
+/// The tolerated overrun of the timeout: 100 ms, and more because many nodes share few processors.
 const OVERTIME: Duration = millis(300);
 
 /// I4: at most 11 recorded attempts per delivery, numbered without a gap.
 #[must_use]
 pub fn numbered(evidence: &Evidence) -> Violations {
     let most = u64::from(evidence.schedule.max_retries) + 1;
-    let fault = |delivery: &Delivery| {
+    let violation = |delivery: &Delivery| {
         let numbers: Vec<_> = delivery.attempts.iter().map(|attempt| attempt.number).collect();
         let count = delivery.attempt_count;
         let expected: Vec<_> = (1..=count).collect();
@@ -31,14 +30,16 @@ pub fn numbered(evidence: &Evidence) -> Violations {
         let full = delivery.state != "exhausted" || count == most;
         (!fits || !full).then(|| {
             let (id, state) = (&delivery.id, &delivery.state);
-            format!("{id} is {state} with the attempts {numbers:?}, counted {count} of {most}")
+            format!(
+                "{id} is {state} with attempts {numbers:?} and a count of {count} (at most {most})"
+            )
         })
     };
-    evidence.store.deliveries.iter().filter_map(fault).collect()
+    evidence.store.deliveries.iter().filter_map(violation).collect()
 }
 
 /// I5: attempt k+1 starts no sooner than the schedule allows, and the last is scheduled within
-/// the window. How late the node itself was, because it was dead, moves the window.
+/// the window. Delays of the node itself, while it was down, extend the window.
 #[must_use]
 pub fn spaced(evidence: &Evidence) -> Violations {
     evidence.store.deliveries.iter().flat_map(|delivery| spacing(evidence, delivery)).collect()
@@ -47,14 +48,14 @@ pub fn spaced(evidence: &Evidence) -> Violations {
 fn spacing(evidence: &Evidence, delivery: &Delivery) -> Violations {
     let (id, schedule) = (&delivery.id, &evidence.schedule);
     let mut violations = Vec::new();
-    // On a starved machine an attempt's end comes late, too. The last one may be followed by none, if
-    // its endpoint was disabled meanwhile.
+    // On an overloaded machine attempts also end late. The last one has no successor if its endpoint
+    // was disabled meanwhile.
     let retried = delivery.attempts.iter().filter(|attempt| attempt.next_attempt_at.is_some());
     let mut late: Duration = retried.map(|attempt| overtime(attempt, schedule)).sum();
     for (pair, retry) in delivery.attempts.windows(2).zip(1_u32..) {
         let (failed, next) = (&pair[0], &pair[1]);
         let Some(due) = failed.next_attempt_at else {
-            violations.push(format!("attempt {retry} of {id} plans no next one"));
+            violations.push(format!("attempt {retry} of {id} has no next attempt planned"));
             continue;
         };
         let planned = since(due, ended(failed)) + ROUNDING;
@@ -72,7 +73,7 @@ fn spacing(evidence: &Evidence, delivery: &Delivery) -> Violations {
     violations
 }
 
-/// How much longer than its timeout an attempt took.
+/// The time by which an attempt exceeded its timeout.
 fn overtime(attempt: &Attempt, schedule: &Schedule) -> Duration {
     millis(attempt.duration_ms).saturating_sub(schedule.timeout)
 }
@@ -84,14 +85,17 @@ fn beyond_window(evidence: &Evidence, delivery: &Delivery, late: Duration) -> Op
     let planned = since(due, first.at);
     let beyond = planned > window + late + ROUNDING;
     beyond.then(|| {
-        format!("{} has a retry planned {planned:?} after its first, {late:?} late", delivery.id)
+        format!(
+            "{} has a retry planned {planned:?} after its first attempt, with {late:?} of delays",
+            delivery.id
+        )
     })
 }
 
-/// I9: no attempt lasts longer than its timeout and some overtime, neither on record nor
-/// on the wire. Nobody can end the attempts of a node that is paused.
+/// I9: no attempt takes longer than its timeout and some overtime, neither in its record nor on the
+/// wire, except while its node is paused.
 #[must_use]
-pub fn bounded(evidence: &Evidence) -> Violations {
+pub fn within_timeout(evidence: &Evidence) -> Violations {
     let most = evidence.schedule.timeout + OVERTIME;
     let paused = |from, took| meanwhile(evidence, Kind::is_pause, from, took);
     let recorded = evidence.store.deliveries.iter().flat_map(|delivery| {

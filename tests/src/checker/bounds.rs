@@ -1,79 +1,77 @@
-//! I12: what a node uses stays under its named bounds, however many faults it has seen.
+//! I12: a node's resource usage stays within named limits, however many faults it has seen.
 
 use std::collections::HashMap;
 use std::fmt::Display;
 
 use super::Violations;
-use super::held_up::{meanwhile, resent};
-use crate::evidence::{Evidence, Vitals};
+use super::delayed::{meanwhile, retransmitted};
+use crate::evidence::{Evidence, Usage};
 use crate::fault::Kind;
 
-/// Memory of one node that is no mapped file, in KiB. The store's file is mapped, and grows while a
-/// frozen process holds on to an old state of it.
-const MOST_ANONYMOUS_KIB: u64 = 256 * 1024;
-/// Open descriptors of one node.
-const MOST_DESCRIPTORS: u64 = 1_024;
-/// Threads of one node.
-const MOST_THREADS: u64 = 64;
-/// Requests under way to one endpoint: 16 of its owner, and as many of a stale one.
-const MOST_IN_FLIGHT: usize = 32;
+/// Anonymous memory of one node. Mapped files do not count: the store's file grows while a frozen
+/// process keeps an old snapshot of it.
+const MAX_ANONYMOUS_KIB: u64 = 256 * 1024;
+const MAX_DESCRIPTORS: u64 = 1_024;
+const MAX_THREADS: u64 = 64;
+/// Requests in flight to one endpoint: 16 from its owner, and as many from a stale owner.
+const MAX_IN_FLIGHT: usize = 32;
 
-/// I12: memory, descriptors and threads of every node, and requests under way to each endpoint.
+/// I12: memory, descriptors and threads of every node, and requests in flight to each endpoint.
 #[must_use]
-pub fn kept(evidence: &Evidence) -> Violations {
+pub fn hold(evidence: &Evidence) -> Violations {
     let mut violations = Vec::new();
-    for vitals in &evidence.vitals {
-        violations.extend(over(vitals, "KiB of memory", vitals.anonymous_kib, MOST_ANONYMOUS_KIB));
-        violations.extend(over(vitals, "descriptors", vitals.descriptors, MOST_DESCRIPTORS));
-        violations.extend(over(vitals, "threads", vitals.threads, MOST_THREADS));
+    for usage in &evidence.usage {
+        violations.extend(exceeds(usage, "KiB of memory", usage.anonymous_kib, MAX_ANONYMOUS_KIB));
+        violations.extend(exceeds(usage, "descriptors", usage.descriptors, MAX_DESCRIPTORS));
+        violations.extend(exceeds(usage, "threads", usage.threads, MAX_THREADS));
     }
-    for (path, most) in most_in_flight(evidence) {
-        if most > MOST_IN_FLIGHT {
-            violations.push(format!("{most} requests were under way at once to {path}"));
+    for (path, most) in max_in_flight(evidence) {
+        if most > MAX_IN_FLIGHT {
+            violations.push(format!("{most} requests were in flight at once to {path}"));
         }
     }
     violations
 }
 
-/// The most of each that any node used: KiB of memory, descriptors, threads.
+/// The peak usage of any node: KiB of anonymous memory, descriptors, threads.
 #[must_use]
 pub fn peaks(evidence: &Evidence) -> (u64, u64, u64) {
-    let most = |of: fn(&Vitals) -> u64| evidence.vitals.iter().map(of).max().unwrap_or_default();
+    let most = |of: fn(&Usage) -> u64| evidence.usage.iter().map(of).max().unwrap_or_default();
     (most(|v| v.anonymous_kib), most(|v| v.descriptors), most(|v| v.threads))
 }
 
-fn over(
-    vitals: &Vitals,
+fn exceeds(
+    usage: &Usage,
     what: &str,
     used: u64,
     most: impl Display + PartialOrd<u64>,
 ) -> Option<String> {
-    let (at, node) = (vitals.at, &vitals.node);
-    (most < used).then(|| format!("{node} had {used} {what} at {at}, more than {most}"))
+    let (at, node) = (usage.at, &usage.node);
+    (most < used).then(|| format!("{node} had {used} {what} at {at}; the limit is {most}"))
 }
 
-/// Of each path, as far as the nodes know. What never ended, because its node was killed or cut off,
-/// is not counted, nor what TCP sent again when its node had given it up. Where the network broke
-/// meanwhile, the receiver may hear much later that the node gave up, after the timeout.
-fn most_in_flight(evidence: &Evidence) -> HashMap<&str, usize> {
-    let mut turns: HashMap<&str, Vec<_>> = HashMap::new();
-    for request in evidence.received.iter().filter(|r| !resent(evidence, r)) {
+/// The most requests in flight per path, as far as the nodes know. Not counted are requests that never
+/// ended, because their node was killed or partitioned, and TCP retransmissions of abandoned
+/// requests. After a partition, the receiver may learn long after the timeout that the node gave up.
+fn max_in_flight(evidence: &Evidence) -> HashMap<&str, usize> {
+    let mut changes: HashMap<&str, Vec<_>> = HashMap::new();
+    for request in evidence.received.iter().filter(|r| !retransmitted(evidence, r)) {
         let Some(took) = request.duration() else { continue };
-        let broken = |kind| kind == Kind::ApartFromWorld;
-        let took = match meanwhile(evidence, broken, request.arrived, took) {
+        let partitioned = |kind| kind == Kind::FullPartition;
+        let took = match meanwhile(evidence, partitioned, request.arrived, took) {
             true => took.min(evidence.schedule.timeout),
             false => took,
         };
-        let turn = [(request.began, 1), (request.began + took, -1)];
-        turns.entry(&request.path).or_default().extend(turn);
+        let change = [(request.began, 1), (request.began + took, -1)];
+        changes.entry(&request.path).or_default().extend(change);
     }
-    let most = |mut turns: Vec<(_, isize)>| {
-        turns.sort_unstable();
-        let running = turns.iter().scan(0, |now, (_, turn)| {
-            *now += turn;
+    let most = |mut changes: Vec<(_, isize)>| {
+        changes.sort_unstable();
+        let running = changes.iter().scan(0, |now, (_, change)| {
+            *now += change;
             Some(*now)
         });
         running.max().and_then(|most| usize::try_from(most).ok()).unwrap_or_default()
     };
-    turns.into_iter().map(|(path, turns)| (path, most(turns))).collect()
+    changes.into_iter().map(|(path, changes)| (path, most(changes))).collect()
 }

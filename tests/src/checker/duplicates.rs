@@ -1,63 +1,61 @@
-//! I6: at least once, and more than once only for a reason.
+//! I6: at-least-once delivery, with duplicates only for a reason.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::held_up::held_up;
-use super::tenure::Tenures;
+use super::delayed::delayed;
+use super::ownership::OwnershipHistory;
 use super::{SKEW, Violations};
 use crate::client::records::{Attempt, Delivery};
-use crate::evidence::{Evidence, Posts, after, since};
+use crate::evidence::{Evidence, RequestIndex, after, since};
 use crate::fault::{Fault, Kind};
 use crate::receiver::Received;
 use crate::wait::{millis, seconds};
 
-/// How long after its answer an attempt may stay uncommitted while the disk is slow.
-const COMMIT: Duration = seconds(2);
-/// How soon every node has found the store again that was away.
-const FOUND_AGAIN: Duration = seconds(2);
+/// The longest time from a response to the commit of its attempt.
+const COMMIT_TIME: Duration = seconds(2);
+/// The time after a store outage until every node is connected again.
+const RECONNECT_TIME: Duration = seconds(2);
 
-/// I6: after a committed 2XX, no further POST of that delivery; every duplicate is explained
-/// by a crash, a pause, an outage of the store, or an owner change.
+/// I6: after a committed 2xx, no further POST of that delivery; every duplicate is explained
+/// by a crash, a pause, a store outage, or an ownership change.
 ///
-/// Each request is matched with the recorded attempt that it was. One without a record must
-/// have its reason; and an answer on record must have been given.
+/// Each request is matched with its recorded attempt. A request without one needs a reason, and a
+/// recorded response must have been sent by the receiver.
 #[must_use]
 pub fn explained(evidence: &Evidence) -> Violations {
-    Account::of(evidence).violations
+    RequestMatcher::of(evidence).violations
 }
 
-/// How many requests without a record each reason explains. Every such request was made again.
+/// The number of unrecorded requests explained by each reason. Every such request was repeated.
 #[must_use]
 pub fn reasons(evidence: &Evidence) -> BTreeMap<Reason, usize> {
-    Account::of(evidence).reasons
+    RequestMatcher::of(evidence).reasons
 }
 
-/// I6 where the clocks differ, and nothing else is wrong with any node: a delivery is answered
-/// with success once.
+/// I6 for runs whose only fault is differing clocks: every delivery succeeds once.
 #[must_use]
 pub fn succeeded_once(evidence: &Evidence) -> Violations {
-    let clocks_alone = evidence.faults.iter().all(|fault| fault.kind == Kind::Clock);
-    if evidence.one_clock || !clocks_alone {
+    let only_clock_faults = evidence.faults.iter().all(|fault| fault.kind == Kind::Clock);
+    if evidence.clocks_agree || !only_clock_faults {
         return Vec::new();
     }
-    let posts = Posts::sort(evidence);
+    let requests = RequestIndex::of_run(evidence);
     let succeeded = |post: &&&Received| post.answered.is_some_and(|status| status / 100 == 2);
     let mut violations = Vec::new();
     for ((event, endpoint), deliveries) in by_event_and_endpoint(evidence) {
-        let successes = posts.of(event, endpoint).iter().filter(succeeded).count();
+        let successes = requests.of(event, endpoint).iter().filter(succeeded).count();
         if successes > deliveries.len() {
             let ids: Vec<_> = deliveries.iter().map(|delivery| &delivery.id).collect();
-            violations.push(format!("{ids:?} were answered with success {successes} times"));
+            violations.push(format!("{ids:?} succeeded {successes} times"));
         }
     }
     violations
 }
 
-/// The deliveries of each event to each endpoint: one, and one more for every time that it was
-/// repeated.
+/// The deliveries of each event to each endpoint: the first and one for each repeat.
 fn by_event_and_endpoint(evidence: &Evidence) -> BTreeMap<(&str, &str), Vec<&Delivery>> {
     let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for delivery in &evidence.store.deliveries {
@@ -67,53 +65,54 @@ fn by_event_and_endpoint(evidence: &Evidence) -> BTreeMap<(&str, &str), Vec<&Del
     groups
 }
 
-/// Why a request is no recorded attempt.
+/// Why a request has no recorded attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// Its node was killed before it was recorded.
+    /// The node was killed before recording the attempt.
     Crash,
-    /// Its node was frozen or cut off, and another took over.
+    /// The node was frozen or partitioned, and another node took over.
     Pause,
-    /// The store was away before it was recorded, and nobody knew whether it was.
-    StoreAway,
-    /// The shard had changed hands, for a reason that nobody planned.
+    /// The store was unavailable when the attempt was to be recorded.
+    StoreOutage,
+    /// The shard changed owner without a planned handoff.
     OwnerChange,
 }
 
-struct Account<'a> {
+struct RequestMatcher<'a> {
     evidence: &'a Evidence,
-    tenures: Tenures,
+    ownership: OwnershipHistory,
     violations: Violations,
     reasons: BTreeMap<Reason, usize>,
 }
 
-impl<'a> Account<'a> {
+impl<'a> RequestMatcher<'a> {
     fn of(evidence: &'a Evidence) -> Self {
-        let tenures = Tenures::of(evidence);
-        let mut account =
-            Self { evidence, tenures, violations: Vec::new(), reasons: BTreeMap::new() };
-        let posts = Posts::sort(evidence);
+        let ownership = OwnershipHistory::of(evidence);
+        let mut matcher =
+            Self { evidence, ownership, violations: Vec::new(), reasons: BTreeMap::new() };
+        let requests = RequestIndex::of_run(evidence);
         for ((event, endpoint), deliveries) in by_event_and_endpoint(evidence) {
-            account.settle(&deliveries, posts.of(event, endpoint));
+            matcher.match_requests(&deliveries, requests.of(event, endpoint));
         }
-        account
+        matcher
     }
 
-    fn settle(&mut self, deliveries: &[&Delivery], posts: &[&Received]) {
+    fn match_requests(&mut self, deliveries: &[&Delivery], posts: &[&Received]) {
         let mut unmatched: Vec<&Received> = posts.to_vec();
-        // One without an answer fits many requests, and must not take that of another.
-        let (answered, silent): (Vec<_>, Vec<_>) = deliveries
+        // An attempt without a response fits many requests, so match those with one first.
+        let (answered, unanswered): (Vec<_>, Vec<_>) = deliveries
             .iter()
             .flat_map(|delivery| delivery.attempts.iter().map(|attempt| (&delivery.id, attempt)))
             .partition(|(_, attempt)| attempt.response.is_some());
-        for (id, attempt) in answered.into_iter().chain(silent) {
+        for (id, attempt) in answered.into_iter().chain(unanswered) {
             let found = unmatched.iter().position(|post| is_record_of(attempt, post));
             match found {
                 Some(index) => drop(unmatched.remove(index)),
                 None if attempt.response.is_some() => {
                     let number = attempt.number;
-                    self.violations
-                        .push(format!("attempt {number} of {id} has an answer nobody gave"));
+                    self.violations.push(format!(
+                        "attempt {number} of {id} has a response the receiver never sent"
+                    ));
                 }
                 None => {}
             }
@@ -123,7 +122,7 @@ impl<'a> Account<'a> {
         }
     }
 
-    /// Of deliveries that a replay repeated, any may have been the one that a request was for.
+    /// If a replay repeated a delivery, the request may belong to any of them.
     fn explain(&mut self, deliveries: &[&Delivery], post: &Received) {
         let Some(delivery) = deliveries.first() else { return };
         let delivered = |d: &&Delivery| d.finished_at.filter(|_| d.state == "delivered");
@@ -133,14 +132,14 @@ impl<'a> Account<'a> {
         let endpoint = &delivery.endpoint_id;
         let place = format!("request {} to {} ({})", post.index, post.path, delivery.id);
         let reason = if too_late {
-            held_up(self.evidence, post).then_some(Reason::Pause)
-        } else if self.cut_short(post.arrived, endpoint) {
+            delayed(self.evidence, post).then_some(Reason::Pause)
+        } else if self.killed_in_flight(post.arrived, endpoint) {
             Some(Reason::Crash)
-        } else if held_up(self.evidence, post) || self.overtaken(post.arrived, endpoint) {
+        } else if delayed(self.evidence, post) || self.taken_over(post.arrived, endpoint) {
             Some(Reason::Pause)
-        } else if self.unrecordable(post.arrived) {
-            Some(Reason::StoreAway)
-        } else if self.changed_hands(post.arrived, endpoint) {
+        } else if self.not_recordable(post.arrived) {
+            Some(Reason::StoreOutage)
+        } else if self.changed_owner(post.arrived, endpoint) {
             Some(Reason::OwnerChange)
         } else {
             None
@@ -151,13 +150,13 @@ impl<'a> Account<'a> {
                 let late = finished.map(|at| since(post.arrived, at)).unwrap_or_default();
                 let at = post.arrived;
                 self.violations.push(format!(
-                    "{place} came at {at}, {late:?} after the delivery was delivered"
+                    "{place} arrived at {at}, {late:?} after the delivery had succeeded"
                 ));
             }
             None => {
                 let at = post.arrived;
                 self.violations.push(format!(
-                    "{place} came at {at}, and is no recorded attempt, for no reason"
+                    "{place} arrived at {at}, has no recorded attempt and no reason"
                 ));
             }
         }
@@ -167,55 +166,54 @@ impl<'a> Account<'a> {
         self.evidence.faults.iter().filter(move |fault| wanted(fault.kind))
     }
 
-    /// How long a request that arrived at `time` may be on no record yet: until its timeout, and until
-    /// the commit, which a slow disk delays.
-    fn longest(&self, time: Timestamp) -> Duration {
-        let longest = self.evidence.schedule.timeout + COMMIT;
+    /// How long a request that arrived at `time` may stay unrecorded: its timeout plus the commit,
+    /// which a slow disk delays.
+    fn longest_unrecorded(&self, time: Timestamp) -> Duration {
+        let longest = self.evidence.schedule.timeout + COMMIT_TIME;
         let until = after(time, longest);
         let flushes = self.evidence.slow_flushes.iter();
         let meanwhile = flushes.filter(|flush| flush.from <= until && time <= flush.to);
         longest + meanwhile.map(|flush| since(flush.to, flush.from.max(time))).sum::<Duration>()
     }
 
-    /// Whether the owner was killed while a request that arrived at `time` may have been under
-    /// way.
-    fn cut_short(&self, time: Timestamp, endpoint: &str) -> bool {
-        let longest = self.longest(time);
+    /// Whether the owner was killed while a request that arrived at `time` may have been in flight.
+    fn killed_in_flight(&self, time: Timestamp, endpoint: &str) -> bool {
+        let longest = self.longest_unrecorded(time);
         self.faults(|kind| kind == Kind::Kill).any(|kill| {
             time <= after(kill.to, SKEW)
                 && since(kill.from, time) <= longest
-                && self.tenures.may_have_owned(&kill.node, endpoint, time)
+                && self.ownership.may_have_owned(&kill.node, endpoint, time)
         })
     }
 
-    /// Whether the owner was paused while a request that arrived at `time` may have been under
-    /// way, so that another one made it again.
-    fn overtaken(&self, time: Timestamp, endpoint: &str) -> bool {
-        let longest = self.longest(time);
-        self.faults(Kind::is_absence).any(|pause| {
+    /// Whether the owner was paused while a request that arrived at `time` may have been in flight,
+    /// so that another owner repeated it.
+    fn taken_over(&self, time: Timestamp, endpoint: &str) -> bool {
+        let longest = self.longest_unrecorded(time);
+        self.faults(Kind::may_lose_shards).any(|pause| {
             time <= after(pause.to, longest)
                 && since(pause.from, time) <= longest
-                && self.tenures.may_have_owned(&pause.node, endpoint, time)
+                && self.ownership.may_have_owned(&pause.node, endpoint, time)
         })
     }
 
-    /// Whether the store was away when what came of a request that arrived at `time` was to be
-    /// recorded. After a committed success it is no excuse.
-    fn unrecordable(&self, time: Timestamp) -> bool {
-        let longest = self.longest(time);
-        self.faults(Kind::is_of_the_store).any(|outage| {
-            time <= after(outage.to, FOUND_AGAIN) && since(outage.from, time) <= longest
+    /// Whether the store was unavailable when a request that arrived at `time` was to be recorded.
+    /// This is no reason after a committed success.
+    fn not_recordable(&self, time: Timestamp) -> bool {
+        let longest = self.longest_unrecorded(time);
+        self.faults(Kind::is_store_outage).any(|outage| {
+            time <= after(outage.to, RECONNECT_TIME) && since(outage.from, time) <= longest
         })
     }
 
-    /// Whether the shard changed hands about `time`, other than in good order.
-    fn changed_hands(&self, time: Timestamp, endpoint: &str) -> bool {
-        let longest = self.longest(time);
+    /// Whether the shard changed owner around `time` without a planned handoff.
+    fn changed_owner(&self, time: Timestamp, endpoint: &str) -> bool {
+        let longest = self.longest_unrecorded(time);
         let (from, to) = (before(time, longest), after(time, longest));
-        let in_order = self
+        let planned = self
             .faults(Kind::is_handoff)
             .any(|fault| fault.from <= to && after(fault.to, longest) >= from);
-        !in_order && self.tenures.may_have_changed(endpoint, from, to)
+        !planned && self.ownership.may_have_changed(endpoint, from, to)
     }
 }
 

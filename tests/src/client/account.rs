@@ -1,4 +1,4 @@
-//! An account's calls.
+//! Calls as an account.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,21 +13,20 @@ use super::records::{Accepted, Delivery, Endpoint, Event, Page, Replay, Tested};
 use super::{Answer, Api};
 use crate::wait;
 
-/// The largest page that there is.
-const PAGE: usize = 250;
-/// How many records are read at a time when a whole account is read.
-const READS_AT_ONCE: usize = 16;
+/// The largest page the API allows.
+const PAGE_LIMIT: usize = 250;
+/// Concurrent reads of single records.
+const CONCURRENT_READS: usize = 16;
 
-/// One tenant, with its own key.
+/// An account with its own API key.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// Its id.
     pub id: String,
-    /// For calls that are not typed here.
+    /// For untyped calls.
     pub api: Api,
 }
 
-/// An endpoint to be created; every event type and parallel order unless said otherwise.
+/// A new endpoint. By default it subscribes to all event types, with parallel ordering.
 #[derive(Clone, Debug)]
 pub struct NewEndpoint {
     name: Option<String>,
@@ -38,7 +37,6 @@ pub struct NewEndpoint {
 }
 
 impl NewEndpoint {
-    /// An endpoint that receives everything at `url`.
     #[must_use]
     pub fn at(url: &str) -> Self {
         Self {
@@ -50,35 +48,35 @@ impl NewEndpoint {
         }
     }
 
-    /// Called so; after its path unless said otherwise.
+    /// Sets the name; the default is the URL's path.
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
         self.name = Some(name.to_owned());
         self
     }
 
-    /// Only these types.
+    /// Subscribes to these event types only.
     #[must_use]
     pub fn of_types(mut self, types: &[&str]) -> Self {
         self.event_types = types.iter().map(|&name| name.to_owned()).collect();
         self
     }
 
-    /// One more header on every request.
+    /// Adds a custom header.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// One delivery at a time, in order.
+    /// Strict ordering: one delivery at a time.
     #[must_use]
     pub fn strict(mut self) -> Self {
         self.ordering = "strict";
         self
     }
 
-    /// The body of the call that creates it.
+    /// The request body.
     #[must_use]
     pub fn body(&self) -> Value {
         let path = self.url.rsplit('/').next().filter(|n| !n.is_empty()).unwrap_or("endpoint");
@@ -93,16 +91,15 @@ impl NewEndpoint {
 }
 
 impl Account {
-    /// The account `id`, calling through `api`.
     #[must_use]
     pub fn new(id: String, api: Api) -> Self {
         Self { id, api }
     }
 
-    /// The same account at each of these nodes, for calls that are given up after `timeout`.
+    /// The account at each of these nodes, with a call timeout.
     #[must_use]
     pub fn at_each(&self, bases: &[String], timeout: Duration) -> Vec<Self> {
-        let api = self.api.patient_for(timeout);
+        let api = self.api.with_timeout(timeout);
         bases.iter().map(|base| Self::new(self.id.clone(), api.at(base))).collect()
     }
 
@@ -112,37 +109,33 @@ impl Account {
         format!("/v1/accounts/{}{rest}", self.id)
     }
 
-    /// Creates an endpoint.
     pub async fn create(&self, endpoint: &NewEndpoint) -> Result<Endpoint> {
         self.api.post(&self.path("/endpoints"), &endpoint.body()).await?.parse(201)
     }
 
-    /// Reads an endpoint.
     pub async fn endpoint(&self, id: &str) -> Result<Endpoint> {
         self.read(&format!("/endpoints/{id}")).await
     }
 
-    /// Changes an endpoint.
     pub async fn change(&self, id: &str, change: &Value) -> Result<Endpoint> {
         self.api.patch(&self.path(&format!("/endpoints/{id}")), change).await?.parse(200)
     }
 
-    /// Enables an endpoint, which resumes or discards what it holds.
+    /// Enables an endpoint and resumes or discards its held deliveries.
     pub async fn enable(&self, id: &str, held: &str) -> Result<()> {
         self.command(&format!("/endpoints/{id}/enable"), &json!({"held": held})).await
     }
 
-    /// Disables an endpoint.
     pub async fn disable(&self, id: &str) -> Result<()> {
         self.command(&format!("/endpoints/{id}/disable"), &json!({})).await
     }
 
-    /// Sends a test event and gives what went over the wire.
+    /// Sends a test event and returns the exchange.
     pub async fn test(&self, id: &str, body: &Value) -> Result<Tested> {
         self.api.post(&self.path(&format!("/endpoints/{id}/test")), body).await?.parse(200)
     }
 
-    /// Waits until an endpoint is as `wanted`, and gives it.
+    /// Waits until the endpoint satisfies `wanted`, and returns it.
     pub async fn until_endpoint(
         &self,
         id: &str,
@@ -155,12 +148,12 @@ impl Account {
             .await
     }
 
-    /// Publishes an event whose payload is this JSON text, byte for byte.
+    /// Publishes an event with this JSON text as its payload, byte for byte.
     pub async fn publish(&self, event_type: &str, payload: &str) -> Result<Accepted> {
         self.try_publish(event_type, payload, None).await?.parse(202)
     }
 
-    /// Publishes an event and gives the answer, whatever it is.
+    /// Publishes an event and returns the response, whatever its status.
     pub async fn try_publish(
         &self,
         event_type: &str,
@@ -173,7 +166,7 @@ impl Account {
         self.api.send(Method::POST, &self.path("/events"), &headers, Some(body)).await
     }
 
-    /// Publishes events, all or none, and gives the answer, whatever it is.
+    /// Publishes a batch and returns the response, whatever its status.
     pub async fn try_publish_batch(&self, events: &[(&str, &str)]) -> Result<Answer> {
         let events: Vec<_> =
             events.iter().map(|(name, payload)| event_json(name, payload)).collect();
@@ -181,7 +174,7 @@ impl Account {
         self.api.send(Method::POST, &self.path("/events/batch"), &[], Some(body)).await
     }
 
-    /// Every event, newest first.
+    /// All events, newest first.
     pub async fn events(&self) -> Result<Vec<Event>> {
         self.list("/events?").await
     }
@@ -196,22 +189,22 @@ impl Account {
         let ids = self.deliveries(endpoint).await?.into_iter().map(|delivery| delivery.id);
         stream::iter(ids)
             .map(async |id| self.delivery(&id).await)
-            .buffered(READS_AT_ONCE)
+            .buffered(CONCURRENT_READS)
             .try_collect()
             .await
     }
 
-    /// An event's deliveries, those that were made last first, without their attempts.
+    /// An event's deliveries, newest first, without their attempts.
     pub async fn deliveries_of_event(&self, event: &str) -> Result<Vec<Delivery>> {
         self.list(&format!("/events/{event}/deliveries?")).await
     }
 
-    /// One delivery with its attempts.
+    /// A delivery with its attempts.
     pub async fn delivery(&self, id: &str) -> Result<Delivery> {
         self.read(&format!("/deliveries/{id}")).await
     }
 
-    /// The delivery of one event to one endpoint. An event has one, unless it was repeated.
+    /// The delivery of an event to an endpoint, the newest if it was repeated.
     pub async fn delivery_of(&self, event: &str, endpoint: &str) -> Result<Delivery> {
         let all = self.deliveries(endpoint).await?;
         let found = all.iter().find(|delivery| delivery.event_id == event);
@@ -221,7 +214,7 @@ impl Account {
         }
     }
 
-    /// Waits until a delivery is as `wanted`, and gives it.
+    /// Waits until the delivery satisfies `wanted`, and returns it.
     pub async fn until_delivery(
         &self,
         id: &str,
@@ -234,28 +227,26 @@ impl Account {
             .await
     }
 
-    /// Starts a replay.
     pub async fn replay(&self, filter: &Value) -> Result<Replay> {
         let answer = self.api.post(&self.path("/replays"), filter).await?;
         serde_json::from_value(answer.succeeded()?).map_err(Into::into)
     }
 
-    /// Reads a replay's progress.
     pub async fn replay_progress(&self, id: &str) -> Result<Replay> {
         self.read(&format!("/replays/{id}")).await
     }
 
-    /// Reads a record of this account.
+    /// Reads a record below the account's path.
     pub async fn read<T: DeserializeOwned>(&self, rest: &str) -> Result<T> {
         self.api.get(&self.path(rest)).await?.parse(200)
     }
 
-    /// Reads a list of this account to its end; `rest` ends in `?` or `&`.
+    /// Reads all pages of a list below the account's path; `rest` ends in `?` or `&`.
     pub async fn list<T: DeserializeOwned>(&self, rest: &str) -> Result<Vec<T>> {
         let mut all = Vec::new();
         let mut cursor = String::new();
         loop {
-            let page: Page<T> = self.read(&format!("{rest}limit={PAGE}{cursor}")).await?;
+            let page: Page<T> = self.read(&format!("{rest}limit={PAGE_LIMIT}{cursor}")).await?;
             all.extend(page.data);
             match page.next_cursor {
                 Some(next) => cursor = format!("&cursor={next}"),
@@ -269,7 +260,7 @@ impl Account {
     }
 }
 
-/// An event as the API takes it. The payload is put in as it is, so that its bytes survive.
+/// The JSON of an event, with the payload inserted verbatim to preserve its bytes.
 fn event_json(event_type: &str, payload: &str) -> String {
     format!(r#"{{"event_type":{},"payload":{payload}}}"#, Value::from(event_type))
 }

@@ -1,6 +1,5 @@
-//! The interface contract from the caller's side: [`Api`] speaks HTTP and judges nothing,
-//! [`Operator`] and [`Account`] are typed calls that must succeed, [`records`] is what comes
-//! back.
+//! An API client: [`Api`] sends HTTP requests and returns any response, [`Operator`] and [`Account`]
+//! have typed calls that must succeed, and [`records`] has the response types.
 
 mod account;
 mod operator;
@@ -20,10 +19,10 @@ pub use operator::Operator;
 
 use records::Problem;
 
-/// Longer than any call should take: test events wait for an attempt of 5 s.
+/// Longer than any call should take: a test event waits for an attempt of 5 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// One caller of a node's API.
+/// A client of a node's API.
 #[derive(Clone, Debug)]
 pub struct Api {
     http: reqwest::Client,
@@ -31,86 +30,77 @@ pub struct Api {
     key: Option<String>,
 }
 
-/// What a call was answered with, whatever the status.
+/// The response to a call, whatever its status.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The call, for error messages.
+    /// Method and path, for error messages.
     pub call: String,
-    /// The status code.
     pub status: u16,
-    /// The headers.
     pub headers: HeaderMap,
-    /// The body.
     pub body: Bytes,
 }
 
 impl Api {
-    /// A caller of the node at `base` who shows `key`.
+    /// A client of the node at `base`, with an API key.
     #[must_use]
     pub fn new(base: &str, key: Option<&str>) -> Self {
-        choose_cryptography();
+        install_crypto_provider();
         Self { http: client(CALL_TIMEOUT), base: base.to_owned(), key: key.map(str::to_owned) }
     }
 
-    /// Another node, seen by the same caller.
+    /// The same client for another node.
     #[must_use]
     pub fn at(&self, base: &str) -> Self {
         Self { base: base.to_owned(), ..self.clone() }
     }
 
-    /// The same, but for calls that are given up after `timeout`.
+    /// The same client with another call timeout.
     #[must_use]
-    pub fn patient_for(&self, timeout: Duration) -> Self {
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self { http: client(timeout), ..self.clone() }
     }
 
-    /// The same node, seen with another key or none.
+    /// The same client with another API key, or without one.
     #[must_use]
     pub fn with_key(&self, key: Option<&str>) -> Self {
         Self { key: key.map(str::to_owned), ..self.clone() }
     }
 
-    /// Where the node listens: `http://127.0.0.1:PORT`.
+    /// The base URL: `http://127.0.0.1:PORT`.
     #[must_use]
     pub fn base(&self) -> &str {
         &self.base
     }
 
-    /// The key that it shows.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         self.key.as_deref()
     }
 
-    /// GET.
     pub async fn get(&self, path: &str) -> Result<Answer> {
         self.send(Method::GET, path, &[], None).await
     }
 
-    /// DELETE.
     pub async fn delete(&self, path: &str) -> Result<Answer> {
         self.send(Method::DELETE, path, &[], None).await
     }
 
-    /// POST with a JSON body.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Answer> {
         self.send(Method::POST, path, &[], Some(body.to_string())).await
     }
 
-    /// PUT with a JSON body.
     pub async fn put(&self, path: &str, body: &Value) -> Result<Answer> {
         self.send(Method::PUT, path, &[], Some(body.to_string())).await
     }
 
-    /// PATCH with a JSON body.
     pub async fn patch(&self, path: &str, body: &Value) -> Result<Answer> {
         self.send(Method::PATCH, path, &[], Some(body.to_string())).await
     }
 
-    /// Any call. The body goes out as it is given.
+    /// Any call. The body is sent verbatim.
     ///
     /// # Errors
-    /// When no answer came: the call may or may not have had its effect.
+    /// If no response arrives. The call may or may not have taken effect.
     pub async fn send(
         &self,
         method: Method,
@@ -129,30 +119,31 @@ impl Api {
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body);
         }
-        let response = request.send().await.with_context(|| format!("no answer to {call}"))?;
+        let response = request.send().await.with_context(|| format!("no response to {call}"))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = response.bytes().await.with_context(|| format!("half an answer to {call}"))?;
+        let body =
+            response.bytes().await.with_context(|| format!("incomplete response to {call}"))?;
         Ok(Answer { call, status, headers, body })
     }
 }
 
 impl Answer {
-    /// The body, if the status is `status`.
+    /// The body, if the status matches.
     pub fn expect(&self, status: u16) -> Result<Value> {
         self.parse(status)
     }
 
-    /// The body as a `T`, if the status is `status`.
+    /// The body as a `T`, if the status matches.
     pub fn parse<T: DeserializeOwned>(&self, status: u16) -> Result<T> {
         if self.status != status {
-            bail!("{self}, not with {status}");
+            bail!("{self} (expected {status})");
         }
-        // A 204 has no body; `null` reads as `()` and as `Value`.
+        // A 204 has no body; `null` parses as `()` and as `Value`.
         let body: &[u8] = if self.body.is_empty() { b"null" } else { &self.body };
-        serde_json::from_slice(body).with_context(|| format!("{self}, which cannot be read"))
+        serde_json::from_slice(body).with_context(|| format!("parse the response: {self}"))
     }
 
-    /// Success of any kind.
+    /// The body, for any 2xx status.
     pub fn succeeded(&self) -> Result<Value> {
         match self.status {
             200..=299 => self.expect(self.status),
@@ -160,14 +151,14 @@ impl Answer {
         }
     }
 
-    /// The problem that it reports, as RFC 9457 wants it, if the status is among `statuses`.
+    /// The RFC 9457 problem, if the status is one of `statuses`.
     pub fn problem(&self, statuses: &[u16]) -> Result<Problem> {
         if !statuses.contains(&self.status) {
-            bail!("{self}, not with one of {statuses:?}");
+            bail!("{self} (expected one of {statuses:?})");
         }
         let media_type = self.headers.get("content-type").map(|v| v.to_str()).transpose()?;
         if !media_type.unwrap_or("").starts_with("application/problem+json") {
-            bail!("{self}, as {media_type:?}, not as application/problem+json");
+            bail!("{self} ({media_type:?}, expected application/problem+json)");
         }
         let problem: Problem = self.parse(self.status)?;
         if problem.status != self.status || problem.title.is_empty() {
@@ -180,7 +171,7 @@ impl Answer {
 impl std::fmt::Display for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let body = String::from_utf8_lossy(&self.body);
-        write!(f, "{} was answered with {}: {body}", self.call, self.status)
+        write!(f, "{} returned {}: {body}", self.call, self.status)
     }
 }
 
@@ -189,14 +180,14 @@ fn client(timeout: Duration) -> reqwest::Client {
         .no_proxy()
         .timeout(timeout)
         .build()
-        .expect("a client without TLS needs nothing that could be missing")
+        .expect("building a client without TLS cannot fail")
 }
 
-/// reqwest asks for a process-wide choice of cryptography even where none is used.
-fn choose_cryptography() {
+/// reqwest needs a process-wide crypto provider even without TLS.
+fn install_crypto_provider() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // An error means that somebody chose before, which is as good.
+        // An error means that one is already installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
 }

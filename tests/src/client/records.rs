@@ -1,6 +1,5 @@
-//! What the API answers with. Fields that a caller may not rely on are left out; fields that
-//! may come are ignored.
-#![expect(missing_docs, reason = "the fields are those of the interface contract")]
+//! The API's response types. Fields that callers must not rely on are left out, and unknown fields are
+//! ignored.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +46,7 @@ pub struct Endpoint {
     pub pending: u64,
     pub held: u64,
     pub oldest_pending_at: Option<Timestamp>,
-    /// In the answer to its creation alone.
+    /// Only in the response to its creation.
     pub signing_secret: Option<String>,
 }
 
@@ -94,7 +93,7 @@ pub struct Delivery {
     pub next_attempt_at: Option<Timestamp>,
     pub created_at: Timestamp,
     pub finished_at: Option<Timestamp>,
-    /// Not in lists.
+    /// Empty in lists.
     #[serde(default)]
     pub attempts: Vec<Attempt>,
 }
@@ -108,7 +107,7 @@ pub struct Attempt {
     pub response: Option<WireResponse>,
     pub error: Option<AttemptError>,
     pub next_attempt_at: Option<Timestamp>,
-    /// The owner's fence, where the product shows it.
+    /// The owner's fence, if shown.
     pub shard: Option<u64>,
     pub epoch: Option<u64>,
     pub node: Option<String>,
@@ -120,14 +119,14 @@ pub struct Cluster {
     pub nodes: Vec<Member>,
     pub unowned: u64,
     pub oldest_pending_age_ms: Option<u64>,
-    /// Where it was asked for.
+    /// Only on request.
     #[serde(default)]
     pub owners: Vec<Ownership>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct Member {
-    /// Of this run of the node.
+    /// The boot id.
     pub id: String,
     pub name: String,
     pub state: String,
@@ -209,7 +208,7 @@ pub struct FieldError {
 }
 
 impl Problem {
-    /// The JSON pointers of the fields that are wrong, sorted.
+    /// The JSON pointers of the invalid fields, sorted.
     #[must_use]
     pub fn pointers(&self) -> Vec<&str> {
         let mut pointers: Vec<_> = self.errors.iter().map(|e| e.pointer.as_str()).collect();
@@ -219,7 +218,7 @@ impl Problem {
 }
 
 impl Delivery {
-    /// The one event type and state line that error messages show.
+    /// A summary for error messages.
     #[must_use]
     pub fn summary(&self) -> String {
         let errors: Vec<_> =
@@ -229,7 +228,7 @@ impl Delivery {
 }
 
 impl WireRequest {
-    /// A header's value, by its name in any case.
+    /// The value of a header; the name is case-insensitive.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         find(&self.headers, name)
@@ -237,7 +236,7 @@ impl WireRequest {
 }
 
 impl WireResponse {
-    /// A header's value, by its name in any case.
+    /// The value of a header; the name is case-insensitive.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         find(&self.headers, name)

@@ -1,90 +1,82 @@
-//! The ways in which a hook answers.
+//! Responses of a hook, proper and misbehaving.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-/// What happens to a request.
+/// The handling of a request.
 #[derive(Clone, Debug)]
 pub enum Behaviour {
-    /// A whole answer.
+    /// A complete response.
     Answer(Reply),
-    /// The first `times` requests of each webhook id meet with `behaviour`, the others with 200.
-    AtFirst {
-        /// How many.
-        times: u32,
-        /// What happens to them.
-        behaviour: Box<Behaviour>,
-    },
-    /// 200, after a while.
+    /// `behaviour` for the first `times` requests of each webhook id, then 200.
+    AtFirst { times: u32, behaviour: Box<Behaviour> },
+    /// 200, after a delay.
     Slow(Duration),
-    /// No answer; the connection stays open until the sender closes it.
+    /// No response; the connection stays open until the sender closes it.
     Hang,
-    /// Bytes that are no HTTP.
+    /// Bytes that are not HTTP.
     Garbage,
     /// The connection is reset (RST).
     Reset,
-    /// The connection is closed in good order (FIN), without an answer.
+    /// The connection is closed (FIN) without a response.
     Close,
-    /// 200 and a length, and then the body never comes.
+    /// 200 with a body that never completes.
     StalledBody,
-    /// 200 and as many bytes, or as many as the sender cares to read.
+    /// 200 and this many bytes, or as many as the sender reads.
     HugeBody(usize),
-    /// 100 and 103, and never a final status.
+    /// 100 and 103, without a final status.
     InformationalOnly,
 }
 
-/// An answer.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    /// The status.
     pub status: u16,
-    /// The headers, but for `Content-Length`.
+    /// The headers except `Content-Length`.
     pub headers: Vec<(String, String)>,
-    /// The body.
     pub body: Bytes,
 }
 
 impl Behaviour {
-    /// A plain answer with `status`.
+    /// A response with `status` and no body.
     #[must_use]
     pub fn status(status: u16) -> Self {
         Self::Answer(Reply { status, headers: Vec::new(), body: Bytes::new() })
     }
 
-    /// An answer with `status` and one header.
+    /// A response with `status` and one header.
     #[must_use]
     pub fn with_header(status: u16, name: &str, value: &str) -> Self {
         let headers = vec![(name.to_owned(), value.to_owned())];
         Self::Answer(Reply { status, headers, body: Bytes::new() })
     }
 
-    /// A redirect.
     #[must_use]
     pub fn redirect(status: u16, location: &str) -> Self {
         Self::with_header(status, "Location", location)
     }
 
-    /// The first `times` requests of each webhook id are refused with `status`.
+    /// `status` for the first `times` requests of each webhook id, then 200.
     #[must_use]
     pub fn fail_first(times: u32, status: u16) -> Self {
         Self::status(status).at_first(times)
     }
 
-    /// So for the first `times` requests of each webhook id, and 200 for the others.
+    /// This behaviour for the first `times` requests of each webhook id, then 200.
     #[must_use]
     pub fn at_first(self, times: u32) -> Self {
         Self::AtFirst { times, behaviour: Box::new(self) }
     }
 
-    /// An answer with `status` and a body.
+    /// A response with `status` and a body.
     #[must_use]
     pub fn with_body(status: u16, body: &str) -> Self {
         let headers = vec![("Content-Type".to_owned(), "text/plain".to_owned())];
         Self::Answer(Reply { status, headers, body: Bytes::copy_from_slice(body.as_bytes()) })
     }
 
-    /// Settles what depends on how often this webhook was refused before.
+    /// Resolves [`Self::AtFirst`] by the number of failures of this webhook so far.
     pub(super) fn resolve(self, failed: &mut u32) -> Self {
         match self {
             Self::AtFirst { times, .. } if *failed >= times => Self::default(),
@@ -104,7 +96,6 @@ impl Default for Behaviour {
 }
 
 impl Reply {
-    /// The answer's bytes.
     pub(super) fn bytes(&self) -> Vec<u8> {
         // RFC 9110 §8.6: neither of these has a body, nor a Content-Length.
         let bodiless = matches!(self.status, 204 | 304);

@@ -1,4 +1,4 @@
-//! Accepting connections, reading requests from them, and behaving as told.
+//! Accepts connections, reads requests and responds as configured.
 
 use std::io;
 use std::sync::Arc;
@@ -16,7 +16,6 @@ use super::request::Received;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
-/// Accepts until its runtime ends.
 pub(super) async fn accept(listener: std::net::TcpListener, state: Arc<State>) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     for number in 0.. {
@@ -31,32 +30,32 @@ pub(super) async fn accept(listener: std::net::TcpListener, state: Arc<State>) -
 struct Connection {
     stream: TcpStream,
     number: usize,
-    /// What was read beyond the last request.
+    /// Bytes read beyond the last request.
     read: BytesMut,
 }
 
-/// What becomes of the connection after a request.
+/// The state of the connection after a request.
 enum After {
     Open,
     Closed,
-    /// The sender has given up; after this time it is answered with success all the same.
-    TooLate(Duration),
+    /// The sender has given up. Success is still sent after this time.
+    Abandoned(Duration),
 }
 
 impl Connection {
-    /// Serves requests until one of the two ends closes. A request that never becomes whole,
-    /// because its sender was killed, leaves no record.
+    /// Serves requests until either side closes. A request that stays incomplete, because its sender was
+    /// killed, is not recorded.
     async fn serve(mut self, state: Arc<State>) -> io::Result<()> {
         while let Some(request) = self.next_request().await? {
             let (index, behaviour) = state.record(request);
-            let (status, after) = self.behave(behaviour).await;
+            let (status, after) = self.respond(behaviour).await;
             state.finish(index, status);
             match after {
                 After::Open => {}
                 After::Closed => break,
-                After::TooLate(rest) => {
+                After::Abandoned(rest) => {
                     tokio::time::sleep(rest).await;
-                    // Nobody may be there to read it.
+                    // The sender may be gone.
                     let _ = self.write(OK).await;
                     break;
                 }
@@ -97,8 +96,8 @@ impl Connection {
         }))
     }
 
-    /// The body, by its `Content-Length`. Postrider knows the length of what it sends, so
-    /// chunks would be a fault, and show as an empty body.
+    /// The body, by its `Content-Length`. Postrider always sends one: a chunked body would be a bug and
+    /// is read as empty.
     async fn body(&mut self, head: &[u8]) -> io::Result<Option<Bytes>> {
         let text = String::from_utf8_lossy(head).to_ascii_lowercase();
         let length = text
@@ -118,15 +117,15 @@ impl Connection {
         self.stream.read_buf(&mut self.read).await
     }
 
-    /// Behaves, and gives the status that was sent, if a whole one was.
-    async fn behave(&mut self, behaviour: Behaviour) -> (Option<u16>, After) {
+    /// Responds, and returns the status if it was sent completely.
+    async fn respond(&mut self, behaviour: Behaviour) -> (Option<u16>, After) {
         match behaviour {
             Behaviour::Answer(reply) => match self.write(&reply.bytes()).await {
                 Ok(()) => (Some(reply.status), After::Open),
                 Err(_) => (None, After::Closed),
             },
-            Behaviour::Slow(time) => self.answer_after(time).await,
-            Behaviour::Hang => self.then_hang(b"", None).await,
+            Behaviour::Slow(delay) => self.respond_after(delay).await,
+            Behaviour::Hang => self.write_and_hang(b"", None).await,
             Behaviour::Garbage => {
                 let _ = self.write(b"220 mail.example ESMTP at your service\r\n\r\n").await;
                 (None, After::Closed)
@@ -141,23 +140,26 @@ impl Connection {
             }
             Behaviour::StalledBody => {
                 let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbut then";
-                self.then_hang(head, Some(200)).await
+                self.write_and_hang(head, Some(200)).await
             }
             Behaviour::HugeBody(size) => (self.write_huge(size).await, After::Closed),
             Behaviour::InformationalOnly => {
                 let early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n";
-                self.then_hang(early, None).await
+                self.write_and_hang(early, None).await
             }
             Behaviour::AtFirst { .. } => unreachable!("resolved when the request was recorded"),
         }
     }
 
-    /// 200 after a while, also when the sender has lost patience by then.
-    async fn answer_after(&mut self, time: Duration) -> (Option<u16>, After) {
-        let answer_at = Instant::now() + time;
-        while let Ok(read) = tokio::time::timeout_at(answer_at, self.read_more()).await {
+    /// 200 after a delay, even if the sender has given up by then.
+    async fn respond_after(&mut self, delay: Duration) -> (Option<u16>, After) {
+        let respond_at = Instant::now() + delay;
+        while let Ok(read) = tokio::time::timeout_at(respond_at, self.read_more()).await {
             if !matches!(read, Ok(n) if n > 0) {
-                return (None, After::TooLate(answer_at.saturating_duration_since(Instant::now())));
+                return (
+                    None,
+                    After::Abandoned(respond_at.saturating_duration_since(Instant::now())),
+                );
             }
         }
         match self.write(OK).await {
@@ -166,9 +168,9 @@ impl Connection {
         }
     }
 
-    /// Writes `beginning`, and then waits for the sender to lose patience.
-    async fn then_hang(&mut self, beginning: &[u8], status: Option<u16>) -> (Option<u16>, After) {
-        if self.write(beginning).await.is_ok() {
+    /// Writes `start`, then waits until the sender gives up.
+    async fn write_and_hang(&mut self, start: &[u8], status: Option<u16>) -> (Option<u16>, After) {
+        if self.write(start).await.is_ok() {
             while matches!(self.read_more().await, Ok(n) if n > 0) {}
         }
         (status, After::Closed)
@@ -177,10 +179,10 @@ impl Connection {
     async fn write_huge(&mut self, size: usize) -> Option<u16> {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n");
         self.write(head.as_bytes()).await.ok()?;
-        let piece = [b'x'; 16 * 1024];
-        for _ in 0..size.div_ceil(piece.len()) {
-            // The sender may well close before the end.
-            if self.write(&piece).await.is_err() {
+        let chunk = [b'x'; 16 * 1024];
+        for _ in 0..size.div_ceil(chunk.len()) {
+            // The sender may close before the end.
+            if self.write(&chunk).await.is_err() {
                 break;
             }
         }

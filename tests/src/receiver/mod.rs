@@ -1,9 +1,9 @@
-//! The other end of a webhook: an HTTP/1.1 server that keeps every request byte for byte, and
-//! behaves as badly as it is told, path by path.
+//! The webhook receiver: an HTTP/1.1 server that keeps every request byte for byte and misbehaves as
+//! configured, per path.
 //!
-//! A [`Hook`] is one path: a test gives its URL to an endpoint, sets how it behaves, and
-//! awaits what arrives. Connections are served in [`connection`]; what is kept of a request
-//! stands in [`request`]; the ways to answer, in [`behaviour`].
+//! A [`Hook`] is one path. A test gives its URL to an endpoint, configures its behaviour, and waits
+//! for requests. Connections are served in [`connection`], requests are kept as in [`request`], and
+//! responses are defined in [`behaviour`].
 
 pub mod behaviour;
 mod connection;
@@ -39,11 +39,11 @@ pub struct Hook {
     path: String,
 }
 
-/// What the connections and the hooks share.
+/// State shared by connections and hooks.
 #[derive(Debug)]
 struct State {
     log: Mutex<Log>,
-    /// Counts the changes of the log, for those who wait.
+    /// Counts changes of the log, to wake waiting tests.
     changes: watch::Sender<u64>,
 }
 
@@ -51,17 +51,17 @@ struct State {
 struct Log {
     requests: Vec<Received>,
     behaviours: HashMap<String, Behaviour>,
-    /// How often each path has failed each webhook, for [`Behaviour::AtFirst`].
+    /// Failures by path and webhook id, for [`Behaviour::AtFirst`].
     failed: HashMap<(String, String), u32>,
 }
 
 impl Receiver {
-    /// Starts a server on a free port of 127.0.0.1.
+    /// Starts a server on a free port on 127.0.0.1.
     pub async fn start() -> Result<Self> {
         Self::listen(Port::reserve()?)
     }
 
-    /// Starts a server on a free port of `host`.
+    /// Starts a server on a free port on `host`.
     pub async fn start_at(host: Ipv4Addr) -> Result<Self> {
         Self::listen(Port::reserve_at(host)?)
     }
@@ -79,26 +79,25 @@ impl Receiver {
         Ok(Self { state, port, _thread: thread })
     }
 
-    /// A path, which answers 200 until it is told otherwise.
+    /// A path that responds with 200 until configured otherwise.
     #[must_use]
     pub fn hook(&self, name: &str) -> Hook {
         let path = format!("/{name}");
         Hook { state: Arc::clone(&self.state), address: self.address(), path }
     }
 
-    /// Every request so far, in the order of arrival.
+    /// All requests so far, in order of arrival.
     #[must_use]
     pub fn received(&self) -> Vec<Received> {
         self.state.log().requests.clone()
     }
 
-    /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
 
-    /// Waits until `wanted` gives a value for the requests so far.
+    /// Waits until `wanted` returns a value for the requests so far.
     pub async fn until<T>(
         &self,
         what: &str,
@@ -110,46 +109,44 @@ impl Receiver {
 }
 
 impl Hook {
-    /// Behaves so from the next request on.
-    pub fn behave(&self, behaviour: Behaviour) {
+    /// Sets the behaviour from the next request on.
+    pub fn set_behaviour(&self, behaviour: Behaviour) {
         self.state.log().behaviours.insert(self.path.clone(), behaviour);
     }
 
     /// Another path of the same server.
     #[must_use]
-    pub fn beside(&self, name: &str) -> Self {
+    pub fn sibling(&self, name: &str) -> Self {
         Self { path: format!("/{name}"), ..self.clone() }
     }
 
-    /// The URL that leads here.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}{}", self.address, self.path)
     }
 
-    /// The path.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// What arrived here, in the order of arrival.
+    /// The requests so far, in order of arrival.
     #[must_use]
     pub fn received(&self) -> Vec<Received> {
         self.mine(&self.state.log().requests)
     }
 
-    /// Waits until `n` requests have arrived, and gives all that have.
+    /// Waits until `n` requests have arrived, and returns all.
     pub async fn wait_for(&self, n: usize, within: Duration) -> Result<Vec<Received>> {
         let what = format!("{n} requests arrive at {}", self.path);
         let enough = |log: &[Received]| Some(self.mine(log)).filter(|mine| mine.len() >= n);
         self.state
             .until(&what, within, enough)
             .await
-            .map_err(|error| anyhow::anyhow!("{error:#}; {} did", self.received().len()))
+            .map_err(|error| anyhow::anyhow!("{error:#}; {} arrived", self.received().len()))
     }
 
-    /// Waits until `n` requests are over: answered, or given up by the sender.
+    /// Waits until `n` requests are over: responded to, or abandoned by the sender.
     pub async fn wait_for_ended(&self, n: usize, within: Duration) -> Result<Vec<Received>> {
         let what = format!("{n} requests to {} are over", self.path);
         let enough = |log: &[Received]| {
@@ -166,11 +163,11 @@ impl Hook {
 
 impl State {
     fn log(&self) -> MutexGuard<'_, Log> {
-        // A panic of another holder is that test's failure; the log itself stays whole.
+        // A panic while holding the lock fails that test; the log stays consistent.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a request and gives its place in the log, and how to behave towards it.
+    /// Logs a request, and returns its index and the behaviour for it.
     fn record(&self, mut request: Received) -> (usize, Behaviour) {
         let mut log = self.log();
         let behaviour = log.behaviours.get(&request.path).cloned().unwrap_or_default();
@@ -185,7 +182,7 @@ impl State {
         (index, behaviour)
     }
 
-    /// Notes how a request ended.
+    /// Records the end of a request.
     fn finish(&self, index: usize, answered: Option<u16>) {
         if let Some(request) = self.log().requests.get_mut(index) {
             request.answered = answered;
@@ -206,12 +203,12 @@ impl State {
                 if let Some(value) = wanted(&self.log().requests) {
                     return Ok(value);
                 }
-                changes.changed().await.context("the receiver is gone")?;
+                changes.changed().await.context("the receiver has stopped")?;
             }
         };
         match tokio::time::timeout(within, waiting).await {
             Ok(value) => value,
-            Err(_) => bail!("waited {within:?} in vain until {what}"),
+            Err(_) => bail!("timed out after {within:?} waiting until {what}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is kept of a request.
+//! A received request.
 
 use std::time::Duration;
 
@@ -10,31 +10,30 @@ use serde_json::Value;
 use standardwebhooks::Webhook;
 use tokio::time::Instant;
 
-/// A request as it came over the wire.
+/// A request as received on the wire.
 #[derive(Clone, Debug)]
 pub struct Received {
-    /// Its place in the receiver's log.
+    /// The index in the receiver's log.
     pub index: usize,
-    /// Which connection it came on, counted from 0.
+    /// The number of the connection, from 0.
     pub connection: usize,
-    /// The path of its target.
+    /// Without the query.
     pub path: String,
     /// The request line and the headers, to the empty line, byte for byte.
     pub head: Bytes,
     /// The body, byte for byte.
     pub body: Bytes,
-    /// When its first byte arrived, by the wall clock, which all of one machine share.
+    /// Arrival of the first byte, by the machine's wall clock.
     pub arrived: Timestamp,
-    /// The same, by a clock that does not jump.
+    /// The same, by the monotonic clock.
     pub began: Instant,
-    /// When it was answered, or the sender had closed the connection.
+    /// The time of the response, or when the sender closed the connection.
     pub ended: Option<Instant>,
-    /// The status that it was answered with.
+    /// The status of the response.
     pub answered: Option<u16>,
 }
 
 impl Received {
-    /// The request line.
     #[must_use]
     pub fn request_line(&self) -> String {
         self.lines().next().unwrap_or_default()
@@ -52,14 +51,14 @@ impl Received {
             .collect()
     }
 
-    /// The values of one header, by its name in any case.
+    /// All values of a header; the name is case-insensitive.
     #[must_use]
     pub fn header_values(&self, name: &str) -> Vec<String> {
         let named = self.headers().into_iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
         named.map(|(_, value)| value).collect()
     }
 
-    /// The value of a header that comes once.
+    /// The value of a header that occurs exactly once.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<String> {
         let mut values = self.header_values(name);
@@ -72,7 +71,7 @@ impl Received {
         self.header("webhook-id")
     }
 
-    /// `webhook-timestamp`: when this attempt was made, in whole seconds.
+    /// `webhook-timestamp`: the time of the attempt, in whole seconds.
     #[must_use]
     pub fn signed_at(&self) -> Option<Timestamp> {
         let stamp = self.header("webhook-timestamp")?.parse().ok()?;
@@ -81,10 +80,10 @@ impl Received {
 
     /// The body as JSON.
     pub fn json(&self) -> Result<Value> {
-        serde_json::from_slice(&self.body).context("a body that is no JSON")
+        serde_json::from_slice(&self.body).context("parse the body as JSON")
     }
 
-    /// Checks the signature with the reference library of Standard Webhooks. It also refuses a
+    /// Verifies the signature with the Standard Webhooks reference library, which also rejects a
     /// `webhook-timestamp` more than 5 minutes from now.
     pub fn verify(&self, secret: &str) -> Result<()> {
         let mut headers = HeaderMap::new();
@@ -92,21 +91,21 @@ impl Received {
             headers.append(name.parse::<HeaderName>()?, value.parse::<HeaderValue>()?);
         }
         let verified = Webhook::new(secret)?.verify(&self.body, &headers);
-        verified.with_context(|| format!("the signature of {}", self.request_line()))
+        verified.with_context(|| format!("verify the signature of {}", self.request_line()))
     }
 
-    /// Whether it is signed with `secret`, as the reference library signs, whenever it came.
+    /// Like [`Self::verify`], but accepts any `webhook-timestamp`.
     pub fn is_signed_with(&self, secret: &str) -> Result<()> {
         let id = self.webhook_id().context("no webhook-id")?;
         let stamp = self.header("webhook-timestamp").context("no webhook-timestamp")?;
         let expected = Webhook::new(secret)?.sign(&id, stamp.parse()?, &self.body)?;
         let signatures = self.header("webhook-signature").context("no webhook-signature")?;
         let matches = signatures.split(' ').any(|signature| signature == expected);
-        ensure!(matches, "{signatures} are no signatures of {}", self.request_line());
+        ensure!(matches, "{signatures} has no valid signature of {}", self.request_line());
         Ok(())
     }
 
-    /// How long it lasted, if it is over.
+    /// The duration, if the request is over.
     #[must_use]
     pub fn duration(&self) -> Option<Duration> {
         self.ended.map(|ended| ended.duration_since(self.began))

@@ -39,29 +39,29 @@ async fn two_requests_on_one_connection() -> Result<()> {
 }
 
 #[tokio::test]
-async fn behaves_as_told() -> Result<()> {
+async fn behaves_as_configured() -> Result<()> {
     let receiver = Receiver::start().await?;
     let hook = receiver.hook("a");
-    hook.behave(Behaviour::redirect(302, "/b"));
+    hook.set_behaviour(Behaviour::redirect(302, "/b"));
     assert!(send(&receiver, REQUEST).await?.contains("302 Test\r\nLocation: /b\r\n"));
-    hook.behave(Behaviour::fail_first(2, 503));
+    hook.set_behaviour(Behaviour::fail_first(2, 503));
     for expected in ["503", "503", "200"] {
         assert!(send(&receiver, REQUEST).await?.contains(expected));
     }
-    hook.behave(Behaviour::Close);
+    hook.set_behaviour(Behaviour::Close);
     assert_eq!(send(&receiver, REQUEST).await?, "");
-    hook.behave(Behaviour::Reset);
+    hook.set_behaviour(Behaviour::Reset);
     assert!(send(&receiver, REQUEST).await.is_err());
     Ok(())
 }
 
 #[tokio::test]
-async fn a_hanging_request_ends_when_its_sender_leaves() -> Result<()> {
+async fn a_hanging_request_ends_when_its_sender_disconnects() -> Result<()> {
     let receiver = Receiver::start().await?;
     let hook = receiver.hook("a");
-    hook.behave(Behaviour::Hang);
+    hook.set_behaviour(Behaviour::Hang);
     let sending = tokio::time::timeout(millis(100), send(&receiver, REQUEST));
-    assert!(sending.await.is_err(), "answered");
+    assert!(sending.await.is_err(), "got a response");
     let ended = hook.wait_for_ended(1, seconds(1)).await?;
     assert!(ended[0].duration() >= Some(millis(90)), "{:?}", ended[0].duration());
     assert_eq!(ended[0].answered, None);
@@ -69,7 +69,7 @@ async fn a_hanging_request_ends_when_its_sender_leaves() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_wait_in_vain_says_for_what() -> Result<()> {
+async fn a_timeout_names_the_condition() -> Result<()> {
     let receiver = Receiver::start().await?;
     let began = Instant::now();
     let error = receiver.hook("a").wait_for(3, millis(50)).await.expect_err("nothing arrives");

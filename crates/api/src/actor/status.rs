@@ -9,7 +9,7 @@ use postrider_net::messages::{
 use postrider_store::{DeliveryView, EndpointView, RecordedAttempt};
 
 pub(super) fn endpoint(view: EndpointView) -> EndpointStatus {
-    let EndpointView { endpoint, state, health, unfinished, oldest_pending_at } = view;
+    let EndpointView { endpoint, state, health, backlog, oldest_pending_at } = view;
     let enabled = state == State::Enabled;
     EndpointStatus {
         id: endpoint.id,
@@ -22,8 +22,8 @@ pub(super) fn endpoint(view: EndpointView) -> EndpointStatus {
         },
         failure_count: health.failure_count,
         last_error: health.last_error,
-        pending: if enabled { unfinished } else { 0 },
-        held: if enabled { 0 } else { unfinished },
+        pending: if enabled { backlog } else { 0 },
+        held: if enabled { 0 } else { backlog },
         oldest_pending_at,
     }
 }

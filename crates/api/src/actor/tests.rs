@@ -5,16 +5,16 @@ use postrider_domain::delivery::DeliveryState;
 use postrider_domain::findings::Field::{EventType, Payload};
 use postrider_domain::ids::{AccountId, EndpointId, EventId};
 use postrider_net::messages::{
-    DeliveryStatus, EnableEndpoint, EndpointState, Nudge, Publish, PublishBatch, Work,
+    DeliveryStatus, EnableEndpoint, EndpointState, Publish, PublishBatch, WakeItem, Work,
 };
 use postrider_store::{DeliveryFilter, PageRequest};
 use serde_json::json;
 
 use super::*;
-use crate::tests::harness::{House, view};
+use crate::tests::harness::{TestApp, view};
 
 struct World {
-    house: House,
+    app: TestApp,
     api: Arc<ActorApi>,
     account: AccountId,
     endpoint: EndpointId,
@@ -24,18 +24,18 @@ impl World {
     /// An account with an endpoint that wants all events. Payloads of `strict` must be objects
     /// whose `n` is a number; `free` takes any.
     async fn new() -> Self {
-        let house = House::new().await;
-        let account = house.account().await;
-        house.event_type("free").await;
+        let app = TestApp::new().await;
+        let account = app.account().await;
+        app.event_type("free").await;
         let schema = json!({"type": "object", "properties": {"n": {"type": "number"}}});
         let body = json!({"description": "", "example": {}, "schema": schema});
-        house.operator("PUT /v1/event-types/strict", body).await.expect(200);
-        let endpoint = house.endpoint(&account).await.parse().unwrap();
+        app.as_operator("PUT /v1/event-types/strict", body).await.expect(200);
+        let endpoint = app.endpoint(&account).await.parse().unwrap();
         let view = tokio::sync::watch::channel(view()).1;
-        let node = LocalNode::new(house.service.router().clone(), view, Arc::default());
-        let api = ActorApi::new(house.service.clone(), Arc::new(node));
-        house.workers.take();
-        Self { house, api, account: account.id, endpoint }
+        let node = LocalNode::new(app.service.router().clone(), view, Arc::default());
+        let api = ActorApi::new(app.service.clone(), Arc::new(node));
+        app.workers.take();
+        Self { app, api, account: account.id, endpoint }
     }
 
     async fn call(&self, request: Request) -> Result<Reply, CallError> {
@@ -69,7 +69,7 @@ impl World {
     /// The newest delivery to the endpoint.
     async fn newest(&self) -> DeliveryStatus {
         let (filter, page) = (DeliveryFilter::default(), PageRequest { limit: 1, after: None });
-        let page = self.house.records.deliveries(self.account, self.endpoint, filter, page).await;
+        let page = self.app.records.deliveries(self.account, self.endpoint, filter, page).await;
         let delivery = page.unwrap().items[0].delivery.id;
         let of = OfDelivery { account: self.account, delivery };
         match self.call(Request::DeliveryStatus(of)).await {
@@ -98,7 +98,7 @@ async fn published_events_wake_the_owners_of_their_deliveries() {
         panic!("no receipts");
     };
     let ids: Vec<EventId> = receipts.iter().map(|receipt| receipt.id).collect();
-    assert_eq!(world.house.workers.take().len(), 3);
+    assert_eq!(world.app.workers.take().len(), 3);
     let newest = world.newest().await;
     assert_eq!((newest.event, newest.state), (ids[1], DeliveryState::Pending));
 }
@@ -112,7 +112,7 @@ async fn all_errors_of_a_batch_are_reported_at_once() {
     };
     let places: Vec<_> = findings.iter().map(|it| (it.index, it.field)).collect();
     assert_eq!(places, [(0, EventType), (1, Payload), (2, Payload), (3, EventType)]);
-    assert!(world.house.workers.take().is_empty());
+    assert!(world.app.workers.take().is_empty());
 }
 
 #[tokio::test]
@@ -143,7 +143,7 @@ async fn an_endpoint_is_disabled_and_enabled() {
     let OfEndpoint { account, endpoint } = of;
     let enable = EnableEndpoint { account, endpoint, held: HeldChoice::Resume };
     assert_eq!(status(Request::EnableEndpoint(enable)).await, (true, 1, 0));
-    let account = world.house.service.ids().id(world.house.service.now());
+    let account = world.app.service.ids().id(world.app.service.now());
     let strange = Request::EndpointStatus(OfEndpoint { account, endpoint });
     assert_eq!(world.kind(strange).await, CallErrorKind::NotFound);
 }
@@ -161,9 +161,10 @@ async fn the_cluster_is_shown_as_the_node_sees_it() {
 #[tokio::test]
 async fn wakes_for_shards_that_are_not_of_this_store_are_refused() {
     let world = World::new().await;
-    let wakes =
-        |shard| WakeMany { nudges: vec![Nudge { work: Work::Jobs { shard }, traceparent: None }] };
+    let wakes = |shard| WakeMany {
+        wakes: vec![WakeItem { work: Work::Jobs { shard }, traceparent: None }],
+    };
     assert_eq!(world.api.wake(wakes(3)), Ok(Woken::default()));
     assert_eq!(world.api.wake(wakes(4)).unwrap_err().kind, CallErrorKind::Malformed);
-    assert_eq!(world.house.workers.take().len(), 1);
+    assert_eq!(world.app.workers.take().len(), 1);
 }

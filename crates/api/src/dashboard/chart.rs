@@ -11,13 +11,13 @@ use std::fmt::Write;
 
 use maud::{Markup, html};
 use postrider_domain::outcome::is_success;
-use postrider_domain::statistics::{Answer, Figures, Point, Span, Sparkline, Statistics};
+use postrider_domain::statistics::{Figures, Point, ResultCode, Span, Sparkline, Statistics};
 use postrider_domain::time::Timestamp;
 
 use self::axis::{CountAxis, LogAxis};
+use super::components::Column::Text;
+use super::components::table;
 use super::format::{count, grouped, millis};
-use super::parts::Column::Text;
-use super::parts::table;
 
 /// The size in SVG units, about the size on screen, so that text stays legible.
 const WIDTH: f64 = 360.0;
@@ -131,15 +131,15 @@ fn response_time_chart(statistics: &Statistics) -> Markup {
 }
 
 /// A class of responses: CSS class, name and predicate.
-type ResponseClass = (&'static str, &'static str, fn(Answer) -> bool);
+type ResponseClass = (&'static str, &'static str, fn(ResultCode) -> bool);
 
 const RESPONSE_CLASSES: [ResponseClass; 6] = [
-    ("good", "2xx", |answer| matches!(answer, Answer::Status(status) if is_success(status))),
-    ("accent", "3xx", |answer| matches!(answer, Answer::Status(300..=399))),
-    ("warn", "4xx", |answer| matches!(answer, Answer::Status(400..=499))),
-    ("bad", "5xx", |answer| matches!(answer, Answer::Status(500..=599))),
-    ("faint", "other", |answer| matches!(answer, Answer::Status(..200 | 600..))),
-    ("ink", "no response", |answer| matches!(answer, Answer::Nothing(_))),
+    ("good", "2xx", |answer| matches!(answer, ResultCode::Status(status) if is_success(status))),
+    ("accent", "3xx", |answer| matches!(answer, ResultCode::Status(300..=399))),
+    ("warn", "4xx", |answer| matches!(answer, ResultCode::Status(400..=499))),
+    ("bad", "5xx", |answer| matches!(answer, ResultCode::Status(500..=599))),
+    ("faint", "other", |answer| matches!(answer, ResultCode::Status(..200 | 600..))),
+    ("ink", "no response", |answer| matches!(answer, ResultCode::NoResponse(_))),
 ];
 
 fn status_code_chart(statistics: &Statistics) -> Markup {
@@ -179,7 +179,7 @@ fn response_list(figures: &Figures, most: usize) -> String {
     listed.chain(others).collect::<Vec<_>>().join(", ")
 }
 
-fn sum(figures: &Figures, is: fn(Answer) -> bool) -> u64 {
+fn sum(figures: &Figures, is: fn(ResultCode) -> bool) -> u64 {
     figures.answers.iter().filter(|(answer, _)| is(*answer)).map(|(_, count)| count).sum()
 }
 

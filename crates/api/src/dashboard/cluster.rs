@@ -11,11 +11,11 @@ use postrider_cluster::view::{NodeView, View};
 use postrider_domain::node::NodeState;
 use postrider_domain::time::Timestamp;
 
+use super::components::Column::{Number, Text};
+use super::components::{Tone, age, badge, table};
 use super::format::count;
-use super::frame::{NavItem, Page, PageContext};
-use super::links::CLUSTER;
-use super::parts::Column::{Number, Text};
-use super::parts::{Tone, age, badge, table};
+use super::layout::{NavItem, Page, PageContext};
+use super::urls::CLUSTER;
 use crate::App;
 use crate::web::auth::Operator;
 use crate::web::page::Params;

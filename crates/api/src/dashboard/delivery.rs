@@ -12,12 +12,12 @@ use postrider_domain::event::Payload;
 use postrider_domain::ids::{AccountId, DeliveryId};
 use postrider_store::{DeliveryView, EndpointView};
 
+use super::components::{Tone, badge, copyable, delivery_badge, time, with_query};
 use super::exchange::{SentRequest, error_text, exchange, status_badge};
+use super::flash::Flash;
 use super::format::{count, short_duration};
-use super::frame::{NavItem, Page, PageContext, refreshed};
-use super::links::subpath;
-use super::parts::{Tone, badge, copyable, delivery_badge, time, with_query};
-use super::said::Flash;
+use super::layout::{NavItem, Page, PageContext, refreshed};
+use super::urls::subpath;
 use crate::App;
 use crate::web::auth::Tenant;
 use crate::web::extract::PathId;
@@ -264,7 +264,7 @@ async fn refresh_banner(
 ) -> Result<Response, Problem> {
     let old_version = params.text("was");
     params.finish()?;
-    let view = app.records().delivery_alone(tenant.0, id).await?;
+    let view = app.records().delivery_without_attempts(tenant.0, id).await?;
     let view = view.ok_or_else(|| Problem::not_found("delivery"))?;
     let part = banner(&ctx, &view, app.0.api.retry.max_attempts());
     Ok(refreshed(old_version.as_deref(), &version(&view), part))

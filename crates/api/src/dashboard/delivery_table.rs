@@ -4,9 +4,9 @@ use maud::{Markup, html};
 use postrider_domain::delivery::{Delivery, DeliveryState};
 use postrider_store::DeliveryView;
 
-use super::links::Urls;
-use super::parts::Column::{Number, Text};
-use super::parts::{delivery_badge, table, time};
+use super::components::Column::{Number, Text};
+use super::components::{delivery_badge, table, time};
+use super::urls::Urls;
 
 /// The deliveries, with one column that differs between pages.
 pub(crate) fn delivery_table(

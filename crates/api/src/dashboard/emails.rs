@@ -1,10 +1,10 @@
 //! The log of emails about a webhook that was disabled.
 
 use maud::{Markup, html};
-use postrider_domain::email::{Email, Recipient, Verdict};
+use postrider_domain::email::{Email, Recipient, RecipientStatus};
 
-use super::parts::Column::Text;
-use super::parts::{Tone, badge, empty_state, table, time};
+use super::components::Column::Text;
+use super::components::{Tone, badge, empty_state, table, time};
 
 /// Most emails shown.
 pub(crate) const MAX_SHOWN: usize = 20;
@@ -37,9 +37,9 @@ fn row(email: &Email) -> Markup {
 
 fn recipient_status(Recipient { address, verdict }: &Recipient) -> Markup {
     let (tone, word, reason) = match verdict {
-        Verdict::Accepted => (Tone::Good, "accepted", None),
-        Verdict::Deferred(reason) => (Tone::Warn, "deferred", Some(reason)),
-        Verdict::Refused(reason) => (Tone::Bad, "rejected", Some(reason)),
+        RecipientStatus::Accepted => (Tone::Good, "accepted", None),
+        RecipientStatus::Deferred(reason) => (Tone::Warn, "deferred", Some(reason)),
+        RecipientStatus::Refused(reason) => (Tone::Bad, "rejected", Some(reason)),
     };
     html! {
         div.recipient {
@@ -65,9 +65,9 @@ mod tests {
             to,
         };
         let to = vec![
-            recipient("a@example.com", Verdict::Accepted),
-            recipient("b@example.com", Verdict::Deferred("450 <b>later</b>".to_owned())),
-            recipient("c@example.com", Verdict::Refused("550 nobody".to_owned())),
+            recipient("a@example.com", RecipientStatus::Accepted),
+            recipient("b@example.com", RecipientStatus::Deferred("450 <b>later</b>".to_owned())),
+            recipient("c@example.com", RecipientStatus::Refused("550 nobody".to_owned())),
         ];
         let text = emails(&[email(to), email(Vec::new())]).into_string();
         for part in

@@ -8,8 +8,8 @@ use postrider_domain::event::{EventType, EventTypeName};
 use postrider_domain::limits::DEFAULT_PAGE;
 use postrider_store::PageRequest;
 
-use super::frame::{NavItem, Page, PageContext};
-use super::parts::{empty_state, pager, time, with_query};
+use super::components::{empty_state, pager, time, with_query};
+use super::layout::{NavItem, Page, PageContext};
 use crate::App;
 use crate::web::auth::Tenant;
 use crate::web::extract::PathText;

@@ -8,11 +8,11 @@ use postrider_domain::event::EventTypeName;
 use postrider_domain::limits::DEFAULT_PAGE;
 use postrider_store::{EventView, PageRequest};
 
+use super::components::Column::{Number, Text};
+use super::components::{OLDER, empty_state, pager, table, time, with_query};
 use super::format::{count, grouped};
-use super::frame::{NavItem, Page, PageContext};
-use super::links::Urls;
-use super::parts::Column::{Number, Text};
-use super::parts::{OLDER, empty_state, pager, table, time, with_query};
+use super::layout::{NavItem, Page, PageContext};
+use super::urls::Urls;
 use crate::App;
 use crate::web::auth::Tenant;
 use crate::web::page::Params;

@@ -7,9 +7,9 @@ use postrider_domain::limits::MAX_RESPONSE_KEPT_BYTES;
 use postrider_domain::outcome::{ErrorKind, is_success};
 use url::Url;
 
+use super::components::{Tone, badge};
 use super::curl;
 use super::indent::indented;
-use super::parts::{Tone, badge};
 use super::payload::{payload, scrolled};
 
 /// Most bytes of a request's body shown.
@@ -215,9 +215,9 @@ mod tests {
     #[test]
     fn an_error_is_explained() {
         let error =
-            AttemptError { kind: ErrorKind::Timeout, message: "no answer within 5s".into() };
+            AttemptError { kind: ErrorKind::Timeout, message: "no response within 5s".into() };
         let shown = show(None, Some(&error));
-        assert!(shown.contains("Timed out") && shown.contains("no answer within 5s"));
+        assert!(shown.contains("Timed out") && shown.contains("no response within 5s"));
         assert!(shown.contains("No response."));
     }
 

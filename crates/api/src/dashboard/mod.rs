@@ -1,9 +1,9 @@
 //! The dashboard: web pages for the users of an account, and for the operator.
 //!
-//! A request first passes through [`gate`], which requires a session, keeps accounts apart and
+//! A request first passes through [`middleware`], which requires a session, keeps accounts apart and
 //! rejects forms from other sites. The page's handler then reads the same records as the API. It
 //! passes a form, as JSON, to the same functions as the API, so that no rule exists twice.
-//! [`frame`] renders the result below the navigation.
+//! [`layout`] renders the result below the navigation.
 //!
 //! All HTML is built with [`maud`], which escapes text. Pages work with plain links and forms; `htmx`
 //! refreshes the parts that change. The content security policy allows only our own files, so that
@@ -11,8 +11,8 @@
 //!
 //! | Module | Contents |
 //! |---|---|
-//! | `session`, `gate`, `sign_in` | authentication |
-//! | `frame`, `parts`, `links`, `said`, `form`, `field`, `format`, `asset` | shared by all pages |
+//! | `session`, `middleware`, `sign_in` | authentication |
+//! | `layout`, `components`, `urls`, `flash`, `form`, `field`, `format`, `asset` | shared by all pages |
 //! | the others | a page each, or a part of one |
 
 mod accounts;
@@ -20,6 +20,7 @@ mod asset;
 mod catalogue;
 mod chart;
 mod cluster;
+mod components;
 mod contacts;
 mod curl;
 mod delivery;
@@ -30,30 +31,29 @@ mod event_types;
 mod events;
 mod exchange;
 mod field;
+mod flash;
 mod form;
 mod format;
-mod frame;
-mod gate;
 mod indent;
-mod links;
+mod layout;
+mod middleware;
 mod new_replay;
 mod new_webhook;
 mod origin;
-mod parts;
 mod payload;
 mod phases;
 mod replay;
 mod replays;
-mod said;
 mod session;
 mod settings;
 mod sign_in;
 mod test_event;
+mod urls;
 mod webhook;
-mod webhook_choice;
 mod webhook_form;
+mod webhook_select;
 mod webhook_settings;
-mod webhook_state;
+mod webhook_status;
 mod webhooks;
 
 use axum::Router;
@@ -66,10 +66,10 @@ use tokio::sync::OnceCell;
 use crate::App;
 use crate::web::problem::{self, Problem};
 
-pub(crate) use gate::own_url;
-pub(crate) use links::own_page;
+pub(crate) use middleware::base_url;
 pub use origin::{Origin, OriginError};
-pub(crate) use session::{PortalLink as Link, Signer};
+pub(crate) use session::{PortalLink, Signer};
+pub(crate) use urls::account_page;
 
 /// The dashboard's root path.
 const ROOT: &str = "/dashboard";
@@ -86,9 +86,9 @@ pub struct Dashboard {
 impl Dashboard {
     /// The public URL of an endpoint's page; none without a configured `public_url`.
     #[must_use]
-    pub fn page_of(&self, account: AccountId, endpoint: EndpointId) -> Option<String> {
+    pub fn endpoint_page(&self, account: AccountId, endpoint: EndpointId) -> Option<String> {
         let base = self.public_url.as_ref()?;
-        Some(format!("{base}{}", links::Urls::of(account).webhook(endpoint)))
+        Some(format!("{base}{}", urls::Urls::of(account).webhook(endpoint)))
     }
 
     /// Whether browsers connect over TLS, according to the configuration.
@@ -100,15 +100,15 @@ impl Dashboard {
 
 /// The URL of the script of every page.
 #[cfg(test)]
-pub(crate) fn link_of_script() -> &'static str {
+pub(crate) fn script_url() -> &'static str {
     asset::url("dashboard.js")
 }
 
 /// The signer, created when it is first used.
 #[derive(Default)]
-pub(crate) struct Signing(OnceCell<session::Signer>);
+pub(crate) struct LazySigner(OnceCell<session::Signer>);
 
-impl Signing {
+impl LazySigner {
     /// The signer of sessions and portal links, with the cluster's shared key.
     pub(crate) async fn signer(&self, app: &App) -> Result<&session::Signer, Problem> {
         self.0
@@ -126,7 +126,7 @@ pub(crate) fn routes(app: &App) -> Router<App> {
         .merge(webhooks::routes())
         .merge(new_webhook::routes())
         .merge(webhook::routes())
-        .merge(webhook_state::routes())
+        .merge(webhook_status::routes())
         .merge(webhook_settings::routes())
         .merge(test_event::routes())
         .merge(delivery::routes())
@@ -138,19 +138,19 @@ pub(crate) fn routes(app: &App) -> Router<App> {
         .merge(event_types::routes())
         .merge(settings::routes());
     let pages = Router::new()
-        .route(ROOT, get(frame::home))
-        .nest(links::ACCOUNT, account_pages)
+        .route(ROOT, get(layout::home))
+        .nest(urls::ACCOUNT, account_pages)
         .merge(accounts::routes())
         .merge(cluster::routes())
         .route("/dashboard/{*rest}", get(async || Problem::not_found("page")))
-        .route_layer(from_fn_with_state(app.clone(), gate::require_session));
+        .route_layer(from_fn_with_state(app.clone(), middleware::require_session));
     Router::new()
         .route("/", get(async || Redirect::to(ROOT)))
         .route("/dashboard/", get(async || Redirect::to(ROOT)))
         .merge(pages)
         .merge(sign_in::routes())
-        .route_layer(from_fn_with_state(app.clone(), gate::reject_cross_site))
+        .route_layer(from_fn_with_state(app.clone(), middleware::reject_cross_site))
         .merge(asset::routes())
         .method_not_allowed_fallback(problem::no_such_method)
-        .layer(from_fn_with_state(app.clone(), gate::security_headers))
+        .layer(from_fn_with_state(app.clone(), middleware::security_headers))
 }

@@ -10,15 +10,15 @@ use maud::{Markup, html};
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::ids::EndpointId;
 use postrider_domain::replay::{DEFAULT_RATE, MAX_RATE, REPLAYABLE, Replay};
-use postrider_store::{MOST_COUNTED, ReplayCount};
+use postrider_store::{MAX_REPLAY_COUNT, ReplayCount};
 
 use super::catalogue::Catalogue;
 use super::field::{Field, errors, toggle};
+use super::flash::Flash;
 use super::form::{Errors, Form};
 use super::format::{count, grouped};
-use super::frame::{NavItem, Page, PageContext};
-use super::said::Flash;
-use super::webhook_choice::WebhookSelect;
+use super::layout::{NavItem, Page, PageContext};
+use super::webhook_select::WebhookSelect;
 use crate::App;
 use crate::rest::replays::NewReplay;
 use crate::web::auth::Tenant;
@@ -251,7 +251,7 @@ fn count_text(counted: ReplayCount) -> String {
         (true, 0) => "No deliveries match.".to_owned(),
         (true, _) => format!("{matches}."),
         (false, _) => {
-            let most = grouped(MOST_COUNTED as u64);
+            let most = grouped(MAX_REPLAY_COUNT as u64);
             format!("At least {matches}. Counting stopped after {most} deliveries.")
         }
     }

@@ -9,9 +9,9 @@ use postrider_domain::target::TargetUrl;
 
 use super::catalogue::Catalogue;
 use super::field::errors;
+use super::flash::Flash;
 use super::form::Form;
-use super::frame::{Fragment, NavItem, Page, PageContext};
-use super::said::Flash;
+use super::layout::{Fragment, NavItem, Page, PageContext};
 use super::webhook_form::Values;
 use crate::App;
 use crate::rest::endpoints::NewEndpoint;

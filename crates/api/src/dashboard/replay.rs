@@ -10,12 +10,12 @@ use maud::{Markup, html};
 use postrider_domain::ids::{AccountId, ReplayId};
 use postrider_domain::replay::{Command, Replay, ReplayState};
 
+use super::components::{copyable, time, with_query};
+use super::flash::Flash;
 use super::format::{grouped, short_duration};
-use super::frame::{NavItem, Page, PageContext, refreshed};
-use super::links::subpath;
-use super::parts::{copyable, time, with_query};
+use super::layout::{NavItem, Page, PageContext, refreshed};
 use super::replays::{filter_summary, progress_bar, state_badge};
-use super::said::Flash;
+use super::urls::subpath;
 use crate::App;
 use crate::web::auth::Tenant;
 use crate::web::choice::name_of;

@@ -8,13 +8,13 @@ use postrider_domain::limits::DEFAULT_PAGE;
 use postrider_domain::replay::{Filter, Replay, ReplayState};
 use postrider_store::PageRequest;
 
-use super::format::grouped;
-use super::frame::{NavItem, Page, PageContext};
-use super::links::Urls;
-use super::parts::Column::{Number, Text};
-use super::parts::{
+use super::components::Column::{Number, Text};
+use super::components::{
     OLDER, Tone, badge, delivery_badge, empty_state, pager, table, time, with_query,
 };
+use super::format::grouped;
+use super::layout::{NavItem, Page, PageContext};
+use super::urls::Urls;
 use crate::App;
 use crate::web::auth::Tenant;
 use crate::web::choice::name_of;

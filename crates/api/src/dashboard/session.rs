@@ -85,7 +85,7 @@ impl Signer {
     }
 
     /// The token of a portal link.
-    pub(crate) fn link(&self, link: &PortalLink) -> String {
+    pub(crate) fn sign_link(&self, link: &PortalLink) -> String {
         self.sign(Purpose::PortalLink, link)
     }
 
@@ -168,11 +168,11 @@ mod tests {
 
     #[test]
     fn the_longest_portal_link_fits_into_a_token() {
-        let path = "p".repeat(super::super::links::MAX_PORTAL_PATH_BYTES);
-        let page = super::super::own_page(AccountId::MAX, &path).expect("it fits");
+        let path = "p".repeat(super::super::urls::MAX_PORTAL_PATH_BYTES);
+        let page = super::super::account_page(AccountId::MAX, &path).expect("it fits");
         let expires_at = session().expires_at;
         let link = PortalLink { account: AccountId::MAX, generation: u64::MAX, expires_at, page };
         let signer = Signer::new([1; 32]);
-        assert_eq!(signer.verify_link(&signer.link(&link), NOW), Some(link));
+        assert_eq!(signer.verify_link(&signer.sign_link(&link), NOW), Some(link));
     }
 }

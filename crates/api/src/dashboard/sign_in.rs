@@ -14,8 +14,8 @@ use serde::Serialize;
 use url::form_urlencoded;
 
 use super::form::Form;
-use super::frame::{self, Page};
-use super::gate::{return_path, set_cookie};
+use super::layout::{self, Page};
+use super::middleware::{return_path, set_cookie};
 use super::session::{Principal, Session};
 use crate::App;
 use crate::web::auth::{self, Key};
@@ -77,7 +77,7 @@ async fn show(mut params: Params) -> Result<Page, Problem> {
 }
 
 fn page(back: &str, reason: Option<&str>, error: Option<&str>) -> Page {
-    frame::signed_out_page(
+    layout::signed_out_page(
         "Sign in",
         html! {
             h1 { "Sign in" }
@@ -135,7 +135,7 @@ fn link_expired() -> Response {
         p { "Links to the dashboard are valid for a limited time. Go back to the page it was on "
             "and open it again." }
     };
-    frame::signed_out_page("Link expired", body).with_status(StatusCode::GONE).into_response()
+    layout::signed_out_page("Link expired", body).with_status(StatusCode::GONE).into_response()
 }
 
 async fn start_session(

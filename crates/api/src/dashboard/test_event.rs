@@ -14,12 +14,12 @@ use postrider_service::SentTest;
 use postrider_store::EndpointView;
 
 use super::catalogue::Catalogue;
+use super::components::{Tone, badge, empty_state, with_query};
 use super::exchange::{SentRequest, error_text, exchange, status_badge};
 use super::field::Field;
 use super::form::{Errors, Form};
-use super::frame::{NavItem, Page, PageContext};
 use super::indent::indented;
-use super::parts::{Tone, badge, empty_state, with_query};
+use super::layout::{NavItem, Page, PageContext};
 use super::phases::phases;
 use crate::App;
 use crate::rest::test_events::TestEvent;

@@ -9,12 +9,12 @@ use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
 use postrider_domain::statistics::Span;
 use postrider_store::{DeliveryFilter, DeliveryView, Page as ListPage, PageRequest};
 
+use super::components::{OLDER, copyable, empty_state, pager, with_query};
 use super::delivery_table::delivery_table;
 use super::field::select;
-use super::frame::{Fragment, NavItem, Page, PageContext};
-use super::links::{Urls, subpath};
-use super::parts::{OLDER, copyable, empty_state, pager, with_query};
-use super::webhook_state::{WebhookStatus, banner};
+use super::layout::{Fragment, NavItem, Page, PageContext};
+use super::urls::{Urls, subpath};
+use super::webhook_status::{WebhookStatus, banner};
 use super::{chart, emails};
 use crate::App;
 use crate::rest::deliveries::FilterParams;

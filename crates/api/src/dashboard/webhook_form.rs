@@ -8,7 +8,7 @@ use postrider_domain::endpoint::{Endpoint, Ordering, Subscription};
 use super::catalogue::Catalogue;
 use super::field::{Field, errors, toggle};
 use super::form::{Errors, Form};
-use super::links::Urls;
+use super::urls::Urls;
 use crate::web::fields::{Fields, Raw};
 use crate::web::problem::Problem;
 

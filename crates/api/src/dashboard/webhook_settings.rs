@@ -11,11 +11,11 @@ use postrider_domain::secret::DEFAULT_OVERLAP;
 use postrider_domain::time::Timestamp;
 
 use super::catalogue::Catalogue;
+use super::components::{copyable, time};
+use super::flash::Flash;
 use super::form::{Form, form_error, version_field};
-use super::frame::{NavItem, Page, PageContext};
-use super::links::subpath;
-use super::parts::{copyable, time};
-use super::said::Flash;
+use super::layout::{NavItem, Page, PageContext};
+use super::urls::subpath;
 use super::webhook::tabs;
 use super::webhook_form::Values;
 use crate::App;

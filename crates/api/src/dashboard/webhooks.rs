@@ -10,11 +10,11 @@ use postrider_domain::statistics::Sparkline;
 use postrider_store::{EndpointFilter, EndpointView, PageRequest};
 
 use super::chart;
+use super::components::Column::{Number, Text};
+use super::components::{OLDER, age, empty_state, pager, table, webhook_badge, with_query};
 use super::field::select;
 use super::format::{grouped, percent, truncated};
-use super::frame::{NavItem, Page, PageContext};
-use super::parts::Column::{Number, Text};
-use super::parts::{OLDER, age, empty_state, pager, table, webhook_badge, with_query};
+use super::layout::{NavItem, Page, PageContext};
 use crate::App;
 use crate::rest::endpoints::FilterParams;
 use crate::rest::wire::endpoint::{DISABLED, ENABLED};
@@ -155,8 +155,8 @@ fn error_rate(sparkline: &Sparkline) -> Markup {
 fn backlog(ctx: &PageContext, view: &EndpointView) -> Markup {
     let held = matches!(view.state, EndpointState::Disabled(_));
     html! {
-        @if view.unfinished > 0 {
-            (grouped(view.unfinished)) @if held { " held" }
+        @if view.backlog > 0 {
+            (grouped(view.backlog)) @if held { " held" }
             @if let Some(at) = view.oldest_pending_at {
                 span.since { "oldest " (age(at, ctx.now())) }
             }

@@ -45,7 +45,7 @@ const INTRODUCTION: &str = "Postrider delivers webhooks.\n\n\
     in UTC with milliseconds. IDs sort by creation time.";
 
 /// The document without operations, which the handlers add.
-pub(crate) fn frame() -> OpenApi {
+pub(crate) fn base_document() -> OpenApi {
     let info = InfoBuilder::new()
         .title("Postrider")
         .description(Some(INTRODUCTION))
@@ -75,7 +75,7 @@ fn requirement(scheme: &str) -> SecurityRequirement {
 }
 
 /// The routes of the document and of the API reference.
-pub(crate) fn pages(mut document: OpenApi) -> Router<App> {
+pub(crate) fn routes(mut document: OpenApi) -> Router<App> {
     complete(&mut document);
     let text = document.to_json().expect("an OpenAPI document has only string keys");
     let text = Bytes::from(text);

@@ -11,7 +11,7 @@ use postrider_domain::ids::EndpointId;
 use postrider_domain::limits::{MAX_EVENT_TYPES_PER_ENDPOINT, MAX_SEARCH_CHARS};
 use postrider_domain::target::TargetUrl;
 use postrider_service::endpoints::{self, EventTypes};
-use postrider_store::{EndpointFilter, Held};
+use postrider_store::{EndpointFilter, HeldAction};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -212,13 +212,13 @@ enum HeldChoice {
 }
 
 impl Enable {
-    pub(crate) fn read(mut fields: Fields<'_>) -> Result<Held, Problem> {
+    pub(crate) fn read(mut fields: Fields<'_>) -> Result<HeldAction, Problem> {
         let choices = [HeldChoice::Resume, HeldChoice::Discard];
         let held = fields.optional("held", |field| field.choice(&choices));
         let Self { held } = fields.finish(Some(Self { held }))?;
         Ok(match held {
-            None | Some(HeldChoice::Resume) => Held::Resume,
-            Some(HeldChoice::Discard) => Held::Discard,
+            None | Some(HeldChoice::Resume) => HeldAction::Resume,
+            Some(HeldChoice::Discard) => HeldAction::Discard,
         })
     }
 }

@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::dashboard::{self, Link};
+use crate::dashboard::{self, PortalLink};
 use crate::web::auth::{Operator, Tenant};
 use crate::web::extract::JsonBody;
 use crate::web::fields::Fields;
@@ -42,7 +42,7 @@ impl NewPortalLink {
         let expires_in = fields.optional("expires_in", |field| field.parse(parse_lifetime));
         let path = fields.optional("path", |field| {
             field.parse(|path| {
-                let page = dashboard::own_page(account, path);
+                let page = dashboard::account_page(account, path);
                 page.ok_or("must be a page of the account's dashboard, such as /webhooks")
             })
         });
@@ -83,10 +83,10 @@ async fn create(
     let NewPortalLink { expires_in, path } =
         NewPortalLink::read(Fields::of_optional(&body)?, tenant.0)?;
     let grant = app.service().grant_link(tenant.0, expires_in.unwrap_or(DEFAULT_LIFETIME)).await?;
-    let page = path.or_else(|| dashboard::own_page(tenant.0, "")).expect("the list is a page");
+    let page = path.or_else(|| dashboard::account_page(tenant.0, "")).expect("the list is a page");
     let Grant { account, generation, expires_at } = grant;
-    let text = app.signer().await?.link(&Link { account, generation, expires_at, page });
-    let url = format!("{}/dashboard/open/{text}", dashboard::own_url(&app, &headers)?);
+    let text = app.signer().await?.sign_link(&PortalLink { account, generation, expires_at, page });
+    let url = format!("{}/dashboard/open/{text}", dashboard::base_url(&app, &headers)?);
     Ok((StatusCode::CREATED, Json(PortalLinkBody { url, expires_at })))
 }
 

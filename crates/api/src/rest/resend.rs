@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use postrider_domain::ids::{EndpointId, EventId};
-use postrider_store::Audience;
+use postrider_store::ResendTarget;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -53,10 +53,10 @@ pub(crate) struct Resend {
 }
 
 impl Resend {
-    pub(crate) fn read(mut fields: Fields<'_>) -> Result<Audience, Problem> {
+    pub(crate) fn read(mut fields: Fields<'_>) -> Result<ResendTarget, Problem> {
         let endpoint = fields.optional("endpoint", |field| field.parse(str::parse::<EndpointId>));
         let Self { endpoint } = fields.finish(Some(Self { endpoint }))?;
-        Ok(endpoint.map_or(Audience::AllThatWantIt, Audience::Endpoint))
+        Ok(endpoint.map_or(ResendTarget::AllSubscribers, ResendTarget::Endpoint))
     }
 }
 

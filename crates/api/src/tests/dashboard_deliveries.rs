@@ -5,40 +5,40 @@ use postrider_domain::ids::DeliveryId;
 use postrider_domain::outcome::{self, ErrorKind, Failure, Outcome};
 use serde_json::{Value, json};
 
-use super::harness::{Account, House};
-use super::visitor::{Visitor, says};
+use super::browser::{Browser, assert_contains};
+use super::harness::{Account, TestApp};
 
 const HOSTILE: &str = "\"'></pre><script>alert(1)</script>";
 
-/// A house with an endpoint.
-struct Scene {
-    house: House,
+/// An app with one endpoint.
+struct Fixture {
+    app: TestApp,
     account: Account,
     endpoint: String,
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
-        let house = House::new().await;
-        let account = house.account().await;
-        house.event_type("a.b").await;
-        let endpoint = house.endpoint(&account).await;
-        Self { house, account, endpoint }
+        let app = TestApp::new().await;
+        let account = app.account().await;
+        app.event_type("a.b").await;
+        let endpoint = app.endpoint(&account).await;
+        Self { app, account, endpoint }
     }
 
-    /// A new delivery.
+    /// Publishes an event and returns its delivery.
     async fn publish(&self) -> DeliveryId {
         let body = json!({"event_type": "a.b", "payload": {"it": HOSTILE}});
-        let event = self.house.own(&self.account, "POST /events", body).await.expect(202);
+        let event = self.app.as_account(&self.account, "POST /events", body).await.expect(202);
         let list = format!("GET /endpoints/{}/deliveries", self.endpoint);
-        let list = self.house.own(&self.account, &list, Value::Null).await.expect(200);
+        let list = self.app.as_account(&self.account, &list, Value::Null).await.expect(200);
         assert_eq!(list["data"][0]["event_id"], event["id"]);
         list["data"][0]["id"].as_str().unwrap().parse().unwrap()
     }
 
-    /// Puts an attempt on record that ended so.
+    /// Records an attempt with this result.
     async fn attempt(&self, id: DeliveryId, response: Option<Response>, outcome: Outcome) {
-        self.house.attempted(self.account.id, id, response, outcome, 12).await;
+        self.app.record_attempt(self.account.id, id, response, outcome, 12).await;
     }
 
     async fn fail(&self, id: DeliveryId) {
@@ -46,8 +46,8 @@ impl Scene {
         self.attempt(id, None, Outcome::Failure(failure)).await;
     }
 
-    fn visitor(&self) -> impl Future<Output = Visitor<'_>> {
-        Visitor::sign_in(&self.house, &self.account)
+    fn browser(&self) -> impl Future<Output = Browser<'_>> {
+        Browser::sign_in(&self.app, &self.account)
     }
 }
 
@@ -57,31 +57,31 @@ fn response(status: u16, headers: &[(&str, &str)]) -> Response {
 }
 
 #[tokio::test]
-async fn each_attempt_stands_on_the_time_line() {
-    let scene = Scene::new().await;
-    let id = scene.publish().await;
-    let visitor = scene.visitor().await;
+async fn the_timeline_shows_each_attempt() {
+    let fixture = Fixture::new().await;
+    let id = fixture.publish().await;
+    let browser = fixture.browser().await;
     let page = format!("/deliveries/{id}");
-    says(
-        &visitor.page(&page).await,
-        &["An attempt is due", "0 attempts of at most 11", "every 2s"],
+    assert_contains(
+        &browser.page(&page).await,
+        &["An attempt is due", "0 of 11 attempts", "every 2s"],
     );
 
-    scene.house.clock.advance(Duration::from_millis(1_500));
-    scene.fail(id).await;
-    scene.house.clock.advance(Duration::from_secs(75));
+    fixture.app.clock.advance(Duration::from_millis(1_500));
+    fixture.fail(id).await;
+    fixture.app.clock.advance(Duration::from_secs(75));
     let moved = response(302, &[("location", "/new"), ("x", HOSTILE)]);
     let outcome = outcome::of_status(302, Some("/new"), None);
-    scene.attempt(id, Some(moved), outcome).await;
-    let shown = visitor.page(&page).await;
-    says(
+    fixture.attempt(id, Some(moved), outcome).await;
+    let shown = browser.page(&page).await;
+    assert_contains(
         &shown,
         &[
-            "It failed so far. The next attempt is due in",
-            "2 attempts of at most 11",
+            "2 attempts failed. The next one is due in",
+            "2 of 11 attempts",
             "1 s later",
             "1 min 15 s later",
-            "No answer in time",
+            "Timed out",
             "no answer &quot;'&gt;",
             "302 Found",
             "<code>https://example.com/new</code>",
@@ -89,75 +89,81 @@ async fn each_attempt_stands_on_the_time_line() {
             "Attempt 3",
         ],
     );
-    assert_eq!(shown.matches("<details open>").count(), 1, "the last attempt");
+    assert_eq!(shown.matches("<details open>").count(), 1, "only the last attempt is expanded");
     let open = shown.find("<details open>").unwrap();
     assert!(shown.find("Attempt 1").unwrap() < open && open < shown.find("Attempt 2").unwrap());
     assert!(!shown.contains("<script>alert"), "{shown}");
 
-    scene.attempt(id, Some(response(200, &[])), outcome::of_status(200, None, None)).await;
-    let shown = visitor.page(&page).await;
-    says(&shown, &["It was delivered", "1 min 16 s after it was made", "200 OK", "Delivered."]);
-    assert!(!shown.contains("every 2s"), "there is nothing to wait for");
+    fixture.attempt(id, Some(response(200, &[])), outcome::of_status(200, None, None)).await;
+    let shown = browser.page(&page).await;
+    assert_contains(
+        &shown,
+        &["Delivered at", "1 min 16 s after it was created", "200 OK", "Delivered."],
+    );
+    assert!(!shown.contains("every 2s"), "a finished delivery still polls");
 }
 
 #[tokio::test]
-async fn a_page_learns_that_it_is_out_of_date() {
-    let scene = Scene::new().await;
-    let id = scene.publish().await;
-    let visitor = scene.visitor().await;
+async fn a_changed_delivery_refreshes_the_page() {
+    let fixture = Fixture::new().await;
+    let id = fixture.publish().await;
+    let browser = fixture.browser().await;
     let standing = format!("/deliveries/{id}/standing?was=pending-0");
-    let same = visitor.get(&standing).await;
+    let same = browser.get(&standing).await;
     assert!(!same.headers.contains_key("hx-refresh"));
     assert_eq!(same.headers["content-type"], "text/html; charset=utf-8");
-    says(&String::from_utf8(same.bytes).unwrap(), &["id=\"standing\"", "was=pending-0"]);
-    scene.fail(id).await;
-    assert_eq!(visitor.get(&standing).await.headers["hx-refresh"], "true");
+    assert_contains(&String::from_utf8(same.bytes).unwrap(), &["id=\"standing\"", "was=pending-0"]);
+    fixture.fail(id).await;
+    assert_eq!(browser.get(&standing).await.headers["hx-refresh"], "true");
 }
 
 #[tokio::test]
-async fn each_end_is_said_in_words() {
-    let scene = Scene::new().await;
-    let visitor = scene.visitor().await;
-    let (exhausted, held) = (scene.publish().await, scene.publish().await);
+async fn each_final_state_is_explained() {
+    let fixture = Fixture::new().await;
+    let browser = fixture.browser().await;
+    let (exhausted, held) = (fixture.publish().await, fixture.publish().await);
     for _ in 0..11 {
-        scene.fail(exhausted).await;
+        fixture.fail(exhausted).await;
     }
-    let shown = visitor.page(&format!("/deliveries/{exhausted}")).await;
-    says(&shown, &["Every attempt failed", "11 attempts of at most 11", "Given up"]);
-    let shown = visitor.page(&format!("/deliveries/{held}")).await;
-    says(&shown, &["It is kept while", "is made once the webhook is enabled"]);
-    let delete = format!("DELETE /endpoints/{}", scene.endpoint);
-    scene.house.own(&scene.account, &delete, Value::Null).await.expect(204);
-    let shown = visitor.page(&format!("/deliveries/{held}")).await;
-    says(&shown, &["It was discarded", "was deleted"]);
-    assert!(!shown.contains("Send again"), "there is nowhere to send it");
-    let again = visitor.bring(&format!("/deliveries/{held}/retry"), &[]).await;
-    says(&again.page(409), &["Nothing can be delivered to it again."]);
+    let shown = browser.page(&format!("/deliveries/{exhausted}")).await;
+    assert_contains(
+        &shown,
+        &["Gave up after 11 attempts", "11 of 11 attempts", "Gave up: no attempts left"],
+    );
+    let shown = browser.page(&format!("/deliveries/{held}")).await;
+    assert_contains(&shown, &["On hold while", "is made once the webhook is enabled"]);
+    let delete = format!("DELETE /endpoints/{}", fixture.endpoint);
+    fixture.app.as_account(&fixture.account, &delete, Value::Null).await.expect(204);
+    let shown = browser.page(&format!("/deliveries/{held}")).await;
+    assert_contains(&shown, &["Discarded at", "was deleted"]);
+    assert!(!shown.contains("Resend"), "a delivery to a deleted endpoint can still be sent again");
+    let again = browser.submit(&format!("/deliveries/{held}/retry"), &[]).await;
+    assert_contains(&again.page(409), &["Nothing can be delivered to it again."]);
 }
 
 #[tokio::test]
-async fn it_is_sent_again() {
-    let scene = Scene::new().await;
-    let id = scene.publish().await;
-    let visitor = scene.visitor().await;
+async fn a_delivery_can_be_retried() {
+    let fixture = Fixture::new().await;
+    let id = fixture.publish().await;
+    let browser = fixture.browser().await;
     let retry = format!("/deliveries/{id}/retry");
-    assert_eq!(visitor.submit(&retry, &[]).await.status, 403);
-    let answer = visitor.bring(&retry, &[]).await;
-    assert_eq!(answer.status, 303);
-    let way = answer.leads_to();
+    assert_eq!(browser.post(&retry, &[]).await.status, 403);
+    let response = browser.submit(&retry, &[]).await;
+    assert_eq!(response.status, 303);
+    let way = response.redirect_target();
     assert!(way.contains("/deliveries/dlv_") && !way.contains(&id.to_string()), "{way}");
-    says(&visitor.page(way).await, &["Sent again"]);
+    assert_contains(&browser.page(way).await, &["Resent."]);
 }
 
 #[tokio::test]
-async fn nobody_sees_anothers_delivery() {
-    let scene = Scene::new().await;
-    let id = scene.publish().await;
-    let other = scene.house.account().await;
-    let visitor = Visitor::sign_in(&scene.house, &other).await;
+async fn another_accounts_delivery_is_not_found() {
+    let fixture = Fixture::new().await;
+    let id = fixture.publish().await;
+    let other = fixture.app.account().await;
+    let browser = Browser::sign_in(&fixture.app, &other).await;
     for page in [format!("/deliveries/{id}"), format!("/deliveries/{id}/standing")] {
-        assert_eq!(visitor.get(&page).await.status, 404);
+        assert_eq!(browser.get(&page).await.status, 404);
     }
-    assert_eq!(visitor.get(&format!("/deliveries/{}", DeliveryId::MIN)).await.status, 404);
-    assert_eq!(visitor.bring(&format!("/deliveries/{id}/retry"), &[]).await.status, 404);
+    assert_eq!(browser.get(&format!("/deliveries/{}", DeliveryId::MIN)).await.status, 404);
+    assert_eq!(browser.submit(&format!("/deliveries/{id}/retry"), &[]).await.status, 404);
 }

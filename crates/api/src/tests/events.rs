@@ -1,46 +1,52 @@
 use serde_json::{Value, json};
 
-use super::harness::{Account, Answer, House, request};
+use super::harness::{Account, TestApp, TestResponse, request};
 
-async fn house() -> (House, Account) {
-    let house = House::new().await;
-    let account = house.account().await;
-    house.event_type("a.b").await;
-    (house, account)
+async fn setup() -> (TestApp, Account) {
+    let app = TestApp::new().await;
+    let account = app.account().await;
+    app.event_type("a.b").await;
+    (app, account)
 }
 
-async fn publish(house: &House, account: &Account, key: &str, batch: bool, body: &str) -> Answer {
+async fn publish(
+    app: &TestApp,
+    account: &Account,
+    key: &str,
+    batch: bool,
+    body: &str,
+) -> TestResponse {
     let path = if batch { "events/batch" } else { "events" };
     let call = format!("POST /v1/accounts/{}/{path}", account.id);
     let mut request = request(Some(&account.key), &call, body.to_owned());
     if !key.is_empty() {
         request.headers_mut().insert("idempotency-key", key.parse().unwrap());
     }
-    house.send(request).await
+    app.send(request).await
 }
 
 #[tokio::test]
 async fn a_payload_keeps_its_bytes() {
-    let (house, account) = house().await;
-    house.endpoint(&account).await;
-    house.workers.take();
+    let (app, account) = setup().await;
+    app.endpoint(&account).await;
+    app.workers.take();
     let payload = "{ \"z\" : 1.50, \"a\":\t[1e2, \"\\u00e9\\ud83d\\ude00\"],\n\"big\": 12345678901234567890123 }";
     let body = format!("{{\"event_type\":\"a\\u002eb\", \"payload\" : {payload} }}");
-    let receipt = publish(&house, &account, "", false, &body).await.expect(202);
+    let receipt = publish(&app, &account, "", false, &body).await.expect(202);
     assert_eq!((&receipt["deliveries"], &receipt["event_type"]), (&json!(1), &json!("a.b")));
-    assert_eq!(house.workers.take().len(), 1);
+    assert_eq!(app.workers.take().len(), 1);
     let id = receipt["id"].as_str().unwrap();
-    let (stored, _) = house.records.event(account.id, id.parse().unwrap()).await.unwrap().unwrap();
+    let (stored, _) = app.records.event(account.id, id.parse().unwrap()).await.unwrap().unwrap();
     assert_eq!(stored.payload.bytes(), payload.as_bytes());
-    let shown = house.own(&account, &format!("GET /events/{id}"), Value::Null).await;
+    let shown = app.as_account(&account, &format!("GET /events/{id}"), Value::Null).await;
     assert!(String::from_utf8_lossy(&shown.bytes).contains(payload));
-    let list = house.own(&account, "GET /events", Value::Null).await.expect(200);
+    let list = app.as_account(&account, "GET /events", Value::Null).await.expect(200);
     assert_eq!(list["data"][0]["payload_bytes"], payload.len());
 }
 
 #[tokio::test]
 async fn every_invalid_field_of_an_event_is_listed_at_once() {
-    let (house, account) = house().await;
+    let (app, account) = setup().await;
     for (body, expected) in [
         (json!({}), vec!["/event_type", "/payload"]),
         (
@@ -51,16 +57,16 @@ async fn every_invalid_field_of_an_event_is_listed_at_once() {
         (json!({"event_type": "no.such", "payload": 1}), vec!["/event_type"]),
         (json!([]), vec!["", "/event_type", "/payload"]),
     ] {
-        let found = publish(&house, &account, "", false, &body.to_string()).await.pointers(422);
+        let found = publish(&app, &account, "", false, &body.to_string()).await.pointers(422);
         assert_eq!(found, expected, "{body}");
     }
     let twice = r#"{"event_type": "a.b", "payload": 1, "payload": 2}"#;
-    assert_eq!(publish(&house, &account, "", false, twice).await.pointers(422), ["/payload"]);
+    assert_eq!(publish(&app, &account, "", false, twice).await.pointers(422), ["/payload"]);
     let body = json!({"events": [
         {"event_type": "a.b", "payload": 1}, {"payload": 1}, 7,
         {"event_type": "a.b", "payload": 1, "id": 1},
     ]});
-    let found = publish(&house, &account, "", true, &body.to_string()).await.pointers(422);
+    let found = publish(&app, &account, "", true, &body.to_string()).await.pointers(422);
     assert!(found.contains(&"/events/1/event_type".to_owned()), "{found:?}");
     assert!(found.contains(&"/events/2".to_owned()), "{found:?}");
     assert!(found.contains(&"/events/3/id".to_owned()), "{found:?}");
@@ -68,16 +74,16 @@ async fn every_invalid_field_of_an_event_is_listed_at_once() {
         ["a.b", "x.y", "a.b", "x.z"].map(|name| json!({"event_type": name, "payload": 1})).into();
     let body = json!({"events": events}).to_string();
     for key in ["", "k"] {
-        let found = publish(&house, &account, key, true, &body).await.pointers(422);
+        let found = publish(&app, &account, key, true, &body).await.pointers(422);
         assert_eq!(found, ["/events/1/event_type", "/events/3/event_type"]);
     }
-    let none = house.own(&account, "GET /events", Value::Null).await.expect(200);
-    assert_eq!(none["data"], json!([]), "all or nothing");
+    let none = app.as_account(&account, "GET /events", Value::Null).await.expect(200);
+    assert_eq!(none["data"], json!([]), "a rejected batch stored some of its events");
 }
 
 #[tokio::test]
-async fn unknown_types_are_listed_with_the_rest() {
-    let (house, account) = house().await;
+async fn unknown_types_are_reported_together_with_other_errors() {
+    let (app, account) = setup().await;
     let single = json!({"event_type": "no.such", "x": 1});
     let batch = json!({"events": [
         {"event_type": "a.b", "payload": 1}, {"event_type": "no.such", "payload": 1},
@@ -93,123 +99,126 @@ async fn unknown_types_are_listed_with_the_rest() {
         "/events/5/payload",
     ];
     for key in ["", "k"] {
-        let answer = publish(&house, &account, key, false, &single.to_string()).await;
-        assert_eq!(sorted(answer), ["/event_type", "/payload", "/x"]);
-        let answer = publish(&house, &account, key, true, &batch.to_string()).await;
-        assert_eq!(sorted(answer), in_batch);
+        let response = publish(&app, &account, key, false, &single.to_string()).await;
+        assert_eq!(sorted(response), ["/event_type", "/payload", "/x"]);
+        let response = publish(&app, &account, key, true, &batch.to_string()).await;
+        assert_eq!(sorted(response), in_batch);
     }
 }
 
-fn sorted(refused: Answer) -> Vec<String> {
+fn sorted(refused: TestResponse) -> Vec<String> {
     let mut pointers = refused.pointers(422);
     pointers.sort();
     pointers
 }
 
 #[tokio::test]
-async fn batches_are_bounded() {
-    let (house, account) = house().await;
+async fn batch_size_is_limited() {
+    let (app, account) = setup().await;
     let batch = |n: usize| {
         let events = vec![json!({"event_type": "a.b", "payload": {}}); n];
         json!({"events": events}).to_string()
     };
-    let made = publish(&house, &account, "", true, &batch(1_000)).await.expect(202);
+    let created = publish(&app, &account, "", true, &batch(1_000)).await.expect(202);
     let ids: Vec<_> =
-        made["data"].as_array().unwrap().iter().map(|one| one["id"].as_str()).collect();
+        created["data"].as_array().unwrap().iter().map(|one| one["id"].as_str()).collect();
     assert_eq!(ids.len(), 1_000);
     assert!(ids.is_sorted());
     for n in [0, 1_001] {
-        let found = publish(&house, &account, "", true, &batch(n)).await.pointers(422);
+        let found = publish(&app, &account, "", true, &batch(n)).await.pointers(422);
         assert_eq!(found, ["/events"]);
     }
 }
 
 #[tokio::test]
-async fn nesting_and_size_are_bounded() {
-    let (house, account) = house().await;
+async fn payload_depth_and_size_are_limited() {
+    let (app, account) = setup().await;
     let body = |depth: usize| {
         let (open, close) = ("[".repeat(depth), "]".repeat(depth));
         format!(r#"{{"event_type":"a.b","payload":{open}{close}}}"#)
     };
-    publish(&house, &account, "", false, &body(64)).await.expect(202);
+    publish(&app, &account, "", false, &body(64)).await.expect(202);
     for depth in [65, 129, 100_000] {
-        let found = publish(&house, &account, "", false, &body(depth)).await.pointers(422);
+        let found = publish(&app, &account, "", false, &body(depth)).await.pointers(422);
         assert_eq!(found, ["/payload"], "{depth}");
     }
     let text = "x".repeat(256 * 1024);
     let large = json!({"event_type": "a.b", "payload": text}).to_string();
-    publish(&house, &account, "", false, &large).await.assert_problem(413);
+    publish(&app, &account, "", false, &large).await.assert_problem(413);
     let large = json!({"events": [{"event_type": "a.b", "payload": text}]}).to_string();
-    let found = publish(&house, &account, "", true, &large).await.pointers(422);
+    let found = publish(&app, &account, "", true, &large).await.pointers(422);
     assert_eq!(found, ["/events/0/payload"]);
     let large = json!({"events": vec![text; 5]}).to_string();
-    publish(&house, &account, "", true, &large).await.assert_problem(413);
+    publish(&app, &account, "", true, &large).await.assert_problem(413);
 }
 
 #[tokio::test]
-async fn an_idempotency_key_names_one_request() {
-    let (house, account) = house().await;
-    house.endpoint(&account).await;
+async fn an_idempotency_key_identifies_one_request() {
+    let (app, account) = setup().await;
+    app.endpoint(&account).await;
     let body = r#"{"event_type":"a.b","payload":1}"#;
-    let first = publish(&house, &account, "k1", false, body).await.expect(202);
-    let again = publish(&house, &account, "k1", false, body).await.expect(202);
+    let first = publish(&app, &account, "k1", false, body).await.expect(202);
+    let again = publish(&app, &account, "k1", false, body).await.expect(202);
     assert_eq!(again, first);
     let other = r#"{"event_type":"a.b","payload":2}"#;
-    publish(&house, &account, "k1", false, other).await.assert_problem(409);
+    publish(&app, &account, "k1", false, other).await.assert_problem(409);
     let batch = r#"{"events":[{"event_type":"a.b","payload":1}]}"#;
-    publish(&house, &account, "k1", true, batch).await.assert_problem(409);
-    assert_ne!(publish(&house, &account, "k2", false, body).await.expect(202)["id"], first["id"]);
-    let stranger = house.account().await;
-    assert_ne!(publish(&house, &stranger, "k1", false, body).await.expect(202)["id"], first["id"]);
+    publish(&app, &account, "k1", true, batch).await.assert_problem(409);
+    assert_ne!(publish(&app, &account, "k2", false, body).await.expect(202)["id"], first["id"]);
+    let other_account = app.account().await;
+    assert_ne!(
+        publish(&app, &other_account, "k1", false, body).await.expect(202)["id"],
+        first["id"]
+    );
 
-    house.operator("DELETE /v1/event-types/a.b", Value::Null).await.expect(204);
-    let again = publish(&house, &account, "k1", false, body).await.expect(202);
-    assert_eq!(again, first, "also when the type was removed since");
+    app.as_operator("DELETE /v1/event-types/a.b", Value::Null).await.expect(204);
+    let again = publish(&app, &account, "k1", false, body).await.expect(202);
+    assert_eq!(again, first, "the key is honoured after its event type was deleted");
 
     for key in [&"x".repeat(257), "a b", "\u{e9}"] {
-        publish(&house, &account, key, false, body).await.assert_problem(400);
+        publish(&app, &account, key, false, body).await.assert_problem(400);
     }
 }
 
 #[tokio::test]
-async fn payloads_are_held_against_the_schema_of_their_type() {
-    let (house, account) = house().await;
+async fn payloads_are_validated_against_the_schema_of_their_type() {
+    let (app, account) = setup().await;
     let schema = json!({
         "type": "object", "required": ["id"], "additionalProperties": false,
         "properties": {"id": {"type": "string"}, "n": {"type": "array", "items": {"minimum": 0}}},
     });
     let body = json!({"description": "", "example": {"id": "x"}, "schema": schema});
-    house.operator("PUT /v1/event-types/s.t", body).await.expect(200);
+    app.as_operator("PUT /v1/event-types/s.t", body).await.expect(200);
     let event = |payload: Value| json!({"event_type": "s.t", "payload": payload});
     let good = event(json!({"id": "1", "n": [1, 2]}));
-    house.own(&account, "POST /events", good.clone()).await.expect(202);
+    app.as_account(&account, "POST /events", good.clone()).await.expect(202);
     let bad = event(json!({"id": 1, "n": [1, -2]}));
-    let answer = house.own(&account, "POST /events", bad.clone()).await;
-    assert_eq!(sorted(answer), ["/payload/id", "/payload/n/1"]);
+    let response = app.as_account(&account, "POST /events", bad.clone()).await;
+    assert_eq!(sorted(response), ["/payload/id", "/payload/n/1"]);
     let batch = json!({"events": [good, event(json!(7)), {"event_type": "x.y", "payload": 1}]});
-    let answer = house.own(&account, "POST /events/batch", batch).await;
-    assert_eq!(sorted(answer), ["/events/1/payload", "/events/2/event_type"]);
+    let response = app.as_account(&account, "POST /events/batch", batch).await;
+    assert_eq!(sorted(response), ["/events/1/payload", "/events/2/event_type"]);
     let batch = json!({"events": [event(json!(7)), {"payload": 1}]});
-    let answer = house.own(&account, "POST /events/batch", batch).await;
-    assert_eq!(sorted(answer), ["/events/0/payload", "/events/1/event_type"]);
+    let response = app.as_account(&account, "POST /events/batch", batch).await;
+    assert_eq!(sorted(response), ["/events/0/payload", "/events/1/event_type"]);
 
     let body = json!({"description": "", "example": {"id": "x"}});
-    house.operator("PUT /v1/event-types/s.t", body).await.expect(200);
-    house.own(&account, "POST /events", bad).await.expect(202);
+    app.as_operator("PUT /v1/event-types/s.t", body).await.expect(200);
+    app.as_account(&account, "POST /events", bad).await.expect(202);
 }
 
 #[tokio::test]
-async fn events_of_one_type_are_listed() {
-    let (house, account) = house().await;
-    house.event_type("a.c").await;
+async fn events_can_be_filtered_by_type() {
+    let (app, account) = setup().await;
+    app.event_type("a.c").await;
     for event_type in ["a.b", "a.c", "a.b"] {
         let body = json!({"event_type": event_type, "payload": 1});
-        house.own(&account, "POST /events", body).await.expect(202);
+        app.as_account(&account, "POST /events", body).await.expect(202);
     }
     for (query, count) in [("", 3), ("?event_type=a.b", 2), ("?event_type=a.d", 0)] {
-        let page = house.own(&account, &format!("GET /events{query}"), Value::Null).await;
+        let page = app.as_account(&account, &format!("GET /events{query}"), Value::Null).await;
         assert_eq!(page.expect(200)["data"].as_array().unwrap().len(), count, "{query}");
     }
-    let bad = house.own(&account, "GET /events?event_type=..", Value::Null).await;
+    let bad = app.as_account(&account, "GET /events?event_type=..", Value::Null).await;
     assert_eq!(bad.pointers(400), ["/event_type"]);
 }

@@ -1,5 +1,5 @@
-//! An API over records in memory, workers that only take notes, and a clock that stands still
-//! until it is moved.
+//! The API over an in-memory store, with workers that only record their wakes and a clock that
+//! advances only on demand.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -16,13 +16,13 @@ use postrider_cluster::view::{NodeView, View};
 use postrider_domain::delivery::{RequestHead, Response};
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Event;
-use postrider_domain::ids::{AccountId, BootId, DeliveryId, EndpointId, Id, Mint};
-use postrider_domain::machine::{Attempted, Rules};
+use postrider_domain::ids::{AccountId, BootId, DeliveryId, EndpointId, Id, IdGenerator};
 use postrider_domain::node::NodeState;
 use postrider_domain::outcome::{Outcome, of_status};
 use postrider_domain::retry;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::{Clock, Timestamp};
+use postrider_domain::transition::{AttemptResult, Rules};
 use postrider_service::Service;
 use postrider_store::kv::Store;
 use postrider_store::kv::memory::Memory;
@@ -35,34 +35,34 @@ use crate::{Api, Dashboard, OperatorKey, Probe, app};
 /// The operator's key.
 pub(crate) const OPERATOR: &str = "the operator's key";
 
-pub(crate) struct House {
-    pub app: Router,
+pub(crate) struct TestApp {
+    pub router: Router,
     pub service: Service,
     pub records: Records,
-    pub workers: Arc<Notes>,
+    pub workers: Arc<RecordingWorkers>,
     pub clock: Arc<TestClock>,
 }
 
-/// An account and a key to it.
+/// An account and one of its API keys.
 pub(crate) struct Account {
     pub id: AccountId,
     pub key: String,
 }
 
-pub(crate) struct Answer {
+pub(crate) struct TestResponse {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub bytes: Vec<u8>,
 }
 
-impl Answer {
+impl TestResponse {
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.bytes)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.bytes)))
     }
 
-    /// The answer, which must have this status.
+    /// Asserts the status and returns the body.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Value {
         let text = String::from_utf8_lossy(&self.bytes);
@@ -70,7 +70,7 @@ impl Answer {
         if text.is_empty() { Value::Null } else { self.json() }
     }
 
-    /// The pointers of the errors of a problem, which must have this status.
+    /// Asserts a problem with this status and returns its errors' pointers.
     #[track_caller]
     pub(crate) fn pointers(self, status: u16) -> Vec<String> {
         self.assert_problem(status);
@@ -92,7 +92,7 @@ impl Answer {
     }
 }
 
-/// Two nodes, of which one is dead, and four shards.
+/// Four shards and two nodes, one of them dead.
 pub(crate) fn view() -> Arc<View> {
     let node = |byte, state| NodeView {
         node: BootId::from_bytes([byte; 16]),
@@ -108,80 +108,88 @@ pub(crate) fn view() -> Arc<View> {
     })
 }
 
-/// Ten retries within a day.
+/// Ten retries within 24 hours.
 fn retry() -> retry::Policy {
     retry::Policy::new(10, Duration::from_secs(24 * 3600), 2.5, 0.2, Duration::from_secs(5))
         .unwrap()
 }
 
-impl House {
+impl TestApp {
     pub(crate) async fn new() -> Self {
-        Self::over(Memory::new()).await
+        Self::with_store(Memory::new()).await
     }
 
-    pub(crate) async fn over(memory: Memory) -> Self {
-        Self::reached(memory, Dashboard::default()).await
+    pub(crate) async fn with_store(memory: Memory) -> Self {
+        Self::with_dashboard(memory, Dashboard::default()).await
     }
 
-    /// One whose pages people reach so.
-    pub(crate) async fn reached(memory: Memory, dashboard: Dashboard) -> Self {
+    /// An app whose dashboard is configured like this.
+    pub(crate) async fn with_dashboard(memory: Memory, dashboard: Dashboard) -> Self {
         let records = Records::open(Store::new(Arc::new(memory), 1), 4).await.unwrap();
-        let workers = Arc::new(Notes::default());
+        let workers = Arc::new(RecordingWorkers::default());
         let clock = Arc::new(TestClock(AtomicU64::new(1_800_000_000_000), AtomicU64::new(0)));
-        let router = route::Router::new(records.clone(), workers.clone());
-        let service = Service::new(router, Arc::new(Mint::new()), clock.clone());
-        let app = app(Api {
+        let service = Service::new(
+            route::Router::new(records.clone(), workers.clone()),
+            Arc::new(IdGenerator::new()),
+            clock.clone(),
+        );
+        let router = app(Api {
             service: service.clone(),
             view: tokio::sync::watch::channel(view()).1,
             operator_key: OperatorKey::new(OPERATOR),
             targets: AddressPolicy::default(),
             retry: retry(),
             dashboard,
-            probe: Arc::new(Well),
+            probe: Arc::new(AlwaysReady),
         });
-        Self { app, service, records, workers, clock }
+        Self { router, service, records, workers, clock }
     }
 
-    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.app.clone().oneshot(request).await.unwrap();
+    pub(crate) async fn send(&self, request: Request<Body>) -> TestResponse {
+        let response = self.router.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes().to_vec();
-        Answer { status: head.status, headers: head.headers, bytes }
+        TestResponse { status: head.status, headers: head.headers, bytes }
     }
 
-    /// A request with a key and a body; `Null` is none.
-    pub(crate) async fn call(&self, key: &str, call: &str, body: Value) -> Answer {
+    /// Sends a request with a key and a body; `Null` means no body.
+    pub(crate) async fn call(&self, key: &str, call: &str, body: Value) -> TestResponse {
         let text = if body.is_null() { String::new() } else { body.to_string() };
         self.send(request(Some(key), call, text)).await
     }
 
-    /// A request to a path below the account's own.
-    pub(crate) async fn own(&self, account: &Account, call: &str, body: Value) -> Answer {
+    /// Sends a request with the account's key to a path below the account.
+    pub(crate) async fn as_account(
+        &self,
+        account: &Account,
+        call: &str,
+        body: Value,
+    ) -> TestResponse {
         let (method, path) = call.split_once(' ').unwrap();
         let call = format!("{method} /v1/accounts/{}{path}", account.id);
         self.call(&account.key, &call, body).await
     }
 
-    pub(crate) async fn operator(&self, call: &str, body: Value) -> Answer {
+    pub(crate) async fn as_operator(&self, call: &str, body: Value) -> TestResponse {
         self.call(OPERATOR, call, body).await
     }
 
     pub(crate) async fn account(&self) -> Account {
         let body = json!({"name": "Example", "contact_emails": ["ops@example.com"]});
-        let made = self.operator("POST /v1/accounts", body).await.expect(201);
-        let id = made["id"].as_str().unwrap();
+        let created = self.as_operator("POST /v1/accounts", body).await.expect(201);
+        let id = created["id"].as_str().unwrap();
         let call = format!("POST /v1/accounts/{id}/api-keys");
-        let key = self.operator(&call, json!({"name": "test"})).await.expect(201);
+        let key = self.as_operator(&call, json!({"name": "test"})).await.expect(201);
         Account { id: id.parse().unwrap(), key: key["key"].as_str().unwrap().to_owned() }
     }
 
     pub(crate) async fn event_type(&self, name: &str) {
         let body = json!({"description": "", "example": {"of": name}});
-        self.operator(&format!("PUT /v1/event-types/{name}"), body).await.expect(200);
+        self.as_operator(&format!("PUT /v1/event-types/{name}"), body).await.expect(200);
     }
 
-    /// Has the first delivery in line attempted, with this answer after so long.
-    pub(crate) async fn attempt(
+    /// Records an attempt of the endpoint's next delivery, with this status and duration.
+    pub(crate) async fn attempt_next(
         &self,
         account: AccountId,
         endpoint: EndpointId,
@@ -194,11 +202,11 @@ impl House {
         let Workload { retries, firsts, .. } = *workload;
         let delivery = retries.deliveries.first().or(firsts.deliveries.first()).unwrap();
         let (id, outcome) = (delivery.id, of_status(status, None, None));
-        self.attempted(account, id, None, outcome, duration_ms).await;
+        self.record_attempt(account, id, None, outcome, duration_ms).await;
     }
 
-    /// Puts an attempt of a delivery on record, which began now and ended so after so long.
-    pub(crate) async fn attempted(
+    /// Records an attempt of a delivery that starts now, with this result and duration.
+    pub(crate) async fn record_attempt(
         &self,
         account: AccountId,
         id: DeliveryId,
@@ -211,8 +219,8 @@ impl House {
         let endpoint = delivery.endpoint;
         let fences = self.records.claim(&[self.records.shard_of(endpoint)], BootId::MIN).await;
         let now = self.clock.now();
-        let attempted = Attempted {
-            id: Mint::new().id(now),
+        let attempted = AttemptResult {
+            id: IdGenerator::new().id(now),
             number: delivery.attempt_count + 1,
             at: now,
             ended_at: now.plus(Duration::from_millis(duration_ms.into())),
@@ -223,23 +231,23 @@ impl House {
             },
             response,
             outcome,
-            luck: 0.5,
+            jitter: 0.5,
         };
         let fence = fences.unwrap()[0];
         let finished = Finished { fence, account, endpoint, delivery: id, attempted };
         let applied = self.records.apply(&[finished], &Rules::default()).await.unwrap();
-        assert!(matches!(applied[..], [Applied::Stepped(_)]), "{applied:?}");
+        assert!(matches!(applied[..], [Applied::Recorded(_)]), "{applied:?}");
     }
 
-    /// A new endpoint for every type; its id.
+    /// Creates an endpoint subscribed to every type and returns its id.
     pub(crate) async fn endpoint(&self, account: &Account) -> String {
         let body = json!({"name": "e", "url": "https://example.com/", "event_types": ["*"]});
-        let made = self.own(account, "POST /endpoints", body).await.expect(201);
-        made["id"].as_str().unwrap().to_owned()
+        let created = self.as_account(account, "POST /endpoints", body).await.expect(201);
+        created["id"].as_str().unwrap().to_owned()
     }
 }
 
-/// `call` is a method and a path.
+/// A request; `call` is a method and a path.
 pub(crate) fn request(key: Option<&str>, call: &str, body: impl Into<Body>) -> Request<Body> {
     let (method, path) = call.split_once(' ').unwrap();
     let mut request = Request::new(body.into());
@@ -253,27 +261,27 @@ pub(crate) fn request(key: Option<&str>, call: &str, body: impl Into<Body>) -> R
     request
 }
 
-/// Workers that note what they are told.
+/// Workers that only record their wakes.
 #[derive(Default)]
-pub(crate) struct Notes {
+pub(crate) struct RecordingWorkers {
     wakes: Mutex<Vec<Wake>>,
 }
 
-impl Notes {
+impl RecordingWorkers {
     pub(crate) fn take(&self) -> Vec<Wake> {
         std::mem::take(&mut self.wakes.lock().unwrap())
     }
 }
 
 #[async_trait]
-impl Workers for Notes {
+impl Workers for RecordingWorkers {
     fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake> {
         self.wakes.lock().unwrap().extend(wakes);
         Vec::new()
     }
 
     async fn send_test(&self, endpoint: Endpoint, event: Event) -> TestReport {
-        assert_ne!(event.event_type.as_str(), "test.panic", "as it was asked to");
+        assert_ne!(event.event_type.as_str(), "test.panic", "the test asked for a panic");
         let headers = vec![("webhook-id".to_owned(), event.id.to_string())];
         TestReport {
             request: RequestHead { url: endpoint.url.as_str().to_owned(), headers },
@@ -294,11 +302,12 @@ impl Workers for Notes {
     }
 }
 
-/// Steadied, and so perhaps behind the wall clock: the first plus the second, in milliseconds.
+/// A steadied clock, which may lag behind the wall clock: the first field is its time in
+/// milliseconds, the second the lag.
 pub(crate) struct TestClock(AtomicU64, AtomicU64);
 
 impl TestClock {
-    /// The wall clock is set forward, and nobody believes it yet.
+    /// Steps the wall clock forward; the steadied clock does not follow yet.
     pub(crate) fn step_wall(&self, by: Duration) {
         self.1.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
     }
@@ -318,10 +327,10 @@ impl Clock for TestClock {
     }
 }
 
-struct Well;
+struct AlwaysReady;
 
 #[async_trait]
-impl Probe for Well {
+impl Probe for AlwaysReady {
     fn metrics(&self) -> String {
         "postrider_up 1\n".to_owned()
     }

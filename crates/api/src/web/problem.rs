@@ -8,7 +8,7 @@ use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode, Uri};
 use postrider_domain::findings::Finding;
 use postrider_service::{InvalidField, ServiceError};
-use postrider_store::{ReceiversError, kv};
+use postrider_store::{EventDeliveriesError, kv};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -174,16 +174,16 @@ impl From<kv::Error> for Problem {
     }
 }
 
-impl From<ReceiversError> for Problem {
-    fn from(error: ReceiversError) -> Self {
+impl From<EventDeliveriesError> for Problem {
+    fn from(error: EventDeliveriesError) -> Self {
         match error {
-            ReceiversError::NoSuchEvent => Self::not_found("event"),
-            ReceiversError::UnknownCursor => {
+            EventDeliveriesError::NoSuchEvent => Self::not_found("event"),
+            EventDeliveriesError::UnknownCursor => {
                 let mut findings = Findings::default();
                 findings.add(child("", "cursor"), UNKNOWN_CURSOR);
                 Self::invalid_query(findings.into_errors())
             }
-            ReceiversError::Store(error) => error.into(),
+            EventDeliveriesError::Store(error) => error.into(),
         }
     }
 }

@@ -69,12 +69,12 @@ fn wakes_arrive_as_they_were() {
 #[test]
 fn large_payloads_stay_behind_and_messages_are_bounded() {
     let [many] = pack([wake(Some(MAX_WAKE_PAYLOAD_BYTES + 1))]).try_into().unwrap();
-    assert!(matches!(many.nudges[0].work, Work::Endpoint { ready: None, .. }));
+    assert!(matches!(many.wakes[0].work, Work::Endpoint { ready: None, .. }));
     for (count, payload) in [(2_500, None), (100, Some(MAX_WAKE_PAYLOAD_BYTES)), (900, Some(600))] {
         let packed = pack((0..count).map(|_| wake(payload)));
-        assert_eq!(packed.iter().map(|many| many.nudges.len()).sum::<usize>(), count);
+        assert_eq!(packed.iter().map(|many| many.wakes.len()).sum::<usize>(), count);
         for many in packed {
-            assert!(many.nudges.len() <= MAX_WAKES);
+            assert!(many.wakes.len() <= MAX_WAKES);
             let bytes = Call::from(Request::WakeMany(many)).encode().unwrap();
             assert!(bytes.len() <= MAX_WAKE_BYTES, "{}", bytes.len());
         }
@@ -84,7 +84,7 @@ fn large_payloads_stay_behind_and_messages_are_bounded() {
 #[test]
 fn wakes_that_cannot_be_are_refused() {
     let refused = |work| {
-        let many = WakeMany { nudges: vec![Nudge { work, traceparent: None }] };
+        let many = WakeMany { wakes: vec![WakeItem { work, traceparent: None }] };
         unpack(many, SHARDS).unwrap_err().kind
     };
     let with = |ready: ReadyDelivery| Work::Endpoint {

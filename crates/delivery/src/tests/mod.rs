@@ -1,11 +1,11 @@
-//! The actors and the sender against real sockets, over the memory engine.
+//! Tests of the actors and the sender with real sockets and the memory engine.
 
 mod actors;
 mod clocks;
-mod hindered;
+mod faulty_engine;
+pub(crate) mod fixture;
+mod internal_errors;
 mod jobs;
 mod phases;
-mod trouble;
-mod waits;
+mod timers;
 mod wire;
-pub(crate) mod world;

@@ -13,55 +13,55 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use super::fixture::{Fixture, RealClock, fast_retries, loopback, name};
 use super::wire::kind;
-use super::world::{RealClock, World, hasty, loopback, name};
-use crate::sender::Message;
-use crate::{Sender, Sent};
+use crate::sender::Webhook;
+use crate::{Exchange, Sender};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a receiver dawdles where a phase is to be long.
-const DAWDLE: Duration = Duration::from_millis(40);
+/// How long a receiver delays a phase that should be slow.
+const DELAY: Duration = Duration::from_millis(40);
 
-async fn time(sender: &Sender, url: &str) -> (Sent, Phases) {
-    let world = World::new(hasty()).await;
-    let endpoint = world.build_endpoint(url, Ordering::Parallel);
+async fn time(sender: &Sender, url: &str) -> (Exchange, Phases) {
+    let fixture = Fixture::new(fast_retries()).await;
+    let endpoint = fixture.build_endpoint(url, Ordering::Parallel);
     let payload = Payload::from_stored("{}".into());
-    let message = Message { event: EventId::MIN, event_type: &name("a"), payload: &payload };
-    let (sent, phases) = sender.send_timed(&endpoint, message, RealClock.now()).await;
+    let webhook = Webhook { event: EventId::MIN, event_type: &name("a"), payload: &payload };
+    let (exchange, phases) = sender.send_timed(&endpoint, webhook, RealClock.now()).await;
     let Phases { dns, connect, tls, wait, read } = phases;
     let sum: Duration = [dns, connect, tls, wait, read].into_iter().flatten().sum();
-    assert!(sum <= sent.duration, "{phases:?} in {:?}", sent.duration);
-    (sent, phases)
+    assert!(sum <= exchange.duration, "{phases:?} in {:?}", exchange.duration);
+    (exchange, phases)
 }
 
 fn sender() -> Sender {
     Sender::new(loopback(), TIMEOUT).unwrap()
 }
 
-/// The phases that took place.
-fn happened(phases: Phases) -> Vec<&'static str> {
+/// The phases that occurred.
+fn occurred(phases: Phases) -> Vec<&'static str> {
     let Phases { dns, connect, tls, wait, read } = phases;
     let all = [("dns", dns), ("connect", connect), ("tls", tls), ("wait", wait), ("read", read)];
     all.into_iter().filter(|(_, took)| took.is_some()).map(|(name, _)| name).collect()
 }
 
-/// Answers one request late, and the body later still.
-async fn dawdle(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+/// Answers one request slowly, with an even slower body.
+async fn respond_slowly(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let mut request = Vec::new();
     while !request.ends_with(b"{}") {
         stream.read_buf(&mut request).await.unwrap();
     }
-    tokio::time::sleep(DAWDLE).await;
+    tokio::time::sleep(DELAY).await;
     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n").await.unwrap();
     stream.flush().await.unwrap();
-    tokio::time::sleep(DAWDLE * 2).await;
+    tokio::time::sleep(DELAY * 2).await;
     stream.write_all(b"late").await.unwrap();
     stream.flush().await.unwrap();
-    // The other end closes first.
+    // Wait for the client to close first.
     let _ = stream.read_buf(&mut request).await;
 }
 
-/// A port at which `serve` gets every connection.
+/// Listens on a port and passes every connection to `serve`.
 async fn serve<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> u16
 where
     F: Future<Output = ()> + Send + 'static,
@@ -77,28 +77,28 @@ where
 }
 
 #[tokio::test]
-async fn each_phase_has_its_own_time() {
-    let port = serve(dawdle).await;
+async fn each_phase_is_timed_separately() {
+    let port = serve(respond_slowly).await;
     let sender = sender();
     for (host, expected) in [
         ("127.0.0.1", &["connect", "wait", "read"][..]),
         ("localhost", &["dns", "connect", "wait", "read"]),
     ] {
-        // The second one would find an idle connection, if any were kept.
+        // The second request would reuse an idle connection, if any were kept.
         for _ in 0..2 {
-            let (sent, phases) = time(&sender, &format!("http://{host}:{port}/")).await;
-            assert_eq!(kind(&sent), None, "{:?}", sent.outcome);
-            assert_eq!(sent.response.unwrap().body.as_ref(), b"late");
-            assert_eq!(happened(phases), expected);
+            let (exchange, phases) = time(&sender, &format!("http://{host}:{port}/")).await;
+            assert_eq!(kind(&exchange), None, "{:?}", exchange.outcome);
+            assert_eq!(exchange.response.unwrap().body.as_ref(), b"late");
+            assert_eq!(occurred(phases), expected);
             assert!(phases.connect.unwrap() > Duration::ZERO);
-            assert!(phases.wait.unwrap() >= DAWDLE, "{phases:?}");
-            assert!(phases.read.unwrap() >= DAWDLE, "{phases:?}");
+            assert!(phases.wait.unwrap() >= DELAY, "{phases:?}");
+            assert!(phases.read.unwrap() >= DELAY, "{phases:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_handshake_is_told_apart_from_its_connection() {
+async fn the_tls_handshake_is_timed_separately_from_connecting() {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -110,9 +110,9 @@ async fn a_handshake_is_told_apart_from_its_connection() {
     let port = serve(move |stream| {
         let acceptor = acceptor.clone();
         async move {
-            tokio::time::sleep(DAWDLE * 3).await;
+            tokio::time::sleep(DELAY * 3).await;
             if let Ok(stream) = acceptor.accept(stream).await {
-                dawdle(stream).await;
+                respond_slowly(stream).await;
             }
         }
     });
@@ -122,56 +122,61 @@ async fn a_handshake_is_told_apart_from_its_connection() {
     roots.add(cert.der().clone()).unwrap();
     let trusting = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     let trusting = Sender::with_tls(loopback(), TIMEOUT, trusting).unwrap();
-    // A ticket of the first handshake would shorten the second, if any were kept.
+    // A session ticket of the first handshake would shorten the second, if any were kept.
     for _ in 0..2 {
-        let (sent, phases) = time(&trusting, &url).await;
-        assert_eq!(kind(&sent), None, "{:?}", sent.outcome);
-        assert_eq!(happened(phases), ["dns", "connect", "tls", "wait", "read"]);
-        assert!(phases.tls.unwrap() >= DAWDLE * 2, "{phases:?}");
+        let (exchange, phases) = time(&trusting, &url).await;
+        assert_eq!(kind(&exchange), None, "{:?}", exchange.outcome);
+        assert_eq!(occurred(phases), ["dns", "connect", "tls", "wait", "read"]);
+        assert!(phases.tls.unwrap() >= DELAY * 2, "{phases:?}");
         assert!(phases.connect < phases.tls, "{phases:?}");
-        assert!(phases.wait.unwrap() >= DAWDLE, "{phases:?}");
+        assert!(phases.wait.unwrap() >= DELAY, "{phases:?}");
     }
 
-    let (sent, phases) = time(&sender(), &url).await;
-    assert_eq!(kind(&sent), Some(ErrorKind::Tls), "nobody vouches for it: {:?}", sent.outcome);
-    assert_eq!(happened(phases), ["dns", "connect", "tls"]);
-    assert!(phases.tls.unwrap() >= DAWDLE * 2, "{phases:?}");
+    let (exchange, phases) = time(&sender(), &url).await;
+    assert_eq!(
+        kind(&exchange),
+        Some(ErrorKind::Tls),
+        "the certificate is not trusted: {:?}",
+        exchange.outcome
+    );
+    assert_eq!(occurred(phases), ["dns", "connect", "tls"]);
+    assert!(phases.tls.unwrap() >= DELAY * 2, "{phases:?}");
 }
 
 #[tokio::test]
-async fn a_failure_shows_the_phases_until_then() {
-    let hasty = Sender::new(loopback(), DAWDLE * 3).unwrap();
+async fn a_failed_request_has_the_phases_before_the_failure() {
+    let fast_retries = Sender::new(loopback(), DELAY * 3).unwrap();
     let silent = serve(async |stream: TcpStream| {
         std::future::pending::<()>().await;
         drop(stream);
     });
     let silent = silent.await;
-    let (sent, phases) = time(&hasty, &format!("http://127.0.0.1:{silent}/")).await;
-    assert_eq!(kind(&sent), Some(ErrorKind::Timeout));
-    assert_eq!(happened(phases), ["connect", "wait"]);
-    assert!(phases.wait.unwrap() >= DAWDLE * 2, "{phases:?}");
+    let (exchange, phases) = time(&fast_retries, &format!("http://127.0.0.1:{silent}/")).await;
+    assert_eq!(kind(&exchange), Some(ErrorKind::Timeout));
+    assert_eq!(occurred(phases), ["connect", "wait"]);
+    assert!(phases.wait.unwrap() >= DELAY * 2, "{phases:?}");
 
     let closing = serve(async |mut stream: TcpStream| {
         let _ = stream.read_buf(&mut Vec::new()).await;
     });
-    let (sent, phases) = time(&sender(), &format!("http://127.0.0.1:{}/", closing.await)).await;
-    assert_eq!(kind(&sent), Some(ErrorKind::Protocol));
-    assert_eq!(happened(phases), ["connect", "wait"]);
+    let (exchange, phases) = time(&sender(), &format!("http://127.0.0.1:{}/", closing.await)).await;
+    assert_eq!(kind(&exchange), Some(ErrorKind::Protocol));
+    assert_eq!(occurred(phases), ["connect", "wait"]);
 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let (sent, phases) = time(&sender(), &format!("http://{address}/")).await;
-    assert_eq!(kind(&sent), Some(ErrorKind::Connect));
-    assert_eq!(happened(phases), ["connect"]);
+    let (exchange, phases) = time(&sender(), &format!("http://{address}/")).await;
+    assert_eq!(kind(&exchange), Some(ErrorKind::Connect));
+    assert_eq!(occurred(phases), ["connect"]);
 
-    let (sent, phases) = time(&hasty, "http://no-such-host.invalid/").await;
-    // Behind a firewall the question itself may find no answer.
-    assert!(matches!(kind(&sent), Some(ErrorKind::Dns | ErrorKind::Timeout)), "{sent:?}");
-    assert_eq!(happened(phases), ["dns"]);
+    let (exchange, phases) = time(&fast_retries, "http://no-such-host.invalid/").await;
+    // Behind a firewall the DNS query itself may time out.
+    assert!(matches!(kind(&exchange), Some(ErrorKind::Dns | ErrorKind::Timeout)), "{exchange:?}");
+    assert_eq!(occurred(phases), ["dns"]);
 
     let public = Sender::new(Default::default(), TIMEOUT).unwrap();
-    let (sent, phases) = time(&public, "http://127.0.0.1:9/").await;
-    assert_eq!(kind(&sent), Some(ErrorKind::Blocked));
+    let (exchange, phases) = time(&public, "http://127.0.0.1:9/").await;
+    assert_eq!(kind(&exchange), Some(ErrorKind::Blocked));
     assert_eq!(phases, Phases::default());
 }

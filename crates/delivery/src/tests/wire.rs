@@ -9,40 +9,40 @@ use postrider_domain::target::{AddressPolicy, TargetUrl};
 use postrider_domain::time::Clock;
 use tokio::net::TcpListener;
 
-use super::world::{Answer, OK, RealClock, Receiver, World, hasty, loopback, name};
-use crate::sender::Message;
-use crate::{Sender, Sent};
+use super::fixture::{Answer, Fixture, OK, RealClock, Receiver, fast_retries, loopback, name};
+use crate::sender::Webhook;
+use crate::{Exchange, Sender};
 
-pub(super) async fn send(sender: &Sender, endpoint: &Endpoint) -> Sent {
+pub(super) async fn send(sender: &Sender, endpoint: &Endpoint) -> Exchange {
     let payload = Payload::from_stored("{\"a\" : 1}".into());
-    let message = Message { event: EventId::MIN, event_type: &name("a"), payload: &payload };
-    sender.send(endpoint, message, RealClock.now()).await
+    let webhook = Webhook { event: EventId::MIN, event_type: &name("a"), payload: &payload };
+    sender.send(endpoint, webhook, RealClock.now()).await
 }
 
-async fn send_to(url: &str) -> Sent {
-    let world = World::new(hasty()).await;
-    let endpoint = world.build_endpoint(url, Ordering::Parallel);
+async fn send_to(url: &str) -> Exchange {
+    let fixture = Fixture::new(fast_retries()).await;
+    let endpoint = fixture.build_endpoint(url, Ordering::Parallel);
     let sender = Sender::new(loopback(), Duration::from_millis(300)).unwrap();
     send(&sender, &endpoint).await
 }
 
-async fn answered(answer: Answer) -> Sent {
+async fn answered(answer: Answer) -> Exchange {
     let receiver = Receiver::start(move |_| answer).await;
     send_to(&receiver.url).await
 }
 
-pub(super) fn kind(sent: &Sent) -> Option<ErrorKind> {
-    match &sent.outcome {
+pub(super) fn kind(exchange: &Exchange) -> Option<ErrorKind> {
+    match &exchange.outcome {
         Outcome::Success { .. } => None,
         Outcome::Failure(failure) => Some(failure.kind),
     }
 }
 
 #[tokio::test]
-async fn the_record_is_what_went_over_the_wire() {
+async fn the_recorded_request_is_the_request_on_the_wire() {
     let mut receiver = Receiver::start(|_| OK).await;
-    let world = World::new(hasty()).await;
-    let mut endpoint = world.build_endpoint(&receiver.url, Ordering::Parallel);
+    let fixture = Fixture::new(fast_retries()).await;
+    let mut endpoint = fixture.build_endpoint(&receiver.url, Ordering::Parallel);
     let custom = [
         ("X-Api-Key".to_owned(), "k".to_owned()),
         ("Authorization".to_owned(), "Bearer t".to_owned()),
@@ -50,16 +50,16 @@ async fn the_record_is_what_went_over_the_wire() {
     endpoint.headers = CustomHeaders::parse(custom).unwrap();
     let sender = Sender::new(loopback(), Duration::from_secs(5)).unwrap();
     for _ in 0..2 {
-        let sent = send(&sender, &endpoint).await;
-        assert_eq!(kind(&sent), None);
+        let exchange = send(&sender, &endpoint).await;
+        assert_eq!(kind(&exchange), None);
         let (head, body) = receiver.next().await;
         let mut recorded = "POST /hook?x=1 HTTP/1.1\r\n".to_owned();
-        for (name, value) in &sent.request.headers {
+        for (name, value) in &exchange.request.headers {
             recorded.push_str(&format!("{name}: {value}\r\n"));
         }
         assert_eq!(head, recorded + "\r\n");
         assert_eq!(body, "{\"a\" : 1}");
-        assert_eq!(sent.request.url, receiver.url);
+        assert_eq!(exchange.request.url, receiver.url);
         for part in [
             "content-type: application/json\r\n",
             "webhook-event-type: a\r\n",
@@ -75,36 +75,37 @@ async fn the_record_is_what_went_over_the_wire() {
 }
 
 #[tokio::test]
-async fn the_status_line_decides() {
-    let sent = answered(Answer::Bytes("HTTP/1.1 204 Fine\r\n\r\n")).await;
-    assert_eq!(kind(&sent), None);
+async fn the_status_line_decides_the_outcome() {
+    let exchange = answered(Answer::Bytes("HTTP/1.1 204 Fine\r\n\r\n")).await;
+    assert_eq!(kind(&exchange), None);
     for bytes in [
         "HTTP/1.1 301 M\r\nlocation: /x\r\ncontent-length: 0\r\n\r\n",
         "HTTP/1.1 404 N\r\ncontent-length: 2\r\n\r\nno",
     ] {
-        let sent = answered(Answer::Bytes(bytes)).await;
-        assert_eq!(kind(&sent), Some(ErrorKind::Status), "{bytes}");
-        assert!(sent.response.is_some());
+        let exchange = answered(Answer::Bytes(bytes)).await;
+        assert_eq!(kind(&exchange), Some(ErrorKind::Status), "{bytes}");
+        assert!(exchange.response.is_some());
     }
 }
 
 #[tokio::test]
-async fn a_body_that_never_ends_changes_nothing_but_the_time() {
-    let sent = answered(Answer::Bytes("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")).await;
-    assert_eq!(kind(&sent), None);
-    assert_eq!(sent.response.as_ref().unwrap().body.as_ref(), b"half");
-    assert!(sent.duration >= Duration::from_millis(300));
+async fn a_body_that_never_ends_affects_only_the_duration() {
+    let exchange =
+        answered(Answer::Bytes("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")).await;
+    assert_eq!(kind(&exchange), None);
+    assert_eq!(exchange.response.as_ref().unwrap().body.as_ref(), b"half");
+    assert!(exchange.duration >= Duration::from_millis(300));
 }
 
 #[tokio::test]
-async fn only_an_interim_answer_is_a_timeout() {
-    let sent =
+async fn only_interim_responses_are_a_timeout() {
+    let exchange =
         answered(Answer::Bytes("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\n\r\n")).await;
-    assert_eq!(kind(&sent), Some(ErrorKind::Timeout));
+    assert_eq!(kind(&exchange), Some(ErrorKind::Timeout));
 }
 
 #[tokio::test]
-async fn what_goes_wrong_has_its_kind() {
+async fn each_failure_has_its_kind() {
     assert_eq!(kind(&answered(Answer::Hang).await), Some(ErrorKind::Timeout));
     assert_eq!(kind(&answered(Answer::Close).await), Some(ErrorKind::Protocol));
     assert_eq!(
@@ -135,47 +136,47 @@ async fn what_goes_wrong_has_its_kind() {
     assert_eq!(kind(&send_to(&tls).await), Some(ErrorKind::Tls));
 }
 
-/// Refused where there is IPv6. Where there is none, the system says EADDRNOTAVAIL, which is no
-/// shortage.
+/// Fault IPv6 the connection is refused. Without it the OS returns EADDRNOTAVAIL, which is not resource
+/// exhaustion.
 #[tokio::test]
-async fn an_ipv6_address_that_cannot_be_reached_is_a_failure_to_connect() {
+async fn an_unreachable_ipv6_address_is_a_connect_failure() {
     let policy = || AddressPolicy::new(vec!["::1/128".parse().expect("a network")]);
-    let world = World::new(hasty()).await;
+    let fixture = Fixture::new(fast_retries()).await;
     let endpoint = Endpoint {
         url: TargetUrl::parse("http://[::1]:9/", &policy()).expect("a URL"),
-        ..world.build_endpoint("http://127.0.0.1:9/", Ordering::Parallel)
+        ..fixture.build_endpoint("http://127.0.0.1:9/", Ordering::Parallel)
     };
-    let sent = send(&Sender::new(policy(), Duration::from_secs(5)).unwrap(), &endpoint).await;
-    assert_eq!(kind(&sent), Some(ErrorKind::Connect));
-    assert!(sent.shortage.is_none(), "{:?}", sent.shortage);
+    let exchange = send(&Sender::new(policy(), Duration::from_secs(5)).unwrap(), &endpoint).await;
+    assert_eq!(kind(&exchange), Some(ErrorKind::Connect));
+    assert!(exchange.resource_error.is_none(), "{:?}", exchange.resource_error);
 }
 
 #[tokio::test]
-async fn forbidden_addresses_are_blocked_when_sending_too() {
+async fn forbidden_addresses_are_blocked_at_send_time_too() {
     let mut receiver = Receiver::start(|_| OK).await;
-    let world = World::new(hasty()).await;
+    let fixture = Fixture::new(fast_retries()).await;
     let public = Sender::new(AddressPolicy::default(), Duration::from_secs(5)).unwrap();
     let port = receiver.url.rsplit(':').next().unwrap().to_owned();
     for host in ["127.0.0.1", "localhost"] {
-        let mut endpoint = world.build_endpoint(&receiver.url, Ordering::Parallel);
+        let mut endpoint = fixture.build_endpoint(&receiver.url, Ordering::Parallel);
         endpoint.url = TargetUrl::parse(&format!("http://{host}:{port}"), &loopback()).unwrap();
-        let sent = send(&public, &endpoint).await;
-        assert_eq!(kind(&sent), Some(ErrorKind::Blocked), "{host}: {:?}", sent.outcome);
+        let exchange = send(&public, &endpoint).await;
+        assert_eq!(kind(&exchange), Some(ErrorKind::Blocked), "{host}: {:?}", exchange.outcome);
     }
-    // The name of this machine resolves, by its hosts file, to an address of its own.
+    // The hosts file resolves localhost to a loopback address.
     let sender = Sender::new(loopback(), Duration::from_secs(5)).unwrap();
-    let mut endpoint = world.build_endpoint(&receiver.url, Ordering::Parallel);
+    let mut endpoint = fixture.build_endpoint(&receiver.url, Ordering::Parallel);
     endpoint.url = TargetUrl::parse(&format!("http://localhost:{port}"), &loopback()).unwrap();
     assert_eq!(kind(&send(&sender, &endpoint).await), None);
     receiver.next().await;
 }
 
 #[tokio::test]
-async fn answers_are_kept_within_bounds() {
+async fn recorded_responses_are_bounded() {
     let body: &'static str = Box::leak("x".repeat(100_000).into_boxed_str());
     let bytes: &'static str = Box::leak(
         format!("HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n{body}").into_boxed_str(),
     );
-    let sent = answered(Answer::Bytes(bytes)).await;
-    assert_eq!(sent.response.unwrap().body.len(), 4096);
+    let exchange = answered(Answer::Bytes(bytes)).await;
+    assert_eq!(exchange.response.unwrap().body.len(), 4096);
 }

@@ -14,12 +14,12 @@ fn any_policy() -> impl Strategy<Value = Policy> {
     )
 }
 
-/// One failed attempt after the other, each taking its share of the timeout.
-fn starts(
+/// The start and end of every attempt when all of them fail, each after its share of the timeout.
+fn all_attempts(
     policy: &Policy,
-    luck: &[f64],
+    random: &[f64],
     share: &[f64],
-    ask: Option<Duration>,
+    retry_after: Option<Duration>,
 ) -> Vec<(Timestamp, Timestamp)> {
     let first = Timestamp::from_millis(1_000_000);
     let mut attempts = vec![];
@@ -29,38 +29,38 @@ fn starts(
         let took = policy.timeout.mul_f64(share[n % share.len()]);
         let end = start.plus(took);
         attempts.push((start, end));
-        let failed = Failed {
+        let failed = FailedAttempt {
             attempts: u8::try_from(attempts.len()).expect("few"),
             first_attempt_at: first,
             ended_at: end,
-            retry_after: ask,
+            retry_after,
         };
-        match policy.next(failed, luck[n % luck.len()]) {
-            Next::At(due) => start = due,
-            Next::Exhausted => return attempts,
+        match policy.next(failed, random[n % random.len()]) {
+            NextAttempt::At(due) => start = due,
+            NextAttempt::Exhausted => return attempts,
         }
     }
 }
 
 proptest! {
     #[test]
-    fn every_schedule_keeps_its_promises(
+    fn every_schedule_stays_within_its_bounds(
         policy in any_policy(),
-        luck in prop::collection::vec(0.0..=1.0, 1..20),
+        random in prop::collection::vec(0.0..=1.0, 1..20),
         share in prop::collection::vec(0.0..=1.0, 1..20),
-        ask in prop::option::of((0_u64..200_000).prop_map(Duration::from_secs)),
+        retry_after in prop::option::of((0_u64..200_000).prop_map(Duration::from_secs)),
     ) {
-        let attempts = starts(&policy, &luck, &share, ask);
+        let attempts = all_attempts(&policy, &random, &share, retry_after);
         prop_assert_eq!(attempts.len(), usize::from(policy.max_retries) + 1);
         let (first, last) = (attempts[0].0, attempts[attempts.len() - 1].0);
-        // Each delay is cut to whole milliseconds, upwards where it must not be too short.
+        // Each delay is rounded to milliseconds, upwards where it must not be too short.
         let slack = Duration::from_millis(u64::from(policy.max_retries));
         prop_assert!(last.since(first) <= policy.window + slack, "{:?}", last.since(first));
         for (k, pair) in (1..).zip(attempts.windows(2)) {
             let delay = pair[1].0.since(pair[0].1);
             let (shortest, longest) = policy.delay_bounds(k);
             prop_assert!(delay >= shortest, "retry {}: {:?} < {:?}", k, delay, shortest);
-            let longest = if ask.is_some() { longest.max(policy.delay(k).mul_f64(MAX_STRETCH)) } else { longest };
+            let longest = if retry_after.is_some() { longest.max(policy.delay(k).mul_f64(MAX_RETRY_AFTER_FACTOR)) } else { longest };
             prop_assert!(delay <= longest + 2 * Duration::from_millis(1), "retry {}: {:?} > {:?}", k, delay, longest);
         }
     }
@@ -68,13 +68,13 @@ proptest! {
     #[test]
     fn the_worst_case_fills_the_window(policy in any_policy()) {
         prop_assume!(policy.max_retries > 0 && policy.base > 100 * Duration::from_millis(1));
-        let attempts = starts(&policy, &[1.0], &[1.0], None);
+        let attempts = all_attempts(&policy, &[1.0], &[1.0], None);
         let last = attempts[attempts.len() - 1].0.since(attempts[0].0);
         prop_assert!(last + policy.window / 100 + Duration::from_millis(25) >= policy.window);
     }
 
     #[test]
-    fn a_refusal_names_a_window_that_fits(
+    fn the_error_suggests_a_window_that_fits(
         retries in 1_u8..=20, factor in 1.0..=3.0, jitter in 0.0..=0.9, timeout in 1_u64..30_000,
     ) {
         let timeout = Duration::from_millis(timeout);
@@ -101,11 +101,15 @@ fn the_default_is_about_eleven_seconds_growing_to_half_a_day() {
 fn retry_after_lengthens_within_bounds_and_never_shortens() {
     let policy = Policy::default();
     let at = Timestamp::from_millis(1_000_000);
-    let failed =
-        |retry_after| Failed { attempts: 1, first_attempt_at: at, ended_at: at, retry_after };
+    let failed = |retry_after| FailedAttempt {
+        attempts: 1,
+        first_attempt_at: at,
+        ended_at: at,
+        retry_after,
+    };
     let due = |ask: Option<u64>| match policy.next(failed(ask.map(Duration::from_secs)), 0.5) {
-        Next::At(due) => due.since(at),
-        Next::Exhausted => panic!("ten retries are left"),
+        NextAttempt::At(due) => due.since(at),
+        NextAttempt::Exhausted => panic!("ten retries are left"),
     };
     assert_eq!(due(Some(0)), due(None));
     assert_eq!(due(Some(15)), 15 * SECOND);
@@ -113,12 +117,13 @@ fn retry_after_lengthens_within_bounds_and_never_shortens() {
 }
 
 #[test]
-fn our_own_outage_keeps_the_spacing() {
+fn delays_are_kept_after_our_own_outage() {
     let policy = Policy::default();
     let first = Timestamp::from_millis(1_000_000);
     let late = first.plus(3 * policy.window());
-    let failed = Failed { attempts: 4, first_attempt_at: first, ended_at: late, retry_after: None };
-    let Next::At(due) = policy.next(failed, 0.5) else { panic!("seven retries are left") };
+    let failed =
+        FailedAttempt { attempts: 4, first_attempt_at: first, ended_at: late, retry_after: None };
+    let NextAttempt::At(due) = policy.next(failed, 0.5) else { panic!("seven retries are left") };
     assert!(due.since(late) >= policy.delay_bounds(4).0);
 }
 
@@ -126,12 +131,13 @@ fn our_own_outage_keeps_the_spacing() {
 fn without_retries_the_first_failure_exhausts() {
     let policy = Policy::new(0, Duration::ZERO, 2.5, 0.2, 5 * SECOND).expect("fits");
     let at = Timestamp::from_millis(1);
-    let failed = Failed { attempts: 1, first_attempt_at: at, ended_at: at, retry_after: None };
-    assert_eq!(policy.next(failed, 0.5), Next::Exhausted);
+    let failed =
+        FailedAttempt { attempts: 1, first_attempt_at: at, ended_at: at, retry_after: None };
+    assert_eq!(policy.next(failed, 0.5), NextAttempt::Exhausted);
 }
 
 #[test]
-fn nonsense_is_refused() {
+fn invalid_schedules_are_rejected() {
     let day = Duration::from_secs(86_400);
     let new =
         |retries, window, factor, jitter| Policy::new(retries, window, factor, jitter, SECOND);
@@ -142,7 +148,7 @@ fn nonsense_is_refused() {
     assert_eq!(new(10, day, 2.5, f64::INFINITY), Err(PolicyError::Jitter));
     assert_eq!(new(10, 91 * day, 2.5, 0.2), Err(PolicyError::WindowTooLong));
     for (retries, factor) in [(100, 2.5), (100, 10.0), (20, 10.0)] {
-        let refused = Err(PolicyError::FitsNoWindow { max_retries: retries, factor });
-        assert_eq!(new(retries, 90 * day, factor, 0.2), refused);
+        let rejected = Err(PolicyError::FitsNoWindow { max_retries: retries, factor });
+        assert_eq!(new(retries, 90 * day, factor, 0.2), rejected);
     }
 }

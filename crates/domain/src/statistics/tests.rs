@@ -5,16 +5,16 @@ use crate::outcome::of_status;
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_123_456);
 
-fn any_answer() -> impl Strategy<Value = Answer> {
+fn any_answer() -> impl Strategy<Value = ResultCode> {
     prop_oneof![
-        (100_u16..1000).prop_map(Answer::Status),
-        (0..KINDS.len()).prop_map(|kind| Answer::Nothing(KINDS[kind])),
+        (100_u16..1000).prop_map(ResultCode::Status),
+        (0..KINDS.len()).prop_map(|kind| ResultCode::NoResponse(KINDS[kind])),
     ]
 }
 
 proptest! {
     #[test]
-    fn a_duration_lies_in_its_bucket(ms in any::<u32>()) {
+    fn a_bucket_contains_its_duration(ms in any::<u32>()) {
         let latency = Latency::of(ms);
         let (shortest, longest) = latency.bounds();
         prop_assert!((shortest..=longest).contains(&ms), "{ms}: {shortest} to {longest}");
@@ -26,7 +26,7 @@ proptest! {
     }
 
     #[test]
-    fn a_percentile_errs_by_less_than_its_bucket(
+    fn a_percentile_is_in_the_bucket_of_the_exact_value(
         mut times in prop::collection::vec(0_u32..40_000, 1..300),
         percent in 1_u64..=100,
     ) {
@@ -42,8 +42,8 @@ proptest! {
     }
 
     #[test]
-    fn answers_have_numbers(answer in any_answer()) {
-        prop_assert_eq!(Answer::from_code(answer.code()), Some(answer));
+    fn result_codes_round_trip(answer in any_answer()) {
+        prop_assert_eq!(ResultCode::from_code(answer.code()), Some(answer));
     }
 
     #[test]
@@ -58,7 +58,7 @@ proptest! {
         for (age_ms, answer, ms) in &attempts {
             let at = NOW.minus(Duration::from_millis(*age_ms));
             let counted = span.resolution().floor(at);
-            // A count never lies across the edge of a point.
+            // A counting step never crosses the boundary of a point.
             prop_assert_eq!(counted < begin, at < begin);
             chart.add(counted, *answer, Latency::of(*ms), 1);
             inside += u64::from(at >= begin && at < end);
@@ -79,7 +79,7 @@ proptest! {
 }
 
 #[test]
-fn spans_are_cut_at_whole_steps_and_end_with_the_one_that_runs() {
+fn spans_consist_of_whole_steps_and_end_with_the_current_one() {
     for span in Span::ALL {
         let (begin, end) = span.bounds(NOW);
         let step_ms = u64::try_from(span.step().as_millis()).unwrap();
@@ -94,14 +94,14 @@ fn spans_are_cut_at_whole_steps_and_end_with_the_one_that_runs() {
 }
 
 #[test]
-fn what_a_point_comes_to() {
+fn points_aggregate_their_counts() {
     let mut chart = Chart::new(Span::Hour, NOW);
     let at = Resolution::FiveMinutes.floor(NOW);
-    chart.add(at, Answer::Status(204), Latency::of(1), 50);
-    chart.add(at, Answer::Status(500), Latency::of(3), 49);
-    chart.add(at, Answer::Nothing(ErrorKind::Timeout), Latency::of(5_000), 1);
-    chart.add(at, Answer::Nothing(ErrorKind::Dns), Latency::of(60_000), 9);
-    chart.add(at.plus(HOUR), Answer::Status(200), Latency::of(1), 7);
+    chart.add(at, ResultCode::Status(204), Latency::of(1), 50);
+    chart.add(at, ResultCode::Status(500), Latency::of(3), 49);
+    chart.add(at, ResultCode::NoResponse(ErrorKind::Timeout), Latency::of(5_000), 1);
+    chart.add(at, ResultCode::NoResponse(ErrorKind::Dns), Latency::of(60_000), 9);
+    chart.add(at.plus(HOUR), ResultCode::Status(200), Latency::of(1), 7);
     let statistics = chart.statistics(true);
     assert_eq!(
         statistics.total,
@@ -111,10 +111,10 @@ fn what_a_point_comes_to() {
             p50_ms: Some(1),
             p99_ms: Some(3),
             answers: vec![
-                (Answer::Status(204), 50),
-                (Answer::Status(500), 49),
-                (Answer::Nothing(ErrorKind::Timeout), 1),
-                (Answer::Nothing(ErrorKind::Dns), 9),
+                (ResultCode::Status(204), 50),
+                (ResultCode::Status(500), 49),
+                (ResultCode::NoResponse(ErrorKind::Timeout), 1),
+                (ResultCode::NoResponse(ErrorKind::Dns), 9),
             ],
         }
     );
@@ -124,26 +124,26 @@ fn what_a_point_comes_to() {
 }
 
 #[test]
-fn outcomes_become_answers() {
+fn outcomes_map_to_result_codes() {
     let nothing = Outcome::Failure(Failure::new(ErrorKind::Tls, "no"));
-    assert_eq!(Answer::of(&nothing), Answer::Nothing(ErrorKind::Tls));
+    assert_eq!(ResultCode::of(&nothing), ResultCode::NoResponse(ErrorKind::Tls));
     for status in [101, 204, 302, 410, 599] {
-        let answer = Answer::of(&of_status(status, None, None));
-        assert_eq!((answer, answer.is_success()), (Answer::Status(status), status == 204));
+        let answer = ResultCode::of(&of_status(status, None, None));
+        assert_eq!((answer, answer.is_success()), (ResultCode::Status(status), status == 204));
     }
-    assert_eq!(Answer::from_code(FIRST_KIND + 7), None);
+    assert_eq!(ResultCode::from_code(FIRST_KIND_CODE + 7), None);
     assert_eq!(Latency::from_index(BUCKETS), None);
     assert_eq!(Latency::of(u32::MAX).index() + 1, BUCKETS);
 }
 
 #[test]
-fn a_sparkline_has_the_last_24_hours() {
+fn a_sparkline_covers_the_last_24_hours() {
     let mut line = Sparkline::new(EndpointId::MIN, NOW);
     let this_hour = Resolution::Hour.floor(NOW);
-    line.add(this_hour, Answer::Status(200), 3);
-    line.add(this_hour.minus(HOUR * 23), Answer::Status(500), 1);
-    line.add(this_hour.minus(HOUR * 24), Answer::Status(500), 100);
-    line.add(this_hour.plus(HOUR), Answer::Status(500), 100);
+    line.add(this_hour, ResultCode::Status(200), 3);
+    line.add(this_hour.minus(HOUR * 23), ResultCode::Status(500), 1);
+    line.add(this_hour.minus(HOUR * 24), ResultCode::Status(500), 100);
+    line.add(this_hour.plus(HOUR), ResultCode::Status(500), 100);
     assert_eq!((line.hours[23].succeeded, line.hours[0].failed), (3, 1));
-    assert_eq!(line.total(), Tries { succeeded: 3, failed: 1 });
+    assert_eq!(line.total(), AttemptCounts { succeeded: 3, failed: 1 });
 }

@@ -11,7 +11,7 @@ fn parse(text: &str) -> Result<TargetUrl, TargetError> {
 }
 
 #[test]
-fn good_urls() {
+fn valid_urls_are_accepted() {
     for url in [
         "https://example.com/hooks?x=1",
         "http://example.com:8080",
@@ -24,7 +24,7 @@ fn good_urls() {
 }
 
 #[test]
-fn bad_forms() {
+fn invalid_urls_are_rejected() {
     assert!(matches!(parse(""), Err(TargetError::Malformed(_))));
     assert!(matches!(parse("example.com/x"), Err(TargetError::Malformed(_))));
     assert!(matches!(parse("http://"), Err(TargetError::Malformed(_))));
@@ -48,7 +48,7 @@ fn bad_forms() {
 }
 
 #[test]
-fn forbidden_addresses_in_every_spelling() {
+fn forbidden_addresses_are_rejected_in_every_spelling() {
     for url in [
         "http://127.0.0.1/",
         "http://127.1/",
@@ -83,7 +83,7 @@ fn forbidden_addresses_in_every_spelling() {
 }
 
 #[test]
-fn the_operator_can_allow_some() {
+fn the_operator_can_allow_private_networks() {
     let policy = AddressPolicy::new(vec!["127.0.0.0/8".parse().expect("a network")]);
     for url in ["http://127.0.0.1/", "http://localhost:9000/x", "http://[::ffff:127.0.0.1]/"] {
         assert!(TargetUrl::parse(url, &policy).is_ok(), "{url}");

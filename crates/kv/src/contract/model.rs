@@ -1,8 +1,8 @@
-//! Any history leads to the same answers on every engine as on the model in memory.
+//! Property test: every engine answers any history as the in-memory model does.
 
 use proptest::prelude::*;
 
-use super::{Bytes, Embedded, Engine, Error, Memory, Pair, Range};
+use super::{Bytes, Engine, Error, Lmdb, Memory, Pair, Range};
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -14,10 +14,10 @@ enum Op {
     Add(Vec<u8>, i64),
 }
 
-/// Two transactions that run at the same time, an operation of each in turn.
-type Duel = (Vec<Op>, Vec<Op>);
+/// Two concurrent transactions whose operations alternate.
+type Interleaving = (Vec<Op>, Vec<Op>);
 
-/// Everything that an engine answered.
+/// An engine's answer to an operation.
 #[derive(Debug, PartialEq)]
 enum Answer {
     Value(Option<Bytes>),
@@ -25,7 +25,7 @@ enum Answer {
     Committed(Result<(), Error>),
 }
 
-/// Short keys of few letters, so that they meet.
+/// Short keys from a small alphabet, so that they collide.
 fn key() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(prop_oneof![Just(0), Just(b'a'), Just(b'b'), Just(255)], 1..4)
 }
@@ -43,17 +43,21 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn duels() -> impl Strategy<Value = Vec<Duel>> {
+fn interleavings() -> impl Strategy<Value = Vec<Interleaving>> {
     let side = || proptest::collection::vec(op(), 0..8);
     proptest::collection::vec((side(), side()), 1..12)
 }
 
-/// Plays the duels. A commit that is `refused`, by its number, is not made: another engine was
-/// stricter.
-async fn play(engine: &dyn Engine, duels: &[Duel], refused: &[bool]) -> Result<Vec<Answer>, Error> {
+/// Runs the interleavings. `rejected` marks, by position, commits that a stricter engine rejected;
+/// they are skipped here.
+async fn run(
+    engine: &dyn Engine,
+    interleavings: &[Interleaving],
+    rejected: &[bool],
+) -> Result<Vec<Answer>, Error> {
     let mut answers = Vec::new();
-    let mut refused = refused.iter();
-    for (ours, theirs) in duels {
+    let mut rejected = rejected.iter();
+    for (ours, theirs) in interleavings {
         let (one, other) = (engine.begin().await?, engine.begin().await?);
         for turn in 0..ours.len().max(theirs.len()) {
             for (tx, ops) in [(&one, ours), (&other, theirs)] {
@@ -69,7 +73,7 @@ async fn play(engine: &dyn Engine, duels: &[Duel], refused: &[bool]) -> Result<V
             }
         }
         for tx in [one, other] {
-            answers.push(Answer::Committed(match refused.next() {
+            answers.push(Answer::Committed(match rejected.next() {
                 Some(true) => Err(Error::Conflict),
                 _ => tx.commit().await,
             }));
@@ -83,39 +87,42 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn embedded_answers_as_memory_does(duels in duels()) {
+    fn lmdb_answers_as_memory_does(interleavings in interleavings()) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .expect("a runtime for the test");
         let dir = tempfile::tempdir().expect("a directory for the test");
-        let embedded = Embedded::open(dir.path()).expect("an empty directory opens");
-        let expected = runtime.block_on(play(&Memory::new(), &duels, &[]));
-        let actual = runtime.block_on(play(&embedded, &duels, &[]));
+        let lmdb = Lmdb::open(dir.path()).expect("an empty directory opens");
+        let expected = runtime.block_on(run(&Memory::new(), &interleavings, &[]));
+        let actual = runtime.block_on(run(&lmdb, &interleavings, &[]));
         prop_assert_eq!(expected, actual);
     }
 }
 
-/// FoundationDB checks by version, and so may refuse the second of a duel where a comparison of
-/// values would not; it is never less strict, and never refuses the first.
+/// FoundationDB validates by version, so it may reject the second transaction of a pair where
+/// validation by value would not. It is never less strict, and never rejects the first.
 #[cfg(feature = "foundationdb")]
 #[test]
 fn foundationdb_answers_as_memory_does() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime for the test");
     let engine = runtime.block_on(crate::foundationdb::tests::open());
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(64));
-    let tried = runner.run(&duels(), |duels| {
+    let tried = runner.run(&interleavings(), |interleavings| {
         let actual = runtime.block_on(async {
             crate::foundationdb::tests::empty(&engine).await?;
-            play(&*engine, &duels, &[]).await
+            run(&*engine, &interleavings, &[]).await
         });
         let actual = actual.expect("FoundationDB answers");
         let commits = actual.iter().filter_map(|answer| match answer {
             Answer::Committed(result) => Some(result.is_err()),
             _ => None,
         });
-        let refused: Vec<_> = commits.collect();
-        prop_assert!(refused.iter().step_by(2).all(|refused| !refused), "the first was refused");
-        let expected = runtime.block_on(play(&Memory::new(), &duels, &refused));
+        let rejected: Vec<_> = commits.collect();
+        prop_assert!(
+            rejected.iter().step_by(2).all(|rejected| !rejected),
+            "the first was rejected"
+        );
+        let expected = runtime.block_on(run(&Memory::new(), &interleavings, &rejected));
         prop_assert_eq!(expected.as_ref(), Ok(&actual));
         Ok(())
     });

@@ -1,54 +1,54 @@
-//! The cluster file, by which a client finds FoundationDB's coordinators: one line
+//! The cluster file, which lists FoundationDB's coordinators: one line
 //! `description:id@address:port[:tls],…`, and comments.
 //!
-//! The client library reads it itself, and rewrites it when the coordinators change; here it is read
-//! only to tell early and plainly what is wrong with it.
+//! The client library reads it itself, and rewrites it when the coordinators change. It is parsed
+//! here only to report mistakes early and clearly.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Most bytes that are read of it.
+/// The maximum number of bytes read.
 const MAX_LENGTH: u64 = 64 * 1024;
 
-/// A cluster file that can be used.
+/// A valid cluster file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterFile {
     path: String,
     coordinators: Vec<String>,
 }
 
-/// The cluster file cannot be used.
+/// Why a cluster file is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterFileError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error(
         "the FoundationDB cluster file {} cannot be read ({cause}). Copy /etc/foundationdb/fdb.cluster \
-         from a host of the FoundationDB cluster, and name the copy in [store] cluster_file", path.display()
+         from a host of the FoundationDB cluster, and set [store] cluster_file to the copy", path.display()
     )]
     Unreadable {
-        /// Where it should be.
+        /// The file's path.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         cause: io::Error,
     },
-    /// It is something else.
+    /// The file is not a cluster file.
     #[error(
-        "{} is no FoundationDB cluster file: {problem}. It has one line, such as \
-         name:id@10.0.0.1:4500,10.0.0.2:4500; copy the one of the FoundationDB cluster, unchanged", path.display()
+        "{} is not a FoundationDB cluster file: {problem}. The file has one line, such as \
+         name:id@10.0.0.1:4500,10.0.0.2:4500; copy it unchanged from the FoundationDB cluster", path.display()
     )]
     Malformed {
-        /// Where it is.
+        /// The file's path.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with the file.
         problem: String,
     },
 }
 
 impl ClusterFile {
-    /// Reads the file.
+    /// Reads and validates the file.
     ///
     /// # Errors
-    /// When it cannot be read, or is no cluster file.
+    /// If the file cannot be read or is not a cluster file.
     pub fn read(path: &Path) -> Result<Self, ClusterFileError> {
         let text = read(path)
             .map_err(|cause| ClusterFileError::Unreadable { path: path.to_owned(), cause })?;
@@ -59,7 +59,7 @@ impl ClusterFile {
         Ok(Self { path: name.to_owned(), coordinators })
     }
 
-    /// Where the coordinators listen.
+    /// The coordinators' addresses.
     #[must_use]
     pub fn coordinators(&self) -> &[String] {
         &self.coordinators
@@ -77,7 +77,7 @@ fn read(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// The coordinators in the text of a cluster file.
+/// Parses the coordinators from the text of a cluster file.
 fn parse(text: &str) -> Result<Vec<String>, String> {
     let bare = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
     let mut lines = bare.filter(|line| !line.is_empty());
@@ -85,13 +85,13 @@ fn parse(text: &str) -> Result<Vec<String>, String> {
     if lines.next().is_some() {
         return Err("it has more than one line".to_owned());
     }
-    let (cluster, addresses) = line.split_once('@').ok_or("there is no '@' in it")?;
-    let (description, id) = cluster.split_once(':').ok_or("there is no ':' before the '@'")?;
+    let (cluster, addresses) = line.split_once('@').ok_or("the '@' is missing")?;
+    let (description, id) = cluster.split_once(':').ok_or("the ':' before the '@' is missing")?;
     let is_word = |text: &str| {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     };
     if !is_word(description) || !is_word(id) {
-        return Err("what stands before the '@' is not description:id".to_owned());
+        return Err("the part before the '@' is not description:id".to_owned());
     }
     addresses.split(',').map(coordinator).collect()
 }
@@ -102,7 +102,7 @@ fn coordinator(text: &str) -> Result<String, String> {
     let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
     match port.map(|(_, port)| port.parse::<u16>()) {
         Some(Ok(1..)) => Ok(text.to_owned()),
-        _ => Err(format!("\"{text}\" is no address with a port")),
+        _ => Err(format!("\"{text}\" is not an address with a port")),
     }
 }
 
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_usual_forms_are_read() {
+    fn valid_cluster_files_are_parsed() {
         assert_eq!(parse("a:b@127.0.0.1:4500\n"), Ok(vec!["127.0.0.1:4500".to_owned()]));
         let text =
             "# DO NOT EDIT!\n\nprod_1:x9@10.0.0.1:4500:tls,[::1]:4501,fdb.example.com:4500 # us";
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_with_a_reason() {
+    fn invalid_cluster_files_are_rejected_with_a_reason() {
         for text in [
             "",
             "# only a comment",
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_says_what_to_do() {
+    fn an_unreadable_file_says_what_to_do() {
         let dir = tempfile::tempdir().expect("a directory for the test");
         let path = dir.path().join("fdb.cluster");
         let error = ClusterFile::read(&path).expect_err("it is not there").to_string();

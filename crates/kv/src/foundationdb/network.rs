@@ -1,4 +1,4 @@
-//! The C client library and its network thread: started once per process, stopped as it exits.
+//! The C client library's network thread: started once per process, stopped when it exits.
 
 use std::sync::{Mutex, OnceLock};
 
@@ -7,29 +7,29 @@ use foundationdb::api::{FdbApiBuilder, NetworkAutoStop, get_max_api_version};
 
 use crate::lock;
 
-/// The client library cannot be used.
+/// Why the client library cannot be used.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 pub enum NetworkError {
-    /// It is older than what this program was built for.
+    /// The library is older than the version that this program was built for.
     #[error(
-        "the FoundationDB client library (libfdb_c.so) is too old: it speaks API version {found}, and \
-         version {wanted} is needed. Install the package foundationdb-clients 7.3, of the version that \
-         the servers run"
+        "the FoundationDB client library (libfdb_c.so) is too old: it supports API version {found}, but \
+         version {wanted} is required. Install the package foundationdb-clients 7.3, in the version \
+         that the servers run"
     )]
     TooOld {
-        /// The newest API version of the library.
+        /// The latest API version that the library supports.
         found: i32,
-        /// The API version of this program.
+        /// The API version that this program requires.
         wanted: i32,
     },
-    /// It does not start.
-    #[error("the FoundationDB client library does not start: {0} (error {code})", code = .0.code())]
+    /// The network thread cannot be started.
+    #[error("the FoundationDB client library cannot be started: {0} (error {code})", code = .0.code())]
     Start(FdbError),
 }
 
 static NETWORK: OnceLock<Result<Mutex<Option<NetworkAutoStop>>, NetworkError>> = OnceLock::new();
 
-/// Starts the network thread, unless it runs already.
+/// Starts the network thread unless it is already running.
 pub(super) fn start() -> Result<(), NetworkError> {
     NETWORK.get_or_init(boot).as_ref().map(drop).map_err(|error| *error)
 }
@@ -41,31 +41,34 @@ fn boot() -> Result<Mutex<Option<NetworkAutoStop>>, NetworkError> {
         return Err(NetworkError::TooOld { found, wanted });
     }
     let builder = builder.build().map_err(NetworkError::Start)?;
-    // SAFETY: the thread must be stopped before the process exits, which `stop_at_exit` sees to.
-    #[allow(unsafe_code, reason = "there is no safe way to start it")]
+    // SAFETY: the thread must be stopped before the process exits; `stop_at_exit` ensures that.
+    #[allow(unsafe_code, reason = "the network has no safe start function")]
     let network = unsafe { builder.boot() }.map_err(NetworkError::Start)?;
     stop_at_exit();
     Ok(Mutex::new(Some(network)))
 }
 
-/// Dropped when a database has ended, for processes that do not [`stop`], such as tests.
-pub(super) struct Ending;
+/// Re-registers the exit handler when a database is closed, for processes that do not call
+/// [`stop`], such as tests.
+pub(super) struct StopGuard;
 
-impl Drop for Ending {
-    /// At exit, what was registered last goes first, and the library registers things of its own as
-    /// it goes, which its thread must not miss.
+impl Drop for StopGuard {
+    /// Exit handlers run in reverse order of registration, and the library registers handlers of
+    /// its own while running. The network thread must stop before those run.
     fn drop(&mut self) {
         stop_at_exit();
     }
 }
 
-/// The library's own clean-up at exit must not find its thread running.
+/// The network thread must have stopped before the library's own exit handlers run.
 fn stop_at_exit() {
-    // SAFETY: the function is there as long as the process, and does not unwind.
-    #[allow(unsafe_code, reason = "the C library's exit has no safe hook")]
+    // SAFETY: the function is static and does not unwind.
+    #[allow(unsafe_code, reason = "atexit has no safe wrapper")]
     let registered = unsafe { libc::atexit(stop_now) };
     if registered != 0 {
-        tracing::warn!("the FoundationDB client will not be stopped in order");
+        tracing::warn!(
+            "registering an exit handler failed; the FoundationDB client will not be stopped cleanly"
+        );
     }
 }
 
@@ -73,13 +76,13 @@ extern "C" fn stop_now() {
     stop();
 }
 
-/// Stops the network thread, after which no database can be used in this process. Best called before
-/// the process exits: what stops it at the exit itself comes after whatever the library has
-/// registered since.
+/// Stops the network thread; afterwards no database can be used in this process. Call this before
+/// the process exits: the exit handler runs only after handlers that the library has registered
+/// since.
 pub fn stop() {
     let Some(Ok(network)) = NETWORK.get() else { return };
-    // In a thread of its own: the library uses variables of its caller's thread, and those of the
-    // thread that exits are gone already.
+    // On a separate thread: the library uses thread-locals, and those of the exiting thread are
+    // already destroyed.
     let stopping = std::thread::Builder::new().spawn(|| drop(lock(network).take()));
     if let Ok(stopping) = stopping {
         let _ = stopping.join();

@@ -1,4 +1,4 @@
-//! The engine against the cluster that `FDB_CLUSTER_FILE` names, in a store of each test's own.
+//! Engine tests against the cluster named by `FDB_CLUSTER_FILE`, each in its own subspace.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use rand::rngs::SysRng;
 use super::FoundationDb;
 use crate::{Engine, Error, Range};
 
-/// An empty store that shares nothing with other tests.
+/// An empty store in a subspace of its own.
 pub(crate) async fn open() -> Arc<FoundationDb> {
     let number = SysRng.try_next_u64().expect("random numbers");
     let subspace = format!("test-{number:016x}");
     Arc::new(FoundationDb::open(&cluster_file(), &subspace).await.expect("the cluster answers"))
 }
 
-/// Removes everything.
+/// Clears the store.
 pub(crate) async fn empty(engine: &FoundationDb) -> Result<(), Error> {
     let all = Range::prefix("");
     let tx = engine.begin().await?;
@@ -31,7 +31,7 @@ fn cluster_file() -> PathBuf {
 }
 
 #[tokio::test]
-async fn subspaces_are_apart() -> Result<(), Error> {
+async fn subspaces_are_isolated() -> Result<(), Error> {
     let (one, other) = (open().await, open().await);
     let tx = one.begin().await?;
     tx.set("a".into(), "1".into());
@@ -43,7 +43,7 @@ async fn subspaces_are_apart() -> Result<(), Error> {
 }
 
 #[tokio::test]
-async fn more_rows_than_one_answer_has_are_read() -> Result<(), Error> {
+async fn a_range_larger_than_one_page_is_read_completely() -> Result<(), Error> {
     let engine = open().await;
     let rows = 3_000_u32;
     for part in 0..3_u32 {
@@ -69,9 +69,9 @@ async fn more_rows_than_one_answer_has_are_read() -> Result<(), Error> {
     empty(&engine).await
 }
 
-/// Of many that read the same, more are to blame than FoundationDB tells at once.
+/// When many transactions read the same keys, FoundationDB does not report all conflicts at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_comes_together_is_committed_together() -> Result<(), Error> {
+async fn concurrent_transactions_share_commits() -> Result<(), Error> {
     let engine = open().await;
     let begin = async |number: u32| {
         let tx = engine.begin().await?;
@@ -96,10 +96,10 @@ async fn what_comes_together_is_committed_together() -> Result<(), Error> {
 }
 
 #[tokio::test]
-async fn a_cluster_that_does_not_answer_is_named() {
+async fn an_unreachable_cluster_is_named_in_the_error() {
     let dir = tempfile::tempdir().expect("a directory for the test");
     let file = dir.path().join("fdb.cluster");
-    // Nobody listens there.
+    // No server listens on this port.
     std::fs::write(&file, "a:b@127.0.0.1:1").expect("written");
     let error = open_at(&file).await;
     for part in ["cannot be used", "127.0.0.1:1", "fdb.cluster", "fdbcli"] {
@@ -108,7 +108,7 @@ async fn a_cluster_that_does_not_answer_is_named() {
 }
 
 #[tokio::test]
-async fn a_file_of_another_cluster_is_named() {
+async fn the_cluster_file_of_another_cluster_is_rejected() {
     let dir = tempfile::tempdir().expect("a directory for the test");
     let file = dir.path().join("fdb.cluster");
     let right = std::fs::read_to_string(cluster_file()).expect("the cluster file");

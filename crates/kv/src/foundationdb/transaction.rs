@@ -1,4 +1,4 @@
-//! One transaction: reads at one version, writes gathered until the commit.
+//! A transaction: reads at one version, with writes buffered until the commit.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use futures::future::try_join_all;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::group::{self, Stretch, Submission};
+use super::committer::{self, KeyRange, Submission};
 use super::{Cluster, failure};
 use crate::{Change, Error, Pair, Range, Scan, Transaction, Writes, lock};
 
@@ -19,17 +19,17 @@ pub(super) struct FdbTransaction {
     cluster: Arc<Cluster>,
     commits: mpsc::Sender<Submission>,
     is_urgent: bool,
-    /// Never commits; its version is that of its first read.
+    /// Used for reads only; its read version is fixed by the first read.
     reader: foundationdb::Transaction,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// What must not have changed at the commit.
-    reads: Vec<Stretch>,
-    /// Values that were fetched ahead.
-    fetched: HashMap<Vec<u8>, Option<Bytes>>,
+    /// The ranges that must be unchanged at the commit.
+    reads: Vec<KeyRange>,
+    /// Prefetched values.
+    prefetched: HashMap<Vec<u8>, Option<Bytes>>,
     writes: Writes,
 }
 
@@ -39,12 +39,12 @@ impl FdbTransaction {
         commits: mpsc::Sender<Submission>,
     ) -> FdbResult<Self> {
         let reader = cluster.database.create_trx()?;
-        // What it wrote itself is laid over what it reads here, not in the client.
+        // Our own writes are overlaid on reads here, not by the client.
         reader.set_option(TransactionOption::ReadYourWritesDisable)?;
         Ok(Self { cluster, commits, is_urgent: false, reader, state: Mutex::default() })
     }
 
-    /// One that joins no group, and whose reads have priority at the cluster.
+    /// A transaction that joins no group and reads with system-immediate priority.
     pub(super) fn begin_urgent(
         cluster: Arc<Cluster>,
         commits: mpsc::Sender<Submission>,
@@ -54,10 +54,10 @@ impl FdbTransaction {
         Ok(Self { is_urgent: true, ..transaction })
     }
 
-    /// The value of `key` after this transaction's own writes. If it is `checked` and came from the
-    /// store, it is remembered.
+    /// The value of `key` including this transaction's own writes. If `checked`, a value that came
+    /// from the store is recorded as a read conflict.
     async fn value(&self, key: &[u8], checked: bool) -> Result<Option<Bytes>, Error> {
-        let change = lock(&self.state).writes.of(key);
+        let change = lock(&self.state).writes.get(key);
         match change {
             Some(Change::Set(value)) => return Ok(Some(value)),
             Some(Change::Clear) => return Ok(None),
@@ -74,23 +74,24 @@ impl FdbTransaction {
     }
 
     async fn stored(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        if let Some(value) = lock(&self.state).fetched.get(key) {
+        if let Some(value) = lock(&self.state).prefetched.get(key) {
             return Ok(value.clone());
         }
-        // Always a snapshot read: what is to be checked is told at the commit.
-        let value = self.reader.get(&self.cluster.key(key), true).await.map_err(failure::of)?;
+        // Always a snapshot read: conflict ranges are added at the commit.
+        let value =
+            self.reader.get(&self.cluster.key(key), true).await.map_err(failure::from_read)?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
-    /// The rows of `range` after this transaction's own writes. If they are `checked`, the part of
-    /// the range that was looked at is remembered.
+    /// The rows of `range` including this transaction's own writes. If `checked`, the part of the
+    /// range that was scanned is recorded as a read conflict.
     async fn rows(&self, range: Range, checked: bool) -> Result<Vec<Pair>, Error> {
         if range.is_empty() {
             return Ok(Vec::new());
         }
         let limit = range.limit;
-        let touched = lock(&self.state).writes.touch(&range.begin, &range.end);
-        let scan = self.scan(range, touched).await?;
+        let overlaps = lock(&self.state).writes.overlaps(&range.begin, &range.end);
+        let scan = self.scan(range, overlaps).await?;
         let mut state = lock(&self.state);
         let rows = scan.after(&state.writes, limit);
         if checked {
@@ -99,9 +100,8 @@ impl FdbTransaction {
         Ok(rows)
     }
 
-    /// Reads the store until `range.limit` rows were found that survive this transaction's own
-    /// writes.
-    async fn scan(&self, range: Range, touched: bool) -> Result<Scan, Error> {
+    /// Reads the store until `range.limit` rows survive this transaction's own writes.
+    async fn scan(&self, range: Range, overlaps: bool) -> Result<Scan, Error> {
         let (mut begin, mut end) = (self.cluster.key(&range.begin), self.cluster.key(&range.end));
         let mut rows = Vec::new();
         let mut found = 0;
@@ -115,10 +115,11 @@ impl FdbTransaction {
                 mode: StreamingMode::WantAll,
                 ..RangeOption::default()
             };
-            let page = self.reader.get_range(&options, 1, true).await.map_err(failure::of)?;
+            let page =
+                self.reader.get_range(&options, 1, true).await.map_err(failure::from_read)?;
             for row in &page {
                 let key = self.cluster.without_prefix(row.key());
-                found += usize::from(!touched || lock(&self.state).writes.keep(key));
+                found += usize::from(!overlaps || lock(&self.state).writes.keeps(key));
                 rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(row.value())));
             }
             match page.last() {
@@ -139,7 +140,7 @@ impl FdbTransaction {
 
 #[async_trait]
 impl Transaction for FdbTransaction {
-    fn fetches_ahead(&self) -> bool {
+    fn supports_prefetch(&self) -> bool {
         true
     }
 
@@ -147,7 +148,7 @@ impl Transaction for FdbTransaction {
         keys.sort_unstable();
         keys.dedup();
         let values = try_join_all(keys.iter().map(|key| self.stored(key))).await?;
-        lock(&self.state).fetched.extend(keys.into_iter().zip(values));
+        lock(&self.state).prefetched.extend(keys.into_iter().zip(values));
         Ok(())
     }
 
@@ -192,21 +193,23 @@ impl Transaction for FdbTransaction {
         }
         let version = match reads.is_empty() {
             true => None,
-            false => Some(reader.get_read_version().await.map_err(failure::of)?),
+            false => Some(reader.get_read_version().await.map_err(failure::from_read)?),
         };
         drop(reader);
-        let (answer, answered) = oneshot::channel();
-        let submission = Submission { reads, version, writes, answer };
+        let (reply, reply_rx) = oneshot::channel();
+        let submission = Submission { reads, version, writes, reply };
         if is_urgent {
-            tokio::spawn(async move { group::commit_alone(submission, &cluster).await });
-            return answered.await.unwrap_or(Err(Error::MaybeCommitted));
+            tokio::spawn(async move { committer::commit_single(submission, &cluster).await });
+            return reply_rx.await.unwrap_or(Err(Error::MaybeCommitted));
         }
         commits.try_send(submission).map_err(|error| match error {
-            TrySendError::Full(_) => Error::Unavailable("too many transactions wait".to_owned()),
+            TrySendError::Full(_) => {
+                Error::Unavailable("too many transactions are queued".to_owned())
+            }
             TrySendError::Closed(_) => stopped(),
         })?;
-        // Without an answer nobody knows what became of it.
-        answered.await.unwrap_or(Err(Error::MaybeCommitted))
+        // Without a reply the commit's result is unknown.
+        reply_rx.await.unwrap_or(Err(Error::MaybeCommitted))
     }
 }
 

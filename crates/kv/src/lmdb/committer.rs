@@ -1,11 +1,11 @@
-//! The thread that commits: all the transactions that wait, in groups, one commit for each group.
+//! The committer thread, which commits waiting transactions in groups, one LMDB commit per group.
 //!
-//! Reads are checked by value in the transaction that is being written, and so against the earlier
-//! transactions of the same group as well. A transaction that fails its check touches nothing and
-//! the group goes on; an error of the disk is the whole group's.
+//! Reads are validated by value within the write transaction, and so against earlier transactions
+//! of the same group too. A transaction that fails validation changes nothing and the group
+//! continues; a disk error fails the whole group.
 //!
-//! A group begins when this process's [`Turn`] comes, and so takes on everybody who has come
-//! meanwhile. Whatever writes takes a turn by value.
+//! A group begins once this process holds the write lock, so it includes every transaction queued
+//! by then. Every function that writes takes the [`WriteGuard`] as proof.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
@@ -17,35 +17,35 @@ use heed::{Env, RwTxn, WithoutTls};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::room::{Room, is_io};
-use super::turn::{Turn, Turnstile};
-use super::{Gauges, Reader, Rows, bounds, failure};
+use super::disk_reserve::{DiskReserve, is_os_error};
+use super::write_lock::{WriteGuard, WriteLock};
+use super::{Reader, Rows, Status, bounds, failure};
 use crate::{Buffer, Change, Error, counter, lock};
 
 /// The most transactions in a group.
 const MAX_GROUP: usize = 512;
-/// How often the slots of readers that were killed are freed, and a full disk is looked at again.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How often slots of killed readers are freed and a full disk is checked again.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 
-pub(super) enum Message {
+pub(super) enum CommitterMsg {
     Commit(Submission),
-    /// There are [`Urgent`] ones.
+    /// The [`Urgent`] queue has submissions.
     Urgent,
-    /// Nobody needs the committer any more.
+    /// The engine was dropped.
     Stop,
     #[cfg(test)]
     Panic,
 }
 
-/// A transaction on its way to be committed.
+/// A transaction submitted for commit.
 pub(super) struct Submission {
     pub(super) buffer: Buffer,
-    /// The number of the commit that its snapshot shows.
+    /// The LMDB transaction id of the commit that its snapshot shows.
     pub(super) snapshot: usize,
-    pub(super) answer: oneshot::Sender<Result<(), Error>>,
+    pub(super) reply: oneshot::Sender<Result<(), Error>>,
 }
 
-/// Transactions that go before all others that wait. Clones are the same.
+/// The queue of transactions that are committed before all others. Clones share it.
 #[derive(Clone, Default)]
 pub(super) struct Urgent(Arc<Mutex<VecDeque<Submission>>>);
 
@@ -54,12 +54,12 @@ impl Urgent {
         lock(&self.0).push_back(submission);
     }
 
-    /// The first one that somebody still waits for.
+    /// The first submission whose caller is still waiting.
     fn pop(&self) -> Option<Submission> {
-        let mut waiting = lock(&self.0);
+        let mut queue = lock(&self.0);
         loop {
-            let next = waiting.pop_front()?;
-            if !next.answer.is_closed() {
+            let next = queue.pop_front()?;
+            if !next.reply.is_closed() {
                 return Some(next);
             }
         }
@@ -67,21 +67,21 @@ impl Urgent {
 }
 
 impl Drop for Committer {
-    /// Whoever waits for an urgent transaction learns that the committer is gone.
+    /// Fails the waiting urgent transactions by closing their reply channels.
     fn drop(&mut self) {
         lock(&self.urgent.0).clear();
     }
 }
 
-type Answer = (oneshot::Sender<Result<(), Error>>, Result<(), Error>);
+type Reply = (oneshot::Sender<Result<(), Error>>, Result<(), Error>);
 
 pub(super) struct Committer {
     env: Env<WithoutTls>,
     rows: Rows,
-    room: Room,
-    gauges: Arc<Gauges>,
+    reserve: DiskReserve,
+    status: Arc<Status>,
     urgent: Urgent,
-    swept: Instant,
+    maintained_at: Instant,
     stopping: bool,
 }
 
@@ -89,164 +89,168 @@ impl Committer {
     pub(super) fn new(
         env: Env<WithoutTls>,
         rows: Rows,
-        room: Room,
-        gauges: Arc<Gauges>,
+        reserve: DiskReserve,
+        status: Arc<Status>,
         urgent: Urgent,
     ) -> Self {
-        Self { env, rows, room, gauges, urgent, swept: Instant::now(), stopping: false }
+        Self { env, rows, reserve, status, urgent, maintained_at: Instant::now(), stopping: false }
     }
 
-    /// Works until it is told to stop.
-    pub(super) fn run(mut self, mut turnstile: Turnstile, waiting: &Receiver<Message>) {
+    /// Runs until it receives [`CommitterMsg::Stop`].
+    pub(super) fn run(mut self, mut write_lock: WriteLock, queue: &Receiver<CommitterMsg>) {
         while !self.stopping {
-            match waiting.recv_timeout(SWEEP_EVERY) {
-                Ok(Message::Commit(first)) if !first.answer.is_closed() => {
-                    self.commit(&mut turnstile, first, waiting);
+            match queue.recv_timeout(MAINTENANCE_INTERVAL) {
+                Ok(CommitterMsg::Commit(first)) if !first.reply.is_closed() => {
+                    self.commit(&mut write_lock, first, queue);
                 }
-                // An urgent one may wait without a message: the channel may have been full.
-                Ok(Message::Commit(_) | Message::Urgent) | Err(RecvTimeoutError::Timeout) => {
+                // An urgent submission may have no message, if the channel was full.
+                Ok(CommitterMsg::Commit(_) | CommitterMsg::Urgent)
+                | Err(RecvTimeoutError::Timeout) => {
                     if let Some(first) = self.urgent.pop() {
-                        self.commit(&mut turnstile, first, waiting);
+                        self.commit(&mut write_lock, first, queue);
                     }
                 }
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => self.stopping = true,
+                Ok(CommitterMsg::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                    self.stopping = true;
+                }
                 #[cfg(test)]
-                Ok(Message::Panic) => panic!("the committer is told to panic"),
+                Ok(CommitterMsg::Panic) => panic!("panic requested by a test"),
             }
-            if self.swept.elapsed() >= SWEEP_EVERY {
-                self.sweep(&mut turnstile);
+            if self.maintained_at.elapsed() >= MAINTENANCE_INTERVAL {
+                self.run_maintenance(&mut write_lock);
             }
         }
     }
 
-    /// Commits `first` and everybody who is waiting by then, and answers them.
+    /// Commits `first` with every transaction queued by then, and sends the results.
     fn commit(
         &mut self,
-        turnstile: &mut Turnstile,
+        write_lock: &mut WriteLock,
         first: Submission,
-        waiting: &Receiver<Message>,
+        queue: &Receiver<CommitterMsg>,
     ) {
-        let turn = match turnstile.take() {
-            Ok(turn) => turn,
+        let guard = match write_lock.acquire() {
+            Ok(guard) => guard,
             Err(error) => {
-                tracing::error!(%error, "cannot take the store's write lock");
+                tracing::error!(%error, "acquiring the store's write lock failed");
                 // Ignore a closed channel: the caller was cancelled.
-                let _ = first.answer.send(Err(Error::Unavailable(error.to_string())));
+                let _ = first.reply.send(Err(Error::Unavailable(error.to_string())));
                 return;
             }
         };
-        if first.answer.is_closed() {
-            // The wait was too long for it.
+        if first.reply.is_closed() {
+            // The caller timed out while we waited for the lock.
             return;
         }
-        let mut answers = Vec::new();
-        let outcome = self.try_commit(&turn, first, waiting, &mut answers);
-        let outcome = outcome.map_err(|error| self.judge(error, &turn));
-        drop(turn);
-        self.count(&answers, outcome.is_ok());
-        for (answer, verdict) in answers {
+        let mut replies = Vec::new();
+        let outcome = self.try_commit(&guard, first, queue, &mut replies);
+        let outcome = outcome.map_err(|error| self.handle_failure(error, &guard));
+        drop(guard);
+        self.record(&replies, outcome.is_ok());
+        for (reply, read_check) in replies {
             // Ignore a closed channel: the caller was cancelled.
-            let _ = answer.send(verdict.and(outcome.clone()));
+            let _ = reply.send(read_check.and(outcome.clone()));
         }
     }
 
-    /// Puts every transaction that it takes on into `answers`, with the verdict on its reads; the
-    /// result is that of them all.
+    /// Pushes every admitted transaction onto `replies` with the result of its read validation; the
+    /// returned result applies to the whole group.
     fn try_commit(
         &mut self,
-        turn: &Turn<'_>,
+        guard: &WriteGuard<'_>,
         first: Submission,
-        waiting: &Receiver<Message>,
-        answers: &mut Vec<Answer>,
+        queue: &Receiver<CommitterMsg>,
+        replies: &mut Vec<Reply>,
     ) -> Result<(), heed::Error> {
-        let Submission { buffer, snapshot, answer } = first;
-        answers.push((answer, Ok(())));
+        let Submission { buffer, snapshot, reply } = first;
+        replies.push((reply, Ok(())));
         let env = self.env.clone();
-        let mut group = Group::begin(&env, self.rows, turn)?;
-        self.gauges.nearly_full.store(!self.room.ensure(turn), Ordering::Relaxed);
-        answers[0].1 = group.admit(&buffer, snapshot)?;
-        while answers.len() < MAX_GROUP
-            && let Some(Submission { buffer, snapshot, answer }) = self.next(waiting)
+        let mut group = Group::begin(&env, self.rows, guard)?;
+        self.status.nearly_full.store(!self.reserve.ensure(guard), Ordering::Relaxed);
+        replies[0].1 = group.admit(&buffer, snapshot)?;
+        while replies.len() < MAX_GROUP
+            && let Some(Submission { buffer, snapshot, reply }) = self.next(queue)
         {
-            answers.push((answer, Ok(())));
-            let verdict = group.admit(&buffer, snapshot)?;
-            answers.last_mut().expect("one was pushed").1 = verdict;
+            replies.push((reply, Ok(())));
+            let read_check = group.admit(&buffer, snapshot)?;
+            replies.last_mut().expect("one was pushed").1 = read_check;
         }
         #[cfg(test)]
-        super::hook::reached(super::hook::Stage::Group);
+        super::failpoint::hit(super::failpoint::Failpoint::GroupApplied);
         let begun = Instant::now();
         group.commit()?;
-        self.room.cover(turn);
-        self.gauges.done.spent(begun.elapsed());
+        self.reserve.extend_to_used(guard);
+        self.status.counters.record_commit_time(begun.elapsed());
         Ok(())
     }
 
-    /// The next transaction that somebody still waits for.
-    fn next(&mut self, waiting: &Receiver<Message>) -> Option<Submission> {
+    /// The next submission whose caller is still waiting.
+    fn next(&mut self, queue: &Receiver<CommitterMsg>) -> Option<Submission> {
         if let Some(urgent) = self.urgent.pop() {
             return Some(urgent);
         }
         while !self.stopping {
-            match waiting.try_recv().ok()? {
-                Message::Commit(submission) if submission.answer.is_closed() => {}
-                Message::Commit(submission) => return Some(submission),
-                Message::Urgent => {}
-                Message::Stop => self.stopping = true,
+            match queue.try_recv().ok()? {
+                CommitterMsg::Commit(submission) if submission.reply.is_closed() => {}
+                CommitterMsg::Commit(submission) => return Some(submission),
+                CommitterMsg::Urgent => {}
+                CommitterMsg::Stop => self.stopping = true,
                 #[cfg(test)]
-                Message::Panic => panic!("the committer is told to panic"),
+                CommitterMsg::Panic => panic!("panic requested by a test"),
             }
         }
         None
     }
 
-    /// What a failed group's transactions are told. After an error of the disk that is not for want
-    /// of room, the process ends: what the page cache then holds may not be what the disk holds,
-    /// and LMDB would build on it.
-    fn judge(&mut self, error: heed::Error, turn: &Turn<'_>) -> Error {
-        if self.room.is_full(&error, turn) {
-            self.gauges.nearly_full.store(true, Ordering::Relaxed);
+    /// Converts a group's error for its transactions. A disk error other than a full disk aborts
+    /// the process: the page cache may no longer match the disk, and LMDB would build on it.
+    fn handle_failure(&mut self, error: heed::Error, guard: &WriteGuard<'_>) -> Error {
+        if self.reserve.is_out_of_space(&error, guard) {
+            self.status.nearly_full.store(true, Ordering::Relaxed);
             tracing::error!(%error, "the store's disk is full");
             return Error::Full;
         }
-        if is_io(&error) {
-            tracing::error!(%error, "the store's disk has failed; ending the process");
+        if is_os_error(&error) {
+            tracing::error!(%error, "the store's disk failed; aborting the process");
             std::process::abort();
         }
-        tracing::error!(%error, "a commit has failed");
+        tracing::error!(%error, "committing a group failed");
         failure(error)
     }
 
-    fn count(&self, answers: &[Answer], committed: bool) {
-        let conflicts = answers.iter().filter(|(_, checked)| checked.is_err()).count();
-        self.gauges.done.refused(conflicts);
-        if committed && answers.len() > conflicts {
-            self.gauges.done.committed(answers.len() - conflicts);
+    fn record(&self, replies: &[Reply], committed: bool) {
+        let conflicts = replies.iter().filter(|(_, checked)| checked.is_err()).count();
+        self.status.counters.record_conflicts(conflicts);
+        if committed && replies.len() > conflicts {
+            self.status.counters.record_commit(replies.len() - conflicts);
         }
     }
 
-    fn sweep(&mut self, turnstile: &mut Turnstile) {
-        self.swept = Instant::now();
+    fn run_maintenance(&mut self, write_lock: &mut WriteLock) {
+        self.maintained_at = Instant::now();
         if let Err(error) = self.env.clear_stale_readers() {
-            tracing::warn!(%error, "cannot clear stale readers");
+            tracing::warn!(%error, "clearing stale readers failed");
         }
-        if self.room.is_removed() {
+        if self.reserve.is_removed() {
             tracing::error!(
-                "the store's file was removed; ending the process, which only pretends to store"
+                "the store's data file was removed; aborting the process, as its writes would be lost"
             );
             std::process::abort();
         }
-        self.look_for_room(turnstile);
+        self.recheck_disk_space(write_lock);
     }
 
-    /// While the store is nearly full new work is refused before it comes here, so that without
-    /// this a store at rest would not notice that there is room again.
-    fn look_for_room(&mut self, turnstile: &mut Turnstile) {
-        if !self.gauges.nearly_full.load(Ordering::Relaxed) {
+    /// While the store is nearly full, new work is rejected before it reaches the committer.
+    /// Without this check an idle store would not notice that disk space is available again.
+    fn recheck_disk_space(&mut self, write_lock: &mut WriteLock) {
+        if !self.status.nearly_full.load(Ordering::Relaxed) {
             return;
         }
-        match turnstile.take() {
-            Ok(turn) => self.gauges.nearly_full.store(!self.room.ensure(&turn), Ordering::Relaxed),
-            Err(error) => tracing::warn!(%error, "cannot look whether the disk has room again"),
+        match write_lock.acquire() {
+            Ok(guard) => {
+                self.status.nearly_full.store(!self.reserve.ensure(&guard), Ordering::Relaxed)
+            }
+            Err(error) => tracing::warn!(%error, "checking for free disk space failed"),
         }
     }
 }
@@ -255,55 +259,59 @@ impl Committer {
 struct Group<'e> {
     txn: RwTxn<'e>,
     rows: Rows,
-    /// What is still to be added to counters: a popular one is written once per group.
-    sums: BTreeMap<Vec<u8>, i64>,
-    /// Whether a transaction of this group has written anything yet.
-    changed: bool,
+    /// Pending counter additions, so that a hot counter is written once per group.
+    pending_adds: BTreeMap<Vec<u8>, i64>,
+    /// Whether a transaction of this group has written anything.
+    has_changes: bool,
 }
 
 impl<'e> Group<'e> {
-    fn begin(env: &'e Env<WithoutTls>, rows: Rows, _turn: &Turn<'_>) -> Result<Self, heed::Error> {
-        Ok(Self { txn: env.write_txn()?, rows, sums: BTreeMap::new(), changed: false })
+    fn begin(
+        env: &'e Env<WithoutTls>,
+        rows: Rows,
+        _guard: &WriteGuard<'_>,
+    ) -> Result<Self, heed::Error> {
+        Ok(Self { txn: env.write_txn()?, rows, pending_adds: BTreeMap::new(), has_changes: false })
     }
 
-    /// Applies a transaction if what it has read still holds. An error of the outer kind is the
-    /// whole group's, which must not be committed any more.
+    /// Applies a transaction if its reads are unchanged. The outer error fails the whole group,
+    /// which must then not be committed.
     fn admit(
         &mut self,
         buffer: &Buffer,
         snapshot: usize,
     ) -> Result<Result<(), Error>, heed::Error> {
-        // The write transaction's number is one more than that of the newest commit.
-        let unchanged = !self.changed && snapshot + 1 == self.txn.id();
+        // The write transaction's id is one more than that of the latest commit.
+        let unchanged = !self.has_changes && snapshot + 1 == self.txn.id();
         if !unchanged {
-            self.settle_for(buffer)?;
-            match buffer.holds_in(&Reader { txn: &self.txn, rows: self.rows }) {
+            self.flush_counters_read_by(buffer)?;
+            match buffer.is_unchanged_in(&Reader { txn: &self.txn, rows: self.rows }) {
                 Ok(true) => {}
                 Ok(false) => return Ok(Err(Error::Conflict)),
                 Err(error) => return Ok(Err(error)),
             }
         }
-        self.changed = true;
+        self.has_changes = true;
         self.apply(buffer).map(Ok)
     }
 
     fn apply(&mut self, buffer: &Buffer) -> Result<(), heed::Error> {
         for (begin, end) in buffer.writes.cleared() {
             self.rows.delete_range(&mut self.txn, &bounds(begin, end))?;
-            self.sums.retain(|key, _| key < begin || end <= key);
+            self.pending_adds.retain(|key, _| key < begin || end <= key);
         }
         for (key, change) in buffer.writes.changes() {
             match change {
                 Change::Add(delta) => {
-                    let sum = self.sums.entry(key.clone()).or_default();
+                    let sum = self.pending_adds.entry(key.clone()).or_default();
                     *sum = sum.wrapping_add(*delta);
                 }
                 Change::Set(value) => {
-                    self.sums.remove(key);
+                    self.pending_adds.remove(key);
                     self.rows.put(&mut self.txn, key, value)?;
                 }
                 Change::Clear => {
-                    self.sums.remove(key);
+                    self.pending_adds.remove(key);
                     self.rows.delete(&mut self.txn, key)?;
                 }
             }
@@ -311,21 +319,22 @@ impl<'e> Group<'e> {
         Ok(())
     }
 
-    /// Writes the counters that `buffer`'s transaction has read, so that its check sees them.
-    fn settle_for(&mut self, buffer: &Buffer) -> Result<(), heed::Error> {
-        if self.sums.is_empty() {
+    /// Writes the pending additions to counters that `buffer` has read, so that validation sees
+    /// them.
+    fn flush_counters_read_by(&mut self, buffer: &Buffer) -> Result<(), heed::Error> {
+        if self.pending_adds.is_empty() {
             return Ok(());
         }
-        let Self { txn, rows, sums, .. } = self;
+        let Self { txn, rows, pending_adds, .. } = self;
         for key in buffer.keys_read() {
-            if let Some(delta) = sums.remove(key) {
+            if let Some(delta) = pending_adds.remove(key) {
                 add(*rows, txn, key, delta)?;
             }
         }
-        for (begin, end) in buffer.stretches_read() {
-            let inside = sums.range(begin.to_vec()..end.to_vec());
+        for (begin, end) in buffer.ranges_read() {
+            let inside = pending_adds.range(begin.to_vec()..end.to_vec());
             let inside: Vec<_> = inside.map(|(key, _)| key.clone()).collect();
-            for (key, delta) in inside.iter().filter_map(|key| sums.remove_entry(key)) {
+            for (key, delta) in inside.iter().filter_map(|key| pending_adds.remove_entry(key)) {
                 add(*rows, txn, &key, delta)?;
             }
         }
@@ -333,7 +342,7 @@ impl<'e> Group<'e> {
     }
 
     fn commit(mut self) -> Result<(), heed::Error> {
-        for (key, delta) in std::mem::take(&mut self.sums) {
+        for (key, delta) in std::mem::take(&mut self.pending_adds) {
             add(self.rows, &mut self.txn, &key, delta)?;
         }
         self.txn.commit()

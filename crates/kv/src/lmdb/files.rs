@@ -1,5 +1,5 @@
-//! What LMDB does not ask of its files before it maps them. To touch a mapped page that the file
-//! does not have, or that the disk has no room for, kills the process.
+//! Checks that LMDB does not make before it maps its files. Touching a mapped page beyond the end
+//! of the file, or one that the disk has no space for, kills the process with SIGBUS.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -10,57 +10,57 @@ use heed::{Env, WithoutTls};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-/// Both meta pages, with the smallest pages there are.
+/// The size of both meta pages at the smallest page size.
 const META_PAGES: u64 = 2 * 4096;
-/// One reader's slot in the lock file.
-const SLOT: u64 = 64;
-/// More than the lock file's header has.
+/// The size of a reader slot in the lock file.
+const SLOT_SIZE: u64 = 64;
+/// An upper bound for the size of the lock file's header.
 const LOCK_HEADER: u64 = 8192;
 
-/// Why a directory's files are no store.
+/// Why the files of a directory cannot be opened as a store.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Problem {
+pub(super) enum FileError {
     #[error(transparent)]
     Lmdb(#[from] heed::Error),
-    #[error("there is no room for lock.mdb")]
+    #[error("the disk has no space for lock.mdb; free some disk space")]
     LockFile(#[source] io::Error),
     #[error(
-        "the store is damaged: data.mdb is shorter than its {expected} bytes; \
+        "the store is damaged: data.mdb is shorter than the expected {expected} bytes; \
          restore it from a backup"
     )]
-    Short { expected: u64 },
+    Truncated { expected: u64 },
 }
 
-impl From<io::Error> for Problem {
+impl From<io::Error> for FileError {
     fn from(error: io::Error) -> Self {
         Self::Lmdb(error.into())
     }
 }
 
-/// Gives the lock file its room on the disk, as LMDB would make it a hole and write to it through
-/// a map. The file must stay open for as long as this process has the environment open: closing it
-/// ends the locks that the process has on it, LMDB's among them.
-pub(super) fn allocate_lock_file(dir: &Path, readers: u32) -> Result<File, Problem> {
+/// Allocates the lock file on disk, as LMDB would create a sparse file and write to it through a
+/// map. The file must stay open as long as this process has the environment open: closing it
+/// releases all locks that the process holds on it, including LMDB's.
+pub(super) fn allocate_lock_file(dir: &Path, readers: u32) -> Result<File, FileError> {
     let path = dir.join("lock.mdb");
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let file = options.open(path)?;
-    let size = u64::from(readers) * SLOT + LOCK_HEADER;
+    let size = u64::from(readers) * SLOT_SIZE + LOCK_HEADER;
     match fallocate(&file, FallocateFlags::empty(), 0, size) {
         Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
-            Err(Problem::LockFile(error.into()))
+            Err(FileError::LockFile(error.into()))
         }
-        // Done, or a file system that cannot allocate ahead: do without.
+        // Allocated, or the file system does not support preallocation.
         _ => Ok(file),
     }
 }
 
-/// Refuses a data file that has been cut within its meta pages. An empty one is what a first
-/// start leaves that was ended early.
-pub(super) fn check_meta_pages(dir: &Path) -> Result<(), Problem> {
+/// Rejects a data file that was truncated within its meta pages. An empty file is valid: an
+/// interrupted first start leaves one behind.
+pub(super) fn check_meta_pages(dir: &Path) -> Result<(), FileError> {
     match std::fs::metadata(dir.join("data.mdb")) {
         Ok(data) if (1..META_PAGES).contains(&data.len()) => {
-            Err(Problem::Short { expected: META_PAGES })
+            Err(FileError::Truncated { expected: META_PAGES })
         }
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -68,18 +68,18 @@ pub(super) fn check_meta_pages(dir: &Path) -> Result<(), Problem> {
     }
 }
 
-/// Refuses a data file that ends before its last page. To be called before any page but the meta
-/// pages is read.
-pub(super) fn check_length(env: &Env<WithoutTls>) -> Result<(), Problem> {
-    let expected = used(env);
+/// Rejects a data file that ends before its last page. Call before reading any page other than the
+/// meta pages.
+pub(super) fn check_length(env: &Env<WithoutTls>) -> Result<(), FileError> {
+    let expected = used_length(env);
     if env.real_disk_size()? < expected {
-        return Err(Problem::Short { expected });
+        return Err(FileError::Truncated { expected });
     }
     Ok(())
 }
 
-/// How long the data file is with the last page that was ever used.
-pub(super) fn used(env: &Env<WithoutTls>) -> u64 {
+/// The length of the data file up to the last page ever used.
+pub(super) fn used_length(env: &Env<WithoutTls>) -> u64 {
     let page_size = u64::from(env.unnamed_database_stat().page_size);
     (env.info().last_page_number as u64 + 1) * page_size
 }

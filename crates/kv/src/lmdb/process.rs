@@ -1,4 +1,4 @@
-//! What the kernel tells about another process of the host, in `/proc`.
+//! The state of another process on this host, read from `/proc`.
 
 use std::fs;
 use std::io;
@@ -6,39 +6,39 @@ use std::path::Path;
 
 use rustix::process::Pid;
 
-/// A process, for good: its number alone may be given to another when it has ended.
+/// Identifies a process uniquely, as a pid alone may be reused after an exit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(super) struct ProcessIdentity {
     pub(super) pid: Pid,
-    /// When it was started, in ticks since the host was.
+    /// The start time in clock ticks since boot.
     pub(super) started: u64,
 }
 
-/// What a process is seen to do.
+/// A process's observed state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Condition {
-    /// All its threads are stopped, by a signal or a debugger.
+pub(super) enum ProcessState {
+    /// All threads are stopped, by a signal or a debugger.
     Stopped,
-    /// A thread is in a sleep that nothing interrupts: as a rule, it waits for a disk.
-    AtDisk,
-    /// Neither. If `cpu_ticks` does not change, it does nothing.
-    Idle { cpu_ticks: u64 },
+    /// A thread is in uninterruptible sleep, usually waiting for a disk.
+    DiskSleep,
+    /// Neither. If `cpu_ticks` does not change, the process is idle.
+    Runnable { cpu_ticks: u64 },
 }
 
-/// Looks at a process.
+/// Reads a process's identity and state.
 ///
 /// # Errors
-/// It has ended, or this process may not see it.
-pub(super) fn look_at(pid: Pid) -> io::Result<(Identity, Condition)> {
+/// If the process has exited or is not visible to this one.
+pub(super) fn inspect(pid: Pid) -> io::Result<(ProcessIdentity, ProcessState)> {
     let dir = Path::new("/proc").join(pid.to_string());
     let whole = read(&dir)?;
     let mut states = Vec::new();
     for thread in fs::read_dir(dir.join("task"))? {
-        // A thread may end meanwhile.
+        // Skip threads that exit meanwhile.
         states.extend(read(&thread?.path()).map(|stat| stat.state));
     }
-    let condition = condition(&states, whole.cpu_ticks);
-    Ok((Identity { pid, started: whole.started }, condition))
+    let state = classify(&states, whole.cpu_ticks);
+    Ok((ProcessIdentity { pid, started: whole.started }, state))
 }
 
 /// The process that a thread belongs to.
@@ -48,18 +48,18 @@ pub(super) fn of_thread(thread: Pid) -> io::Result<Pid> {
     pid.and_then(Pid::from_raw).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-fn condition(threads: &[char], cpu_ticks: u64) -> Condition {
+fn classify(threads: &[char], cpu_ticks: u64) -> ProcessState {
     let stopped = |state| matches!(state, 'T' | 't');
-    // A first thread that has ended before the others stays as a zombie.
+    // A main thread that exits before the others remains as a zombie.
     let ended = |state| matches!(state, 'Z' | 'X');
     if threads.contains(&'D') {
-        Condition::AtDisk
+        ProcessState::DiskSleep
     } else if threads.iter().copied().any(stopped)
         && threads.iter().all(|&state| stopped(state) || ended(state))
     {
-        Condition::Stopped
+        ProcessState::Stopped
     } else {
-        Condition::Idle { cpu_ticks }
+        ProcessState::Runnable { cpu_ticks }
     }
 }
 
@@ -75,8 +75,8 @@ fn read(dir: &Path) -> io::Result<Stat> {
     parse(&String::from_utf8_lossy(&text)).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// The fields are those of proc_pid_stat(5), which counts from 1. The second is a name in brackets
-/// that may hold anything; the third is the first one after it.
+/// Field numbers as in proc_pid_stat(5), which counts from 1. The second field is a parenthesized
+/// name that may contain anything, so parsing starts after it.
 fn parse(text: &str) -> Option<Stat> {
     let (_, after) = text.rsplit_once(')')?;
     let fields: Vec<_> = after.split_ascii_whitespace().collect();
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_may_look_like_fields() {
+    fn a_process_name_may_look_like_fields() {
         let text = "57 (a) T (b) S 1 57 57 0 -1 4194304 90 0 0 0 11 22 0 0 20 0 3 0 9876 1 2 3";
         let stat = Stat { state: 'S', cpu_ticks: 33, started: 9876 };
         assert_eq!(parse(text), Some(stat));
@@ -105,22 +105,22 @@ mod tests {
 
     #[test]
     fn a_process_is_stopped_when_all_its_threads_are() {
-        let of = |states: &str| condition(&states.chars().collect::<Vec<_>>(), 5);
-        assert_eq!(of("T"), Condition::Stopped);
-        assert_eq!(of("TTt"), Condition::Stopped);
-        assert_eq!(of("ZTT"), Condition::Stopped);
-        assert_eq!(of("tSS"), Condition::Idle { cpu_ticks: 5 });
-        assert_eq!(of("TTD"), Condition::AtDisk);
-        assert_eq!(of("SDR"), Condition::AtDisk);
-        assert_eq!(of("SR"), Condition::Idle { cpu_ticks: 5 });
-        assert_eq!(of(""), Condition::Idle { cpu_ticks: 5 });
+        let of = |states: &str| classify(&states.chars().collect::<Vec<_>>(), 5);
+        assert_eq!(of("T"), ProcessState::Stopped);
+        assert_eq!(of("TTt"), ProcessState::Stopped);
+        assert_eq!(of("ZTT"), ProcessState::Stopped);
+        assert_eq!(of("tSS"), ProcessState::Runnable { cpu_ticks: 5 });
+        assert_eq!(of("TTD"), ProcessState::DiskSleep);
+        assert_eq!(of("SDR"), ProcessState::DiskSleep);
+        assert_eq!(of("SR"), ProcessState::Runnable { cpu_ticks: 5 });
+        assert_eq!(of(""), ProcessState::Runnable { cpu_ticks: 5 });
     }
 
     #[test]
-    fn this_process_is_seen() -> io::Result<()> {
-        let (identity, condition) = look_at(getpid())?;
-        assert_eq!((identity.pid, identity), (getpid(), look_at(getpid())?.0));
-        assert_ne!(condition, Condition::Stopped);
+    fn this_process_is_visible() -> io::Result<()> {
+        let (identity, state) = inspect(getpid())?;
+        assert_eq!((identity.pid, identity), (getpid(), inspect(getpid())?.0));
+        assert_ne!(state, ProcessState::Stopped);
         for thread in fs::read_dir("/proc/self/task")? {
             let name = thread?.file_name();
             let thread = name.to_str().and_then(|name| Pid::from_raw(name.parse().ok()?));

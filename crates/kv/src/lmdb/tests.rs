@@ -1,7 +1,7 @@
-//! What only the embedded engine promises: durability, through kills and on a full disk.
+//! Guarantees specific to the LMDB engine: durability through kills and on a full disk.
 //!
-//! Some of the tests need a process to kill, to stop or to starve: they run this test binary again,
-//! with the name of a test that plays the child's part and does nothing on its own.
+//! Tests that kill, stop or starve a process run this test binary again as a child, with the name
+//! of a `child_…` test. Run without a parent, those tests do nothing.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -11,26 +11,26 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::Embedded;
-use super::committer::Message;
+use super::Lmdb;
+use super::committer::CommitterMsg;
 use crate::{Engine, Error, Store, Tx, counter};
 
-mod shared;
+mod multi_process;
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
 
-/// Transactions at once: many more than begin, or are committed, together.
+/// Concurrent transactions: many more than can begin or commit together.
 const FLOOD: usize = 5_000;
 
-/// Tells a child where its store is.
+/// The environment variable with a child's store directory.
 const DIR: &str = "POSTRIDER_STORE_TEST_DIR";
 
 fn open(dir: &Path) -> Store {
-    Store::new(Arc::new(Embedded::open(dir).expect("the directory opens")), 1)
+    Store::new(Arc::new(Lmdb::open(dir).expect("the directory opens")), 1)
 }
 
 fn child(test: &str, dir: &Path) -> std::io::Result<Child> {
-    // The shell is there for the trap: a signal that is ignored stays so over an exec.
+    // The shell ignores SIGXFSZ, which stays ignored across exec.
     Command::new("sh")
         .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
         .arg(std::env::current_exe()?)
@@ -55,16 +55,16 @@ async fn has(store: &Store, key: &str) -> Result<bool, Error> {
 #[tokio::test]
 async fn an_engine_whose_committer_panics_has_failed() -> TestResult {
     let dir = tempfile::tempdir()?;
-    let engine = Embedded::open(dir.path())?;
+    let engine = Lmdb::open(dir.path())?;
     let failed = async |within| tokio::time::timeout(within, engine.failed()).await;
-    failed(Duration::from_millis(50)).await.expect_err("it goes on");
-    engine.submissions.send(Message::Panic)?;
+    failed(Duration::from_millis(50)).await.expect_err("the engine is running");
+    engine.submissions.send(CommitterMsg::Panic)?;
     failed(Duration::from_secs(20)).await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn an_urgent_transaction_goes_before_a_flood() -> TestResult {
+async fn an_urgent_transaction_overtakes_queued_ones() -> TestResult {
     let dir = tempfile::tempdir()?;
     let store = open(dir.path());
     let mut flood = tokio::task::JoinSet::new();
@@ -72,7 +72,7 @@ async fn an_urgent_transaction_goes_before_a_flood() -> TestResult {
         let store = store.clone();
         flood.spawn(async move { set(&store, format!("flood-{n}"), vec![0; 1_000]).await });
     }
-    // All of them have begun, or wait to begin.
+    // All of them have begun or are waiting to begin.
     tokio::task::yield_now().await;
     store
         .transact_urgently(|tx: Tx, _| {
@@ -80,12 +80,12 @@ async fn an_urgent_transaction_goes_before_a_flood() -> TestResult {
             async { Ok::<_, Error>(()) }
         })
         .await?;
-    let mut through = 0;
+    let mut committed = 0;
     while let Some(done) = flood.try_join_next() {
         done??;
-        through += 1;
+        committed += 1;
     }
-    assert!(through < FLOOD / 2, "{through} of {FLOOD} went before it");
+    assert!(committed < FLOOD / 2, "{committed} of {FLOOD} committed first");
     while let Some(done) = flood.join_next().await {
         done??;
     }
@@ -93,7 +93,7 @@ async fn an_urgent_transaction_goes_before_a_flood() -> TestResult {
 }
 
 #[tokio::test]
-async fn a_store_is_found_again() -> TestResult {
+async fn a_reopened_store_keeps_its_data() -> TestResult {
     let dir = tempfile::tempdir()?;
     let store = open(dir.path());
     set(&store, "a".to_owned(), vec![1]).await?;
@@ -103,7 +103,7 @@ async fn a_store_is_found_again() -> TestResult {
 }
 
 #[tokio::test]
-async fn a_store_that_was_cut_short_is_refused() -> TestResult {
+async fn a_truncated_store_is_rejected() -> TestResult {
     let dir = tempfile::tempdir()?;
     let store = open(dir.path());
     for number in 0..10 {
@@ -113,7 +113,7 @@ async fn a_store_that_was_cut_short_is_refused() -> TestResult {
     let data = std::fs::OpenOptions::new().write(true).open(dir.path().join("data.mdb"))?;
     for length in [400_000, 8192, 8191, 1] {
         data.set_len(length)?;
-        let error = Embedded::open(dir.path()).expect_err("cut short");
+        let error = Lmdb::open(dir.path()).expect_err("truncated");
         let cause = std::error::Error::source(&error).expect("a cause").to_string();
         assert!(cause.contains("restore it from a backup"), "{length}: {cause}");
     }
@@ -128,11 +128,11 @@ async fn an_empty_data_file_is_a_new_store() -> TestResult {
 }
 
 #[test]
-fn the_lock_file_has_its_room() -> TestResult {
+fn the_lock_file_is_allocated() -> TestResult {
     use std::os::unix::fs::MetadataExt;
 
     let dir = tempfile::tempdir()?;
-    let _engine = Embedded::open(dir.path())?;
+    let _engine = Lmdb::open(dir.path())?;
     let lock = std::fs::metadata(dir.path().join("lock.mdb"))?;
     assert!(lock.blocks() * 512 >= lock.len(), "{} blocks of {}", lock.blocks(), lock.len());
     assert_eq!(lock.mode() & 0o777, 0o600);
@@ -140,9 +140,9 @@ fn the_lock_file_has_its_room() -> TestResult {
 }
 
 #[tokio::test]
-async fn an_open_transaction_does_not_hold_up_the_end() -> TestResult {
+async fn an_open_transaction_does_not_block_closing() -> TestResult {
     let dir = tempfile::tempdir()?;
-    let engine = Embedded::open(dir.path())?;
+    let engine = Lmdb::open(dir.path())?;
     let tx = engine.begin().await?;
     tx.set("a".into(), "1".into());
     drop(engine);
@@ -151,9 +151,9 @@ async fn an_open_transaction_does_not_hold_up_the_end() -> TestResult {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn transactions_that_wait_share_a_commit() -> TestResult {
+async fn waiting_transactions_share_a_commit() -> TestResult {
     let dir = tempfile::tempdir()?;
-    let engine = Arc::new(Embedded::open(dir.path())?);
+    let engine = Arc::new(Lmdb::open(dir.path())?);
     let store = Store::new(engine.clone(), 1);
     let tasks = (0..64).map(|task| {
         let store = store.clone();
@@ -175,7 +175,7 @@ async fn transactions_that_wait_share_a_commit() -> TestResult {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_survives_a_kill() -> TestResult {
+async fn acknowledged_writes_survive_a_kill() -> TestResult {
     let dir = tempfile::tempdir()?;
     for round in 0..3_u32 {
         let child = child("lmdb::tests::child_that_writes_until_killed", dir.path())?;
@@ -185,7 +185,7 @@ async fn what_was_acknowledged_survives_a_kill() -> TestResult {
     Ok(())
 }
 
-/// Kills a child when it has had so many answers, and gives all that it had.
+/// Kills a child after `answers` acknowledged writes, and returns all acknowledged keys.
 fn kill_after(mut child: Child, answers: usize) -> std::io::Result<Vec<String>> {
     let mut lines = durable(&mut child);
     let mut acknowledged: Vec<_> = lines.by_ref().take(answers).collect();
@@ -196,8 +196,8 @@ fn kill_after(mut child: Child, answers: usize) -> std::io::Result<Vec<String>> 
     Ok(acknowledged)
 }
 
-/// The keys that a child says are durable. The test's name may stand before the first, and the last
-/// may be torn, so that keys end in a dot.
+/// The keys that a child reports as durable. The test's name may precede the first, and the last
+/// may be cut off, so keys end in a dot.
 fn durable(child: &mut Child) -> impl Iterator<Item = String> + use<> {
     let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     lines.map_while(Result::ok).filter_map(|line| {
@@ -208,11 +208,11 @@ fn durable(child: &mut Child) -> impl Iterator<Item = String> + use<> {
 
 async fn assert_holds(store: &Store, acknowledged: &[String]) -> Result<(), Error> {
     for key in acknowledged {
-        assert!(has(store, key).await?, "{key} was acknowledged and lost");
+        assert!(has(store, key).await?, "{key} was acknowledged but lost");
     }
     let count = store.read(|tx| async move { tx.get("count").await }).await?;
     let sum = counter(count.as_deref());
-    assert!(sum >= acknowledged.len() as i64, "adds are durable as well");
+    assert!(sum >= acknowledged.len() as i64, "adds are durable too");
     Ok(())
 }
 
@@ -249,16 +249,16 @@ async fn write_durably(store: &Store, key: String) -> Result<(), Error> {
 }
 
 #[test]
-fn a_full_disk_loses_nothing_and_is_left_behind() -> TestResult {
+fn a_full_disk_loses_nothing_and_writes_resume() -> TestResult {
     let dir = tempfile::tempdir()?;
     let output = child("lmdb::tests::child_on_a_full_disk", dir.path())?.wait_with_output()?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("there is room again"), "{said}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{stdout}");
+    assert!(stdout.contains("disk space is available again"), "{stdout}");
     Ok(())
 }
 
-/// The limit on a file's size is what a full disk looks like to one process, short writes included.
+/// A file size limit simulates a full disk for one process, including short writes.
 #[tokio::test]
 async fn child_on_a_full_disk() -> TestResult {
     let Some(dir) = std::env::var_os(DIR) else {
@@ -266,7 +266,7 @@ async fn child_on_a_full_disk() -> TestResult {
     };
     let store = open(Path::new(&dir));
     let unlimited = getrlimit(Resource::Fsize);
-    // Not a whole number of pages, so that a write is cut short.
+    // Not a whole number of pages, to cause a short write.
     let current = Some(40_000_100);
     setrlimit(Resource::Fsize, Rlimit { current, ..unlimited })?;
 
@@ -275,7 +275,7 @@ async fn child_on_a_full_disk() -> TestResult {
         set(&store, format!("row/{written}"), vec![1; 80_000]).await?;
         written += 1;
     }
-    // Work is finished in the reserve.
+    // Accepted work finishes in the reserve.
     for number in 0..50 {
         set(&store, format!("small/{number}"), vec![2; 100]).await?;
     }
@@ -292,17 +292,17 @@ async fn child_on_a_full_disk() -> TestResult {
     }
 
     setrlimit(Resource::Fsize, unlimited)?;
-    // Nobody writes, and still the store finds that there is room.
-    let emptied = async {
+    // An idle store notices too that disk space is available again.
+    let space_available = async {
         while store.is_nearly_full() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), emptied).await?;
+    tokio::time::timeout(Duration::from_secs(10), space_available).await?;
     set(&store, "large".to_owned(), vec![1; 80_000]).await?;
     assert!(!store.is_nearly_full());
     drop(store);
     assert!(has(&open(Path::new(&dir)), "large").await?);
-    println!("there is room again");
+    println!("disk space is available again");
     Ok(())
 }

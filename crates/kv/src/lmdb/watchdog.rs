@@ -1,10 +1,10 @@
-//! The thread that ends a process of the host which keeps all the others from the store.
+//! The watchdog thread, which kills a process of the host that holds a lock but has stalled.
 //!
-//! A process that is stopped (SIGSTOP, a debugger) or frozen while it has the write lock would stop
-//! every writer of the host for as long. So, while this process waits for its turn, its watchdog
-//! looks at whoever has the lock, [`Suspicion`] judges what is seen, and who is found guilty is
-//! killed: LMDB undoes the commit that was under way, and nothing that was acknowledged is lost.
-//! The lock on the table of [`readers`](super::readers) is watched in the same way.
+//! A process that is stopped (SIGSTOP, a debugger) or frozen while it holds the write lock would
+//! block every writer on the host. So while this process waits for the lock, its watchdog inspects
+//! the holder. If the [`StallDetector`] reports a stall, the watchdog kills the holder: LMDB
+//! discards the unfinished commit, and no acknowledged write is lost. The mutex of LMDB's [reader
+//! table](super::reader_table) is watched in the same way.
 
 use std::fs::File;
 use std::io;
@@ -17,36 +17,37 @@ use heed::{Env, WithoutTls};
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 use tokio::time::Instant;
 
-use super::process::{Condition, look_at};
-use super::readers::Readers;
-use super::suspicion::{Obstacle, Suspect, Suspicion, Verdict};
-use super::turn::{Gate, Holder};
+use super::process::{ProcessState, inspect};
+use super::reader_table::ReaderTable;
+use super::stall::{HeldLock, LockHolder, Stall, StallDetector};
+use super::write_lock::{LockFiles, LockOwner};
 
-/// How often the watchdog looks whether this process waits.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often the watchdog checks whether this process is waiting for a lock.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Watches until it is dropped.
+/// Stops the thread when dropped.
 pub(super) struct Watchdog {
-    opened: Option<Sender<Store>>,
+    opened: Option<Sender<OpenStore>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Watchdog {
-    /// Begins before the store is open, as opening it takes a turn as well.
-    pub(super) fn start(gate: Arc<Gate>) -> io::Result<Self> {
-        let (opened, news) = channel();
-        let watch = Watch { gate, store: None, suspicions: Default::default(), said: false };
+    /// Starts before the store is open, as opening it takes the write lock too.
+    pub(super) fn start(lock_files: Arc<LockFiles>) -> io::Result<Self> {
+        let (opened, opened_rx) = channel();
+        let watcher =
+            Watcher { lock_files, store: None, detectors: Default::default(), warned: false };
         let thread = std::thread::Builder::new()
             .name("store-watchdog".to_owned())
-            .spawn(move || watch.run(&news))?;
+            .spawn(move || watcher.run(&opened_rx))?;
         Ok(Self { opened: Some(opened), thread: Some(thread) })
     }
 
-    /// The store is open: from now on a commit counts as movement.
+    /// Called once the store is open: from then on, a new commit counts as progress.
     pub(super) fn opened(&self, env: Env<WithoutTls>, lock_file: Arc<File>) {
         if let Some(opened) = &self.opened {
-            // If the thread is gone, its panic was reported there.
-            let _ = opened.send(Store { env, readers: Readers::new(lock_file) });
+            // Ignore a closed channel: the thread has panicked, and the panic was reported.
+            let _ = opened.send(OpenStore { env, reader_table: ReaderTable::new(lock_file) });
         }
     }
 }
@@ -55,151 +56,150 @@ impl Drop for Watchdog {
     fn drop(&mut self) {
         self.opened = None;
         if let Some(thread) = self.thread.take() {
-            // A panic there was reported there.
+            // A panic of the thread was already reported.
             let _ = thread.join();
         }
     }
 }
 
-/// What can be seen once the store is open.
-struct Store {
+/// Available once the store is open.
+struct OpenStore {
     env: Env<WithoutTls>,
-    /// Below `env`, and so dropped after it.
-    readers: Readers,
+    /// Declared after `env`, so that it is dropped after it.
+    reader_table: ReaderTable,
 }
 
-struct Watch {
-    /// Above `store`, and so dropped before it: see [`Embedded`](super::Embedded).
-    gate: Arc<Gate>,
-    store: Option<Store>,
-    /// One for each [`Lock`].
-    suspicions: [Suspicion; 2],
-    /// Whether a holder that cannot be seen was reported.
-    said: bool,
+struct Watcher {
+    /// Declared before `store`, so that it is dropped first: see [`Lmdb`](super::Lmdb).
+    lock_files: Arc<LockFiles>,
+    store: Option<OpenStore>,
+    /// One per [`LockKind`].
+    detectors: [StallDetector; 2],
+    /// Whether the warning about an invisible holder was logged.
+    warned: bool,
 }
 
-/// What a process may keep from the others.
+/// The locks that a stalled process can block others with.
 #[derive(Debug, Clone, Copy)]
-enum Lock {
+enum LockKind {
     Write,
-    Readers,
+    ReaderTable,
 }
 
-impl Watch {
-    fn run(mut self, news: &Receiver<Store>) {
+impl Watcher {
+    fn run(mut self, opened_rx: &Receiver<OpenStore>) {
         loop {
-            match news.recv_timeout(LOOK_EVERY) {
+            match opened_rx.recv_timeout(CHECK_INTERVAL) {
                 Ok(store) => self.store = Some(store),
                 Err(RecvTimeoutError::Timeout) => {
-                    self.look(Lock::Write);
-                    self.look(Lock::Readers);
+                    self.check(LockKind::Write);
+                    self.check(LockKind::ReaderTable);
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn look(&mut self, lock: Lock) {
-        let seen = self.suspect(lock);
-        let suspicion = &mut self.suspicions[lock as usize];
-        let Some((suspect, condition)) = seen else {
-            suspicion.clear();
+    fn check(&mut self, kind: LockKind) {
+        let found = self.find_holder(kind);
+        let detector = &mut self.detectors[kind as usize];
+        let Some((holder, state)) = found else {
+            detector.clear();
             return;
         };
-        if let Some(verdict) = suspicion.judge(suspect, condition, Instant::now()) {
-            self.execute(lock, suspect, verdict);
+        if let Some(stall) = detector.check(holder, state, Instant::now()) {
+            self.kill(kind, holder, stall);
         }
     }
 
-    /// Who is in this process's way.
-    fn suspect(&mut self, lock: Lock) -> Option<(Suspect, Condition)> {
-        let obstacle = self.obstacle(lock)?;
-        let pid = self.holder(lock)?;
-        match look_at(pid) {
-            Ok((process, condition)) => Some((Suspect { process, obstacle }, condition)),
-            // It has ended.
-            Err(error) if is_gone(&error) && self.holder(lock) != Some(pid) => None,
+    /// The process that blocks this one.
+    fn find_holder(&mut self, kind: LockKind) -> Option<(LockHolder, ProcessState)> {
+        let lock = self.held_lock(kind)?;
+        let pid = self.holder_pid(kind)?;
+        match inspect(pid) {
+            Ok((process, state)) => Some((LockHolder { process, lock }, state)),
+            // The process has exited.
+            Err(error) if is_gone(&error) && self.holder_pid(kind) != Some(pid) => None,
             Err(error) => {
-                self.say_unseen(&error);
+                self.warn_invisible(&error);
                 None
             }
         }
     }
 
-    fn obstacle(&self, lock: Lock) -> Option<Obstacle> {
-        match lock {
-            Lock::Write => {
+    fn held_lock(&self, kind: LockKind) -> Option<HeldLock> {
+        match kind {
+            LockKind::Write => {
                 let version = self.store.as_ref().map(|store| store.env.info().last_txn_id);
-                self.gate.wait().map(|wait| Obstacle::Write { wait, version })
+                self.lock_files.current_wait().map(|wait| HeldLock::Write { wait, version })
             }
-            Lock::Readers => {
-                let thread = self.store.as_ref()?.readers.thread().ok()??;
-                Some(Obstacle::Readers { thread })
-            }
-        }
-    }
-
-    /// The process that has a lock.
-    fn holder(&mut self, lock: Lock) -> Option<Pid> {
-        match lock {
-            Lock::Write => self.writer(),
-            Lock::Readers => {
-                let readers = &self.store.as_ref()?.readers;
-                // The lock is given back in no time, and so mostly has been by now.
-                readers.process(readers.thread().ok()??).ok()?
+            LockKind::ReaderTable => {
+                let thread = self.store.as_ref()?.reader_table.lock_holder_thread().ok()??;
+                Some(HeldLock::ReaderTable { thread })
             }
         }
     }
 
-    fn writer(&mut self) -> Option<Pid> {
-        match self.gate.holder() {
-            Ok(Some(Holder::Process(pid))) => Some(pid),
-            Ok(Some(Holder::Unseen)) => {
-                self.say_unseen(&"it is in another pid namespace");
+    fn holder_pid(&mut self, kind: LockKind) -> Option<Pid> {
+        match kind {
+            LockKind::Write => self.write_lock_owner(),
+            LockKind::ReaderTable => {
+                let reader_table = &self.store.as_ref()?.reader_table;
+                // The mutex is held only briefly, so it has usually been released by now.
+                reader_table.process_of(reader_table.lock_holder_thread().ok()??).ok()?
+            }
+        }
+    }
+
+    fn write_lock_owner(&mut self) -> Option<Pid> {
+        match self.lock_files.owner() {
+            Ok(Some(LockOwner::Process(pid))) => Some(pid),
+            Ok(Some(LockOwner::OtherNamespace)) => {
+                self.warn_invisible(&"it is in another pid namespace");
                 None
             }
             Ok(None) => None,
             Err(error) => {
-                tracing::warn!(%error, "cannot ask who has the store's write lock");
+                tracing::warn!(%error, "finding the holder of the store's write lock failed");
                 None
             }
         }
     }
 
-    fn say_unseen(&mut self, why: &dyn std::fmt::Display) {
-        if !std::mem::replace(&mut self.said, true) {
+    fn warn_invisible(&mut self, reason: &dyn std::fmt::Display) {
+        if !std::mem::replace(&mut self.warned, true) {
             tracing::warn!(
-                %why,
-                "cannot see the process that has the store's write lock; \
-                 if it stops, nobody ends it, and nothing can be written"
+                %reason,
+                "the process that holds the store's write lock is not visible; \
+                 if it stalls, it cannot be killed and all writes block"
             );
         }
     }
 
-    fn execute(&mut self, lock: Lock, suspect: Suspect, verdict: Verdict) {
-        let pid = suspect.process.pid;
+    fn kill(&mut self, kind: LockKind, holder: LockHolder, stall: Stall) {
+        let pid = holder.process.pid;
         if pid == getpid() || pid.is_init() {
             return;
         }
-        match self.kill(lock, suspect) {
+        match self.kill_if_still_holding(kind, holder) {
             Ok(true) => tracing::error!(
-                %pid, ?lock, ?verdict,
-                "killed a process that had a lock of the store and did not move"
+                %pid, lock = ?kind, ?stall,
+                "killed a stalled process that held a lock of the store"
             ),
             Ok(false) => {}
             Err(error) => tracing::error!(
-                %pid, ?lock, ?verdict, %error,
-                "cannot kill a process that has a lock of the store and does not move"
+                %pid, lock = ?kind, ?stall, %error,
+                "killing a stalled process that holds a lock of the store failed"
             ),
         }
     }
 
-    /// Kills the suspect if it is, after all, the one that is in the way.
-    fn kill(&mut self, lock: Lock, suspect: Suspect) -> io::Result<bool> {
-        let pid = suspect.process.pid;
-        // From here on the number cannot come to mean another process unnoticed.
+    /// Kills the holder unless it has released the lock in the meantime.
+    fn kill_if_still_holding(&mut self, kind: LockKind, holder: LockHolder) -> io::Result<bool> {
+        let pid = holder.process.pid;
+        // From here on, the pid cannot be reused for another process unnoticed.
         let process = pidfd_open(pid, PidfdFlags::empty())?;
-        if self.holder(lock) != Some(pid) || look_at(pid)?.0 != suspect.process {
+        if self.holder_pid(kind) != Some(pid) || inspect(pid)?.0 != holder.process {
             return Ok(false);
         }
         pidfd_send_signal(&process, Signal::KILL)?;

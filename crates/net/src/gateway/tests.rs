@@ -32,12 +32,12 @@ impl Handler for Node {
 
     fn wake(&self, wakes: WakeMany) -> Result<Woken, CallError> {
         assert!(!self.fragile, "it panics, as the test wants");
-        let work: Vec<_> = wakes.nudges.into_iter().map(|nudge| nudge.work).collect();
+        let work: Vec<_> = wakes.wakes.into_iter().map(|nudge| nudge.work).collect();
         let elsewhere = work.iter().filter_map(|work| match work {
             Work::Jobs { shard } if shard % 2 == 1 => Some(*shard),
             _ => None,
         });
-        let woken = Woken { elsewhere: elsewhere.collect() };
+        let woken = Woken { not_owned: elsewhere.collect() };
         self.woken.lock().unwrap().extend(work);
         Ok(woken)
     }
@@ -71,8 +71,8 @@ impl World {
 }
 
 fn wakes(shards: std::ops::Range<u16>) -> Request {
-    let nudge = |shard| Nudge { work: Work::Jobs { shard }, traceparent: None };
-    Request::WakeMany(WakeMany { nudges: shards.map(nudge).collect() })
+    let nudge = |shard| WakeItem { work: Work::Jobs { shard }, traceparent: None };
+    Request::WakeMany(WakeMany { wakes: shards.map(nudge).collect() })
 }
 
 fn status() -> Request {
@@ -86,10 +86,14 @@ fn status() -> Request {
 async fn work_is_passed_on_and_shards_owned_elsewhere_are_named() {
     let world = World::new(Node::default()).await;
     let reply = world.call(wakes(0..4)).await;
-    assert_eq!(reply, Ok(Reply::Woken(Woken { elsewhere: vec![1, 3] })));
-    assert_eq!(world.call(Request::Handed(Handed::default())).await, Ok(Reply::Seen));
+    assert_eq!(reply, Ok(Reply::Woken(Woken { not_owned: vec![1, 3] })));
+    assert_eq!(
+        world.call(Request::OwnershipChanged(OwnershipChanged::default())).await,
+        Ok(Reply::Seen)
+    );
     cast(world.gateway.actor(), wakes(0..4)).unwrap();
-    cast(world.gateway.actor(), Request::Handed(Handed { shards: vec![1] })).unwrap();
+    cast(world.gateway.actor(), Request::OwnershipChanged(OwnershipChanged { shards: vec![1] }))
+        .unwrap();
     // A mailbox is in order, so the ping's answer comes after what was cast.
     assert!(matches!(world.call(Request::Ping).await, Ok(Reply::Pong(_))));
     assert_eq!(world.node.woken.lock().unwrap().len(), 8);

@@ -20,7 +20,7 @@ mod kind {
     pub(super) const DELIVERY_STATUS: u16 = 7;
     pub(super) const CLUSTER_STATUS: u16 = 8;
     pub(super) const WAKE_MANY: u16 = 9;
-    pub(super) const HANDED: u16 = 10;
+    pub(super) const OWNERSHIP_CHANGED: u16 = 10;
 
     /// The answer to three requests.
     pub(super) const ENDPOINT: u16 = ENDPOINT_STATUS;
@@ -61,7 +61,7 @@ impl Call {
             Request::EnableEndpoint(body) => with(bytes, body),
             Request::DeliveryStatus(body) => with(bytes, body),
             Request::WakeMany(body) => with(bytes, body),
-            Request::Handed(body) => with(bytes, body),
+            Request::OwnershipChanged(body) => with(bytes, body),
         };
         check_length(bytes.len())?;
         Ok(bytes)
@@ -75,7 +75,7 @@ impl Call {
     pub fn decode(bytes: &[u8]) -> Result<Self, CallError> {
         check_length(bytes.len())?;
         let (kind, rest) = kind_of(bytes)?;
-        if !(kind::PING..=kind::HANDED).contains(&kind) {
+        if !(kind::PING..=kind::OWNERSHIP_CHANGED).contains(&kind) {
             return Err(unknown_kind(kind));
         }
         let (traceparent, body) = split_trace(rest)?;
@@ -89,7 +89,7 @@ impl Call {
             kind::DELIVERY_STATUS => Request::DeliveryStatus(read(body)?),
             kind::CLUSTER_STATUS => bare(body, Request::ClusterStatus)?,
             kind::WAKE_MANY => Request::WakeMany(read(body)?),
-            kind::HANDED => Request::Handed(read(body)?),
+            kind::OWNERSHIP_CHANGED => Request::OwnershipChanged(read(body)?),
             kind => return Err(unknown_kind(kind)),
         };
         request.check_counts()?;
@@ -99,7 +99,7 @@ impl Call {
     /// Whether `bytes` are a call that the gateway answers by itself, without a place for it: it
     /// costs next to nothing, or the cluster's work waits for it.
     pub(crate) fn is_light(bytes: &[u8]) -> bool {
-        matches!(kind_of(bytes), Ok((kind::PING | kind::WAKE_MANY | kind::HANDED, _)))
+        matches!(kind_of(bytes), Ok((kind::PING | kind::WAKE_MANY | kind::OWNERSHIP_CHANGED, _)))
     }
 }
 
@@ -115,7 +115,7 @@ impl Request {
             Self::DeliveryStatus(_) => kind::DELIVERY_STATUS,
             Self::ClusterStatus => kind::CLUSTER_STATUS,
             Self::WakeMany(_) => kind::WAKE_MANY,
-            Self::Handed(_) => kind::HANDED,
+            Self::OwnershipChanged(_) => kind::OWNERSHIP_CHANGED,
         }
     }
 
@@ -139,7 +139,7 @@ pub fn encode_reply(reply: &Result<Reply, CallError>) -> Vec<u8> {
         Ok(Reply::Delivery(body)) => with(head(kind::DELIVERY_STATUS), body),
         Ok(Reply::Cluster(body)) => with(head(kind::CLUSTER_STATUS), body),
         Ok(Reply::Woken(body)) => with(head(kind::WAKE_MANY), body),
-        Ok(Reply::Seen) => head(kind::HANDED),
+        Ok(Reply::Seen) => head(kind::OWNERSHIP_CHANGED),
         Err(error) => with(head(kind::ERROR), &error.wire()),
     };
     match (check_length(bytes.len()), reply) {
@@ -168,7 +168,7 @@ pub fn decode_reply(bytes: &[u8]) -> Result<Reply, CallError> {
         kind::DELIVERY_STATUS => Reply::Delivery(read(body)?),
         kind::CLUSTER_STATUS => Reply::Cluster(read(body)?),
         kind::WAKE_MANY => Reply::Woken(read(body)?),
-        kind::HANDED => bare(body, Reply::Seen)?,
+        kind::OWNERSHIP_CHANGED => bare(body, Reply::Seen)?,
         kind => return Err(unknown_kind(kind)),
     })
 }

@@ -4,13 +4,13 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use postrider_domain::assignment::Fence;
 use postrider_domain::delivery::{AttemptError, DeliveryState};
 use postrider_domain::endpoint::{Disabled, DisabledReason, LastError};
 use postrider_domain::findings::{Field, Finding};
 use postrider_domain::ids::Id;
 use postrider_domain::node::NodeState;
 use postrider_domain::outcome::ErrorKind;
-use postrider_domain::ownership::Fence;
 use postrider_domain::time::Timestamp;
 use proptest::prelude::*;
 
@@ -47,13 +47,13 @@ fn requests() -> Vec<Request> {
     let (account, endpoint) = (id(1), id(2));
     let key = Some("key".to_owned());
     let of_endpoint = OfEndpoint { account, endpoint };
-    let nudges = [
+    let wakes = [
         Work::Endpoint { account, endpoint, ready: Some(Box::new(ready())) },
         Work::Endpoint { account, endpoint, ready: None },
         Work::Changed { account, endpoint },
         Work::Jobs { shard: 7 },
     ];
-    let nudges = nudges.map(|work| Nudge { work, traceparent: Some(TRACE.to_owned()) });
+    let wakes = wakes.map(|work| WakeItem { work, traceparent: Some(TRACE.to_owned()) });
     vec![
         Request::Ping,
         Request::Publish(Publish { account, event: event(), idempotency_key: key.clone() }),
@@ -67,8 +67,8 @@ fn requests() -> Vec<Request> {
         Request::DisableEndpoint(of_endpoint),
         Request::DeliveryStatus(OfDelivery { account, delivery: id(3) }),
         Request::ClusterStatus,
-        Request::WakeMany(WakeMany { nudges: nudges.to_vec() }),
-        Request::Handed(Handed { shards: vec![1, 300] }),
+        Request::WakeMany(WakeMany { wakes: wakes.to_vec() }),
+        Request::OwnershipChanged(OwnershipChanged { shards: vec![1, 300] }),
     ]
 }
 
@@ -136,7 +136,7 @@ fn replies() -> Vec<Result<Reply, CallError>> {
         Ok(Reply::Endpoint(endpoint)),
         Ok(Reply::Delivery(delivery)),
         Ok(Reply::Cluster(ClusterStatus { shards: 256, unowned: 1, nodes: vec![node] })),
-        Ok(Reply::Woken(Woken { elsewhere: vec![3, 4] })),
+        Ok(Reply::Woken(Woken { not_owned: vec![3, 4] })),
         Ok(Reply::Seen),
         Err(CallError::new(CallErrorKind::Refused(vec![finding]), "no")),
         Err(CallError::new(CallErrorKind::Other(999), "later")),
@@ -312,8 +312,8 @@ fn what_is_over_a_bound_is_refused_on_both_sides() {
         }
     );
     let work = Work::Jobs { shard: 1 };
-    let nudges = vec![Nudge { work, traceparent: None }; MAX_WAKES + 1];
-    assert_eq!(kind(Request::WakeMany(WakeMany { nudges })), CallErrorKind::TooLarge);
+    let wakes = vec![WakeItem { work, traceparent: None }; MAX_WAKES + 1];
+    assert_eq!(kind(Request::WakeMany(WakeMany { wakes })), CallErrorKind::TooLarge);
 }
 
 #[test]

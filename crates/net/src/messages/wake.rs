@@ -4,8 +4,8 @@
 //! node work on an endpoint under another shard's fence.
 
 use bytes::Bytes;
+use postrider_domain::assignment::Shard;
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId};
-use postrider_domain::ownership::Shard;
 use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -15,12 +15,12 @@ use super::{CallError, CallErrorKind, MAX_WAKES};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WakeMany {
     /// The work.
-    pub nudges: Vec<Nudge>,
+    pub wakes: Vec<WakeItem>,
 }
 
 /// One piece of work, and where it belongs in a trace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Nudge {
+pub struct WakeItem {
     /// What there is to do.
     pub work: Work,
     /// The span of what made the work, as a W3C `traceparent`.
@@ -76,7 +76,7 @@ pub struct ReadyDelivery {
 
 impl WakeMany {
     pub(super) fn check_counts(&self) -> Result<(), CallError> {
-        if self.nudges.len() <= MAX_WAKES {
+        if self.wakes.len() <= MAX_WAKES {
             return Ok(());
         }
         let message = format!("a message can have at most {MAX_WAKES} wakes");

@@ -1,4 +1,4 @@
-//! `[cluster]`: whether this node is one of several, and how they reach each other.
+//! `[cluster]`: the number of shards, and how nodes connect to each other.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,39 +9,39 @@ use super::{address, path};
 /// `[cluster]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
-    /// How many shards a new store has.
+    /// The number of shards in a new store.
     pub shards: u16,
-    /// The other nodes; none for a node that is alone.
-    pub company: Option<Company>,
+    /// How to connect to other nodes. `None` for a single node.
+    pub peering: Option<Peering>,
 }
 
-/// What a node that is one of several needs.
+/// How this node connects to the other nodes of its cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Company {
-    /// Where other nodes and clients of the messaging API are let in.
+pub struct Peering {
+    /// The address on which other nodes and clients of the messaging API connect.
     pub listen: SocketAddr,
-    /// Where they reach it.
+    /// The address that this node announces to the others.
     pub advertise: SocketAddr,
-    /// Where others may be found, as `host:port`.
+    /// Addresses of other nodes, as `host:port`.
     pub seeds: Vec<String>,
-    /// The secret that all of them share; none for one in the data directory.
+    /// The file with the shared secret. `None` for the file in the data directory.
     pub cookie_file: Option<PathBuf>,
-    /// Who they are to each other; none on one machine alone.
+    /// Certificates for mutual TLS. `None` only on loopback.
     pub tls: Option<TlsFiles>,
 }
 
-/// Files in PEM.
+/// PEM files for mutual TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The authority that every node's certificate comes from.
+    /// The certificate authority that signed every node's certificate.
     pub ca: PathBuf,
     /// This node's certificate.
     pub cert: PathBuf,
-    /// Its key.
+    /// This node's private key.
     pub key: PathBuf,
 }
 
-/// Most shards; each costs its owner some rows and an actor.
+/// Each shard costs its owner a few rows and an actor.
 const MAX_SHARDS: u16 = 16_384;
 
 impl Cluster {
@@ -52,45 +52,45 @@ impl Cluster {
                 .filter(|count| (1..=MAX_SHARDS).contains(count))
                 .ok_or(format!("must be from 1 to {MAX_SHARDS}"))
         });
-        Self { shards: shards.unwrap_or(256), company: Company::build(reader) }
+        Self { shards: shards.unwrap_or(256), peering: Peering::build(reader) }
     }
 }
 
-impl Company {
+impl Peering {
     fn build(reader: &mut Reader) -> Option<Self> {
-        let complaints = reader.complaints();
+        let errors_before = reader.error_count();
         let listen = reader.option("cluster", "listen", |text: String| address(&text));
         let advertise = reader.option("cluster", "advertise", |text: String| reachable(&text));
         let seeds = reader.list("cluster", "seeds", seed);
         let cookie_file = reader.option("cluster", "cookie_file", path);
         let tls = TlsFiles::build(reader);
-        if reader.complaints() > complaints {
+        if reader.error_count() > errors_before {
             return None;
         }
         let Some(listen) = listen else {
-            let given = ["advertise", "seeds", "cookie_file", "tls_ca", "tls_cert", "tls_key"];
-            for key in given {
+            let keys = ["advertise", "seeds", "cookie_file", "tls_ca", "tls_cert", "tls_key"];
+            for key in keys {
                 if reader.has("cluster", key) {
-                    reader.complain("cluster", key, NEEDS_LISTEN.to_owned());
+                    reader.error("cluster", key, NEEDS_LISTEN.to_owned());
                 }
             }
             return None;
         };
         if tls.is_none() && !listen.ip().is_loopback() {
-            reader.complain("cluster", "listen", NEEDS_TLS.to_owned());
+            reader.error("cluster", "listen", NEEDS_TLS.to_owned());
         }
         if advertise.is_none() && (listen.ip().is_unspecified() || listen.port() == 0) {
-            reader.complain("cluster", "listen", NEEDS_ADVERTISE.to_owned());
+            reader.error("cluster", "listen", NEEDS_ADVERTISE.to_owned());
         }
         let advertise = advertise.unwrap_or(listen);
         Some(Self { listen, advertise, seeds: seeds.unwrap_or_default(), cookie_file, tls })
     }
 }
 
-const NEEDS_LISTEN: &str = "makes this node one of several, which needs [cluster] listen, too";
-const NEEDS_TLS: &str = "is no loopback address, so other machines could connect: that needs tls_ca, \
-                         tls_cert and tls_key (scripts/cluster-certs makes them)";
-const NEEDS_ADVERTISE: &str = "does not say where other nodes reach this one; give advertise, too, \
+const NEEDS_LISTEN: &str = "has no effect without [cluster] listen: set that too";
+const NEEDS_TLS: &str = "is not a loopback address and therefore needs TLS: set tls_ca, tls_cert and \
+                         tls_key (scripts/cluster-certs creates the files)";
+const NEEDS_ADVERTISE: &str = "is not an address that other nodes can connect to; set advertise too, \
                                such as \"10.0.0.5:7946\"";
 
 impl TlsFiles {
@@ -101,10 +101,10 @@ impl TlsFiles {
             (Some(ca), Some(cert), Some(key)) => Some(Self { ca, cert, key }),
             (None, None, None) => None,
             (ca, cert, key) => {
-                let given = [("tls_ca", &ca), ("tls_cert", &cert), ("tls_key", &key)];
-                let (key, _) = given.into_iter().find(|(_, file)| file.is_some())?;
-                let text = "tls_ca, tls_cert and tls_key must be given together";
-                reader.complain("cluster", key, text.to_owned());
+                let files = [("tls_ca", &ca), ("tls_cert", &cert), ("tls_key", &key)];
+                let (key, _) = files.into_iter().find(|(_, file)| file.is_some())?;
+                let text = "tls_ca, tls_cert and tls_key must be set together";
+                reader.error("cluster", key, text.to_owned());
                 None
             }
         }
@@ -119,7 +119,7 @@ fn reachable(text: &str) -> Result<SocketAddr, &'static str> {
     Ok(address)
 }
 
-/// A host and a port. Whether the name resolves is seen when it is dialled.
+/// A host and a port. The name is not resolved here, but on connecting.
 fn seed(text: &str) -> Result<String, String> {
     let fits = text.rsplit_once(':').is_some_and(|(host, port)| {
         !host.is_empty()

@@ -1,4 +1,4 @@
-//! `[dashboard]`: how people reach the web pages.
+//! `[dashboard]`: the public URL, and which sites may embed the pages.
 
 use postrider_api::{Dashboard, Origin};
 
@@ -15,12 +15,12 @@ pub(super) fn build(reader: &mut Reader) -> Dashboard {
     let dashboard =
         Dashboard { public_url: public_url.flatten(), embed_in: embed_in.unwrap_or_default() };
     if !dashboard.embed_in.is_empty() && !dashboard.is_secure() {
-        reader.complain(
+        reader.error(
             "dashboard",
             "embed_in",
-            "needs public_url to be an https URL: within another site's page, browsers keep a \
-             session over TLS alone"
-                .to_owned(),
+            "needs an https public_url: browsers keep the session of an embedded page only over \
+             TLS"
+            .to_owned(),
         );
     }
     dashboard

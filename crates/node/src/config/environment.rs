@@ -1,18 +1,18 @@
-//! The environment: `POSTRIDER_SECTION__KEY` overrides `[section] key`.
+//! Environment variables: `POSTRIDER_SECTION__KEY` overrides `[section] key`.
 //!
-//! Variables without the two underscores are not ours to judge: some have a meaning of their
-//! own (`POSTRIDER_OPERATOR_KEY`), and container platforms make others from a service's name
+//! Variables without a double underscore are ignored. Some have another meaning
+//! (`POSTRIDER_OPERATOR_KEY`), and container platforms derive others from service names
 //! (`POSTRIDER_SERVICE_HOST`).
 
 use std::ffi::OsString;
 
 use super::file;
-use super::reader::{Given, Name, Place, Reader, Value};
+use super::reader::{Location, Name, RawValue, Reader, Value};
 
 const PREFIX: &str = "POSTRIDER_";
 const SEPARATOR: &str = "__";
 
-/// Gives the reader what the environment overrides.
+/// Adds the overrides in `environment` to `reader`.
 pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, reader: &mut Reader) {
     for (variable, value) in environment {
         let Ok(variable) = variable.into_string() else {
@@ -21,24 +21,24 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, reader:
         let Some(name) = option(&variable) else {
             continue;
         };
-        let in_capitals = variable == self::variable(&name);
-        let place = Place::Variable(variable);
+        let is_upper_case = variable == self::variable(&name);
+        let location = Location::Variable(variable);
         match value.into_string() {
-            Ok(text) if in_capitals => {
-                let value = Value::Variable(text);
-                reader.give(name, Given { place, value });
+            Ok(text) if is_upper_case => {
+                let value = Value::Environment(text);
+                reader.insert(name, RawValue { location, value });
             }
             Ok(_) => {
-                let meant = self::variable(&name);
-                let text = format!("unknown option; names are in capitals, as in {meant}");
-                reader.refuse(place, Some(name), text);
+                let expected = self::variable(&name);
+                let text = format!("unknown option; names are in upper case, as in {expected}");
+                reader.report(location, Some(name), text);
             }
-            Err(_) => reader.refuse(place, Some(name), "is not UTF-8"),
+            Err(_) => reader.report(location, Some(name), "is not valid UTF-8"),
         }
     }
 }
 
-/// The variable of an option.
+/// The variable that overrides an option.
 pub fn variable(name: &Name) -> String {
     let (section, key) = (&name.section, &name.key);
     format!("{PREFIX}{section}{SEPARATOR}{key}").to_ascii_uppercase()
@@ -50,13 +50,13 @@ fn option(variable: &str) -> Option<Name> {
     Some(Name { section: section.to_ascii_lowercase(), key: key.to_ascii_lowercase() })
 }
 
-/// A variable's text as a list: a TOML array, or texts with commas between them.
-pub fn list(text: &str, place: &Place) -> Option<Vec<Given>> {
-    let given = |value: Value| Given { place: place.clone(), value };
+/// Parses a variable as a list: a TOML array, or values separated by commas.
+pub fn list(text: &str, location: &Location) -> Option<Vec<RawValue>> {
+    let raw = |value: Value| RawValue { location: location.clone(), value };
     if text.trim_start().starts_with('[') {
         let values = file::array(text)?;
-        return Some(values.into_iter().map(given).collect());
+        return Some(values.into_iter().map(raw).collect());
     }
     let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
-    Some(texts.map(|text| given(Value::Text(text.to_owned()))).collect())
+    Some(texts.map(|text| raw(Value::Text(text.to_owned()))).collect())
 }

@@ -1,81 +1,81 @@
-//! The file: TOML, each value with the line on which it stands.
+//! The TOML file. Each value carries its line number.
 
 use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Refused;
-use super::reader::{Given, Name, Place, Problem, Reader, Value};
+use super::ConfigError;
+use super::reader::{Location, Name, Problem, RawValue, Reader, Value};
 
-/// Gives the reader what the file holds.
+/// Adds the options in the file at `path` to `reader`.
 ///
 /// # Errors
-/// When the file cannot be read or is not TOML; then nothing else can be said of it.
-pub fn read(path: &Path, reader: &mut Reader) -> Result<(), Refused> {
+/// If the file cannot be read or is not valid TOML. Errors in single options go to the reader.
+pub fn read(path: &Path, reader: &mut Reader) -> Result<(), ConfigError> {
     let file = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| {
-        let place = Place::File(file.clone());
-        refused(place, format!("cannot be read: {error}"))
+        let location = Location::File(file.clone());
+        single_error(location, format!("cannot be read: {error}"))
     })?;
     parse(&file, &text, reader)
 }
 
-/// Gives the reader what `text`, the content of `file`, holds.
+/// Adds the options in `text`, the content of `file`, to `reader`.
 ///
 /// # Errors
-/// When it is not TOML.
-pub fn parse(file: &str, text: &str, reader: &mut Reader) -> Result<(), Refused> {
+/// If it is not valid TOML.
+pub fn parse(file: &str, text: &str, reader: &mut Reader) -> Result<(), ConfigError> {
     let document = DeTable::parse(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
-        refused(place(file, text, at), format!("is not TOML: {}", error.message()))
+        single_error(location(file, text, at), format!("is not valid TOML: {}", error.message()))
     })?;
-    let lines = Lines { file, text };
+    let source = Source { file, text };
     for (section, content) in document.get_ref() {
         let DeValue::Table(table) = content.get_ref() else {
-            reader.refuse(
-                lines.of(section),
+            reader.report(
+                source.location_of(section),
                 None,
-                format!("{}: every option stands in a section, such as [http]", section.get_ref()),
+                format!("{}: options must be in a section, such as [http]", section.get_ref()),
             );
             continue;
         };
-        // An empty section has no option that could be unknown, so its own name is looked at.
+        // An empty section has no unknown option to report, so its name is checked instead.
         if table.is_empty() {
-            reader.section(section.get_ref(), lines.of(section));
+            reader.empty_section(section.get_ref(), source.location_of(section));
         }
         for (key, value) in table {
             let name =
                 Name { section: section.get_ref().to_string(), key: key.get_ref().to_string() };
-            let place = lines.of(key);
-            reader.give(name, Given { place, value: lines.value(value) });
+            let location = source.location_of(key);
+            reader.insert(name, RawValue { location, value: source.value(value) });
         }
     }
     Ok(())
 }
 
-/// The elements of `text`, a TOML array; none when it is none.
+/// The elements of `text` if it is a TOML array.
 pub fn array(text: &str) -> Option<Vec<Value>> {
     let document = format!("list = {text}");
     let table = DeTable::parse(&document).ok()?;
     let table = table.get_ref();
-    let lines = Lines { file: "", text: "" };
+    let source = Source { file: "", text: "" };
     match table.get("list")?.get_ref() {
         DeValue::Array(items) if table.len() == 1 => {
-            Some(items.iter().map(|item| lines.value(item)).collect())
+            Some(items.iter().map(|item| source.value(item)).collect())
         }
         _ => None,
     }
 }
 
-struct Lines<'a> {
+struct Source<'a> {
     file: &'a str,
     text: &'a str,
 }
 
-impl Lines<'_> {
-    fn of<T>(&self, spanned: &Spanned<T>) -> Place {
-        place(self.file, self.text, spanned.span().start)
+impl Source<'_> {
+    fn location_of<T>(&self, spanned: &Spanned<T>) -> Location {
+        location(self.file, self.text, spanned.span().start)
     }
 
     fn value(&self, value: &Spanned<DeValue<'_>>) -> Value {
@@ -89,7 +89,8 @@ impl Lines<'_> {
                 number.map_or(Value::Other, Value::Float)
             }
             DeValue::Array(items) => {
-                let item = |item| Given { place: self.of(item), value: self.value(item) };
+                let item =
+                    |item| RawValue { location: self.location_of(item), value: self.value(item) };
                 Value::List(items.iter().map(item).collect())
             }
             DeValue::Datetime(_) | DeValue::Table(_) => Value::Other,
@@ -97,14 +98,14 @@ impl Lines<'_> {
     }
 }
 
-/// The line of the byte at `at`.
-fn place(file: &str, text: &str, at: usize) -> Place {
+/// The line that contains the byte at offset `at`.
+fn location(file: &str, text: &str, at: usize) -> Location {
     let before = text.as_bytes().iter().take(at);
     let line = 1 + before.filter(|byte| **byte == b'\n').count();
-    Place::Line(file.to_owned(), line)
+    Location::Line(file.to_owned(), line)
 }
 
-fn refused(place: Place, text: String) -> Refused {
+fn single_error(location: Location, text: String) -> ConfigError {
     let name = None;
-    Refused { problems: vec![Problem { place, name, text }] }
+    ConfigError { problems: vec![Problem { location, name, text }] }
 }

@@ -1,5 +1,5 @@
-//! Named values with the places where they were written, handed out one by one; and everything
-//! that is wrong with them, collected so that it is said at once.
+//! Looks up raw configuration values by name, and collects all errors with their locations so that
+//! they can be reported together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,93 +13,93 @@ pub struct Name {
     pub key: String,
 }
 
-/// Where a value was written.
+/// Where a value was set.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
-    /// Nowhere: it is a default.
-    Nowhere,
-    /// A file as a whole.
+pub enum Location {
+    /// Not set: the value is the default.
+    Default,
+    /// The whole file.
     File(String),
     /// A line of a file.
     Line(String, usize),
-    /// A variable of the environment.
+    /// An environment variable.
     Variable(String),
 }
 
-/// One thing that is wrong. Sorts by place, so that a file's problems come in its order.
+/// A configuration error. Errors sort by location, so those of a file are in line order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    pub place: Place,
+    pub location: Location,
     pub name: Option<Name>,
     pub text: String,
 }
 
-/// A value as it was written.
+/// An unparsed value.
 #[derive(Clone, Debug)]
 pub enum Value {
     Text(String),
     Integer(i64),
     Float(f64),
     Boolean(bool),
-    List(Vec<Given>),
-    /// A kind that no option has.
+    List(Vec<RawValue>),
+    /// A TOML type that no option accepts.
     Other,
-    /// A variable's text, which is what the option wants it to be.
-    Variable(String),
+    /// The text of an environment variable, to be parsed as the option's type.
+    Environment(String),
 }
 
-/// A value with its place.
+/// An unparsed value with its location.
 #[derive(Clone, Debug)]
-pub struct Given {
-    pub place: Place,
+pub struct RawValue {
+    pub location: Location,
     pub value: Value,
 }
 
-/// An element of a list of texts.
+/// An element of a list of strings.
 #[derive(Clone, Debug)]
 pub struct Item {
-    pub place: Place,
+    pub location: Location,
     pub text: String,
 }
 
-/// Hands out values and collects problems.
+/// Looks up values and collects errors.
 #[derive(Default)]
 pub struct Reader {
-    given: BTreeMap<Name, Given>,
+    raw: BTreeMap<Name, RawValue>,
     known: BTreeSet<Name>,
-    /// Sections that hold nothing.
-    empty: Vec<(String, Place)>,
+    /// Sections without options.
+    empty: Vec<(String, Location)>,
     problems: Vec<Problem>,
 }
 
-/// What an option's value can be.
-pub trait Kind: Sized {
-    /// What it is called when something else is found.
+/// A type that an option can have.
+pub trait FromConfig: Sized {
+    /// The name of the type in error messages.
     const EXPECTED: &'static str;
-    /// Reads it; none when it is something else.
-    fn read(given: &Given) -> Option<Self>;
+    /// Converts a raw value. `None` if it has another type.
+    fn read(raw: &RawValue) -> Option<Self>;
 }
 
 impl Reader {
-    /// Takes in a value; one of the same name from elsewhere gives way.
-    pub fn give(&mut self, name: Name, given: Given) {
-        self.given.insert(name, given);
+    /// Adds a value. It replaces an earlier value of the same name.
+    pub fn insert(&mut self, name: Name, raw: RawValue) {
+        self.raw.insert(name, raw);
     }
 
-    /// Takes in a section that holds nothing, but may be misspelt all the same.
-    pub fn section(&mut self, section: &str, place: Place) {
-        self.empty.push((section.to_owned(), place));
+    /// Adds a section without options, whose name may still be misspelt.
+    pub fn empty_section(&mut self, section: &str, location: Location) {
+        self.empty.push((section.to_owned(), location));
     }
 
-    /// Notes a problem that is none with an option's value.
-    pub fn refuse(&mut self, place: Place, name: Option<Name>, text: impl Into<String>) {
+    /// Records an error at a location.
+    pub fn report(&mut self, location: Location, name: Option<Name>, text: impl Into<String>) {
         let text = text.into();
-        self.problems.push(Problem { place, name, text });
+        self.problems.push(Problem { location, name, text });
     }
 
-    /// The value of an option; none when it was not given, or not well. What `parse` complains
-    /// of is noted.
-    pub fn option<K: Kind, T, E: fmt::Display>(
+    /// The value of an option. `None` if it is not set or is invalid; errors of `parse` are
+    /// recorded.
+    pub fn option<K: FromConfig, T, E: fmt::Display>(
         &mut self,
         section: &str,
         key: &str,
@@ -107,15 +107,15 @@ impl Reader {
     ) -> Option<T> {
         let name = name(section, key);
         self.known.insert(name.clone());
-        let given = self.given.get(&name)?;
-        let value = K::read(given).ok_or_else(|| format!("must be {}", K::EXPECTED));
+        let raw = self.raw.get(&name)?;
+        let value = K::read(raw).ok_or_else(|| format!("must be {}", K::EXPECTED));
         let parsed = value.and_then(|value| parse(value).map_err(|error| error.to_string()));
-        let place = given.place.clone();
-        parsed.map_err(|text| self.refuse(place, Some(name), text)).ok()
+        let location = raw.location.clone();
+        parsed.map_err(|text| self.report(location, Some(name), text)).ok()
     }
 
-    /// The value of an option that is a list of texts; what `parse` complains of is noted with
-    /// the element's own place.
+    /// The value of an option that is a list of strings. Errors of `parse` are recorded at the
+    /// location of the element.
     pub fn list<T>(
         &mut self,
         section: &str,
@@ -127,58 +127,58 @@ impl Reader {
         for item in items {
             match parse(&item.text) {
                 Ok(value) => parsed.push(value),
-                Err(text) => self.refuse(item.place, Some(name(section, key)), text),
+                Err(text) => self.report(item.location, Some(name(section, key)), text),
             }
         }
         Some(parsed)
     }
 
-    /// Notes a problem with an option's value, at the place where it was given.
-    pub fn complain(&mut self, section: &str, key: &str, text: String) {
+    /// Records an error at the location of an option.
+    pub fn error(&mut self, section: &str, key: &str, text: String) {
         let name = name(section, key);
-        let given = self.given.get(&name);
-        let place = given.map_or(Place::Nowhere, |given| given.place.clone());
-        self.refuse(place, Some(name), text);
+        let raw = self.raw.get(&name);
+        let location = raw.map_or(Location::Default, |raw| raw.location.clone());
+        self.report(location, Some(name), text);
     }
 
-    /// Whether an option was given.
+    /// Whether an option is set.
     pub fn has(&self, section: &str, key: &str) -> bool {
-        self.given.contains_key(&name(section, key))
+        self.raw.contains_key(&name(section, key))
     }
 
-    /// How many problems were noted so far.
-    pub fn complaints(&self) -> usize {
+    /// The number of errors recorded so far.
+    pub fn error_count(&self) -> usize {
         self.problems.len()
     }
 
-    /// Notes each name that was given and that nobody asked for.
-    pub fn refuse_unknown(&mut self) {
-        let unknown: Vec<(Name, Place)> = self
-            .given
+    /// Records an error for each option that no lookup asked for.
+    pub fn report_unknown(&mut self) {
+        let unknown: Vec<(Name, Location)> = self
+            .raw
             .iter()
             .filter(|(name, _)| !self.known.contains(name))
-            .map(|(name, given)| (name.clone(), given.place.clone()))
+            .map(|(name, raw)| (name.clone(), raw.location.clone()))
             .collect();
-        for (name, place) in unknown {
-            let text = suggest::unknown(&name, &self.known, &place);
-            self.refuse(place, Some(name), text);
+        for (name, location) in unknown {
+            let text = suggest::unknown(&name, &self.known, &location);
+            self.report(location, Some(name), text);
         }
-        for (section, place) in std::mem::take(&mut self.empty) {
+        for (section, location) in std::mem::take(&mut self.empty) {
             if !self.known.iter().any(|name| name.section == section) {
                 let text = suggest::unknown_section(&section, &self.known);
-                self.refuse(place, Some(name(&section, "")), text);
+                self.report(location, Some(name(&section, "")), text);
             }
         }
     }
 
-    /// What is wrong, in the order of the places.
+    /// Returns all errors, sorted by location.
     pub fn take_problems(&mut self) -> Vec<Problem> {
         let mut problems = std::mem::take(&mut self.problems);
         problems.sort();
         problems
     }
 
-    /// Every option that was asked for.
+    /// Every option that was looked up.
     #[cfg(test)]
     pub fn known(&self) -> &BTreeSet<Name> {
         &self.known
@@ -189,77 +189,77 @@ fn name(section: &str, key: &str) -> Name {
     Name { section: section.to_owned(), key: key.to_owned() }
 }
 
-impl Kind for String {
-    const EXPECTED: &'static str = "a text in quotes";
+impl FromConfig for String {
+    const EXPECTED: &'static str = "a string in quotes";
 
-    fn read(given: &Given) -> Option<Self> {
-        match &given.value {
-            Value::Text(text) | Value::Variable(text) => Some(text.clone()),
+    fn read(raw: &RawValue) -> Option<Self> {
+        match &raw.value {
+            Value::Text(text) | Value::Environment(text) => Some(text.clone()),
             _ => None,
         }
     }
 }
 
-impl Kind for i64 {
+impl FromConfig for i64 {
     const EXPECTED: &'static str = "a whole number";
 
-    fn read(given: &Given) -> Option<Self> {
-        match &given.value {
+    fn read(raw: &RawValue) -> Option<Self> {
+        match &raw.value {
             Value::Integer(number) => Some(*number),
-            Value::Variable(text) => text.trim().parse().ok(),
+            Value::Environment(text) => text.trim().parse().ok(),
             _ => None,
         }
     }
 }
 
-impl Kind for f64 {
+impl FromConfig for f64 {
     const EXPECTED: &'static str = "a number";
 
-    fn read(given: &Given) -> Option<Self> {
-        match &given.value {
+    fn read(raw: &RawValue) -> Option<Self> {
+        match &raw.value {
             Value::Float(number) => Some(*number),
-            // Whole numbers that an option takes are far below 2⁵³.
+            // Exact: no option accepts integers near 2⁵³.
             Value::Integer(number) => Some(*number as f64),
-            Value::Variable(text) => text.trim().parse().ok(),
+            Value::Environment(text) => text.trim().parse().ok(),
             _ => None,
         }
     }
 }
 
-impl Kind for bool {
+impl FromConfig for bool {
     const EXPECTED: &'static str = "true or false";
 
-    fn read(given: &Given) -> Option<Self> {
-        match &given.value {
+    fn read(raw: &RawValue) -> Option<Self> {
+        match &raw.value {
             Value::Boolean(truth) => Some(*truth),
-            Value::Variable(text) => text.trim().parse().ok(),
+            Value::Environment(text) => text.trim().parse().ok(),
             _ => None,
         }
     }
 }
 
-impl Kind for Vec<Item> {
-    const EXPECTED: &'static str = "a list of texts, such as [\"10.0.0.0/8\"]";
+impl FromConfig for Vec<Item> {
+    const EXPECTED: &'static str = "a list of strings, such as [\"10.0.0.0/8\"]";
 
-    fn read(given: &Given) -> Option<Self> {
-        let items = match &given.value {
+    fn read(raw: &RawValue) -> Option<Self> {
+        let items = match &raw.value {
             Value::List(items) => items.clone(),
-            Value::Variable(text) => super::environment::list(text, &given.place)?,
+            Value::Environment(text) => super::environment::list(text, &raw.location)?,
             _ => return None,
         };
-        let item = |given: Given| Some(Item { text: String::read(&given)?, place: given.place });
+        let item = |raw: RawValue| Some(Item { text: String::read(&raw)?, location: raw.location });
         items.into_iter().map(item).collect()
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Nowhere => {}
-            Place::File(file) => write!(f, "{file}: ")?,
-            Place::Line(file, line) => write!(f, "{file}:{line}: ")?,
-            // A variable's name tells the option's.
-            Place::Variable(variable) => return write!(f, "{variable}: {}", self.text),
+        match &self.location {
+            Location::Default => {}
+            Location::File(file) => write!(f, "{file}: ")?,
+            Location::Line(file, line) => write!(f, "{file}:{line}: ")?,
+            // The variable's name already names the option.
+            Location::Variable(variable) => return write!(f, "{variable}: {}", self.text),
         }
         match &self.name {
             Some(name) => write!(f, "{name}: {}", self.text),

@@ -1,4 +1,4 @@
-//! The retry schedule as a table for people.
+//! Formats the retry schedule as a table.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use postrider_domain::duration;
 use postrider_domain::retry::Policy;
 
-/// One row for each attempt: its delay after the one before, and when it starts, counted from
-/// the first. The latest start is that of attempts which all time out.
+/// One row per attempt: the delay after the previous attempt, and the start relative to the first.
+/// The latest start assumes that every attempt times out.
 pub fn table(policy: &Policy) -> String {
     let mut table = String::from("attempt   delay before it           starts after the first\n");
     let _ = writeln!(table, "{:>7}   {:<25} at once", 1, "");
@@ -33,7 +33,7 @@ fn between(least: Duration, most: Duration) -> String {
     format!("{} to {}", rounded(least), rounded(most))
 }
 
-/// As much of a duration as a person reads: two units.
+/// Rounds a duration down to two units.
 fn rounded(duration: Duration) -> String {
     let unit = match duration.as_secs() {
         0 => 1,
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_for_each_attempt() {
+    fn the_table_has_a_row_for_each_attempt() {
         let text = table(&Policy::default());
         assert_eq!(text.lines().count(), 1 + 11 + 1, "{text}");
         let last = text.lines().nth(11).expect("the last attempt");
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn no_retries_are_one_row() {
+    fn a_policy_without_retries_has_one_row() {
         let second = Duration::from_secs(1);
         let policy = Policy::new(0, second, 2.0, 0.0, second).expect("a policy");
         assert_eq!(table(&policy).lines().count(), 3);

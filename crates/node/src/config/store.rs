@@ -1,4 +1,4 @@
-//! `[store]`: which engine keeps the records, and where.
+//! `[store]`: the storage engine and its location.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,40 +9,40 @@ use super::{PLAIN_NAME, is_plain_name};
 /// `[store]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Store {
-    /// In the data directory, for the nodes of one host.
+    /// LMDB in the data directory, for nodes on one host.
     Embedded,
-    /// In FoundationDB, for the nodes of any host that reaches it.
+    /// FoundationDB, for nodes on any number of hosts.
     FoundationDb(FoundationDb),
 }
 
-/// A place in FoundationDB.
+/// A subspace in a FoundationDB cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundationDb {
-    /// The file that says where its coordinators are.
+    /// The cluster file, which lists the coordinators.
     pub cluster_file: PathBuf,
-    /// What all keys begin with.
+    /// The prefix of all keys.
     pub subspace: Subspace,
 }
 
-/// The name of an installation within FoundationDB: 1 to 64 letters, digits, `.`, `_` and `-`.
+/// The key prefix of an installation: 1 to 64 letters, digits, `.`, `_` and `-`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subspace(String);
 
-/// Whether this build has the engine.
+/// Whether this build includes the FoundationDB engine.
 pub const HAS_FOUNDATIONDB: bool = cfg!(feature = "foundationdb");
-/// What to do when it has not.
-pub const NO_FOUNDATIONDB: &str = "this build has no FoundationDB engine, which needs \
-    FoundationDB's client library; build it with `cargo build --release --package postrider-node \
-    --features foundationdb` (see \"FoundationDB\" in the README), or use \"embedded\"";
+/// The error for a build without the engine.
+pub const NO_FOUNDATIONDB: &str = "this build does not include the FoundationDB engine; build with \
+    `cargo build --release --package postrider-node --features foundationdb`, which needs \
+    FoundationDB's client library (see cluster-config/foundationdb/README.md), or use \"embedded\"";
 
-/// Where FoundationDB's packages put the file.
+/// The path that FoundationDB's packages use.
 const CLUSTER_FILE: &str = "/etc/foundationdb/fdb.cluster";
 const SUBSPACE: &str = "postrider";
 
 impl Store {
-    /// What was given, for a build that has the engine of FoundationDB, or one that has not.
+    /// Reads the section, for a build with or without the FoundationDB engine.
     pub(super) fn build(reader: &mut Reader, has_foundationdb: bool) -> Self {
-        let complaints = reader.complaints();
+        let errors_before = reader.error_count();
         let kind = reader.option("store", "kind", |kind: String| match kind.as_str() {
             "embedded" => Ok(Kind::Embedded),
             "foundationdb" if has_foundationdb => Ok(Kind::FoundationDb),
@@ -51,14 +51,14 @@ impl Store {
         });
         let cluster_file = reader.option("store", "cluster_file", super::path);
         let subspace = reader.option("store", "subspace", |text: String| Subspace::parse(&text));
-        if reader.complaints() > complaints {
+        if reader.error_count() > errors_before {
             return Self::Embedded;
         }
         match kind.unwrap_or(Kind::Embedded) {
             Kind::Embedded => {
                 for key in ["cluster_file", "subspace"] {
                     if reader.has("store", key) {
-                        reader.complain("store", key, OF_FOUNDATIONDB.to_owned());
+                        reader.error("store", key, OF_FOUNDATIONDB.to_owned());
                     }
                 }
                 Self::Embedded
@@ -71,7 +71,7 @@ impl Store {
     }
 }
 
-const OF_FOUNDATIONDB: &str = "belongs to kind = \"foundationdb\" alone";
+const OF_FOUNDATIONDB: &str = "applies only to kind = \"foundationdb\"";
 
 enum Kind {
     Embedded,
@@ -79,17 +79,16 @@ enum Kind {
 }
 
 impl Subspace {
-    /// The subspace of this name.
+    /// Parses a subspace name.
     ///
     /// # Errors
-    /// When it is none.
+    /// If the name is empty, too long, or contains other characters.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         if is_plain_name(text) { Ok(Self(text.to_owned())) } else { Err(PLAIN_NAME) }
     }
 
-    /// The name.
     #[must_use]
-    #[cfg_attr(not(feature = "foundationdb"), allow(dead_code, reason = "for the engine"))]
+    #[cfg_attr(not(feature = "foundationdb"), allow(dead_code, reason = "only the engine uses it"))]
     pub fn as_str(&self) -> &str {
         &self.0
     }

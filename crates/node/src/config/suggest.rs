@@ -1,46 +1,45 @@
-//! What an unknown name was probably meant to be.
+//! Suggests the closest known name for an unknown one.
 
 use std::collections::BTreeSet;
 
 use super::environment;
-use super::reader::{Name, Place};
+use super::reader::{Location, Name};
 
-/// Says that `name` is unknown, and which known one is closest, written as it would be at
-/// `place`.
-pub fn unknown(name: &Name, known: &BTreeSet<Name>, place: &Place) -> String {
-    let meant = closest(name, known);
-    let variable = matches!(place, Place::Variable(_));
-    match meant {
-        Some(meant) if variable => {
-            let meant = environment::variable(meant);
-            format!("unknown option; did you mean {meant}?")
+/// The error for an unknown `name`, with the closest known name in the notation of `location`.
+pub fn unknown(name: &Name, known: &BTreeSet<Name>, location: &Location) -> String {
+    let suggestion = closest(name, known);
+    let variable = matches!(location, Location::Variable(_));
+    match suggestion {
+        Some(suggestion) if variable => {
+            let suggestion = environment::variable(suggestion);
+            format!("unknown option; did you mean {suggestion}?")
         }
-        Some(meant) if meant.section == name.section => {
-            format!("unknown key; did you mean \"{}\"?", meant.key)
+        Some(suggestion) if suggestion.section == name.section => {
+            format!("unknown key; did you mean \"{}\"?", suggestion.key)
         }
-        Some(meant) => format!("unknown key; did you mean {meant}?"),
+        Some(suggestion) => format!("unknown key; did you mean {suggestion}?"),
         None if variable => "unknown option".to_owned(),
         None => "unknown key".to_owned(),
     }
 }
 
-/// Says that no option stands in `section`.
+/// The error for an unknown `section`.
 pub fn unknown_section(section: &str, known: &BTreeSet<Name>) -> String {
     let sections = known.iter().map(|name| name.section.as_str());
-    let meant = sections
+    let suggestion = sections
         .map(|candidate| (distance(candidate, section), candidate))
         .filter(|(distance, _)| *distance <= 2)
         .min();
-    match meant {
-        Some((_, meant)) => format!("unknown section; did you mean [{meant}]?"),
+    match suggestion {
+        Some((_, suggestion)) => format!("unknown section; did you mean [{suggestion}]?"),
         None => "unknown section".to_owned(),
     }
 }
 
-/// The known name with the fewest slips of the pen, if they are few: in the key, in the
-/// section, or the right key in the wrong section.
+/// The known name with the smallest edit distance, if that is small. A correct key in the wrong
+/// section also matches.
 fn closest<'a>(name: &Name, known: &'a BTreeSet<Name>) -> Option<&'a Name> {
-    let slips = |candidate: &Name| {
+    let score = |candidate: &Name| {
         let section = distance(&candidate.section, &name.section.to_ascii_lowercase());
         let key = distance(&candidate.key, &name.key.to_ascii_lowercase());
         let misplaced = key == 0;
@@ -48,13 +47,12 @@ fn closest<'a>(name: &Name, known: &'a BTreeSet<Name>) -> Option<&'a Name> {
     };
     known
         .iter()
-        .filter_map(|candidate| slips(candidate).map(|slips| (slips, candidate)))
+        .filter_map(|candidate| score(candidate).map(|score| (score, candidate)))
         .min()
         .map(|(_, candidate)| candidate)
 }
 
-/// Letters to insert, remove, change or swap to make one text the other (optimal string
-/// alignment).
+/// The edit distance, with transpositions (optimal string alignment).
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before: Vec<usize> = Vec::new();
@@ -79,8 +77,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distances() {
-        for (a, b, slips) in [
+    fn edit_distance_counts_each_kind_of_typo() {
+        for (a, b, edits) in [
             ("window", "window", 0),
             ("window", "windwo", 1),
             ("window", "windo", 1),
@@ -88,7 +86,7 @@ mod tests {
             ("", "", 0),
             ("listen", "lisetnn", 2),
         ] {
-            assert_eq!(distance(a, b), slips, "{a} {b}");
+            assert_eq!(distance(a, b), edits, "{a} {b}");
         }
     }
 }

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use super::*;
 
-/// The file is called node.toml; the environment is `NAME=value` for each variable.
-fn parse(text: &str, environment: &[&str]) -> Result<Config, Refused> {
+/// Parses a file named node.toml and variables of the form `NAME=value`.
+fn parse(text: &str, environment: &[&str]) -> Result<Config, ConfigError> {
     let mut reader = Reader::default();
     file::parse("node.toml", text, &mut reader)?;
     let variables = environment.iter().map(|entry| {
@@ -14,41 +14,41 @@ fn parse(text: &str, environment: &[&str]) -> Result<Config, Refused> {
     Config::build(&mut reader)
 }
 
-/// The file alone, for a build that has the engine of FoundationDB, or one that has not.
-fn read_for(text: &str, has_foundationdb: bool) -> Result<Config, Refused> {
+/// Parses only a file, for a build with or without the FoundationDB engine.
+fn read_for(text: &str, has_foundationdb: bool) -> Result<Config, ConfigError> {
     let mut reader = Reader::default();
     file::parse("node.toml", text, &mut reader)?;
     Config::build_for(&mut reader, has_foundationdb)
 }
 
-fn good(text: &str, environment: &[&str]) -> Config {
-    parse(text, environment).unwrap_or_else(|refused| panic!("refused: {refused}"))
+fn valid(text: &str, environment: &[&str]) -> Config {
+    parse(text, environment).unwrap_or_else(|error| panic!("unexpected error: {error}"))
 }
 
-fn complaints(text: &str, environment: &[&str]) -> Vec<String> {
-    let refused = parse(text, environment).expect_err("is refused");
-    refused.to_string().lines().map(str::to_owned).collect()
+fn errors(text: &str, environment: &[&str]) -> Vec<String> {
+    let error = parse(text, environment).expect_err("an error");
+    error.to_string().lines().map(str::to_owned).collect()
 }
 
-/// Asserts that `text` has exactly one problem.
-fn complaint(text: &str) -> String {
-    let complaints = complaints(text, &[]);
-    assert_eq!(complaints.len(), 1, "{complaints:#?}");
-    complaints.into_iter().next().expect("one")
+/// Asserts that `text` has exactly one error, and returns it.
+fn only_error(text: &str) -> String {
+    let errors = errors(text, &[]);
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    errors.into_iter().next().expect("one")
 }
 
 const EXAMPLE: &str = include_str!("../../../../cluster-config/node.toml");
 
 #[test]
-fn the_commented_file_says_the_defaults() {
-    assert_eq!(good(EXAMPLE, &[]), Config::default());
-    assert_eq!(good("", &[]), Config::default());
+fn the_documented_file_contains_the_defaults() {
+    assert_eq!(valid(EXAMPLE, &[]), Config::default());
+    assert_eq!(valid("", &[]), Config::default());
 }
 
 #[test]
-fn the_commented_file_has_every_option() {
+fn the_documented_file_contains_every_option() {
     let mut reader = Reader::default();
-    Config::build(&mut reader).expect("the defaults are good");
+    Config::build(&mut reader).expect("the defaults are valid");
     let mut section = String::new();
     let mut written = std::collections::BTreeSet::new();
     for line in EXAMPLE.lines() {
@@ -59,12 +59,12 @@ fn the_commented_file_has_every_option() {
         }
     }
     for name in reader.known() {
-        assert!(written.contains(&name.to_string()), "{name} is not there");
+        assert!(written.contains(&name.to_string()), "{name} is not documented");
     }
 }
 
 #[test]
-fn the_defaults_are_those_of_the_contract() {
+fn the_defaults_are_as_specified() {
     let config = Config::default();
     assert_eq!(config.node.name.to_string(), "node-1");
     assert_eq!(config.node.data_dir, Path::new("postrider-data"));
@@ -79,7 +79,7 @@ fn the_defaults_are_those_of_the_contract() {
 
 #[test]
 fn every_option_is_read() {
-    let config = good(
+    let config = valid(
         r#"
         [node]
         name = "eu-1.a"
@@ -121,47 +121,49 @@ fn every_option_is_read() {
 #[test]
 fn an_unknown_key_is_named_with_its_line() {
     assert_eq!(
-        complaint("[retry]\nmax_retries = 1\nwindwo = \"1h\"\n"),
+        only_error("[retry]\nmax_retries = 1\nwindwo = \"1h\"\n"),
         "node.toml:3: [retry] windwo: unknown key; did you mean \"window\"?"
     );
     assert_eq!(
-        complaint("[node]\nlisten = \"127.0.0.1:1\"\n"),
+        only_error("[node]\nlisten = \"127.0.0.1:1\"\n"),
         "node.toml:2: [node] listen: unknown key; did you mean [cluster] listen?"
     );
     assert_eq!(
-        complaint("[delivery]\ncolour = \"red\"\n"),
+        only_error("[delivery]\ncolour = \"red\"\n"),
         "node.toml:2: [delivery] colour: unknown key"
     );
     assert_eq!(
-        complaint("[rety]\nfactor = 2.0"),
+        only_error("[rety]\nfactor = 2.0"),
         "node.toml:2: [rety] factor: unknown key; did you mean [retry] factor?"
     );
     assert_eq!(
-        complaint("\n[htpp]\n"),
+        only_error("\n[htpp]\n"),
         "node.toml:2: [htpp]: unknown section; did you mean [http]?"
     );
-    assert_eq!(complaint("[node.more]\na = 1"), "node.toml:1: [node] more: unknown key");
-    assert!(complaint("listen = \"127.0.0.1:1\"").starts_with("node.toml:1: listen: every option"));
+    assert_eq!(only_error("[node.more]\na = 1"), "node.toml:1: [node] more: unknown key");
+    assert!(
+        only_error("listen = \"127.0.0.1:1\"").starts_with("node.toml:1: listen: options must")
+    );
 }
 
 #[test]
-fn the_wrong_type_is_named_with_what_is_right() {
-    for (text, complains) in [
-        ("[http]\nlisten = 8080", "[http] listen: must be a text in quotes"),
+fn a_wrong_type_is_reported_with_the_expected_type() {
+    for (text, message) in [
+        ("[http]\nlisten = 8080", "[http] listen: must be a string in quotes"),
         ("[retry]\nmax_retries = \"3\"", "[retry] max_retries: must be a whole number"),
         ("[retry]\nfactor = \"2\"", "[retry] factor: must be a number"),
         ("[delivery]\ngone_disables = 1", "[delivery] gone_disables: must be true or false"),
         (
             "[delivery]\nallow_private_targets = \"10.0.0.0/8\"",
-            "[delivery] allow_private_targets: must be a list of texts, such as [\"10.0.0.0/8\"]",
+            "[delivery] allow_private_targets: must be a list of strings, such as [\"10.0.0.0/8\"]",
         ),
     ] {
-        assert_eq!(complaint(text), format!("node.toml:2: {complains}"));
+        assert_eq!(only_error(text), format!("node.toml:2: {message}"));
     }
 }
 
 #[test]
-fn bad_values_are_refused() {
+fn invalid_values_are_rejected() {
     for (section, line) in [
         ("node", "name = \"\""),
         ("node", "name = \"a b\""),
@@ -192,66 +194,66 @@ fn bad_values_are_refused() {
         ("email", "smtp_url = \"smtp://me:pw@mail.example\""),
         ("email", "from = \"nobody\""),
     ] {
-        let said = complaint(&format!("[{section}]\n{line}\n"));
+        let error = only_error(&format!("[{section}]\n{line}\n"));
         let key = line.split(' ').next().expect("a key");
         let begins = format!("node.toml:2: [{section}] {key}: ");
-        let rest = said.strip_prefix(&begins).unwrap_or_else(|| panic!("{said}"));
-        assert!(!rest.starts_with(key), "names the key twice: {said}");
+        let rest = error.strip_prefix(&begins).unwrap_or_else(|| panic!("{error}"));
+        assert!(!rest.starts_with(key), "the message repeats the key: {error}");
     }
 }
 
 #[test]
-fn a_bad_network_is_named_with_its_own_line() {
+fn an_invalid_network_is_reported_with_its_own_line() {
     let text =
         "[delivery]\nallow_private_targets = [\n  \"10.0.0.0/8\",\n  \"10.0.0.0/33\",\n  \"x\",\n]";
-    let complaints = complaints(text, &[]);
-    assert_eq!(complaints.len(), 2, "{complaints:#?}");
-    assert!(complaints[0].starts_with(
+    let errors = errors(text, &[]);
+    assert_eq!(errors.len(), 2, "{errors:#?}");
+    assert!(errors[0].starts_with(
         "node.toml:4: [delivery] allow_private_targets: \"10.0.0.0/33\" must be a network"
     ));
-    assert!(complaints[1].starts_with("node.toml:5: "));
+    assert!(errors[1].starts_with("node.toml:5: "));
 }
 
 #[test]
-fn a_window_that_is_too_small_says_which_would_do() {
-    let said = complaint("[delivery]\ntimeout = \"10s\"\n[retry]\nwindow = \"1m\"\n");
+fn a_window_that_is_too_small_is_reported_with_the_smallest_that_fits() {
+    let error = only_error("[delivery]\ntimeout = \"10s\"\n[retry]\nwindow = \"1m\"\n");
     assert!(
-        said.starts_with(
+        error.starts_with(
             "node.toml:4: [retry] window: is too small for 11 attempts that may each take 10s; \
              the smallest that fits is "
         ),
-        "{said}"
+        "{error}"
     );
-    let smallest = said.rsplit(' ').next().expect("a duration");
-    good(&format!("[delivery]\ntimeout = \"10s\"\n[retry]\nwindow = \"{smallest}\"\n"), &[]);
+    let smallest = error.rsplit(' ').next().expect("a duration");
+    valid(&format!("[delivery]\ntimeout = \"10s\"\n[retry]\nwindow = \"{smallest}\"\n"), &[]);
 
-    // The default window, with a timeout that is too long for it: nothing was written wrongly.
-    let said = complaint(
+    // Each value is valid, but the window is too small for this timeout.
+    let error = only_error(
         "[delivery]\ntimeout = \"60s\"\n[retry]\nmax_retries = 100\nfactor = 1.0\nwindow = \"1h\"",
     );
-    assert!(said.contains("[retry] window: is too small for 101 attempts"), "{said}");
+    assert!(error.contains("[retry] window: is too small for 101 attempts"), "{error}");
 }
 
 #[test]
-fn retries_that_fit_in_no_window_are_refused() {
-    let said = complaint("[retry]\nmax_retries = 100\n");
+fn retries_that_fit_in_no_window_are_rejected() {
+    let error = only_error("[retry]\nmax_retries = 100\n");
     assert_eq!(
-        said,
+        error,
         "node.toml:2: [retry] max_retries: 100 retries, each delay 2.5 times the one before, \
-         fit in no window; lower max_retries or factor"
+         do not fit into any window; lower max_retries or factor"
     );
-    let said = complaint("[retry]\nfactor = 10\nmax_retries = 12\n");
-    assert!(said.starts_with("node.toml:3: [retry] max_retries: "), "{said}");
-    good("[retry]\nmax_retries = 100\nfactor = 1\n", &[]);
+    let error = only_error("[retry]\nfactor = 10\nmax_retries = 12\n");
+    assert!(error.starts_with("node.toml:3: [retry] max_retries: "), "{error}");
+    valid("[retry]\nmax_retries = 100\nfactor = 1\n", &[]);
 }
 
 #[test]
-fn everything_is_said_at_once_in_the_order_of_the_file() {
-    let said = complaints(
+fn all_errors_are_reported_at_once_in_file_order() {
+    let error = errors(
         "[retry]\nwindow = 3\nfacto = 2.0\n[http]\nlisten = \"x\"\n[node]\nname = \"\"\n",
         &["POSTRIDER_RETRY__JITTER=much"],
     );
-    let places: Vec<&str> = said.iter().filter_map(|line| line.split(": ").next()).collect();
+    let places: Vec<&str> = error.iter().filter_map(|line| line.split(": ").next()).collect();
     assert_eq!(
         places,
         ["node.toml:2", "node.toml:3", "node.toml:5", "node.toml:7", "POSTRIDER_RETRY__JITTER"]
@@ -275,15 +277,15 @@ fn a_store_in_foundationdb_is_read() {
 }
 
 #[test]
-fn what_belongs_to_the_other_kind_is_refused_with_its_place() {
-    for (text, said) in [
+fn options_of_another_kind_of_store_are_rejected() {
+    for (text, expected) in [
         (
             "[store]\ncluster_file = \"fdb.cluster\"",
-            "node.toml:2: [store] cluster_file: belongs to kind = \"foundationdb\" alone",
+            "node.toml:2: [store] cluster_file: applies only to kind = \"foundationdb\"",
         ),
         (
             "[store]\nsubspace = \"postrider\"\nkind = \"embedded\"",
-            "node.toml:2: [store] subspace: belongs to kind = \"foundationdb\" alone",
+            "node.toml:2: [store] subspace: applies only to kind = \"foundationdb\"",
         ),
         (
             "[store]\nkind = \"foundationdb\"\nsubspace = \"a b\"",
@@ -292,53 +294,50 @@ fn what_belongs_to_the_other_kind_is_refused_with_its_place() {
         ),
         (
             "[store]\nkind = \"foundationdb\"\ncluster_file = \" \"",
-            "node.toml:3: [store] cluster_file: must name a file",
+            "node.toml:3: [store] cluster_file: must not be empty; give the path of a file",
         ),
     ] {
-        let refused = read_for(text, true).expect_err("is refused");
-        assert_eq!(refused.to_string(), said);
+        let error = read_for(text, true).expect_err("an error");
+        assert_eq!(error.to_string(), expected);
     }
 }
 
 #[test]
-fn a_build_without_foundationdb_says_how_to_get_one() {
-    let refused = read_for("[store]\nkind = \"foundationdb\"", false).expect_err("is refused");
-    let said = refused.to_string();
-    assert!(
-        said.starts_with("node.toml:2: [store] kind: this build has no FoundationDB"),
-        "{said}"
-    );
-    assert!(said.contains("--features foundationdb"), "{said}");
+fn a_build_without_foundationdb_says_how_to_include_it() {
+    let error = read_for("[store]\nkind = \"foundationdb\"", false).expect_err("an error");
+    let error = error.to_string();
+    assert!(error.starts_with("node.toml:2: [store] kind: this build does not include"), "{error}");
+    assert!(error.contains("--features foundationdb"), "{error}");
 }
 
 #[test]
-fn the_example_with_foundationdb_is_good() {
+fn the_foundationdb_example_is_valid() {
     let example = include_str!("../../../../cluster-config/foundationdb/node.toml");
-    let config = read_for(example, true).unwrap_or_else(|refused| panic!("{refused}"));
+    let config = read_for(example, true).unwrap_or_else(|error| panic!("{error}"));
     assert!(matches!(config.store, Store::FoundationDb(_)));
-    assert!(config.cluster.company.is_some_and(|company| company.tls.is_some()));
+    assert!(config.cluster.peering.is_some_and(|peering| peering.tls.is_some()));
 }
 
 #[test]
-fn a_collector_is_a_url_and_nothing_is_none() {
+fn the_collector_is_a_url_and_empty_means_none() {
     let collector = |text: &str| {
-        let config = good(&format!("[telemetry]\notlp_endpoint = \"{text}\""), &[]);
+        let config = valid(&format!("[telemetry]\notlp_endpoint = \"{text}\""), &[]);
         config.telemetry.otlp_endpoint.map(|collector| collector.to_string())
     };
     assert_eq!(collector(""), None);
     assert_eq!(collector("http://10.0.0.7:4318").as_deref(), Some("http://10.0.0.7:4318/"));
     for (text, why) in
-        [("grpc://x:4317", "must be a URL"), ("http://me:secret@x", "must not hold a password")]
+        [("grpc://x:4317", "must be a URL"), ("http://me:secret@x", "must not contain a password")]
     {
-        let said = complaint(&format!("[telemetry]\notlp_endpoint = \"{text}\""));
+        let error = only_error(&format!("[telemetry]\notlp_endpoint = \"{text}\""));
         let place = "node.toml:2: [telemetry] otlp_endpoint: ";
-        assert!(said.starts_with(place) && said.contains(why), "{said}");
+        assert!(error.starts_with(place) && error.contains(why), "{error}");
     }
 }
 
 #[test]
-fn the_environment_wins() {
-    let config = good(
+fn the_environment_overrides_the_file() {
+    let config = valid(
         "[http]\nlisten = \"not even an address\"\n[retry]\nmax_retries = 5\n",
         &[
             "POSTRIDER_HTTP__LISTEN=127.0.0.1:9",
@@ -355,7 +354,7 @@ fn the_environment_wins() {
 }
 
 #[test]
-fn a_list_in_the_environment_has_two_forms() {
+fn a_list_in_the_environment_is_a_toml_array_or_comma_separated() {
     for (value, count) in [
         ("", 0),
         ("[]", 0),
@@ -364,20 +363,20 @@ fn a_list_in_the_environment_has_two_forms() {
         ("[\"10.0.0.0/8\", '::1/128']", 2),
     ] {
         let variable = format!("POSTRIDER_DELIVERY__ALLOW_PRIVATE_TARGETS={value}");
-        let config = good("", &[&variable]);
+        let config = valid("", &[&variable]);
         assert_eq!(config.delivery.allow_private_targets.len(), count, "{value}");
     }
     for value in ["[1]", "[\"10.0.0.0/8\"", "[\"::1/128\"]\nb = 1", "10.0.0.0"] {
         let variable = format!("POSTRIDER_DELIVERY__ALLOW_PRIVATE_TARGETS={value}");
-        let said = complaints("", &[&variable]);
+        let error = errors("", &[&variable]);
         let begins = "POSTRIDER_DELIVERY__ALLOW_PRIVATE_TARGETS: ";
-        assert!(said[0].starts_with(begins), "{said:?}");
+        assert!(error[0].starts_with(begins), "{error:?}");
     }
 }
 
 #[test]
-fn a_bad_variable_is_named() {
-    for (variable, said) in [
+fn an_invalid_variable_is_named() {
+    for (variable, error) in [
         (
             "POSTRIDER_RETRY__MAX_RETRIES=many",
             "POSTRIDER_RETRY__MAX_RETRIES: must be a whole number",
@@ -388,17 +387,17 @@ fn a_bad_variable_is_named() {
         ),
         (
             "POSTRIDER_http__listen=127.0.0.1:1",
-            "POSTRIDER_http__listen: unknown option; names are in capitals, as in POSTRIDER_HTTP__LISTEN",
+            "POSTRIDER_http__listen: unknown option; names are in upper case, as in POSTRIDER_HTTP__LISTEN",
         ),
         ("POSTRIDER_X__Y=1", "POSTRIDER_X__Y: unknown option"),
     ] {
-        assert_eq!(complaints("", &[variable]), [said]);
+        assert_eq!(errors("", &[variable]), [error]);
     }
 }
 
 #[test]
 fn other_variables_are_not_options() {
-    let config = good(
+    let config = valid(
         "",
         &[
             "POSTRIDER_OPERATOR_KEY=secret",
@@ -411,65 +410,65 @@ fn other_variables_are_not_options() {
 }
 
 #[test]
-fn what_is_no_toml_is_refused_with_its_line() {
-    assert!(complaint("[node]\nname = node-1\n").starts_with("node.toml:2: is not TOML: "));
-    let twice = complaint("[retry]\njitter = 0.1\njitter = 0.2\n");
-    assert!(twice.starts_with("node.toml:3: is not TOML: "), "{twice}");
+fn invalid_toml_is_reported_with_its_line() {
+    assert!(only_error("[node]\nname = node-1\n").starts_with("node.toml:2: is not valid TOML: "));
+    let twice = only_error("[retry]\njitter = 0.1\njitter = 0.2\n");
+    assert!(twice.starts_with("node.toml:3: is not valid TOML: "), "{twice}");
 }
 
 #[test]
-fn a_file_that_is_not_there_is_refused() {
-    let refused = Config::load(Some(Path::new("/nowhere/node.toml")), []);
-    let said = refused.expect_err("is refused").to_string();
-    assert!(said.starts_with("/nowhere/node.toml: cannot be read: "), "{said}");
+fn a_missing_file_is_reported() {
+    let result = Config::load(Some(Path::new("/nowhere/node.toml")), []);
+    let error = result.expect_err("an error").to_string();
+    assert!(error.starts_with("/nowhere/node.toml: cannot be read: "), "{error}");
 }
 
 #[test]
-fn the_readme_shows_the_schedule_that_is_used() {
+fn the_readme_shows_the_default_schedule() {
     let readme = include_str!("../../../../README.md");
-    assert!(readme.contains(&good("", &[]).describe()), "{}", good("", &[]).describe());
+    assert!(readme.contains(&valid("", &[]).describe()), "{}", valid("", &[]).describe());
 }
 
 #[test]
-fn a_node_of_a_cluster_is_read() {
-    let alone = good("[cluster]\nshards = 8", &[]);
-    assert_eq!((alone.cluster.shards, alone.cluster.company), (8, None));
-    let near = good("[cluster]\nlisten = \"127.0.0.1:7946\"", &[]).cluster.company.unwrap();
+fn the_options_of_a_clustered_node_are_read() {
+    let alone = valid("[cluster]\nshards = 8", &[]);
+    assert_eq!((alone.cluster.shards, alone.cluster.peering), (8, None));
+    let near = valid("[cluster]\nlisten = \"127.0.0.1:7946\"", &[]).cluster.peering.unwrap();
     assert_eq!((near.advertise, near.tls), (near.listen, None));
     let text = "[cluster]\nlisten = \"0.0.0.0:7946\"\nadvertise = \"10.0.0.5:7946\"\n\
                 seeds = [\"node-2:7946\"]\ncookie_file = \"c\"\ntls_ca = \"a\"\ntls_cert = \"b\"\n\
                 tls_key = \"k\"";
-    let far = good(text, &[]).cluster.company.unwrap();
+    let far = valid(text, &[]).cluster.peering.unwrap();
     assert_eq!(far.advertise.to_string(), "10.0.0.5:7946");
     assert_eq!((far.seeds.len(), far.tls.is_some()), (1, true));
 }
 
 #[test]
-fn what_a_cluster_cannot_work_with_is_refused() {
+fn invalid_cluster_options_are_rejected() {
     for (text, why) in [
-        ("[cluster]\nseeds = [\"a:1\"]", "needs [cluster] listen"),
-        ("[cluster]\ncookie_file = \"cookie\"", "needs [cluster] listen"),
+        ("[cluster]\nseeds = [\"a:1\"]", "without [cluster] listen"),
+        ("[cluster]\ncookie_file = \"cookie\"", "without [cluster] listen"),
         ("[cluster]\nlisten = \"10.0.0.5:7946\"", "scripts/cluster-certs"),
         ("[cluster]\nlisten = \"127.0.0.1:0\"", "advertise"),
         ("[cluster]\nadvertise = \"0.0.0.0:7946\"\nlisten = \"127.0.0.1:1\"", "can connect to"),
         ("[cluster]\nseeds = [\"node-2\"]\nlisten = \"127.0.0.1:1\"", "a host and a port"),
         ("[cluster]\ntls_ca = \"ca.pem\"\nlisten = \"127.0.0.1:1\"", "together"),
     ] {
-        let said = complaint(text);
-        assert!(said.starts_with("node.toml:2: ") && said.contains(why), "{said}");
+        let error = only_error(text);
+        assert!(error.starts_with("node.toml:2: ") && error.contains(why), "{error}");
     }
 }
 
 #[test]
-fn the_dashboard_is_where_people_find_it() {
-    let config = good(
+fn the_dashboard_options_are_read() {
+    let config = valid(
         "[dashboard]\npublic_url = \"https://hooks.example.com\"\nembed_in = [\"https://app.example.com\"]",
         &[],
     );
     assert!(config.dashboard.is_secure());
     let embed_in: Vec<_> = config.dashboard.embed_in.iter().map(ToString::to_string).collect();
     assert_eq!(embed_in, ["https://app.example.com"]);
-    let by_variable = good("", &["POSTRIDER_DASHBOARD__PUBLIC_URL=http://10.0.0.7:8080"]);
+    let by_variable = valid("", &["POSTRIDER_DASHBOARD__PUBLIC_URL=http://10.0.0.7:8080"]);
     let url = by_variable.dashboard.public_url.expect("a URL");
     assert_eq!(url.to_string(), "http://10.0.0.7:8080");
     for bad in [
@@ -479,13 +478,13 @@ fn the_dashboard_is_where_people_find_it() {
         "https://u:p@a",
         "https://a/?b",
     ] {
-        let told = complaint(&format!("[dashboard]\npublic_url = \"{bad}\""));
-        assert!(told.contains("node.toml:2") && told.contains("public_url"), "{told}");
+        let error = only_error(&format!("[dashboard]\npublic_url = \"{bad}\""));
+        assert!(error.contains("node.toml:2") && error.contains("public_url"), "{error}");
     }
-    let told =
-        complaint("[dashboard]\nembed_in = [\"app.example.com/x\"]\npublic_url = \"https://a\"");
-    assert!(told.contains("must be an http or https URL"), "{told}");
-    // Within another site's page, a session is kept over TLS alone.
-    let told = complaint("[dashboard]\nembed_in = [\"https://app.example.com\"]");
-    assert!(told.contains("needs public_url"), "{told}");
+    let error =
+        only_error("[dashboard]\nembed_in = [\"app.example.com/x\"]\npublic_url = \"https://a\"");
+    assert!(error.contains("must be an http or https URL"), "{error}");
+    // Browsers keep the session of an embedded page only over TLS.
+    let error = only_error("[dashboard]\nembed_in = [\"https://app.example.com\"]");
+    assert!(error.contains("needs an https public_url"), "{error}");
 }

@@ -1,8 +1,8 @@
-//! JSON with line breaks and indentation, and otherwise as it was: the order of keys and the
-//! spelling of numbers stay, which going through a parsed value would not keep.
+//! Indents JSON and changes nothing else. Serializing a parsed value would lose the order of keys and
+//! the spelling of numbers.
 
-/// Lays `text`, which must be JSON, out on several lines.
-pub fn lay_out(text: &str) -> String {
+/// Indents `text`, which must be valid JSON.
+pub fn indent(text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 2);
     let mut depth = 0_usize;
     let mut chars = text.chars().filter(Whitespace::default().outside_strings()).peekable();
@@ -51,7 +51,7 @@ fn new_line(out: &mut String, depth: usize) {
     }
 }
 
-/// Tells the white space between tokens from that within strings.
+/// Distinguishes whitespace between tokens from whitespace in strings.
 #[derive(Default)]
 struct Whitespace {
     in_string: bool,
@@ -77,22 +77,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layout_changes_white_space_alone() {
+    fn indenting_changes_only_whitespace() {
         let text = r#" {"b" : [1, 2.50,1e3],"a":{ }, "c":"x, {\"y\": [ ]\\","d":[ ]}"#;
-        let laid_out = lay_out(text);
+        let indented = indent(text);
         assert_eq!(
-            laid_out,
+            indented,
             "{\n  \"b\": [\n    1,\n    2.50,\n    1e3\n  ],\n  \"a\": {},\n  \
              \"c\": \"x, {\\\"y\\\": [ ]\\\\\",\n  \"d\": []\n}"
         );
         let value = |text| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
-        assert_eq!(value(text), value(&laid_out));
+        assert_eq!(value(text), value(&indented));
     }
 
     #[test]
-    fn scalars() {
+    fn scalars_and_empty_arrays_stay_on_one_line() {
         for text in ["1", "\"a\\\\\"", "null", "[]"] {
-            assert_eq!(lay_out(text), text);
+            assert_eq!(indent(text), text);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The receiver over real connections.
+//! Tests of the receiver over real connections.
 
 use postrider_domain::signature;
 use postrider_domain::time::Timestamp;
@@ -10,29 +10,28 @@ use tokio::task::JoinHandle;
 use super::*;
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
-/// What fails does so after this long.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-struct Stopped;
+struct FixedClock;
 
-impl Clock for Stopped {
+impl Clock for FixedClock {
     fn now(&self) -> Timestamp {
         NOW
     }
 }
 
-/// What was printed; clones share it.
+/// The printed output. Clones share it.
 #[derive(Clone, Default)]
-struct Screen(Arc<Mutex<Vec<u8>>>);
+struct Output(Arc<Mutex<Vec<u8>>>);
 
-impl Screen {
+impl Output {
     fn text(&self) -> String {
         let bytes = self.0.lock().expect("no panic").clone();
         String::from_utf8(bytes).expect("UTF-8")
     }
 }
 
-impl Write for Screen {
+impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().expect("no panic").extend_from_slice(bytes);
         Ok(bytes.len())
@@ -43,10 +42,10 @@ impl Write for Screen {
     }
 }
 
-/// A pipe whose reader is gone.
-struct Closed;
+/// A closed pipe.
+struct ClosedPipe;
 
-impl Write for Closed {
+impl Write for ClosedPipe {
     fn write(&mut self, _: &[u8]) -> io::Result<usize> {
         Err(io::ErrorKind::BrokenPipe.into())
     }
@@ -68,29 +67,29 @@ fn options() -> cli::Listen {
     }
 }
 
-struct Listening {
+struct TestReceiver {
     address: SocketAddr,
-    screen: Screen,
+    output: Output,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
-async fn listen(options: cli::Listen) -> Listening {
+async fn listen(options: cli::Listen) -> TestReceiver {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    let screen = Screen::default();
-    let out = Box::new(screen.clone());
-    let receiver = Receiver::new(options, Arc::new(Stopped), out, Paint::new(false));
+    let output = Output::default();
+    let out = Box::new(output.clone());
+    let receiver = Receiver::new(options, Arc::new(FixedClock), out, Style::new(false));
     let (stop, stopped) = oneshot::channel();
     let stopped = async move {
         let _ = stopped.await;
     };
     let task = tokio::spawn(receiver.serve(listener, stopped));
-    Listening { address, screen, stop, task }
+    TestReceiver { address, output, stop, task }
 }
 
-impl Listening {
-    /// Sends a request and gives the head of the answer.
+impl TestReceiver {
+    /// Sends a request and returns the response.
     async fn send(&self, method: &str, headers: &str, body: &[u8]) -> String {
         let mut stream = TcpStream::connect(self.address).await.expect("connects");
         let length = body.len();
@@ -99,18 +98,18 @@ impl Listening {
              content-length: {length}\r\n{headers}\r\n"
         );
         stream.write_all(head.as_bytes()).await.expect("sent");
-        // The receiver may answer and close before it has read all of a body that is too large.
+        // The receiver may respond and close before it has read the whole of an oversized body.
         let _ = stream.write_all(body).await;
-        let mut answer = Vec::new();
-        let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer));
-        let _ = read.await.expect("an answer in time");
-        String::from_utf8(answer).expect("UTF-8")
+        let mut response = Vec::new();
+        let read = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut response));
+        let _ = read.await.expect("a response in time");
+        String::from_utf8(response).expect("UTF-8")
     }
 
-    async fn end(self) -> String {
+    async fn stop(self) -> String {
         self.stop.send(()).expect("still listening");
-        tokio::time::timeout(PATIENCE, self.task).await.expect("ends").expect("does not panic");
-        self.screen.text()
+        tokio::time::timeout(TIMEOUT, self.task).await.expect("ends").expect("does not panic");
+        self.output.text()
     }
 }
 
@@ -124,97 +123,97 @@ fn signed(secret: &Secret, body: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_webhook_at_a_glance() {
+async fn prints_a_summary_and_the_body_of_each_webhook() {
     let secret = Secret::from_bytes([1; 32]);
-    let listening = listen(cli::Listen {
+    let receiver = listen(cli::Listen {
         secrets: vec![Secret::from_bytes([2; 32]), secret.clone()],
         ..options()
     })
     .await;
     let body = b"{\"name\":\"Ada\",\"n\":1.50}";
-    let answer = listening.send("POST", &signed(&secret, body), body).await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    listening.send("POST", &signed(&secret, body), body).await;
-    listening.send("POST", &signed(&secret, body), b"{}").await;
+    let response = receiver.send("POST", &signed(&secret, body), body).await;
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+    receiver.send("POST", &signed(&secret, body), body).await;
+    receiver.send("POST", &signed(&secret, body), b"{}").await;
 
-    let screen = listening.end().await;
+    let output = receiver.stop().await;
     for part in [
-        "signatures are checked with 2 secrets",
+        "signatures are verified with 2 secrets",
         "2023-11-14T22:13:20.000Z  application.created  evt_1  /hooks?a=b  signature ok  -> 200\n",
         "  {\n    \"name\": \"Ada\",\n    \"n\": 1.50\n  }\n",
-        "evt_1  attempt 2 seen here  /hooks",
-        "attempt 3 seen here  /hooks?a=b  BAD SIGNATURE: not made with",
-        "Webhooks received: 3; different events: 1; bad signatures: 1.\n",
+        "evt_1  received 2 times  /hooks",
+        "received 3 times  /hooks?a=b  BAD SIGNATURE: does not match",
+        "Webhooks received: 3; distinct events: 1; invalid signatures: 1.\n",
     ] {
-        assert!(screen.contains(part), "no {part:?} in:\n{screen}");
+        assert!(output.contains(part), "no {part:?} in:\n{output}");
     }
-    assert!(!screen.contains("webhook-timestamp"), "{screen}");
+    assert!(!output.contains("webhook-timestamp"), "{output}");
 }
 
 #[tokio::test]
-async fn without_a_secret_and_with_headers() {
-    let listening = listen(cli::Listen { headers: true, ..options() }).await;
-    listening.send("POST", "x-key: a\x01\u{e9}\r\nx-b: c\r\n", b"hello").await;
-    listening.send("POST", "x-key: a\u{e9}\r\n", b"hello").await;
-    let screen = listening.end().await;
+async fn prints_headers_and_skips_verification_without_a_secret() {
+    let receiver = listen(cli::Listen { headers: true, ..options() }).await;
+    receiver.send("POST", "x-key: a\x01\u{e9}\r\nx-b: c\r\n", b"hello").await;
+    receiver.send("POST", "x-key: a\u{e9}\r\n", b"hello").await;
+    let output = receiver.stop().await;
     for part in [
-        "signature not checked (give --secret)",
-        "(no type)  (no id)",
+        "signature not verified (set --secret)",
+        "(no event type)  (no id)",
         "  x-key: a\u{e9}\n",
         "  hello\n",
     ] {
-        assert!(screen.contains(part), "no {part:?} in:\n{screen}");
+        assert!(output.contains(part), "no {part:?} in:\n{output}");
     }
 }
 
 #[tokio::test]
-async fn answers_as_it_is_told() {
+async fn responds_as_configured() {
     let failing =
         listen(cli::Listen { fail: Some(503), slow: Some(Duration::from_millis(20)), ..options() })
             .await;
     let began = tokio::time::Instant::now();
-    let answer = failing.send("POST", "", b"{}").await;
-    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    let response = failing.send("POST", "", b"{}").await;
+    assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
     assert!(began.elapsed() >= Duration::from_millis(20));
-    assert!(failing.end().await.contains("-> 503 after 20ms"));
+    assert!(failing.stop().await.contains("-> 503 after 20ms"));
 
     let redirecting =
         listen(cli::Listen { redirect: Some("https://example.com/a".to_owned()), ..options() })
             .await;
-    let answer = redirecting.send("POST", "", b"{}").await;
-    assert!(answer.starts_with("HTTP/1.1 302 "), "{answer}");
-    assert!(answer.contains("location: https://example.com/a\r\n"), "{answer}");
+    let response = redirecting.send("POST", "", b"{}").await;
+    assert!(response.starts_with("HTTP/1.1 302 "), "{response}");
+    assert!(response.contains("location: https://example.com/a\r\n"), "{response}");
 }
 
 #[tokio::test]
-async fn what_is_no_webhook_is_turned_down() {
-    let listening = listen(options()).await;
-    let answer = listening.send("GET", "", b"").await;
-    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
-    assert!(answer.contains("allow: POST\r\n"), "{answer}");
-    listening.send("POST", "", &vec![b'x'; MAX_BODY + 1]).await;
-    let screen = listening.end().await;
-    assert!(screen.contains("GET /hooks: not a POST"), "{screen}");
-    assert!(screen.contains("has more than 1 MiB; answered 413"), "{screen}");
-    assert!(screen.contains("Webhooks received: 0; different events: 0.\n"), "{screen}");
+async fn requests_that_are_not_webhooks_are_rejected() {
+    let receiver = listen(options()).await;
+    let response = receiver.send("GET", "", b"").await;
+    assert!(response.starts_with("HTTP/1.1 405 "), "{response}");
+    assert!(response.contains("allow: POST\r\n"), "{response}");
+    receiver.send("POST", "", &vec![b'x'; MAX_BODY + 1]).await;
+    let output = receiver.stop().await;
+    assert!(output.contains("GET /hooks: not a POST request"), "{output}");
+    assert!(output.contains("body exceeds 1 MiB; responded with 413"), "{output}");
+    assert!(output.contains("Webhooks received: 0; distinct events: 0.\n"), "{output}");
 }
 
 #[tokio::test]
-async fn ends_when_nobody_reads() {
+async fn stops_when_its_output_is_closed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let paint = Paint::new(false);
-    let receiver = Receiver::new(options(), Arc::new(Stopped), Box::new(Closed), paint);
+    let style = Style::new(false);
+    let receiver = Receiver::new(options(), Arc::new(FixedClock), Box::new(ClosedPipe), style);
     let serving = receiver.serve(listener, std::future::pending());
-    tokio::time::timeout(PATIENCE, serving).await.expect("ends");
+    tokio::time::timeout(TIMEOUT, serving).await.expect("ends");
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_refused_with_advice() {
+async fn a_port_in_use_is_reported_with_a_hint() {
     let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = taken.local_addr().expect("an address");
     let port = address.port();
-    let refused = run(cli::Listen { port, ..options() }, Arc::new(Stopped)).await;
-    let said = refused.expect_err("is refused").to_string();
-    assert!(said.starts_with(&format!("cannot listen on {address}: ")), "{said}");
-    assert!(said.ends_with("; give another with --port"), "{said}");
+    let result = run(cli::Listen { port, ..options() }, Arc::new(FixedClock)).await;
+    let error = result.expect_err("the port is in use").to_string();
+    assert!(error.starts_with(&format!("cannot listen on {address}: ")), "{error}");
+    assert!(error.ends_with("; choose another port with --port"), "{error}");
 }

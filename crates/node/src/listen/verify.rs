@@ -1,4 +1,4 @@
-//! Whether a webhook is signed as Standard Webhooks asks, and freshly.
+//! Verifies signature and timestamp of a webhook according to Standard Webhooks.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,67 +7,75 @@ use http::HeaderMap;
 use postrider_domain::signature::Secret;
 use postrider_domain::time::Timestamp;
 
-/// How far the timestamp may be from our clock, either way.
+/// The largest accepted difference between the timestamp and this clock, in either direction.
 const TOLERANCE: Duration = Duration::from_secs(300);
 
-/// What the check came to.
+/// The result of verifying a webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Judgement {
-    /// There is no secret to check with.
+pub enum Verification {
+    /// No secret was given.
     Unchecked,
-    /// One of the secrets made the signature.
-    Good,
-    /// A header that the signature needs is not there or not legible.
+    /// The signature matches one of the secrets.
+    Valid,
+    /// A required header is missing or cannot be parsed.
     Missing(&'static str),
-    /// No secret made this signature for this body, id and time.
-    Forged,
-    /// The signature is right, but the time is too far from ours, in seconds: an old request
-    /// sent again, or a clock that is wrong.
+    /// The signature matches none of the secrets.
+    Mismatch,
+    /// The signature is valid, but the timestamp differs from this clock by this many seconds: a
+    /// replayed request, or a wrong clock.
     Stale(u64),
 }
 
-impl Judgement {
-    /// Whether a receiver should turn the webhook down.
-    pub fn is_bad(&self) -> bool {
-        !matches!(self, Self::Unchecked | Self::Good)
+impl Verification {
+    /// Whether a receiver should reject the webhook.
+    pub fn is_rejected(&self) -> bool {
+        !matches!(self, Self::Unchecked | Self::Valid)
     }
 }
 
-/// Judges a webhook.
-pub fn judge(secrets: &[Secret], headers: &HeaderMap, body: &[u8], now: Timestamp) -> Judgement {
+/// Verifies a webhook.
+pub fn verify(
+    secrets: &[Secret],
+    headers: &HeaderMap,
+    body: &[u8],
+    now: Timestamp,
+) -> Verification {
     if secrets.is_empty() {
-        return Judgement::Unchecked;
+        return Verification::Unchecked;
     }
     let header = |name: &'static str| {
         let value = headers.get(name).and_then(|value| value.to_str().ok());
-        value.ok_or(Judgement::Missing(name))
+        value.ok_or(Verification::Missing(name))
     };
-    let judged = || {
+    let check = || {
         let id = header("webhook-id")?;
         let timestamp = header("webhook-timestamp")?;
         let signature = header("webhook-signature")?;
         let seconds: u64 =
-            timestamp.parse().map_err(|_| Judgement::Missing("webhook-timestamp"))?;
+            timestamp.parse().map_err(|_| Verification::Missing("webhook-timestamp"))?;
         let good = secrets.iter().any(|s| s.verifies(id, timestamp, body, signature));
         let distance = now.seconds().abs_diff(seconds);
         Ok(match good {
-            false => Judgement::Forged,
-            true if distance > TOLERANCE.as_secs() => Judgement::Stale(distance),
-            true => Judgement::Good,
+            false => Verification::Mismatch,
+            true if distance > TOLERANCE.as_secs() => Verification::Stale(distance),
+            true => Verification::Valid,
         })
     };
-    judged().unwrap_or_else(|missing| missing)
+    check().unwrap_or_else(|missing| missing)
 }
 
-impl fmt::Display for Judgement {
+impl fmt::Display for Verification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unchecked => f.write_str("signature not checked (give --secret)"),
-            Self::Good => f.write_str("signature ok"),
-            Self::Missing(name) => write!(f, "BAD SIGNATURE: {name} is missing or not legible"),
-            Self::Forged => f.write_str("BAD SIGNATURE: not made with a secret that was given"),
+            Self::Unchecked => f.write_str("signature not verified (set --secret)"),
+            Self::Valid => f.write_str("signature ok"),
+            Self::Missing(name) => write!(f, "BAD SIGNATURE: {name} is missing or invalid"),
+            Self::Mismatch => f.write_str("BAD SIGNATURE: does not match any given secret"),
             Self::Stale(seconds) => {
-                write!(f, "BAD SIGNATURE: right, but {seconds} seconds from this clock")
+                write!(
+                    f,
+                    "BAD SIGNATURE: valid, but the timestamp is {seconds} seconds from this clock"
+                )
             }
         }
     }
@@ -101,39 +109,39 @@ mod tests {
     }
 
     #[test]
-    fn one_of_several_secrets_is_enough() {
+    fn one_matching_secret_is_enough() {
         let headers = headers(&secret(2), NOW);
-        let judge = |secrets: &[Secret], body| judge(secrets, &headers, body, NOW);
-        assert_eq!(judge(&[], BODY), Judgement::Unchecked);
-        assert_eq!(judge(&[secret(1), secret(2)], BODY), Judgement::Good);
-        assert_eq!(judge(&[secret(1)], BODY), Judgement::Forged);
-        assert_eq!(judge(&[secret(2)], b"{\"a\":2}"), Judgement::Forged);
+        let verify = |secrets: &[Secret], body| verify(secrets, &headers, body, NOW);
+        assert_eq!(verify(&[], BODY), Verification::Unchecked);
+        assert_eq!(verify(&[secret(1), secret(2)], BODY), Verification::Valid);
+        assert_eq!(verify(&[secret(1)], BODY), Verification::Mismatch);
+        assert_eq!(verify(&[secret(2)], b"{\"a\":2}"), Verification::Mismatch);
     }
 
     #[test]
-    fn five_minutes_either_way() {
-        let at = |now| judge(&[secret(1)], &headers(&secret(1), NOW), BODY, now);
+    fn timestamps_within_five_minutes_are_accepted() {
+        let at = |now| verify(&[secret(1)], &headers(&secret(1), NOW), BODY, now);
         let seconds = Duration::from_secs;
         for near in [NOW.plus(seconds(300)), NOW.minus(seconds(300))] {
-            assert_eq!(at(near), Judgement::Good);
+            assert_eq!(at(near), Verification::Valid);
         }
         for far in [NOW.plus(seconds(301)), NOW.minus(seconds(301))] {
-            assert_eq!(at(far), Judgement::Stale(301));
+            assert_eq!(at(far), Verification::Stale(301));
         }
     }
 
     #[test]
-    fn every_header_is_needed() {
+    fn every_header_is_required() {
         for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
             let mut headers = headers(&secret(1), NOW);
             headers.remove(name);
-            let judgement = judge(&[secret(1)], &headers, BODY, NOW);
-            assert_eq!(judgement, Judgement::Missing(name));
-            assert!(judgement.is_bad());
+            let verification = verify(&[secret(1)], &headers, BODY, NOW);
+            assert_eq!(verification, Verification::Missing(name));
+            assert!(verification.is_rejected());
         }
         let mut headers = headers(&secret(1), NOW);
         headers.insert("webhook-timestamp", "soon".parse().expect("a value"));
-        let judgement = judge(&[secret(1)], &headers, BODY, NOW);
-        assert_eq!(judgement, Judgement::Missing("webhook-timestamp"));
+        let verification = verify(&[secret(1)], &headers, BODY, NOW);
+        assert_eq!(verification, Verification::Missing("webhook-timestamp"));
     }
 }

@@ -1,4 +1,4 @@
-//! `postrider store copy`: moves what a stopped node has on its disk into FoundationDB.
+//! `postrider store copy`: copies a stopped node's embedded store to FoundationDB.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,100 +7,110 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use data_encoding::HEXLOWER;
 use postrider_store::kv::Store;
-use postrider_store::kv::lmdb::Embedded;
-use postrider_store::{Copied, CopyError, Digest, Refusal};
+use postrider_store::kv::lmdb::Lmdb;
+use postrider_store::{CopyError, CopyRejected, CopySummary, Digest};
 
-use super::progress::Shown;
-use super::{is_in, open, place, say, text};
+use super::progress::ProgressDisplay;
+use super::{describe, exists, format, open, print_line};
 use crate::cli::StoreCopy;
 use crate::config::{self, HAS_FOUNDATIONDB, NO_FOUNDATIONDB};
-use crate::data_dir::{DataDir, Use};
+use crate::data_dir::{DataDir, LockMode};
 use crate::run::seed;
 
-/// Who has the data directory meanwhile, for a node that is started on it.
-const HOLDER: &str = "postrider store copy";
+/// The holder of the lock on the data directory, in the error of a node that is started on it.
+const LOCK_HOLDER: &str = "postrider store copy";
 
-/// Copies, unless it must not.
+/// Copies the store, and prints progress and result.
 ///
 /// # Errors
-/// When it must not be begun.
+/// If the copy is refused.
 pub async fn run(options: StoreCopy) -> Result<ExitCode> {
     ensure!(HAS_FOUNDATIONDB, NO_FOUNDATIONDB);
     let StoreCopy { from: dir, to: cluster_file, subspace } = options;
     let target = config::Store::FoundationDb(config::FoundationDb { cluster_file, subspace });
-    let (_lock, from) = take(&dir)?;
+    let (_lock, from) = lock_source(&dir)?;
     let to = Store::new(open(&target, &dir).await?, seed()?);
-    say(&format!("from {} into {}", place(&config::Store::Embedded, &dir), place(&target, &dir)));
-    let shown = Shown::new();
-    let ended = postrider_store::copy(&from, &to, &|progress| shown.show(progress)).await;
-    shown.end();
-    match ended {
+    print_line(&format!(
+        "copying {} to {}",
+        describe(&config::Store::Embedded, &dir),
+        describe(&target, &dir)
+    ));
+    let display = ProgressDisplay::new();
+    let result = postrider_store::copy(&from, &to, &|progress| display.show(progress)).await;
+    display.finish();
+    match result {
         Ok(copied) => {
-            say(&account(&copied));
-            say(&advice(&dir));
+            print_line(&summary(&copied));
+            print_line(&next_steps(&dir));
             Ok(ExitCode::SUCCESS)
         }
-        Err(CopyError::Refused(refusal)) => bail!(explain(&refusal)),
+        Err(CopyError::Rejected(refusal)) => bail!(rejection_message(&refusal)),
         Err(error) => {
-            say(&failure(&error));
+            print_line(&failure_message(&error));
             Ok(ExitCode::FAILURE)
         }
     }
 }
 
-/// The store in `dir`, on which no node runs, nor can be started.
-fn take(dir: &Path) -> Result<(DataDir, Store)> {
-    ensure!(is_in(dir), "there is no store in {}", dir.display());
-    let lock = DataDir::take(dir, HOLDER, Use::Alone)
-        .context("the store is copied while no node runs on it: stop them all, and keep them so")?;
-    let store = Store::new(Arc::new(Embedded::open(dir)?), seed()?);
+/// Opens the store in `dir`, and locks the directory so that no node runs or starts on it.
+fn lock_source(dir: &Path) -> Result<(DataDir, Store)> {
+    ensure!(exists(dir), "no store in {}", dir.display());
+    let lock = DataDir::open(dir, LOCK_HOLDER, LockMode::Exclusive).context(
+        "cannot copy a store that is in use; stop all nodes on it, and do not restart them",
+    )?;
+    let store = Store::new(Arc::new(Lmdb::open(dir)?), seed()?);
     Ok((lock, store))
 }
 
-fn account(Copied { source, target, earlier }: &Copied) -> String {
+fn summary(CopySummary { source, target, resumed_rows }: &CopySummary) -> String {
     let mut text = format!("source  {}\ntarget  {}", digest(source), digest(target));
-    if *earlier > 0 {
-        text += &format!("\n{} of the rows were there from an earlier run", text::count(*earlier));
+    if *resumed_rows > 0 {
+        text += &format!(
+            "\n{} of the rows were copied by an earlier run",
+            format::count(*resumed_rows)
+        );
     }
     text
 }
 
 fn digest(Digest { rows, bytes, sha256 }: &Digest) -> String {
-    let (rows, size) = (text::count(*rows), text::size(*bytes));
+    let (rows, size) = (format::count(*rows), format::size(*bytes));
     format!("{rows} rows, {size}, SHA-256 {}", HEXLOWER.encode(sha256))
 }
 
-fn advice(dir: &Path) -> String {
+fn next_steps(dir: &Path) -> String {
     let dir = dir.display();
     format!(
-        "copied. From now on start nodes with [store] kind = \"foundationdb\", and none on the \
-         embedded store in {dir} again: it would send its webhooks a second time. The operator's \
-         key is no part of the store: give each host what stands in {dir}/operator.key, as \
-         POSTRIDER_OPERATOR_KEY."
+        "Copy complete. Start nodes with [store] kind = \"foundationdb\" from now on. Do not start a \
+         node on the embedded store in {dir} again: it would send webhooks a second time. The \
+         operator key is not part of the store: on each host, set POSTRIDER_OPERATOR_KEY to the \
+         content of {dir}/operator.key."
     )
 }
 
-fn explain(refusal: &Refusal) -> String {
+fn rejection_message(refusal: &CopyRejected) -> String {
     let next = match refusal {
-        Refusal::Occupied | Refusal::OtherSource => {
-            "; give another --subspace, or empty this one (the README's \"FoundationDB\" says how)"
+        CopyRejected::TargetNotEmpty | CopyRejected::SourceMismatch => {
+            "; choose another --subspace, or empty this one (see cluster-config/foundationdb/README.md)"
         }
-        Refusal::Unfinished => "; run the copy that it is the target of again, to its end",
-        Refusal::NothingThere | Refusal::Newer { .. } => "",
+        CopyRejected::SourceUnfinished => {
+            "; first finish the copy into it by running that command again"
+        }
+        CopyRejected::EmptySource | CopyRejected::Newer { .. } => "",
     };
     format!("{refusal}{next}")
 }
 
-fn failure(error: &CopyError) -> String {
+fn failure_message(error: &CopyError) -> String {
     match error {
         CopyError::Differs { source_digest, target_digest } => format!(
-            "failed: {error}\nsource  {}\ntarget  {}\nSomebody else has written there. No node \
-             starts on it; copy into another --subspace, or empty this one.",
+            "failed: {error}\nsource  {}\ntarget  {}\nAnother process wrote to the target. No \
+             node can start on it; choose another --subspace, or empty this one.",
             digest(source_digest),
             digest(target_digest)
         ),
-        CopyError::Overtaken => format!("failed: {error}\nLet that one come to its end."),
-        _ => format!("failed: {error}\nStart it again, with the same words: it goes on from here."),
+        CopyError::ConcurrentCopy => format!("failed: {error}\nWait for the other copy to finish."),
+        _ => format!("failed: {error}\nRun the same command again to resume."),
     }
 }
 
@@ -111,38 +121,38 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_store_is_taken_when_no_node_runs_on_it() {
+    async fn the_source_is_locked_only_if_no_node_runs_on_it() {
         let dir = tempfile::tempdir().unwrap();
-        let refused = take(dir.path()).unwrap_err().to_string();
-        assert!(refused.starts_with("there is no store in"), "{refused}");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is made");
+        let error = lock_source(dir.path()).unwrap_err().to_string();
+        assert!(error.starts_with("no store in"), "{error}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is created");
 
-        let node = DataDir::take(dir.path(), "node-1", Use::Shared).unwrap();
-        let store = Store::new(Arc::new(Embedded::open(dir.path()).unwrap()), 1);
+        let node = DataDir::open(dir.path(), "node-1", LockMode::Shared).unwrap();
+        let store = Store::new(Arc::new(Lmdb::open(dir.path()).unwrap()), 1);
         Records::open(store, 8).await.unwrap();
-        let refused = format!("{:#}", take(dir.path()).unwrap_err());
-        assert!(refused.contains("stop them all"), "{refused}");
+        let error = format!("{:#}", lock_source(dir.path()).unwrap_err());
+        assert!(error.contains("stop all nodes"), "{error}");
         drop(node);
-        let (_lock, _store) = take(dir.path()).unwrap();
-        let node = DataDir::take(dir.path(), "node-1", Use::Shared).unwrap_err().to_string();
-        assert!(node.contains(HOLDER), "{node}");
+        let (_lock, _store) = lock_source(dir.path()).unwrap();
+        let node = DataDir::open(dir.path(), "node-1", LockMode::Shared).unwrap_err().to_string();
+        assert!(node.contains(LOCK_HOLDER), "{node}");
     }
 
     #[test]
-    fn what_was_copied_is_accounted_for() {
+    fn the_summary_shows_both_digests() {
         let digest = Digest { rows: 1_234, bytes: 5 << 20, sha256: [0xab; 32] };
-        let text = account(&Copied { source: digest, target: digest, earlier: 1_000 });
+        let text = summary(&CopySummary { source: digest, target: digest, resumed_rows: 1_000 });
         let sum = "ab".repeat(32);
         let expected = format!(
             "source  1,234 rows, 5.0 MiB, SHA-256 {sum}\n\
              target  1,234 rows, 5.0 MiB, SHA-256 {sum}\n\
-             1,000 of the rows were there from an earlier run"
+             1,000 of the rows were copied by an earlier run"
         );
         assert_eq!(text, expected);
     }
 
     #[tokio::test]
-    async fn a_build_without_foundationdb_says_so_before_anything_else() {
+    async fn a_build_without_foundationdb_says_so_first() {
         if HAS_FOUNDATIONDB {
             return;
         }

@@ -1,13 +1,12 @@
-//! The disk that an embedded store lies on.
+//! The disk that holds an embedded store.
 
 use std::io;
 use std::path::Path;
 
 use rustix::fs::{StatFs, statfs};
 
-/// File systems that other hosts share, by the number that Linux gives them. LMDB's map and its
-/// locks do not work there.
-const OF_A_NETWORK: [(u64, &str); 7] = [
+/// Network file systems by Linux's magic number. LMDB's memory map and locks do not work on them.
+const NETWORK_FILE_SYSTEMS: [(u64, &str); 7] = [
     (0x6969, "NFS"),
     (0xff53_4d42, "CIFS"),
     (0xfe53_4d42, "SMB"),
@@ -17,33 +16,33 @@ const OF_A_NETWORK: [(u64, &str); 7] = [
     (0x0116_1970, "GFS2"),
 ];
 
-/// What is to be known of a disk.
+/// The size and type of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disk {
-    /// Bytes that may still be written.
+    /// Free space in bytes.
     pub free: u64,
-    /// All bytes.
+    /// Total size in bytes.
     pub total: u64,
-    /// What it is called if it is shared over a network.
+    /// The name of the file system if it is a network file system.
     pub network: Option<&'static str>,
 }
 
-/// The disk that `path` lies on.
-///
-/// # Errors
-/// When the operating system does not tell.
+/// The disk that contains `path`.
 pub fn of(path: &Path) -> io::Result<Disk> {
     Ok(read(statfs(path)?))
 }
 
 fn read(statfs: StatFs) -> Disk {
     let block = u64::try_from(statfs.f_bsize).unwrap_or(0);
-    // Its sign and its width differ between architectures; the number has 32 bits.
+    // Signedness and width differ between architectures; the magic number has 32 bits.
     let kind = statfs.f_type as u64 & 0xffff_ffff;
     Disk {
         free: statfs.f_bavail.saturating_mul(block),
         total: statfs.f_blocks.saturating_mul(block),
-        network: OF_A_NETWORK.iter().find(|(number, _)| *number == kind).map(|(_, name)| *name),
+        network: NETWORK_FILE_SYSTEMS
+            .iter()
+            .find(|(number, _)| *number == kind)
+            .map(|(_, name)| *name),
     }
 }
 
@@ -52,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_disk_has_room_and_a_network_is_seen() {
+    fn reads_size_and_detects_network_file_systems() {
         let dir = tempfile::tempdir().unwrap();
         let disk = of(dir.path()).unwrap();
         assert!(disk.free <= disk.total && disk.total > 0 && disk.network.is_none(), "{disk:?}");

@@ -1,4 +1,4 @@
-//! How fast a store reads and commits.
+//! Measures the latency and throughput of a store.
 
 use std::time::Duration;
 
@@ -8,67 +8,64 @@ use postrider_store::kv::Error;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// How many reads and how many commits are made one after the other.
-pub const ONE_BY_ONE: u64 = 60;
-/// How many commits are then under way at a time.
-pub const AT_ONCE: u64 = 64;
-/// For how long.
-const LOAD: Duration = Duration::from_secs(1);
-/// About what one event of a usual size writes.
-const ROW: usize = 1_000;
+/// The number of sequential reads, and of sequential commits.
+pub const SEQUENTIAL: u64 = 60;
+/// The number of concurrent commits in the throughput test.
+pub const CONCURRENCY: u64 = 64;
+/// The duration of the throughput test.
+const LOAD_DURATION: Duration = Duration::from_secs(1);
+/// Roughly the size that a typical event writes.
+const ROW_BYTES: usize = 1_000;
 
-/// What was measured.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Measured {
-    /// One read after the other.
-    pub reads: Times,
-    /// One commit after the other.
-    pub commits: Times,
-    /// Commits in a second, with many under way.
+pub struct Measurements {
+    /// Latency of sequential reads.
+    pub reads: Percentiles,
+    /// Latency of sequential commits.
+    pub commits: Percentiles,
+    /// Commits per second with [`CONCURRENCY`] in flight.
     pub per_second: f64,
 }
 
-/// How long something took, which was done several times.
+/// Percentiles of a latency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Times {
-    /// Half of the times were shorter.
+pub struct Percentiles {
     pub p50: Duration,
-    /// All but a hundredth were shorter.
     pub p99: Duration,
-    /// The longest.
     pub max: Duration,
 }
 
-/// Measures the store that the probe is in. The rows that it writes are left to be removed.
-///
-/// # Errors
-/// When the store fails.
-pub async fn measure(probe: &Probe) -> Result<Measured, Error> {
+/// Measures the store of the probe. Leaves its test rows in place; the caller removes them.
+pub async fn measure(probe: &Probe) -> Result<Measurements, Error> {
     let (mut reads, mut commits) = (Vec::new(), Vec::new());
-    for n in 0..ONE_BY_ONE {
+    for n in 0..SEQUENTIAL {
         let started = Instant::now();
-        probe.write(n, row(n)).await?;
+        probe.write(n, row_value(n)).await?;
         commits.push(started.elapsed());
     }
-    for n in 0..ONE_BY_ONE {
+    for n in 0..SEQUENTIAL {
         let started = Instant::now();
         probe.read(n).await?;
         reads.push(started.elapsed());
     }
-    let per_second = load(probe).await?;
-    Ok(Measured { reads: Times::of(reads), commits: Times::of(commits), per_second })
+    let per_second = measure_throughput(probe).await?;
+    Ok(Measurements {
+        reads: Percentiles::of(reads),
+        commits: Percentiles::of(commits),
+        per_second,
+    })
 }
 
-/// Commits as fast as it can be done, each task to a row of its own.
-async fn load(probe: &Probe) -> Result<f64, Error> {
+/// Measures throughput: concurrent tasks commit in a loop, each to its own row.
+async fn measure_throughput(probe: &Probe) -> Result<f64, Error> {
     let started = Instant::now();
     let mut tasks = JoinSet::new();
-    for task in 0..AT_ONCE {
+    for task in 0..CONCURRENCY {
         let probe = probe.clone();
         tasks.spawn(async move {
             let mut count = 0_u64;
-            while started.elapsed() < LOAD {
-                probe.write(task, row(count)).await?;
+            while started.elapsed() < LOAD_DURATION {
+                probe.write(task, row_value(count)).await?;
                 count += 1;
             }
             Ok::<_, Error>(count)
@@ -81,13 +78,13 @@ async fn load(probe: &Probe) -> Result<f64, Error> {
     Ok(count as f64 / started.elapsed().as_secs_f64())
 }
 
-/// Differs from the one before, so that it has to be written.
-fn row(n: u64) -> Bytes {
-    n.to_be_bytes().into_iter().cycle().take(ROW).collect()
+/// A row value. It differs for each `n`, so that it must be written.
+fn row_value(n: u64) -> Bytes {
+    n.to_be_bytes().into_iter().cycle().take(ROW_BYTES).collect()
 }
 
-impl Times {
-    /// Those of at least one time.
+impl Percentiles {
+    /// The percentiles of `times`, which must not be empty.
     fn of(mut times: Vec<Duration>) -> Self {
         times.sort();
         let at = |part: f64| {
@@ -108,12 +105,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_told_by_rank() {
-        let times = Times::of((1..=200).rev().map(Duration::from_millis).collect());
+    fn percentiles_are_taken_by_rank() {
+        let times = Percentiles::of((1..=200).rev().map(Duration::from_millis).collect());
         let [p50, p99, max] = [101, 199, 200].map(Duration::from_millis);
-        assert_eq!(times, Times { p50, p99, max });
-        let one = Times::of(vec![max]);
-        assert_eq!(one, Times { p50: max, p99: max, max });
+        assert_eq!(times, Percentiles { p50, p99, max });
+        let one = Percentiles::of(vec![max]);
+        assert_eq!(one, Percentiles { p50: max, p99: max, max });
     }
 
     #[tokio::test(start_paused = true)]
@@ -122,10 +119,10 @@ mod tests {
         let memory = Memory::with_faults(7, Faults { delay, ..Faults::default() });
         let probe = Probe::new(Store::new(Arc::new(memory), 1), 1);
         let measured = measure(&probe).await.unwrap();
-        let Times { p50, max, .. } = measured.commits;
+        let Percentiles { p50, max, .. } = measured.commits;
         assert!(p50 > delay / 4 && max <= delay, "{measured:?}");
         assert!(measured.reads.max < Duration::from_millis(1), "{measured:?}");
-        // 64 at a time, each about 50 ms.
+        // 64 in parallel, each about 50 ms.
         assert!((640.0..2_560.0).contains(&measured.per_second), "{measured:?}");
     }
 }

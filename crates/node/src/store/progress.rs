@@ -1,4 +1,4 @@
-//! How far a copy has come: a bar on a terminal, lines now and then elsewhere.
+//! Shows the progress of a copy: a bar on a terminal, otherwise a line every few seconds.
 
 use std::io::{self, IsTerminal};
 use std::sync::Mutex;
@@ -8,32 +8,33 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use postrider_store::{Progress, Stage};
 use tokio::time::Instant;
 
-use super::{say, text};
+use super::{format, print_line};
 
-/// How often a line is printed.
-const LINE_EVERY: Duration = Duration::from_secs(5);
-/// How often a bar is drawn in a second, at most.
-const DRAWN: u8 = 10;
+/// The interval between lines.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// The maximum redraw rate of the bar.
+const REDRAWS_PER_SECOND: u8 = 10;
 
-/// Where progress is shown.
-pub enum Shown {
+pub enum ProgressDisplay {
     /// On a terminal.
     Bar(ProgressBar),
-    /// Anywhere else: what was last said, and when.
+    /// Anywhere else: the stage and time of the last line.
     Lines(Mutex<Option<(Stage, Instant)>>),
 }
 
-impl Shown {
-    /// On standard output, as what that is.
+impl ProgressDisplay {
+    /// Shows progress on stdout, as a bar if that is a terminal.
     #[must_use]
     pub fn new() -> Self {
         if !io::stdout().is_terminal() {
             return Self::Lines(Mutex::default());
         }
-        Self::Bar(ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout_with_hz(DRAWN)))
+        Self::Bar(ProgressBar::with_draw_target(
+            None,
+            ProgressDrawTarget::stdout_with_hz(REDRAWS_PER_SECOND),
+        ))
     }
 
-    /// Shows it.
     pub fn show(&self, progress: Progress) {
         match self {
             Self::Bar(bar) => draw(bar, progress),
@@ -42,14 +43,14 @@ impl Shown {
                 let now = Instant::now();
                 if is_due(*last, progress.stage, now) {
                     *last = Some((progress.stage, now));
-                    say(&line(progress));
+                    print_line(&format_line(progress));
                 }
             }
         }
     }
 
-    /// There is no more to come.
-    pub fn end(&self) {
+    /// Removes the bar.
+    pub fn finish(&self) {
         if let Self::Bar(bar) = self {
             bar.finish_and_clear();
         }
@@ -57,7 +58,7 @@ impl Shown {
 }
 
 fn draw(bar: &ProgressBar, progress: Progress) {
-    let stage = name(progress.stage);
+    let stage = stage_name(progress.stage);
     if bar.message() != stage {
         bar.reset();
         bar.set_style(style(progress.of.is_some()));
@@ -75,23 +76,23 @@ fn style(has_end: bool) -> ProgressStyle {
     } else {
         "{msg}  {human_pos} rows"
     };
-    ProgressStyle::with_template(template).expect("the template is good")
+    ProgressStyle::with_template(template).expect("the template is valid")
 }
 
-/// Whether it is time for a line: one for each stage, and then one now and then.
+/// Whether to print a line: at the start of each stage, then at intervals.
 fn is_due(last: Option<(Stage, Instant)>, stage: Stage, now: Instant) -> bool {
-    last.is_none_or(|(said, at)| said != stage || now - at >= LINE_EVERY)
+    last.is_none_or(|(last_stage, at)| last_stage != stage || now - at >= LINE_INTERVAL)
 }
 
-fn line(Progress { stage, rows, of }: Progress) -> String {
-    let (stage, rows) = (name(stage), text::count(rows));
+fn format_line(Progress { stage, rows, of }: Progress) -> String {
+    let (stage, rows) = (stage_name(stage), format::count(rows));
     match of {
-        Some(of) => format!("{stage}: {rows} of {} rows", text::count(of)),
+        Some(of) => format!("{stage}: {rows} of {} rows", format::count(of)),
         None => format!("{stage}: {rows} rows"),
     }
 }
 
-fn name(stage: Stage) -> &'static str {
+fn stage_name(stage: Stage) -> &'static str {
     match stage {
         Stage::Reading => "reading the source",
         Stage::Copying => "copying",
@@ -103,31 +104,31 @@ fn name(stage: Stage) -> &'static str {
 mod tests {
     use super::*;
 
-    const SOME: Progress = Progress { stage: Stage::Copying, rows: 1_000, of: Some(20_000) };
+    const SAMPLE: Progress = Progress { stage: Stage::Copying, rows: 1_000, of: Some(20_000) };
 
     #[tokio::test(start_paused = true)]
-    async fn lines_come_with_each_stage_and_now_and_then() {
+    async fn a_line_is_due_at_each_stage_and_at_intervals() {
         let now = Instant::now();
         assert!(is_due(None, Stage::Reading, now));
         let last = Some((Stage::Reading, now));
         assert!(is_due(last, Stage::Copying, now));
         assert!(!is_due(last, Stage::Reading, now + Duration::from_secs(4)));
-        assert!(is_due(last, Stage::Reading, now + LINE_EVERY));
+        assert!(is_due(last, Stage::Reading, now + LINE_INTERVAL));
     }
 
     #[test]
-    fn a_line_says_how_much_of_what() {
-        assert_eq!(line(SOME), "copying: 1,000 of 20,000 rows");
-        let reading = Progress { stage: Stage::Reading, of: None, ..SOME };
-        assert_eq!(line(reading), "reading the source: 1,000 rows");
+    fn a_line_shows_the_rows_and_the_total() {
+        assert_eq!(format_line(SAMPLE), "copying: 1,000 of 20,000 rows");
+        let reading = Progress { stage: Stage::Reading, of: None, ..SAMPLE };
+        assert_eq!(format_line(reading), "reading the source: 1,000 rows");
     }
 
     #[test]
-    fn a_bar_starts_anew_with_each_stage() {
+    fn the_bar_restarts_at_each_stage() {
         let bar = ProgressBar::hidden();
         draw(&bar, Progress { stage: Stage::Reading, rows: 500, of: None });
         assert_eq!((bar.position(), bar.length()), (500, None));
-        draw(&bar, SOME);
+        draw(&bar, SAMPLE);
         assert_eq!((bar.position(), bar.length()), (1_000, Some(20_000)));
         assert_eq!(bar.message(), "copying");
     }

@@ -1,9 +1,9 @@
-//! What is to be exported waits in queues of bounded length, and what does not fit, or what the
-//! collector does not take, is lost and counted: nobody who tells something ever waits.
+//! Bounded export queues. Emitting a span or log never blocks: records that do not fit in the queue, and
+//! records that the collector does not accept, are dropped and counted.
 //!
 //! ```text
 //!   span or log ──▶ Bounded: is there room? ──▶ the SDK's batches, on a thread ──▶ Counted ──▶ HTTP
-//!                        └──────── lost, counted ────────────────────────────────┘
+//!                        └──────── dropped and counted ──────────────────────────┘
 //! ```
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,102 +19,100 @@ use opentelemetry_sdk::logs::{LogBatch, LogExporter, LogProcessor, SdkLogRecord}
 use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter, SpanProcessor};
 use tokio::time::Instant;
 
-/// Most spans, and most logs, that wait to be exported or are under way.
-pub const QUEUE: usize = 4_096;
-/// The target of what the log says of exports; it is not exported itself.
-pub const TARGET: &str = "postrider::telemetry";
-/// How often the log tells of losses at most.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+/// The capacity for spans, and for logs, that are queued or being exported.
+pub const QUEUE_CAPACITY: usize = 4_096;
+/// The log target of messages about exports. These are not exported themselves.
+pub const LOG_TARGET: &str = "postrider::telemetry";
+/// The minimum interval between log messages about losses.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What waits of one signal, and what was lost of it.
+/// The queue of one signal. Counts queued and lost records.
 #[derive(Clone, Debug)]
 pub struct Queue(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     signal: &'static str,
-    waiting: AtomicUsize,
+    queued: AtomicUsize,
     lost: Counter<u64>,
-    untold: Mutex<Untold>,
+    unreported: Mutex<UnreportedLosses>,
 }
 
-/// Losses that the log has not told of yet.
+/// Losses that have not been logged yet.
 #[derive(Debug, Default)]
-struct Untold {
+struct UnreportedLosses {
     lost: usize,
-    told: Option<Instant>,
+    last_report: Option<Instant>,
 }
 
 impl Queue {
-    /// An empty queue of this signal.
     pub fn new(signal: &'static str) -> Self {
         let lost = global::meter("postrider")
             .u64_counter("postrider.telemetry.lost")
-            .with_description("Spans and logs that were not exported, by signal.")
+            .with_description("Spans and logs dropped instead of exported, by signal.")
             .build();
         Self(Arc::new(Shared {
             signal,
-            waiting: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
             lost,
-            untold: Mutex::default(),
+            unreported: Mutex::default(),
         }))
     }
 
-    /// Takes a place, if there is one.
-    fn enter(&self) -> bool {
-        let room = self.0.waiting.fetch_add(1, Ordering::Relaxed) < QUEUE;
-        if !room {
-            self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-            self.lose(1);
+    /// Reserves a slot if the queue has room. Otherwise counts a loss.
+    fn reserve(&self) -> bool {
+        let has_room = self.0.queued.fetch_add(1, Ordering::Relaxed) < QUEUE_CAPACITY;
+        if !has_room {
+            self.0.queued.fetch_sub(1, Ordering::Relaxed);
+            self.record_lost(1);
         }
-        room
+        has_room
     }
 
-    /// Gives places back, of what was exported or not.
-    fn leave(&self, count: usize, result: &OTelSdkResult) {
-        self.0.waiting.fetch_sub(count, Ordering::Relaxed);
+    /// Releases slots after an export. Counts losses if it failed.
+    fn release(&self, count: usize, result: &OTelSdkResult) {
+        self.0.queued.fetch_sub(count, Ordering::Relaxed);
         if result.is_err() {
-            self.lose(count);
+            self.record_lost(count);
         }
     }
 
-    fn lose(&self, count: usize) {
-        let Shared { signal, lost, untold, .. } = &*self.0;
+    fn record_lost(&self, count: usize) {
+        let Shared { signal, lost, unreported, .. } = &*self.0;
         lost.add(u64::try_from(count).unwrap_or(u64::MAX), &[KeyValue::new("signal", *signal)]);
-        let due = untold.lock().unwrap_or_else(PoisonError::into_inner).add(count, Instant::now());
+        let due =
+            unreported.lock().unwrap_or_else(PoisonError::into_inner).add(count, Instant::now());
         if let Some(lost) = due {
-            tracing::warn!(target: TARGET, signal, lost, "the collector does not take all that there is to tell");
+            tracing::warn!(target: LOG_TARGET, signal, lost, "dropped telemetry that the collector did not accept");
         }
     }
 }
 
-impl Untold {
-    /// Adds losses, and gives their sum when it is time to tell of it.
+impl UnreportedLosses {
+    /// Adds losses. Returns the sum if a log message is due.
     fn add(&mut self, count: usize, now: Instant) -> Option<usize> {
         self.lost += count;
-        let due = self.told.is_none_or(|told| now.duration_since(told) >= TELL_EVERY);
+        let due = self
+            .last_report
+            .is_none_or(|last_report| now.duration_since(last_report) >= REPORT_INTERVAL);
         due.then(|| {
-            self.told = Some(now);
+            self.last_report = Some(now);
             std::mem::take(&mut self.lost)
         })
     }
 }
 
-/// A processor that is given no more than fits.
+/// Passes records to a processor while the queue has room.
 #[derive(Debug)]
 pub struct Bounded<P> {
-    /// What comes in.
     pub queue: Queue,
-    /// Where it goes.
     pub processor: P,
 }
 
-/// An exporter whose results are counted.
+/// Releases queue slots after each export, and counts failures.
 #[derive(Debug)]
 pub struct Counted<E> {
-    /// What goes out.
     pub queue: Queue,
-    /// Where it goes.
     pub exporter: E,
 }
 
@@ -124,7 +122,7 @@ impl<P: SpanProcessor> SpanProcessor for Bounded<P> {
     }
 
     fn on_end(&self, span: SpanData) {
-        if span.span_context.is_sampled() && self.queue.enter() {
+        if span.span_context.is_sampled() && self.queue.reserve() {
             self.processor.on_end(span);
         }
     }
@@ -144,7 +142,7 @@ impl<P: SpanProcessor> SpanProcessor for Bounded<P> {
 
 impl<P: LogProcessor> LogProcessor for Bounded<P> {
     fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
-        if self.queue.enter() {
+        if self.queue.reserve() {
             self.processor.emit(record, scope);
         }
     }
@@ -170,7 +168,7 @@ impl<E: SpanExporter> SpanExporter for Counted<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len();
         let result = self.exporter.export(batch).await;
-        self.queue.leave(count, &result);
+        self.queue.release(count, &result);
         result
     }
 
@@ -191,7 +189,7 @@ impl<E: LogExporter> LogExporter for Counted<E> {
     async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {
         let count = batch.iter().count();
         let result = self.exporter.export(batch).await;
-        self.queue.leave(count, &result);
+        self.queue.release(count, &result);
         result
     }
 
@@ -215,19 +213,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_lost_until_there_is_room_again() {
+    fn a_full_queue_drops_until_it_has_room() {
         let queue = Queue::new("traces");
-        assert_eq!((0..QUEUE + 10).filter(|_| queue.enter()).count(), QUEUE);
-        queue.leave(3, &Ok(()));
-        queue.leave(2, &Err(OTelSdkError::AlreadyShutdown));
-        assert_eq!((0..QUEUE).filter(|_| queue.enter()).count(), 5);
+        assert_eq!((0..QUEUE_CAPACITY + 10).filter(|_| queue.reserve()).count(), QUEUE_CAPACITY);
+        queue.release(3, &Ok(()));
+        queue.release(2, &Err(OTelSdkError::AlreadyShutdown));
+        assert_eq!((0..QUEUE_CAPACITY).filter(|_| queue.reserve()).count(), 5);
     }
 
     #[test]
-    fn losses_are_told_at_once_and_then_once_a_minute() {
-        let (mut untold, start) = (Untold::default(), Instant::now());
-        assert_eq!(untold.add(1, start), Some(1));
-        assert_eq!(untold.add(2, start + TELL_EVERY / 2), None);
-        assert_eq!(untold.add(3, start + TELL_EVERY), Some(5));
+    fn losses_are_logged_at_once_and_then_once_a_minute() {
+        let (mut unreported, start) = (UnreportedLosses::default(), Instant::now());
+        assert_eq!(unreported.add(1, start), Some(1));
+        assert_eq!(unreported.add(2, start + REPORT_INTERVAL / 2), None);
+        assert_eq!(unreported.add(3, start + REPORT_INTERVAL), Some(5));
     }
 }

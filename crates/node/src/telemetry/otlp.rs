@@ -1,9 +1,8 @@
-//! Traces, metrics and logs, on their way to a collector: OTLP, as protobuf over HTTP.
+//! Exports traces, metrics and logs to a collector over OTLP (HTTP/protobuf).
 //!
-//! Each signal has a thread of the SDK's, which makes batches and awaits their export; the
-//! requests run on the node's runtime. What OpenTelemetry lets be set by the environment, such
-//! as `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_BSP_SCHEDULE_DELAY` and `OTEL_METRIC_EXPORT_INTERVAL`,
-//! can be set there.
+//! The SDK runs a thread for each signal, which batches records and waits for each export. The HTTP
+//! requests run on the node's runtime. OpenTelemetry's environment variables apply, such as
+//! `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_BSP_SCHEDULE_DELAY` and `OTEL_METRIC_EXPORT_INTERVAL`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,22 +25,22 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tracing_subscriber::{Layer, Registry};
 
-use super::bounded::{Bounded, Counted, QUEUE, Queue, TARGET};
+use super::bounded::{Bounded, Counted, LOG_TARGET, QUEUE_CAPACITY, Queue};
 
-/// How long an export may take, with its retries.
-const EXPORT: Duration = Duration::from_secs(5);
-/// How often metrics are exported, unless the environment says otherwise.
-const METRICS_EVERY: Duration = Duration::from_secs(10);
-/// How long what is left may take when the node stops.
-const FLUSH: Duration = Duration::from_secs(2);
+/// The timeout of an export, including retries.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The interval of metric exports, unless the environment overrides it.
+const METRICS_INTERVAL: Duration = Duration::from_secs(10);
+/// The time limit for the final export when the node stops.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where a collector listens.
+/// The base URL of a collector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collector(Url);
 
 impl Collector {
-    /// The address of one signal.
-    fn signal(&self, name: &str) -> String {
+    /// The URL of one signal.
+    fn signal_url(&self, name: &str) -> String {
         format!("{}/v1/{name}", self.0.as_str().trim_end_matches('/'))
     }
 }
@@ -50,14 +49,16 @@ impl FromStr for Collector {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, &'static str> {
-        const FORM: &str = "must be a URL such as http://127.0.0.1:4318, or empty";
-        let url: Url = text.parse().map_err(|_| FORM)?;
+        const FORMAT: &str = "must be a URL such as http://127.0.0.1:4318, or empty";
+        let url: Url = text.parse().map_err(|_| FORMAT)?;
         if !["http", "https"].contains(&url.scheme()) || !url.has_host() {
-            Err(FORM)
+            Err(FORMAT)
         } else if !url.username().is_empty() || url.password().is_some() {
-            Err("must not hold a password; put it into OTEL_EXPORTER_OTLP_HEADERS")
+            Err("must not contain a password; set OTEL_EXPORTER_OTLP_HEADERS instead")
         } else if url.query().is_some() || url.fragment().is_some() {
-            Err("must end with its path: /v1/traces, /v1/metrics and /v1/logs are added to it")
+            Err(
+                "must not have a query or fragment; /v1/traces, /v1/metrics and /v1/logs are appended",
+            )
         } else {
             Ok(Self(url))
         }
@@ -70,7 +71,7 @@ impl fmt::Display for Collector {
     }
 }
 
-/// The way to the collector.
+/// Builds the exporters to a collector.
 pub struct Exporters {
     collector: Collector,
     client: Arc<dyn HttpClient>,
@@ -78,44 +79,44 @@ pub struct Exporters {
 }
 
 impl Exporters {
-    /// To be called within the runtime on which requests are to be made.
+    /// Call this within the runtime that is to make the requests.
     ///
     /// # Errors
-    /// When there can be no HTTP client.
+    /// If the HTTP client cannot be created.
     pub fn new(collector: Collector, resource: Resource) -> anyhow::Result<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
-            .timeout(EXPORT)
+            .timeout(EXPORT_TIMEOUT)
             .build()?;
         let client = Arc::new(Client { http, runtime: Handle::current() });
         Ok(Self { collector, client, resource })
     }
 
-    /// What exports metrics.
+    /// The exporter of metrics.
     ///
     /// # Errors
-    /// When the environment sets it up in a way that cannot be.
+    /// If an environment variable has an invalid value.
     pub fn metrics(&self) -> anyhow::Result<PeriodicReader<MetricExporter>> {
-        let exporter = self.over_http(MetricExporter::builder().with_http(), "metrics").build()?;
+        let exporter = self.configure(MetricExporter::builder().with_http(), "metrics").build()?;
         let reader = PeriodicReader::builder(exporter);
         Ok(match std::env::var_os("OTEL_METRIC_EXPORT_INTERVAL") {
             Some(_) => reader.build(),
-            None => reader.with_interval(METRICS_EVERY).build(),
+            None => reader.with_interval(METRICS_INTERVAL).build(),
         })
     }
 
-    /// Starts to export traces and logs. Metrics must be set up by now: losses are counted.
+    /// Starts exporting traces and logs. The global meter must be set before, to count losses.
     ///
     /// # Errors
-    /// As for metrics.
+    /// As for [`Self::metrics`].
     pub fn start(self) -> anyhow::Result<Otlp> {
         let queue = Queue::new("traces");
-        let exporter = self.over_http(SpanExporter::builder().with_http(), "traces").build()?;
+        let exporter = self.configure(SpanExporter::builder().with_http(), "traces").build()?;
         let batches = BatchSpanProcessor::builder(Counted { queue: queue.clone(), exporter })
             .with_batch_config(
-                trace::BatchConfigBuilder::default().with_max_queue_size(QUEUE).build(),
+                trace::BatchConfigBuilder::default().with_max_queue_size(QUEUE_CAPACITY).build(),
             )
             .build();
         let traces = SdkTracerProvider::builder()
@@ -123,10 +124,10 @@ impl Exporters {
             .with_span_processor(Bounded { queue, processor: batches })
             .build();
         let queue = Queue::new("logs");
-        let exporter = self.over_http(LogExporter::builder().with_http(), "logs").build()?;
+        let exporter = self.configure(LogExporter::builder().with_http(), "logs").build()?;
         let batches = BatchLogProcessor::builder(Counted { queue: queue.clone(), exporter })
             .with_batch_config(
-                logs::BatchConfigBuilder::default().with_max_queue_size(QUEUE).build(),
+                logs::BatchConfigBuilder::default().with_max_queue_size(QUEUE_CAPACITY).build(),
             )
             .build();
         let logs = SdkLoggerProvider::builder()
@@ -136,17 +137,17 @@ impl Exporters {
         Ok(Otlp { traces, logs })
     }
 
-    fn over_http<B: WithExportConfig + WithHttpConfig>(&self, builder: B, signal: &str) -> B {
+    fn configure<B: WithExportConfig + WithHttpConfig>(&self, builder: B, signal: &str) -> B {
         builder
             .with_shared_http_client(self.client.clone())
-            .with_endpoint(self.collector.signal(signal))
+            .with_endpoint(self.collector.signal_url(signal))
             .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
-            .with_timeout(EXPORT)
+            .with_timeout(EXPORT_TIMEOUT)
             .with_retry_policy(RetryPolicy::recommended())
     }
 }
 
-/// What exports traces and logs.
+/// The exporters of traces and logs.
 #[derive(Clone, Debug)]
 pub struct Otlp {
     traces: SdkTracerProvider,
@@ -154,7 +155,7 @@ pub struct Otlp {
 }
 
 impl Otlp {
-    /// Takes spans in; the caller chooses which.
+    /// A layer that exports spans. The caller filters them.
     pub fn spans(&self) -> impl Layer<Registry> + Send + Sync + use<> {
         tracing_opentelemetry::layer()
             .with_tracer(self.traces.tracer("postrider"))
@@ -164,36 +165,36 @@ impl Otlp {
             .with_tracked_inactivity(false)
     }
 
-    /// Takes events in, as logs; the caller chooses which.
+    /// A layer that exports events as logs. The caller filters them.
     pub fn logs(&self) -> impl Layer<Registry> + Send + Sync + use<> {
         OpenTelemetryTracingBridge::new(&self.logs)
     }
 }
 
-/// Exports what is left, for at most [`FLUSH`], and stops.
+/// Flushes all exporters, for at most [`FLUSH_TIMEOUT`], and stops them.
 pub async fn stop(otlp: Otlp, metrics: opentelemetry_sdk::metrics::SdkMeterProvider) {
     let Otlp { traces, logs } = otlp;
-    // The SDK blocks while it does so, for longer than it is told to. A thread of the runtime's
-    // would keep the process from ending.
-    let traces = on_a_thread(move || traces.shutdown_with_timeout(FLUSH));
-    let logs = on_a_thread(move || logs.shutdown_with_timeout(FLUSH));
-    let metrics = on_a_thread(move || metrics.shutdown_with_timeout(FLUSH));
+    // The SDK blocks meanwhile, and may exceed the timeout it is given. A blocking thread of the
+    // runtime would delay the exit of the process.
+    let traces = spawn_thread(move || traces.shutdown_with_timeout(FLUSH_TIMEOUT));
+    let logs = spawn_thread(move || logs.shutdown_with_timeout(FLUSH_TIMEOUT));
+    let metrics = spawn_thread(move || metrics.shutdown_with_timeout(FLUSH_TIMEOUT));
     let all = async { tokio::join!(traces, logs, metrics) };
-    if tokio::time::timeout(FLUSH, all).await.is_err() {
-        tracing::warn!(target: TARGET, "the collector did not take the last of what there was to tell in time");
+    if tokio::time::timeout(FLUSH_TIMEOUT, all).await.is_err() {
+        tracing::warn!(target: LOG_TARGET, "flushing telemetry to the collector timed out");
     }
 }
 
-fn on_a_thread<T: Send + 'static>(
+fn spawn_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> oneshot::Receiver<T> {
     let (done, result) = oneshot::channel();
-    // Without a thread the sender is dropped, and nobody waits.
+    // If the thread cannot start, the sender is dropped and the receiver returns at once.
     let _ = std::thread::Builder::new().spawn(move || done.send(work()));
     result
 }
 
-/// Makes requests on the runtime: the SDK's threads have none.
+/// Makes requests on the node's runtime, because the SDK's threads have none.
 #[derive(Debug)]
 struct Client {
     http: reqwest::Client,
@@ -213,15 +214,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signal_has_its_path_under_that_of_the_collector() {
-        let signal = |text: &str| text.parse::<Collector>().map(|c| c.signal("traces"));
+    fn the_path_of_a_signal_is_appended_to_the_collectors() {
+        let signal = |text: &str| text.parse::<Collector>().map(|c| c.signal_url("traces"));
         let at = |text: &str| Ok(text.to_owned());
         assert_eq!(signal("http://127.0.0.1:4318"), at("http://127.0.0.1:4318/v1/traces"));
         assert_eq!(signal("https://example.com/otlp/"), at("https://example.com/otlp/v1/traces"));
     }
 
     #[test]
-    fn what_is_no_collector_is_refused() {
+    fn invalid_collector_urls_are_rejected() {
         let refused = [
             "127.0.0.1:4318",
             "grpc://127.0.0.1:4317",

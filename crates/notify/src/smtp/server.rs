@@ -1,4 +1,4 @@
-//! Where the mail server is and how to speak to it, from a URL; and who the emails are from.
+//! The mail server's URL and the sender of the emails, parsed from the configuration.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use lettre::message::Mailbox;
 use lettre::transport::smtp::authentication::Credentials;
 use url::{Host, Url};
 
-/// A mail server, as `[email] smtp_url` names it:
+/// A mail server, as configured by `[email] smtp_url`:
 ///
 /// | URL | Means |
 /// |---|---|
@@ -16,7 +16,7 @@ use url::{Host, Url};
 /// | `smtp://user:password@host:port?tls=required` | STARTTLS; port 587 |
 /// | `smtps://user:password@host:port` | TLS from the first byte; port 465 |
 ///
-/// A user name and password go over TLS only, save to this very machine.
+/// A user name and password are sent only over TLS, except to this machine.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Server {
     pub(super) host: String,
@@ -25,7 +25,6 @@ pub struct Server {
     pub(super) credentials: Option<Credentials>,
 }
 
-/// When TLS begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Security {
     None,
@@ -33,7 +32,6 @@ pub(super) enum Security {
     Tls,
 }
 
-/// Why a text is no [`Server`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ServerError {
     /// Not a URL of the form above.
@@ -42,16 +40,18 @@ pub enum ServerError {
          smtps://user:password@host"
     )]
     Malformed,
-    /// The password would travel in the clear.
-    #[error("holds a password, which would travel unencrypted; use smtps:// or add ?tls=required")]
+    /// The password would be sent in cleartext.
+    #[error(
+        "contains a password, which would be sent unencrypted; use smtps:// or add ?tls=required"
+    )]
     PasswordInTheClear,
 }
 
 impl Server {
-    /// Reads the URL.
+    /// Parses the URL.
     ///
     /// # Errors
-    /// When it is not of the form above.
+    /// If it is not one of the forms above, or if a password would be sent unencrypted.
     pub fn parse(text: &str) -> Result<Self, ServerError> {
         let url = Url::parse(text).map_err(|_| ServerError::Malformed)?;
         let (security, default_port) = match (url.scheme(), url.query()) {
@@ -73,7 +73,7 @@ impl Server {
     }
 }
 
-/// The address without what is secret.
+/// The address without the credentials.
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host, self.port)
@@ -86,8 +86,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// The host. An address is taken apart by hand: for schemes other than http the parser leaves
-/// IPv4 addresses as names.
+/// The host without brackets. For schemes other than http the parser leaves IPv4 addresses as names.
 fn host(url: &Url) -> Option<String> {
     match url.host()? {
         Host::Domain("") => None,
@@ -113,7 +112,7 @@ fn credentials(url: &Url) -> Result<Option<Credentials>, ServerError> {
     }
 }
 
-/// Undoes `%40` and the like (RFC 3986 §2.1).
+/// Decodes percent-encoding such as `%40` (RFC 3986 §2.1).
 fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -129,20 +128,16 @@ fn percent_decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Who the emails are from, such as `Postrider <webhooks@example.com>`.
+/// The sender of the emails, such as `Postrider <webhooks@example.com>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sender(pub(crate) Mailbox);
 
-/// The text is no [`Sender`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("must be a mailbox such as Postrider <webhooks@example.com>")]
 pub struct SenderError;
 
 impl Sender {
-    /// Reads a mailbox, with or without a name.
-    ///
-    /// # Errors
-    /// When it is not one.
+    /// Parses a mailbox, with or without a name.
     pub fn parse(text: &str) -> Result<Self, SenderError> {
         text.parse().map(Self).map_err(|_| SenderError)
     }
@@ -158,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_forms() {
+    fn the_three_url_forms_are_parsed() {
         let login = Some(Credentials::new("me@x".into(), "p%w".into()));
         assert_eq!(
             parsed("smtp://127.0.0.1:1025"),
@@ -173,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_refused() {
+    fn malformed_urls_are_rejected() {
         for text in [
             "",
             "127.0.0.1:25",
@@ -195,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_goes_over_tls_or_nowhere() {
+    fn a_password_requires_tls() {
         assert_eq!(
             Server::parse("smtp://me:pw@mail.example").err(),
             Some(ServerError::PasswordInTheClear)
@@ -212,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn senders() {
+    fn senders_are_mailboxes() {
         for good in ["Postrider <webhooks@example.com>", "webhooks@example.com"] {
             assert!(Sender::parse(good).is_ok(), "{good}");
         }

@@ -1,5 +1,5 @@
-//! Which portal links of an account are still good: those of its present generation. So all that
-//! were given out can be ended at once, and none has to be remembered.
+//! The generation of an account's portal links. Only links of the current generation are valid, so all
+//! links can be revoked at once without storing any of them.
 
 use postrider_domain::ids::AccountId;
 
@@ -10,11 +10,7 @@ use crate::kv::Error;
 use crate::records::Records;
 
 impl Records {
-    /// The generation that an account's links must be of, from 0. None when there is no such
-    /// account.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Returns the current generation, from 0. None if the account does not exist.
     pub async fn link_generation(&self, id: AccountId) -> Result<Option<u64>, Error> {
         self.store
             .read(|tx| async move {
@@ -27,17 +23,14 @@ impl Records {
             .await
     }
 
-    /// Begins a new generation, which ends the links of all older ones. False when there is no such
-    /// account.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn end_links(&self, id: AccountId) -> Result<bool, Error> {
-        // Apart from the transaction, which may be made twice.
-        let Some(present) = self.link_generation(id).await? else {
+    /// Starts a new generation, which revokes all links of earlier ones. Returns false if the account
+    /// does not exist.
+    pub async fn revoke_links(&self, id: AccountId) -> Result<bool, Error> {
+        // Outside the transaction, which may run more than once.
+        let Some(current) = self.link_generation(id).await? else {
             return Ok(false);
         };
-        let next = present.saturating_add(1);
+        let next = current.saturating_add(1);
         self.store
             .transact(|tx, _| async move {
                 let known = account_exists(&tx, id).await?;

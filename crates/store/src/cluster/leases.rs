@@ -1,6 +1,6 @@
-//! Which nodes claim to be alive. A node renews its lease by writing a greater revision; whether
-//! it is alive is for each observer to judge, by how long the revision has stood still on the
-//! observer's own clock. No transaction of the data reads a lease.
+//! Node leases. A node renews its lease by writing a greater revision. Each observer decides by its own
+//! clock whether the node is alive, from how long the revision has not changed. No data transaction
+//! reads a lease.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,33 +15,30 @@ use crate::records::Records;
 /// A node's claim to be alive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// The node, in its present run.
+    /// The node, in its current run.
     pub node: BootId,
-    /// Its name, which it keeps from run to run.
+    /// The name, stable across restarts.
     pub name: String,
-    /// Where other nodes reach it.
+    /// The address for other nodes.
     pub address: Option<SocketAddr>,
-    /// The version of Postrider that it runs.
+    /// The node's version of Postrider.
     pub version: String,
-    /// It gives its shards away, and takes none.
+    /// Whether it is handing over its shards and claims none.
     pub draining: bool,
-    /// Grows with every renewal. Of one that cannot be read it only differs with every renewal.
+    /// Increases with every renewal. For an unreadable lease it only differs with every renewal.
     pub revision: u64,
-    /// False for a lease in a layout that this build does not know: a later version's, in a rolling
-    /// upgrade. Whose it is and whether it is renewed can be told all the same, and nothing else.
+    /// False for a lease in an unknown format, written by a later version during a rolling upgrade.
+    /// Only its node and whether it is renewed are known.
     pub is_readable: bool,
 }
 
 impl Records {
-    /// Writes a lease, unless a later revision of it was written already, and tells whether there was
-    /// one of this node before.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Writes a lease, unless a later revision has been written. Returns whether the node had a lease
+    /// before.
     pub async fn renew_lease(&self, lease: &Lease) -> Result<bool, Error> {
         let key = lease::key(lease.node);
         let key = &key;
-        // What the run saw that may have been committed.
+        // The result of the run that may have been committed.
         let existed = &AtomicBool::new(false);
         self.store
             .transact_urgently(|tx, maybe_committed| async move {
@@ -62,20 +59,14 @@ impl Records {
             .await
     }
 
-    /// Every lease, also those of nodes that died, and those that cannot be read: one of them must
-    /// not hide the others.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Returns all leases, including those of dead nodes and unreadable ones, which must not hide the
+    /// others.
     pub async fn leases(&self) -> Result<Vec<Lease>, Error> {
         let rows = self.store.rows(Range::prefix(lease::all())).await?;
         rows.iter().map(|(key, value)| Ok(lease::decode(lease::node_of(key)?, value))).collect()
     }
 
-    /// Removes a lease, unless it was renewed after this revision: its node leaves, or is dead.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Removes the lease of a node that leaves or is dead, unless it was renewed after `revision`.
     pub async fn remove_lease(&self, node: BootId, revision: u64) -> Result<(), Error> {
         let key = lease::key(node);
         let key = &key;

@@ -1,50 +1,44 @@
-//! Who owns a shard. An owner's every write goes through [`Records::as_owner`]: no fence, no
-//! write.
+//! Shard ownership. Every write of an owner goes through [`Records::as_owner`], which checks its fence.
 
 use std::future::Future;
 
+use postrider_domain::assignment::{Fence, Shard};
 use postrider_domain::ids::BootId;
-use postrider_domain::ownership::{Fence, Shard};
 
 use crate::codec::RecordTx;
-use crate::keys::moves;
 use crate::keys::owner::{self, Owner};
+use crate::keys::ownership_version;
 use crate::kv::{self, Error, Tx};
 use crate::records::Records;
 
-/// Why an owner's write did not happen.
+/// Why an owner's write failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OwnerError {
-    /// Another owner has claimed the shard since. Stop working on it.
-    #[error("another owner has claimed the shard")]
+    /// Another node has claimed the shard. Stop working on it.
+    #[error("another node has claimed the shard")]
     Fenced,
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] Error),
 }
 
-/// Owners that one transaction changes, and that are fetched together.
-const AT_ONCE: usize = 500;
+/// Owners that one transaction changes or prefetches.
+const BATCH_SIZE: usize = 500;
 
 /// The owners of all shards at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ownership {
-    /// How often shards had changed hands by then.
-    pub moves: i64,
-    /// By shard; none for one that was never owned.
+    /// Incremented with every change of a shard's owner.
+    pub version: i64,
+    /// By shard; none for a shard that has never been owned.
     pub owners: Vec<Option<Owner>>,
 }
 
 impl Records {
-    /// Makes `node` the owner of `shards`, whoever owned them, and gives the fences to present.
-    /// From then on the fences of all earlier owners are refused. For a node that is alone; one
-    /// among others uses [`Records::take_over`].
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Makes `node` the owner of `shards` unconditionally, and returns the new fences. Earlier fences
+    /// become invalid. This is for a single node; in a cluster use [`Records::take_over`].
     pub async fn claim(&self, shards: &[Shard], node: BootId) -> Result<Vec<Fence>, Error> {
         let mut fences = Vec::with_capacity(shards.len());
-        for shards in shards.chunks(AT_ONCE) {
+        for shards in shards.chunks(BATCH_SIZE) {
             let claimed = self.store.transact(|tx, _| async move {
                 tx.prefetch(shards.iter().map(|shard| owner::key(*shard))).await?;
                 let mut claimed = Vec::with_capacity(shards.len());
@@ -59,18 +53,18 @@ impl Records {
         Ok(fences)
     }
 
-    /// Makes `node` the owner of those of the shards whose owner is still the given one, and gives
-    /// the fences to present.
+    /// Makes `node` the owner of each shard whose owner is still the expected one, and returns the
+    /// fences of those shards.
     ///
     /// # Errors
-    /// When the store fails; what was taken by then is seen in [`Records::ownership`].
+    /// When the store fails. Some shards may have been taken by then; see [`Records::ownership`].
     pub async fn take_over(
         &self,
         shards: &[(Shard, Option<Owner>)],
         node: BootId,
     ) -> Result<Vec<Fence>, Error> {
         let mut fences = Vec::with_capacity(shards.len());
-        for shards in shards.chunks(AT_ONCE) {
+        for shards in shards.chunks(BATCH_SIZE) {
             let taken = self.store.transact(|tx, maybe_committed| async move {
                 tx.prefetch(shards.iter().map(|(shard, _)| owner::key(*shard))).await?;
                 let mut taken = Vec::with_capacity(shards.len());
@@ -80,7 +74,7 @@ impl Records {
                     if found == *expected {
                         taken.push(write(&tx, *shard, found, node));
                     } else if maybe_committed && found == Some(claimed) {
-                        // An earlier run took it.
+                        // An earlier run of this transaction took it.
                         taken.push(Fence { shard: *shard, epoch: claimed.epoch, node });
                     }
                 }
@@ -91,21 +85,18 @@ impl Records {
         Ok(fences)
     }
 
-    /// Makes `heir` the owner of a shard, by the right of `fence`, and gives the heir's fence.
-    ///
-    /// # Errors
-    /// When the shard has a later owner already, or the store fails.
-    pub async fn hand_over(&self, fence: Fence, heir: BootId) -> Result<Fence, OwnerError> {
+    /// Hands a shard over from the holder of `fence` to `target`, and returns the new fence.
+    pub async fn hand_over(&self, fence: Fence, target: BootId) -> Result<Fence, OwnerError> {
         let before = Some(Owner { epoch: fence.epoch, node: fence.node });
-        let handed = Owner { epoch: next_epoch(before), node: heir };
+        let handed = Owner { epoch: next_epoch(before), node: target };
         self.store
             .transact(|tx, maybe_committed| async move {
                 let found: Option<Owner> = tx.load(&owner::key(fence.shard)).await?;
                 if found == before {
-                    Ok(write(&tx, fence.shard, before, heir))
+                    Ok(write(&tx, fence.shard, before, target))
                 } else if maybe_committed && found == Some(handed) {
-                    // An earlier run handed it over.
-                    Ok(Fence { shard: fence.shard, epoch: handed.epoch, node: heir })
+                    // An earlier run of this transaction handed it over.
+                    Ok(Fence { shard: fence.shard, epoch: handed.epoch, node: target })
                 } else {
                     Err(OwnerError::Fenced)
                 }
@@ -113,31 +104,28 @@ impl Records {
             .await
     }
 
-    /// The owners of all shards, if any has changed hands since `moves`; none if not.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Returns the owners of all shards, or none if nothing has changed since version `since`.
     pub async fn ownership(&self, since: Option<i64>) -> Result<Option<Ownership>, Error> {
         self.store
             .read(|tx| async move {
-                let moves = kv::counter(tx.snap_get(moves::key()).await?.as_deref());
+                let moves = kv::counter(tx.snap_get(ownership_version::key()).await?.as_deref());
                 if since == Some(moves) {
                     return Ok(None);
                 }
-                for shards in (0..self.shards()).collect::<Vec<_>>().chunks(AT_ONCE) {
+                for shards in (0..self.shards()).collect::<Vec<_>>().chunks(BATCH_SIZE) {
                     tx.prefetch(shards.iter().map(|shard| owner::key(*shard))).await?;
                 }
                 let mut owners = Vec::with_capacity(usize::from(self.shards()));
                 for shard in 0..self.shards() {
                     owners.push(tx.snap_load(&owner::key(shard)).await?);
                 }
-                Ok(Some(Ownership { moves, owners }))
+                Ok(Some(Ownership { version: moves, owners }))
             })
             .await
     }
 
-    /// Runs `body` as the owner of a shard: it fails with `Fenced`, and writes nothing, once the
-    /// shard has a later owner.
+    /// Runs `body` in a transaction as the owner of a shard. If the shard has a later owner, it fails
+    /// with `Fenced` and writes nothing.
     pub(crate) async fn as_owner<T, F, Fut>(&self, fence: Fence, body: F) -> Result<T, OwnerError>
     where
         T: Send,
@@ -163,7 +151,7 @@ fn next_epoch(before: Option<Owner>) -> u64 {
 fn write(tx: &Tx, shard: Shard, before: Option<Owner>, node: BootId) -> Fence {
     let epoch = next_epoch(before);
     tx.save(owner::key(shard), &Owner { epoch, node });
-    tx.add(moves::key(), 1);
+    tx.add(ownership_version::key(), 1);
     Fence { shard, epoch, node }
 }
 

@@ -1,97 +1,85 @@
-//! The two-level queue as the owner of a shard reads it: pointers tell which endpoints want a
-//! look, and an endpoint's own queue tells what it has to send.
+//! The two-level queue as read by the owner of a shard: pointers lead to the due endpoints, and each
+//! endpoint has its own queue of deliveries.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use postrider_domain::delivery::{Delivery, End, Progress};
+use postrider_domain::assignment::{Fence, Shard};
+use postrider_domain::delivery::{Delivery, FinalState, Progress};
 use postrider_domain::endpoint::{Endpoint, Health, Ordering, State};
 use postrider_domain::event::Payload;
 use postrider_domain::ids::{self, AccountId, DeliveryId, EndpointId, EventId};
-use postrider_domain::ownership::{Fence, Shard};
 use postrider_domain::time::Timestamp;
 
 use crate::cluster::owners::OwnerError;
 use crate::codec::{Record, RecordTx};
-use crate::deliveries::enqueue::Place;
+use crate::deliveries::endpoint_key::EndpointKey;
 use crate::events::accept::load_payload;
-use crate::keys::gate::{self, Gate};
+use crate::keys::dispatch_state::{self, DispatchState};
 use crate::keys::queue::Rank;
 use crate::keys::{delivery, due, endpoint, event, health, pending, queue};
 use crate::kv::{Error, Pair, Range, Tx};
 use crate::records::{Ready, Records};
 
-/// Endpoints among which the oldest pending delivery is looked for.
-const OLDEST_AMONG: usize = 10_000;
-/// Shards that are looked at in parallel for it.
-const SHARDS_AT_ONCE: usize = 32;
-/// Deliveries that one transaction discards.
-const DISCARDED_AT_ONCE: usize = 200;
+/// Endpoints that are searched for the oldest pending delivery.
+const OLDEST_PENDING_SAMPLE: usize = 10_000;
+/// Shards that are searched in parallel.
+const MAX_PARALLEL_SHARDS: usize = 32;
+/// Deliveries discarded per transaction.
+const DISCARD_BATCH_SIZE: usize = 200;
 
-/// An endpoint that wants a look.
+/// A due endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DueEndpoint {
-    /// When.
     pub at: Timestamp,
-    /// Whose it is.
     pub account: AccountId,
-    /// The endpoint.
     pub endpoint: EndpointId,
 }
 
-/// Which delivery, whose, and to which endpoint.
+/// Identifies a delivery, with its account and endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeliveryOf {
-    /// Whose it is.
+pub struct DeliveryRef {
     pub account: AccountId,
-    /// The endpoint.
     pub endpoint: EndpointId,
-    /// The delivery.
     pub delivery: DeliveryId,
 }
 
-/// What there is to do for an endpoint.
+/// The work to do for an endpoint.
 #[derive(Clone, Debug)]
 pub enum Work {
-    /// Nothing: there is no such endpoint, and never was or no longer is.
+    /// None: the endpoint does not exist.
     Gone,
-    /// Pending deliveries have to be discarded first: see [`Records::discard_some`].
+    /// Discard pending deliveries first: see [`Records::discard_some`].
     Discard,
-    /// Nothing: it is disabled or deleted.
+    /// None: the endpoint is disabled or deleted.
     Closed,
-    /// It is sent to.
+    /// Send its deliveries.
     Send(Box<Workload>),
 }
 
-/// What an endpoint that is sent to has to send.
+/// An enabled endpoint with the deliveries that are due first.
 #[derive(Clone, Debug)]
 pub struct Workload {
-    /// What its owner set.
     pub endpoint: Endpoint,
-    /// How it has fared.
     pub health: Health,
-    /// In parallel order, the retries that are due first. They go before first attempts.
-    pub retries: Head,
-    /// The first attempts that are due first; in strict order, the oldest deliveries.
-    pub firsts: Head,
+    /// In parallel ordering, the retries that are due first. They have priority over first attempts.
+    pub retries: QueuePage,
+    /// The first attempts that are due first; in strict ordering, the oldest deliveries.
+    pub firsts: QueuePage,
 }
 
-/// The beginning of a queue.
+/// A page from the front of a queue.
 #[derive(Clone, Debug, Default)]
-pub struct Head {
-    /// The deliveries, in their order.
+pub struct QueuePage {
+    /// In queue order.
     pub deliveries: Vec<Delivery>,
-    /// Whether there are more.
+    /// Whether the queue has more deliveries.
     pub more: bool,
 }
 
 impl Records {
-    /// The endpoints of a shard, those first that want a look first; only those behind `after`, if
-    /// there is one.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Lists a shard's due endpoints, earliest first, optionally only those after `after`.
     pub async fn due_endpoints(
         &self,
         shard: Shard,
@@ -103,21 +91,18 @@ impl Records {
             range.begin = [due::key(shard, *at, *endpoint), vec![0]].concat();
         }
         self.readable_rows(range, |key, value| {
-            let (at, endpoint) = due::of_key(key)?;
+            let (at, endpoint) = due::parse_key(key)?;
             Ok(DueEndpoint { at, account: Record::decode(value)?, endpoint })
         })
         .await
     }
 
-    /// When the oldest delivery was made that is still to be delivered, among those of the first
-    /// 10,000 endpoints that want a look, from each shard alike. None when there is none.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Returns when the oldest pending delivery was created, among the first 10,000 due endpoints,
+    /// evenly across the shards. None if there is none.
     pub async fn oldest_pending(&self) -> Result<Option<Timestamp>, Error> {
-        let limit = (OLDEST_AMONG / usize::from(self.shards())).max(1);
+        let limit = (OLDEST_PENDING_SAMPLE / usize::from(self.shards())).max(1);
         let shards = (0..self.shards()).map(|shard| self.oldest_pending_in(shard, limit));
-        let oldest = stream::iter(shards).buffer_unordered(SHARDS_AT_ONCE);
+        let oldest = stream::iter(shards).buffer_unordered(MAX_PARALLEL_SHARDS);
         oldest.try_fold(None, async |oldest, made| Ok(oldest.into_iter().chain(made).min())).await
     }
 
@@ -134,7 +119,7 @@ impl Records {
         Ok(oldest)
     }
 
-    /// When an endpoint's oldest pending delivery was made; its id tells.
+    /// The creation time of an endpoint's oldest pending delivery, from its id.
     async fn oldest_of(
         &self,
         account: AccountId,
@@ -142,14 +127,11 @@ impl Records {
     ) -> Result<Option<Timestamp>, Error> {
         let range = Range::prefix(pending::of_endpoint(account, endpoint)).limit(1);
         let rows = self.store.rows(range).await?;
-        let ids = rows.first().map(|(key, _)| delivery::of_key(key)).transpose()?;
+        let ids = rows.first().map(|(key, _)| delivery::parse_key(key)).transpose()?;
         Ok(ids.map(ids::created_at))
     }
 
-    /// What there is to do for an endpoint, with at most `limit` deliveries of each queue.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Returns the work to do for an endpoint, with at most `limit` deliveries of each queue.
     pub async fn workload(
         &self,
         account: AccountId,
@@ -158,23 +140,25 @@ impl Records {
     ) -> Result<Work, Error> {
         self.store
             .read(|tx| async move {
-                let keys = [gate::key, endpoint::key, health::key];
+                let keys = [dispatch_state::key, endpoint::key, health::key];
                 tx.prefetch(keys.iter().map(|key| key(account, id))).await?;
-                let Some(gate) = tx.snap_load::<Gate>(&gate::key(account, id)).await? else {
+                let Some(dispatch) =
+                    tx.snap_load::<DispatchState>(&dispatch_state::key(account, id)).await?
+                else {
                     return Ok(Work::Gone);
                 };
-                if gate.discard_through.is_some() {
+                if dispatch.discard_through.is_some() {
                     return Ok(Work::Discard);
                 }
                 let endpoint: Option<Endpoint> = tx.snap_load(&endpoint::key(account, id)).await?;
-                let (State::Enabled, Some(endpoint)) = (gate.state, endpoint) else {
+                let (State::Enabled, Some(endpoint)) = (dispatch.state, endpoint) else {
                     return Ok(Work::Closed);
                 };
                 let health = tx.snap_load(&health::key(account, id)).await?.unwrap_or_default();
                 let (retries, firsts) = queues(account, id, endpoint.ordering);
                 let retries = match retries {
                     Some(retries) => head(&tx, account, retries, limit).await?,
-                    None => Head::default(),
+                    None => QueuePage::default(),
                 };
                 let firsts = head(&tx, account, firsts, limit).await?;
                 Ok(Work::Send(Box::new(Workload { endpoint, health, retries, firsts })))
@@ -182,10 +166,7 @@ impl Records {
             .await
     }
 
-    /// The payload of an event. None when it is gone, as with its account.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Returns an event's payload. None if it has been removed, for example with its account.
     pub async fn payload(
         &self,
         account: AccountId,
@@ -194,14 +175,11 @@ impl Records {
         self.store.read(|tx| async move { load_payload(&tx, account, event).await }).await
     }
 
-    /// Each of these deliveries, if it waits for its first attempt, with its payload, if that has at
-    /// most `most_payload_bytes` and fits into one row: one read for all of them.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Returns each of these deliveries that waits for its first attempt, if its payload has at most
+    /// `most_payload_bytes` and fits into one row. One read for all of them.
     pub async fn ready_deliveries(
         &self,
-        wanted: &[DeliveryOf],
+        wanted: &[DeliveryRef],
         most_payload_bytes: usize,
     ) -> Result<Vec<Option<Ready>>, Error> {
         self.store
@@ -209,7 +187,7 @@ impl Records {
                 let keys = wanted.iter().map(|it| delivery::key(it.account, it.delivery));
                 tx.prefetch(keys).await?;
                 let mut found = Vec::with_capacity(wanted.len());
-                for DeliveryOf { account, endpoint, delivery: id } in wanted {
+                for DeliveryRef { account, endpoint, delivery: id } in wanted {
                     let record: Option<Delivery> =
                         tx.snap_load(&delivery::key(*account, *id)).await?;
                     found.push(record.filter(|record| {
@@ -220,17 +198,17 @@ impl Records {
                 }
                 let events: HashSet<_> =
                     found.iter().flatten().map(|record| (record.account, record.event)).collect();
-                let heads = events.iter().map(|(account, id)| event::head(*account, *id));
+                let heads = events.iter().map(|(account, id)| event::meta_key(*account, *id));
                 let chunks = events.iter().map(|(account, id)| event::chunk(*account, *id, 0));
                 tx.prefetch(heads.chain(chunks)).await?;
                 let mut payloads = HashMap::new();
                 let mut ready = Vec::with_capacity(wanted.len());
-                for (DeliveryOf { account, .. }, found) in wanted.iter().zip(found) {
+                for (DeliveryRef { account, .. }, found) in wanted.iter().zip(found) {
                     let Some(delivery) = found else {
                         ready.push(None);
                         continue;
                     };
-                    // Many deliveries may be of one event.
+                    // Several deliveries may share an event.
                     let payload = match payloads.entry((*account, delivery.event)) {
                         Entry::Occupied(known) => known.into_mut(),
                         Entry::Vacant(unknown) => unknown.insert(
@@ -246,57 +224,49 @@ impl Records {
             .await
     }
 
-    /// Whether a pending delivery is still to be sent: its endpoint is enabled, and it is not among
-    /// those that were given up.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn is_to_be_sent(
+    /// Whether a pending delivery is still to be sent: its endpoint is enabled, and it is not marked
+    /// to be discarded.
+    pub async fn should_send(
         &self,
         account: AccountId,
         endpoint: EndpointId,
         delivery: DeliveryId,
     ) -> Result<bool, Error> {
-        let key = &gate::key(account, endpoint);
-        let gate: Option<Gate> =
+        let key = &dispatch_state::key(account, endpoint);
+        let dispatch: Option<DispatchState> =
             self.store.read(|tx| async move { tx.snap_load(key).await }).await?;
-        Ok(gate.is_some_and(|gate| gate.state == State::Enabled && !gate.gives_up(delivery)))
+        Ok(dispatch.is_some_and(|dispatch| {
+            dispatch.state == State::Enabled && !dispatch.discards(delivery)
+        }))
     }
 
-    /// Puts an endpoint's pointer to the time when its queue next wants a look, and gives that
-    /// time; none when there is nothing to wait for. While there is something to discard, the
-    /// pointer stays where it is. The ordering is read from the endpoint's record: the caller may
-    /// not have heard of its change.
-    ///
-    /// # Errors
-    /// When the shard has a later owner, or the store fails.
-    pub async fn settle(
+    /// Sets an endpoint's pointer to the time when its queue is next due, and returns that time; none
+    /// if nothing is pending. While deliveries remain to be discarded, the pointer is unchanged. The
+    /// ordering is read from the endpoint's record, because the caller may not know of a change.
+    pub async fn update_pointer(
         &self,
         fence: Fence,
         account: AccountId,
         endpoint: EndpointId,
     ) -> Result<Option<Timestamp>, OwnerError> {
-        let place = Place { account, endpoint, shard: fence.shard };
+        let endpoint_key = EndpointKey { account, endpoint, shard: fence.shard };
         self.as_owner(fence, |tx| async move {
-            let Some(mut gate) = place.gate(&tx).await? else {
+            let Some(mut dispatch) = endpoint_key.dispatch_state(&tx).await? else {
                 return Ok(None);
             };
-            let next = match gate.state {
-                _ if gate.discard_through.is_some() => gate.pointer,
-                State::Enabled => next_due(&tx, place).await?,
+            let next = match dispatch.state {
+                _ if dispatch.discard_through.is_some() => dispatch.pointer,
+                State::Enabled => next_due(&tx, endpoint_key).await?,
                 State::Disabled(_) | State::Deleted => None,
             };
-            place.point(&tx, &mut gate, next);
+            endpoint_key.set_pointer(&tx, &mut dispatch, next);
             Ok(next)
         })
         .await
     }
 
-    /// Discards some of the pending deliveries that were given up, and tells whether there may
-    /// be more.
-    ///
-    /// # Errors
-    /// When the shard has a later owner, or the store fails.
+    /// Discards a batch of the deliveries that are marked to be discarded, and returns whether there
+    /// may be more.
     pub async fn discard_some(
         &self,
         fence: Fence,
@@ -304,25 +274,25 @@ impl Records {
         endpoint: EndpointId,
         now: Timestamp,
     ) -> Result<bool, OwnerError> {
-        let place = Place { account, endpoint, shard: fence.shard };
+        let endpoint_key = EndpointKey { account, endpoint, shard: fence.shard };
         self.as_owner(fence, |tx| async move {
-            let Some(mut gate) = place.gate(&tx).await? else {
+            let Some(mut dispatch) = endpoint_key.dispatch_state(&tx).await? else {
                 return Ok(false);
             };
-            let Some(through) = gate.discard_through else {
+            let Some(through) = dispatch.discard_through else {
                 return Ok(false);
             };
-            let discarded = discard(&tx, place, through, now).await?;
-            let more = discarded == DISCARDED_AT_ONCE;
+            let discarded = discard(&tx, endpoint_key, through, now).await?;
+            let more = discarded == DISCARD_BATCH_SIZE;
             if more {
                 let discarded = u64::try_from(discarded).expect("bounded");
-                gate.discarding = gate.discarding.saturating_sub(discarded);
+                dispatch.discarding = dispatch.discarding.saturating_sub(discarded);
             } else {
-                (gate.discard_through, gate.discarding) = (None, 0);
+                (dispatch.discard_through, dispatch.discarding) = (None, 0);
             }
-            place.save_gate(&tx, &gate);
-            if gate.state != State::Enabled {
-                place.close(&tx, &mut gate);
+            endpoint_key.save_dispatch_state(&tx, &dispatch);
+            if dispatch.state != State::Enabled {
+                endpoint_key.remove_pointer(&tx, &mut dispatch);
             }
             Ok(more)
         })
@@ -336,9 +306,10 @@ async fn small_payload(
     event: EventId,
     most_bytes: usize,
 ) -> Result<Option<Payload>, Error> {
-    let head: Option<event::Head> = tx.snap_load(&event::head(account, event)).await?;
-    let fits =
-        |head: event::Head| usize::try_from(head.payload_bytes).is_ok_and(|it| it <= most_bytes);
+    let head: Option<event::EventMeta> = tx.snap_load(&event::meta_key(account, event)).await?;
+    let fits = |head: event::EventMeta| {
+        usize::try_from(head.payload_bytes).is_ok_and(|it| it <= most_bytes)
+    };
     if !head.is_some_and(fits) {
         return Ok(None);
     }
@@ -346,39 +317,39 @@ async fn small_payload(
     Ok(chunk.map(Payload::from_stored))
 }
 
-/// Discards the oldest of the pending deliveries up to `through`, and gives their number.
+/// Discards the oldest pending deliveries up to `through`, and returns their number.
 async fn discard(
     tx: &Tx,
-    place: Place,
+    endpoint_key: EndpointKey,
     through: DeliveryId,
     now: Timestamp,
 ) -> Result<usize, Error> {
-    let Place { account, endpoint, .. } = place;
+    let EndpointKey { account, endpoint, .. } = endpoint_key;
     let begin = pending::of_endpoint(account, endpoint);
     let end = [pending::key(account, endpoint, through), vec![0]].concat();
-    let rows = tx.range(Range::new(begin, end).limit(DISCARDED_AT_ONCE)).await?;
+    let rows = tx.range(Range::new(begin, end).limit(DISCARD_BATCH_SIZE)).await?;
     prefetch_deliveries(tx, account, &rows).await?;
     for (key, _) in &rows {
-        let key = delivery::key(account, delivery::of_key(key)?);
+        let key = delivery::key(account, delivery::parse_key(key)?);
         if let Some(before) = tx.load::<Delivery>(&key).await? {
-            let progress = Progress::Finished { end: End::Discarded, at: now };
-            place.advance(tx, &before, &Delivery { progress, ..before.clone() });
+            let progress = Progress::Finished { end: FinalState::Discarded, at: now };
+            endpoint_key.advance(tx, &before, &Delivery { progress, ..before.clone() });
         }
     }
     Ok(rows.len())
 }
 
-/// Fetches the deliveries that the rows of a list or queue name.
+/// Prefetches the deliveries that the rows of a list or queue refer to.
 pub(crate) async fn prefetch_deliveries(
     tx: &Tx,
     account: AccountId,
     rows: &[Pair],
 ) -> Result<(), Error> {
-    let ids = rows.iter().flat_map(|(key, _)| delivery::of_key(key));
+    let ids = rows.iter().flat_map(|(key, _)| delivery::parse_key(key));
     tx.prefetch(ids.map(|id| delivery::key(account, id))).await
 }
 
-/// The prefixes of an endpoint's queues: of its retries, if they stand apart, and of the rest.
+/// The prefixes of an endpoint's queues: of its retries, if they have their own, and of the rest.
 fn queues(
     account: AccountId,
     endpoint: EndpointId,
@@ -391,36 +362,41 @@ fn queues(
     }
 }
 
-async fn head(tx: &Tx, account: AccountId, queue: Vec<u8>, limit: usize) -> Result<Head, Error> {
+async fn head(
+    tx: &Tx,
+    account: AccountId,
+    queue: Vec<u8>,
+    limit: usize,
+) -> Result<QueuePage, Error> {
     let rows = tx.snap_range(Range::prefix(queue).limit(limit + 1)).await?;
     prefetch_deliveries(tx, account, &rows[..rows.len().min(limit)]).await?;
     let mut deliveries = Vec::with_capacity(rows.len().min(limit));
     for (key, _) in rows.iter().take(limit) {
-        let key = delivery::key(account, delivery::of_key(key)?);
+        let key = delivery::key(account, delivery::parse_key(key)?);
         deliveries.extend(tx.snap_load::<Delivery>(&key).await?);
     }
-    Ok(Head { deliveries, more: rows.len() > limit })
+    Ok(QueuePage { deliveries, more: rows.len() > limit })
 }
 
-/// When the first in line is due; a first attempt is due at once. Checked at commit, so that a delivery that is being accepted
-/// at this moment is either seen here or sees the pointer that this leads to.
-async fn next_due(tx: &Tx, place: Place) -> Result<Option<Timestamp>, Error> {
-    let Place { account, endpoint: id, .. } = place;
+/// When the next delivery is due; first attempts are due immediately. Checked at commit, so that a
+/// concurrently accepted delivery is either seen here, or its transaction sees the new pointer.
+async fn next_due(tx: &Tx, endpoint_key: EndpointKey) -> Result<Option<Timestamp>, Error> {
+    let EndpointKey { account, endpoint: id, .. } = endpoint_key;
     let Some(endpoint) = tx.load::<Endpoint>(&endpoint::key(account, id)).await? else {
         return Ok(None);
     };
     match queues(account, id, endpoint.ordering) {
         (Some(retries), firsts) => {
-            let first = first_due(tx, firsts).await?.map(|_| due::AT_ONCE);
+            let first = first_due(tx, firsts).await?.map(|_| due::IMMEDIATELY);
             Ok(first.or(first_due(tx, retries).await?))
         }
         (None, by_age) => {
             let rows = tx.range(Range::prefix(by_age).limit(1)).await?;
             let Some((key, _)) = rows.first() else { return Ok(None) };
-            let key = delivery::key(account, delivery::of_key(key)?);
+            let key = delivery::key(account, delivery::parse_key(key)?);
             let first = tx.load::<Delivery>(&key).await?;
             Ok(first.and_then(|first| match first.attempt_count {
-                0 => Some(due::AT_ONCE),
+                0 => Some(due::IMMEDIATELY),
                 _ => first.due(),
             }))
         }
@@ -429,5 +405,5 @@ async fn next_due(tx: &Tx, place: Place) -> Result<Option<Timestamp>, Error> {
 
 async fn first_due(tx: &Tx, queue: Vec<u8>) -> Result<Option<Timestamp>, Error> {
     let rows = tx.range(Range::prefix(queue).limit(1)).await?;
-    rows.first().map(|(key, _)| queue::of_key(key).map(|(due, _)| due)).transpose()
+    rows.first().map(|(key, _)| queue::parse_key(key).map(|(due, _)| due)).transpose()
 }

@@ -1,22 +1,22 @@
-//! What people look up: events, deliveries and their attempts.
+//! Queries: events, deliveries and their attempts.
 
 use std::sync::Mutex;
 
 use postrider_domain::delivery::{Delivery, DeliveryState, Progress};
 use postrider_domain::endpoint::State;
 use postrider_domain::event::{Event, EventTypeName};
-use postrider_domain::ids::{self, AccountId, DeliveryId, EndpointId, EventId, Mint};
+use postrider_domain::ids::{self, AccountId, DeliveryId, EndpointId, EventId, IdGenerator};
 use postrider_domain::time::Timestamp;
 
 use crate::codec::{Record, RecordTx};
 use crate::deliveries::due::prefetch_deliveries;
-use crate::deliveries::enqueue::Place;
-use crate::endpoints::{state_behind, state_of};
+use crate::deliveries::endpoint_key::EndpointKey;
+use crate::endpoints::{state_given, state_of};
 use crate::events::accept::load_payload;
-use crate::events::receivers;
+use crate::events::event_deliveries;
 use crate::keys::attempt::RecordedAttempt;
-use crate::keys::event::Head;
-use crate::keys::gate::{self, Gate};
+use crate::keys::dispatch_state::{self, DispatchState};
+use crate::keys::event::EventMeta;
 use crate::keys::{attempt, delivery, event};
 use crate::kv::{Error, Range, Tx, lock};
 use crate::records::{Page, PageRequest, Records, Wake};
@@ -24,24 +24,18 @@ use crate::records::{Page, PageRequest, Records, Wake};
 /// An event in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventView {
-    /// Its id.
     pub id: EventId,
-    /// Its type.
     pub event_type: EventTypeName,
-    /// When it was accepted.
     pub created_at: Timestamp,
-    /// How many endpoints receive it.
+    /// How many endpoints it is delivered to.
     pub deliveries: u64,
-    /// The size of its payload.
     pub payload_bytes: u64,
 }
 
-/// A delivery as people see it.
+/// A delivery with its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryView {
-    /// The delivery.
     pub delivery: Delivery,
-    /// Where it stands.
     pub state: DeliveryState,
 }
 
@@ -50,22 +44,19 @@ pub struct DeliveryView {
 pub struct DeliveryFilter {
     /// Only deliveries in this state.
     pub state: Option<DeliveryState>,
-    /// Those of this type.
+    /// Only deliveries of this event type.
     pub event_type: Option<EventTypeName>,
-    /// Those made at this time or later.
+    /// Only deliveries created at this time or later.
     pub since: Option<Timestamp>,
 }
 
-/// Rows that a filtered list looks at before it answers with what it has.
-const MOST_LOOKED_AT: usize = 2_000;
-/// Deliveries of a list that are fetched together: about a page.
-const PAGE_FETCHED: usize = 100;
+/// Rows that a filtered list scans before it returns a partial page.
+const MAX_SCANNED: usize = 2_000;
+/// Deliveries that a list fetches in one batch: about a page.
+const FETCH_BATCH_SIZE: usize = 100;
 
 impl Records {
-    /// One event with its payload, and how many endpoints receive it.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Returns an event with its payload and its number of deliveries.
     pub async fn event(
         &self,
         account: AccountId,
@@ -73,38 +64,36 @@ impl Records {
     ) -> Result<Option<(Event, u64)>, Error> {
         self.store
             .read(|tx| async move {
-                let Some(head) = tx.snap_load::<Head>(&event::head(account, id)).await? else {
+                let Some(meta) = tx.snap_load::<EventMeta>(&event::meta_key(account, id)).await?
+                else {
                     return Ok(None);
                 };
                 let payload = load_payload(&tx, account, id).await?.ok_or_else(|| {
                     Error::Corrupt(format!("the payload of the event {id} is missing"))
                 })?;
-                let Head { event_type, created_at, deliveries, .. } = head;
+                let EventMeta { event_type, created_at, deliveries, .. } = meta;
                 Ok(Some((Event { id, account, event_type, created_at, payload }, deliveries)))
             })
             .await
     }
 
-    /// An account's events, or those of one type, newest first, without their payloads. A page may
-    /// have fewer items than asked for and still a next one: a call looks at a bounded number of
-    /// rows.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Lists an account's events, or those of one type, newest first, without their payloads. A page
+    /// with fewer items than the limit may still have a next one, because a call scans a bounded
+    /// number of rows.
     pub async fn events(
         &self,
         account: AccountId,
         event_type: Option<&EventTypeName>,
         request: PageRequest<EventId>,
     ) -> Result<Page<EventView>, Error> {
-        let before = request.after.map(|after| event::head(account, after));
-        let most = if event_type.is_some() { MOST_LOOKED_AT } else { request.limit };
+        let before = request.after.map(|after| event::meta_key(account, after));
+        let most = if event_type.is_some() { MAX_SCANNED } else { request.limit };
         let range = Range::newest(event::of_account(account), before).limit(most + 1);
         let rows = self.store.rows(range).await?;
         let mut items = Vec::new();
-        for (looked_at, (key, value)) in rows.iter().enumerate() {
-            let id = event::of_key(key)?;
-            let Head { event_type: name, created_at, deliveries, payload_bytes } =
+        for (scanned, (key, value)) in rows.iter().enumerate() {
+            let id = event::parse_key(key)?;
+            let EventMeta { event_type: name, created_at, deliveries, payload_bytes } =
                 Record::decode(value)?;
             if event_type.is_none_or(|wanted| *wanted == name) {
                 items.push(EventView {
@@ -115,19 +104,16 @@ impl Records {
                     payload_bytes,
                 });
             }
-            let full = items.len() == request.limit || looked_at + 1 == most;
-            if full && looked_at + 1 < rows.len() {
+            let full = items.len() == request.limit || scanned + 1 == most;
+            if full && scanned + 1 < rows.len() {
                 return Ok(Page { items, next: Some(id.to_string()) });
             }
         }
         Ok(Page { items, next: None })
     }
 
-    /// An endpoint's deliveries, newest first. A page may have fewer items than asked for and
-    /// still a next one: a call looks at a bounded number of rows.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Lists an endpoint's deliveries, newest first. A page with fewer items than the limit may still
+    /// have a next one, because a call scans a bounded number of rows.
     pub async fn deliveries(
         &self,
         account: AccountId,
@@ -138,32 +124,33 @@ impl Records {
         let key = |id| delivery::of_endpoint(account, endpoint, id);
         let begin = key(filter.since.map_or(DeliveryId::MIN, ids::floor));
         let end = request.after.map_or_else(|| [key(DeliveryId::MAX), vec![0]].concat(), key);
-        let wanted = if filter.leaves_out() { usize::MAX } else { request.limit };
-        let most = wanted.min(MOST_LOOKED_AT);
+        let wanted = if filter.is_selective() { usize::MAX } else { request.limit };
+        let most = wanted.min(MAX_SCANNED);
         let range = Range::new(begin, end).limit(most + 1).reverse();
         let filter = &filter;
         self.store
             .read(|tx| {
                 let (range, limit) = (range.clone(), request.limit);
                 async move {
-                    let gate: Option<Gate> = tx.snap_load(&gate::key(account, endpoint)).await?;
+                    let dispatch: Option<DispatchState> =
+                        tx.snap_load(&dispatch_state::key(account, endpoint)).await?;
                     let rows = tx.snap_range(range).await?;
                     let mut items = Vec::new();
-                    for (looked_at, (row, _)) in rows.iter().enumerate() {
-                        if looked_at % PAGE_FETCHED == 0 {
-                            let ahead = &rows[looked_at..rows.len().min(looked_at + PAGE_FETCHED)];
+                    for (scanned, (row, _)) in rows.iter().enumerate() {
+                        if scanned % FETCH_BATCH_SIZE == 0 {
+                            let ahead = &rows[scanned..rows.len().min(scanned + FETCH_BATCH_SIZE)];
                             prefetch_deliveries(&tx, account, ahead).await?;
                         }
-                        let id = delivery::of_key(row)?;
+                        let id = delivery::parse_key(row)?;
                         let record: Option<Delivery> =
                             tx.snap_load(&delivery::key(account, id)).await?;
                         let view = record.map(|delivery| DeliveryView {
-                            state: state_behind(gate.as_ref(), &delivery),
+                            state: state_given(dispatch.as_ref(), &delivery),
                             delivery,
                         });
-                        items.extend(view.filter(|view| filter.takes(view)));
-                        let full = items.len() == limit || looked_at + 1 == most;
-                        if full && looked_at + 1 < rows.len() {
+                        items.extend(view.filter(|view| filter.matches(view)));
+                        let full = items.len() == limit || scanned + 1 == most;
+                        if full && scanned + 1 < rows.len() {
                             return Ok(Page { items, next: Some(id.to_string()) });
                         }
                     }
@@ -173,11 +160,8 @@ impl Records {
             .await
     }
 
-    /// One delivery without its attempts.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn delivery_alone(
+    /// Returns a delivery without its attempts.
+    pub async fn delivery_without_attempts(
         &self,
         account: AccountId,
         id: DeliveryId,
@@ -185,10 +169,7 @@ impl Records {
         self.store.read(|tx| async move { delivery_view(&tx, account, id).await }).await
     }
 
-    /// One delivery with its attempts, the first one first.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Returns a delivery with its attempts, oldest first.
     pub async fn delivery(
         &self,
         account: AccountId,
@@ -209,50 +190,49 @@ impl Records {
             .await
     }
 
-    /// Makes a new delivery of the same event to the same endpoint, with its own retries. None
-    /// when there is no such delivery or its endpoint is gone.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Creates a new delivery of the same event to the same endpoint, with its own retries. Returns
+    /// none if the delivery does not exist or its endpoint is deleted.
     pub async fn retry_delivery(
         &self,
         account: AccountId,
         id: DeliveryId,
-        mint: &Mint,
+        id_generator: &IdGenerator,
         now: Timestamp,
     ) -> Result<Option<(DeliveryView, Option<Wake>)>, Error> {
         self.refuse_if_nearly_full()?;
-        // The id that an earlier run chose, which may have been committed.
+        // The id chosen by an earlier run, which may have been committed.
         let chosen = &Mutex::new(None);
         self.store
             .transact(|tx, _| async move {
                 let Some(old) = tx.load::<Delivery>(&delivery::key(account, id)).await? else {
                     return Ok(None);
                 };
-                let place = self.place(account, old.endpoint);
-                let Some(gate) = place.gate(&tx).await?.filter(Gate::takes_new) else {
+                let endpoint_key = self.endpoint_key(account, old.endpoint);
+                let Some(dispatch) =
+                    endpoint_key.dispatch_state(&tx).await?.filter(DispatchState::accepts_new)
+                else {
                     return Ok(None);
                 };
                 let earlier: Option<DeliveryId> = *lock(chosen);
                 if let Some(earlier) = earlier
                     && let Some(made) = tx.load(&delivery::key(account, earlier)).await?
                 {
-                    return Ok(Some(made_again(place, &gate, made)));
+                    return Ok(Some(requeued(endpoint_key, &dispatch, made)));
                 }
-                let new = earlier.filter(|id| !gate.gives_up(*id));
-                let new = new.unwrap_or_else(|| gate.new_id(mint, now));
+                let new = earlier.filter(|id| !dispatch.discards(*id));
+                let new = new.unwrap_or_else(|| dispatch.new_id(id_generator, now));
                 *lock(chosen) = Some(new);
-                Ok(Some(again(&tx, place, gate, &old, new, now)))
+                Ok(Some(requeue(&tx, endpoint_key, dispatch, &old, new, now)))
             })
             .await
     }
 }
 
-/// Makes the delivery `new` of the same event to the same endpoint as `old`.
-pub(crate) fn again(
+/// Creates the delivery `new` of the same event to the same endpoint as `old`.
+pub(crate) fn requeue(
     tx: &Tx,
-    place: Place,
-    mut gate: Gate,
+    endpoint_key: EndpointKey,
+    mut dispatch: DispatchState,
     old: &Delivery,
     new: DeliveryId,
     now: Timestamp,
@@ -265,14 +245,18 @@ pub(crate) fn again(
         progress: Progress::Pending { due: now },
         ..old.clone()
     };
-    place.add(tx, &delivery, &mut gate);
-    receivers::note(tx, old.account, old.event, new, &[new]);
-    made_again(place, &gate, delivery)
+    endpoint_key.add(tx, &delivery, &mut dispatch);
+    event_deliveries::index(tx, old.account, old.event, new, &[new]);
+    requeued(endpoint_key, &dispatch, delivery)
 }
 
-fn made_again(place: Place, gate: &Gate, delivery: Delivery) -> (DeliveryView, Option<Wake>) {
-    let wake = (gate.state == State::Enabled).then(|| place.wake());
-    (DeliveryView { state: gate.state_of(&delivery), delivery }, wake)
+fn requeued(
+    endpoint_key: EndpointKey,
+    dispatch: &DispatchState,
+    delivery: Delivery,
+) -> (DeliveryView, Option<Wake>) {
+    let wake = (dispatch.state == State::Enabled).then(|| endpoint_key.wake());
+    (DeliveryView { state: dispatch.state_of(&delivery), delivery }, wake)
 }
 
 async fn delivery_view(
@@ -288,12 +272,12 @@ async fn delivery_view(
 }
 
 impl DeliveryFilter {
-    /// Whether there may be deliveries made since that it does not take.
-    fn leaves_out(&self) -> bool {
+    /// Whether the filter may exclude deliveries created after `since`.
+    fn is_selective(&self) -> bool {
         self.state.is_some() || self.event_type.is_some()
     }
 
-    fn takes(&self, view: &DeliveryView) -> bool {
+    fn matches(&self, view: &DeliveryView) -> bool {
         self.state.is_none_or(|state| view.state == state)
             && self.event_type.as_ref().is_none_or(|name| view.delivery.event_type == *name)
             && self.since.is_none_or(|since| view.delivery.created_at >= since)

@@ -1,34 +1,33 @@
-//! Counting attempts, and reading what was counted.
+//! Statistics of attempts.
 //!
-//! An attempt is counted in the transaction that puts it on record, once for each resolution, by
-//! adding to counters that are not read and so never conflict. Readers take ranges of counters.
+//! The transaction that records an attempt increments one counter per resolution. The increments are
+//! atomic additions without reads, so they never conflict. Readers scan ranges of counters.
 
 use futures::future::try_join_all;
 use postrider_domain::ids::{AccountId, EndpointId};
-use postrider_domain::machine::Attempted;
 use postrider_domain::statistics::{
-    Answer, Chart, Latency, Resolution, Span, Sparkline, Statistics,
+    Chart, Latency, Resolution, ResultCode, Span, Sparkline, Statistics,
 };
 use postrider_domain::time::Timestamp;
+use postrider_domain::transition::AttemptResult;
 
-use crate::deliveries::enqueue::Place;
+use crate::deliveries::endpoint_key::EndpointKey;
 use crate::keys::statistics::{self, Counts};
 use crate::kv::{Error, Pair, Range, Tx, counter};
 use crate::records::Records;
 
-/// Counters that are read for the statistics of one endpoint: for each hour of a month, about as
-/// many as there are latencies to one answer. One that answers with a new status each time has
-/// more of them.
-const MOST_COUNTERS: usize = 50_000;
-/// Counters that are read for the sparkline of one endpoint.
-pub(crate) const MOST_SPARKLINE_COUNTERS: usize = 2_000;
-/// Endpoints whose counters are read together: about a page.
-const READ_TOGETHER: usize = 50;
+/// Counters that are read for an endpoint's statistics: for each hour of a month, about one per latency
+/// bucket. An endpoint that responds with many different statuses has more.
+const MAX_COUNTERS: usize = 50_000;
+/// Counters that are read for an endpoint's sparkline.
+pub(crate) const MAX_SPARKLINE_COUNTERS: usize = 2_000;
+/// Endpoints whose counters are read in one batch: about a page.
+const READ_BATCH_SIZE: usize = 50;
 
-/// Counts an attempt that goes on record.
-pub(crate) fn count(tx: &Tx, place: Place, attempted: &Attempted) {
-    let Place { account, endpoint, .. } = place;
-    let answer = Answer::of(&attempted.outcome);
+/// Counts an attempt, in the transaction that records it.
+pub(crate) fn count(tx: &Tx, endpoint_key: EndpointKey, attempted: &AttemptResult) {
+    let EndpointKey { account, endpoint, .. } = endpoint_key;
+    let answer = ResultCode::of(&attempted.outcome);
     let latency = Latency::of(attempted.duration_ms);
     for resolution in Resolution::ALL {
         let counts = Counts { account, endpoint, resolution };
@@ -37,11 +36,8 @@ pub(crate) fn count(tx: &Tx, place: Place, attempted: &Attempted) {
 }
 
 impl Records {
-    /// How an endpoint's attempts went over a span up to now. Of an endpoint that is not known,
-    /// there were none. A bounded number of counters is read, the newest ones.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Returns an endpoint's statistics over a span up to now; empty for an unknown endpoint. Only a
+    /// bounded number of counters is read, newest first.
     pub async fn statistics(
         &self,
         account: AccountId,
@@ -49,10 +45,10 @@ impl Records {
         span: Span,
         now: Timestamp,
     ) -> Result<Statistics, Error> {
-        self.statistics_within(account, endpoint, span, now, MOST_COUNTERS).await
+        self.statistics_within(account, endpoint, span, now, MAX_COUNTERS).await
     }
 
-    /// The same with another bound.
+    /// Like [`Self::statistics`], with another bound.
     pub(crate) async fn statistics_within(
         &self,
         account: AccountId,
@@ -65,18 +61,14 @@ impl Records {
         let rows = self.store.rows(newest(counts, span.bounds(now), most + 1)).await?;
         let mut chart = Chart::new(span, now);
         for (key, value) in rows.iter().take(most) {
-            if let Some(counted) = statistics::of_key(key)? {
+            if let Some(counted) = statistics::parse_key(key)? {
                 chart.add(counted.at, counted.answer, counted.latency, number(value));
             }
         }
         Ok(chart.statistics(rows.len() <= most))
     }
 
-    /// How the attempts of some endpoints of an account went in the last 24 hours, in the order in
-    /// which they were asked for.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Returns the sparklines of some of an account's endpoints, in the order of `endpoints`.
     pub async fn sparklines(
         &self,
         account: AccountId,
@@ -84,15 +76,15 @@ impl Records {
         now: Timestamp,
     ) -> Result<Vec<Sparkline>, Error> {
         let mut lines = Vec::with_capacity(endpoints.len());
-        for some in endpoints.chunks(READ_TOGETHER) {
+        for batch in endpoints.chunks(READ_BATCH_SIZE) {
             let ranges: Vec<_> =
-                some.iter().map(|endpoint| hours_of(account, *endpoint, now)).collect();
+                batch.iter().map(|endpoint| hours_of(account, *endpoint, now)).collect();
             let ranges = &ranges;
             let read = self.store.read(|tx| async move {
                 try_join_all(ranges.iter().map(|range| tx.snap_range(range.clone()))).await
             });
             let read: Vec<_> = read.await?;
-            for (endpoint, rows) in some.iter().zip(&read) {
+            for (endpoint, rows) in batch.iter().zip(&read) {
                 lines.push(sparkline(*endpoint, rows, now)?);
             }
         }
@@ -102,26 +94,26 @@ impl Records {
 
 fn hours_of(account: AccountId, endpoint: EndpointId, now: Timestamp) -> Range {
     let counts = Counts { account, endpoint, resolution: Resolution::Hour };
-    newest(counts, Sparkline::bounds(now), MOST_SPARKLINE_COUNTERS + 1)
+    newest(counts, Sparkline::bounds(now), MAX_SPARKLINE_COUNTERS + 1)
 }
 
 fn sparkline(endpoint: EndpointId, rows: &[Pair], now: Timestamp) -> Result<Sparkline, Error> {
     let mut line = Sparkline::new(endpoint, now);
-    line.complete = rows.len() <= MOST_SPARKLINE_COUNTERS;
-    for (key, value) in rows.iter().take(MOST_SPARKLINE_COUNTERS) {
-        if let Some(counted) = statistics::of_key(key)? {
+    line.complete = rows.len() <= MAX_SPARKLINE_COUNTERS;
+    for (key, value) in rows.iter().take(MAX_SPARKLINE_COUNTERS) {
+        if let Some(counted) = statistics::parse_key(key)? {
             line.add(counted.at, counted.answer, number(value));
         }
     }
     Ok(line)
 }
 
-/// The counters of what began from the one time to before the other.
+/// The range of counters from `since` until before `until`, newest first.
 fn newest(counts: Counts, (since, until): (Timestamp, Timestamp), most: usize) -> Range {
     Range::new(counts.since(since), counts.since(until)).limit(most).reverse()
 }
 
-/// What a counter says. Nothing is ever taken off.
+/// The value of a counter, which is never decremented.
 fn number(value: &[u8]) -> u64 {
     u64::try_from(counter(Some(value))).unwrap_or(0)
 }

@@ -1,7 +1,7 @@
-//! The list of an account's endpoints, whole or searched.
+//! Listing and searching an account's endpoints.
 //!
-//! A search looks at what owners set, which is read in steps, then at the gates of those that fit,
-//! and gathers what else people see only of those that are on the page.
+//! A search reads the configurations in batches, then the dispatch states of those that match the text.
+//! Health and backlog are only read for the endpoints on the page.
 
 use futures::future::try_join_all;
 use postrider_domain::endpoint::{Endpoint, State};
@@ -9,7 +9,7 @@ use postrider_domain::ids::{AccountId, EndpointId};
 
 use crate::codec::{Record, RecordTx};
 use crate::endpoints::{EndpointView, view};
-use crate::keys::gate::{self, Gate};
+use crate::keys::dispatch_state::{self, DispatchState};
 use crate::keys::{endpoint, health, pending};
 use crate::kv::{Error, Range, Tx};
 use crate::records::{Page, PageRequest, Records};
@@ -17,22 +17,19 @@ use crate::records::{Page, PageRequest, Records};
 /// Filters for endpoints. Omitted filters match everything.
 #[derive(Clone, Debug, Default)]
 pub struct EndpointFilter {
-    /// Those whose name or URL has this in it, in capitals or not.
+    /// Only endpoints whose name or URL contains this text, ignoring case.
     pub text: Option<String>,
-    /// Those that are sent to, or those that are not.
+    /// Only enabled endpoints, or only disabled ones.
     pub enabled: Option<bool>,
 }
 
-/// Endpoints that a search looks at before it answers with what it has.
-const MOST_LOOKED_AT: usize = 2_000;
-/// Endpoints of a search that are read together.
-const LOOKED_AT_ONCE: usize = 200;
+/// Endpoints that a search scans before it returns a partial page.
+const MAX_SCANNED: usize = 2_000;
+/// Endpoints that a search reads in one batch.
+const SCAN_BATCH_SIZE: usize = 200;
 
 impl Records {
-    /// An account's endpoints, newest first.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Lists an account's endpoints, newest first.
     pub async fn endpoints(
         &self,
         account: AccountId,
@@ -41,11 +38,8 @@ impl Records {
         self.find_endpoints(account, EndpointFilter::default(), request).await
     }
 
-    /// Those of an account's endpoints that a filter takes, newest first. A page may have fewer
-    /// items than asked for and still a next one: a call looks at a bounded number of them.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Lists an account's endpoints that match a filter, newest first. A page with fewer items than the
+    /// limit may still have a next one, because a call scans a bounded number of endpoints.
     pub async fn find_endpoints(
         &self,
         account: AccountId,
@@ -62,10 +56,10 @@ impl Records {
     }
 }
 
-/// A filter, made ready.
+/// A prepared filter.
 struct Search {
     account: AccountId,
-    /// In small letters.
+    /// In lower case.
     text: Option<String>,
     enabled: Option<bool>,
 }
@@ -82,37 +76,37 @@ impl Search {
         request: &PageRequest<EndpointId>,
     ) -> Result<Page<Endpoint>, Error> {
         let (mut items, mut after) = (Vec::new(), request.after);
-        let mut looked_at = 0;
+        let mut scanned = 0;
         loop {
-            let step = self.step(request.limit).min(MOST_LOOKED_AT - looked_at);
+            let step = self.step(request.limit).min(MAX_SCANNED - scanned);
             let mut read = self.read(tx, after, step + 1).await?;
             let more = read.len() > step;
             read.truncate(step);
             after = read.last().map(|endpoint| endpoint.id);
-            looked_at += read.len();
-            let mut fitting = self.fitting(tx, read).await?;
-            let room = request.limit - items.len();
-            if fitting.len() > room || (fitting.len() == room && more) {
-                fitting.truncate(room);
-                let next = fitting.last().map(|endpoint| endpoint.id.to_string());
-                items.extend(fitting);
+            scanned += read.len();
+            let mut matching = self.matching(tx, read).await?;
+            let remaining = request.limit - items.len();
+            if matching.len() > remaining || (matching.len() == remaining && more) {
+                matching.truncate(remaining);
+                let next = matching.last().map(|endpoint| endpoint.id.to_string());
+                items.extend(matching);
                 return Ok(Page { items, next });
             }
-            items.extend(fitting);
+            items.extend(matching);
             if !more {
                 return Ok(Page { items, next: None });
             }
-            if looked_at == MOST_LOOKED_AT {
+            if scanned == MAX_SCANNED {
                 return Ok(Page { items, next: after.map(|id| id.to_string()) });
             }
         }
     }
 
-    /// Without a filter, a page is read at once.
+    /// Without a filter, a page is read in one batch.
     fn step(&self, limit: usize) -> usize {
         match (&self.text, self.enabled) {
             (None, None) => limit,
-            _ => LOOKED_AT_ONCE,
+            _ => SCAN_BATCH_SIZE,
         }
     }
 
@@ -128,25 +122,27 @@ impl Search {
         rows.iter().map(|(_, value)| Record::decode(value)).collect()
     }
 
-    /// Those of the endpoints that it takes.
-    async fn fitting(&self, tx: &Tx, read: Vec<Endpoint>) -> Result<Vec<Endpoint>, Error> {
-        let named: Vec<_> = read.into_iter().filter(|endpoint| self.is_named(endpoint)).collect();
+    /// The endpoints that match the filter.
+    async fn matching(&self, tx: &Tx, read: Vec<Endpoint>) -> Result<Vec<Endpoint>, Error> {
+        let with_text: Vec<_> =
+            read.into_iter().filter(|endpoint| self.matches_text(endpoint)).collect();
         let Some(enabled) = self.enabled else {
-            return Ok(named);
+            return Ok(with_text);
         };
-        let keys = named.iter().map(|endpoint| gate::key(self.account, endpoint.id));
+        let keys = with_text.iter().map(|endpoint| dispatch_state::key(self.account, endpoint.id));
         tx.prefetch(keys).await?;
-        let mut fitting = Vec::new();
-        for endpoint in named {
-            let gate: Option<Gate> = tx.snap_load(&gate::key(self.account, endpoint.id)).await?;
-            if gate.is_some_and(|gate| (gate.state == State::Enabled) == enabled) {
-                fitting.push(endpoint);
+        let mut matching = Vec::new();
+        for endpoint in with_text {
+            let dispatch: Option<DispatchState> =
+                tx.snap_load(&dispatch_state::key(self.account, endpoint.id)).await?;
+            if dispatch.is_some_and(|dispatch| (dispatch.state == State::Enabled) == enabled) {
+                matching.push(endpoint);
             }
         }
-        Ok(fitting)
+        Ok(matching)
     }
 
-    fn is_named(&self, endpoint: &Endpoint) -> bool {
+    fn matches_text(&self, endpoint: &Endpoint) -> bool {
         let Some(text) = &self.text else {
             return true;
         };
@@ -155,10 +151,10 @@ impl Search {
     }
 }
 
-/// The endpoints of a page as people see them, read together.
+/// Loads the views of a page's endpoints in one batch.
 async fn views(tx: &Tx, endpoints: Vec<Endpoint>) -> Result<Vec<EndpointView>, Error> {
     let keys = endpoints.iter().flat_map(|&Endpoint { account, id, .. }| {
-        [gate::key(account, id), health::key(account, id), pending::count(account, id)]
+        [dispatch_state::key(account, id), health::key(account, id), pending::count(account, id)]
     });
     tx.prefetch(keys).await?;
     let views = try_join_all(endpoints.into_iter().map(|endpoint| view(tx, endpoint))).await?;

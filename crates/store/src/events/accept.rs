@@ -1,11 +1,11 @@
-//! Accepting events: one transaction for the idempotency key, the events, and a delivery with
-//! its queue rows for every endpoint that wants one. There is no queue beside the store, so
-//! there is nothing that a crash could lose between two writes.
+//! Accepting events: one transaction writes the idempotency key, the events, and a delivery with its
+//! queue rows for every subscribed endpoint. There is no queue outside the store, so a crash cannot
+//! lose anything between two writes.
 //!
-//! Deliveries get their ids in the order of the request, and the strict [`Ordering`] of an
-//! endpoint is the order of those ids. It is promised for what is made here. An event that
-//! exceeds one of the two bounds of this transaction is fanned out in steps afterwards (see
-//! `fan_out`), each event by itself, and later events may overtake it.
+//! Deliveries get their ids in the order of the request, and the strict [`Ordering`] of an endpoint is
+//! the order of those ids. It is only guaranteed for deliveries created here. An event that exceeds one
+//! of this transaction's two limits is fanned out in steps afterwards (see `fan_out`), independently of
+//! other events, and later events may overtake it.
 //!
 //! [`Ordering`]: postrider_domain::endpoint::Ordering
 
@@ -14,27 +14,27 @@ use std::collections::{HashMap, HashSet};
 use postrider_domain::delivery::{Delivery, Progress};
 use postrider_domain::endpoint::State;
 use postrider_domain::event::{Event, EventTypeName, Payload};
-use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId, Mint};
+use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId, IdGenerator};
 use postrider_domain::time::Timestamp;
 
 use crate::accounts::account_exists;
 use crate::codec::RecordTx;
-use crate::deliveries::enqueue::Place;
-use crate::events::receivers;
+use crate::deliveries::endpoint_key::EndpointKey;
+use crate::events::event_deliveries;
 use crate::events::subscribers::Subscribers;
-use crate::keys::event::Head;
+use crate::keys::dispatch_state::DispatchState;
+use crate::keys::event::EventMeta;
 use crate::keys::fan_out::FanOut;
-use crate::keys::gate::Gate;
-use crate::keys::idempotency::Remembered;
+use crate::keys::idempotency::IdempotencyRecord;
 use crate::keys::{account, event, event_type, expiry, fan_out, idempotency};
 use crate::kv::{Error, Range, Tx};
 use crate::records::{Ready, Records, Wake};
 
-/// Most deliveries that one transaction makes for all its events: with their rows, and with the
-/// events of the largest batch, it is well below [`MAX_TRANSACTION`](crate::kv::MAX_TRANSACTION).
+/// Most deliveries that one transaction creates for all its events. Together with the events of the
+/// largest batch, their rows are well below [`MAX_TRANSACTION`](crate::kv::MAX_TRANSACTION).
 pub(crate) const MAX_DELIVERIES: usize = 1_500;
 
-/// A request's idempotency key and what it came with, as hashes.
+/// The hashes of a request's idempotency key and body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Idempotency {
     /// SHA-256 of the key.
@@ -43,71 +43,67 @@ pub struct Idempotency {
     pub body_sha256: [u8; 32],
 }
 
-/// Events that are durable now.
+/// Events that are now durable.
 #[derive(Clone, Debug)]
 pub struct Accepted {
-    /// One for each event, in their order.
+    /// One per event, in order.
     pub receipts: Vec<Receipt>,
-    /// The work that they made.
+    /// Wake-ups for the owners of the affected shards.
     pub wakes: Vec<Wake>,
-    /// The idempotency key was known: these are the events of the first time.
+    /// The idempotency key had been used: these are the events of the first request.
     pub repeated: bool,
 }
 
-/// What the sender of an event is told.
+/// The acknowledgement of an accepted event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// The event's id.
     pub id: EventId,
-    /// Its type.
     pub event_type: EventTypeName,
     /// When it was accepted.
     pub created_at: Timestamp,
-    /// How many endpoints receive it.
+    /// How many endpoints it is delivered to.
     pub deliveries: u64,
 }
 
 /// Why nothing was accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
-    /// There is no such account.
-    #[error("there is no such account")]
+    #[error("the account does not exist")]
     NoSuchAccount,
-    /// The catalogue does not have an event's type.
+    /// The event type is not in the catalogue.
     #[error("event {index} has an unknown type")]
     UnknownEventType {
-        /// Which event, from 0.
+        /// The index of the event, from 0.
         index: usize,
     },
-    /// The idempotency key was used with another request.
-    #[error("the idempotency key was used with another request")]
+    /// The idempotency key was used with a different request.
+    #[error("the idempotency key was already used with a different request")]
     IdempotencyKeyReused,
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] Error),
 }
 
-/// What one accepting transaction has gathered.
-struct Draft<'a> {
+/// The state of an accepting transaction.
+struct AcceptTransaction<'a> {
     records: &'a Records,
     tx: &'a Tx,
-    mint: &'a Mint,
+    id_generator: &'a IdGenerator,
     account: AccountId,
-    /// How many deliveries this transaction may still make.
-    room: usize,
-    /// Who wants the types that have come so far; none for a type that is not in the catalogue.
+    /// How many more deliveries this transaction may create.
+    remaining: usize,
+    /// The subscribers to the types seen so far; none for an unknown type.
     subscribers: HashMap<EventTypeName, Option<Subscribers>>,
     receipts: Vec<Receipt>,
     wakes: Vec<Wake>,
 }
 
 impl Records {
-    /// The answer to a request whose idempotency key is known at `now`. None when it is not, so
-    /// that the request is to be accepted.
+    /// Returns the receipts of the earlier request with the same idempotency key; none if the key is
+    /// unknown or has expired, and the request is to be accepted.
     ///
     /// # Errors
-    /// When the key was used with another request, or the store fails.
-    pub async fn recall(
+    /// When the key was used with a different request, or the store fails.
+    pub async fn find_receipts(
         &self,
         account: AccountId,
         idempotency: &Idempotency,
@@ -123,16 +119,16 @@ impl Records {
             .await
     }
 
-    /// Accepts events, all or none. When this returns they are on disk.
+    /// Accepts all events or none. When it returns, they are durable.
     ///
     /// # Errors
-    /// See [`AcceptError`]; nothing was accepted then.
+    /// See [`AcceptError`]; nothing has been accepted.
     pub async fn accept(
         &self,
         account: AccountId,
         events: Vec<Event>,
         idempotency: Option<Idempotency>,
-        mint: &Mint,
+        id_generator: &IdGenerator,
         now: Timestamp,
     ) -> Result<Accepted, AcceptError> {
         let events = &events;
@@ -154,42 +150,47 @@ impl Records {
                     return Ok(Accepted { receipts, wakes: Vec::new(), repeated: false });
                 }
                 self.refuse_if_nearly_full()?;
-                let mut draft = Draft {
+                let mut transaction = AcceptTransaction {
                     records: self,
                     tx: &tx,
-                    mint,
+                    id_generator,
                     account,
-                    room: MAX_DELIVERIES,
+                    remaining: MAX_DELIVERIES,
                     subscribers: HashMap::new(),
                     receipts: Vec::with_capacity(events.len()),
                     wakes: Vec::new(),
                 };
                 for (index, event) in events.iter().enumerate() {
-                    let Some(subscribers) = draft.subscribers(&event.event_type).await? else {
+                    let Some(subscribers) = transaction.subscribers(&event.event_type).await?
+                    else {
                         return Err(AcceptError::UnknownEventType { index });
                     };
-                    draft.add(event, &subscribers).await?;
+                    transaction.add(event, &subscribers).await?;
                 }
-                Ok(Accepted { receipts: draft.receipts, wakes: draft.wakes, repeated: false })
+                Ok(Accepted {
+                    receipts: transaction.receipts,
+                    wakes: transaction.wakes,
+                    repeated: false,
+                })
             })
             .await
     }
 }
 
-impl Draft<'_> {
+impl AcceptTransaction<'_> {
     async fn add(&mut self, event: &Event, subscribers: &Subscribers) -> Result<(), Error> {
         let deliveries = match subscribers {
-            Subscribers::Few(endpoints) if endpoints.len() <= self.room => {
-                self.room -= endpoints.len();
+            Subscribers::Few(endpoints) if endpoints.len() <= self.remaining => {
+                self.remaining -= endpoints.len();
                 let mut made = Vec::with_capacity(endpoints.len());
                 for endpoint in endpoints.iter() {
                     made.extend(self.deliver(event, *endpoint).await?);
                 }
-                receivers::note_step(self.tx, self.account, event.id, &made);
+                event_deliveries::index_step(self.tx, self.account, event.id, &made);
                 u64::try_from(made.len()).expect("bounded")
             }
             Subscribers::Few(endpoints) => {
-                let last = endpoints.iter().max().expect("no endpoints fit into any room");
+                let last = endpoints.iter().max().expect("an empty list always fits");
                 self.fan_out_later(event, *last);
                 u64::try_from(endpoints.len()).expect("bounded")
             }
@@ -208,7 +209,7 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Who wants a type: read once, however many events of it there are.
+    /// The subscribers to a type, read once per transaction.
     async fn subscribers(
         &mut self,
         event_type: &EventTypeName,
@@ -231,8 +232,9 @@ impl Draft<'_> {
         event: &Event,
         endpoint: EndpointId,
     ) -> Result<Option<DeliveryId>, Error> {
-        let place = self.records.place(self.account, endpoint);
-        let Some((delivery, state)) = deliver(self.tx, place, event_of(event), self.mint).await?
+        let endpoint_key = self.records.endpoint_key(self.account, endpoint);
+        let Some((delivery, state)) =
+            deliver(self.tx, endpoint_key, event_of(event), self.id_generator).await?
         else {
             return Ok(None);
         };
@@ -240,7 +242,7 @@ impl Draft<'_> {
         if state == State::Enabled {
             let ready = Ready { delivery, payload: event.payload.clone(), trace: None };
             self.wakes.push(Wake::Endpoint {
-                shard: place.shard,
+                shard: endpoint_key.shard,
                 account: self.account,
                 endpoint,
                 ready: Some(Box::new(ready)),
@@ -249,7 +251,7 @@ impl Draft<'_> {
         Ok(Some(id))
     }
 
-    /// Leaves the deliveries, to endpoints up to `last`, to the owner of the event's shard.
+    /// Leaves the deliveries to endpoints up to `last` to the owner of the event's shard.
     fn fan_out_later(&mut self, event: &Event, last: EndpointId) {
         let shard = self.records.shard_of(event.id);
         let fan_out = FanOut::new(self.account, last);
@@ -258,7 +260,7 @@ impl Draft<'_> {
     }
 }
 
-/// Fetches what decides whether the events can be accepted.
+/// Prefetches the rows that decide whether the events can be accepted.
 async fn prefetch(
     tx: &Tx,
     account: AccountId,
@@ -267,12 +269,12 @@ async fn prefetch(
 ) -> Result<(), Error> {
     let event_types: HashSet<_> = events.iter().map(|event| &event.event_type).collect();
     let known = idempotency.map(|known| idempotency::key(account, &known.key_sha256));
-    let first = events.first().map(|first| event::head(account, first.id));
+    let first = events.first().map(|first| event::meta_key(account, first.id));
     let keys = event_types.into_iter().map(event_type::key).chain(known).chain(first);
     tx.prefetch(keys.chain([account::key(account)])).await
 }
 
-/// What a delivery needs to know of its event.
+/// The part of an event that its deliveries need.
 #[derive(Clone, Copy)]
 pub(crate) struct EventOf<'a> {
     pub(crate) id: EventId,
@@ -284,47 +286,49 @@ fn event_of(event: &Event) -> EventOf<'_> {
     EventOf { id: event.id, event_type: &event.event_type, created_at: event.created_at }
 }
 
-/// Makes the delivery of an event to an endpoint, due at once, unless the endpoint is gone.
+/// Creates the delivery of an event to an endpoint, due immediately, unless the endpoint is deleted.
 pub(crate) async fn deliver(
     tx: &Tx,
-    place: Place,
+    endpoint_key: EndpointKey,
     event: EventOf<'_>,
-    mint: &Mint,
+    id_generator: &IdGenerator,
 ) -> Result<Option<(Delivery, State)>, Error> {
-    let Some(mut gate) = place.gate(tx).await?.filter(Gate::takes_new) else {
+    let Some(mut dispatch) =
+        endpoint_key.dispatch_state(tx).await?.filter(DispatchState::accepts_new)
+    else {
         return Ok(None);
     };
     let delivery = Delivery {
-        id: gate.new_id(mint, event.created_at),
-        account: place.account,
+        id: dispatch.new_id(id_generator, event.created_at),
+        account: endpoint_key.account,
         event: event.id,
         event_type: event.event_type.clone(),
-        endpoint: place.endpoint,
+        endpoint: endpoint_key.endpoint,
         created_at: event.created_at,
         attempt_count: 0,
         first_attempt_at: None,
         progress: Progress::Pending { due: event.created_at },
     };
-    place.add(tx, &delivery, &mut gate);
-    Ok(Some((delivery, gate.state)))
+    endpoint_key.add(tx, &delivery, &mut dispatch);
+    Ok(Some((delivery, dispatch.state)))
 }
 
 fn save_event(tx: &Tx, event: &Event, deliveries: u64) {
     let payload = event.payload.bytes();
-    let head = Head {
+    let meta = EventMeta {
         event_type: event.event_type.clone(),
         created_at: event.created_at,
         deliveries,
         payload_bytes: u64::try_from(payload.len()).expect("bounded"),
     };
-    tx.save(event::head(event.account, event.id), &head);
+    tx.save(event::meta_key(event.account, event.id), &meta);
     for (number, start) in (0..).zip((0..payload.len()).step_by(event::CHUNK)) {
         let chunk = payload.slice(start..payload.len().min(start + event::CHUNK));
         tx.set(event::chunk(event.account, event.id, number), chunk);
     }
 }
 
-/// The payload of an event, put together again. None when it is not there: no payload is empty.
+/// Reassembles an event's payload. None if it is missing; a payload is never empty.
 pub(crate) async fn load_payload(
     tx: &Tx,
     account: AccountId,
@@ -343,8 +347,8 @@ fn event_ids(events: &[Event]) -> Vec<EventId> {
     events.iter().map(|event| event.id).collect()
 }
 
-/// The answer to an idempotency key that is known at `now`. The row of one that has expired stays
-/// until it is swept, and says nothing.
+/// The receipts for an idempotency key that is valid at `now`. An expired key's row is ignored until it
+/// is swept.
 async fn recall(
     tx: &Tx,
     account: AccountId,
@@ -352,7 +356,7 @@ async fn recall(
     now: Timestamp,
 ) -> Result<Option<Vec<Receipt>>, AcceptError> {
     let key = idempotency::key(account, &idempotency.key_sha256);
-    let remembered: Option<Remembered> = tx.load(&key).await?;
+    let remembered: Option<IdempotencyRecord> = tx.load(&key).await?;
     let Some(remembered) = remembered.filter(|remembered| now < remembered.expires_at()) else {
         return Ok(None);
     };
@@ -371,23 +375,23 @@ fn remember(
 ) {
     let Some(first) = events.first() else { return };
     let Idempotency { key_sha256, body_sha256 } = *idempotency;
-    let remembered = Remembered { body_sha256, events: event_ids(events) };
+    let remembered = IdempotencyRecord { body_sha256, events: event_ids(events) };
     tx.save(idempotency::key(account, &key_sha256), &remembered);
     let (shard, expires_at) = (records.shard_of(first.id), remembered.expires_at());
     tx.set(expiry::key(shard, expires_at, account, &key_sha256), Vec::new());
 }
 
-/// Whether an earlier run accepted the events, by a commit whose result was unknown. It is checked
-/// at commit, in every run: should the commit of an earlier run come through after this one has
-/// looked, as FoundationDB's may when the cluster changes its version, then one of the two fails.
+/// Whether an earlier run whose commit result was unknown accepted the events. Every run checks this at
+/// commit: if an earlier commit takes effect after this read, as it may on FoundationDB when the
+/// cluster changes its version, one of the two fails.
 async fn is_accepted(tx: &Tx, account: AccountId, events: &[Event]) -> Result<bool, Error> {
     match events.first() {
-        Some(first) => Ok(tx.get(event::head(account, first.id)).await?.is_some()),
+        Some(first) => Ok(tx.get(event::meta_key(account, first.id)).await?.is_some()),
         None => Ok(false),
     }
 }
 
-/// The receipts of events that were accepted before; none when one of them is not there.
+/// The receipts of events accepted earlier; none if one of them is missing.
 async fn receipts(
     tx: &Tx,
     account: AccountId,
@@ -395,10 +399,10 @@ async fn receipts(
 ) -> Result<Option<Vec<Receipt>>, Error> {
     let mut receipts = Vec::with_capacity(ids.len());
     for id in ids {
-        let Some(head) = tx.snap_load::<Head>(&event::head(account, id)).await? else {
+        let Some(meta) = tx.snap_load::<EventMeta>(&event::meta_key(account, id)).await? else {
             return Ok(None);
         };
-        let Head { event_type, created_at, deliveries, .. } = head;
+        let EventMeta { event_type, created_at, deliveries, .. } = meta;
         receipts.push(Receipt { id, event_type, created_at, deliveries });
     }
     Ok(Some(receipts))

@@ -1,64 +1,64 @@
-//! Fan-out: the deliveries that do not fit into the transaction that accepts their event, made
-//! by the owner of the event's shard in bounded steps with a durable cursor.
+//! Fan-out: if an event's deliveries do not fit into the transaction that accepts it, the owner of the
+//! event's shard creates them in bounded steps with a durable cursor.
 //!
-//! Events are fanned out each by itself, by the owners of different shards and beside newly
-//! accepted ones. An event that is fanned out in steps may therefore be overtaken: the strict
-//! order is promised for endpoints that are reached in the accepting transaction.
+//! Events are fanned out independently, by the owners of different shards and concurrently with newly
+//! accepted ones. An event that is fanned out in steps may therefore be overtaken: strict ordering is
+//! only guaranteed for deliveries created in the accepting transaction.
 //!
-//! Whom an event reaches is decided by the transaction that accepts it, not by clocks: endpoints up
-//! to the greatest id that it saw. One that subscribes while the fan-out is under way may receive
-//! the event as well, if its id is not greater; one that was subscribed is never left out.
+//! The accepting transaction decides which endpoints receive an event, not clocks: those up to the
+//! greatest id that it read. An endpoint that subscribes during the fan-out may receive the event too,
+//! if its id is not greater. A subscribed endpoint is never left out.
 //!
-//! A past event that is sent again to many goes the same way. It has a row of its own, since its
-//! first fan-out, or another resend of it, may be under way.
+//! Resends to many endpoints work the same way. They have their own rows, because the event's first
+//! fan-out, or another resend of it, may be in progress.
 
 use std::time::Duration;
 
 use futures::future::try_join;
+use postrider_domain::assignment::{Fence, Shard};
 use postrider_domain::endpoint::State;
 use postrider_domain::event::EventTypeName;
-use postrider_domain::ids::{self, AccountId, DeliveryId, EndpointId, EventId, Mint};
+use postrider_domain::ids::{self, AccountId, DeliveryId, EndpointId, EventId, IdGenerator};
 use postrider_domain::limits::MAX_FAN_OUT_PER_TRANSACTION;
-use postrider_domain::ownership::{Fence, Shard};
 use postrider_domain::time::Timestamp;
 
 use crate::cluster::owners::OwnerError;
 use crate::codec::{Record, RecordTx};
 use crate::events::accept::{EventOf, deliver};
-use crate::events::receivers;
-use crate::keys::event::Head;
+use crate::events::event_deliveries;
+use crate::keys::event::EventMeta;
 use crate::keys::fan_out::{self, Cursor, FanOut};
 use crate::keys::resend::{self, Resend};
-use crate::keys::{event, gate, subscription};
+use crate::keys::{dispatch_state, event, subscription};
 use crate::kv::{Error, Pair, Range, Tx};
 use crate::records::{Records, Wake};
 
-/// A fan-out under way.
+/// A fan-out in progress.
 struct Job {
     event: EventId,
     fan_out: FanOut,
     kind: Kind,
 }
 
-/// Which of the two it is, and what it alone knows.
+/// The kind of fan-out.
 #[derive(Clone, Copy)]
 enum Kind {
-    /// An accepted event, for the first time.
-    First,
-    /// A past event that somebody asked to send again.
-    Again { mark: DeliveryId, asked_at: Timestamp },
+    /// A newly accepted event.
+    Initial,
+    /// The resend of a past event.
+    Resend { batch_id: DeliveryId, requested_at: Timestamp },
 }
 
-/// The endpoints of one step, and where the next one goes on. None after the last step.
+/// The endpoints of one step, and the cursor of the next one. None after the last step.
 type Step = (Vec<EndpointId>, Option<Cursor>);
 
 impl Job {
-    /// The shard's next one.
+    /// The shard's next job.
     async fn next(records: &Records, tx: &Tx, shard: Shard) -> Result<Option<Self>, Error> {
         for prefix in fan_out::of_shard(shard) {
             let first = records.first_readable(tx, prefix, |key, value| {
-                let (event, fan_out) = (fan_out::of_key(key)?, FanOut::decode(value)?);
-                Ok(Self { event, fan_out, kind: Kind::First })
+                let (event, fan_out) = (fan_out::parse_key(key)?, FanOut::decode(value)?);
+                Ok(Self { event, fan_out, kind: Kind::Initial })
             });
             if let Some(job) = first.await? {
                 return Ok(Some(job));
@@ -66,8 +66,8 @@ impl Job {
         }
         for prefix in resend::of_shard(shard) {
             let first = records.first_readable(tx, prefix, |key, value| {
-                let Resend { event, asked_at, fan_out } = Resend::decode(value)?;
-                let kind = Kind::Again { mark: resend::of_key(key)?, asked_at };
+                let Resend { event, requested_at, fan_out } = Resend::decode(value)?;
+                let kind = Kind::Resend { batch_id: resend::parse_key(key)?, requested_at };
                 Ok(Self { event, fan_out, kind })
             });
             if let Some(job) = first.await? {
@@ -77,28 +77,25 @@ impl Job {
         Ok(None)
     }
 
-    /// Saves the cursor, or removes the job when there is none.
+    /// Saves the cursor, or removes the job if there is none.
     fn save(&self, tx: &Tx, shard: Shard, cursor: Option<Cursor>) {
         let key = match self.kind {
-            Kind::First => fan_out::key(shard, self.event, &self.fan_out),
-            Kind::Again { mark, .. } => resend::key(shard, mark, &self.fan_out),
+            Kind::Initial => fan_out::key(shard, self.event, &self.fan_out),
+            Kind::Resend { batch_id, .. } => resend::key(shard, batch_id, &self.fan_out),
         };
         let Some(cursor) = cursor else { return tx.clear(key) };
         let fan_out = FanOut { cursor, ..self.fan_out };
         match self.kind {
-            Kind::First => tx.save(key, &fan_out),
-            Kind::Again { asked_at, .. } => {
-                tx.save(key, &Resend { event: self.event, asked_at, fan_out });
+            Kind::Initial => tx.save(key, &fan_out),
+            Kind::Resend { requested_at, .. } => {
+                tx.save(key, &Resend { event: self.event, requested_at, fan_out });
             }
         }
     }
 }
 
 impl Records {
-    /// Takes one step of the shard's oldest fan-out. None when the shard has none left.
-    ///
-    /// # Errors
-    /// When the shard has a later owner, or the store fails.
+    /// Takes one step of the shard's oldest fan-out. Returns none if the shard has none.
     pub async fn step_fan_out(&self, fence: Fence) -> Result<Option<Vec<Wake>>, OwnerError> {
         self.as_owner(fence, |tx| async move {
             match Job::next(self, &tx, fence.shard).await? {
@@ -111,15 +108,16 @@ impl Records {
 
     async fn step(&self, tx: &Tx, shard: Shard, job: Job) -> Result<Vec<Wake>, Error> {
         let account = job.fan_out.account;
-        let Some(head) = tx.snap_load::<Head>(&event::head(account, job.event)).await? else {
-            job.save(tx, shard, None); // The account is gone.
+        let Some(meta) = tx.snap_load::<EventMeta>(&event::meta_key(account, job.event)).await?
+        else {
+            job.save(tx, shard, None); // The account has been deleted.
             return Ok(Vec::new());
         };
         let created_at = match job.kind {
-            Kind::First => head.created_at,
-            Kind::Again { asked_at, .. } => asked_at,
+            Kind::Initial => meta.created_at,
+            Kind::Resend { requested_at, .. } => requested_at,
         };
-        let event = EventOf { id: job.event, event_type: &head.event_type, created_at };
+        let event = EventOf { id: job.event, event_type: &meta.event_type, created_at };
         let (endpoints, next) = match job.fan_out.cursor {
             Cursor::Merged { after, last } => merged(tx, account, event, after, last).await?,
             Cursor::ListByList { all_types, after } => {
@@ -127,24 +125,26 @@ impl Records {
             }
         };
         job.save(tx, shard, next);
-        // The ids are of the event's time, however late the step is: they must not sort behind
-        // deliveries of later events. The node's own mint would give them the time of now.
-        let mint = Mint::new();
+        // The ids have the event's time, however late the step runs, so that they do not sort behind
+        // deliveries of later events. The node's shared generator would use the current time.
+        let id_generator = IdGenerator::new();
         let (mut made, mut wakes) = (Vec::new(), Vec::new());
-        tx.prefetch(endpoints.iter().map(|endpoint| gate::key(account, *endpoint))).await?;
+        tx.prefetch(endpoints.iter().map(|endpoint| dispatch_state::key(account, *endpoint)))
+            .await?;
         for endpoint in endpoints {
-            let place = self.place(account, endpoint);
-            if let Some((delivery, state)) = deliver(tx, place, event, &mint).await? {
+            let endpoint_key = self.endpoint_key(account, endpoint);
+            if let Some((delivery, state)) = deliver(tx, endpoint_key, event, &id_generator).await?
+            {
                 made.push(delivery.id);
-                wakes.extend((state == State::Enabled).then(|| place.wake()));
+                wakes.extend((state == State::Enabled).then(|| endpoint_key.wake()));
             }
         }
-        receivers::note_step(tx, account, job.event, &made);
+        event_deliveries::index_step(tx, account, job.event, &made);
         Ok(wakes)
     }
 }
 
-/// Takes the next endpoints from both lists together, in the order of their ids.
+/// Reads the next endpoints of both lists, merged in the order of their ids.
 async fn merged(
     tx: &Tx,
     account: AccountId,
@@ -165,8 +165,8 @@ async fn merged(
     Ok((endpoints, next))
 }
 
-/// Goes on with a fan-out of an earlier version, which left out the endpoints whose ids say that
-/// they were made after the event.
+/// Continues a fan-out started by an earlier version, which excluded endpoints created after the event
+/// according to their ids.
 async fn list_by_list(
     tx: &Tx,
     account: AccountId,
@@ -186,7 +186,7 @@ async fn list_by_list(
     Ok((endpoints, next))
 }
 
-/// The next rows of one list, as many as a step takes.
+/// Reads the next rows of one list, as many as fit into a step.
 async fn subscribed(
     tx: &Tx,
     account: AccountId,
@@ -202,5 +202,5 @@ async fn subscribed(
 }
 
 fn ids_of<'a>(rows: impl IntoIterator<Item = &'a Pair>) -> Result<Vec<EndpointId>, Error> {
-    rows.into_iter().map(|(key, _)| subscription::of_key(key)).collect()
+    rows.into_iter().map(|(key, _)| subscription::parse_key(key)).collect()
 }

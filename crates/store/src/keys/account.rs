@@ -67,7 +67,7 @@ pub(crate) fn list() -> Vec<u8> {
     Key::global(Table::AccountList).done()
 }
 
-pub(crate) fn of_list_key(key: &[u8]) -> Result<AccountId, Error> {
+pub(crate) fn parse_list_key(key: &[u8]) -> Result<AccountId, Error> {
     Tail(key).id()
 }
 
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn round_trip() {
         let id = AccountId::MAX;
-        assert_eq!(of_list_key(&in_list(id)), Ok(id));
+        assert_eq!(parse_list_key(&in_list(id)), Ok(id));
         assert!(in_list(id).starts_with(&list()));
     }
 

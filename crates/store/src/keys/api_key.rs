@@ -3,7 +3,7 @@
 //! | Key | Value | Written by |
 //! |---|---|---|
 //! | `a account key` | [`ApiKey`] | `accounts`, when a key is created |
-//! | `g sha256` | [`Reference`], by which the key of a request is found | the same transaction |
+//! | `g sha256` | [`Reference`], to look up the key of a request | the same transaction |
 
 use bytes::Bytes;
 use postrider_domain::account::{ApiKey, Name};
@@ -15,7 +15,7 @@ use super::{Key, Table};
 use crate::codec::{self, Record};
 use crate::kv::Error;
 
-/// Where the key of a hash is recorded.
+/// Points from a hash to the API key.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reference {
     pub(crate) account: AccountId,

@@ -2,14 +2,14 @@
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
-//! | `a account delivery number` | [`RecordedAttempt`] | `apply`, under the fence of the shard's owner, when an attempt has ended |
+//! | `a account delivery number` | [`RecordedAttempt`] | `apply`, under the fence of the shard's owner, when an attempt has finished |
 //!
 //! Version 1 has no fence. It was written before there were several nodes.
 
 use bytes::Bytes;
+use postrider_domain::assignment::{Fence, Shard};
 use postrider_domain::delivery::{Attempt, AttemptError, RequestHead, Response};
 use postrider_domain::ids::{AccountId, AttemptId, BootId, DeliveryId};
-use postrider_domain::ownership::{Fence, Shard};
 use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -18,10 +18,9 @@ use super::{Key, Table};
 use crate::codec::{self, Record, Versioned};
 use crate::kv::Error;
 
-/// An attempt, and the right by which it was recorded.
+/// An attempt, and the fence under which it was recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedAttempt {
-    /// The attempt.
     pub attempt: Attempt,
     /// None in version 1, which was written before there were several nodes.
     pub fence: Option<Fence>,
@@ -70,7 +69,7 @@ struct ErrorV1<'a> {
     message: &'a str,
 }
 
-/// The bytes of an attempt that is recorded under `fence`.
+/// Encodes an attempt recorded under `fence`.
 pub(crate) fn encode(attempt: &Attempt, fence: Fence) -> Bytes {
     let Fence { shard, epoch, node } = fence;
     codec::versioned(2, &V2 { attempt: attempt.into(), shard, epoch, node })
@@ -222,7 +221,7 @@ mod tests {
                 ..delivered.clone()
             };
             let bytes = RecordedAttempt { attempt: failed, fence: None }.encode();
-            // The error, its kind and message, and the next attempt.
+            // The error (kind and message) and the next attempt.
             let end = [&[0, 1, number, 1, b'm', 1][..], &golden::bytes("80d095ffbc31")].concat();
             assert!(bytes.ends_with(&end), "{kind:?}");
         }

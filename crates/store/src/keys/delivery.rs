@@ -2,11 +2,11 @@
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
-//! | `a account delivery` | [`Delivery`] | `enqueue`, when a delivery is created, and whenever it changes |
-//! | `a account endpoint delivery` | empty; an endpoint's deliveries by age | `enqueue`, when a delivery is created |
+//! | `a account delivery` | [`Delivery`] | `endpoint_key`, when a delivery is created, and whenever it changes |
+//! | `a account endpoint delivery` | empty; an endpoint's deliveries, oldest first | `endpoint_key`, when a delivery is created |
 
 use bytes::Bytes;
-use postrider_domain::delivery::{Delivery, End, Progress};
+use postrider_domain::delivery::{Delivery, FinalState, Progress};
 use postrider_domain::event::EventTypeName;
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId};
 use postrider_domain::time::Timestamp;
@@ -80,9 +80,9 @@ impl From<Progress> for ProgressV1 {
             Progress::Pending { due } => Self::Pending { due },
             Progress::Finished { end, at } => {
                 let end = match end {
-                    End::Delivered => EndV1::Delivered,
-                    End::Exhausted => EndV1::Exhausted,
-                    End::Discarded => EndV1::Discarded,
+                    FinalState::Delivered => EndV1::Delivered,
+                    FinalState::Exhausted => EndV1::Exhausted,
+                    FinalState::Discarded => EndV1::Discarded,
                 };
                 Self::Finished { end, at }
             }
@@ -96,9 +96,9 @@ impl From<ProgressV1> for Progress {
             ProgressV1::Pending { due } => Self::Pending { due },
             ProgressV1::Finished { end, at } => {
                 let end = match end {
-                    EndV1::Delivered => End::Delivered,
-                    EndV1::Exhausted => End::Exhausted,
-                    EndV1::Discarded => End::Discarded,
+                    EndV1::Delivered => FinalState::Delivered,
+                    EndV1::Exhausted => FinalState::Exhausted,
+                    EndV1::Discarded => FinalState::Discarded,
                 };
                 Self::Finished { end, at }
             }
@@ -132,8 +132,8 @@ pub(crate) fn of_endpoint(
     Key::account(account, Table::DeliveryOfEndpoint).id(endpoint).id(delivery).done()
 }
 
-/// The id in either kind of key.
-pub(crate) fn of_key(key: &[u8]) -> Result<DeliveryId, Error> {
+/// The id in a key of either table.
+pub(crate) fn parse_key(key: &[u8]) -> Result<DeliveryId, Error> {
     Tail(key).id()
 }
 
@@ -147,8 +147,8 @@ mod tests {
     #[test]
     fn round_trip() {
         let (account, endpoint, delivery) = (AccountId::MIN, EndpointId::MIN, DeliveryId::MAX);
-        assert_eq!(of_key(&key(account, delivery)), Ok(delivery));
-        assert_eq!(of_key(&of_endpoint(account, endpoint, delivery)), Ok(delivery));
+        assert_eq!(parse_key(&key(account, delivery)), Ok(delivery));
+        assert_eq!(parse_key(&of_endpoint(account, endpoint, delivery)), Ok(delivery));
     }
 
     #[test]
@@ -173,7 +173,9 @@ mod tests {
              04040404040404040404040480d095ffbc31020181d095ffbc3100e0a499ffbc\
              31",
         );
-        for (end, last) in [(End::Delivered, 0), (End::Exhausted, 1), (End::Discarded, 2)] {
+        for (end, last) in
+            [(FinalState::Delivered, 0), (FinalState::Exhausted, 1), (FinalState::Discarded, 2)]
+        {
             let bytes = delivery(Progress::Finished { end, at }).encode();
             assert_eq!(bytes[bytes.len() - 8..bytes.len() - 6], [1, last], "{end:?}");
             assert_eq!(Delivery::decode(&bytes), Ok(delivery(Progress::Finished { end, at })));

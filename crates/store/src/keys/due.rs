@@ -1,23 +1,23 @@
-//! Pointers to the endpoints that have something due, at most one for each endpoint.
+//! Pointers to the endpoints with due deliveries, at most one per endpoint.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
-//! | `s shard time endpoint` | the account | `enqueue`, together with every change of the endpoint's [`super::queue`] |
+//! | `s shard time endpoint` | the account | `endpoint_key`, together with every change of the endpoint's [`super::queue`] |
 //!
 //! This is the upper level of the two-level queue of Apple's QuiCK (SIGMOD 2021). The lower level
 //! is [`super::queue`].
 
+use postrider_domain::assignment::Shard;
 use postrider_domain::ids::EndpointId;
-use postrider_domain::ownership::Shard;
 use postrider_domain::time::Timestamp;
 
 use super::{Key, Table, Tail};
 use crate::kv::Error;
 
-/// The time in the pointer of an endpoint that wants a look at once. It is no node's time: a node
-/// whose clock is ahead of the owner's would otherwise hide, if its hint is lost, what it has
-/// accepted until the owner's clock has come that far.
-pub(crate) const AT_ONCE: Timestamp = Timestamp::EPOCH;
+/// The pointer's time for an endpoint that is due immediately. It is not taken from a clock: if a node
+/// whose clock is ahead of the owner's accepts an event and its hint is lost, the owner would not find
+/// the delivery until its own clock has caught up.
+pub(crate) const IMMEDIATELY: Timestamp = Timestamp::EPOCH;
 
 pub(crate) fn key(shard: Shard, due: Timestamp, endpoint: EndpointId) -> Vec<u8> {
     Key::shard(shard, Table::Due).time(due).id(endpoint).done()
@@ -27,7 +27,7 @@ pub(crate) fn of_shard(shard: Shard) -> Vec<u8> {
     Key::shard(shard, Table::Due).done()
 }
 
-pub(crate) fn of_key(key: &[u8]) -> Result<(Timestamp, EndpointId), Error> {
+pub(crate) fn parse_key(key: &[u8]) -> Result<(Timestamp, EndpointId), Error> {
     let mut tail = Tail(key);
     let endpoint = tail.id()?;
     Ok((tail.time()?, endpoint))
@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn round_trip() {
         let time = Timestamp::from_millis(77);
-        assert_eq!(of_key(&key(3, time, EndpointId::MAX)), Ok((time, EndpointId::MAX)));
+        assert_eq!(parse_key(&key(3, time, EndpointId::MAX)), Ok((time, EndpointId::MAX)));
         assert!(key(3, time, EndpointId::MAX).starts_with(&of_shard(3)));
     }
 

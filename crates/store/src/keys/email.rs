@@ -1,13 +1,13 @@
-//! The emails that were sent when an endpoint was disabled.
+//! The log of emails about disabled endpoints.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
-//! | `a account endpoint disabled_at` | [`Email`] | `emails`, after each conversation with the mail server |
+//! | `a account endpoint disabled_at` | [`Email`] | `emails`, after each SMTP session |
 //!
-//! The record outlives its endpoint, as deliveries do, and is removed with the account.
+//! Like deliveries, the record outlives its endpoint. It is removed with the account.
 
 use bytes::Bytes;
-use postrider_domain::email::{Email, Recipient, Verdict};
+use postrider_domain::email::{Email, Recipient, RecipientStatus};
 use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -56,9 +56,9 @@ impl From<V1<'_>> for Email {
 impl<'a> From<&'a Recipient> for RecipientV1<'a> {
     fn from(Recipient { address, verdict }: &'a Recipient) -> Self {
         let verdict = match verdict {
-            Verdict::Accepted => VerdictV1::Accepted,
-            Verdict::Deferred(reason) => VerdictV1::Deferred(reason),
-            Verdict::Refused(reason) => VerdictV1::Refused(reason),
+            RecipientStatus::Accepted => VerdictV1::Accepted,
+            RecipientStatus::Deferred(reason) => VerdictV1::Deferred(reason),
+            RecipientStatus::Refused(reason) => VerdictV1::Refused(reason),
         };
         Self { address, verdict }
     }
@@ -67,9 +67,9 @@ impl<'a> From<&'a Recipient> for RecipientV1<'a> {
 impl From<RecipientV1<'_>> for Recipient {
     fn from(RecipientV1 { address, verdict }: RecipientV1<'_>) -> Self {
         let verdict = match verdict {
-            VerdictV1::Accepted => Verdict::Accepted,
-            VerdictV1::Deferred(reason) => Verdict::Deferred(reason.to_owned()),
-            VerdictV1::Refused(reason) => Verdict::Refused(reason.to_owned()),
+            VerdictV1::Accepted => RecipientStatus::Accepted,
+            VerdictV1::Deferred(reason) => RecipientStatus::Deferred(reason.to_owned()),
+            VerdictV1::Refused(reason) => RecipientStatus::Refused(reason.to_owned()),
         };
         Self { address: address.to_owned(), verdict }
     }
@@ -104,17 +104,17 @@ mod tests {
     use crate::kv::MAX_VALUE;
 
     #[test]
-    fn the_oldest_comes_first() {
+    fn emails_sort_by_age() {
         let key = |millis| key(AccountId::MIN, EndpointId::MAX, Timestamp::from_millis(millis));
         assert!(key(9) < key(300));
         assert!(key(9).starts_with(&of_endpoint(AccountId::MIN, EndpointId::MAX)));
     }
 
     #[test]
-    fn the_longest_fits() {
+    fn the_largest_email_fits() {
         let recipient = Recipient {
             address: "a".repeat(MAX_EMAIL_BYTES),
-            verdict: Verdict::Refused("\u{10ffff}".repeat(MAX_ERROR_CHARS)),
+            verdict: RecipientStatus::Refused("\u{10ffff}".repeat(MAX_ERROR_CHARS)),
         };
         let email = Email {
             disabled_at: Timestamp::EPOCH,
@@ -135,9 +135,9 @@ mod tests {
             at: Timestamp::from_millis(1_700_000_000_001),
             subject: "Disabled".to_owned(),
             to: vec![
-                to("a@b.example", Verdict::Accepted),
-                to("c@d.example", Verdict::Deferred("451 later".to_owned())),
-                to("e@f.example", Verdict::Refused("550 no".to_owned())),
+                to("a@b.example", RecipientStatus::Accepted),
+                to("c@d.example", RecipientStatus::Deferred("451 later".to_owned())),
+                to("e@f.example", RecipientStatus::Refused("550 no".to_owned())),
             ],
         };
         golden::check(

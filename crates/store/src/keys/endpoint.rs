@@ -1,5 +1,4 @@
-//! What the owner of an endpoint set. What changes more often is in [`super::gate`] and
-//! [`super::health`].
+//! The configuration of an endpoint. [`super::dispatch_state`] and [`super::health`] change more often.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|

@@ -1,9 +1,9 @@
-//! Events. The payload is apart, so that a list of events does not read payloads.
+//! Events. The payload is stored separately, so that listing events does not read payloads.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
-//! | `a account event` | [`Head`] | `accept` |
-//! | `a account event number` | a part of the payload, at most [`CHUNK`] bytes | `accept` |
+//! | `a account event` | [`EventMeta`] | `accept` |
+//! | `a account event number` | a chunk of the payload, at most [`CHUNK`] bytes | `accept` |
 
 use bytes::Bytes;
 use postrider_domain::event::EventTypeName;
@@ -15,16 +15,16 @@ use super::{Key, Table, Tail};
 use crate::codec::{self, Record};
 use crate::kv::{Error, MAX_VALUE};
 
-/// What is known of an event without its payload.
+/// An event without its payload.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Head {
+pub(crate) struct EventMeta {
     pub(crate) event_type: EventTypeName,
     pub(crate) created_at: Timestamp,
     pub(crate) deliveries: u64,
     pub(crate) payload_bytes: u64,
 }
 
-/// The bytes of one piece of a payload.
+/// The size of a payload chunk in bytes.
 pub(crate) const CHUNK: usize = MAX_VALUE;
 
 #[derive(Serialize, Deserialize)]
@@ -35,8 +35,10 @@ struct V1<'a> {
     payload_bytes: u64,
 }
 
-impl<'a> From<&'a Head> for V1<'a> {
-    fn from(Head { event_type, created_at, deliveries, payload_bytes }: &'a Head) -> Self {
+impl<'a> From<&'a EventMeta> for V1<'a> {
+    fn from(
+        EventMeta { event_type, created_at, deliveries, payload_bytes }: &'a EventMeta,
+    ) -> Self {
         Self {
             event_type: event_type.as_str(),
             created_at: *created_at,
@@ -46,14 +48,14 @@ impl<'a> From<&'a Head> for V1<'a> {
     }
 }
 
-impl From<V1<'_>> for Head {
+impl From<V1<'_>> for EventMeta {
     fn from(V1 { event_type, created_at, deliveries, payload_bytes }: V1<'_>) -> Self {
         let event_type = EventTypeName::from_stored(event_type);
         Self { event_type, created_at, deliveries, payload_bytes }
     }
 }
 
-impl Record for Head {
+impl Record for EventMeta {
     fn encode(&self) -> Bytes {
         codec::versioned(1, &V1::from(self))
     }
@@ -63,12 +65,12 @@ impl Record for Head {
     }
 }
 
-pub(crate) fn head(account: AccountId, event: EventId) -> Vec<u8> {
-    Key::account(account, Table::EventHead).id(event).done()
+pub(crate) fn meta_key(account: AccountId, event: EventId) -> Vec<u8> {
+    Key::account(account, Table::EventMeta).id(event).done()
 }
 
 pub(crate) fn of_account(account: AccountId) -> Vec<u8> {
-    Key::account(account, Table::EventHead).done()
+    Key::account(account, Table::EventMeta).done()
 }
 
 pub(crate) fn chunk(account: AccountId, event: EventId, number: u8) -> Vec<u8> {
@@ -79,8 +81,8 @@ pub(crate) fn chunks(account: AccountId, event: EventId) -> Vec<u8> {
     Key::account(account, Table::EventPayload).id(event).done()
 }
 
-/// The id in a head's key.
-pub(crate) fn of_key(key: &[u8]) -> Result<EventId, Error> {
+/// The id in a metadata key.
+pub(crate) fn parse_key(key: &[u8]) -> Result<EventId, Error> {
     Tail(key).id()
 }
 
@@ -91,7 +93,7 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        assert_eq!(of_key(&head(AccountId::MIN, EventId::MAX)), Ok(EventId::MAX));
+        assert_eq!(parse_key(&meta_key(AccountId::MIN, EventId::MAX)), Ok(EventId::MAX));
         let chunk = chunk(AccountId::MIN, EventId::MAX, 2);
         assert!(chunk.starts_with(&chunks(AccountId::MIN, EventId::MAX)));
     }
@@ -103,12 +105,12 @@ mod tests {
 
     #[test]
     fn golden() {
-        let head = Head {
+        let meta = EventMeta {
             event_type: EventTypeName::parse("order.paid").expect("a name"),
             created_at: Timestamp::from_millis(1_700_000_000_000),
             deliveries: 300,
             payload_bytes: 17,
         };
-        golden::check(&head, "010a6f726465722e7061696480d095ffbc31ac0211");
+        golden::check(&meta, "010a6f726465722e7061696480d095ffbc31ac0211");
     }
 }

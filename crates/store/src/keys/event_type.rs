@@ -1,8 +1,8 @@
-//! The catalogue of event types.
+//! Event types.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
-//! | `g name` | [`EventType`] | `catalogue`, when a type is put |
+//! | `g name` | [`EventType`] | `event_types`, when a type is put |
 
 use bytes::Bytes;
 use postrider_domain::event::EventType;

@@ -1,5 +1,5 @@
-//! Events with more subscribers than one transaction takes, and how far their deliveries have been
-//! created.
+//! Fan-outs: events with more subscribers than fit into one transaction, and the progress of creating
+//! their deliveries.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
@@ -10,41 +10,40 @@
 //! | 1 | account, whether the list of `*` is being read, the last endpoint served |
 //! | 2 | account, the last endpoint served, the last endpoint to serve |
 //!
-//! Version 2 has a table of its own: a node of an earlier version that still runs in a rolling upgrade
-//! does not see its rows, and goes on with those that it can read.
+//! Version 2 has its own table: during a rolling upgrade, nodes of an earlier version do not see its
+//! rows, and continue with those that they can read.
 
 use bytes::Bytes;
+use postrider_domain::assignment::Shard;
 use postrider_domain::ids::{AccountId, EndpointId, EventId};
-use postrider_domain::ownership::Shard;
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Table, Tail};
 use crate::codec::{self, Record, Versioned};
 use crate::kv::Error;
 
-/// A fan-out under way.
+/// A fan-out in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FanOut {
     pub(crate) account: AccountId,
     pub(crate) cursor: Cursor,
 }
 
-/// How far a fan-out has come.
+/// The progress of a fan-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cursor {
-    /// It serves the endpoints of both lists, those that name the type and those that want every
-    /// type, merged and in the order of their ids. An endpoint that moves from one list to the
-    /// other meanwhile keeps its place.
+    /// Merges both lists, the subscribers to the type and those to every type, in the order of
+    /// their ids. An endpoint that moves between the lists meanwhile keeps its position.
     Merged {
         /// The last endpoint served.
         after: Option<EndpointId>,
-        /// The greatest endpoint that the accepting transaction saw.
+        /// The greatest endpoint id that the accepting transaction read.
         last: EndpointId,
     },
-    /// Version 1: it reads one list after the other. An endpoint that moves between them meanwhile
-    /// may be served twice or not at all. What an earlier version began ends this way.
+    /// Version 1: reads one list after the other. An endpoint that moves between them meanwhile may
+    /// be served twice or not at all. Only fan-outs started by an earlier version use it.
     ListByList {
-        /// Which list is being read: first those that name the type, then those of every type.
+        /// The list being read: first the subscribers to the type, then those to every type.
         all_types: bool,
         /// The last endpoint of that list served.
         after: Option<EndpointId>,
@@ -65,7 +64,7 @@ pub(super) struct V2 {
     last: EndpointId,
 }
 
-/// The record in the version that its cursor needs.
+/// The record in the version that its cursor requires.
 pub(super) enum Layout {
     V1(V1),
     V2(V2),
@@ -125,12 +124,12 @@ pub(crate) fn key(shard: Shard, event: EventId, fan_out: &FanOut) -> Vec<u8> {
     Key::shard(shard, table).id(event).done()
 }
 
-/// The beginnings of the keys of both versions.
+/// The key prefixes of both versions.
 pub(crate) fn of_shard(shard: Shard) -> [Vec<u8>; 2] {
     [Table::FanOut, Table::MergedFanOut].map(|table| Key::shard(shard, table).done())
 }
 
-pub(crate) fn of_key(key: &[u8]) -> Result<EventId, Error> {
+pub(crate) fn parse_key(key: &[u8]) -> Result<EventId, Error> {
     Tail(key).id()
 }
 
@@ -149,7 +148,7 @@ mod tests {
         for (fan_out, prefix) in [(list_by_list, first), (merged, second)] {
             let key = key(1, EventId::MAX, &fan_out);
             assert!(key.starts_with(&prefix));
-            assert_eq!(of_key(&key), Ok(EventId::MAX));
+            assert_eq!(parse_key(&key), Ok(EventId::MAX));
         }
     }
 

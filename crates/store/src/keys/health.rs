@@ -1,5 +1,4 @@
-//! How an endpoint's attempts have gone. It is apart from [`super::gate`], since it changes with
-//! every failure.
+//! An endpoint's health. It is separate from [`super::dispatch_state`] because it changes with every failure.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|

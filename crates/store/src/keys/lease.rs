@@ -2,13 +2,12 @@
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
-//! | `g boot` | [`Lease`] | `leases`, with every renewal; removed when the node leaves, or is found dead |
+//! | `g boot` | [`Lease`] | `leases`, with every renewal; removed when the node leaves or is declared dead |
 //!
-//! In a rolling upgrade nodes of two versions read each other's leases, and neither may take the
-//! other for dead. Fields are therefore only appended. An earlier build ignores the extra bytes; a
-//! later build must itself handle a record that ends before the new fields, because postcard has no
-//! defaults. Any other change needs a new version, and earlier builds treat such a lease as
-//! unreadable.
+//! During a rolling upgrade, nodes of two versions read each other's leases, and neither may consider
+//! the other dead. Fields are therefore only appended. An earlier build ignores the extra bytes; a
+//! later build must handle a record that ends before the new fields, because postcard has no
+//! defaults. Any other change needs a new version, which earlier builds treat as unreadable.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
@@ -26,17 +25,17 @@ pub(crate) fn key(node: BootId) -> Vec<u8> {
     Key::global(Table::Lease).id(node).done()
 }
 
-/// Every node's lease begins with this.
+/// The prefix of all leases.
 pub(crate) fn all() -> Vec<u8> {
     Key::global(Table::Lease).done()
 }
 
-/// Whose lease a key is.
+/// The node in a lease's key.
 pub(crate) fn node_of(key: &[u8]) -> Result<BootId, Error> {
     Tail(key).id()
 }
 
-/// The lease of `node` in these bytes, whatever they are.
+/// Decodes the lease of `node`, or describes it as unreadable.
 pub(crate) fn decode(node: BootId, bytes: &[u8]) -> Lease {
     Lease::decode(bytes).unwrap_or_else(|_| unreadable(node, bytes))
 }
@@ -91,7 +90,7 @@ fn unreadable(node: BootId, bytes: &[u8]) -> Lease {
         address: None,
         version: "unknown".to_owned(),
         draining: false,
-        // It moves when the bytes do, which they do with every renewal.
+        // Changes whenever the bytes do, which they do with every renewal.
         revision: hasher.finish(),
         is_readable: false,
     }
@@ -129,22 +128,22 @@ mod tests {
         assert!(key(BootId::MIN).starts_with(&all()));
     }
 
-    /// Whoever changes these bytes has made a new version.
+    /// Changing these bytes requires a new version.
     #[test]
-    fn the_bytes_stay_what_they_are() {
+    fn the_encoding_is_stable() {
         let bytes = lease().encode();
         assert_eq!(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), V1);
     }
 
     #[test]
-    fn fields_that_a_later_version_appends_are_passed_over() {
+    fn appended_fields_are_ignored() {
         let mut bytes = lease().encode().to_vec();
         bytes.extend([3, 1, 2, 3]);
         assert_eq!(decode(BootId::MAX, &bytes), lease());
     }
 
     #[test]
-    fn what_cannot_be_read_is_still_somebodys_and_moves() {
+    fn an_unreadable_lease_keeps_its_node_and_changes_with_each_renewal() {
         let bytes = |revision: u8| [&[2, 0xff, 0xff], &[revision][..]].concat();
         let (first, second) = (decode(BootId::MAX, &bytes(1)), decode(BootId::MAX, &bytes(2)));
         assert_eq!((first.node, first.is_readable), (BootId::MAX, false));

@@ -1,5 +1,5 @@
-//! The generation of an account's portal links. Links of an earlier one are revoked; it is 0 when
-//! there is no row.
+//! The generation of an account's portal links. Links of earlier generations are revoked. Without a
+//! row, the generation is 0.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
@@ -12,7 +12,7 @@ use super::{Key, Table};
 use crate::codec::{self, Record};
 use crate::kv::Error;
 
-/// The generation.
+/// A generation.
 impl Record for u64 {
     fn encode(&self) -> Bytes {
         codec::versioned(1, self)

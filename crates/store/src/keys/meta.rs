@@ -1,8 +1,8 @@
-//! What was decided when the store was created.
+//! The store's format and number of shards.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
-//! | `g` | [`Meta`] | `records`, when a store is opened for the first time, or for the first time by a version with a later format |
+//! | `g` | [`Meta`] | `records`, when a store is created, or first opened by a version with a later format |
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -11,13 +11,12 @@ use super::{Key, Table};
 use crate::codec::{self, Record};
 use crate::kv::Error;
 
-/// The store's own description. Its layout never changes, so that every version can tell
-/// whether it understands the rest.
+/// The store's metadata. Its layout never changes, so that every version can tell whether it can
+/// read the rest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Meta {
-    /// The layout of all other records.
+    /// The format of all other records.
     pub(crate) format: u32,
-    /// How many shards there are.
     pub(crate) shards: u16,
 }
 
@@ -40,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_never_changes() {
+    fn the_encoding_is_stable() {
         let meta = Meta { format: 1, shards: 300 };
         let bytes = meta.encode();
         assert_eq!((key(), bytes.as_ref()), (vec![b'g', 1], &[1, 1, 0xac, 0x02][..]));

@@ -1,36 +1,36 @@
 //! Every durable key, one file each: its layout, its value, and a round-trip test.
 //!
-//! A key is a space, what owns it, a table, and the fields that order the table's rows, all
-//! big-endian, so that keys sort as their fields do:
+//! A key consists of a space, the owner, a table, and the fields that order the table's rows. All are
+//! big-endian, so that keys sort like their fields:
 //!
-//! | Space | Then | Holds |
+//! | Space | Then | Contains |
 //! |---|---|---|
-//! | `g` | table | what belongs to the installation |
+//! | `g` | table | data of the installation |
 //! | `a` | account id, table | all data of one account |
-//! | `s` | shard, table | what the owner of a shard works on |
+//! | `s` | shard, table | the work of a shard's owner |
 
 pub(crate) mod account;
 pub(crate) mod api_key;
 pub(crate) mod attempt;
-pub(crate) mod copying;
+pub(crate) mod copy_marker;
 pub(crate) mod delivery;
+pub(crate) mod dispatch_state;
 pub(crate) mod due;
 pub(crate) mod email;
 pub(crate) mod endpoint;
 pub(crate) mod event;
+pub(crate) mod event_delivery;
 pub(crate) mod event_type;
 pub(crate) mod expiry;
 pub(crate) mod fan_out;
-pub(crate) mod gate;
 pub(crate) mod health;
 pub(crate) mod idempotency;
 pub(crate) mod lease;
 pub(crate) mod link_generation;
 pub(crate) mod meta;
-pub(crate) mod moves;
 pub(crate) mod notice;
-pub(crate) mod of_event;
 pub(crate) mod owner;
+pub(crate) mod ownership_version;
 mod parts;
 pub(crate) mod pending;
 pub(crate) mod probe;
@@ -44,14 +44,14 @@ pub(crate) mod subscriber_delta;
 pub(crate) mod subscription;
 
 use bytes::Bytes;
+use postrider_domain::assignment::Shard;
 use postrider_domain::ids::{AccountId, Id};
-use postrider_domain::ownership::Shard;
 use postrider_domain::time::Timestamp;
 
 use crate::codec::{self, Record};
 use crate::kv::Error;
 
-/// The tables. Numbers are for ever: a table that goes leaves its number behind.
+/// The tables. Numbers are durable: the number of a removed table is never reused.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 enum Table {
@@ -61,7 +61,7 @@ enum Table {
     EventType = 3,
     AccountList = 4,
     Lease = 5,
-    Moves = 6,
+    OwnershipVersion = 6,
     Probe = 7,
     Copying = 8,
     SessionKey = 9,
@@ -70,9 +70,9 @@ enum Table {
     ApiKey = 11,
     Endpoint = 12,
     Subscription = 13,
-    Gate = 14,
+    DispatchState = 14,
     Health = 15,
-    EventHead = 16,
+    EventMeta = 16,
     EventPayload = 17,
     Delivery = 18,
     DeliveryOfEndpoint = 19,
@@ -152,7 +152,7 @@ impl Key {
         self
     }
 
-    /// Text that has no NUL, which ends it, so that no text is the beginning of another.
+    /// Text without NUL, terminated by one, so that no text is a prefix of another.
     fn text(mut self, text: &str) -> Self {
         debug_assert!(!text.contains('\0'), "names have no control characters");
         self.0.extend(text.as_bytes());
@@ -164,7 +164,7 @@ impl Key {
     }
 }
 
-/// Whose a row in the space of a shard is, where that is all that the row says.
+/// The account, as the whole value of a row in a shard's space.
 impl Record for AccountId {
     fn encode(&self) -> Bytes {
         codec::versioned(1, self)
@@ -175,12 +175,12 @@ impl Record for AccountId {
     }
 }
 
-/// Everything of one account begins with this.
+/// The prefix of all data of one account.
 pub(crate) fn account_space(account: AccountId) -> Vec<u8> {
     Key(vec![ACCOUNT]).id(account).done()
 }
 
-/// Takes the fields of a key apart, from its end: what stands before them is known.
+/// Parses the fields of a key from the end; the caller knows what precedes them.
 struct Tail<'a>(&'a [u8]);
 
 impl Tail<'_> {
@@ -207,14 +207,14 @@ mod tests {
     use postrider_domain::delivery::{Delivery, Progress};
     use postrider_domain::event::EventTypeName;
     use postrider_domain::ids::{BootId, DeliveryId, EndpointId, EventId, KeyId, ReplayId};
-    use postrider_domain::statistics::{Answer, Latency, Resolution};
+    use postrider_domain::statistics::{Latency, Resolution, ResultCode};
 
     use super::fan_out::{Cursor, FanOut};
     use super::*;
     use crate::kv::{MAX_KEY, prefix_end};
 
     #[test]
-    fn keys_sort_as_their_fields_do() {
+    fn keys_sort_like_their_fields() {
         let key = |text: &str, time| {
             Key::global(Table::Meta).text(text).time(Timestamp::from_millis(time)).done()
         };
@@ -254,7 +254,7 @@ mod tests {
         [b"g", &[table][..], &fields.concat()].concat()
     }
 
-    /// Whoever changes one of these has made the rows of earlier versions invisible.
+    /// Changing one of these keys hides the rows of earlier versions.
     #[test]
     fn every_key_keeps_its_bytes() {
         let a = AccountId::from_bytes([1; 16]);
@@ -273,12 +273,12 @@ mod tests {
         assert_eq!(event_type::key(&name), in_installation(3, &[b"a.b\0"]));
         assert_eq!(account::in_list(a), in_installation(4, &[&[1; 16]]));
         assert_eq!(lease::key(boot), in_installation(5, &[&[7; 16]]));
-        assert_eq!(moves::key(), in_installation(6, &[]));
+        assert_eq!(ownership_version::key(), in_installation(6, &[]));
         assert_eq!(
             probe::key(1, 2),
             in_installation(7, &[&1_u64.to_be_bytes(), &2_u64.to_be_bytes()])
         );
-        assert_eq!(copying::key(), in_installation(8, &[]));
+        assert_eq!(copy_marker::key(), in_installation(8, &[]));
         assert_eq!(session_key::key(), in_installation(9, &[]));
 
         assert_eq!(account::key(a), in_account(10, &[]));
@@ -286,9 +286,9 @@ mod tests {
         assert_eq!(endpoint::key(a, ep), in_account(12, &[id2]));
         assert_eq!(subscription::key(a, Some(&name), ep), in_account(13, &[b"a.b\0", id2]));
         assert_eq!(subscription::key(a, None, ep), in_account(13, &[b"*\0", id2]));
-        assert_eq!(gate::key(a, ep), in_account(14, &[id2]));
+        assert_eq!(dispatch_state::key(a, ep), in_account(14, &[id2]));
         assert_eq!(health::key(a, ep), in_account(15, &[id2]));
-        assert_eq!(event::head(a, evt), in_account(16, &[id4]));
+        assert_eq!(event::meta_key(a, evt), in_account(16, &[id4]));
         assert_eq!(event::chunk(a, evt, 9), in_account(17, &[id4, &[9]]));
         assert_eq!(delivery::key(a, dlv), in_account(18, &[id3]));
         assert_eq!(delivery::of_endpoint(a, ep, dlv), in_account(19, &[id2, id3]));
@@ -314,13 +314,13 @@ mod tests {
         let counts = |resolution| statistics::Counts { account: a, endpoint: ep, resolution };
         // 00:10:34, in steps of an hour and of five minutes.
         let at = Timestamp::from_millis(634_000);
-        let (answer, latency) = (Answer::Status(204), Latency::of(0));
+        let (answer, latency) = (ResultCode::Status(204), Latency::of(0));
         let hour = counts(Resolution::Hour).key(at, answer, latency);
         assert_eq!(hour, in_account(26, &[&[2], id2, &[0; 8], &[0, 204], &[0]]));
         let five_minutes = counts(Resolution::FiveMinutes).key(at, answer, latency);
         let step = 600_000_u64.to_be_bytes();
         assert_eq!(five_minutes, in_account(26, &[&[1], id2, &step, &[0, 204], &[0]]));
-        assert_eq!(of_event::key(a, evt, dlv), in_account(27, &[id4, id3]));
+        assert_eq!(event_delivery::key(a, evt, dlv), in_account(27, &[id4, id3]));
         assert_eq!(email::key(a, ep, TIME), in_account(28, &[id2, time]));
         assert_eq!(link_generation::key(a), in_account(29, &[]));
         assert_eq!(subscriber_delta::key(a, Some(&name)), in_account(30, &[b"a.b\0"]));

@@ -1,14 +1,14 @@
-//! Notices: endpoints that were disabled, of which an account's contacts must be told.
+//! Notices: disabled endpoints that an account's contacts must be emailed about.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
 //! | `s shard disabled_at endpoint` | [`Notice`] | `notices`, in the transaction that disables an endpoint; removed when the email has been sent |
 
 use bytes::Bytes;
+use postrider_domain::assignment::Shard;
 use postrider_domain::endpoint::LastError;
 use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::notice::Notice;
-use postrider_domain::ownership::Shard;
 use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +81,7 @@ mod tests {
     use crate::codec::golden;
 
     #[test]
-    fn the_oldest_comes_first() {
+    fn notices_sort_by_age() {
         let key = |millis| key(2, Timestamp::from_millis(millis), EndpointId::MAX);
         assert!(key(9) < key(300));
         assert!(key(9).starts_with(&of_shard(2)) && !key(9).starts_with(&of_shard(3)));

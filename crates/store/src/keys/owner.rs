@@ -1,24 +1,24 @@
-//! The owners of shards. Every write of an owner reads the row.
+//! The owners of shards. Every write of an owner reads this row.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
 //! | `s shard` | [`Owner`] | `owners`, when a shard is claimed, taken over or handed over |
 
 use bytes::Bytes;
+use postrider_domain::assignment::Shard;
 use postrider_domain::ids::BootId;
-use postrider_domain::ownership::Shard;
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Table};
 use crate::codec::{self, Record};
 use crate::kv::Error;
 
-/// The newest owner of a shard.
+/// The current owner of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
-    /// Counts the owners that the shard has had.
+    /// Incremented with every change of owner.
     pub epoch: u64,
-    /// The node, in one of its runs. It may be gone since.
+    /// The node, in one of its runs. It may no longer be alive.
     pub node: BootId,
 }
 

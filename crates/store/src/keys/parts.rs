@@ -1,4 +1,4 @@
-//! Parts shared by several records. A part never changes; a record that needs a different one gets a
+//! Structs shared by several records. They never change: a record that needs a different one gets a
 //! new version.
 
 use postrider_domain::endpoint::{Disabled, DisabledReason, LastError};
@@ -103,12 +103,12 @@ impl From<ErrorKindV1> for ErrorKind {
     }
 }
 
-/// Names and values as a record borrows them.
+/// Borrows names and values for a record.
 pub(super) fn borrowed(pairs: &[(String, String)]) -> Vec<(&str, &str)> {
     pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
-/// Names and values as a record gives them back.
+/// Converts names and values from a record.
 pub(super) fn owned(pairs: Vec<(&str, &str)>) -> Vec<(String, String)> {
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }

@@ -1,9 +1,9 @@
-//! The deliveries of an endpoint that have not ended, by age, and their number.
+//! An endpoint's backlog deliveries, oldest first, and their count.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
-//! | `a account endpoint delivery` | empty | `enqueue`; removed when the delivery ends |
-//! | `a account endpoint` | a counter | `enqueue`, in the same transactions |
+//! | `a account endpoint delivery` | empty | `endpoint_key`; removed when the delivery finishes |
+//! | `a account endpoint` | a counter | `endpoint_key`, in the same transactions |
 
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
 
@@ -30,7 +30,7 @@ mod tests {
     fn round_trip() {
         let (account, endpoint) = (AccountId::MIN, EndpointId::MAX);
         let row = key(account, endpoint, DeliveryId::MAX);
-        assert_eq!(delivery::of_key(&row), Ok(DeliveryId::MAX));
+        assert_eq!(delivery::parse_key(&row), Ok(DeliveryId::MAX));
         assert!(row.starts_with(&of_endpoint(account, endpoint)));
         assert!(!count(account, endpoint).starts_with(&of_endpoint(account, endpoint)));
     }

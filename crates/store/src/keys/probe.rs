@@ -1,10 +1,10 @@
-//! Rows that are written to find out whether the store takes them.
+//! Rows that test whether the store is writable.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
-//! | `g run number` | any bytes | `probe`; each run removes its own |
+//! | `g run number` | any bytes | `probe`; each run removes its own rows |
 //!
-//! The rows of a run are apart from those of other runs, and are no records.
+//! The runs are independent of each other, and the rows are not records.
 
 use super::{Key, Table};
 
@@ -12,12 +12,12 @@ pub(crate) fn key(run: u64, row: u64) -> Vec<u8> {
     Key::global(Table::Probe).number(run).number(row).done()
 }
 
-/// Every row of one run begins with this.
+/// The prefix of one run's rows.
 pub(crate) fn of(run: u64) -> Vec<u8> {
     Key::global(Table::Probe).number(run).done()
 }
 
-/// Every row of every run begins with this.
+/// The prefix of all rows of all runs.
 pub(crate) fn all() -> Vec<u8> {
     Key::global(Table::Probe).done()
 }

@@ -1,9 +1,9 @@
-//! The order in which an endpoint's deliveries are due. It is the lower level of the two-level
+//! An endpoint's pending deliveries in the order of their due times: the lower level of the two-level
 //! queue (see [`super::due`]).
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
-//! | `a account endpoint rank time delivery` | empty | `enqueue`; removed when the delivery ends |
+//! | `a account endpoint rank time delivery` | empty | `endpoint_key`; removed when the delivery finishes |
 
 use postrider_domain::delivery::Delivery;
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
@@ -12,8 +12,8 @@ use postrider_domain::time::Timestamp;
 use super::{Key, Table, Tail};
 use crate::kv::Error;
 
-/// Retries stand apart from first attempts: however many new deliveries come for an endpoint
-/// that fails, those that were first keep their schedule.
+/// Retries are separate from first attempts: new deliveries for a failing endpoint, however many, do
+/// not delay the retries of earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Rank {
@@ -37,7 +37,7 @@ pub(crate) fn of_rank(account: AccountId, endpoint: EndpointId, rank: Rank) -> V
     Key::account(account, Table::Queue).id(endpoint).byte(rank as u8).done()
 }
 
-pub(crate) fn of_key(key: &[u8]) -> Result<(Timestamp, DeliveryId), Error> {
+pub(crate) fn parse_key(key: &[u8]) -> Result<(Timestamp, DeliveryId), Error> {
     let mut tail = Tail(key);
     let delivery = tail.id()?;
     Ok((tail.time()?, delivery))
@@ -66,7 +66,7 @@ mod tests {
             progress: Progress::Pending { due },
         };
         let key = key(&delivery, due);
-        assert_eq!(of_key(&key), Ok((due, DeliveryId::MAX)));
+        assert_eq!(parse_key(&key), Ok((due, DeliveryId::MAX)));
         assert!(key.starts_with(&of_rank(AccountId::MIN, EndpointId::MIN, Rank::Retry)));
     }
 }

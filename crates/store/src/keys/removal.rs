@@ -1,11 +1,11 @@
-//! Accounts that were deleted, and of whose data some may still exist.
+//! Deleted accounts whose data may not be completely removed yet.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
 //! | `s shard account` | empty | `accounts`, when an account is deleted; removed by `sweep` with the last of its data |
 
+use postrider_domain::assignment::Shard;
 use postrider_domain::ids::AccountId;
-use postrider_domain::ownership::Shard;
 
 use super::{Key, Table, Tail};
 use crate::kv::Error;
@@ -18,7 +18,7 @@ pub(crate) fn of_shard(shard: Shard) -> Vec<u8> {
     Key::shard(shard, Table::Removal).done()
 }
 
-pub(crate) fn of_key(key: &[u8]) -> Result<AccountId, Error> {
+pub(crate) fn parse_key(key: &[u8]) -> Result<AccountId, Error> {
     Tail(key).id()
 }
 
@@ -28,7 +28,7 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        assert_eq!(of_key(&key(3, AccountId::MAX)), Ok(AccountId::MAX));
+        assert_eq!(parse_key(&key(3, AccountId::MAX)), Ok(AccountId::MAX));
         assert!(key(3, AccountId::MIN).starts_with(&of_shard(3)));
     }
 }

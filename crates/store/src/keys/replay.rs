@@ -2,14 +2,14 @@
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
-//! | `a account replay` | [`Replay`] | `replays`, when a replay is created or commanded, and after every step |
+//! | `a account replay` | [`Replay`] | `replays`, when a replay is created, paused, resumed or cancelled, and after every step |
 //! | `s shard replay` | the account, while the replay is running | the same transactions |
 
 use bytes::Bytes;
+use postrider_domain::assignment::Shard;
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::event::EventTypeName;
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, ReplayId};
-use postrider_domain::ownership::Shard;
 use postrider_domain::replay::{Filter, Replay, ReplayState};
 use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -176,7 +176,7 @@ pub(crate) fn running_in(shard: Shard) -> Vec<u8> {
     Key::shard(shard, Table::RunningReplay).done()
 }
 
-pub(crate) fn of_key(key: &[u8]) -> Result<ReplayId, Error> {
+pub(crate) fn parse_key(key: &[u8]) -> Result<ReplayId, Error> {
     Tail(key).id()
 }
 
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        assert_eq!(of_key(&running(1, ReplayId::MAX)), Ok(ReplayId::MAX));
+        assert_eq!(parse_key(&running(1, ReplayId::MAX)), Ok(ReplayId::MAX));
         assert!(key(AccountId::MIN, ReplayId::MAX).starts_with(&of_account(AccountId::MIN)));
     }
 

@@ -1,15 +1,15 @@
-//! Past events that are sent again to more endpoints than one transaction takes.
+//! Resends to more endpoints than fit into one transaction.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
-//! | `s shard mark` | [`Resend`] | `resend`; changed and removed by `fan_out` |
+//! | `s shard batch_id` | [`Resend`] | `resend`; changed and removed by `fan_out` |
 //!
-//! The mark, an id that no delivery has, keeps it apart from the event's own fan-out and from
+//! The batch id, which no delivery has, distinguishes a resend from the event's own fan-out and from
 //! other resends of the event.
 
 use bytes::Bytes;
+use postrider_domain::assignment::Shard;
 use postrider_domain::ids::{DeliveryId, EventId};
-use postrider_domain::ownership::Shard;
 use postrider_domain::time::Timestamp;
 
 use super::fan_out::{FanOut, Layout, V1, V2};
@@ -17,53 +17,52 @@ use super::{Key, Table, Tail};
 use crate::codec::{self, Record, Versioned};
 use crate::kv::Error;
 
-/// What is sent again, and how far it has come. Its versions, and their tables, are those of its
-/// [`FanOut`], with the event and the time in front.
+/// A resend and its progress. Its versions and tables are those of its [`FanOut`], preceded by the
+/// event and the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Resend {
     pub(crate) event: EventId,
-    /// When it was asked for.
-    pub(crate) asked_at: Timestamp,
+    pub(crate) requested_at: Timestamp,
     pub(crate) fan_out: FanOut,
 }
 
 impl Record for Resend {
     fn encode(&self) -> Bytes {
-        let Self { event, asked_at, fan_out } = self;
+        let Self { event, requested_at, fan_out } = self;
         match fan_out.layout() {
-            Layout::V1(fan_out) => codec::versioned(1, &(event, asked_at, fan_out)),
-            Layout::V2(fan_out) => codec::versioned(2, &(event, asked_at, fan_out)),
+            Layout::V1(fan_out) => codec::versioned(1, &(event, requested_at, fan_out)),
+            Layout::V2(fan_out) => codec::versioned(2, &(event, requested_at, fan_out)),
         }
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let versioned = Versioned::split("resend", bytes)?;
-        let (event, asked_at, fan_out) = match versioned.version {
+        let (event, requested_at, fan_out) = match versioned.version {
             1 => {
-                let (event, asked_at, fan_out): (_, _, V1) = versioned.fields()?;
-                (event, asked_at, fan_out.into())
+                let (event, requested_at, fan_out): (_, _, V1) = versioned.fields()?;
+                (event, requested_at, fan_out.into())
             }
             2 => {
-                let (event, asked_at, fan_out): (_, _, V2) = versioned.fields()?;
-                (event, asked_at, fan_out.into())
+                let (event, requested_at, fan_out): (_, _, V2) = versioned.fields()?;
+                (event, requested_at, fan_out.into())
             }
             _ => return Err(versioned.unknown()),
         };
-        Ok(Self { event, asked_at, fan_out })
+        Ok(Self { event, requested_at, fan_out })
     }
 }
 
-pub(crate) fn key(shard: Shard, mark: DeliveryId, fan_out: &FanOut) -> Vec<u8> {
+pub(crate) fn key(shard: Shard, batch_id: DeliveryId, fan_out: &FanOut) -> Vec<u8> {
     let table = if fan_out.is_merged() { Table::MergedResend } else { Table::Resend };
-    Key::shard(shard, table).id(mark).done()
+    Key::shard(shard, table).id(batch_id).done()
 }
 
-/// The beginnings of the keys of both versions.
+/// The key prefixes of both versions.
 pub(crate) fn of_shard(shard: Shard) -> [Vec<u8>; 2] {
     [Table::Resend, Table::MergedResend].map(|table| Key::shard(shard, table).done())
 }
 
-pub(crate) fn of_key(key: &[u8]) -> Result<DeliveryId, Error> {
+pub(crate) fn parse_key(key: &[u8]) -> Result<DeliveryId, Error> {
     Tail(key).id()
 }
 
@@ -83,7 +82,7 @@ mod tests {
         for (fan_out, prefix) in [(list_by_list, first), (merged, second)] {
             let key = key(1, DeliveryId::MAX, &fan_out);
             assert!(key.starts_with(&prefix));
-            assert_eq!(of_key(&key), Ok(DeliveryId::MAX));
+            assert_eq!(parse_key(&key), Ok(DeliveryId::MAX));
         }
     }
 
@@ -96,7 +95,7 @@ mod tests {
         ];
         let [first, second] = cursors.map(|cursor| Resend {
             event: EventId::from_bytes([3; 16]),
-            asked_at: Timestamp::from_millis(300),
+            requested_at: Timestamp::from_millis(300),
             fan_out: FanOut { account, cursor },
         });
         let golden_first = [&[1][..], &[3; 16], &[172, 2], &[1; 16], &[0, 0]].concat();

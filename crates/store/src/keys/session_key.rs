@@ -1,4 +1,4 @@
-//! The key that the dashboard's sessions and links are signed with.
+//! The key that signs the dashboard's sessions and links.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|

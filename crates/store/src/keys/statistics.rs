@@ -1,14 +1,13 @@
-//! How many attempts an endpoint had in a step of time, by answer and latency.
+//! Counts of an endpoint's attempts per time step, by result and latency.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
 //! | `a account resolution endpoint time answer latency` | a counter | `statistics`, when an attempt is recorded |
 //!
-//! The rows do not expire: each stands for at least one attempt, whose record is larger and is
-//! kept, too.
+//! The rows do not expire: each represents at least one attempt, whose record is larger and also kept.
 
 use postrider_domain::ids::{AccountId, EndpointId};
-use postrider_domain::statistics::{Answer, Latency, Resolution};
+use postrider_domain::statistics::{Latency, Resolution, ResultCode};
 use postrider_domain::time::Timestamp;
 
 use super::{Key, Table, Tail};
@@ -22,23 +21,23 @@ pub(crate) struct Counts {
     pub(crate) resolution: Resolution,
 }
 
-/// What one counter counts.
+/// The attempts that a counter counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Counted {
-    /// When the step of time began.
+    /// The start of the time step.
     pub(crate) at: Timestamp,
-    pub(crate) answer: Answer,
+    pub(crate) answer: ResultCode,
     pub(crate) latency: Latency,
 }
 
 impl Counts {
-    /// The counter of attempts like this one.
-    pub(crate) fn key(self, at: Timestamp, answer: Answer, latency: Latency) -> Vec<u8> {
+    /// The key of the counter for an attempt.
+    pub(crate) fn key(self, at: Timestamp, answer: ResultCode, latency: Latency) -> Vec<u8> {
         let step = self.resolution.floor(at);
         self.prefix().time(step).short(answer.code()).byte(latency.index()).done()
     }
 
-    /// Where the counters begin of what began at `at` or later.
+    /// The start of the range of steps that begin at `at` or later.
     pub(crate) fn since(self, at: Timestamp) -> Vec<u8> {
         self.prefix().time(at).done()
     }
@@ -49,7 +48,7 @@ impl Counts {
     }
 }
 
-/// Numbers are for ever, as those of tables are.
+/// These numbers are durable, like those of tables.
 fn number(resolution: Resolution) -> u8 {
     match resolution {
         Resolution::FiveMinutes => 1,
@@ -57,11 +56,11 @@ fn number(resolution: Resolution) -> u8 {
     }
 }
 
-/// What the counter at `key` counts; none if a newer version counted something else.
-pub(crate) fn of_key(key: &[u8]) -> Result<Option<Counted>, Error> {
+/// Parses a counter's key; none if a newer version wrote a code that this one does not know.
+pub(crate) fn parse_key(key: &[u8]) -> Result<Option<Counted>, Error> {
     let mut tail = Tail(key);
     let [latency] = tail.take()?;
-    let answer = Answer::from_code(u16::from_be_bytes(tail.take()?));
+    let answer = ResultCode::from_code(u16::from_be_bytes(tail.take()?));
     let at = tail.time()?;
     let counted = answer.zip(Latency::from_index(latency));
     Ok(counted.map(|(answer, latency)| Counted { at, answer, latency }))
@@ -80,26 +79,26 @@ mod tests {
         for resolution in Resolution::ALL {
             let of = |account| Counts { account, endpoint: EndpointId::MAX, resolution };
             let counts = of(AccountId::MIN);
-            for answer in [Answer::Status(204), Answer::Nothing(ErrorKind::Protocol)] {
+            for answer in [ResultCode::Status(204), ResultCode::NoResponse(ErrorKind::Protocol)] {
                 let key = counts.key(at, answer, latency);
                 let step = resolution.floor(at);
-                assert_eq!(of_key(&key), Ok(Some(Counted { at: step, answer, latency })));
+                assert_eq!(parse_key(&key), Ok(Some(Counted { at: step, answer, latency })));
                 assert!(
                     counts.since(step) < key && key < counts.since(step.plus(resolution.step()))
                 );
             }
         }
-        assert!(of_key(&[0; 4]).is_err());
+        assert!(parse_key(&[0; 4]).is_err());
     }
 
     #[test]
-    fn what_a_newer_version_counts_is_passed_over() {
+    fn counters_of_newer_versions_are_skipped() {
         let counts = Counts {
             account: AccountId::MIN,
             endpoint: EndpointId::MIN,
             resolution: Resolution::Hour,
         };
         let key = counts.prefix().time(Timestamp::EPOCH).short(u16::MAX).byte(0).done();
-        assert_eq!(of_key(&key), Ok(None));
+        assert_eq!(parse_key(&key), Ok(None));
     }
 }

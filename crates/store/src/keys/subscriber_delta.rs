@@ -1,5 +1,5 @@
-//! By how much the number of an event type's subscribers has changed since the counter was
-//! introduced. The name `*` is every type.
+//! The change in the number of an event type's subscribers since this counter was introduced. The
+//! name `*` stands for the subscribers to every type.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
@@ -11,7 +11,7 @@ use postrider_domain::ids::AccountId;
 use super::subscription::name_of;
 use super::{Key, Table};
 
-/// `event_type` none is every type.
+/// `None` stands for every type.
 pub(crate) fn key(account: AccountId, event_type: Option<&EventTypeName>) -> Vec<u8> {
     Key::account(account, Table::SubscriberDelta).text(name_of(event_type)).done()
 }
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_type_has_a_name_of_its_own() {
+    fn the_key_of_every_type_is_distinct() {
         let name = EventTypeName::parse("a.b").expect("a name");
         assert_ne!(key(AccountId::MIN, Some(&name)), key(AccountId::MIN, None));
     }

@@ -1,5 +1,5 @@
-//! Which endpoints want which event types. The name `*`, which no event type can have, is every
-//! type.
+//! The endpoints subscribed to each event type. The name `*`, which no event type can have, stands
+//! for every type.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
@@ -15,7 +15,7 @@ pub(super) fn name_of(event_type: Option<&EventTypeName>) -> &str {
     event_type.map_or("*", EventTypeName::as_str)
 }
 
-/// `event_type` none is every type.
+/// `None` stands for every type.
 pub(crate) fn key(
     account: AccountId,
     event_type: Option<&EventTypeName>,
@@ -28,7 +28,7 @@ pub(crate) fn of_type(account: AccountId, event_type: Option<&EventTypeName>) ->
     Key::account(account, Table::Subscription).text(name_of(event_type)).done()
 }
 
-pub(crate) fn of_key(key: &[u8]) -> Result<EndpointId, Error> {
+pub(crate) fn parse_key(key: &[u8]) -> Result<EndpointId, Error> {
     Tail(key).id()
 }
 
@@ -40,7 +40,7 @@ mod tests {
     fn round_trip() {
         let name = EventTypeName::parse("a.b").expect("a name");
         let key = key(AccountId::MIN, Some(&name), EndpointId::MAX);
-        assert_eq!(of_key(&key), Ok(EndpointId::MAX));
+        assert_eq!(parse_key(&key), Ok(EndpointId::MAX));
         assert!(key.starts_with(&of_type(AccountId::MIN, Some(&name))));
         assert!(!key.starts_with(&of_type(AccountId::MIN, None)));
     }

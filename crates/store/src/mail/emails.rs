@@ -1,9 +1,9 @@
-//! What became of the email about each notice. It stays on record when the notice is gone.
+//! The log of the email about each notice. It outlives the notice.
 
+use postrider_domain::assignment::Fence;
 use postrider_domain::email::Email;
 use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::notice::Notice;
-use postrider_domain::ownership::Fence;
 
 use crate::cluster::owners::OwnerError;
 use crate::codec::{Record, RecordTx};
@@ -12,31 +12,25 @@ use crate::kv::{Error, Range, Tx};
 use crate::records::Records;
 
 impl Records {
-    /// Keeps on record what has become so far of the email about a notice.
-    ///
-    /// # Errors
-    /// When the shard has a later owner, or the store fails.
+    /// Logs the current state of the email about a notice.
     pub async fn log_email(
         &self,
         fence: Fence,
-        told: &Notice,
+        notice: &Notice,
         email: &Email,
     ) -> Result<(), OwnerError> {
-        self.as_owner(fence, |tx| async move { self.log(&tx, told, email).await }).await
+        self.as_owner(fence, |tx| async move { self.log(&tx, notice, email).await }).await
     }
 
-    pub(crate) async fn log(&self, tx: &Tx, told: &Notice, email: &Email) -> Result<(), Error> {
-        // An account that is gone has no gates any more, and gets nothing new.
-        if self.place(told.account, told.endpoint).gate(tx).await?.is_some() {
-            tx.save(email::key(told.account, told.endpoint, told.at()), email);
+    pub(crate) async fn log(&self, tx: &Tx, notice: &Notice, email: &Email) -> Result<(), Error> {
+        // A deleted account has no dispatch states left, and must not get new rows.
+        if self.endpoint_key(notice.account, notice.endpoint).dispatch_state(tx).await?.is_some() {
+            tx.save(email::key(notice.account, notice.endpoint, notice.at()), email);
         }
         Ok(())
     }
 
-    /// The newest emails about an endpoint, those of the latest disabling first.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Lists the emails about an endpoint, newest first.
     pub async fn emails(
         &self,
         account: AccountId,

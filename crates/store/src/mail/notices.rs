@@ -1,8 +1,8 @@
-//! What people must be told: written with the change that it tells of, removed once told.
+//! Notices: written together with the change that they report, removed once the email is done.
 
+use postrider_domain::assignment::{Fence, Shard};
 use postrider_domain::email::Email;
 use postrider_domain::notice::Notice;
-use postrider_domain::ownership::{Fence, Shard};
 
 use crate::cluster::owners::OwnerError;
 use crate::codec::{Record, RecordTx};
@@ -10,28 +10,24 @@ use crate::keys::notice;
 use crate::kv::{Error, Range, Tx};
 use crate::records::Records;
 
-/// A part of a shard's notices, the oldest first.
+/// A page of a shard's notices, oldest first.
 #[derive(Clone, Debug)]
 pub struct NoticePage {
-    /// Those that can be read.
+    /// The readable notices.
     pub notices: Vec<Notice>,
-    /// What is wrong with the first one that cannot be read, for instance since a later version
-    /// wrote it.
+    /// The error of the first unreadable notice, for example one written by a later version.
     pub damage: Option<Error>,
-    /// Where the next part begins; none at the end.
+    /// The cursor of the next page; none at the end.
     pub next: Option<NoticeCursor>,
 }
 
-/// A place in a shard's notices.
+/// A position in a shard's notices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoticeCursor(Vec<u8>);
 
 impl Records {
-    /// At most `limit` notices of a shard, the oldest ones or those after a part that was read
-    /// before. One that cannot be read does not hide the others.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Returns at most `limit` notices of a shard, from the oldest or after a cursor. An unreadable
+    /// notice does not hide the others.
     pub async fn notices(
         &self,
         shard: Shard,
@@ -55,32 +51,25 @@ impl Records {
         Ok(NoticePage { notices, damage, next })
     }
 
-    /// Removes a notice, about which nothing is left to do, and keeps on record what became of its
-    /// email.
-    ///
-    /// # Errors
-    /// When the shard has a later owner, or the store fails.
+    /// Removes a finished notice, and logs its email.
     pub async fn finish_notice(
         &self,
         fence: Fence,
-        told: &Notice,
+        notice: &Notice,
         email: Option<&Email>,
     ) -> Result<(), OwnerError> {
         self.as_owner(fence, |tx| async move {
-            tx.clear(notice::key(fence.shard, told.at(), told.endpoint));
+            tx.clear(notice::key(fence.shard, notice.at(), notice.endpoint));
             match email {
-                Some(email) => self.log(&tx, told, email).await,
+                Some(email) => self.log(&tx, notice, email).await,
                 None => Ok(()),
             }
         })
         .await
     }
 
-    /// Adds a notice by itself. The product writes notices with the change that they tell of;
-    /// this is for tests of what reads them.
-    ///
-    /// # Errors
-    /// When the shard has a later owner, or the store fails.
+    /// Adds a notice on its own, for tests. Otherwise notices are written together with the change
+    /// that they report.
     pub async fn record_notice(&self, fence: Fence, record: &Notice) -> Result<(), OwnerError> {
         self.as_owner(fence, |tx| async move {
             save(&tx, fence, record);

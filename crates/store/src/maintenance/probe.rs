@@ -1,72 +1,64 @@
-//! Trying a store out, beside whatever else goes on in it.
+//! Tests and measures a store without touching its records.
 
 use bytes::Bytes;
 
 use crate::codec::RecordTx;
-use crate::keys::copying::{self, Marker};
+use crate::keys::copy_marker::{self, Marker};
 use crate::keys::meta::{self, Meta};
 use crate::keys::probe;
 use crate::kv::{Error, Range, Store};
 
-/// Writes and reads rows that are no records, in a place of its own. Clones are the same probe.
+/// Writes and reads test rows in a key range of its own. Clones share that range.
 #[derive(Clone, Debug)]
 pub struct Probe {
     store: Store,
     run: u64,
 }
 
-/// What a store holds.
+/// The contents of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// No records: nobody has opened it yet.
-    Nothing,
+pub enum StoreContents {
+    /// No records: the store was never opened.
+    Empty,
     /// Records.
     Records {
-        /// Their layout; see [`FORMAT`](crate::FORMAT).
+        /// The records' format; see [`FORMAT`](crate::FORMAT).
         format: u32,
-        /// How many shards there are.
+        /// The number of shards.
         shards: u16,
     },
-    /// A part of another store.
+    /// An backlog copy of another store.
     UnfinishedCopy {
-        /// How many rows are there.
+        /// The number of rows copied.
         rows: u64,
-        /// How many there will be.
+        /// The total number of rows.
         of: u64,
     },
 }
 
 impl Probe {
-    /// A probe of `store`; two that are at work at once need different numbers.
+    /// A probe of `store`. Concurrent probes need different values of `run`.
     #[must_use]
     pub fn new(store: Store, run: u64) -> Self {
         Self { store, run }
     }
 
-    /// What the store holds.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn find(&self) -> Result<Found, Error> {
+    pub async fn contents(&self) -> Result<StoreContents, Error> {
         self.store
             .read(|tx| async move {
-                if let Some(marker) = tx.snap_load::<Marker>(&copying::key()).await? {
+                if let Some(marker) = tx.snap_load::<Marker>(&copy_marker::key()).await? {
                     let Marker { rows, source, .. } = marker;
-                    return Ok(Found::UnfinishedCopy { rows, of: source.rows });
+                    return Ok(StoreContents::UnfinishedCopy { rows, of: source.rows });
                 }
                 let meta: Option<Meta> = tx.snap_load(&meta::key()).await?;
-                Ok(meta.map_or(Found::Nothing, |Meta { format, shards }| Found::Records {
-                    format,
-                    shards,
+                Ok(meta.map_or(StoreContents::Empty, |Meta { format, shards }| {
+                    StoreContents::Records { format, shards }
                 }))
             })
             .await
     }
 
-    /// Writes a row.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Writes a test row.
     pub async fn write(&self, row: u64, value: Bytes) -> Result<(), Error> {
         let (key, value) = (&probe::key(self.run, row), &value);
         self.store
@@ -77,19 +69,13 @@ impl Probe {
             .await
     }
 
-    /// Reads a row.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Reads a test row.
     pub async fn read(&self, row: u64) -> Result<Option<Bytes>, Error> {
         let key = &probe::key(self.run, row);
         self.store.read(|tx| async move { tx.get(key).await }).await
     }
 
-    /// Removes every row that this probe has written.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Removes the rows that this probe has written.
     pub async fn remove(&self) -> Result<(), Error> {
         let rows = &Range::prefix(probe::of(self.run));
         self.store
@@ -110,10 +96,10 @@ mod tests {
     use crate::{FORMAT, Records};
 
     #[tokio::test]
-    async fn what_is_there_is_told_and_stays() {
+    async fn a_probe_reports_the_contents_and_leaves_other_rows() {
         let store = Store::new(Arc::new(Memory::new()), 1);
         let (one, two) = (Probe::new(store.clone(), 1), Probe::new(store.clone(), 2));
-        assert_eq!(one.find().await, Ok(Found::Nothing));
+        assert_eq!(one.contents().await, Ok(StoreContents::Empty));
         Records::open(store, 8).await.unwrap();
         for probe in [&one, &two] {
             probe.write(3, Bytes::from_static(b"x")).await.unwrap();
@@ -121,6 +107,6 @@ mod tests {
         one.remove().await.unwrap();
         assert_eq!(one.read(3).await, Ok(None));
         assert_eq!(two.read(3).await, Ok(Some(Bytes::from_static(b"x"))));
-        assert_eq!(one.find().await, Ok(Found::Records { format: FORMAT, shards: 8 }));
+        assert_eq!(one.contents().await, Ok(StoreContents::Records { format: FORMAT, shards: 8 }));
     }
 }

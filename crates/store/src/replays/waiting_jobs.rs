@@ -1,25 +1,22 @@
-//! Whether a shard has jobs to work on, for an owner who may not have been told.
+//! Whether a shard has jobs, for an owner that may have missed a wake-up.
 
-use postrider_domain::ownership::Shard;
+use postrider_domain::assignment::Shard;
 
 use crate::keys::{fan_out, replay, resend};
 use crate::kv::{Error, Range};
 use crate::records::Records;
 
-/// Which jobs a shard has.
+/// The kinds of jobs that a shard has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WaitingJobs {
-    /// Fan-outs, of new events or of past ones that are sent again.
+    /// Fan-outs of new events or of resends.
     pub fan_outs: bool,
-    /// Replays that run.
+    /// Running replays.
     pub replays: bool,
 }
 
 impl Records {
-    /// Which jobs a shard has: one read of at most five rows.
-    ///
-    /// # Errors
-    /// When the store fails.
+    /// Returns the kinds of jobs that a shard has, with one read of at most five rows.
     pub async fn waiting_jobs(&self, shard: Shard) -> Result<WaitingJobs, Error> {
         self.store
             .read(|tx| async move {

@@ -1,5 +1,5 @@
-//! Rows that cannot be read: damaged ones, or those of a later version in a rolling upgrade. Work goes
-//! on without them.
+//! Unreadable rows: damaged, or written by a later version during a rolling upgrade. Work continues
+//! without them.
 
 use postrider_domain::ids::{DeliveryId, EventId, Id, ReplayId};
 use postrider_domain::replay::Filter;
@@ -11,10 +11,10 @@ use crate::keys::{due, expiry, fan_out, removal, replay, resend};
 use crate::kv::Error;
 use crate::replays::ReplayRequest;
 
-/// Of a version that does not exist.
+/// A record with an unknown version.
 const UNREADABLE: &[u8] = &[99, 1, 2, 3];
 
-/// Puts rows in front of all others of each kind of work, in every shard.
+/// Puts unreadable rows in front of each kind of work, in every shard.
 async fn damage(world: &World) {
     let merged = FanOut::new(world.account, EndpointId::MAX);
     let mut rows = Vec::new();
@@ -25,7 +25,7 @@ async fn damage(world: &World) {
                 fan_out::key(*shard, EventId::from_bytes(id), &merged),
                 resend::key(*shard, DeliveryId::from_bytes(id), &merged),
                 replay::running(*shard, ReplayId::from_bytes(id)),
-                due::key(*shard, due::AT_ONCE, EndpointId::from_bytes(id)),
+                due::key(*shard, due::IMMEDIATELY, EndpointId::from_bytes(id)),
             ]);
         }
         // Keys that are too short.
@@ -41,7 +41,7 @@ async fn damage(world: &World) {
 }
 
 #[tokio::test]
-async fn work_goes_on_without_rows_that_cannot_be_read() {
+async fn work_continues_past_unreadable_rows() {
     let world = World::new().await;
     damage(&world).await;
     let mut endpoints = Vec::new();
@@ -50,11 +50,11 @@ async fn work_goes_on_without_rows_that_cannot_be_read() {
     }
     let event = world.accept("a", later(1)).await.receipts[0].id;
     world.fan_out().await;
-    let all = crate::Audience::AllThatWantIt;
-    world.records.resend(world.account, event, all, &world.mint, later(2)).await.unwrap();
+    let all = crate::ResendTarget::AllSubscribers;
+    world.records.resend(world.account, event, all, &world.id_generator, later(2)).await.unwrap();
     world.fan_out().await;
     for endpoint in &endpoints {
-        assert_eq!(world.unfinished(*endpoint).await, 2);
+        assert_eq!(world.backlog(*endpoint).await, 2);
     }
 
     let mut due = 0;
@@ -73,7 +73,8 @@ async fn work_goes_on_without_rows_that_cannot_be_read() {
     assert!(world.records.oldest_pending().await.unwrap().is_some());
 
     let request = ReplayRequest { filter: Filter::default(), rate: 10, total: 1 };
-    let made = world.records.create_replay(world.account, request, &world.mint, later(3)).await;
+    let made =
+        world.records.create_replay(world.account, request, &world.id_generator, later(3)).await;
     let (made, _) = made.unwrap().expect("an account");
     let shard = world.records.shard_of(made.id);
     let running = world.records.running_replays(shard, None).await.unwrap();
@@ -81,7 +82,7 @@ async fn work_goes_on_without_rows_that_cannot_be_read() {
 }
 
 #[tokio::test]
-async fn sweeping_goes_on_without_rows_that_cannot_be_read() {
+async fn sweeping_continues_past_unreadable_rows() {
     let world = World::new().await;
     damage(&world).await;
     assert!(world.records.close_account(world.account).await.unwrap());

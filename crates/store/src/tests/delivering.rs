@@ -3,49 +3,49 @@ use postrider_domain::endpoint::{DisabledReason, State};
 use postrider_domain::event::EventTypeName;
 
 use super::*;
-use crate::keys::due::AT_ONCE;
-use crate::{DeliveryFilter, Held, OwnerError, PageRequest};
+use crate::keys::due::IMMEDIATELY;
+use crate::{DeliveryFilter, HeldAction, OwnerError, PageRequest};
 
 #[tokio::test]
-async fn a_success_ends_a_delivery() {
+async fn a_success_finishes_a_delivery() {
     let world = World::new().await;
     let endpoint = world.endpoint(&["a"]).await;
     world.accept("a", later(1)).await;
-    let Applied::Stepped(step) = world.attempt(endpoint, 204, later(5)).await else {
+    let Applied::Recorded(step) = world.attempt(endpoint, 204, later(5)).await else {
         panic!("applied")
     };
     let (view, attempts) =
         world.records.delivery(world.account, step.delivery.id).await.unwrap().unwrap();
     assert_eq!((view.state, attempts.len()), (DeliveryState::Delivered, 1));
-    let settled = world.records.settle(world.fence(endpoint), world.account, endpoint);
+    let settled = world.records.update_pointer(world.fence(endpoint), world.account, endpoint);
     assert_eq!(settled.await, Ok(None));
     assert!(world.pointers(endpoint).await.is_empty());
 }
 
 #[tokio::test]
-async fn a_failure_moves_the_delivery_to_its_next_time() {
+async fn a_failure_reschedules_the_delivery() {
     let world = World::new().await;
     let endpoint = world.endpoint(&["a"]).await;
     world.accept("a", later(1)).await;
-    let Applied::Stepped(step) = world.attempt(endpoint, 500, later(5)).await else {
+    let Applied::Recorded(step) = world.attempt(endpoint, 500, later(5)).await else {
         panic!("applied")
     };
     let due = step.delivery.due();
-    let settled = world.records.settle(world.fence(endpoint), world.account, endpoint);
+    let settled = world.records.update_pointer(world.fence(endpoint), world.account, endpoint);
     assert_eq!(settled.await, Ok(due));
     assert_eq!(world.pointers(endpoint).await, [due.unwrap()]);
     let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
-    assert_eq!((view.health.failure_count, view.unfinished), (1, 1));
+    assert_eq!((view.health.failure_count, view.backlog), (1, 1));
 }
 
 #[tokio::test]
-async fn exhaustion_disables_holds_and_tells_in_one_transaction() {
+async fn exhaustion_disables_the_endpoint_and_writes_a_notice_in_one_transaction() {
     let world = World::new().await;
     let endpoint = world.endpoint(&["a"]).await;
     world.accept("a", later(1)).await;
     let mut now = later(5);
     for _ in 0..11 {
-        let Applied::Stepped(step) = world.attempt(endpoint, 500, now).await else {
+        let Applied::Recorded(step) = world.attempt(endpoint, 500, now).await else {
             panic!("applied")
         };
         now = step.delivery.due().unwrap_or(now);
@@ -53,7 +53,7 @@ async fn exhaustion_disables_holds_and_tells_in_one_transaction() {
     world.accept("a", now).await;
     let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
     let State::Disabled(disabled) = view.state else { panic!("{:?}", view.state) };
-    assert_eq!((disabled.reason, view.unfinished), (DisabledReason::Exhausted, 1));
+    assert_eq!((disabled.reason, view.backlog), (DisabledReason::Exhausted, 1));
     assert!(world.pointers(endpoint).await.is_empty());
     let notices = world.notices(endpoint).await;
     assert_eq!(notices.len(), 1);
@@ -62,21 +62,21 @@ async fn exhaustion_disables_holds_and_tells_in_one_transaction() {
 }
 
 #[tokio::test]
-async fn an_older_owner_writes_nothing() {
+async fn a_stale_owner_writes_nothing() {
     let world = World::new().await;
     let endpoint = world.endpoint(&["a"]).await;
     world.accept("a", later(1)).await;
     let old = world.fence(endpoint);
     world.records.claim(&[old.shard], BootId::MAX).await.unwrap();
     assert_eq!(world.attempt(endpoint, 200, later(5)).await, Applied::Fenced);
-    let settled = world.records.settle(old, world.account, endpoint).await;
+    let settled = world.records.update_pointer(old, world.account, endpoint).await;
     assert_eq!(settled, Err(OwnerError::Fenced));
     let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
-    assert_eq!(view.unfinished, 1);
+    assert_eq!(view.backlog, 1);
 }
 
 #[tokio::test]
-async fn the_same_attempt_twice_is_one_and_another_with_its_number_is_stale() {
+async fn recording_an_attempt_is_idempotent_and_another_with_its_number_is_stale() {
     let world = World::new().await;
     let endpoint = world.endpoint(&["a"]).await;
     world.accept("a", later(1)).await;
@@ -88,8 +88,8 @@ async fn the_same_attempt_twice_is_one_and_another_with_its_number_is_stale() {
         delivery: workload.first().id,
         attempted: world.attempted(1, 500, later(5)),
     };
-    let Applied::Stepped(first) = world.apply(finished.clone()).await else { panic!("applied") };
-    let Applied::Stepped(again) = world.apply(finished.clone()).await else { panic!("applied") };
+    let Applied::Recorded(first) = world.apply(finished.clone()).await else { panic!("applied") };
+    let Applied::Recorded(again) = world.apply(finished.clone()).await else { panic!("applied") };
     assert_eq!(first, again);
     let other = Finished { attempted: world.attempted(1, 200, later(6)), ..finished };
     assert_eq!(world.apply(other).await, Applied::Stale);
@@ -97,9 +97,10 @@ async fn the_same_attempt_twice_is_one_and_another_with_its_number_is_stale() {
 
 #[tokio::test]
 async fn held_deliveries_resume_or_are_discarded() {
-    for (held, state) in
-        [(Held::Resume, DeliveryState::Pending), (Held::Discard, DeliveryState::Discarded)]
-    {
+    for (held, state) in [
+        (HeldAction::Resume, DeliveryState::Pending),
+        (HeldAction::Discard, DeliveryState::Discarded),
+    ] {
         let world = World::new().await;
         let endpoint = world.endpoint(&["a"]).await;
         world.records.disable_endpoint(world.account, endpoint, later(1)).await.unwrap();
@@ -115,14 +116,14 @@ async fn held_deliveries_resume_or_are_discarded() {
         let view =
             world.records.enable_endpoint(world.account, endpoint, held).await.unwrap().unwrap();
         assert_eq!(view.state, State::Enabled);
-        assert_eq!(view.unfinished, if held == Held::Resume { 450 } else { 0 });
+        assert_eq!(view.backlog, if held == HeldAction::Resume { 450 } else { 0 });
         assert!(list().await.iter().all(|view| view.state == state), "{held:?}");
-        assert_eq!(world.pointers(endpoint).await, [AT_ONCE]);
+        assert_eq!(world.pointers(endpoint).await, [IMMEDIATELY]);
     }
 }
 
 #[tokio::test]
-async fn pages_of_deliveries_go_on_where_they_ended() {
+async fn pages_of_deliveries_continue_at_their_cursor() {
     let world = World::new().await;
     let endpoint = world.endpoint(&["a", "b"]).await;
     for number in 0..5 {
@@ -143,14 +144,15 @@ async fn pages_of_deliveries_go_on_where_they_ended() {
         }
         assert!(seen.is_sorted_by(|one, next| one.delivery.id > next.delivery.id));
         for view in seen {
-            let alone = world.records.delivery_alone(world.account, view.delivery.id).await;
+            let alone =
+                world.records.delivery_without_attempts(world.account, view.delivery.id).await;
             assert_eq!(alone.unwrap(), Some(view));
         }
     }
 }
 
 #[tokio::test]
-async fn what_was_given_up_is_discarded_by_the_owner_whatever_comes_between() {
+async fn the_owner_discards_marked_deliveries_whatever_happens_in_between() {
     let world = World::new().await;
     let endpoint = world.endpoint(&["a"]).await;
     let disable =
@@ -164,36 +166,36 @@ async fn what_was_given_up_is_discarded_by_the_owner_whatever_comes_between() {
     for number in 0..450 {
         world.accept("a", later(2 + number)).await;
     }
-    assert_eq!(enable(Held::Discard).await.unfinished, 0);
-    // By a clock that lags behind.
+    assert_eq!(enable(HeldAction::Discard).await.backlog, 0);
+    // With a clock that is behind.
     world.accept("a", later(100)).await;
     assert!(matches!(work().await, Work::Discard));
     let fence = world.fence(endpoint);
     let step = |fence| world.records.discard_some(fence, world.account, endpoint, later(901));
     assert_eq!(step(fence).await, Ok(true));
     disable(later(902)).await;
-    let settle = || world.records.settle(fence, world.account, endpoint);
-    assert_eq!(settle().await, Ok(Some(AT_ONCE)), "the owner has not done with it");
-    let view = enable(Held::Resume).await;
-    assert_eq!(view.unfinished, 1);
+    let settle = || world.records.update_pointer(fence, world.account, endpoint);
+    assert_eq!(settle().await, Ok(Some(IMMEDIATELY)), "the owner has not finished discarding");
+    let view = enable(HeldAction::Resume).await;
+    assert_eq!(view.backlog, 1);
     assert!(view.oldest_pending_at > Some(later(451)));
     assert_eq!(step(fence).await, Ok(true));
     assert_eq!(step(fence).await, Ok(false));
     assert!(matches!(work().await, Work::Send(_)));
     let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
-    assert_eq!(view.unfinished, 1);
+    assert_eq!(view.backlog, 1);
     world.records.claim(&[fence.shard], BootId::MAX).await.unwrap();
     assert_eq!(step(fence).await, Err(OwnerError::Fenced));
 }
 
 #[tokio::test]
-async fn an_attempt_on_what_was_given_up_is_stale() {
+async fn an_attempt_of_a_delivery_marked_for_discard_is_stale() {
     let world = World::new().await;
     let endpoint = world.endpoint(&["a"]).await;
     world.accept("a", later(1)).await;
     let delivery = world.workload(endpoint, 1).await.first().id;
     world.records.disable_endpoint(world.account, endpoint, later(2)).await.unwrap();
-    world.records.enable_endpoint(world.account, endpoint, Held::Discard).await.unwrap();
+    world.records.enable_endpoint(world.account, endpoint, HeldAction::Discard).await.unwrap();
     let late = Finished {
         fence: world.fence(endpoint),
         account: world.account,
@@ -209,58 +211,63 @@ async fn an_attempt_on_what_was_given_up_is_stale() {
 }
 
 #[tokio::test]
-async fn in_strict_order_the_oldest_comes_first() {
+async fn in_strict_ordering_the_oldest_comes_first() {
     let world = World::new().await;
     let endpoint = world.ordered_endpoint(&["a"], Ordering::Strict).await;
     world.accept("a", later(1)).await;
     world.accept("a", later(2)).await;
-    let Applied::Stepped(step) = world.attempt(endpoint, 500, later(5)).await else {
+    let Applied::Recorded(step) = world.attempt(endpoint, 500, later(5)).await else {
         panic!("applied")
     };
     let workload = world.workload(endpoint, 10).await;
     assert_eq!(workload.first().id, step.delivery.id);
-    let settled = world.records.settle(world.fence(endpoint), world.account, endpoint);
+    let settled = world.records.update_pointer(world.fence(endpoint), world.account, endpoint);
     assert_eq!(settled.await, Ok(step.delivery.due()));
 }
 
 #[tokio::test]
-async fn new_work_is_due_by_every_clock() {
+async fn new_work_is_due_immediately_whatever_the_clocks() {
     let world = World::new().await;
     for ordering in [Ordering::Parallel, Ordering::Strict] {
         let endpoint = world.ordered_endpoint(&["a"], ordering).await;
         let pointers = async || world.pointers(endpoint).await;
-        // By the clock of the node that accepts, it is an hour later than by the owner's.
+        // The accepting node's clock is an hour ahead of the owner's.
         let hour = later(3_600_000);
         world.accept("a", hour).await;
-        assert_eq!(pointers().await, [AT_ONCE]);
+        assert_eq!(pointers().await, [IMMEDIATELY]);
         let settle = async || {
-            world.records.settle(world.fence(endpoint), world.account, endpoint).await.unwrap()
+            world
+                .records
+                .update_pointer(world.fence(endpoint), world.account, endpoint)
+                .await
+                .unwrap()
         };
-        assert_eq!(settle().await, Some(AT_ONCE), "nobody has sent it");
+        assert_eq!(settle().await, Some(IMMEDIATELY), "it has not been sent");
         world.attempt(endpoint, 500, later(5)).await;
         let retry = settle().await.expect("a retry");
-        assert!(retry > AT_ONCE && pointers().await == [retry], "a retry has its time");
+        assert!(retry > IMMEDIATELY && pointers().await == [retry], "a retry has its due time");
         world.records.disable_endpoint(world.account, endpoint, hour).await.unwrap();
         assert_eq!(pointers().await, []);
-        world.records.enable_endpoint(world.account, endpoint, Held::Resume).await.unwrap();
-        assert_eq!(pointers().await, [AT_ONCE]);
+        world.records.enable_endpoint(world.account, endpoint, HeldAction::Resume).await.unwrap();
+        assert_eq!(pointers().await, [IMMEDIATELY]);
         world.records.delete_endpoint(world.account, endpoint).await.unwrap();
-        assert_eq!(pointers().await, [AT_ONCE]);
+        assert_eq!(pointers().await, [IMMEDIATELY]);
     }
 }
 
 #[tokio::test]
-async fn a_pointer_is_settled_by_the_ordering_of_now() {
+async fn the_pointer_follows_the_current_ordering() {
     let world = World::new().await;
     let endpoint = world.ordered_endpoint(&["a"], Ordering::Strict).await;
     world.accept("a", later(1)).await;
     world.accept("a", later(2)).await;
     world.attempt(endpoint, 500, later(5)).await;
-    // Nobody tells the owner, which would wait for the retry of the first delivery.
+    // The owner is not notified, and would wait for the retry of the first delivery.
     let parallel = |it: &mut Endpoint| it.ordering = Ordering::Parallel;
     world.records.update_endpoint(world.account, endpoint, parallel).await.unwrap();
-    let settled = world.records.settle(world.fence(endpoint), world.account, endpoint).await;
-    assert_eq!(settled, Ok(Some(AT_ONCE)));
+    let settled =
+        world.records.update_pointer(world.fence(endpoint), world.account, endpoint).await;
+    assert_eq!(settled, Ok(Some(IMMEDIATELY)));
 }
 
 #[tokio::test]
@@ -282,7 +289,7 @@ async fn deleting_discards_and_late_attempts_are_stale() {
         attempted: world.attempted(1, 200, later(5)),
     };
     assert_eq!(world.apply(late).await, Applied::Stale);
-    assert_eq!(world.pointers(endpoint).await, [AT_ONCE]);
+    assert_eq!(world.pointers(endpoint).await, [IMMEDIATELY]);
     let work = async || world.records.workload(world.account, endpoint, 1).await.unwrap();
     assert!(matches!(work().await, Work::Discard));
     world.discard(endpoint, later(4)).await;

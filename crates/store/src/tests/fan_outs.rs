@@ -1,16 +1,16 @@
 use postrider_domain::ids::EventId;
 
 use super::*;
-use crate::Audience;
+use crate::ResendTarget;
 use crate::codec::RecordTx;
 use crate::keys::fan_out::{self, Cursor, FanOut};
 use crate::keys::resend::{self, Resend};
 use crate::kv::Error;
 
-/// More than one transaction takes.
+/// More endpoints than fit into one transaction.
 const MANY: usize = MAX_FAN_OUT_PER_TRANSACTION + 100;
 
-/// An event that has to be fanned out, with `first` as the endpoint that has the smallest id.
+/// An event that needs a fan-out. The endpoint with the smallest id subscribes to `first`.
 async fn wide_event(world: &World, first: &[&str]) -> (EndpointId, EventId) {
     let endpoint = world.endpoint(first).await;
     for _ in 0..MANY {
@@ -29,7 +29,7 @@ async fn an_endpoint_that_moves_between_the_lists_receives_the_event_once() {
         world.step_fan_out().await.expect("a first step");
         world.subscribe(endpoint, &after).await;
         world.fan_out().await;
-        assert_eq!(world.unfinished(endpoint).await, 1, "from {before:?} to {after:?}");
+        assert_eq!(world.backlog(endpoint).await, 1, "from {before:?} to {after:?}");
     }
 }
 
@@ -51,88 +51,96 @@ async fn endpoints_that_move_before_every_step_receive_the_event_once() {
         }
     }
     for endpoint in endpoints {
-        assert_eq!(world.unfinished(endpoint).await, 1);
+        assert_eq!(world.backlog(endpoint).await, 1);
     }
 }
 
 #[tokio::test]
-async fn no_clock_decides_whom_an_event_reaches() {
-    // The node that makes the endpoint has a clock 50 ms ahead of the one that accepts.
+async fn clocks_do_not_decide_who_receives_an_event() {
+    // The node that creates the endpoint has a clock 50 ms ahead of the one that accepts.
     let world = World::new().await;
     let older = world.endpoint(&["a"]).await;
-    let new = world.unsaved(Mint::new().id(later(50)), &["a"]);
+    let new = world.unsaved(IdGenerator::new().id(later(50)), &["a"]);
     assert!(world.records.create_endpoint(&new).await.unwrap());
     let events: Vec<_> = (0..1_000).map(|_| world.event("a", later(10))).collect();
-    let accepted =
-        world.records.accept(world.account, events, None, &world.mint, later(10)).await.unwrap();
+    let accepted = world
+        .records
+        .accept(world.account, events, None, &world.id_generator, later(10))
+        .await
+        .unwrap();
     assert!(accepted.receipts.iter().all(|receipt| receipt.deliveries == 2));
-    // This one was not there yet, although it has the smallest id of all.
-    let smallest = world.unsaved(Mint::new().id(Timestamp::EPOCH), &["b"]);
+    // This endpoint did not exist yet, although it has the smallest id.
+    let smallest = world.unsaved(IdGenerator::new().id(Timestamp::EPOCH), &["b"]);
     assert!(world.records.create_endpoint(&smallest).await.unwrap());
-    let greatest = world.unsaved(Mint::new().id(later(60)), &["a"]);
+    let greatest = world.unsaved(IdGenerator::new().id(later(60)), &["a"]);
     assert!(world.records.create_endpoint(&greatest).await.unwrap());
     world.fan_out().await;
     for (endpoint, received) in
         [(older, 1_000), (new.id, 1_000), (smallest.id, 0), (greatest.id, 0)]
     {
-        assert_eq!(world.unfinished(endpoint).await, received);
+        assert_eq!(world.backlog(endpoint).await, received);
     }
 }
 
 #[tokio::test]
-async fn no_clock_decides_whom_a_resent_event_reaches() {
+async fn clocks_do_not_decide_who_receives_a_resent_event() {
     let world = World::new().await;
     let (_, event) = wide_event(&world, &["a"]).await;
     world.fan_out().await;
-    // Made by a node whose clock is an hour ahead.
-    let new = world.unsaved(Mint::new().id(later(3_600_000)), &["a"]);
+    // Created by a node whose clock is an hour ahead.
+    let new = world.unsaved(IdGenerator::new().id(later(3_600_000)), &["a"]);
     assert!(world.records.create_endpoint(&new).await.unwrap());
-    let resent =
-        world.records.resend(world.account, event, Audience::AllThatWantIt, &world.mint, later(2));
+    let resent = world.records.resend(
+        world.account,
+        event,
+        ResendTarget::AllSubscribers,
+        &world.id_generator,
+        later(2),
+    );
     assert_eq!(usize::try_from(resent.await.unwrap().deliveries), Ok(MANY + 2));
     world.fan_out().await;
-    assert_eq!(world.unfinished(new.id).await, 1);
+    assert_eq!(world.backlog(new.id).await, 1);
 }
 
 #[tokio::test]
-async fn a_late_fan_out_makes_deliveries_of_the_events_time() {
+async fn a_late_fan_out_creates_deliveries_with_the_events_time() {
     let world = World::new().await;
     let (endpoint, _) = wide_event(&world, &["a"]).await;
-    // By now the mint of the node is an hour further.
-    world.mint.id::<EventId>(later(3_600_000));
+    // By now the node's id generator is an hour ahead.
+    world.id_generator.id::<EventId>(later(3_600_000));
     world.fan_out().await;
     let made = world.workload(endpoint, 1).await.first().clone();
     assert_eq!((made.created_at, postrider_domain::ids::created_at(made.id)), (later(1), later(1)));
 }
 
 #[tokio::test]
-async fn what_an_earlier_version_began_is_ended_in_its_way() {
+async fn a_fan_out_of_an_earlier_version_is_completed_its_way() {
     let world = World::new().await;
     let (all, named) = (world.endpoint(&["*"]).await, world.endpoint(&["a"]).await);
     let served = world.endpoint(&["a"]).await;
     let event = world.accept("a", later(1)).await.receipts[0].id;
-    let made_after = world.unsaved(world.mint.id(later(3_000)), &["a"]);
+    let made_after = world.unsaved(world.id_generator.id(later(3_000)), &["a"]);
     assert!(world.records.create_endpoint(&made_after).await.unwrap());
-    // The list of names was read up to the first endpoint.
+    // The list of the type's subscribers was read up to the first endpoint.
     let cursor = Cursor::ListByList { all_types: false, after: Some(named) };
     let begun = FanOut { account: world.account, cursor };
-    let mark = world.mint.id(later(2));
-    let again = Resend { event, asked_at: later(2), fan_out: begun };
-    let [of_event, of_mark] = [world.records.shard_of(event), world.records.shard_of(mark)];
+    let batch_id = world.id_generator.id(later(2));
+    let again = Resend { event, requested_at: later(2), fan_out: begun };
+    let [of_event, of_batch] = [world.records.shard_of(event), world.records.shard_of(batch_id)];
     let write = world.records.store.transact(|tx, _| async move {
         tx.save(fan_out::key(of_event, event, &begun), &begun);
-        tx.save(resend::key(of_mark, mark, &begun), &again);
+        tx.save(resend::key(of_batch, batch_id, &begun), &again);
         Ok::<_, Error>(())
     });
     write.await.unwrap();
     world.fan_out().await;
-    for (endpoint, unfinished) in [(all, 3), (named, 1), (served, 3), (made_after.id, 0)] {
-        assert_eq!(world.unfinished(endpoint).await, unfinished);
+    for (endpoint, backlog) in [(all, 3), (named, 1), (served, 3), (made_after.id, 0)] {
+        assert_eq!(world.backlog(endpoint).await, backlog);
     }
 }
 
 #[tokio::test]
-async fn many_subscribers_are_counted_once_and_the_count_keeps_up() {
+async fn many_subscribers_are_counted_once_and_the_count_stays_current() {
     let world = World::new().await;
     let mut endpoints = Vec::new();
     for number in 0..MANY {
@@ -141,8 +149,8 @@ async fn many_subscribers_are_counted_once_and_the_count_keeps_up() {
     let receivers = async || world.accept("a", later(1)).await.receipts[0].deliveries;
     let many = u64::try_from(MANY).unwrap();
     assert_eq!(receivers().await, many);
-    // Rows that no change has counted show that nobody counts them again.
-    let uncounted = world.mint.id(later(1));
+    // A row without a counted change shows that the list is not counted again.
+    let uncounted = world.id_generator.id(later(1));
     let key = crate::keys::subscription::key(world.account, Some(&name("a")), uncounted);
     let write = world.records.store.transact(|tx, _| {
         let key = key.clone();
@@ -165,9 +173,10 @@ async fn many_subscribers_are_counted_once_and_the_count_keeps_up() {
     world.records.delete_endpoint(world.account, endpoints[2]).await.unwrap();
     world.records.delete_endpoint(world.account, endpoints[2]).await.unwrap();
     assert_eq!(receivers().await, many - 1);
-    // Another process counts for itself.
+    // Another process counts independently.
     let other = Records::open(world.records.store.clone(), SHARDS).await.unwrap();
     let event = world.event("a", later(3));
-    let accepted = other.accept(world.account, vec![event], None, &world.mint, later(3)).await;
+    let accepted =
+        other.accept(world.account, vec![event], None, &world.id_generator, later(3)).await;
     assert_eq!(accepted.unwrap().receipts[0].deliveries, many);
 }

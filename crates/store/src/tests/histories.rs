@@ -1,5 +1,5 @@
-//! Random histories on a store that conflicts and forgets to say what it committed. After each,
-//! the rows of every endpoint agree with each other and with what was accepted.
+//! Random histories on a store with conflicts and unknown commit results. After each, the rows of every
+//! endpoint are consistent with each other and with the accepted events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::keys::{delivery, pending, queue};
 use crate::kv::{Range, counter};
-use crate::{Audience, DeliveryFilter, DeliveryView, Held, PageRequest};
+use crate::{DeliveryFilter, DeliveryView, HeldAction, PageRequest, ResendTarget};
 
 #[derive(Clone, Debug)]
 enum Action {
@@ -62,7 +62,7 @@ async fn play(world: &mut World, endpoint: EndpointId, actions: Vec<Action>) -> 
                 drop(world.records.disable_endpoint(account, endpoint, now).await.unwrap())
             }
             Action::Enable { held } => {
-                let held = if held { Held::Resume } else { Held::Discard };
+                let held = if held { HeldAction::Resume } else { HeldAction::Discard };
                 world.records.enable_endpoint(account, endpoint, held).await.unwrap();
             }
             Action::Discard => {
@@ -71,26 +71,35 @@ async fn play(world: &mut World, endpoint: EndpointId, actions: Vec<Action>) -> 
             }
             Action::Settle => {
                 let fence = world.fence(endpoint);
-                world.records.settle(fence, account, endpoint).await.unwrap();
+                world.records.update_pointer(fence, account, endpoint).await.unwrap();
             }
             Action::Retry => {
                 let page = PageRequest { limit: 1, after: None };
                 let list =
                     world.records.deliveries(account, endpoint, DeliveryFilter::default(), page);
                 if let Some(view) = list.await.unwrap().items.first() {
-                    let retried =
-                        world.records.retry_delivery(account, view.delivery.id, &world.mint, now);
+                    let retried = world.records.retry_delivery(
+                        account,
+                        view.delivery.id,
+                        &world.id_generator,
+                        now,
+                    );
                     made += u64::from(retried.await.unwrap().is_some());
                 }
             }
             Action::Resend { to_all } => {
                 let page = PageRequest { limit: 1, after: None };
                 let events = world.records.events(account, None, page).await.unwrap();
-                let audience =
-                    if to_all { Audience::AllThatWantIt } else { Audience::Endpoint(endpoint) };
+                let audience = if to_all {
+                    ResendTarget::AllSubscribers
+                } else {
+                    ResendTarget::Endpoint(endpoint)
+                };
                 if let Some(event) = events.items.first() {
-                    let resent =
-                        world.records.resend(account, event.id, audience, &world.mint, now).await;
+                    let resent = world
+                        .records
+                        .resend(account, event.id, audience, &world.id_generator, now)
+                        .await;
                     made += resent.unwrap().deliveries;
                 }
             }
@@ -103,7 +112,7 @@ async fn play(world: &mut World, endpoint: EndpointId, actions: Vec<Action>) -> 
     made
 }
 
-/// What is given up counts as discarded before and after the owner has seen to it.
+/// Deliveries marked for discard count as discarded before and after the owner discards them.
 async fn finish_discarding(world: &World, endpoint: EndpointId, end: Timestamp) {
     let states = async || {
         let page = PageRequest { limit: 10_000, after: None };
@@ -112,11 +121,11 @@ async fn finish_discarding(world: &World, endpoint: EndpointId, end: Timestamp) 
         let items = list.await.unwrap().items;
         let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
         let states: Vec<_> = items.iter().map(|view| view.state).collect();
-        (view.unfinished, view.oldest_pending_at, states)
+        (view.backlog, view.oldest_pending_at, states)
     };
     let work = world.records.workload(world.account, endpoint, 1).await.unwrap();
     if let Work::Discard = work {
-        assert_eq!(world.pointers(endpoint).await.len(), 1, "the owner finds it");
+        assert_eq!(world.pointers(endpoint).await.len(), 1, "the pointer is missing");
         let before = states().await;
         world.discard(endpoint, end).await;
         assert_eq!(states().await, before);
@@ -135,41 +144,44 @@ async fn check(world: &World, endpoint: EndpointId, made: u64, end: Timestamp) {
     let page = PageRequest { limit: 10_000, after: None };
     let all =
         world.records.deliveries(account, endpoint, DeliveryFilter::default(), page).await.unwrap();
-    assert_eq!(u64::try_from(all.items.len()).unwrap(), made, "every delivery is listed");
-    let unfinished: Vec<&Delivery> = all
+    assert_eq!(u64::try_from(all.items.len()).unwrap(), made, "a delivery is not listed");
+    let backlog: Vec<&Delivery> = all
         .items
         .iter()
         .map(|view| &view.delivery)
         .filter(|delivery| delivery.due().is_some())
         .collect();
-    let ids: BTreeSet<DeliveryId> = unfinished.iter().map(|delivery| delivery.id).collect();
+    let ids: BTreeSet<DeliveryId> = backlog.iter().map(|delivery| delivery.id).collect();
 
     let pending = rows(pending::of_endpoint(account, endpoint)).await.unwrap();
     let pending: BTreeSet<_> =
-        pending.iter().map(|(key, _)| delivery::of_key(key).unwrap()).collect();
-    assert_eq!(pending, ids, "what is pending");
+        pending.iter().map(|(key, _)| delivery::parse_key(key).unwrap()).collect();
+    assert_eq!(pending, ids, "the pending list");
     let mut queued = Vec::new();
     for rank in [queue::Rank::Retry, queue::Rank::First] {
         queued.extend(rows(queue::of_rank(account, endpoint, rank)).await.unwrap());
     }
-    let queued: BTreeSet<_> = queued.iter().map(|(key, _)| queue::of_key(key).unwrap()).collect();
+    let queued: BTreeSet<_> =
+        queued.iter().map(|(key, _)| queue::parse_key(key).unwrap()).collect();
     let due: BTreeSet<_> =
-        unfinished.iter().map(|delivery| (delivery.due().unwrap(), delivery.id)).collect();
-    assert_eq!(queued, due, "exactly one due row each");
+        backlog.iter().map(|delivery| (delivery.due().unwrap(), delivery.id)).collect();
+    assert_eq!(queued, due, "the queue rows");
     let count = rows(pending::count(account, endpoint)).await.unwrap();
     let count = counter(count.first().map(|(_, value)| value.as_ref()));
-    assert_eq!(u64::try_from(count), Ok(view.unfinished));
+    assert_eq!(u64::try_from(count), Ok(view.backlog));
     assert_eq!(usize::try_from(count), Ok(ids.len()), "the counter");
 
     let pointers = world.pointers(endpoint).await;
     assert!(pointers.len() <= 1, "at most one pointer");
     match (view.state, due.first()) {
         (State::Enabled, Some((first, _))) => {
-            assert!(pointers[0] <= (*first).max(end), "somebody looks in time");
+            assert!(pointers[0] <= (*first).max(end), "the pointer is too late");
         }
 
         (State::Enabled, None) => {}
-        (State::Disabled(_) | State::Deleted, _) => assert!(pointers.is_empty(), "nobody looks"),
+        (State::Disabled(_) | State::Deleted, _) => {
+            assert!(pointers.is_empty(), "a disabled endpoint has a pointer")
+        }
     }
     check_index(world, &all.items).await;
     for view in all.items {
@@ -177,12 +189,12 @@ async fn check(world: &World, endpoint: EndpointId, made: u64, end: Timestamp) {
             world.records.delivery(account, view.delivery.id).await.unwrap().unwrap();
         let numbers: Vec<u8> = attempts.iter().map(|it| it.attempt.number).collect();
         let expected: Vec<u8> = (1..=view.delivery.attempt_count).collect();
-        assert_eq!(numbers, expected, "attempts without a gap");
+        assert_eq!(numbers, expected, "the numbers of the attempts");
         assert!(numbers.len() <= 11);
     }
 }
 
-/// Each event lists its deliveries, each of them once.
+/// Each event lists each of its deliveries once.
 async fn check_index(world: &World, made: &[DeliveryView]) {
     let mut by_event: BTreeMap<EventId, BTreeSet<DeliveryId>> = BTreeMap::new();
     for DeliveryView { delivery, .. } in made {
@@ -201,7 +213,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn rows_agree_after_every_history(seed in any::<u64>(), actions in prop::collection::vec(any_action(), 1..80)) {
+    fn rows_are_consistent_after_every_history(seed in any::<u64>(), actions in prop::collection::vec(any_action(), 1..80)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let faults = Faults {

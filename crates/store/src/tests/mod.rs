@@ -1,5 +1,5 @@
-//! The records as a whole: what a transaction of theirs promises, and that the promises hold
-//! over histories with conflicts and unknown commits.
+//! Tests of the records: the guarantees of each transaction, also under conflicts and unknown commit
+//! results.
 
 mod accepting;
 mod damage;
@@ -17,19 +17,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_domain::account::{Account, EmailAddress, Name};
+use postrider_domain::assignment::Fence;
 use postrider_domain::delivery::{Delivery, RequestHead};
 use postrider_domain::endpoint::{Endpoint, Ordering, Secrets, Subscription};
 use postrider_domain::event::{Event, EventType, EventTypeName, Payload};
 use postrider_domain::headers::CustomHeaders;
-use postrider_domain::ids::{AccountId, BootId, EndpointId, Mint};
+use postrider_domain::ids::{AccountId, BootId, EndpointId, IdGenerator};
 use postrider_domain::limits::MAX_FAN_OUT_PER_TRANSACTION;
-use postrider_domain::machine::{Attempted, Rules};
 use postrider_domain::notice::Notice;
 use postrider_domain::outcome;
-use postrider_domain::ownership::Fence;
 use postrider_domain::signature::Secret;
 use postrider_domain::target::{AddressPolicy, TargetUrl};
 use postrider_domain::time::Timestamp;
+use postrider_domain::transition::{AttemptResult, Rules};
 
 use crate::kv::Store;
 use crate::kv::memory::{Faults, Memory};
@@ -38,11 +38,11 @@ use crate::{Accepted, Applied, Finished, Records, Wake, Work, Workload};
 const SHARDS: u16 = 4;
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
-/// A store with an account, an event type and the fences of all shards.
+/// A store with an account, event types and the fences of all shards.
 struct World {
     records: Records,
     memory: Arc<Memory>,
-    mint: Mint,
+    id_generator: IdGenerator,
     account: AccountId,
     fences: Vec<Fence>,
     rules: Rules,
@@ -65,14 +65,14 @@ impl World {
         Self::with_faults(0, Faults::default()).await
     }
 
-    /// The faults begin once the world is there.
+    /// Faults are injected once the setup is complete.
     async fn with_faults(seed: u64, faults: Faults) -> Self {
         let memory = Arc::new(Memory::with_faults(seed, Faults::default()));
         let records =
             Records::open(Store::new(memory.clone(), seed), SHARDS).await.expect("opened");
-        let mint = Mint::new();
+        let id_generator = IdGenerator::new();
         let account = Account {
-            id: mint.id(START),
+            id: id_generator.id(START),
             name: Name::parse("Acme").expect("a name"),
             contact_emails: vec![EmailAddress::parse("ops@acme.example").expect("an address")],
             created_at: START,
@@ -93,7 +93,7 @@ impl World {
         let shards: Vec<_> = (0..SHARDS).collect();
         let fences = records.claim(&shards, BootId::MIN).await.expect("claimed");
         memory.set_faults(faults);
-        Self { records, memory, mint, account: account.id, fences, rules: Rules::default() }
+        Self { records, memory, id_generator, account: account.id, fences, rules: Rules::default() }
     }
 
     async fn endpoint(&self, event_types: &[&str]) -> EndpointId {
@@ -101,12 +101,13 @@ impl World {
     }
 
     async fn ordered_endpoint(&self, event_types: &[&str], ordering: Ordering) -> EndpointId {
-        let endpoint = Endpoint { ordering, ..self.unsaved(self.mint.id(START), event_types) };
+        let endpoint =
+            Endpoint { ordering, ..self.unsaved(self.id_generator.id(START), event_types) };
         assert!(self.records.create_endpoint(&endpoint).await.expect("created"));
         endpoint.id
     }
 
-    /// An endpoint that is not in the store yet.
+    /// An endpoint that has not been saved.
     fn unsaved(&self, id: EndpointId, event_types: &[&str]) -> Endpoint {
         let url = TargetUrl::parse("https://example.com/", &AddressPolicy::default());
         Endpoint {
@@ -129,12 +130,12 @@ impl World {
         updated.expect("updated").expect("an endpoint");
     }
 
-    async fn unfinished(&self, endpoint: EndpointId) -> u64 {
+    async fn backlog(&self, endpoint: EndpointId) -> u64 {
         let view = self.records.endpoint(self.account, endpoint).await.unwrap();
-        view.expect("an endpoint").unfinished
+        view.expect("an endpoint").backlog
     }
 
-    /// Takes one step of the first shard that has a fan-out. None when no shard has one.
+    /// Takes one step of the first fan-out of any shard. None if no shard has one.
     async fn step_fan_out(&self) -> Option<Vec<Wake>> {
         for fence in &self.fences {
             if let Some(wakes) = self.records.step_fan_out(*fence).await.expect("a step") {
@@ -156,7 +157,7 @@ impl World {
 
     fn event(&self, event_type: &str, now: Timestamp) -> Event {
         Event {
-            id: self.mint.id(now),
+            id: self.id_generator.id(now),
             account: self.account,
             event_type: name(event_type),
             created_at: now,
@@ -167,7 +168,7 @@ impl World {
     async fn accept(&self, event_type: &str, now: Timestamp) -> Accepted {
         let event = self.event(event_type, now);
         self.records
-            .accept(self.account, vec![event], None, &self.mint, now)
+            .accept(self.account, vec![event], None, &self.id_generator, now)
             .await
             .expect("accepted")
     }
@@ -183,13 +184,13 @@ impl World {
         }
     }
 
-    /// What the owner of an endpoint does when it is told to discard.
+    /// Discards like the owner of the endpoint's shard.
     async fn discard(&self, endpoint: EndpointId, now: Timestamp) {
         let fence = self.fence(endpoint);
         while self.records.discard_some(fence, self.account, endpoint, now).await.expect("owner") {}
     }
 
-    /// Makes the first attempt in line end with `status` at `now`.
+    /// Records an attempt of the next delivery, with `status` at `now`.
     async fn attempt(&self, endpoint: EndpointId, status: u16, now: Timestamp) -> Applied {
         let delivery = self.workload(endpoint, 1).await.first().clone();
         let attempted = self.attempted(delivery.attempt_count + 1, status, now);
@@ -203,9 +204,9 @@ impl World {
         self.apply(finished).await
     }
 
-    fn attempted(&self, number: u8, status: u16, now: Timestamp) -> Attempted {
-        Attempted {
-            id: self.mint.id(now),
+    fn attempted(&self, number: u8, status: u16, now: Timestamp) -> AttemptResult {
+        AttemptResult {
+            id: self.id_generator.id(now),
             number,
             at: now,
             ended_at: now.plus(Duration::from_millis(20)),
@@ -213,7 +214,7 @@ impl World {
             request: RequestHead { url: "https://example.com/".to_owned(), headers: vec![] },
             response: None,
             outcome: outcome::of_status(status, None, None),
-            luck: 0.5,
+            jitter: 0.5,
         }
     }
 
@@ -234,7 +235,7 @@ impl World {
 }
 
 impl Workload {
-    /// What comes first.
+    /// The next delivery.
     fn first(&self) -> &Delivery {
         self.retries.deliveries.first().unwrap_or_else(|| &self.firsts.deliveries[0])
     }

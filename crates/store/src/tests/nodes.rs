@@ -19,7 +19,7 @@ fn lease(node: BootId, name: &str, revision: u64) -> Lease {
 }
 
 #[tokio::test]
-async fn a_lease_is_renewed_and_not_removed_once_it_was_renewed_since() {
+async fn a_renewed_lease_is_not_removed_by_its_old_revision() {
     let world = World::new().await;
     assert!(!world.records.renew_lease(&lease(ONE, "one", 1)).await.unwrap());
     assert!(world.records.renew_lease(&lease(ONE, "one", 2)).await.unwrap());
@@ -31,7 +31,7 @@ async fn a_lease_is_renewed_and_not_removed_once_it_was_renewed_since() {
 }
 
 #[tokio::test]
-async fn a_renewal_that_comes_through_late_does_not_set_a_lease_back() {
+async fn a_late_renewal_does_not_reset_a_lease() {
     let world = World::new().await;
     world.records.renew_lease(&lease(ONE, "one", 2)).await.unwrap();
     assert!(world.records.renew_lease(&lease(ONE, "one", 1)).await.unwrap());
@@ -39,7 +39,7 @@ async fn a_renewal_that_comes_through_late_does_not_set_a_lease_back() {
 }
 
 #[tokio::test]
-async fn a_lease_that_cannot_be_read_hides_no_other() {
+async fn an_unreadable_lease_does_not_hide_others() {
     let world = World::new().await;
     world.records.renew_lease(&lease(TWO, "two", 1)).await.unwrap();
     let put = |bytes: &'static [u8]| {
@@ -53,7 +53,7 @@ async fn a_lease_that_cannot_be_read_hides_no_other() {
     assert_eq!(leases.len(), 2);
     assert_eq!((leases[0].node, leases[0].is_readable), (ONE, false));
     assert_eq!(leases[1], lease(TWO, "two", 1));
-    // It can be removed when it stands still, and only then.
+    // It can only be removed if it has not changed.
     put(&[9, 2]).await.unwrap();
     world.records.remove_lease(ONE, leases[0].revision).await.unwrap();
     assert_eq!(world.records.leases().await.unwrap().len(), 2);
@@ -63,7 +63,7 @@ async fn a_lease_that_cannot_be_read_hides_no_other() {
 }
 
 #[tokio::test]
-async fn of_two_who_take_a_shard_over_one_gets_it() {
+async fn only_one_of_two_nodes_takes_a_shard_over() {
     let world = World::new().await;
     let before = world.records.ownership(None).await.unwrap().unwrap();
     let seen: Vec<_> = (0..SHARDS).zip(before.owners).collect();
@@ -77,16 +77,16 @@ async fn of_two_who_take_a_shard_over_one_gets_it() {
 }
 
 #[tokio::test]
-async fn a_shard_is_handed_over_by_right_and_the_change_is_seen() {
+async fn handing_a_shard_over_needs_the_fence_and_changes_the_version() {
     let world = World::new().await;
     let before = world.records.ownership(None).await.unwrap().unwrap();
-    assert_eq!(world.records.ownership(Some(before.moves)).await.unwrap(), None);
-    let heirs = world.records.hand_over(world.fences[1], TWO).await.unwrap();
-    assert_eq!(heirs, Fence { shard: 1, epoch: 2, node: TWO });
-    let after = world.records.ownership(Some(before.moves)).await.unwrap().unwrap();
+    assert_eq!(world.records.ownership(Some(before.version)).await.unwrap(), None);
+    let target = world.records.hand_over(world.fences[1], TWO).await.unwrap();
+    assert_eq!(target, Fence { shard: 1, epoch: 2, node: TWO });
+    let after = world.records.ownership(Some(before.version)).await.unwrap().unwrap();
     assert_eq!(after.owners[1], Some(Owner { epoch: 2, node: TWO }));
     assert_eq!(after.owners[0], before.owners[0]);
     let again = world.records.hand_over(world.fences[1], TWO).await;
-    assert_eq!(again, Err(OwnerError::Fenced), "its right is gone");
-    assert!(world.records.sweep(heirs, START).await.is_ok());
+    assert_eq!(again, Err(OwnerError::Fenced), "the fence is stale");
+    assert!(world.records.sweep(target, START).await.is_ok());
 }

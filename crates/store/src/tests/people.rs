@@ -1,5 +1,5 @@
 use postrider_domain::account::ApiKey;
-use postrider_domain::email::{Email, Recipient, Verdict};
+use postrider_domain::email::{Email, Recipient, RecipientStatus};
 use postrider_domain::endpoint::{Disabled, DisabledReason};
 use postrider_domain::notice::Notice;
 
@@ -10,7 +10,7 @@ use crate::kv::Range;
 use crate::{EndpointFilter, FORMAT, OpenError, PageRequest, Records};
 
 #[tokio::test]
-async fn pages_go_on_where_they_ended() {
+async fn pages_continue_at_their_cursor() {
     let world = World::new().await;
     let mut made = Vec::new();
     for _ in 0..7 {
@@ -36,10 +36,10 @@ async fn pages_go_on_where_they_ended() {
 }
 
 #[tokio::test]
-async fn a_deleted_key_opens_nothing() {
+async fn a_deleted_key_is_invalid() {
     let world = World::new().await;
     let key = ApiKey {
-        id: world.mint.id(START),
+        id: world.id_generator.id(START),
         account: world.account,
         name: Name::parse("ci").unwrap(),
         sha256: [9; 32],
@@ -53,16 +53,16 @@ async fn a_deleted_key_opens_nothing() {
 }
 
 #[tokio::test]
-async fn links_end_a_generation_at_a_time() {
+async fn links_are_revoked_by_generation() {
     let world = World::new().await;
     let (records, account) = (&world.records, world.account);
     for generation in 0..3 {
         assert_eq!(records.link_generation(account).await.unwrap(), Some(generation));
-        assert!(records.end_links(account).await.unwrap());
+        assert!(records.revoke_links(account).await.unwrap());
     }
     assert!(records.delete_account(account).await.unwrap());
     assert_eq!(records.link_generation(account).await.unwrap(), None);
-    assert!(!records.end_links(account).await.unwrap());
+    assert!(!records.revoke_links(account).await.unwrap());
     assert_eq!(rows_of(&world).await, 0);
 }
 
@@ -72,11 +72,11 @@ async fn rows_of(world: &World) -> usize {
     rows.await.unwrap().len()
 }
 
-/// An account with a key, an endpoint, and more rows than go at once.
-async fn crowded() -> (World, EndpointId) {
+/// An account with a key, an endpoint, and more rows than one step removes.
+async fn large_account() -> (World, EndpointId) {
     let world = World::new().await;
     let key = ApiKey {
-        id: world.mint.id(START),
+        id: world.id_generator.id(START),
         account: world.account,
         name: Name::parse("ci").unwrap(),
         sha256: [9; 32],
@@ -93,7 +93,7 @@ async fn crowded() -> (World, EndpointId) {
 
 #[tokio::test]
 async fn a_deleted_account_leaves_nothing_behind() {
-    let (world, endpoint) = crowded().await;
+    let (world, endpoint) = large_account().await;
     assert!(world.records.delete_account(world.account).await.unwrap());
     assert!(!world.records.delete_account(world.account).await.unwrap());
     assert_eq!(rows_of(&world).await, 0);
@@ -104,8 +104,8 @@ async fn a_deleted_account_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_deletion_that_was_cut_off_is_finished_by_the_owner() {
-    let (world, endpoint) = crowded().await;
+async fn an_interrupted_deletion_is_completed_by_the_owner() {
+    let (world, endpoint) = large_account().await;
     assert!(world.records.close_account(world.account).await.unwrap());
     let page = PageRequest { limit: 10, after: None };
     assert!(world.records.accounts(page).await.unwrap().items.is_empty());
@@ -123,7 +123,7 @@ async fn a_deletion_that_was_cut_off_is_finished_by_the_owner() {
 }
 
 #[tokio::test]
-async fn a_changed_subscription_holds_at_once() {
+async fn a_changed_subscription_takes_effect_at_once() {
     let world = World::new().await;
     let endpoint = world.endpoint(&["a"]).await;
     let change =
@@ -133,9 +133,8 @@ async fn a_changed_subscription_holds_at_once() {
     assert_eq!(world.accept("b", later(2)).await.receipts[0].deliveries, 1);
 }
 
-/// What the first version of the layout leaves, the next start of a newer one takes on.
 #[tokio::test]
-async fn an_older_format_is_taken_on() {
+async fn an_older_format_is_upgraded() {
     let memory = std::sync::Arc::new(crate::kv::memory::Memory::with_faults(0, Default::default()));
     let store = || Store::new(memory.clone(), 0);
     let format = || async {
@@ -154,13 +153,13 @@ async fn an_older_format_is_taken_on() {
         .await
         .unwrap();
     assert!(matches!(Records::open(store(), 9).await, Err(OpenError::Shards { .. })));
-    assert_eq!(format().await, Some(FORMAT - 1), "a refused start changes nothing");
+    assert_eq!(format().await, Some(FORMAT - 1), "a rejected open changes nothing");
     assert!(Records::open(store(), SHARDS).await.is_ok());
     assert_eq!(format().await, Some(FORMAT));
 }
 
 #[tokio::test]
-async fn another_version_or_another_count_of_shards_is_refused() {
+async fn a_newer_format_or_another_number_of_shards_is_rejected() {
     let world = World::new().await;
     let open = |shards| Records::open(Store::new(world.memory.clone(), 0), shards);
     assert!(open(SHARDS).await.is_ok());
@@ -240,9 +239,9 @@ async fn endpoints_are_found_by_name_url_and_state() {
     }
 }
 
-/// A search that finds nothing gives up for the time being, and can be continued.
+/// A search without matches returns an empty page with a cursor.
 #[tokio::test]
-async fn a_search_looks_at_a_bounded_number() {
+async fn a_search_scans_a_bounded_number_of_endpoints() {
     let world = World::new().await;
     let first = world.endpoint(&["b"]).await;
     world.records.disable_endpoint(world.account, first, START).await.unwrap();
@@ -255,7 +254,7 @@ async fn a_search_looks_at_a_bounded_number() {
 }
 
 #[tokio::test]
-async fn emails_are_kept_with_the_account_and_go_with_it() {
+async fn emails_are_removed_with_the_account() {
     let world = World::new().await;
     let endpoint = world.endpoint(&["a"]).await;
     let fence = world.fence(endpoint);
@@ -272,15 +271,15 @@ async fn emails_are_kept_with_the_account_and_go_with_it() {
         subject: "disabled".to_owned(),
         to: vec![Recipient { address: "ops@acme.example".to_owned(), verdict }],
     };
-    let later_on = || Verdict::Deferred("450 later".to_owned());
+    let deferred = || RecipientStatus::Deferred("450 later".to_owned());
     for at in [later(1), later(2)] {
-        world.records.log_email(fence, &notice(at), &email(at, later_on())).await.unwrap();
+        world.records.log_email(fence, &notice(at), &email(at, deferred())).await.unwrap();
     }
-    let taken = email(later(1), Verdict::Accepted);
+    let taken = email(later(1), RecipientStatus::Accepted);
     world.records.finish_notice(fence, &notice(later(1)), Some(&taken)).await.unwrap();
     let logged = async |limit| world.records.emails(world.account, endpoint, limit).await.unwrap();
-    assert_eq!(logged(9).await, [email(later(2), later_on()), taken.clone()]);
-    assert_eq!(logged(1).await, [email(later(2), later_on())]);
+    assert_eq!(logged(9).await, [email(later(2), deferred()), taken.clone()]);
+    assert_eq!(logged(1).await, [email(later(2), deferred())]);
     world.records.delete_endpoint(world.account, endpoint).await.unwrap();
     assert_eq!(logged(9).await.len(), 2, "they outlive the endpoint");
     world.records.delete_account(world.account).await.unwrap();

@@ -3,17 +3,19 @@ use postrider_domain::ids::{DeliveryId, EventId};
 use postrider_domain::limits::MAX_FAN_OUT_PER_TRANSACTION;
 
 use super::*;
-use crate::events::receivers;
-use crate::keys::of_event;
+use crate::events::event_deliveries;
+use crate::keys::event_delivery;
 use crate::kv::{Error, Range};
-use crate::{Audience, DeliveryView, Held, PageRequest, ReceiversError, ResendError, Resent};
+use crate::{
+    DeliveryView, EventDeliveriesError, HeldAction, PageRequest, ResendError, ResendTarget, Resent,
+};
 
 impl World {
-    async fn resend(&self, event: EventId, audience: Audience) -> Result<Resent, ResendError> {
-        self.records.resend(self.account, event, audience, &self.mint, later(9_000)).await
+    async fn resend(&self, event: EventId, audience: ResendTarget) -> Result<Resent, ResendError> {
+        self.records.resend(self.account, event, audience, &self.id_generator, later(9_000)).await
     }
 
-    /// The deliveries of an event, read in pages of so many.
+    /// The deliveries of an event, read in pages of `limit`.
     async fn received(&self, event: EventId, limit: usize) -> Vec<DeliveryView> {
         let (mut all, mut after) = (Vec::new(), None);
         for _ in 0..1_000 {
@@ -30,13 +32,13 @@ impl World {
         panic!("the list does not end");
     }
 
-    /// Makes these all the rows of the index of an event's deliveries.
+    /// Replaces the index of an event's deliveries with these rows.
     async fn index_as(&self, event: EventId, rows: &[Vec<DeliveryId>]) {
         let indexed = self.records.store.transact(|tx, _| async move {
-            let all = Range::prefix(of_event::of_event(self.account, event));
+            let all = Range::prefix(event_delivery::prefix(self.account, event));
             tx.clear_range(all.begin, all.end);
             for row in rows {
-                receivers::note_step(&tx, self.account, event, row);
+                event_deliveries::index_step(&tx, self.account, event, row);
             }
             Ok::<_, Error>(())
         });
@@ -49,7 +51,7 @@ fn ids(views: &[DeliveryView]) -> Vec<DeliveryId> {
 }
 
 #[tokio::test]
-async fn an_event_knows_who_received_it() {
+async fn an_event_lists_its_deliveries() {
     let world = World::new().await;
     let endpoints = [world.endpoint(&["a"]).await, world.endpoint(&["*"]).await];
     world.endpoint(&["b"]).await;
@@ -63,30 +65,31 @@ async fn an_event_knows_who_received_it() {
     assert_eq!(delivered.state, DeliveryState::Delivered);
 
     let again = delivered.delivery.id;
-    let again = world.records.retry_delivery(world.account, again, &world.mint, later(50)).await;
+    let again =
+        world.records.retry_delivery(world.account, again, &world.id_generator, later(50)).await;
     let again = again.unwrap().unwrap().0;
     let expected = [vec![again.delivery.id], ids(&first)].concat();
     for limit in [1, 2, 3, 10] {
         assert_eq!(ids(&world.received(event, limit).await), expected, "{limit} a page");
     }
     let request = PageRequest { limit: 10, after: None };
-    let nothing = world.mint.id(later(60));
+    let nothing = world.id_generator.id(later(60));
     let none = world.records.event_deliveries(world.account, nothing, request).await;
-    assert_eq!(none.unwrap_err(), ReceiversError::NoSuchEvent);
+    assert_eq!(none.unwrap_err(), EventDeliveriesError::NoSuchEvent);
     let request = PageRequest { limit: 10, after: Some(expected[0]) };
     let foreign = world.records.event_deliveries(world.account, other, request).await;
-    assert_eq!(foreign.unwrap_err(), ReceiversError::UnknownCursor);
+    assert_eq!(foreign.unwrap_err(), EventDeliveriesError::UnknownCursor);
 }
 
 #[tokio::test]
-async fn one_endpoint_gets_a_past_event_whether_or_not_it_wants_the_type() {
+async fn an_event_can_be_resent_to_an_endpoint_that_does_not_subscribe() {
     let world = World::new().await;
     let (wants_it, other) = (world.endpoint(&["a"]).await, world.endpoint(&["b"]).await);
     let event = world.accept("a", later(1)).await.receipts[0].id;
-    let resent = world.resend(event, Audience::Endpoint(other)).await.unwrap();
+    let resent = world.resend(event, ResendTarget::Endpoint(other)).await.unwrap();
     assert_eq!(resent.deliveries, 1);
     assert!(matches!(resent.wakes[..], [Wake::Endpoint { endpoint, .. }] if endpoint == other));
-    assert_eq!((world.unfinished(wants_it).await, world.unfinished(other).await), (1, 1));
+    assert_eq!((world.backlog(wants_it).await, world.backlog(other).await), (1, 1));
     let made = &world.workload(other, 1).await.firsts.deliveries[0];
     assert_eq!(
         (made.event, made.created_at, made.due()),
@@ -95,62 +98,63 @@ async fn one_endpoint_gets_a_past_event_whether_or_not_it_wants_the_type() {
     assert_eq!(world.received(event, 1).await.len(), 2);
 
     world.records.disable_endpoint(world.account, other, later(10)).await.unwrap();
-    let held = world.resend(event, Audience::Endpoint(other)).await.unwrap();
+    let held = world.resend(event, ResendTarget::Endpoint(other)).await.unwrap();
     assert_eq!((held.deliveries, held.wakes.len()), (1, 0));
     assert_eq!(world.received(event, 9).await[0].state, DeliveryState::Held);
 }
 
 #[tokio::test]
-async fn all_that_want_it_now_get_a_past_event() {
+async fn an_event_can_be_resent_to_all_current_subscribers() {
     let world = World::new().await;
     let first = world.endpoint(&["a"]).await;
     let event = world.accept("a", later(1)).await.receipts[0].id;
     let (second, not) = (world.endpoint(&["*"]).await, world.endpoint(&["b"]).await);
-    let resent = world.resend(event, Audience::AllThatWantIt).await.unwrap();
+    let resent = world.resend(event, ResendTarget::AllSubscribers).await.unwrap();
     assert_eq!((resent.deliveries, resent.wakes.len()), (2, 2));
-    for (endpoint, unfinished) in [(first, 2), (second, 1), (not, 0)] {
-        assert_eq!(world.unfinished(endpoint).await, unfinished);
+    for (endpoint, backlog) in [(first, 2), (second, 1), (not, 0)] {
+        assert_eq!(world.backlog(endpoint).await, backlog);
     }
     let nobody = world.accept("b", later(1)).await.receipts[0].id;
     for endpoint in [second, not] {
         world.records.delete_endpoint(world.account, endpoint).await.unwrap();
     }
-    assert_eq!(world.resend(nobody, Audience::AllThatWantIt).await.unwrap().deliveries, 0);
+    assert_eq!(world.resend(nobody, ResendTarget::AllSubscribers).await.unwrap().deliveries, 0);
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_sent_again() {
+async fn missing_events_and_endpoints_are_rejected() {
     let world = World::new().await;
     let endpoint = world.endpoint(&["a"]).await;
     let event = world.accept("a", later(1)).await.receipts[0].id;
-    let (no_event, no_endpoint) = (world.mint.id(later(2)), world.mint.id(later(2)));
-    let refused = world.resend(no_event, Audience::AllThatWantIt).await;
+    let (no_event, no_endpoint) =
+        (world.id_generator.id(later(2)), world.id_generator.id(later(2)));
+    let refused = world.resend(no_event, ResendTarget::AllSubscribers).await;
     assert!(matches!(refused, Err(ResendError::NoSuchEvent)));
-    let refused = world.resend(event, Audience::Endpoint(no_endpoint)).await;
+    let refused = world.resend(event, ResendTarget::Endpoint(no_endpoint)).await;
     assert!(matches!(refused, Err(ResendError::NoSuchEndpoint)));
     world.records.delete_endpoint(world.account, endpoint).await.unwrap();
-    let refused = world.resend(event, Audience::Endpoint(endpoint)).await;
+    let refused = world.resend(event, ResendTarget::Endpoint(endpoint)).await;
     assert!(matches!(refused, Err(ResendError::EndpointDeleted)));
     assert_eq!(world.received(event, 9).await.len(), 1);
 }
 
 #[tokio::test]
-async fn a_resend_is_not_given_up_with_what_was_held() {
+async fn a_resend_is_not_discarded_with_held_deliveries() {
     let world = World::new().await;
     let endpoint = world.endpoint(&["a"]).await;
     let event = world.accept("a", later(60_000)).await.receipts[0].id;
     world.records.disable_endpoint(world.account, endpoint, later(60_001)).await.unwrap();
-    let enabled = world.records.enable_endpoint(world.account, endpoint, Held::Discard).await;
+    let enabled = world.records.enable_endpoint(world.account, endpoint, HeldAction::Discard).await;
     enabled.unwrap();
     // This node's clock is a minute behind.
-    world.resend(event, Audience::Endpoint(endpoint)).await.unwrap();
+    world.resend(event, ResendTarget::Endpoint(endpoint)).await.unwrap();
     world.discard(endpoint, later(60_003)).await;
     let states: Vec<_> = world.received(event, 9).await.iter().map(|view| view.state).collect();
     assert_eq!(states, [DeliveryState::Pending, DeliveryState::Discarded]);
 }
 
 #[tokio::test]
-async fn many_get_a_past_event_in_steps_beside_its_first_fan_out_and_another() {
+async fn resends_in_steps_run_beside_the_first_fan_out_and_each_other() {
     let world = World::new().await;
     let count = MAX_FAN_OUT_PER_TRANSACTION + 30;
     let mut endpoints = Vec::new();
@@ -159,41 +163,41 @@ async fn many_get_a_past_event_in_steps_beside_its_first_fan_out_and_another() {
     }
     let event = world.accept("a", later(1)).await.receipts[0].id;
     let mut fences = world.fences.iter();
-    // The first fan-out is under way.
+    // The first fan-out is in progress.
     while let Some(fence) = fences.next()
         && world.records.step_fan_out(*fence).await.unwrap().is_none()
     {}
     for _ in 0..2 {
-        let resent = world.resend(event, Audience::AllThatWantIt).await.unwrap();
+        let resent = world.resend(event, ResendTarget::AllSubscribers).await.unwrap();
         assert_eq!(resent.deliveries, u64::try_from(count).unwrap());
         assert!(matches!(resent.wakes[..], [Wake::Jobs { .. }]));
     }
-    // Made after they were asked for.
+    // Created after the resends were requested.
     let late = Endpoint {
-        id: world.mint.id(later(60_000)),
+        id: world.id_generator.id(later(60_000)),
         ..world.records.endpoint(world.account, endpoints[0]).await.unwrap().unwrap().endpoint
     };
     assert!(world.records.create_endpoint(&late).await.unwrap());
     world.fan_out().await;
     for endpoint in &endpoints {
-        assert_eq!(world.unfinished(*endpoint).await, 3);
+        assert_eq!(world.backlog(*endpoint).await, 3);
     }
-    assert_eq!(world.unfinished(late.id).await, 0);
+    assert_eq!(world.backlog(late.id).await, 0);
     let mut received = ids(&world.received(event, 200).await);
     assert_eq!(received.len(), 3 * count);
     received.sort();
     received.dedup();
-    assert_eq!(received.len(), 3 * count, "none is listed twice");
+    assert_eq!(received.len(), 3 * count, "a delivery is listed twice");
 }
 
 #[tokio::test]
-async fn the_index_of_nodes_whose_ids_overlap_lists_each_delivery_once() {
+async fn overlapping_index_rows_list_each_delivery_once() {
     let world = World::new().await;
     let event = world.accept("a", later(1)).await.receipts[0].id;
     let endpoint = world.endpoint(&["a"]).await;
     let mut made = Vec::new();
     for _ in 0..6 {
-        let resent = world.resend(event, Audience::Endpoint(endpoint)).await;
+        let resent = world.resend(event, ResendTarget::Endpoint(endpoint)).await;
         assert_eq!(resent.unwrap().deliveries, 1);
         made.push(world.received(event, 1).await[0].delivery.id);
     }
@@ -206,17 +210,17 @@ async fn the_index_of_nodes_whose_ids_overlap_lists_each_delivery_once() {
 }
 
 #[tokio::test]
-async fn however_many_rows_overlap_each_delivery_is_listed_once() {
+async fn many_overlapping_index_rows_list_each_delivery_once() {
     let world = World::new().await;
     let event = world.accept("a", later(1)).await.receipts[0].id;
     let endpoint = world.endpoint(&["a"]).await;
     let again = async || {
-        world.resend(event, Audience::Endpoint(endpoint)).await.unwrap();
+        world.resend(event, ResendTarget::Endpoint(endpoint)).await.unwrap();
         world.received(event, 1).await[0].delivery.id
     };
     let first = again().await;
-    // Deliveries that are not there any more.
-    let mut rows: Vec<_> = (0..200).map(|_| vec![world.mint.id(later(9_000))]).collect();
+    // Deliveries that no longer exist.
+    let mut rows: Vec<_> = (0..200).map(|_| vec![world.id_generator.id(later(9_000))]).collect();
     let (between, last) = (again().await, again().await);
     rows.extend([vec![first, last], vec![between]]);
     world.index_as(event, &rows).await;
@@ -227,21 +231,21 @@ async fn however_many_rows_overlap_each_delivery_is_listed_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_commit_of_unknown_result_sends_nothing_twice() {
+async fn an_unknown_commit_result_resends_nothing_twice() {
     for seed in 0..40 {
         let faults = Faults { lost_after_commit: 0.5, conflict: 0.1, ..Faults::default() };
         let world = World::with_faults(seed, faults).await;
         let (one, other) = (world.endpoint(&["a"]).await, world.endpoint(&["a"]).await);
         let event = world.accept("a", later(1)).await.receipts[0].id;
-        assert_eq!(world.resend(event, Audience::Endpoint(one)).await.unwrap().deliveries, 1);
-        assert_eq!(world.resend(event, Audience::AllThatWantIt).await.unwrap().deliveries, 2);
-        assert_eq!((world.unfinished(one).await, world.unfinished(other).await), (3, 2));
+        assert_eq!(world.resend(event, ResendTarget::Endpoint(one)).await.unwrap().deliveries, 1);
+        assert_eq!(world.resend(event, ResendTarget::AllSubscribers).await.unwrap().deliveries, 2);
+        assert_eq!((world.backlog(one).await, world.backlog(other).await), (3, 2));
         assert_eq!(world.received(event, 9).await.len(), 5);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_commit_of_unknown_result_leaves_one_job() {
+async fn an_unknown_commit_result_leaves_one_job() {
     for seed in 0..4 {
         let world = World::new().await;
         for _ in 0..=MAX_FAN_OUT_PER_TRANSACTION {
@@ -253,7 +257,7 @@ async fn a_commit_of_unknown_result_leaves_one_job() {
         for _ in 0..seed {
             world.accept("b", later(2)).await;
         }
-        let resent = world.resend(event, Audience::AllThatWantIt).await.unwrap();
+        let resent = world.resend(event, ResendTarget::AllSubscribers).await.unwrap();
         let count = MAX_FAN_OUT_PER_TRANSACTION + 1;
         assert_eq!(resent.deliveries, u64::try_from(count).unwrap());
         world.fan_out().await;
@@ -262,7 +266,7 @@ async fn a_commit_of_unknown_result_leaves_one_job() {
 }
 
 #[tokio::test]
-async fn a_filtered_list_of_events_goes_on_where_it_ended() {
+async fn a_filtered_list_of_events_continues_at_its_cursor() {
     let world = World::new().await;
     let mut wanted = Vec::new();
     for number in 0..30 {

@@ -2,17 +2,17 @@ use std::collections::BTreeMap;
 
 use postrider_domain::ids::{AccountId, DeliveryId};
 use postrider_domain::outcome::{ErrorKind, Failure, Outcome};
-use postrider_domain::statistics::{Answer, Latency, Resolution, Span, Tries};
+use postrider_domain::statistics::{AttemptCounts, Latency, Resolution, ResultCode, Span};
 use proptest::prelude::*;
 
 use super::*;
-use crate::deliveries::statistics::MOST_SPARKLINE_COUNTERS;
+use crate::deliveries::statistics::MAX_SPARKLINE_COUNTERS;
 use crate::keys::statistics::Counts;
 use crate::{DeliveryFilter, PageRequest};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Makes the first attempt in line end so, after so long.
+/// Records an attempt of the next delivery with an outcome and duration.
 async fn attempt(
     world: &World,
     endpoint: EndpointId,
@@ -27,10 +27,10 @@ async fn attempt(
         account: world.account,
         endpoint,
         delivery: delivery.id,
-        attempted: Attempted { outcome, duration_ms, ..attempted },
+        attempted: AttemptResult { outcome, duration_ms, ..attempted },
     };
     let applied = world.apply(finished.clone()).await;
-    assert!(matches!(applied, Applied::Stepped(_)), "{applied:?}");
+    assert!(matches!(applied, Applied::Recorded(_)), "{applied:?}");
     finished
 }
 
@@ -42,7 +42,7 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
     ]
 }
 
-/// Every attempt on record of the endpoint, by what it met with.
+/// The recorded attempts of the endpoint, by result code.
 async fn on_record(
     world: &World,
     endpoint: EndpointId,
@@ -62,7 +62,7 @@ async fn on_record(
                 Some(error) if error.kind == ErrorKind::Status => {
                     error.message.split([' ', ';']).nth(1).unwrap().parse().unwrap()
                 }
-                Some(error) => Answer::Nothing(error.kind).code(),
+                Some(error) => ResultCode::NoResponse(error.kind).code(),
             };
             *found.entry(code).or_default() += 1;
         }
@@ -104,7 +104,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn counts_are_those_of_the_attempts_on_record(
+    fn counts_match_the_recorded_attempts(
         seed in any::<u64>(),
         attempts in prop::collection::vec((any_outcome(), 0_u32..6_000, 0_u64..2_000), 1..30),
     ) {
@@ -118,7 +118,7 @@ proptest! {
 }
 
 #[tokio::test]
-async fn the_same_attempt_twice_counts_once() {
+async fn recording_an_attempt_twice_counts_it_once() {
     let world = World::new().await;
     let endpoint = world.endpoint(&["a"]).await;
     world.accept("a", START).await;
@@ -128,7 +128,7 @@ async fn the_same_attempt_twice_counts_once() {
     let fence = Fence { epoch: finished.fence.epoch - 1, ..finished.fence };
     let fenced =
         Finished { fence, attempted: world.attempted(2, 200, later(7)), ..finished.clone() };
-    assert!(matches!(world.apply(finished).await, Applied::Stepped(_)));
+    assert!(matches!(world.apply(finished).await, Applied::Recorded(_)));
     assert_eq!(world.apply(stale).await, Applied::Stale);
     assert_eq!(world.apply(fenced).await, Applied::Fenced);
     let read = world.records.statistics(world.account, endpoint, Span::Hour, later(8));
@@ -139,7 +139,7 @@ async fn the_same_attempt_twice_counts_once() {
 }
 
 #[tokio::test]
-async fn the_newest_counters_are_read_and_what_is_missing_is_told() {
+async fn the_newest_counters_are_read_and_missing_ones_are_reported() {
     let world = World::new().await;
     let endpoint = world.endpoint(&["a"]).await;
     for minute in 0..4 {
@@ -159,7 +159,7 @@ async fn the_newest_counters_are_read_and_what_is_missing_is_told() {
 }
 
 #[tokio::test]
-async fn sparklines_come_in_the_order_of_the_question() {
+async fn sparklines_are_in_the_requested_order() {
     let world = World::new().await;
     let idle = world.endpoint(&["b"]).await;
     let busy = world.endpoint(&["a"]).await;
@@ -178,14 +178,15 @@ async fn sparklines_come_in_the_order_of_the_question() {
 }
 
 #[tokio::test]
-async fn a_sparkline_tells_what_is_missing() {
+async fn a_sparkline_reports_missing_attempts() {
     let world = World::new().await;
     let endpoint = world.endpoint(&["a"]).await;
     let counts = Counts { account: world.account, endpoint, resolution: Resolution::Hour };
     let latencies = || (0..).map_while(Latency::from_index);
     let counters = (200..600).flat_map(|status| latencies().map(move |took| (status, took)));
-    let mut keys = counters.map(|(status, took)| counts.key(START, Answer::Status(status), took));
-    for (more, complete) in [(MOST_SPARKLINE_COUNTERS, true), (1, false)] {
+    let mut keys =
+        counters.map(|(status, took)| counts.key(START, ResultCode::Status(status), took));
+    for (more, complete) in [(MAX_SPARKLINE_COUNTERS, true), (1, false)] {
         let keys: Vec<_> = keys.by_ref().take(more).collect();
         let keys = &keys;
         let added = world.records.store.transact(|tx, _| async move {
@@ -194,8 +195,8 @@ async fn a_sparkline_tells_what_is_missing() {
         });
         added.await.unwrap();
         let lines = world.records.sparklines(world.account, &[endpoint], START).await.unwrap();
-        let Tries { succeeded, failed } = lines[0].total();
-        assert_eq!(succeeded + failed, MOST_SPARKLINE_COUNTERS as u64);
+        let AttemptCounts { succeeded, failed } = lines[0].total();
+        assert_eq!(succeeded + failed, MAX_SPARKLINE_COUNTERS as u64);
         assert_eq!(lines[0].complete, complete);
     }
 }

@@ -1,12 +1,12 @@
-//! What is done twice, because the result of its commit was unknown, is done once.
+//! Transactions that run twice because a commit's result was unknown take effect once.
 
 use postrider_domain::account::ApiKey;
 use postrider_domain::ids::Id;
 
 use super::*;
-use crate::{Held, Lease, Owner};
+use crate::{HeldAction, Lease, Owner};
 
-/// Half of the commits report an unknown result, although they were made.
+/// Half of the commits take effect but report an unknown result.
 const UNKNOWN: Faults = Faults {
     conflict: 0.0,
     lost_before_commit: 0.0,
@@ -17,12 +17,12 @@ const UNKNOWN: Faults = Faults {
 const SEEDS: std::ops::Range<u64> = 0..20;
 
 #[tokio::test(start_paused = true)]
-async fn what_was_deleted_is_reported_as_deleted() {
+async fn deletions_are_reported_as_such() {
     for seed in SEEDS {
         let world = World::with_faults(seed, Faults::default()).await;
         let endpoint = world.endpoint(&["a"]).await;
         let key = ApiKey {
-            id: world.mint.id(START),
+            id: world.id_generator.id(START),
             account: world.account,
             name: Name::parse("Key").expect("a name"),
             sha256: [7; 32],
@@ -42,7 +42,7 @@ async fn what_was_deleted_is_reported_as_deleted() {
     }
 }
 
-/// Runs `other` as often as possible while `one` is under way.
+/// Runs `other` repeatedly while `one` is in progress.
 async fn beside<T>(one: impl Future<Output = T>, mut other: impl AsyncFnMut()) -> T {
     let mut one = std::pin::pin!(one);
     loop {
@@ -58,7 +58,7 @@ async fn beside<T>(one: impl Future<Output = T>, mut other: impl AsyncFnMut()) -
 async fn an_endpoint_that_is_created_twice_keeps_its_pointer() {
     for seed in SEEDS {
         let world = World::with_faults(seed, Faults::default()).await;
-        let record = world.unsaved(world.mint.id(START), &["a"]);
+        let record = world.unsaved(world.id_generator.id(START), &["a"]);
         world.memory.set_faults(UNKNOWN);
         let created = beside(world.records.create_endpoint(&record), async || {
             world.accept("a", later(1)).await;
@@ -66,21 +66,21 @@ async fn an_endpoint_that_is_created_twice_keeps_its_pointer() {
         assert!(created.await.unwrap());
         world.memory.set_faults(Faults::default());
         world.accept("a", later(2)).await;
-        while world.unfinished(record.id).await > 0 {
+        while world.backlog(record.id).await > 0 {
             world.attempt(record.id, 200, later(3)).await;
         }
         let fence = world.fence(record.id);
-        world.records.settle(fence, world.account, record.id).await.unwrap();
+        world.records.update_pointer(fence, world.account, record.id).await.unwrap();
         assert_eq!(world.pointers(record.id).await, [], "seed {seed}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_account_that_is_created_twice_keeps_what_was_changed_in_between() {
+async fn an_account_that_is_created_twice_keeps_intermediate_changes() {
     for seed in SEEDS {
         let world = World::with_faults(seed, Faults::default()).await;
         let mut record = world.records.account(world.account).await.unwrap().expect("an account");
-        record.id = world.mint.id(later(1));
+        record.id = world.id_generator.id(later(1));
         world.memory.set_faults(UNKNOWN);
         let mut renamed = false;
         let new_name = Name::parse("Renamed").expect("a name");
@@ -95,7 +95,7 @@ async fn an_account_that_is_created_twice_keeps_what_was_changed_in_between() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shards_that_were_taken_or_handed_over_are_reported_as_such() {
+async fn takeovers_and_handovers_are_reported_as_such() {
     let (two, three) = (BootId::from_bytes([2; 16]), BootId::from_bytes([3; 16]));
     for seed in SEEDS {
         let world = World::with_faults(seed, Faults::default()).await;
@@ -112,7 +112,7 @@ async fn shards_that_were_taken_or_handed_over_are_reported_as_such() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_was_removed_is_reported_as_such() {
+async fn a_removed_lease_is_reported_as_such() {
     for seed in SEEDS {
         let world = World::with_faults(seed, UNKNOWN).await;
         let lease = |revision| Lease {
@@ -138,11 +138,11 @@ async fn held_deliveries_are_discarded_while_events_are_accepted() {
     let publish = async || {
         futures::future::join_all((0..20).map(|_| world.accept("a", later(2)))).await;
     };
-    let enable = world.records.enable_endpoint(world.account, endpoint, Held::Discard);
+    let enable = world.records.enable_endpoint(world.account, endpoint, HeldAction::Discard);
     let view = beside(enable, publish).await.unwrap().expect("an endpoint");
     assert_eq!(view.state, postrider_domain::endpoint::State::Enabled);
     world.discard(endpoint, later(4)).await;
-    let left = world.unfinished(endpoint).await;
+    let left = world.backlog(endpoint).await;
     let pending = world.workload(endpoint, 10_000).await.firsts.deliveries.len();
     assert_eq!(usize::try_from(left), Ok(pending));
 }

@@ -1,21 +1,21 @@
-//! Measures several nodes over one embedded store on this machine.
+//! Measures several nodes over one store on this machine.
 //!
-//! Who takes part: this process is again the client, which spreads its calls over the nodes, and
-//! the receiver; the nodes are real processes, which are also killed. Each part starts nodes of
-//! its own, so that none inherits another's backlog.
+//! This process is the client, which spreads its calls over the nodes, and the receiver. The nodes are
+//! real processes, and some are killed. Each part starts its own nodes, so that none inherits another's
+//! backlog.
 //!
 //! | File | Measures |
 //! |---|---|
-//! | [`takeover`] | how long endpoints wait when a node is killed, under the load of [`steady`], as [`aftermath`] finds |
+//! | [`takeover`] | how long deliveries wait when a node is killed, under the load of [`steady_load`], computed in [`kill_impact`] |
 //! | [`throughput`] | deliveries a second: one node alone, one with `[cluster]`, all |
-//! | [`work`] | what endpoints cost that have work |
-//! | [`publishing`] | events by actor message, beside HTTP |
+//! | [`work`] | the memory of endpoints with work |
+//! | [`publishing`] | events by actor message, compared with HTTP |
 
-mod aftermath;
+mod kill_impact;
 mod publishing;
 mod report;
 mod shards;
-mod steady;
+mod steady_load;
 mod takeover;
 mod throughput;
 mod work;
@@ -28,7 +28,7 @@ use crate::receiver::Receiver;
 use crate::report::Report;
 use crate::{Options, Part};
 
-/// Measures what is wanted of a cluster of so many nodes.
+/// Runs the selected parts with this number of nodes.
 pub async fn run(
     options: &Options,
     nodes: usize,

@@ -1,9 +1,9 @@
-//! Measures a node over the embedded store and one over FoundationDB, with the same binary, the same
-//! receiver and the same load, one after the other.
+//! Measures a node over the embedded store and over FoundationDB, one after the other, with the same
+//! binary, receiver and load.
 //!
-//! Beside the load and the latencies stands what the store did for them, as the node's metrics tell:
-//! commits, each of a group of transactions, and the transactions that had to run again. What the
-//! node does by itself meanwhile, such as renewing its lease, is counted with it.
+//! Besides throughput and latency, the report has the store's work from the node's metrics: commits,
+//! each of a group of transactions, and transactions retried after a conflict. Background work of the
+//! node, such as lease renewals, is included.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,38 +15,38 @@ use postrider_tests::config::Config;
 use postrider_tests::wait;
 
 use crate::Options;
+use crate::deployment::Deployment;
 use crate::latency::{self, Latency};
 use crate::metrics::{COMMITS, CONFLICTS, DELIVERIES_FINISHED, TRANSACTIONS};
 use crate::node::Bench;
 use crate::receiver::Receiver;
 use crate::report::Report;
-use crate::service::Service;
 
-/// Events a second at low load: each is delivered before the next one comes.
+/// Events per second at low load: each is delivered before the next one is published.
 const LOW_RATE: f64 = 20.0;
-/// How long the last deliveries may take until they are on record.
-const ON_RECORD_WITHIN: Duration = Duration::from_secs(60);
+/// The deadline for the last deliveries to be recorded.
+const RECORDED_WITHIN: Duration = Duration::from_secs(60);
 
-/// What one engine came to.
-pub struct Engine {
+/// The results of one engine.
+pub struct EngineResult {
     pub name: &'static str,
-    pub low: (Latency, Work),
-    pub half: (Latency, Work),
-    /// And how many deliveries a second that were.
-    pub high: (f64, Work),
+    pub low: (Latency, StoreWork),
+    pub half: (Latency, StoreWork),
+    /// Deliveries per second and the store's work.
+    pub high: (f64, StoreWork),
 }
 
-/// What the store did for a number of deliveries.
+/// The store's work for a number of deliveries.
 #[derive(Clone, Copy)]
-pub struct Work {
+pub struct StoreWork {
     pub deliveries: f64,
     pub commits: f64,
     pub transactions: f64,
     pub conflicts: f64,
 }
 
-impl Work {
-    async fn so_far(bench: &Bench) -> Result<Self> {
+impl StoreWork {
+    async fn total(bench: &Bench) -> Result<Self> {
         let sum = async |name| anyhow::Ok(bench.metric(name).await?.into_iter().sum::<f64>());
         Ok(Self {
             deliveries: sum(DELIVERIES_FINISHED).await?,
@@ -65,15 +65,15 @@ impl Work {
         }
     }
 
-    pub fn commits_each(self) -> f64 {
+    pub fn commits_per_delivery(self) -> f64 {
         self.commits / self.deliveries
     }
 
-    pub fn transactions_each(self) -> f64 {
+    pub fn transactions_per_delivery(self) -> f64 {
         self.transactions / self.deliveries
     }
 
-    pub fn conflicts_each(self) -> f64 {
+    pub fn conflicts_per_delivery(self) -> f64 {
         self.conflicts / self.deliveries
     }
 
@@ -103,35 +103,35 @@ async fn measure(
     name: &'static str,
     config: Config,
     receiver: Arc<Receiver>,
-) -> Result<Engine> {
-    let service = Service::alone(config).await?;
-    let bench = Bench::start(options, receiver, &service).await?;
+) -> Result<EngineResult> {
+    let deployment = Deployment::single(config).await?;
+    let bench = Bench::start(options, receiver, &deployment).await?;
     let low = at_rate(&bench, LOW_RATE).await?;
-    let before = Work::so_far(&bench).await?;
-    let high = bench.throughput(1, &service).await?;
-    let high = (high.delivered_per_s, on_record(&bench, before, high.accepted).await?);
+    let before = StoreWork::total(&bench).await?;
+    let high = bench.throughput(1, &deployment).await?;
+    let high = (high.delivered_per_s, once_recorded(&bench, before, high.accepted).await?);
     let half = at_rate(&bench, high.0 / 2.0).await?;
-    service.stop().await?;
-    Ok(Engine { name, low, half, high })
+    deployment.stop().await?;
+    Ok(EngineResult { name, low, half, high })
 }
 
-async fn at_rate(bench: &Bench, rate: f64) -> Result<(Latency, Work)> {
-    let before = Work::so_far(bench).await?;
+async fn at_rate(bench: &Bench, rate: f64) -> Result<(Latency, StoreWork)> {
+    let before = StoreWork::total(bench).await?;
     let latency = latency::run(bench, rate).await?;
-    let work = on_record(bench, before, latency.events).await?;
+    let work = once_recorded(bench, before, latency.events).await?;
     Ok((latency, work))
 }
 
-/// What was done since `before`, as soon as so many deliveries have come on record.
-async fn on_record(bench: &Bench, before: Work, deliveries: u64) -> Result<Work> {
+/// The work since `before`, once this number of deliveries has been recorded.
+async fn once_recorded(bench: &Bench, before: StoreWork, deliveries: u64) -> Result<StoreWork> {
     let done = async || {
-        let work = Work::so_far(bench).await?.since(before);
+        let work = StoreWork::total(bench).await?.since(before);
         Ok((work.deliveries >= deliveries as f64).then_some(work))
     };
-    wait::until("all deliveries are on record", ON_RECORD_WITHIN, done).await
+    wait::until("all deliveries are recorded", RECORDED_WITHIN, done).await
 }
 
-/// Which server it is, as it says itself.
+/// The version that fdbserver reports.
 fn version() -> Result<String> {
     let output = Command::new("fdbserver").arg("--version").output().context("run fdbserver")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -1,5 +1,4 @@
-//! How long an event takes from its client to its receiver, at a rate that the node does not
-//! choose.
+//! Latency from client to receiver under an open-loop load, with a rate independent of the node.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::node::Bench;
 
-/// Numbers that no throughput measurement uses.
+/// Beyond the numbers used by throughput measurements.
 const FIRST: u64 = 1 << 40;
 
 /// Latencies in milliseconds.
@@ -24,16 +23,16 @@ pub struct Latency {
     pub p999: f64,
 }
 
-/// Sends events at `rate` a second, each when its time has come, whether or not earlier ones
-/// were answered. A latency counts from the time at which the event was to be sent.
+/// Publishes `rate` events per second on schedule, without waiting for earlier responses. Latency
+/// counts from the scheduled time.
 pub async fn run(bench: &Bench, rate: f64) -> Result<Latency> {
     let count = (rate * bench.options.duration().as_secs_f64()) as u64;
     let mut arrivals = bench.receiver.watch();
     let start = Instant::now();
-    let planned = |number: u64| start + Duration::from_secs_f64(number as f64 / rate);
+    let scheduled = |number: u64| start + Duration::from_secs_f64(number as f64 / rate);
     let mut publishing = FuturesUnordered::new();
     for number in 0..count {
-        let due = planned(number);
+        let due = scheduled(number);
         tokio::time::sleep_until(due).await;
         publishing.push(bench.publish_one(FIRST + number));
         while let Some(Some(published)) = futures::FutureExt::now_or_never(publishing.next()) {
@@ -48,13 +47,13 @@ pub async fn run(bench: &Bench, rate: f64) -> Result<Latency> {
     while seen.len() < count as usize {
         let arrival = tokio::time::timeout(Duration::from_secs(60), arrivals.recv());
         let arrival =
-            arrival.await.context("an event did not arrive")?.context("the receiver ended")?;
+            arrival.await.context("an event did not arrive")?.context("the receiver stopped")?;
         let number = arrival.number()?;
         if let Some(number) =
             number.checked_sub(FIRST).filter(|number| seen.insert(*number, ()).is_none())
         {
-            let late = arrival.at.saturating_duration_since(planned(number));
-            histogram.record(u64::try_from(late.as_micros())?.max(1))?;
+            let latency = arrival.at.saturating_duration_since(scheduled(number));
+            histogram.record(u64::try_from(latency.as_micros())?.max(1))?;
         }
     }
     bench.receiver.unwatch();

@@ -1,17 +1,17 @@
-//! Measures a durable node against a bare loop that makes the same requests without any store,
-//! in one run, with the same bodies, the same receiver and the same number in flight.
+//! Compares a durable node with a bare loop that sends the same requests without a store, in one run,
+//! with the same bodies, receiver and number in flight.
 //!
-//! Who takes part: this process is the client and the receiver; the node is the real binary.
-//! What is measured on so few processors is the cost of a delivery as a whole: accepting it
-//! over HTTP, making it durable, sending it, and recording what came of it.
+//! This process is the client and the receiver; the node is the real binary. On few processors, this
+//! measures the total cost of a delivery: accepting it over HTTP, making it durable, sending it, and
+//! recording the attempt.
 //!
-//! Then it measures how fast the dashboard's pages are; see [`pages`].
-//!
-//! With `--nodes` it measures a cluster instead; see [`cluster`]. With `--store foundationdb` it
-//! measures the two engines beside each other; see [`engines`].
+//! It also measures the latency of the dashboard's pages; see [`pages`]. With `--nodes` it measures a
+//! cluster instead; see [`cluster`]. With `--store foundationdb` it compares the two engines; see
+//! [`engines`].
 
-mod bare;
+mod baseline;
 mod cluster;
+mod deployment;
 mod engines;
 mod latency;
 mod metrics;
@@ -21,7 +21,6 @@ mod process;
 mod receiver;
 mod report;
 mod scale;
-mod service;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,61 +31,61 @@ use clap::{CommandFactory, Parser, ValueEnum};
 use postrider_tests::config::Config;
 use postrider_tests::foundationdb;
 
+use deployment::Deployment;
 use receiver::Receiver;
 use report::Report;
-use service::Service;
 
-/// Measures a durable node against a bare request loop, a cluster against one node, or FoundationDB
-/// against the embedded store, and prints what came out.
+/// Compare a durable node with a bare request loop, a cluster with one node, or FoundationDB with the
+/// embedded store, and print the results.
 #[derive(Clone, Parser)]
 struct Options {
-    /// Seconds that each throughput measurement lasts.
+    /// Duration of each throughput measurement, in seconds.
     #[arg(long, default_value_t = 8)]
     seconds: u64,
-    /// Endpoints that share the load.
+    /// Number of endpoints that share the load.
     #[arg(long, default_value_t = 100)]
     endpoints: usize,
     /// Requests in flight.
     #[arg(long, default_value_t = 64)]
     in_flight: usize,
-    /// Bytes of each event's payload.
+    /// Size of each event's payload, in bytes.
     #[arg(long, default_value_t = 1024)]
     body: usize,
-    /// Events of a batch.
+    /// Events per batch.
     #[arg(long, default_value_t = 100)]
     batch: usize,
-    /// Endpoints that are registered for the memory measurement; 0 leaves it out.
+    /// Endpoints registered for the memory measurement; 0 skips it.
     #[arg(long, default_value_t = 100_000)]
     registered: usize,
-    /// Deliveries that the endpoint has behind it whose page is asked for.
+    /// Past deliveries of the endpoint whose page is measured.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(2_000..))]
     history: u64,
-    /// What is measured, of what such a run measures; everything if it is not given.
+    /// Run only these parts; by default all parts of this kind of run.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
-    /// Which store the nodes use. A single node is then measured over both.
+    /// Store of the nodes. With `foundationdb`, a single node is measured over both stores.
     #[arg(long, value_enum, default_value_t = Store::Embedded)]
     store: Store,
     /// Measure this many nodes over one store instead.
     #[arg(long, value_parser = clap::value_parser!(u8).range(2..=9))]
     nodes: Option<u8>,
-    /// Nodes that are killed, one after another.
+    /// Number of node kills, one after another.
     #[arg(long, default_value_t = 50, help_heading = CLUSTER)]
     kills: usize,
-    /// Decides which; drawn if it is not given.
+    /// Seed for the choice of killed nodes; random by default.
     #[arg(long, help_heading = CLUSTER)]
     seed: Option<u64>,
-    /// Events that are published by actor message and over HTTP.
+    /// Events published by actor message and over HTTP.
     #[arg(long, default_value_t = 10_000, help_heading = CLUSTER)]
     events: u64,
-    /// Small numbers, which show that the benchmark works and nothing else.
+    /// Small numbers, only to check that the benchmark works.
     #[arg(long)]
     quick: bool,
 }
 
 const CLUSTER: &str = "Options with --nodes";
 
-/// Where nodes keep their records.
+/// The store of the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Store {
     Embedded,
@@ -94,26 +93,26 @@ enum Store {
     FoundationDb,
 }
 
-/// What is measured.
+/// A part of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// Deliveries a second: of one node beside the bare loop, with their latency at half that; of
-    /// several nodes beside one.
+    /// Deliveries per second: one node compared with the bare loop, with the latency at half that rate;
+    /// several nodes compared with one.
     Throughput,
-    /// One node: its memory with many endpoints.
+    /// One node: memory with many endpoints.
     Memory,
-    /// One node: how fast the dashboard's pages are.
+    /// One node: latency of the dashboard's pages.
     Pages,
-    /// Several nodes: how long endpoints wait when a node is killed.
+    /// Several nodes: how long deliveries wait when a node is killed.
     Takeover,
-    /// Several nodes: what endpoints with work cost.
+    /// Several nodes: memory of endpoints with work.
     Work,
-    /// Several nodes: actor messages beside HTTP.
+    /// Several nodes: actor messages compared with HTTP.
     Publishing,
 }
 
 impl Part {
-    /// As the command line has it.
+    /// The name on the command line.
     fn name(&self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
@@ -124,7 +123,7 @@ impl Options {
         Duration::from_secs(self.seconds)
     }
 
-    /// The parts that such a run consists of.
+    /// The parts of this kind of run.
     fn parts(&self) -> &'static [Part] {
         match (self.nodes, self.store) {
             (Some(_), _) => &[Part::Throughput, Part::Publishing, Part::Takeover, Part::Work],
@@ -133,18 +132,18 @@ impl Options {
         }
     }
 
-    /// Ends the process if a part is asked for that such a run does not have.
+    /// Exits with a usage error if a selected part does not exist in this kind of run.
     fn check(&self) {
-        let known = self.parts();
-        if let Some(part) = self.only.iter().find(|part| !known.contains(part)) {
-            let text = match known {
-                [] => "a run over both stores has no parts".to_owned(),
-                known => {
-                    let known: Vec<_> = known.iter().map(Part::name).collect();
+        let available = self.parts();
+        if let Some(part) = self.only.iter().find(|part| !available.contains(part)) {
+            let text = match available {
+                [] => "a run over both stores has no separate parts".to_owned(),
+                available => {
+                    let available: Vec<_> = available.iter().map(Part::name).collect();
                     format!(
-                        "{} is no part of this run, which has {}",
+                        "this kind of run has no part {}; it has {}",
                         part.name(),
-                        known.join(", ")
+                        available.join(", ")
                     )
                 }
             };
@@ -152,13 +151,13 @@ impl Options {
         }
     }
 
-    /// Whether a part is to be measured.
+    /// Whether a part is selected.
     fn wants(&self, part: Part) -> bool {
         self.only.is_empty() || self.only.contains(&part)
     }
 
-    /// The same, no larger than a quick run wants.
-    fn in_size(self) -> Self {
+    /// Reduces the sizes for a quick run.
+    fn scaled_down(self) -> Self {
         if !self.quick {
             return self;
         }
@@ -175,23 +174,30 @@ impl Options {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let options = Options::parse().in_size();
+    let options = Options::parse().scaled_down();
     options.check();
     let chosen = foundationdb::chosen()?;
     let wanted = options.store == Store::FoundationDb;
-    ensure!(chosen.is_some() == wanted, "start the benchmark by scripts/bench");
+    ensure!(
+        chosen.is_some() == wanted,
+        "the store does not match POSTRIDER_TEST_STORE: use scripts/bench"
+    );
     let receiver = Arc::new(Receiver::start().await?);
     let mut report = Report::new(&options);
     match (options.nodes, chosen) {
         (Some(nodes), _) => cluster::run(&options, nodes.into(), receiver, &mut report).await?,
         (None, Some(file)) => engines::run(&options, &file, receiver, &mut report).await?,
-        (None, None) => alone(&options, receiver, &mut report).await?,
+        (None, None) => single_node(&options, receiver, &mut report).await?,
     }
     report.goals();
     Ok(())
 }
 
-async fn alone(options: &Options, receiver: Arc<Receiver>, report: &mut Report) -> Result<()> {
+async fn single_node(
+    options: &Options,
+    receiver: Arc<Receiver>,
+    report: &mut Report,
+) -> Result<()> {
     if options.wants(Part::Throughput) {
         throughput(options, receiver.clone(), report).await?;
     }
@@ -205,17 +211,17 @@ async fn alone(options: &Options, receiver: Arc<Receiver>, report: &mut Report) 
 }
 
 async fn throughput(options: &Options, receiver: Arc<Receiver>, report: &mut Report) -> Result<()> {
-    let bare = bare::run(options, &receiver).await?;
+    let bare = baseline::run(options, &receiver).await?;
     report.bare(&bare);
-    let service = Service::alone(Config::new()).await?;
-    let node = node::Bench::start(options, receiver.clone(), &service).await?;
-    let single = node.throughput(1, &service).await?;
+    let deployment = Deployment::single(Config::new()).await?;
+    let node = node::Bench::start(options, receiver.clone(), &deployment).await?;
+    let single = node.throughput(1, &deployment).await?;
     report.node("one event per request", &single, &bare);
     let half = latency::run(&node, single.delivered_per_s / 2.0).await?;
     report.latency(&half);
-    let batched = node.throughput(options.batch, &service).await?;
+    let batched = node.throughput(options.batch, &deployment).await?;
     report.node(&format!("batches of {}", options.batch), &batched, &bare);
-    // The machine may have drifted meanwhile.
-    report.bare(&bare::run(options, &receiver).await?);
+    // Repeated because the machine's speed may have changed.
+    report.bare(&baseline::run(options, &receiver).await?);
     Ok(())
 }

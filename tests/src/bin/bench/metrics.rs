@@ -1,24 +1,24 @@
-//! What nodes tell of themselves at `/metrics`.
+//! Metrics of the nodes, from `/metrics`.
 
 use anyhow::{Context, Result};
 
 use crate::node::Bench;
 
-/// Wakes that were sent to other nodes.
+/// Wakes sent to other nodes.
 pub const WAKES_SENT: &str = "postrider_wakes_sent_total";
-/// Deliveries that came to their end.
+/// Finished deliveries.
 pub const DELIVERIES_FINISHED: &str = "postrider_deliveries_finished_total";
 /// Commits to the disk or to FoundationDB, each of a group of transactions.
 pub const COMMITS: &str = "postrider_store_commits_total";
 /// Transactions in those groups.
 pub const TRANSACTIONS: &str = "postrider_store_transactions_total";
-/// Transactions that had to run again.
+/// Transactions retried after a conflict.
 pub const CONFLICTS: &str = "postrider_store_conflicts_total";
 /// Endpoints with an actor.
 pub const ENDPOINTS_ACTIVE: &str = "postrider_endpoints_active";
 
 impl Bench {
-    /// A metric's value at each node, summed over its attributes. What no node has told of yet is 0.
+    /// A metric's value at each node, summed over its attributes; 0 if not exported yet.
     pub async fn metric(&self, name: &str) -> Result<Vec<f64>> {
         let mut values = Vec::new();
         for base in &self.bases {

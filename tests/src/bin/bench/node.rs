@@ -1,4 +1,4 @@
-//! The client of the nodes under load.
+//! The client that loads the nodes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,19 +10,19 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::Options;
-use crate::bare::{client, payload};
+use crate::baseline::{client, payload};
+use crate::deployment::Deployment;
 use crate::metrics::WAKES_SENT;
 use crate::process;
 use crate::receiver::Receiver;
-use crate::service::Service;
 
-/// How long the nodes may take for what is left when the load ends.
-const REST: Duration = Duration::from_secs(120);
-/// Endpoints of a group, which share an event type.
-const SHARE: usize = 100;
+/// The deadline for the remaining deliveries when the load ends.
+const DRAINED_WITHIN: Duration = Duration::from_secs(120);
+/// Endpoints per group, with one event type.
+const GROUP_SIZE: usize = 100;
 
-/// An account with endpoints, each with an event type of its own, so that one event is one
-/// delivery. Calls go to the nodes in turn.
+/// An account with endpoints, each with its own event type, so that one event is one delivery. Calls go
+/// to the nodes in turn.
 pub struct Bench {
     pub options: Options,
     pub receiver: Arc<Receiver>,
@@ -30,10 +30,9 @@ pub struct Bench {
     pub account: String,
     pub key: String,
     pub bases: Vec<String>,
-    turn: AtomicUsize,
+    next_node: AtomicUsize,
 }
 
-/// What a throughput measurement came to.
 pub struct Throughput {
     pub accepted: u64,
     pub accepted_per_s: f64,
@@ -48,16 +47,16 @@ impl Bench {
     pub async fn start(
         options: &Options,
         receiver: Arc<Receiver>,
-        service: &Service,
+        deployment: &Deployment,
     ) -> Result<Self> {
         let bench = Self {
-            bases: service.bases(),
-            turn: AtomicUsize::new(0),
+            bases: deployment.bases(),
+            next_node: AtomicUsize::new(0),
             client: client(options)?,
             options: options.clone(),
             account: String::new(),
             receiver,
-            key: service.operator_key()?,
+            key: deployment.operator_key()?,
         };
         let account = json!({"name": "Bench", "contact_emails": ["bench@example.com"]});
         let answer: Value =
@@ -84,25 +83,26 @@ impl Bench {
             .map(drop)
     }
 
-    /// Registers so many endpoints of one event type.
+    /// Registers endpoints with one event type.
     pub async fn register(&self, event_type: &str, count: usize) -> Result<()> {
         let registering = stream::iter(0..count).map(|_| self.endpoint(event_type));
         registering.buffer_unordered(self.options.in_flight).try_collect().await
     }
 
-    /// Registers so many endpoints in groups, and gives the event type of each group.
+    /// Registers endpoints in groups, and returns the event type of each group.
     pub async fn register_groups(&self, count: usize) -> Result<Vec<String>> {
-        let groups: Vec<_> = (0..count.div_ceil(SHARE)).map(|n| format!("scale.a{n}")).collect();
+        let groups: Vec<_> =
+            (0..count.div_ceil(GROUP_SIZE)).map(|n| format!("scale.a{n}")).collect();
         for group in &groups {
             self.event_type(group).await?;
         }
-        let registering = (0..count).map(|number| self.endpoint(&groups[number / SHARE]));
+        let registering = (0..count).map(|number| self.endpoint(&groups[number / GROUP_SIZE]));
         let registering = stream::iter(registering).buffer_unordered(self.options.in_flight);
         registering.try_collect::<()>().await?;
         Ok(groups)
     }
 
-    /// Publishes an event to each group: one delivery for each of their endpoints.
+    /// Publishes an event to each group: one delivery for each endpoint.
     pub async fn publish_to_groups(&self, groups: &[String]) -> Result<()> {
         let path = format!("/accounts/{}/events", self.account);
         for group in groups {
@@ -112,17 +112,17 @@ impl Bench {
         Ok(())
     }
 
-    /// The event type of the event with this number, and so the endpoint that gets it.
+    /// The event type of the event with this number, which determines the endpoint.
     pub fn event_type_of(&self, number: u64) -> String {
         format!("bench.n{}", number % self.options.endpoints as u64)
     }
 
-    /// Publishes events of one request's body.
+    /// Publishes events in one request.
     pub async fn publish(&self, numbers: &[u64]) -> Result<()> {
         self.publish_at(self.next_base(), numbers, None).await
     }
 
-    /// The same at one node, perhaps with an idempotency key.
+    /// Like [`Self::publish`], at one node, with an optional idempotency key.
     pub async fn publish_at(&self, base: &str, numbers: &[u64], key: Option<&str>) -> Result<()> {
         let event = |number: &u64| {
             let event_type = self.event_type_of(*number);
@@ -172,20 +172,20 @@ impl Bench {
         Ok(body)
     }
 
-    /// The node whose turn it is.
+    /// The next node in turn.
     pub fn next_base(&self) -> &str {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        &self.bases[turn % self.bases.len()]
+        let node = self.next_node.fetch_add(1, Ordering::Relaxed);
+        &self.bases[node % self.bases.len()]
     }
 
-    /// A closed loop for the configured time, and then what is left.
-    pub async fn throughput(&self, batch: usize, service: &Service) -> Result<Throughput> {
-        let pids = service.pids()?;
+    /// Runs a closed loop for the configured time and waits for the remaining deliveries.
+    pub async fn throughput(&self, batch: usize, deployment: &Deployment) -> Result<Throughput> {
+        let pids = deployment.pids()?;
         let (wakes, cpu) = (self.wakes_sent().await?, process::cpu_time_of_all(&pids)?);
         let (before, start) = (self.receiver.count(), Instant::now());
         let accepted = self.closed_loop(batch, start + self.options.duration()).await?;
         let accepted_per_s = accepted as f64 / start.elapsed().as_secs_f64();
-        self.receiver.reached(before + accepted, REST).await?;
+        self.receiver.wait_for_count(before + accepted, DRAINED_WITHIN).await?;
         let took = start.elapsed().as_secs_f64();
         let cpu = process::cpu_time_of_all(&pids)?.saturating_sub(cpu);
         let wakes = self.wakes_sent().await? - wakes;
@@ -200,7 +200,7 @@ impl Bench {
         })
     }
 
-    /// Publishes batches until `end`, so many at a time, and gives how many events that were.
+    /// Publishes batches concurrently until `end`, and returns the number of events.
     async fn closed_loop(&self, batch: usize, end: Instant) -> Result<u64> {
         let next = AtomicU64::new(0);
         let loops = (0..self.options.in_flight).map(|_| async {
@@ -211,8 +211,8 @@ impl Bench {
             }
             anyhow::Ok(())
         });
-        for ended in futures::future::join_all(loops).await {
-            ended?;
+        for result in futures::future::join_all(loops).await {
+            result?;
         }
         Ok(next.into_inner())
     }

@@ -1,21 +1,21 @@
-//! Measures how fast the dashboard's pages are for an account that has much to show.
+//! Measures the latency of the dashboard's pages for an account with much data.
 //!
-//! Who takes part: this process is the browser, which comes by a portal link and asks for one page
-//! after another, and the receiver; the node is the real binary, and has nothing else to do
-//! meanwhile; a mail server takes what it sends when a webhook is disabled. A time counts from sending the request until the last byte of the page is there, with
-//! all that lies between the two processes. Sizes are those of the page as it is sent.
+//! This process is the browser, which signs in by a portal link and requests one page after another,
+//! and the receiver. The node is the real binary and otherwise idle. A mail server accepts the emails
+//! about disabled webhooks. Latency counts from sending the request to the last byte of the page. Sizes
+//! are those on the wire.
 //!
 //! | File | Is |
 //! |---|---|
-//! | [`past`] | the account: its webhooks, and the long history of one of them |
-//! | [`largest`] | accounts whose pages are as large as what they show can be |
-//! | [`clock`] | the node's clock, by which that history goes back for a month |
-//! | [`browser`] | whoever looks |
+//! | [`history`] | an account with many webhooks, one of them with a long history |
+//! | [`largest`] | accounts with the largest possible pages |
+//! | [`clock`] | the node's clock, which spreads the history over a month |
+//! | [`browser`] | the client that requests the pages |
 
 mod browser;
 mod clock;
+mod history;
 mod largest;
-mod past;
 mod report;
 
 use anyhow::{Context, Result};
@@ -29,96 +29,99 @@ use crate::receiver::Receiver;
 use crate::report::Report;
 use browser::Browser;
 use clock::Clock;
-use past::{ENDPOINTS, Past};
+use history::{ENDPOINTS, History};
 
-/// How often each page is asked for.
-const TIMES: usize = 200;
-/// The same, where a run is to be quick.
-const TIMES_QUICK: usize = 20;
+/// Requests per page.
+const REQUESTS: usize = 200;
+/// Requests per page in a quick run.
+const REQUESTS_QUICK: usize = 20;
 
-/// A page that is asked for.
-struct View {
-    what: String,
-    /// Below the account's own.
+/// A page to measure.
+struct PageSpec {
+    name: String,
+    /// Below the account's path.
     path: String,
-    aim: Aim,
+    target: Target,
 }
 
-/// What is expected of a page.
+/// The target for a page.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Aim {
-    /// 99 of 100 in under 50 ms.
+enum Target {
+    /// p99 under 50 ms.
     Fast,
-    /// And it is smaller than 60 KB.
+    /// p99 under 50 ms and size under 60 KB.
     FastAndSmall,
-    Nothing,
+    None,
 }
 
-/// How a page came.
-struct Seen {
-    what: String,
-    aim: Aim,
+/// The measurements of a page.
+struct PageResult {
+    name: String,
+    target: Target,
     p50_ms: f64,
     p99_ms: f64,
     bytes: usize,
 }
 
-impl View {
-    fn new(what: impl Into<String>, path: impl Into<String>) -> Self {
-        Self { what: what.into(), path: path.into(), aim: Aim::Nothing }
+impl PageSpec {
+    fn new(name: impl Into<String>, path: impl Into<String>) -> Self {
+        Self { name: name.into(), path: path.into(), target: Target::None }
     }
 
-    fn aim(self, aim: Aim) -> Self {
-        Self { aim, ..self }
+    fn target(self, target: Target) -> Self {
+        Self { target, ..self }
     }
 }
 
 pub async fn run(options: &Options, receiver: &Receiver, report: &mut Report) -> Result<()> {
-    if let Some(obstacle) = Clock::obstacle() {
-        println!("left out: the pages, since {obstacle}");
+    if let Some(skip_reason) = Clock::skip_reason() {
+        println!("skipped the pages: {skip_reason}");
         return Ok(());
     }
-    // A delivery is given up within seconds, so that there are some that were.
+    // A short schedule, so that some deliveries are exhausted.
     let config = Config::new().timeout("2s").retry("12s", 3);
     let mail = MailServer::start().await?;
     let mut clock = Clock::start(config.smtp(mail.address())).await?;
-    let operator = clock.service.operator(0)?;
-    let times = if options.quick { TIMES_QUICK } else { TIMES };
-    let past = Past::make(options, receiver, &operator, &mut clock).await?;
-    report.pages(options.history, ENDPOINTS, times);
-    look(&operator, &past.account, views(&past).await?, times, report).await?;
-    let held = largest::backlog(options, receiver, &operator, &past).await?;
-    look(&operator, &past.account, held, times, report).await?;
-    let (account, views) = largest::texts(&operator).await?;
-    look(&operator, &account, views, times, report).await?;
-    clock.service.stop().await
+    let operator = clock.deployment.operator(0)?;
+    let requests = if options.quick { REQUESTS_QUICK } else { REQUESTS };
+    let history = History::create(options, receiver, &operator, &mut clock).await?;
+    report.pages(options.history, ENDPOINTS, requests);
+    measure(&operator, &history.account, pages(&history).await?, requests, report).await?;
+    let held = largest::backlog(options, receiver, &operator, &history).await?;
+    measure(&operator, &history.account, held, requests, report).await?;
+    let (account, pages) = largest::texts(&operator).await?;
+    measure(&operator, &account, pages, requests, report).await?;
+    clock.deployment.stop().await
 }
 
-/// Asks for pages of an account.
-async fn look(
+/// Measures pages of an account.
+async fn measure(
     operator: &Operator,
     account: &Account,
-    views: Vec<View>,
-    times: usize,
+    pages: Vec<PageSpec>,
+    requests: usize,
     report: &mut Report,
 ) -> Result<()> {
-    let browser = Browser::arrive(operator, account).await?;
-    for view in views {
-        report.page(&browser.look(&view, times).await?);
+    let browser = Browser::sign_in(operator, account).await?;
+    for page in pages {
+        report.page(&browser.measure(&page, requests).await?);
     }
     Ok(())
 }
 
-async fn views(past: &Past) -> Result<Vec<View>> {
-    let webhook = format!("/webhooks/{}", past.endpoint);
-    let (next, middle) = (past.after(1, 25).await?, past.after(past.deliveries / 500, 250).await?);
+async fn pages(history: &History) -> Result<Vec<PageSpec>> {
+    let webhook = format!("/webhooks/{}", history.endpoint);
+    let (next, middle) = (
+        history.cursor_after(1, 25).await?,
+        history.cursor_after(history.deliveries / 500, 250).await?,
+    );
     let webhooks = [
         ("24 h", "?span=24h".to_owned()),
         ("30 d", "?span=30d".to_owned()),
         ("only exhausted deliveries", "?state=exhausted".to_owned()),
-        ("only deliveries of a type that it has none of", "?event_type=pages.none".to_owned()),
-        ("the next deliveries", format!("?cursor={next}")),
-        ("deliveries from the middle of its history", format!("?cursor={middle}")),
+        ("only no deliveries of the event type", "?event_type=pages.none".to_owned()),
+        ("the second page of deliveries", format!("?cursor={next}")),
+        ("deliveries from the middle of the history", format!("?cursor={middle}")),
     ];
     let lists = [
         ("first page", String::new()),
@@ -129,30 +132,31 @@ async fn views(past: &Past) -> Result<Vec<View>> {
     let others = [
         ("webhook, settings", format!("{webhook}/settings")),
         ("webhook, test event", format!("{webhook}/test")),
-        ("webhook, its state renewed", format!("{webhook}/facts")),
-        ("webhook, its deliveries renewed", format!("{webhook}/deliveries")),
+        ("webhook, refresh of its state", format!("{webhook}/facts")),
+        ("webhook, refresh of its deliveries", format!("{webhook}/deliveries")),
         ("new webhook", "/webhooks/new".to_owned()),
-        ("delivery, exhausted", format!("/deliveries/{}", past.exhausted)),
+        ("delivery, exhausted", format!("/deliveries/{}", history.exhausted)),
         ("events", "/events".to_owned()),
-        ("event with one receiver", format!("/events/{}", past.event)),
-        ("event with many receivers", format!("/events/{}", past.event_for_all)),
+        ("event with one receiver", format!("/events/{}", history.event)),
+        ("event with many receivers", format!("/events/{}", history.event_for_all)),
         ("replays", "/replays".to_owned()),
         ("new replay", "/replays/new".to_owned()),
         ("event types", "/event-types".to_owned()),
         ("settings", "/settings".to_owned()),
     ];
-    let webhooks = webhooks.map(|(what, query)| {
-        View::new(format!("webhook, {what}"), format!("{webhook}{query}")).aim(Aim::FastAndSmall)
+    let webhooks = webhooks.map(|(name, query)| {
+        PageSpec::new(format!("webhook, {name}"), format!("{webhook}{query}"))
+            .target(Target::FastAndSmall)
     });
-    let lists = lists.map(|(what, query)| {
-        View::new(format!("webhooks, {what}"), format!("/webhooks{query}")).aim(Aim::Fast)
+    let lists = lists.map(|(name, query)| {
+        PageSpec::new(format!("webhooks, {name}"), format!("/webhooks{query}")).target(Target::Fast)
     });
-    let others = others.map(|(what, path)| View::new(what, path));
+    let others = others.map(|(name, path)| PageSpec::new(name, path));
     Ok(webhooks.into_iter().chain(lists).chain(others).collect())
 }
 
-/// A text of an answer.
+/// A string in a response.
 fn text(answer: &Value, name: &str) -> Result<String> {
-    let text = answer[name].as_str().with_context(|| format!("no {name:?} in {answer}"))?;
+    let text = answer[name].as_str().with_context(|| format!("no string {name:?} in {answer}"))?;
     Ok(text.to_owned())
 }

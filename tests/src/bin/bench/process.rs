@@ -1,23 +1,23 @@
-//! What a process has used, as Linux tells in /proc.
+//! Resource usage of a process, from /proc.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// Processor time, user and system, of a process so far.
+/// CPU time of a process so far, user and system.
 pub fn cpu_time(pid: u32) -> Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, in parentheses, may hold spaces.
+    // The name, in parentheses, may contain spaces.
     let fields: Vec<&str> =
         stat.rsplit(')').next().context("no fields")?.split_whitespace().collect();
     let ticks = |index: usize| {
         fields.get(index).and_then(|text| text.parse::<u64>().ok()).context("no time")
     };
-    // Fields 14 and 15 of proc(5); two stand before the parenthesis. A tick is 10 ms.
+    // Fields 14 and 15 of proc(5); two precede the closing parenthesis. A tick is 10 ms.
     Ok(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
 }
 
-/// Memory in MiB: all that is resident, and the part that is no mapped file.
+/// Memory in MiB: resident and anonymous.
 pub fn memory_mib(pid: u32) -> Result<(f64, f64)> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let field = |name: &str| {
@@ -29,7 +29,7 @@ pub fn memory_mib(pid: u32) -> Result<(f64, f64)> {
     Ok((field("VmRSS:")?, field("RssAnon:")?))
 }
 
-/// Processor time of several processes.
+/// CPU time of several processes.
 pub fn cpu_time_of_all(pids: &[u32]) -> Result<Duration> {
     pids.iter().map(|pid| cpu_time(*pid)).sum()
 }

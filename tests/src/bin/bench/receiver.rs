@@ -1,5 +1,5 @@
-//! The receiver: answers 200 to everything, at once, unless it is told otherwise, counts, and notes
-//! when each event arrived.
+//! The receiver: returns 200 at once unless configured otherwise, counts requests, and reports
+//! arrivals.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -20,8 +20,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
-/// What it says with 500.
-const APOLOGY: &str = r#"{"error":"the database is away"}"#;
+/// The body of error responses.
+const ERROR_BODY: &str = r#"{"error":"the database is down"}"#;
 
 /// A receiver on a free port of the loopback interface.
 pub struct Receiver {
@@ -33,34 +33,33 @@ struct Shared {
     count: AtomicU64,
     progress: Notify,
     arrivals: std::sync::Mutex<Option<mpsc::UnboundedSender<Arrival>>>,
-    manner: watch::Sender<Manner>,
+    mode: watch::Sender<ResponseMode>,
 }
 
-/// When requests are answered, and how.
+/// How requests are responded to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
-    AtOnce,
+pub enum ResponseMode {
+    Immediate,
     /// At once, with 500.
-    Broken,
-    /// At once, and now and then with 500 or 429.
-    Moody,
-    After(Duration),
-    /// When the manner is another.
-    Later,
+    Failing,
+    /// At once, sometimes with 500 or 429.
+    Flaky,
+    Delayed(Duration),
+    /// Not until the mode changes.
+    Hanging,
 }
 
-/// A request that came while somebody watched.
+/// A request that arrived while arrivals were watched.
 pub struct Arrival {
-    /// Its `webhook-id`.
+    /// The `webhook-id`.
     pub event: String,
-    /// Its body.
     pub body: Bytes,
-    /// When all of it was there.
+    /// The time at which it was complete.
     pub at: Instant,
 }
 
 impl Arrival {
-    /// The number that its payload carries.
+    /// The number in the payload.
     pub fn number(&self) -> Result<u64> {
         let payload: Value = serde_json::from_slice(&self.body)?;
         payload["number"].as_u64().context("a number")
@@ -75,19 +74,19 @@ impl Receiver {
             count: AtomicU64::new(0),
             progress: Notify::new(),
             arrivals: std::sync::Mutex::default(),
-            manner: watch::Sender::new(Manner::AtOnce),
+            mode: watch::Sender::new(ResponseMode::Immediate),
         });
         tokio::spawn(accept(listener, shared.clone()));
         Ok(Self { address, shared })
     }
 
-    /// How many requests have come.
+    /// The number of requests so far.
     pub fn count(&self) -> u64 {
         self.shared.count.load(Ordering::Relaxed)
     }
 
-    /// Waits until `count` requests have come.
-    pub async fn reached(&self, count: u64, within: Duration) -> Result<()> {
+    /// Waits until `count` requests have arrived.
+    pub async fn wait_for_count(&self, count: u64, within: Duration) -> Result<()> {
         let deadline = tokio::time::Instant::now() + within;
         loop {
             let progress = self.shared.progress.notified();
@@ -100,21 +99,21 @@ impl Receiver {
         }
     }
 
-    /// What arrives from now on.
+    /// Reports arrivals from now on.
     pub fn watch(&self) -> mpsc::UnboundedReceiver<Arrival> {
         let (sender, receiver) = mpsc::unbounded_channel();
-        *self.shared.arrivals.lock().expect("nobody panics with it") = Some(sender);
+        *self.shared.arrivals.lock().expect("no holder panics") = Some(sender);
         receiver
     }
 
-    /// Answers so from now on.
-    pub fn answer(&self, manner: Manner) {
-        self.shared.manner.send_replace(manner);
+    /// Sets the response mode.
+    pub fn respond(&self, mode: ResponseMode) {
+        self.shared.mode.send_replace(mode);
     }
 
-    /// No longer keeps bodies.
+    /// Stops reporting arrivals.
     pub fn unwatch(&self) {
-        *self.shared.arrivals.lock().expect("nobody panics with it") = None;
+        *self.shared.arrivals.lock().expect("no holder panics") = None;
     }
 }
 
@@ -123,13 +122,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let _ = stream.set_nodelay(true);
         let shared = shared.clone();
         tokio::spawn(async move {
-            let service = service_fn(|request| answer(request, &shared));
+            let service = service_fn(|request| handle(request, &shared));
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }
 
-async fn answer(
+async fn handle(
     request: Request<Incoming>,
     shared: &Shared,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -137,7 +136,7 @@ async fn answer(
     let mut status = StatusCode::OK;
     if let Ok(body) = body.collect().await {
         let at = Instant::now();
-        let watched = shared.arrivals.lock().expect("nobody panics with it").clone();
+        let watched = shared.arrivals.lock().expect("no holder panics").clone();
         if let Some(watcher) = watched {
             let event = head.headers.get("webhook-id").and_then(|id| id.to_str().ok());
             let event = event.unwrap_or_default().to_owned();
@@ -145,37 +144,40 @@ async fn answer(
         }
         let number = shared.count.fetch_add(1, Ordering::Relaxed);
         shared.progress.notify_waiters();
-        shared.wait_to_answer().await;
+        shared.wait_to_respond().await;
         status = shared.status_of(number);
     }
     let mut response = Response::new(Full::default());
     *response.status_mut() = status;
     if !status.is_success() {
-        *response.body_mut() = Full::from(APOLOGY);
+        *response.body_mut() = Full::from(ERROR_BODY);
     }
     Ok(response)
 }
 
 impl Shared {
-    /// What the request with this number is answered with.
+    /// The response status of the request with this number.
     fn status_of(&self, number: u64) -> StatusCode {
-        match *self.manner.borrow() {
-            Manner::Broken => StatusCode::INTERNAL_SERVER_ERROR,
-            Manner::Moody if number.is_multiple_of(50) => StatusCode::INTERNAL_SERVER_ERROR,
-            Manner::Moody if number.is_multiple_of(77) => StatusCode::TOO_MANY_REQUESTS,
-            Manner::AtOnce | Manner::Moody | Manner::After(_) | Manner::Later => StatusCode::OK,
+        match *self.mode.borrow() {
+            ResponseMode::Failing => StatusCode::INTERNAL_SERVER_ERROR,
+            ResponseMode::Flaky if number.is_multiple_of(50) => StatusCode::INTERNAL_SERVER_ERROR,
+            ResponseMode::Flaky if number.is_multiple_of(77) => StatusCode::TOO_MANY_REQUESTS,
+            ResponseMode::Immediate
+            | ResponseMode::Flaky
+            | ResponseMode::Delayed(_)
+            | ResponseMode::Hanging => StatusCode::OK,
         }
     }
 
-    async fn wait_to_answer(&self) {
-        let manner = *self.manner.borrow();
-        match manner {
-            Manner::AtOnce | Manner::Broken | Manner::Moody => {}
-            Manner::After(delay) => tokio::time::sleep(delay).await,
-            Manner::Later => {
-                let mut manner = self.manner.subscribe();
-                // Its sender is here, so it does not end.
-                let _ = manner.wait_for(|manner| *manner != Manner::Later).await;
+    async fn wait_to_respond(&self) {
+        let mode = *self.mode.borrow();
+        match mode {
+            ResponseMode::Immediate | ResponseMode::Failing | ResponseMode::Flaky => {}
+            ResponseMode::Delayed(delay) => tokio::time::sleep(delay).await,
+            ResponseMode::Hanging => {
+                let mut mode = self.mode.subscribe();
+                // The sender is in `self`, so this cannot fail.
+                let _ = mode.wait_for(|mode| *mode != ResponseMode::Hanging).await;
             }
         }
     }

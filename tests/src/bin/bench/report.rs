@@ -1,13 +1,13 @@
-//! The figures as they came out, and the goals beside them.
+//! Prints the results and compares them with the goals.
 
 use crate::Options;
-use crate::bare::Bare;
-use crate::engines::{Engine, Work};
+use crate::baseline::Baseline;
+use crate::engines::{EngineResult, StoreWork};
 use crate::latency::Latency;
 use crate::node::Throughput;
 use crate::scale::Scale;
 
-/// Prints each measurement when it is there, and keeps what the goals ask for.
+/// Prints each result at once, and collects the goals.
 pub struct Report {
     goals: Vec<Goal>,
 }
@@ -31,11 +31,11 @@ impl Report {
         Self { goals: Vec::new() }
     }
 
-    pub fn bare(&mut self, bare: &Bare) {
+    pub fn bare(&mut self, bare: &Baseline) {
         println!("bare loop: {:.0} requests/s", bare.per_s);
     }
 
-    pub fn node(&mut self, how: &str, node: &Throughput, bare: &Bare) {
+    pub fn node(&mut self, how: &str, node: &Throughput, bare: &Baseline) {
         let ratio = node.delivered_per_s / bare.per_s;
         println!(
             "node, {how}: accepted {:.0}/s, delivered {:.0}/s, {ratio:.3} of the bare loop, \
@@ -80,10 +80,10 @@ impl Report {
     }
 
     pub fn server(&mut self, version: &str) {
-        println!("one process of {version}, one copy, on this disk");
+        println!("{version}, one process, one replica, on this disk");
     }
 
-    pub fn engine(&mut self, engine: &Engine) {
+    pub fn engine(&mut self, engine: &EngineResult) {
         let name = engine.name;
         for (how, (latency, work)) in [("low", &engine.low), ("half", &engine.half)] {
             println!(
@@ -91,23 +91,23 @@ impl Report {
                 latency.rate,
                 latency.p50,
                 latency.p99,
-                described(*work),
+                describe(*work),
             );
         }
         let (per_s, work) = engine.high;
-        println!("{name}, high load: delivered {per_s:.0}/s; {}", described(work));
+        println!("{name}, high load: delivered {per_s:.0}/s; {}", describe(work));
     }
 
-    pub fn engine_goals(&mut self, engine: &Engine) {
+    pub fn engine_goals(&mut self, engine: &EngineResult) {
         let name = engine.name;
         let (low, high) = (engine.low.1, engine.high.1);
-        let commits = low.commits_each();
+        let commits = low.commits_per_delivery();
         self.goal(
             format!("{name}: commits per delivery at low load ≤ 3"),
             format!("{commits:.2}"),
             commits <= 3.0,
         );
-        let commits = high.commits_each();
+        let commits = high.commits_per_delivery();
         self.goal(
             format!("{name}: commits per delivery at high load < 0.2"),
             format!("{commits:.3}"),
@@ -135,13 +135,13 @@ impl Report {
     }
 }
 
-fn described(work: Work) -> String {
+fn describe(work: StoreWork) -> String {
     format!(
         "per delivery {:.3} commits, {:.2} transactions, {:.4} conflicts; {:.2} conflicts per 1,000 \
          transactions",
-        work.commits_each(),
-        work.transactions_each(),
-        work.conflicts_each(),
+        work.commits_per_delivery(),
+        work.transactions_per_delivery(),
+        work.conflicts_per_delivery(),
         work.conflicts_per_1000(),
     )
 }
@@ -149,7 +149,7 @@ fn described(work: Work) -> String {
 /// The memory of each node.
 pub fn memory(nodes: &[(f64, f64)]) -> String {
     let one = |(resident, anonymous): &(f64, f64)| {
-        format!("{resident:.0} MiB ({anonymous:.0} MiB without mapped files)")
+        format!("{resident:.0} MiB ({anonymous:.0} MiB anonymous)")
     };
     nodes.iter().map(one).collect::<Vec<_>>().join(", ")
 }

@@ -1,23 +1,23 @@
-//! `scripts/demo`: the life of two endpoints in half a minute, one healthy and one broken, with
-//! a real node, a real receiver and a real mail server. Ends with 0 if all of it happened.
+//! `scripts/demo`: a healthy and a failing endpoint in half a minute, with a real node, a real receiver
+//! and a real mail server. Exits with 0 if every step succeeded.
 
-mod page;
-mod story;
+mod console;
+mod steps;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use page::Page;
+use console::Console;
 
-/// The story takes about half a minute.
-const LONGEST: Duration = Duration::from_secs(90);
+/// The demo takes about half a minute.
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let page = Page::open();
-    match show(&page).await {
+    let console = Console::new();
+    match run(&console).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("\nThe demo failed: {error:#}");
@@ -26,8 +26,8 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn show(page: &Page) -> Result<()> {
-    let told = tokio::time::timeout(LONGEST, story::tell(page)).await;
-    let scene = told.context("the demo took too long").flatten()?;
-    story::close(page, scene).await
+async fn run(console: &Console) -> Result<()> {
+    let finished = tokio::time::timeout(TIMEOUT, steps::run(console)).await;
+    let fixture = finished.context("the demo timed out").flatten()?;
+    steps::close(console, fixture).await
 }

@@ -13,9 +13,9 @@ fn statistics(span: Span, step: usize) -> Statistics {
     let mut chart = Chart::new(span, NOW);
     let starts: Vec<_> = Chart::new(span, NOW).statistics(true).points;
     for point in starts.iter().rev().step_by(step) {
-        chart.add(point.at, Answer::Status(200), Latency::of(40), 98);
-        chart.add(point.at, Answer::Status(503), Latency::of(900), 1);
-        chart.add(point.at, Answer::Nothing(ErrorKind::Timeout), Latency::of(5_000), 1);
+        chart.add(point.at, ResultCode::Status(200), Latency::of(40), 98);
+        chart.add(point.at, ResultCode::Status(503), Latency::of(900), 1);
+        chart.add(point.at, ResultCode::NoResponse(ErrorKind::Timeout), Latency::of(5_000), 1);
     }
     chart.statistics(true)
 }
@@ -89,7 +89,7 @@ fn an_endpoint_that_cannot_be_reached_has_no_response_time() {
     let mut chart = Chart::new(Span::Hour, NOW);
     chart.add(
         NOW.minus(Duration::from_secs(60)),
-        Answer::Nothing(ErrorKind::Dns),
+        ResultCode::NoResponse(ErrorKind::Dns),
         Latency::of(2),
         3,
     );
@@ -101,8 +101,8 @@ fn an_endpoint_that_cannot_be_reached_has_no_response_time() {
 
 #[test]
 fn every_response_has_one_colour() {
-    let statuses = (100..1000).map(Answer::Status);
-    for answer in statuses.chain([Answer::Nothing(ErrorKind::Tls)]) {
+    let statuses = (100..1000).map(ResultCode::Status);
+    for answer in statuses.chain([ResultCode::NoResponse(ErrorKind::Tls)]) {
         assert_eq!(RESPONSE_CLASSES.iter().filter(|(.., is)| is(answer)).count(), 1, "{answer}");
     }
 }
@@ -111,7 +111,7 @@ fn every_response_has_one_colour() {
 fn frequent_responses_come_first_and_the_rest_are_summed() {
     let mut chart = Chart::new(Span::Hour, NOW);
     for (status, count) in (500..509).zip(1..) {
-        chart.add(NOW, Answer::Status(status), Latency::of(1), count);
+        chart.add(NOW, ResultCode::Status(status), Latency::of(1), count);
     }
     let total = chart.statistics(true).total;
     assert_eq!(response_list(&total, 2), "508 × 9, 507 × 8, other × 28");
@@ -130,8 +130,8 @@ fn a_sparkline_is_a_small_image() {
     assert!(!sparkline(&line).into_string().contains("<svg"));
     for hour in 0..24 {
         let at = line.since.plus(Duration::from_secs(3600) * hour);
-        line.add(at, Answer::Status(200), u64::from(hour) + 1);
-        line.add(at, Answer::Status(500), 1);
+        line.add(at, ResultCode::Status(200), u64::from(hour) + 1);
+        line.add(at, ResultCode::Status(500), 1);
     }
     let text = sparkline(&line).into_string();
     assert!(

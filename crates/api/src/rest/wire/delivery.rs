@@ -1,8 +1,8 @@
 //! Deliveries and their attempts.
 
+use postrider_domain::assignment::Shard;
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::ids::{AttemptId, BootId, DeliveryId, EndpointId, EventId};
-use postrider_domain::ownership::Shard;
 use postrider_domain::time::Timestamp;
 use postrider_store::{DeliveryView, RecordedAttempt};
 use serde::Serialize;

@@ -1,6 +1,6 @@
 //! The log of emails.
 
-use postrider_domain::email::{Email, Recipient, Verdict};
+use postrider_domain::email::{Email, Recipient, RecipientStatus};
 use postrider_domain::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -61,9 +61,9 @@ impl From<Email> for EmailBody {
 impl From<Recipient> for RecipientBody {
     fn from(Recipient { address, verdict }: Recipient) -> Self {
         let (verdict, reason) = match verdict {
-            Verdict::Accepted => (ACCEPTED, None),
-            Verdict::Deferred(reason) => (DEFERRED, Some(reason)),
-            Verdict::Refused(reason) => (REFUSED, Some(reason)),
+            RecipientStatus::Accepted => (ACCEPTED, None),
+            RecipientStatus::Deferred(reason) => (DEFERRED, Some(reason)),
+            RecipientStatus::Refused(reason) => (REFUSED, Some(reason)),
         };
         Self { address, verdict, reason }
     }

@@ -109,7 +109,7 @@ struct LastErrorBody {
 
 impl From<EndpointView> for EndpointBody {
     fn from(view: EndpointView) -> Self {
-        let EndpointView { endpoint, state, health, unfinished, oldest_pending_at } = view;
+        let EndpointView { endpoint, state, health, backlog, oldest_pending_at } = view;
         let enabled = state == State::Enabled;
         let headers = endpoint.headers.iter();
         Self {
@@ -126,8 +126,8 @@ impl From<EndpointView> for EndpointBody {
             },
             failure_count: health.failure_count,
             last_error: health.last_error.map(Into::into),
-            pending: if enabled { unfinished } else { 0 },
-            held: if enabled { 0 } else { unfinished },
+            pending: if enabled { backlog } else { 0 },
+            held: if enabled { 0 } else { backlog },
             oldest_pending_at,
             created_at: endpoint.created_at,
             updated_at: endpoint.updated_at,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use postrider_domain::statistics::{Answer, Figures, Point, Span, Statistics};
+use postrider_domain::statistics::{Figures, Point, ResultCode, Span, Statistics};
 use postrider_domain::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -85,8 +85,8 @@ impl From<Figures> for FiguresBody {
         let (mut statuses, mut errors) = (BTreeMap::new(), BTreeMap::new());
         for (answer, count) in answers {
             let counts = match answer {
-                Answer::Status(_) => &mut statuses,
-                Answer::Nothing(_) => &mut errors,
+                ResultCode::Status(_) => &mut statuses,
+                ResultCode::NoResponse(_) => &mut errors,
             };
             counts.insert(answer.to_string(), count);
         }

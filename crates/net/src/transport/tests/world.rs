@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use postrider_domain::ids::Mint;
+use postrider_domain::ids::IdGenerator;
 use postrider_domain::time::Timestamp;
 use ractor_cluster::NodeServerMessage;
 use ractor_cluster::node::NodeServerSessionInformation as Session;
@@ -28,7 +28,7 @@ pub fn cookie() -> Cookie {
 }
 
 pub fn name(name: &str) -> PeerName {
-    let boot = Mint::new().id(Timestamp::from_millis(1_700_000_000_000));
+    let boot = IdGenerator::new().id(Timestamp::from_millis(1_700_000_000_000));
     PeerName { name: name.to_owned(), boot }
 }
 

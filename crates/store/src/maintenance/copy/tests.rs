@@ -9,7 +9,7 @@ use postrider_domain::ids::{BootId, Id};
 
 use super::*;
 use crate::codec::Record;
-use crate::kv::lmdb::Embedded;
+use crate::kv::lmdb::Lmdb;
 use crate::kv::memory::{Faults, Memory};
 use crate::kv::{Engine, MAX_VALUE, Transaction};
 use crate::{Lease, OpenError, Owner, Probe, Records};
@@ -19,14 +19,14 @@ const SHARDS: u16 = 8;
 const BIG: u64 = 40;
 const SMALL: u64 = 6_000;
 
-/// An engine that lets so many more transactions begin.
-struct Mortal {
+/// An engine that fails after a number of transactions.
+struct DyingEngine {
     engine: Arc<dyn Engine>,
     left: AtomicU64,
 }
 
 #[async_trait]
-impl Engine for Mortal {
+impl Engine for DyingEngine {
     async fn begin(&self) -> Result<Box<dyn Transaction>, Error> {
         let left =
             self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
@@ -39,8 +39,8 @@ fn memory() -> Store {
     Store::new(Arc::new(Memory::new()), 1)
 }
 
-fn embedded(dir: &Path) -> Store {
-    Store::new(Arc::new(Embedded::open(dir).unwrap()), 1)
+fn open_lmdb(dir: &Path) -> Store {
+    Store::new(Arc::new(Lmdb::open(dir).unwrap()), 1)
 }
 
 async fn put(store: &Store, key: &[u8], value: Bytes) {
@@ -54,7 +54,7 @@ async fn put(store: &Store, key: &[u8], value: Bytes) {
         .unwrap();
 }
 
-/// A store that a node has worked on, which left a lease behind.
+/// Fills the store as a node would that left a lease behind.
 async fn fill(store: &Store) {
     let records = Records::open(store.clone(), SHARDS).await.unwrap();
     let shards: Vec<_> = (0..SHARDS).collect();
@@ -90,19 +90,19 @@ async fn rows(store: &Store) -> Vec<Pair> {
     store.read(|tx| async move { tx.snap_range(all.clone()).await }).await.unwrap() as Vec<Pair>
 }
 
-/// All rows but those that stay behind.
+/// All rows that are copied.
 async fn copied(store: &Store) -> Vec<Pair> {
     let mut rows = rows(store).await;
     rows.retain(|(key, _)| !key.starts_with(&lease::all()) && !key.starts_with(&probe::all()));
     rows
 }
 
-async fn quietly(from: &Store, to: &Store) -> Result<Copied, CopyError> {
+async fn copy_silently(from: &Store, to: &Store) -> Result<CopySummary, CopyError> {
     copy(from, to, &|_| ()).await
 }
 
 #[tokio::test]
-async fn everything_is_there_but_leases_and_probes() {
+async fn everything_but_leases_and_probes_is_copied() {
     let (from, to) = (memory(), memory());
     fill(&from).await;
     let before = rows(&from).await;
@@ -110,23 +110,23 @@ async fn everything_is_there_but_leases_and_probes() {
     let done = copy(&from, &to, &|progress| seen.lock().unwrap().push(progress)).await.unwrap();
     assert_eq!(rows(&from).await, before, "the source is only read");
     assert_eq!(rows(&to).await, copied(&from).await);
-    assert_eq!((done.source, done.earlier), (done.target, 0));
+    assert_eq!((done.source, done.resumed_rows), (done.target, 0));
     assert_eq!(done.source.rows as usize, before.len() - 2);
 
     let seen = seen.into_inner().unwrap();
     for stage in [Stage::Reading, Stage::Copying, Stage::Comparing] {
-        let of_it: Vec<_> = seen.iter().filter(|progress| progress.stage == stage).collect();
-        assert!(of_it.len() > 4, "{stage:?} in several steps");
-        assert!(of_it.is_sorted_by_key(|progress| progress.rows));
-        assert_eq!(of_it.last().unwrap().rows, done.source.rows);
+        let in_stage: Vec<_> = seen.iter().filter(|progress| progress.stage == stage).collect();
+        assert!(in_stage.len() > 4, "{stage:?} in several steps");
+        assert!(in_stage.is_sorted_by_key(|progress| progress.rows));
+        assert_eq!(in_stage.last().unwrap().rows, done.source.rows);
     }
 }
 
 #[tokio::test]
-async fn epochs_count_on_and_nobody_is_alive() {
+async fn epochs_continue_and_no_node_is_alive() {
     let (from, to) = (memory(), memory());
     fill(&from).await;
-    quietly(&from, &to).await.unwrap();
+    copy_silently(&from, &to).await.unwrap();
     let records = Records::open(to, SHARDS).await.unwrap();
     assert_eq!(records.leases().await.unwrap(), []);
     let owners = records.ownership(None).await.unwrap().unwrap().owners;
@@ -137,14 +137,14 @@ async fn epochs_count_on_and_nobody_is_alive() {
 }
 
 #[tokio::test]
-async fn it_goes_on_wherever_it_was_killed() {
+async fn an_interrupted_copy_resumes_at_any_point() {
     let from = memory();
     fill(&from).await;
     let wanted = copied(&from).await;
-    for lives in 0.. {
+    for limit in 0.. {
         let engine: Arc<dyn Engine> = Arc::new(Memory::new());
-        let mortal = Mortal { engine: engine.clone(), left: AtomicU64::new(lives) };
-        let first = quietly(&from, &Store::new(Arc::new(mortal), 1)).await;
+        let dying = DyingEngine { engine: engine.clone(), left: AtomicU64::new(limit) };
+        let first = copy_silently(&from, &Store::new(Arc::new(dying), 1)).await;
         let to = Store::new(engine, 1);
         let has_begun = !rows(&to).await.is_empty();
         let opened = if has_begun { Some(Records::open(to.clone(), SHARDS).await) } else { None };
@@ -155,19 +155,22 @@ async fn it_goes_on_wherever_it_was_killed() {
             }
             Err(other) => panic!("{other}"),
         }
-        let again = quietly(&from, &to).await.unwrap();
-        assert_eq!(rows(&to).await, wanted, "killed after {lives} transactions");
+        let resumed = copy_silently(&from, &to).await.unwrap();
+        assert_eq!(rows(&to).await, wanted, "killed after {limit} transactions");
         assert!(Records::open(to, SHARDS).await.is_ok());
         if first.is_ok() {
-            assert!(lives > 10, "in several steps");
-            assert_eq!(again.earlier, again.source.rows, "it had ended, and says so");
+            assert!(limit > 10, "in several steps");
+            assert_eq!(
+                resumed.resumed_rows, resumed.source.rows,
+                "the copy had finished, and reports it"
+            );
             return;
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn conflicts_and_commits_of_unknown_result_do_no_harm() {
+async fn conflicts_and_unknown_commits_are_harmless() {
     let from = memory();
     fill(&from).await;
     for seed in 0..8 {
@@ -176,85 +179,89 @@ async fn conflicts_and_commits_of_unknown_result_do_no_harm() {
         let faults = Faults { conflict, lost_before_commit: lost, lost_after_commit: lost, delay };
         let memory = Memory::with_faults(seed, faults);
         let to = Store::new(Arc::new(memory.clone()), seed);
-        quietly(&from, &to).await.unwrap();
+        copy_silently(&from, &to).await.unwrap();
         assert_eq!(rows(&to).await, copied(&from).await, "seed {seed}");
     }
 }
 
 #[tokio::test]
-async fn from_one_directory_into_another() {
+async fn copies_from_one_directory_to_another() {
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let [from, to] = [embedded(dirs[0].path()), embedded(dirs[1].path())];
+    let [from, to] = [open_lmdb(dirs[0].path()), open_lmdb(dirs[1].path())];
     fill(&from).await;
-    let done = quietly(&from, &to).await.unwrap();
+    let done = copy_silently(&from, &to).await.unwrap();
     assert_eq!(done.source, done.target);
     assert_eq!(rows(&to).await, copied(&from).await);
-    assert_eq!(quietly(&from, &to).await.unwrap().earlier, done.source.rows);
+    assert_eq!(copy_silently(&from, &to).await.unwrap().resumed_rows, done.source.rows);
 }
 
 #[tokio::test]
-async fn a_target_with_something_in_it_is_left_alone() {
+async fn a_target_that_is_not_empty_is_rejected() {
     let from = memory();
     fill(&from).await;
     for foreign in [&b"A"[..], b"g\x06", b"g\x09", b"z"] {
         let to = memory();
         put(&to, foreign, Bytes::new()).await;
         let before = rows(&to).await;
-        let refused = quietly(&from, &to).await;
-        assert_eq!(refused, Err(Refusal::Occupied.into()), "{foreign:?}");
+        let rejected = copy_silently(&from, &to).await;
+        assert_eq!(rejected, Err(CopyRejected::TargetNotEmpty.into()), "{foreign:?}");
         assert_eq!(rows(&to).await, before);
     }
     let to = memory();
     Records::open(to.clone(), SHARDS).await.unwrap();
-    assert_eq!(quietly(&from, &to).await, Err(Refusal::Occupied.into()));
+    assert_eq!(copy_silently(&from, &to).await, Err(CopyRejected::TargetNotEmpty.into()));
 
     let to = memory();
     Probe::new(to.clone(), 1).write(1, Bytes::new()).await.unwrap();
-    assert!(quietly(&from, &to).await.is_ok(), "it was only tried out");
+    assert!(copy_silently(&from, &to).await.is_ok(), "probes are ignored");
 }
 
 #[tokio::test]
-async fn a_source_that_has_changed_is_not_gone_on_with() {
+async fn a_copy_of_a_changed_source_does_not_resume() {
     let from = memory();
     fill(&from).await;
     let engine: Arc<dyn Engine> = Arc::new(Memory::new());
-    let mortal = Mortal { engine: engine.clone(), left: AtomicU64::new(3) };
-    quietly(&from, &Store::new(Arc::new(mortal), 1)).await.unwrap_err();
+    let dying = DyingEngine { engine: engine.clone(), left: AtomicU64::new(3) };
+    copy_silently(&from, &Store::new(Arc::new(dying), 1)).await.unwrap_err();
     put(&from, b"a-big-", Bytes::new()).await;
     let to = Store::new(engine, 1);
     let before = rows(&to).await;
-    assert_eq!(quietly(&from, &to).await, Err(Refusal::OtherSource.into()));
+    assert_eq!(copy_silently(&from, &to).await, Err(CopyRejected::SourceMismatch.into()));
     assert_eq!(rows(&to).await, before);
-    assert_eq!(quietly(&to, &memory()).await, Err(Refusal::Unfinished.into()), "nor is a part");
+    assert_eq!(
+        copy_silently(&to, &memory()).await,
+        Err(CopyRejected::SourceUnfinished.into()),
+        "an backlog copy is not a source"
+    );
 }
 
 #[tokio::test]
-async fn a_source_without_records_of_this_version_is_refused() {
-    assert_eq!(quietly(&memory(), &memory()).await, Err(Refusal::NothingThere.into()));
+async fn a_source_without_records_of_this_version_is_rejected() {
+    assert_eq!(copy_silently(&memory(), &memory()).await, Err(CopyRejected::EmptySource.into()));
     let (from, to) = (memory(), memory());
     let meta = Meta { format: FORMAT + 1, shards: 1 };
     put(&from, &meta::key(), meta.encode()).await;
-    let refused = quietly(&from, &to).await;
-    assert_eq!(refused, Err(Refusal::Newer { found: FORMAT + 1 }.into()));
+    let rejected = copy_silently(&from, &to).await;
+    assert_eq!(rejected, Err(CopyRejected::Newer { found: FORMAT + 1 }.into()));
     assert_eq!(rows(&to).await, []);
 }
 
 #[tokio::test]
-async fn a_target_that_holds_something_else_in_the_end_is_not_let_loose() {
+async fn a_target_that_differs_after_the_copy_cannot_be_opened() {
     let (from, to) = (memory(), memory());
     fill(&from).await;
-    let meddler = to.clone();
-    let watch = |progress: Progress| {
+    let intruder = to.clone();
+    let on_progress = |progress: Progress| {
         if progress.stage == Stage::Comparing && progress.rows == 0 {
-            let meddler = meddler.clone();
+            let intruder = intruder.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-            let meddle = move || {
-                runtime.unwrap().block_on(put(&meddler, b"a-meddled", Bytes::new()));
+            let write = move || {
+                runtime.unwrap().block_on(put(&intruder, b"a-meddled", Bytes::new()));
             };
-            std::thread::spawn(meddle).join().unwrap();
+            std::thread::spawn(write).join().unwrap();
         }
     };
-    let failed = copy(&from, &to, &watch).await;
+    let failed = copy(&from, &to, &on_progress).await;
     assert!(matches!(failed, Err(CopyError::Differs { .. })), "{failed:?}");
     let opened = Records::open(to, SHARDS).await;
     assert!(matches!(opened, Err(OpenError::Unfinished)), "{opened:?}");

@@ -1,5 +1,5 @@
-//! Events that are published by actor message, beside the same over HTTP. Both have an idempotency
-//! key for each call, since the client always makes one.
+//! Compares publishing by actor message with publishing over HTTP. Both send an idempotency key with each
+//! call, because the client alchannels does.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,36 +15,37 @@ use postrider_tests::wait::seconds;
 use tokio::time::Instant;
 
 use crate::Options;
-use crate::bare::payload;
+use crate::baseline::payload;
+use crate::deployment::Deployment;
 use crate::node::Bench;
 use crate::receiver::Receiver;
-use crate::service::Service;
 
-/// What was published is delivered within.
+/// The deadline for all published events to be delivered.
 const DELIVERED_WITHIN: Duration = seconds(120);
 
-/// Batches under way at once: few, or all of them would wait for one another.
-const BATCHES_AT_ONCE: usize = 8;
+/// Concurrent batches: few, so that they do not queue behind each other.
+const CONCURRENT_BATCHES: usize = 8;
 
-/// What one way came to.
-pub struct Way {
+/// The results of one channel.
+pub struct Channel {
     pub name: &'static str,
-    /// Events of a call.
+    /// Events per call.
     pub batch: usize,
-    /// Calls under way at once.
-    pub at_once: usize,
+    /// Concurrent calls.
+    pub concurrency: usize,
     pub per_s: f64,
-    /// How long calls took, in milliseconds.
+    /// Call latency in milliseconds.
     pub p50: f64,
     pub p99: f64,
 }
 
-/// Each way with single events and with batches.
-pub async fn run(options: &Options, nodes: usize, receiver: Arc<Receiver>) -> Result<Vec<Way>> {
-    let service = Service::cluster(&Config::new(), nodes).await?;
-    let bench = Bench::start(options, receiver, &service).await?;
-    let client = join(&service).await?;
-    let account = bench.account.parse().map_err(|_| anyhow!("{} is no account", bench.account))?;
+/// Measures each channel with single events and with batches.
+pub async fn run(options: &Options, nodes: usize, receiver: Arc<Receiver>) -> Result<Vec<Channel>> {
+    let deployment = Deployment::cluster(&Config::new(), nodes).await?;
+    let bench = Bench::start(options, receiver, &deployment).await?;
+    let client = join(&deployment).await?;
+    let account =
+        bench.account.parse().map_err(|_| anyhow!("{} is not an account id", bench.account))?;
     let (bench, client) = (&bench, &client);
     let by_message = async |numbers: Vec<u64>| {
         let mut events: Vec<_> = numbers.iter().map(|number| event(bench, *number)).collect();
@@ -59,18 +60,18 @@ pub async fn run(options: &Options, nodes: usize, receiver: Arc<Receiver>) -> Re
         let key = format!("http-{}", call.fetch_add(1, Ordering::Relaxed));
         bench.publish_at(bench.next_base(), &numbers, Some(&key)).await
     };
-    let mut ways = Vec::new();
+    let mut channels = Vec::new();
     for batch in [1, options.batch] {
-        ways.push(measure(bench, "over HTTP", batch, over_http).await?);
-        ways.push(measure(bench, "by actor message", batch, by_message).await?);
+        channels.push(measure(bench, "over HTTP", batch, over_http).await?);
+        channels.push(measure(bench, "by actor message", batch, by_message).await?);
     }
     client.leave().await;
-    service.stop().await?;
-    Ok(ways)
+    deployment.stop().await?;
+    Ok(channels)
 }
 
-async fn join(service: &Service) -> Result<Client> {
-    let (seed, cookie) = service.door()?;
+async fn join(deployment: &Deployment) -> Result<Client> {
+    let (seed, cookie) = deployment.seed()?;
     let options = postrider_client::Options {
         name: "bench".to_owned(),
         seeds: vec![seed],
@@ -85,18 +86,18 @@ fn event(bench: &Bench, number: u64) -> NewEvent {
     NewEvent { event_type: bench.event_type_of(number), payload }
 }
 
-/// Publishes all events, and waits until they are delivered.
+/// Publishes all events and waits until they are delivered.
 async fn measure<F>(
     bench: &Bench,
     name: &'static str,
     batch: usize,
     publish: impl Fn(Vec<u64>) -> F,
-) -> Result<Way>
+) -> Result<Channel>
 where
     F: Future<Output = Result<()>>,
 {
     let Options { events, in_flight, .. } = bench.options;
-    let at_once = if batch == 1 { in_flight } else { in_flight.min(BATCHES_AT_ONCE) };
+    let concurrency = if batch == 1 { in_flight } else { in_flight.min(CONCURRENT_BATCHES) };
     let (before, start) = (bench.receiver.count(), Instant::now());
     let calls = (0..events).step_by(batch).map(|first| {
         let numbers = (first..events.min(first + batch as u64)).collect();
@@ -107,13 +108,13 @@ where
             anyhow::Ok(began.elapsed())
         }
     });
-    let took: Vec<_> = stream::iter(calls).buffer_unordered(at_once).try_collect().await?;
+    let took: Vec<_> = stream::iter(calls).buffer_unordered(concurrency).try_collect().await?;
     let per_s = events as f64 / start.elapsed().as_secs_f64();
-    bench.receiver.reached(before + events, DELIVERED_WITHIN).await?;
+    bench.receiver.wait_for_count(before + events, DELIVERED_WITHIN).await?;
     let mut histogram = Histogram::<u64>::new(3)?;
     for duration in took {
         histogram.record(u64::try_from(duration.as_micros())?)?;
     }
     let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
-    Ok(Way { name, batch, at_once, per_s, p50: at(0.5), p99: at(0.99) })
+    Ok(Channel { name, batch, concurrency, per_s, p50: at(0.5), p99: at(0.99) })
 }

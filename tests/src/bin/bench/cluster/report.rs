@@ -1,27 +1,27 @@
-//! What is told of a cluster.
+//! The report on a cluster.
 
 use std::time::Duration;
 
 use postrider_tests::wait::seconds;
 
-use super::aftermath::Takeover;
-use super::publishing::Way;
-use super::steady::RATE;
-use super::takeover::{ANSWERED_AFTER, ENDPOINTS, Takeovers};
+use super::kill_impact::Takeover;
+use super::publishing::Channel;
+use super::steady_load::RATE;
+use super::takeover::{ENDPOINTS, RESPONSE_DELAY, Takeovers};
 use super::throughput::Measured;
-use super::work::{Cost, Moment, Recovery};
+use super::work::{Cost, NodeSample, Recovery};
 use crate::node::Throughput;
 use crate::report::{Report, memory};
 
-/// A killed node is replaced within.
+/// The goal for taking over from a killed node.
 const TAKEOVER: Duration = seconds(3);
 
-/// What is told of all kills, and where it is in one of them.
+/// A figure reported over all kills, with its accessor.
 type Figure = (&'static str, fn(&Takeover) -> f64);
 
 impl Report {
     pub fn throughput(&mut self, batch: usize, measured: &Measured) {
-        for (how, figures) in measured.ways(batch) {
+        for (how, figures) in measured.rows(batch) {
             println!(
                 "{}, {how}: accepted {:.0}/s, delivered {:.0}/s, {:.3} of the bare loop, \
                  {:.3} CPU-s per 1,000 deliveries, memory {}",
@@ -41,45 +41,48 @@ impl Report {
         }
     }
 
-    /// Each set-up against the first.
+    /// Compares each setup with the first.
     pub fn speedups(&mut self, batch: usize, all: &[Measured]) {
         let Some((first, others)) = all.split_first() else { return };
         for other in others {
-            for ((how, base), (_, figures)) in first.ways(batch).iter().zip(other.ways(batch)) {
-                let plain = figures.delivered_per_s / base.delivered_per_s;
-                let corrected = plain * first.bare.per_s / other.bare.per_s;
+            for ((how, base), (_, figures)) in first.rows(batch).iter().zip(other.rows(batch)) {
+                let speedup = figures.delivered_per_s / base.delivered_per_s;
+                let normalized = speedup * first.bare.per_s / other.bare.per_s;
                 println!(
-                    "{}, {how}: {plain:.2} times the deliveries/s of {} ({corrected:.2} with each \
-                     measured against its bare loop)",
+                    "{}, {how}: {speedup:.2} times the deliveries/s of {} ({normalized:.2} relative to \
+                     their bare loops)",
                     other.name, first.name,
                 );
             }
         }
     }
 
-    pub fn publishing(&mut self, ways: &[Way]) {
-        for Way { name, batch, at_once, per_s, p50, p99 } in ways {
-            let how =
-                if *batch == 1 { "singles".to_owned() } else { format!("batches of {batch}") };
+    pub fn publishing(&mut self, channels: &[Channel]) {
+        for Channel { name, batch, concurrency, per_s, p50, p99 } in channels {
+            let how = if *batch == 1 {
+                "single events".to_owned()
+            } else {
+                format!("batches of {batch}")
+            };
             println!(
-                "published {name}, {how}, {at_once} calls at once: {per_s:.0} events/s; a call p50 \
+                "published {name}, {how}, {concurrency} concurrent calls: {per_s:.0} events/s; call p50 \
                  {p50:.2} ms, p99 {p99:.2} ms",
             );
         }
-        for pair in ways.chunks_exact(2) {
+        for pair in channels.chunks_exact(2) {
             let ratio = pair[1].per_s / pair[0].per_s;
             println!(
-                "{} events a call: {} / {} {ratio:.2}",
+                "{} events per call: {} / {} {ratio:.2}",
                 pair[0].batch, pair[1].name, pair[0].name
             );
         }
     }
 
     pub fn work(&mut self, cost: &Cost) {
-        moment(cost.registered, "idle", &cost.idle);
-        moment(cost.registered, "with a delivery due each", &cost.working);
+        sample(cost.registered, "idle", &cost.idle);
+        sample(cost.registered, "with a delivery due each", &cost.working);
         println!(
-            "{} in flight to a receiver that does not answer, the others waiting for a permit: \
+            "{} requests in flight to a hanging receiver, the others waiting for a permit: \
              {:.1} KiB per endpoint with work",
             cost.in_flight,
             cost.kib_per_endpoint(),
@@ -87,14 +90,14 @@ impl Report {
     }
 
     pub fn recovery(&mut self, recovery: &Recovery) {
-        let Recovery { registered, delivered, took, done } = recovery;
+        let Recovery { registered, delivered, took, end } = recovery;
         println!(
-            "{delivered:.0} delivered, {:.1} s after the receiver answers",
+            "{delivered:.0} delivered within {:.1} s after the receiver recovered",
             took.as_secs_f64()
         );
-        moment(*registered, "afterwards", done);
+        sample(*registered, "afterwards", end);
         self.goal(
-            format!("{registered} deliveries done after the receiver answers"),
+            format!("{registered} deliveries done after the receiver recovers"),
             format!("{delivered:.0}"),
             *delivered >= *registered as f64,
         );
@@ -103,19 +106,19 @@ impl Report {
     pub fn takeovers(&mut self, takeovers: &Takeovers) {
         let Takeovers { seed, events, took, kills } = takeovers;
         println!(
-            "{} times kill -9 in {:.0} s, seed {seed}; {RATE} events/s to {ENDPOINTS} endpoints \
-             that answer after {ANSWERED_AFTER:?}, {events} in all, every one delivered",
+            "{} kills (SIGKILL) in {:.0} s, seed {seed}; {RATE} events/s to {ENDPOINTS} endpoints \
+             that respond after {RESPONSE_DELAY:?}, {events} in total, all delivered",
             kills.len(),
             took.as_secs_f64(),
         );
         let figures: [Figure; 10] = [
             ("shards of the killed node", |kill| kill.shards as f64),
-            ("ms until none is unowned or the dead node's", |kill| ms(kill.owned_again)),
-            ("ms that a delivery to one of its endpoints was kept at most", |kill| ms(kill.kept)),
-            ("ms that any other delivery was kept at most", |kill| ms(kill.kept_elsewhere)),
-            ("ms that a delivery took at most before it", |kill| ms(kill.kept_before)),
-            ("duplicates while the node was away", |kill| kill.again as f64),
-            ("duplicates while it came back", |kill| kill.again_later as f64),
+            ("ms until all of them have a new owner", |kill| ms(kill.owned_again)),
+            ("max delay (ms) of a delivery in its shards", |kill| ms(kill.max_delay)),
+            ("max delay (ms) of any other delivery", |kill| ms(kill.max_delay_elsewhere)),
+            ("max delay (ms) before the kill", |kill| ms(kill.max_delay_before)),
+            ("duplicates while the node was down", |kill| kill.duplicates as f64),
+            ("duplicates while it came back", |kill| kill.duplicates_later as f64),
             ("delivered/s before", |kill| kill.before),
             ("delivered/s in the second after the kill", |kill| kill.during),
             ("delivered/s in the two seconds after that", |kill| kill.after),
@@ -123,16 +126,17 @@ impl Report {
         for (what, figure) in figures {
             println!("  {what}: {}", spread(kills.iter().map(figure)));
         }
-        let again: usize = kills.iter().map(|kill| kill.again + kill.again_later).sum();
-        println!("  {:.2} duplicates per kill", again as f64 / kills.len() as f64);
+        let duplicates: usize =
+            kills.iter().map(|kill| kill.duplicates + kill.duplicates_later).sum();
+        println!("  {:.2} duplicates per kill", duplicates as f64 / kills.len() as f64);
         self.takeover_goal(kills);
     }
 
     fn takeover_goal(&mut self, kills: &[Takeover]) {
-        let longest = kills.iter().map(|kill| kill.kept.max(kill.owned_again)).max();
+        let longest = kills.iter().map(|kill| kill.max_delay.max(kill.owned_again)).max();
         let longest = longest.unwrap_or_default();
         self.goal(
-            format!("takeover, the longest of {} kills ≤ {TAKEOVER:?}", kills.len()),
+            format!("longest takeover of {} kills ≤ {TAKEOVER:?}", kills.len()),
             format!("{longest:.2?}"),
             longest <= TAKEOVER,
         );
@@ -140,7 +144,7 @@ impl Report {
 }
 
 impl Measured {
-    fn ways(&self, batch: usize) -> [(String, &Throughput); 2] {
+    fn rows(&self, batch: usize) -> [(String, &Throughput); 2] {
         [
             ("one event per request".to_owned(), &self.single),
             (format!("batches of {batch}"), &self.batched),
@@ -148,13 +152,13 @@ impl Measured {
     }
 }
 
-fn moment(registered: usize, when: &str, moment: &Moment) {
-    let active: Vec<_> = moment.active.iter().map(|count| format!("{count:.0}")).collect();
+fn sample(registered: usize, when: &str, sample: &NodeSample) {
+    let active: Vec<_> = sample.active.iter().map(|count| format!("{count:.0}")).collect();
     println!(
-        "{registered} endpoints, {when}: {} have an actor, by node {}; memory {}",
-        moment.active(),
+        "{registered} endpoints, {when}: {} have an actor (by node: {}); memory {}",
+        sample.active(),
         active.join(", "),
-        memory(&moment.memory_mib),
+        memory(&sample.memory_mib),
     );
 }
 
@@ -162,14 +166,14 @@ fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-/// The least, the median and the most of some figures.
+/// Minimum, median and maximum.
 fn spread(figures: impl Iterator<Item = f64>) -> String {
     let mut figures: Vec<_> = figures.collect();
     figures.sort_by(f64::total_cmp);
     let [Some(least), Some(median), Some(most)] =
         [figures.first(), figures.get(figures.len() / 2), figures.last()]
     else {
-        return "nothing".to_owned();
+        return "no data".to_owned();
     };
     format!("min {least:.0}, median {median:.0}, max {most:.0}")
 }

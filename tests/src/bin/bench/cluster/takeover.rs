@@ -1,10 +1,9 @@
-//! How long endpoints wait when their node is killed, and what comes twice.
+//! Measures how long deliveries wait when a node is killed, and how many duplicates there are.
 //!
-//! Two clocks are read for each `kill -9`: until another node's view has no shard left that is the
-//! dead node's or nobody's, and how long a delivery to one of its endpoints was kept at most. The
-//! latter counts from the kill or, for an event that came after it, from the moment at which that
-//! was to be published. Every endpoint's events come at an even pace, so this is also how long any
-//! of them went without what was due.
+//! Two times are measured for each SIGKILL: until every shard of the dead node has a new owner, as seen
+//! by another node, and the longest delay of a delivery in these shards. The delay counts from the kill
+//! or, for a later event, from its scheduled publication. Events are published at a constant rate, so
+//! this is also the longest time that any endpoint went without a due delivery.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,22 +16,22 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::aftermath::{AWAY, CALM, Deliveries, Kill, Takeover};
+use super::kill_impact::{DOWNTIME, Deliveries, Kill, Takeover, WARM_UP};
 use super::shards;
-use super::steady::Steady;
+use super::steady_load::SteadyLoad;
 use crate::Options;
+use crate::deployment::Deployment;
 use crate::node::Bench;
-use crate::receiver::{Manner, Receiver};
-use crate::service::Service;
+use crate::receiver::{Receiver, ResponseMode};
 
-/// Endpoints, over all shards.
+/// Endpoints over all shards.
 pub const ENDPOINTS: usize = 60;
-/// How long the receiver takes to answer, so that requests are in flight when a node is killed.
-pub const ANSWERED_AFTER: Duration = millis(50);
-/// A node's shards are taken within, or the run has failed.
-const TAKEN_WITHIN: Duration = seconds(30);
+/// The receiver's response delay, so that requests are in flight when a node is killed.
+pub const RESPONSE_DELAY: Duration = millis(50);
+/// The deadline for the takeover of a node's shards.
+const TAKEN_OVER_WITHIN: Duration = seconds(30);
 
-/// What all kills came to.
+/// The results of all kills.
 pub struct Takeovers {
     pub seed: u64,
     pub events: u64,
@@ -43,51 +42,54 @@ pub struct Takeovers {
 pub async fn run(options: &Options, nodes: usize, receiver: Arc<Receiver>) -> Result<Takeovers> {
     let began = Instant::now();
     let seed = options.seed.unwrap_or_else(rand::random);
-    let mut dice = StdRng::seed_from_u64(seed);
+    let mut rng = StdRng::seed_from_u64(seed);
     let options = Options { endpoints: ENDPOINTS, ..options.clone() };
-    let mut service = Service::cluster(&Config::new(), nodes).await?;
-    let bench = Arc::new(Bench::start(&options, receiver, &service).await?);
-    let shards = shards::of_endpoints(&bench, &service).await?;
-    bench.receiver.answer(Manner::After(ANSWERED_AFTER));
-    let load = Steady::start(bench.clone());
+    let mut deployment = Deployment::cluster(&Config::new(), nodes).await?;
+    let bench = Arc::new(Bench::start(&options, receiver, &deployment).await?);
+    let shards = shards::of_endpoints(&bench, &deployment).await?;
+    bench.receiver.respond(ResponseMode::Delayed(RESPONSE_DELAY));
+    let load = SteadyLoad::start(bench.clone());
     let mut kills = Vec::new();
-    while kills.len() < options.kills && load.runs() {
-        sleep(CALM).await;
-        kills.push(kill(&mut service, dice.random_range(0..nodes)).await?);
+    while kills.len() < options.kills && load.is_running() {
+        sleep(WARM_UP).await;
+        kills.push(kill(&mut deployment, rng.random_range(0..nodes)).await?);
         eprintln!("killed {} of {}", kills.len(), options.kills);
     }
-    sleep(CALM).await;
+    sleep(WARM_UP).await;
     let log = load.stop().await?;
-    bench.receiver.answer(Manner::AtOnce);
-    service.stop().await?;
+    bench.receiver.respond(ResponseMode::Immediate);
+    deployment.stop().await?;
     if kills.len() < options.kills {
-        bail!("the load ended after {} kills", kills.len());
+        bail!("the load stopped after {} kills", kills.len());
     }
     let deliveries = Deliveries::of(&log, &shards)?;
-    let kills = kills.iter().map(|kill| deliveries.judge(kill)).collect();
+    let kills = kills.iter().map(|kill| deliveries.measure(kill)).collect();
     Ok(Takeovers { seed, events: log.published, took: began.elapsed(), kills })
 }
 
-/// Kills a node, and starts it again when it has been away for a while.
-async fn kill(service: &mut Service, index: usize) -> Result<Kill> {
-    let survivor = service.operator((index + 1) % service.bases().len())?;
-    let cluster = service.nodes()?;
+/// Kills a node and restarts it after the downtime.
+async fn kill(deployment: &mut Deployment, index: usize) -> Result<Kill> {
+    let survivor = deployment.operator((index + 1) % deployment.bases().len())?;
+    let cluster = deployment.cluster_mut()?;
     let seen = survivor.cluster().await?;
     let name = cluster.name(index);
     let lost = seen.nodes.into_iter().find(|node| node.name == name && node.state == "alive");
-    let lost = lost.with_context(|| format!("{name} is alive"))?.id;
+    let lost = lost.with_context(|| format!("{name} is not alive"))?.id;
     let shards = seen.owners.iter().filter(|owner| owner.node == lost);
     let shards = shards.map(|owner| owner.shard).collect();
     let at = Instant::now();
     cluster.kill(index).await?;
-    until_cluster(&survivor, "a killed node's shards are taken", TAKEN_WITHIN, |cluster| {
-        cluster.unowned == 0 && cluster.owners.iter().all(|owner| owner.node != lost)
-    })
+    until_cluster(
+        &survivor,
+        "a killed node's shards have new owners",
+        TAKEN_OVER_WITHIN,
+        |cluster| cluster.unowned == 0 && cluster.owners.iter().all(|owner| owner.node != lost),
+    )
     .await?;
     let owned_again = at.elapsed();
-    sleep_until(at + AWAY).await;
+    sleep_until(at + DOWNTIME).await;
     let restarted = Instant::now();
     cluster.start_one(index).await?;
-    service.balanced().await?;
-    Ok(Kill { shards, at, owned_again, restarted, ended: Instant::now() })
+    deployment.balanced().await?;
+    Ok(Kill { shards, at, owned_again, restarted, balanced: Instant::now() })
 }

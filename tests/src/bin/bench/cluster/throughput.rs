@@ -1,4 +1,4 @@
-//! Deliveries a second with one node and with all of them, under the same load.
+//! Deliveries per second with one node and with all nodes, under the same load.
 
 use std::sync::Arc;
 
@@ -6,18 +6,18 @@ use anyhow::Result;
 use postrider_tests::config::Config;
 
 use crate::Options;
-use crate::bare::{self, Bare};
+use crate::baseline::{self, Baseline};
+use crate::deployment::Deployment;
 use crate::node::{Bench, Throughput};
 use crate::receiver::Receiver;
 use crate::report::Report;
-use crate::service::Service;
 
-/// One set-up, between two runs of the bare loop.
+/// One setup, measured between two runs of the bare loop.
 pub struct Measured {
     pub name: String,
     pub nodes: usize,
     /// The mean of the bare loop before and after.
-    pub bare: Bare,
+    pub bare: Baseline,
     pub single: Throughput,
     pub batched: Throughput,
 }
@@ -28,13 +28,13 @@ pub async fn run(
     receiver: Arc<Receiver>,
     report: &mut Report,
 ) -> Result<()> {
-    let mut before = bare::run(options, &receiver).await?;
+    let mut before = baseline::run(options, &receiver).await?;
     report.bare(&before);
     let mut all = Vec::new();
-    for setup in [Setup::Alone, Setup::Clustered(1), Setup::Clustered(nodes)] {
+    for setup in [Setup::Single, Setup::Clustered(1), Setup::Clustered(nodes)] {
         let (single, batched) = measure(options, setup, receiver.clone()).await?;
-        let after = bare::run(options, &receiver).await?;
-        let bare = Bare { per_s: f64::midpoint(before.per_s, after.per_s) };
+        let after = baseline::run(options, &receiver).await?;
+        let bare = Baseline { per_s: f64::midpoint(before.per_s, after.per_s) };
         let (name, nodes) = (setup.name(), setup.nodes());
         let measured = Measured { name, nodes, bare, single, batched };
         report.throughput(options.batch, &measured);
@@ -48,14 +48,14 @@ pub async fn run(
 
 #[derive(Clone, Copy)]
 enum Setup {
-    Alone,
+    Single,
     Clustered(usize),
 }
 
 impl Setup {
     fn name(self) -> String {
         match self {
-            Self::Alone => "1 node, alone".to_owned(),
+            Self::Single => "1 node, alone".to_owned(),
             Self::Clustered(1) => "1 node with [cluster]".to_owned(),
             Self::Clustered(nodes) => format!("{nodes} nodes"),
         }
@@ -63,15 +63,15 @@ impl Setup {
 
     fn nodes(self) -> usize {
         match self {
-            Self::Alone => 1,
+            Self::Single => 1,
             Self::Clustered(nodes) => nodes,
         }
     }
 
-    async fn start(self) -> Result<Service> {
+    async fn start(self) -> Result<Deployment> {
         match self {
-            Self::Alone => Service::alone(Config::new()).await,
-            Self::Clustered(nodes) => Service::cluster(&Config::new(), nodes).await,
+            Self::Single => Deployment::single(Config::new()).await,
+            Self::Clustered(nodes) => Deployment::cluster(&Config::new(), nodes).await,
         }
     }
 }
@@ -81,10 +81,10 @@ async fn measure(
     setup: Setup,
     receiver: Arc<Receiver>,
 ) -> Result<(Throughput, Throughput)> {
-    let service = setup.start().await?;
-    let bench = Bench::start(options, receiver, &service).await?;
-    let single = bench.throughput(1, &service).await?;
-    let batched = bench.throughput(options.batch, &service).await?;
-    service.stop().await?;
+    let deployment = setup.start().await?;
+    let bench = Bench::start(options, receiver, &deployment).await?;
+    let single = bench.throughput(1, &deployment).await?;
+    let batched = bench.throughput(options.batch, &deployment).await?;
+    deployment.stop().await?;
     Ok((single, batched))
 }

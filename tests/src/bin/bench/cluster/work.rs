@@ -1,9 +1,9 @@
-//! What endpoints cost that have work.
+//! Measures the memory of endpoints with work.
 //!
-//! Each endpoint has one delivery, and the receiver answers none of them. So every node makes as
-//! many requests as it has permits for, and all other endpoints have an actor that waits for its
-//! turn. Attempts may take as long as the configuration allows, so that none ends meanwhile. Then
-//! the receiver answers again, and everything is delivered.
+//! Each endpoint has one delivery, and the receiver hangs. Every node sends as many requests as it has
+//! permits, and the actors of all other endpoints wait for a permit. The timeout is the longest that can
+//! be configured, so that no attempt ends meanwhile. Then the receiver recovers, and everything is
+//! delivered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,64 +14,64 @@ use postrider_tests::wait::{millis, seconds};
 use tokio::time::Instant;
 
 use crate::Options;
+use crate::deployment::Deployment;
 use crate::metrics::{DELIVERIES_FINISHED, ENDPOINTS_ACTIVE};
 use crate::node::Bench;
 use crate::process;
-use crate::receiver::{Manner, Receiver};
+use crate::receiver::{Receiver, ResponseMode};
 use crate::report::Report;
-use crate::service::Service;
 
-/// The longest time for an attempt that can be configured.
+/// The longest timeout that can be configured.
 const TIMEOUT: Duration = seconds(60);
-/// Endpoints all have an actor within; attempts begin to time out later.
+/// The deadline for all endpoints to have an actor, before attempts begin to time out.
 const STARTED_WITHIN: Duration = seconds(50);
-/// How long everything may take to be delivered. What takes longer is told, and ends the wait.
+/// The longest wait for all deliveries. If it is exceeded, the report shows the number so far.
 const DONE_WITHIN: Duration = seconds(300);
-/// And how long the actors may then take to go.
-const AT_REST_WITHIN: Duration = seconds(30);
-/// How often the nodes are asked.
-const PAUSE: Duration = millis(200);
+/// The longest wait until all actors have stopped.
+const IDLE_WITHIN: Duration = seconds(30);
+/// Polling interval.
+const POLL_INTERVAL: Duration = millis(200);
 
-/// The nodes before the deliveries are due and while they are.
+/// The nodes before and while the deliveries are due.
 pub struct Cost {
     pub registered: usize,
-    /// Requests that the receiver did not answer when memory was read.
+    /// Requests in flight when memory was measured.
     pub in_flight: u64,
-    pub idle: Moment,
-    pub working: Moment,
+    pub idle: NodeSample,
+    pub working: NodeSample,
 }
 
-/// The nodes after the receiver has answered again.
+/// The nodes after the receiver has recovered.
 pub struct Recovery {
     pub registered: usize,
-    /// Deliveries that are on record as done.
+    /// Deliveries recorded as finished.
     pub delivered: f64,
-    /// From the receiver's first answer to the last of them.
+    /// From the receiver's recovery to the last of them.
     pub took: Duration,
-    pub done: Moment,
+    pub end: NodeSample,
 }
 
-/// The nodes at one moment.
+/// A sample of all nodes.
 #[derive(Clone, Default)]
-pub struct Moment {
+pub struct NodeSample {
     /// Endpoints with an actor.
     pub active: Vec<f64>,
     pub memory_mib: Vec<(f64, f64)>,
 }
 
-impl Moment {
+impl NodeSample {
     pub fn active(&self) -> f64 {
         self.active.iter().sum()
     }
 
-    /// Memory that is no mapped file, of all nodes.
+    /// Anonymous memory of all nodes.
     pub fn anonymous_mib(&self) -> f64 {
         self.memory_mib.iter().map(|(_, anonymous)| anonymous).sum()
     }
 }
 
 impl Cost {
-    /// What an endpoint costs by having work, in KiB.
+    /// The memory of an endpoint with work, in KiB.
     pub fn kib_per_endpoint(&self) -> f64 {
         let more = self.working.anonymous_mib() - self.idle.anonymous_mib();
         more * 1024.0 / self.working.active().max(1.0)
@@ -85,48 +85,48 @@ pub async fn run(
     report: &mut Report,
 ) -> Result<()> {
     let config = Config::new().timeout(&format!("{}s", TIMEOUT.as_secs()));
-    let service = Service::cluster(&config, nodes).await?;
+    let deployment = Deployment::cluster(&config, nodes).await?;
     let options = Options { endpoints: 0, ..options.clone() };
-    let bench = Bench::start(&options, receiver, &service).await?;
+    let bench = Bench::start(&options, receiver, &deployment).await?;
     let groups = bench.register_groups(options.registered).await?;
-    report.work(&work(&bench, &service, &groups).await?);
-    report.recovery(&recover(&bench, &service).await?);
-    service.stop().await
+    report.work(&work(&bench, &deployment, &groups).await?);
+    report.recovery(&recover(&bench, &deployment).await?);
+    deployment.stop().await
 }
 
-async fn work(bench: &Bench, service: &Service, groups: &[String]) -> Result<Cost> {
+async fn work(bench: &Bench, deployment: &Deployment, groups: &[String]) -> Result<Cost> {
     let registered = bench.options.registered;
-    let idle = look(bench, service).await?;
+    let idle = sample(bench, deployment).await?;
     let before = bench.receiver.count();
-    bench.receiver.answer(Manner::Later);
+    bench.receiver.respond(ResponseMode::Hanging);
     bench.publish_to_groups(groups).await?;
-    let working = most_active(bench, service).await?;
+    let working = most_active(bench, deployment).await?;
     let in_flight = bench.receiver.count() - before;
     Ok(Cost { registered, in_flight, idle, working })
 }
 
-async fn recover(bench: &Bench, service: &Service) -> Result<Recovery> {
+async fn recover(bench: &Bench, deployment: &Deployment) -> Result<Recovery> {
     let registered = bench.options.registered;
-    let opened = Instant::now();
-    bench.receiver.answer(Manner::AtOnce);
+    let recovered = Instant::now();
+    bench.receiver.respond(ResponseMode::Immediate);
     let (delivered, took) = loop {
         let delivered: f64 = bench.metric(DELIVERIES_FINISHED).await?.into_iter().sum();
-        let took = opened.elapsed();
+        let took = recovered.elapsed();
         if delivered >= registered as f64 || took > DONE_WITHIN {
             break (delivered, took);
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     };
-    Ok(Recovery { registered, delivered, took, done: at_rest(bench, service).await? })
+    Ok(Recovery { registered, delivered, took, end: once_idle(bench, deployment).await? })
 }
 
-/// The moment at which all endpoints have an actor, or the most that do.
-async fn most_active(bench: &Bench, service: &Service) -> Result<Moment> {
+/// A sample once all endpoints have an actor, or the one with the most actors.
+async fn most_active(bench: &Bench, deployment: &Deployment) -> Result<NodeSample> {
     let deadline = Instant::now() + STARTED_WITHIN;
-    let mut most = Moment::default();
+    let mut most = NodeSample::default();
     while most.active() < bench.options.registered as f64 && Instant::now() < deadline {
-        tokio::time::sleep(PAUSE).await;
-        let now = look(bench, service).await?;
+        tokio::time::sleep(POLL_INTERVAL).await;
+        let now = sample(bench, deployment).await?;
         if now.active() > most.active() {
             most = now;
         }
@@ -134,20 +134,21 @@ async fn most_active(bench: &Bench, service: &Service) -> Result<Moment> {
     Ok(most)
 }
 
-/// The moment at which no endpoint has an actor any more, or the last that was waited for.
-async fn at_rest(bench: &Bench, service: &Service) -> Result<Moment> {
-    let deadline = Instant::now() + AT_REST_WITHIN;
+/// A sample once no endpoint has an actor, or the last one before the deadline.
+async fn once_idle(bench: &Bench, deployment: &Deployment) -> Result<NodeSample> {
+    let deadline = Instant::now() + IDLE_WITHIN;
     loop {
-        let now = look(bench, service).await?;
+        let now = sample(bench, deployment).await?;
         if now.active() < 1.0 || Instant::now() > deadline {
             return Ok(now);
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-async fn look(bench: &Bench, service: &Service) -> Result<Moment> {
+async fn sample(bench: &Bench, deployment: &Deployment) -> Result<NodeSample> {
     let active = bench.metric(ENDPOINTS_ACTIVE).await?;
-    let memory_mib = service.pids()?.into_iter().map(process::memory_mib).collect::<Result<_>>()?;
-    Ok(Moment { active, memory_mib })
+    let memory_mib =
+        deployment.pids()?.into_iter().map(process::memory_mib).collect::<Result<_>>()?;
+    Ok(NodeSample { active, memory_mib })
 }

@@ -1,36 +1,36 @@
-//! What is said of the pages.
+//! The report on the pages.
 
-use super::{Aim, Seen};
+use super::{PageResult, Target};
 use crate::report::Report;
 
-/// How long a page may take in 99 of 100 cases, in milliseconds.
-const MOST_MS: f64 = 50.0;
-/// How large one webhook's page may be.
-const MOST_BYTES: usize = 60_000;
+/// The goal for the p99 latency, in milliseconds.
+const MAX_MS: f64 = 50.0;
+/// The goal for the size of a webhook's page.
+const MAX_BYTES: usize = 60_000;
 
 impl Report {
-    pub(super) fn pages(&self, history: u64, endpoints: usize, times: usize) {
+    pub(super) fn pages(&self, history: u64, endpoints: usize, requests: usize) {
         println!(
-            "pages of an account with {endpoints} webhooks, one with {history} deliveries, each \
-             {times} times:"
+            "pages of an account with {endpoints} webhooks, one with {history} deliveries, \
+             {requests} requests each:"
         );
     }
 
-    pub(super) fn page(&mut self, seen: &Seen) {
-        let Seen { what, aim, p50_ms, p99_ms, bytes } = seen;
-        println!("  {what}: p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms, {bytes} bytes");
-        if *aim != Aim::Nothing {
+    pub(super) fn page(&mut self, result: &PageResult) {
+        let PageResult { name, target, p50_ms, p99_ms, bytes } = result;
+        println!("  {name}: p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms, {bytes} bytes");
+        if *target != Target::None {
             self.goal(
-                format!("{what}: p99 < {MOST_MS} ms"),
+                format!("{name}: p99 < {MAX_MS} ms"),
                 format!("{p99_ms:.1} ms"),
-                *p99_ms < MOST_MS,
+                *p99_ms < MAX_MS,
             );
         }
-        if *aim == Aim::FastAndSmall {
+        if *target == Target::FastAndSmall {
             self.goal(
-                format!("{what}: < {MOST_BYTES} bytes"),
+                format!("{name}: < {MAX_BYTES} bytes"),
                 bytes.to_string(),
-                *bytes < MOST_BYTES,
+                *bytes < MAX_BYTES,
             );
         }
     }

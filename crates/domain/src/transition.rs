@@ -1,0 +1,172 @@
+//! The state transition that a finished attempt causes: a pure function from the stored state and
+//! the attempt to the writes of one transaction.
+
+use crate::delivery::{Attempt, Delivery, FinalState, Progress, RequestHead, Response};
+use crate::disable;
+use crate::endpoint::{Disabled, Health, LastError, State};
+use crate::ids::AttemptId;
+use crate::notice::{self, Notice};
+use crate::outcome::{Failure, Outcome};
+use crate::retry::{self, NextAttempt};
+use crate::time::Timestamp;
+
+/// The installation's rules.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// When a failed attempt is retried.
+    pub retry: retry::Policy,
+    /// When an endpoint is disabled.
+    pub disable: disable::Policy,
+}
+
+/// The stored state of a delivery and its endpoint before the attempt is recorded.
+#[derive(Clone, Debug)]
+pub struct DeliveryContext {
+    pub delivery: Delivery,
+    pub endpoint: State,
+    pub health: Health,
+}
+
+/// A finished attempt.
+#[derive(Clone, Debug)]
+pub struct AttemptResult {
+    pub id: AttemptId,
+    /// 1 for the first.
+    pub number: u8,
+    /// When it began.
+    pub at: Timestamp,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// Measured by a monotonic clock.
+    pub duration_ms: u32,
+    pub request: RequestHead,
+    pub response: Option<Response>,
+    pub outcome: Outcome,
+    /// A random number from 0 to 1, for the jitter of the retry delay.
+    pub jitter: f64,
+}
+
+/// The writes of one transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    pub attempt: Attempt,
+    pub delivery: Delivery,
+    /// The endpoint's health, if it changed.
+    pub health: Option<Health>,
+    /// Set if this attempt disables the endpoint.
+    pub disabled: Option<Disabled>,
+    /// Set if the account's contacts must be emailed.
+    pub notice: Option<Notice>,
+}
+
+/// Decides what an attempt changes.
+///
+/// # Panics
+/// When the delivery is finished or the attempt is not its next one; the caller checks both.
+#[must_use]
+pub fn decide(before: &DeliveryContext, attempted: AttemptResult, rules: &Rules) -> Step {
+    let delivery = &before.delivery;
+    assert!(delivery.due().is_some(), "{} is already finished", delivery.id);
+    assert_eq!(
+        attempted.number,
+        delivery.attempt_count + 1,
+        "the attempt is not the next one of {}",
+        delivery.id
+    );
+    match attempted.outcome.clone() {
+        Outcome::Success { .. } => succeed(before, attempted),
+        Outcome::Failure(failure) => fail(before, attempted, &failure, rules),
+    }
+}
+
+fn succeed(before: &DeliveryContext, attempted: AttemptResult) -> Step {
+    let progress = Progress::Finished { end: FinalState::Delivered, at: attempted.ended_at };
+    let health = Health { failure_count: 0, last_error: before.health.last_error.clone() };
+    Step {
+        delivery: advance(&before.delivery, &attempted, progress),
+        attempt: record(attempted, None),
+        health: (health != before.health).then_some(health),
+        disabled: None,
+        notice: None,
+    }
+}
+
+fn fail(
+    before: &DeliveryContext,
+    attempted: AttemptResult,
+    failure: &Failure,
+    rules: &Rules,
+) -> Step {
+    let delivery = &before.delivery;
+    let ended_at = attempted.ended_at;
+    let failed = retry::FailedAttempt {
+        attempts: attempted.number,
+        first_attempt_at: delivery.first_attempt_at.unwrap_or(attempted.at),
+        ended_at,
+        retry_after: failure.retry_after,
+    };
+    let next = rules.retry.next(failed, attempted.jitter);
+    let (due, progress) = match next {
+        NextAttempt::At(due) => (Some(due), Progress::Pending { due }),
+        NextAttempt::Exhausted => {
+            (None, Progress::Finished { end: FinalState::Exhausted, at: ended_at })
+        }
+    };
+    let health = Health {
+        failure_count: before.health.failure_count.saturating_add(1),
+        last_error: Some(LastError {
+            at: ended_at,
+            kind: failure.kind,
+            status: failure.status,
+            message: failure.message.clone(),
+            delivery: delivery.id,
+        }),
+    };
+    let disabled = disable::after_failure(
+        &before.endpoint,
+        failure,
+        next,
+        rules.disable,
+        delivery.id,
+        ended_at,
+    );
+    let notice = disabled.clone().filter(notice::is_required).map(|disabled| Notice {
+        account: delivery.account,
+        endpoint: delivery.endpoint,
+        disabled,
+        failure_count: health.failure_count,
+        last_error: health.last_error.clone(),
+    });
+    Step {
+        delivery: advance(delivery, &attempted, progress),
+        attempt: record(attempted, due),
+        health: Some(health),
+        disabled,
+        notice,
+    }
+}
+
+fn advance(delivery: &Delivery, attempted: &AttemptResult, progress: Progress) -> Delivery {
+    Delivery {
+        attempt_count: attempted.number,
+        first_attempt_at: delivery.first_attempt_at.or(Some(attempted.at)),
+        progress,
+        ..delivery.clone()
+    }
+}
+
+fn record(attempted: AttemptResult, due: Option<Timestamp>) -> Attempt {
+    Attempt {
+        id: attempted.id,
+        number: attempted.number,
+        at: attempted.at,
+        duration_ms: attempted.duration_ms,
+        request: attempted.request,
+        response: attempted.response,
+        error: attempted.outcome.error(),
+        next_attempt_at: due,
+    }
+}
+
+#[cfg(test)]
+mod tests;

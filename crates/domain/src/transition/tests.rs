@@ -1,0 +1,128 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::endpoint::DisabledReason;
+use crate::event::EventTypeName;
+use crate::ids::{AccountId, DeliveryId, EndpointId, EventId};
+use crate::outcome;
+
+fn before(attempts: u8, health: Health, endpoint: State) -> DeliveryContext {
+    let at = Timestamp::from_millis(1_000);
+    let delivery = Delivery {
+        id: DeliveryId::MIN,
+        account: AccountId::MIN,
+        event: EventId::MIN,
+        event_type: EventTypeName::parse("a.b").expect("a name"),
+        endpoint: EndpointId::MIN,
+        created_at: at,
+        attempt_count: attempts,
+        first_attempt_at: (attempts > 0).then_some(at),
+        progress: Progress::Pending { due: at },
+    };
+    DeliveryContext { delivery, endpoint, health }
+}
+
+fn attempted(number: u8, status: u16) -> AttemptResult {
+    let at = Timestamp::from_millis(2_000);
+    AttemptResult {
+        id: AttemptId::MIN,
+        number,
+        at,
+        ended_at: at.plus(std::time::Duration::from_millis(30)),
+        duration_ms: 30,
+        request: RequestHead { url: "https://example.com/".into(), headers: vec![] },
+        response: None,
+        outcome: outcome::of_status(status, None, None),
+        jitter: 0.5,
+    }
+}
+
+#[test]
+fn a_success_ends_the_delivery_and_resets_the_count() {
+    let failing = Health { failure_count: 3, last_error: None };
+    let step = decide(&before(3, failing, State::Enabled), attempted(4, 204), &Rules::default());
+    assert_eq!(
+        step.delivery.progress,
+        Progress::Finished { end: FinalState::Delivered, at: Timestamp::from_millis(2_030) }
+    );
+    assert_eq!(step.health.map(|h| h.failure_count), Some(0));
+    assert_eq!((step.attempt.error, step.notice, step.disabled), (None, None, None));
+}
+
+#[test]
+fn a_success_of_a_healthy_endpoint_writes_no_health() {
+    let step =
+        decide(&before(0, Health::default(), State::Enabled), attempted(1, 200), &Rules::default());
+    assert_eq!(step.health, None);
+    assert_eq!(step.delivery.first_attempt_at, Some(Timestamp::from_millis(2_000)));
+}
+
+#[test]
+fn a_failure_schedules_the_next_attempt() {
+    let step =
+        decide(&before(0, Health::default(), State::Enabled), attempted(1, 500), &Rules::default());
+    let due = step.delivery.due().expect("pending");
+    assert_eq!(step.attempt.next_attempt_at, Some(due));
+    assert!(due > Timestamp::from_millis(2_030));
+    assert_eq!(step.health.expect("changed").failure_count, 1);
+    assert_eq!(step.disabled, None);
+}
+
+#[test]
+fn the_eleventh_failure_disables_the_endpoint_with_a_notice() {
+    let step = decide(
+        &before(10, Health::default(), State::Enabled),
+        attempted(11, 301),
+        &Rules::default(),
+    );
+    assert!(matches!(
+        step.delivery.progress,
+        Progress::Finished { end: FinalState::Exhausted, .. }
+    ));
+    let disabled = step.disabled.expect("disabled");
+    assert_eq!(
+        (disabled.reason, disabled.delivery),
+        (DisabledReason::Exhausted, Some(DeliveryId::MIN))
+    );
+    let notice = step.notice.expect("a notice");
+    assert_eq!(notice.disabled, disabled);
+    assert_eq!(notice.last_error.and_then(|error| error.status), Some(301));
+}
+
+#[test]
+fn a_disabled_endpoint_gets_no_second_notice() {
+    let disabled =
+        Disabled { reason: DisabledReason::Manual, at: Timestamp::EPOCH, delivery: None };
+    let before = before(10, Health::default(), State::Disabled(disabled));
+    let step = decide(&before, attempted(11, 500), &Rules::default());
+    assert_eq!((step.disabled, step.notice), (None, None));
+    assert!(step.delivery.finished_at().is_some());
+}
+
+proptest! {
+    /// Whatever the responses, a delivery finishes after at most 11 consecutively numbered attempts,
+    /// and an exhausted one has disabled its endpoint with exactly one notice.
+    #[test]
+    fn every_delivery_finishes(statuses in prop::collection::vec(100_u16..600, 11), gone in any::<bool>()) {
+        let rules = Rules { disable: disable::Policy { on_gone: gone }, ..Rules::default() };
+        let mut state = before(0, Health::default(), State::Enabled);
+        let mut notices = 0;
+        for (number, status) in (1..).zip(statuses) {
+            let step = decide(&state, attempted(number, status), &rules);
+            prop_assert_eq!(step.attempt.number, number);
+            notices += u32::from(step.notice.is_some());
+            state.health = step.health.unwrap_or(state.health);
+            if let Some(disabled) = step.disabled {
+                state.endpoint = State::Disabled(disabled);
+            }
+            state.delivery = step.delivery;
+            if state.delivery.finished_at().is_some() {
+                break;
+            }
+        }
+        let Progress::Finished { end, .. } = state.delivery.progress else { panic!("never finished") };
+        prop_assert_eq!(end == FinalState::Delivered, state.health.failure_count == 0);
+        prop_assert_eq!(notices, u32::from(state.endpoint != State::Enabled));
+        prop_assert!(end != FinalState::Exhausted || notices == 1);
+    }
+}

@@ -1,0 +1,123 @@
+//! Connections to the other nodes of the cluster: the transport, the gateway and the forwarder of
+//! wakes. A single node starts none of these.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use postrider_api::ActorApi;
+use postrider_cluster::local_node::LocalNode;
+use postrider_cluster::membership::Identity;
+use postrider_cluster::mesh::Mesh;
+use postrider_cluster::route::Router;
+use postrider_cluster::shard_manager::{ClusterMode, PeerNotifier, ShardManager};
+use postrider_cluster::wake_forwarder::WakeForwarder;
+use postrider_domain::assignment::Fence;
+use postrider_net::gateway::Gateway;
+use postrider_net::tasks::Tasks;
+use postrider_net::transport::{self, Cookie, Link, PeerName, Tls};
+use postrider_service::Service;
+
+use crate::config;
+use crate::data_dir::DataDir;
+
+/// The transport to the other nodes, and the actors that use it.
+pub struct Peers {
+    link: Link,
+    mesh: Mesh,
+    seeds: Vec<String>,
+    gateway: Option<Gateway>,
+    tasks: Tasks,
+}
+
+/// Whether this node is alone. The locks of an embedded store keep other nodes away if `[cluster]
+/// listen` is not set. FoundationDB has no such locks: other nodes may use the same subspace, and
+/// leases divide the shards between them.
+pub fn cluster_mode(peers: Option<&Peers>, store: &config::Store) -> ClusterMode {
+    match (peers, store) {
+        (Some(peers), _) => ClusterMode::Clustered(Arc::new(peers.mesh.clone())),
+        (None, config::Store::FoundationDb(_)) => ClusterMode::Clustered(Arc::new(NoPeers)),
+        (None, config::Store::Embedded) => ClusterMode::Single,
+    }
+}
+
+/// Sends no notifications: other nodes may exist, but this node has no transport.
+struct NoPeers;
+
+impl PeerNotifier for NoPeers {
+    fn handed_over(&self, _: Fence) {}
+}
+
+impl Peers {
+    /// Starts the transport.
+    ///
+    /// # Errors
+    /// If the cookie or the certificates cannot be read, or the address cannot be bound.
+    pub async fn start(
+        peering: &config::Peering,
+        dir: &DataDir,
+        me: &Identity,
+        tasks: Tasks,
+    ) -> Result<Self> {
+        let options = transport::Options {
+            name: PeerName { name: me.name.clone(), boot: me.node },
+            listen: Some(peering.listen),
+            cookie: cookie(peering, dir)?,
+            tls: tls(peering)?,
+            tasks: tasks.clone(),
+        };
+        let link = Link::start(options).await.context("cannot start the cluster transport")?;
+        let mesh = Mesh::new(me.node, link.clone());
+        Ok(Self { link, mesh, seeds: peering.seeds.clone(), gateway: None, tasks })
+    }
+
+    /// Starts the gateway for other nodes and clients, and connects to the seeds.
+    ///
+    /// # Errors
+    /// If the gateway cannot start.
+    pub async fn join(&mut self, service: Service, shard_manager: &ShardManager) -> Result<()> {
+        let router = service.router().clone();
+        let node =
+            LocalNode::new(router.clone(), shard_manager.view(), shard_manager.check_trigger());
+        let api = ActorApi::new(service, Arc::new(node));
+        let gateway = Gateway::start(api, &self.tasks).await;
+        self.gateway = Some(gateway.context("cannot start the gateway")?);
+        router.attach_forwarder(self.forwarder(&router, shard_manager));
+        self.mesh.run(shard_manager.clone(), router, self.seeds.clone(), &self.tasks);
+        Ok(())
+    }
+
+    fn forwarder(&self, router: &Router, shard_manager: &ShardManager) -> WakeForwarder {
+        let (router, transport) = (router.clone(), Arc::new(self.mesh.clone()));
+        let route = move |wakes| router.wake_here(wakes);
+        WakeForwarder::open(
+            self.mesh.me(),
+            shard_manager.view(),
+            transport,
+            shard_manager.check_trigger(),
+            route,
+            &self.tasks,
+        )
+    }
+
+    /// Stops the gateway, then closes the transport.
+    pub async fn leave(self) {
+        if let Some(gateway) = self.gateway {
+            gateway.stop().await;
+        }
+        self.link.stop().await;
+    }
+}
+
+fn cookie(peering: &config::Peering, dir: &DataDir) -> Result<Cookie> {
+    match &peering.cookie_file {
+        Some(path) => Cookie::read(path).context("[cluster] cookie_file"),
+        None => Ok(Cookie::read(&dir.cookie()?.path)?),
+    }
+}
+
+fn tls(peering: &config::Peering) -> Result<Option<Tls>> {
+    let Some(files) = &peering.tls else { return Ok(None) };
+    let tls = Tls::load(&files.ca, &files.cert, &files.key)
+        .context("[cluster] tls_ca, tls_cert, tls_key")?;
+    Ok(Some(tls))
+}

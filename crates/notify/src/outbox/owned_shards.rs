@@ -1,0 +1,44 @@
+//! The shards owned by this node. They are kept outside the outbox's mailbox, so that an email in
+//! flight, which may take a minute, holds the guard of its own shard only.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use postrider_cluster::shard_guard::ShardGuard;
+use postrider_domain::assignment::{Fence, Shard};
+
+/// The tenures of a node's shards. Clones share them.
+#[derive(Clone, Default)]
+pub(super) struct OwnedShards(Arc<Mutex<BTreeMap<Shard, ShardGuard>>>);
+
+impl OwnedShards {
+    pub(super) fn insert(&self, guard: ShardGuard) {
+        self.lock().insert(guard.fence().shard, guard);
+    }
+
+    /// Releases a guard, unless a newer one has replaced it.
+    pub(super) fn remove(&self, fence: Fence) {
+        let mut tenures = self.lock();
+        if tenures.get(&fence.shard).is_some_and(|guard| guard.fence() == fence) {
+            tenures.remove(&fence.shard);
+        }
+    }
+
+    /// The guard of a shard, unless it is over.
+    pub(super) fn of(&self, shard: Shard) -> Option<ShardGuard> {
+        self.lock().get(&shard).filter(|guard| !guard.is_over()).cloned()
+    }
+
+    /// The guard under a fence, unless it is over.
+    pub(super) fn under(&self, fence: Fence) -> Option<ShardGuard> {
+        self.of(fence.shard).filter(|guard| guard.fence() == fence)
+    }
+
+    pub(super) fn shards(&self) -> Vec<Shard> {
+        self.lock().keys().copied().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Shard, ShardGuard>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
