@@ -1,7 +1,7 @@
 //! Finds the `postrider` binary and runs its commands.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub async fn run(arguments: &[&str]) -> Result<Ended> {
 
 /// Like [`run`], with additional environment variables.
 pub async fn run_in(environment: &[(&str, &str)], arguments: &[&str]) -> Result<Ended> {
-    let mut command = command(&[])?;
+    let mut command = command(&[], &path()?)?;
     command.args(arguments).envs(environment.iter().copied());
     let running = command.kill_on_drop(true).output();
     let Ok(output) = tokio::time::timeout(EXITS_WITHIN, running).await else {
@@ -54,7 +54,7 @@ impl Running {
     /// Starts `postrider` with `arguments`.
     pub fn start(arguments: &[&str]) -> Result<Self> {
         let output = NamedTempFile::new().context("create a file for the output")?;
-        let mut command = command(&[])?;
+        let mut command = command(&[], &path()?)?;
         command.args(arguments).kill_on_drop(true);
         redirect(&mut command, output.reopen()?)?;
         let process = command.spawn().context("start postrider")?;
@@ -81,10 +81,9 @@ impl Running {
     }
 }
 
-/// The command `postrider`, prefixed with a launcher, if any, that execs its arguments. Standard input
+/// The command `binary`, prefixed with a launcher, if any, that execs its arguments. Standard input
 /// is empty, and all `POSTRIDER_*` variables of the test run are removed.
-pub(crate) fn command(launcher: &[String]) -> Result<Command> {
-    let binary = path()?;
+pub(crate) fn command(launcher: &[String], binary: &Path) -> Result<Command> {
     let mut words = launcher.iter().map(AsRef::as_ref).chain([binary.as_os_str()]);
     let mut command = Command::new(words.next().context("a program")?);
     command.args(words).stdin(Stdio::null());
@@ -111,6 +110,14 @@ pub(crate) fn signal(process: &Child, signal: Signal) -> Result<()> {
     let id = process.id().context("the process has exited")?;
     let pid = i32::try_from(id).ok().and_then(Pid::from_raw).context("a process id")?;
     kill_process(pid, signal).context("signal the process")
+}
+
+/// The path of the other version's binary in a cluster of two versions: `POSTRIDER_OTHER_BIN`.
+pub fn other_path() -> Result<Option<PathBuf>> {
+    let Some(path) = std::env::var_os("POSTRIDER_OTHER_BIN") else { return Ok(None) };
+    let path = fs::canonicalize(&path)
+        .with_context(|| format!("POSTRIDER_OTHER_BIN is {}", path.display()))?;
+    Ok(Some(path))
 }
 
 /// The path of the binary: `POSTRIDER_BIN`, or next to this program, where Cargo built it.

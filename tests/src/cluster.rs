@@ -6,6 +6,8 @@
 //! like nodes on separate hosts. The fdbserver may belong to the cluster ([`Cluster::with_store_server`]) and is
 //! then killed and frozen like the nodes.
 //!
+//! With `POSTRIDER_OTHER_BIN`, the nodes run two versions: each start of a node changes its version.
+//!
 //! A cluster runs on 127.0.0.1, or with each node in its own network namespace ([`network`], as
 //! root), where packets can be dropped. Its nodes are named `node-1` and so on. A
 //! [`monitor`](monitor::ClusterMonitor) samples shard ownership and resource usage during the run.
@@ -28,6 +30,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::binary;
 use crate::client::Operator;
 use crate::config::Config;
 use crate::fault::{Fault, Kind};
@@ -60,6 +63,8 @@ pub struct Cluster {
 struct Member {
     name: String,
     node: Node,
+    /// How often the node was started.
+    starts: usize,
     /// Reserves the cluster port; `None` in a network namespace.
     _port: Option<Port>,
 }
@@ -83,7 +88,7 @@ impl Cluster {
             let config = configure(&config, index, &addresses);
             let data = data_dir(&files, &config, index);
             let node = Node::prepare_at(config, &data)?;
-            members.push(Member { name: name(index), node, _port: Some(port) });
+            members.push(Member { name: name(index), node, starts: 0, _port: Some(port) });
         }
         Ok(Self {
             members,
@@ -114,7 +119,7 @@ impl Cluster {
             let data = data_dir(&files, &config, index);
             let node = Node::prepare_in_namespaces(config, &data, listen)?;
             let node = node.launched_by(&network.launcher(index));
-            members.push(Member { name, node, _port: None });
+            members.push(Member { name, node, starts: 0, _port: None });
         }
         let network = Some(network);
         Ok(Self { members, process_table: ProcessTable::default(), store: None, network, files })
@@ -157,6 +162,12 @@ impl Cluster {
     /// Starts a node without waiting for it.
     pub fn spawn(&mut self, index: usize) -> Result<()> {
         let member = &mut self.members[index];
+        if let Some(other) = binary::other_path()? {
+            // Every other node begins with the other version, and each start changes the version.
+            let binary = if (index + member.starts) % 2 == 0 { binary::path()? } else { other };
+            member.node.use_binary(&binary);
+        }
+        member.starts += 1;
         member.node.spawn()?;
         self.process_table.set(index, member.node.pid().map(|pid| (member.name.clone(), pid)));
         Ok(())

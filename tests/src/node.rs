@@ -36,6 +36,8 @@ pub struct Node {
     files: Files,
     address: Address,
     launcher: Vec<String>,
+    /// The binary of the next start, if it is not the default one.
+    binary: Option<PathBuf>,
     process: Option<Child>,
     /// Stopped gracefully and not started since.
     stopped_cleanly: bool,
@@ -97,6 +99,7 @@ impl Node {
             files,
             address,
             launcher: Vec::new(),
+            binary: None,
             process: None,
             stopped_cleanly: false,
         })
@@ -112,6 +115,11 @@ impl Node {
     /// Changes the configuration from the next start on.
     pub fn reconfigure(&mut self, change: impl FnOnce(Config) -> Config) {
         self.config = change(self.config.clone());
+    }
+
+    /// Makes the node run another binary from the next start on.
+    pub fn use_binary(&mut self, binary: &Path) {
+        self.binary = Some(binary.to_owned());
     }
 
     /// Makes the node use `clock` from the next start on.
@@ -277,7 +285,11 @@ impl Node {
     fn command(&self) -> Result<Command> {
         let file = self.files.directory.path().join("node.toml");
         fs::write(&file, self.config.toml_at(&self.files.data, self.address()))?;
-        let mut command = binary::command(&self.launcher)?;
+        let binary = match &self.binary {
+            Some(binary) => binary.clone(),
+            None => binary::path()?,
+        };
+        let mut command = binary::command(&self.launcher, &binary)?;
         command.arg("serve").arg("--config").arg(&file);
         command.current_dir(self.files.directory.path()).envs(self.config.environment());
         Ok(command)

@@ -345,7 +345,7 @@ impl EndpointState {
         self.snapshot = Snapshot::Enabled(Arc::new(endpoint), read_at);
     }
 
-    /// A new actor knows args earlier failures only from the store.
+    /// A new actor knows of earlier failures only from the store.
     fn apply_health(&mut self, health: &endpoint::Health) {
         self.failing = health.failure_count > 0;
         if self.failing {

@@ -31,7 +31,7 @@ use crate::permits::MAX_IN_FLIGHT;
 use crate::resolver::{GuardedResolver, ResolverError};
 use crate::stopwatch::{Phase, Stopwatch, TimedResolver};
 
-/// How long an idle connection is body. Common servers close theirs after 5 s; a shorter time makes
+/// How long an idle connection is kept open. Common servers close theirs after 5 s; a shorter time makes
 /// it rare that a request meets a closing connection.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 

@@ -110,7 +110,7 @@ impl Service {
         account: AccountId,
         new: NewEndpoint,
     ) -> Result<EndpointView, ServiceError> {
-        refuse(self.check_event_types(&new.event_types, None).await?)?;
+        self.check_event_types(&new.event_types, None).await?;
         let now = self.now();
         let endpoint = Endpoint {
             id: self.ids().id(now),
@@ -150,7 +150,7 @@ impl Service {
     ) -> Result<EndpointView, ServiceError> {
         let before = self.endpoint(account, id).await?.endpoint;
         if let Some(event_types) = &change.event_types {
-            refuse(self.check_event_types(event_types, Some(&before.event_types)).await?)?;
+            self.check_event_types(event_types, Some(&before.event_types)).await?;
         }
         let now = self.now();
         let unless_changed = |endpoint: &mut Endpoint| {
@@ -166,26 +166,39 @@ impl Service {
         if view.endpoint == changed { Ok(view) } else { Err(ServiceError::ChangedMeanwhile) }
     }
 
-    /// The listed event types that the catalogue does not have. A name that the endpoint `had`
+    /// The positions of the names that the catalogue does not have. A name that the endpoint `had`
     /// stays valid when its type leaves the catalogue.
     ///
     /// # Errors
     /// The store's error.
-    pub async fn check_event_types(
+    pub async fn unknown_event_types(
+        &self,
+        names: impl Iterator<Item = &EventTypeName>,
+        had: Option<&Subscription>,
+    ) -> Result<Vec<usize>, ServiceError> {
+        let mut unknown = Vec::new();
+        for (index, name) in names.enumerate() {
+            let kept = matches!(had, Some(Subscription::Only(names)) if names.contains(name));
+            if !kept && self.records().event_type(name).await?.is_none() {
+                unknown.push(index);
+            }
+        }
+        Ok(unknown)
+    }
+
+    async fn check_event_types(
         &self,
         event_types: &EventTypes,
         had: Option<&Subscription>,
-    ) -> Result<Vec<InvalidField>, ServiceError> {
-        let EventTypes::Only(names) = event_types else { return Ok(Vec::new()) };
-        let mut invalid = Vec::new();
-        for (index, name) in names.iter().enumerate() {
-            let kept = matches!(had, Some(Subscription::Only(names)) if names.contains(name));
-            if !kept && self.records().event_type(name).await?.is_none() {
-                let pointer = format!("/event_types/{index}");
-                invalid.push(InvalidField { pointer, detail: UNKNOWN_TYPE.to_owned() });
-            }
-        }
-        Ok(invalid)
+    ) -> Result<(), ServiceError> {
+        let EventTypes::Only(names) = event_types else { return Ok(()) };
+        let unknown = self.unknown_event_types(names.iter(), had).await?;
+        let invalid = unknown.iter().map(|index| InvalidField {
+            pointer: format!("/event_types/{index}"),
+            detail: UNKNOWN_TYPE.to_owned(),
+        });
+        let invalid: Vec<_> = invalid.collect();
+        if invalid.is_empty() { Ok(()) } else { Err(ServiceError::InvalidFields(invalid)) }
     }
 
     /// Enables an endpoint: its held deliveries are sent or discarded. An enabled endpoint stays as
@@ -237,8 +250,4 @@ impl Service {
         self.router().changed(view.endpoint.account, view.endpoint.id);
         Ok(view)
     }
-}
-
-fn refuse(invalid: Vec<InvalidField>) -> Result<(), ServiceError> {
-    if invalid.is_empty() { Ok(()) } else { Err(ServiceError::InvalidFields(invalid)) }
 }

@@ -6,6 +6,7 @@ use http::StatusCode;
 use postrider_domain::account::Name;
 use postrider_domain::endpoint::{Ordering, Subscription};
 use postrider_domain::event::{EventTypeName, EventTypeNameError};
+use postrider_domain::findings::UNKNOWN_TYPE;
 use postrider_domain::headers::CustomHeaders;
 use postrider_domain::ids::EndpointId;
 use postrider_domain::limits::{MAX_EVENT_TYPES_PER_ENDPOINT, MAX_SEARCH_CHARS};
@@ -80,7 +81,7 @@ pub(crate) struct NewEndpoint {
     /// The event types that it receives: up to 100 names of the catalogue, `["*"]` for all types, or
     /// `[]` for none.
     #[schema(value_type = Vec<String>, example = json!(["application.created"]))]
-    event_types: EventTypes,
+    event_types: ListedTypes,
     /// Headers to add to each request, name to value: up to 32.
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     headers: Option<CustomHeaders>,
@@ -97,17 +98,19 @@ impl NewEndpoint {
     ) -> Result<endpoints::NewEndpoint, Problem> {
         let name = fields.required("name", |field| field.parse(Name::parse));
         let url = fields.required("url", |field| url(field, app));
-        let event_types = fields.required("event_types", event_types);
+        let event_types = fields.required("event_types", ListedTypes::read);
         let headers = fields.optional("headers", |field| field.texts(CustomHeaders::parse));
         let ordering = fields.optional("ordering", |field| field.choice(&ORDERINGS));
-        add_unknown_types(&mut fields, app, event_types.as_ref(), None).await?;
+        if let Some(event_types) = &event_types {
+            event_types.check(&mut fields, app, None).await?;
+        }
         let read = || {
             let (name, url, event_types) = (name?, url?, event_types?);
             Some(Self { name, url, event_types, headers, ordering })
         };
         let Self { name, url, event_types, headers, ordering } = fields.finish(read())?;
         let (headers, ordering) = (headers.unwrap_or_default(), ordering.unwrap_or_default());
-        Ok(endpoints::NewEndpoint { name, url, event_types, headers, ordering })
+        Ok(endpoints::NewEndpoint { name, url, event_types: event_types.into(), headers, ordering })
     }
 }
 
@@ -123,7 +126,7 @@ pub(crate) struct EndpointChange {
     /// The event types that it receives: up to 100 names of the catalogue, `["*"]` for all types, or
     /// `[]` for none. Names that it has already may have left the catalogue.
     #[schema(value_type = Option<Vec<String>>)]
-    event_types: Option<EventTypes>,
+    event_types: Option<ListedTypes>,
     /// The headers to add to each request, all of them: up to 32, name to value.
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     headers: Option<CustomHeaders>,
@@ -143,12 +146,15 @@ impl EndpointChange {
         let read = Self {
             name: fields.change("name", |field| field.parse(Name::parse)),
             url: fields.change("url", |field| url(field, app)),
-            event_types: fields.change("event_types", event_types),
+            event_types: fields.change("event_types", ListedTypes::read),
             headers: fields.change("headers", |field| field.texts(CustomHeaders::parse)),
             ordering: fields.change("ordering", |field| field.choice(&ORDERINGS)),
         };
-        add_unknown_types(&mut fields, app, read.event_types.as_ref(), Some(had)).await?;
+        if let Some(event_types) = &read.event_types {
+            event_types.check(&mut fields, app, Some(had)).await?;
+        }
         let Self { name, url, event_types, headers, ordering } = fields.finish(Some(read))?;
+        let event_types = event_types.map(Into::into);
         Ok(endpoints::EndpointChange { name, url, event_types, headers, ordering })
     }
 }
@@ -157,44 +163,60 @@ fn url(field: Field<'_, '_>, app: &App) -> Option<TargetUrl> {
     field.parse(|text| TargetUrl::parse(text, &app.0.api.targets))
 }
 
-fn event_types(field: Field<'_, '_>) -> Option<EventTypes> {
-    field.checked_list(
-        0..=MAX_EVENT_TYPES_PER_ENDPOINT,
-        |item| {
+/// The event types that an endpoint is to receive, each with its pointer.
+struct ListedTypes {
+    /// The pointer of `*`.
+    all: Option<String>,
+    names: Vec<(String, EventTypeName)>,
+}
+
+impl ListedTypes {
+    fn read(field: Field<'_, '_>) -> Option<Self> {
+        let items = field.list(0..=MAX_EVENT_TYPES_PER_ENDPOINT, |item| {
             item.parse(|text| match text {
                 ALL_TYPES => Ok::<_, EventTypeNameError>(None),
                 name => EventTypeName::parse(name).map(Some),
             })
-        },
-        |items, findings| {
-            let all = items.iter().find(|(_, name)| name.is_none());
-            match all {
-                Some((pointer, _)) if items.len() > 1 => {
-                    findings.add(pointer, "means every type and cannot be combined with names");
-                }
-                _ => {}
+        })?;
+        let mut listed = Self { all: None, names: Vec::new() };
+        for (pointer, item) in items {
+            match item {
+                None => listed.all = Some(pointer),
+                Some(name) => listed.names.push((pointer, name)),
             }
-            match all {
-                Some(_) => EventTypes::All,
-                None => EventTypes::Only(items.into_iter().filter_map(|(_, name)| name).collect()),
+        }
+        Some(listed)
+    }
+
+    /// Adds what is wrong with the list as a whole. If there are other errors, it also adds the
+    /// types that the catalogue does not have, so that the caller learns all errors at once; without
+    /// other errors, the service finds those.
+    async fn check(
+        &self,
+        fields: &mut Fields<'_>,
+        app: &App,
+        had: Option<&Subscription>,
+    ) -> Result<(), Problem> {
+        if let Some(pointer) = self.all.as_ref().filter(|_| !self.names.is_empty()) {
+            fields.findings().add(pointer, "means every type and cannot be combined with names");
+        }
+        if fields.are_invalid() {
+            let names = self.names.iter().map(|(_, name)| name);
+            for index in app.service().unknown_event_types(names, had).await? {
+                fields.findings().add(&self.names[index].0, UNKNOWN_TYPE);
             }
-        },
-    )
+        }
+        Ok(())
+    }
 }
 
-/// Adds the types that the catalogue does not have to errors that were found already, so that the
-/// caller learns all of them at once. Without other errors, the service finds them itself.
-async fn add_unknown_types(
-    fields: &mut Fields<'_>,
-    app: &App,
-    event_types: Option<&EventTypes>,
-    had: Option<&Subscription>,
-) -> Result<(), Problem> {
-    if let Some(event_types) = event_types.filter(|_| fields.are_invalid()) {
-        let unknown = app.service().check_event_types(event_types, had).await?;
-        fields.findings().extend(unknown);
+impl From<ListedTypes> for EventTypes {
+    fn from(ListedTypes { all, names }: ListedTypes) -> Self {
+        match all {
+            Some(_) => Self::All,
+            None => Self::Only(names.into_iter().map(|(_, name)| name).collect()),
+        }
     }
-    Ok(())
 }
 
 /// What becomes of the deliveries that were held.

@@ -321,7 +321,7 @@ async fn a_stale_form_does_not_overwrite_a_newer_change() {
     let mine = [("name", "Mine"), ("url", "https://example.com/mine"), ("seen", seen)];
     let refused = browser.submit(&settings, &mine).await;
     assert_eq!(refused.status, StatusCode::CONFLICT);
-    assert!(refused.text().contains("Somebody changed this meanwhile."));
+    assert!(refused.text().contains("Somebody else changed this in the meantime."));
     assert!(refused.text().contains("Load the current version"));
     assert!(refused.text().contains("https://example.com/mine"), "the form lost what was entered");
     let stored =
@@ -332,7 +332,7 @@ async fn a_stale_form_does_not_overwrite_a_newer_change() {
     let contacts = [("contact_emails", "mine@example.com"), ("seen", "2020-01-01T00:00:00.000Z")];
     let refused = browser.submit("/settings/contacts", &contacts).await;
     assert_eq!(refused.status, StatusCode::CONFLICT);
-    assert!(refused.text().contains("Somebody changed this meanwhile."));
+    assert!(refused.text().contains("Somebody else changed this in the meantime."));
     browser.submit_from("/settings", "/settings/contacts", &contacts[..1]).await.redirect_target();
 }
 

@@ -135,7 +135,7 @@ async fn each_final_state_is_explained() {
     let delete = format!("DELETE /endpoints/{}", fixture.endpoint);
     fixture.app.as_account(&fixture.account, &delete, Value::Null).await.expect(204);
     let shown = browser.page(&format!("/deliveries/{held}")).await;
-    assert_contains(&shown, &["Discarded at", "was deleted"]);
+    assert_contains(&shown, &["Discarded, with all held deliveries", "was deleted"]);
     assert!(!shown.contains("Resend"), "a delivery to a deleted endpoint can still be sent again");
     let again = browser.submit(&format!("/deliveries/{held}/retry"), &[]).await;
     assert_contains(&again.page(409), &["Nothing can be delivered to it again."]);

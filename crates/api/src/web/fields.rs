@@ -294,18 +294,6 @@ impl<'a> Field<'_, 'a> {
         Some(values)
     }
 
-    /// A list as [`Self::list`] reads it, and then as a whole, if all of its items could be read.
-    pub(crate) fn checked_list<T, U>(
-        self,
-        lengths: RangeInclusive<usize>,
-        read: impl FnMut(Field<'_, 'a>) -> Option<T>,
-        check: impl FnOnce(Vec<(String, T)>, &mut Findings) -> U,
-    ) -> Option<U> {
-        let Field { pointer, raw, findings, body } = self;
-        let items = Field { pointer, raw, findings: &mut *findings, body }.list(lengths, read)?;
-        Some(check(items, findings))
-    }
-
     /// An object, read as `read` says.
     pub(crate) fn object<T>(self, read: impl FnOnce(&mut Fields<'a>) -> Option<T>) -> Option<T> {
         let left = self.raw.entries(&self.pointer, self.findings)?;

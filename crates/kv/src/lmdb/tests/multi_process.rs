@@ -37,7 +37,7 @@ async fn processes_that_share_a_store_see_each_other() -> TestResult {
     let dir = tempfile::tempdir()?;
     let store = open(dir.path());
     let children: Vec<Child> = (0..2)
-        .map(|_| child("lmdb::tests::shared::child_that_increments", dir.path()))
+        .map(|_| child("lmdb::tests::multi_process::child_that_increments", dir.path()))
         .collect::<Result<_, _>>()?;
     increment(&store, 100).await?;
     for child in children {
@@ -65,7 +65,7 @@ async fn processes_may_create_a_store_at_the_same_time() -> TestResult {
         let dir = tempfile::tempdir()?;
         let dir = dir.path().join("made/by/whoever/comes/first");
         let children: Vec<Child> = (0..4)
-            .map(|_| child("lmdb::tests::shared::child_that_opens", &dir))
+            .map(|_| child("lmdb::tests::multi_process::child_that_opens", &dir))
             .collect::<Result<_, _>>()?;
         for child in children {
             let output = child.wait_with_output()?;
@@ -93,7 +93,7 @@ async fn a_store_is_open_once_in_a_process() -> TestResult {
     let store = open(dir.path());
     Lmdb::open(dir.path()).expect_err("the store is already open");
     // The rejected attempt must not release the locks of the first.
-    let mut child = child("lmdb::tests::shared::child_that_opens", dir.path())?;
+    let mut child = child("lmdb::tests::multi_process::child_that_opens", dir.path())?;
     set(&store, "a".to_owned(), vec![1]).await?;
     assert!(child.wait()?.success());
     assert!(has(&store, "key.").await?);
@@ -107,7 +107,7 @@ async fn processes_take_turns_writing() -> TestResult {
     let dir = tempfile::tempdir()?;
     let engine = Arc::new(Lmdb::open(dir.path())?);
     let store = Store::new(engine.clone(), 1);
-    let flood = BusyChild::start("lmdb::tests::shared::child_that_floods", dir.path())?;
+    let flood = BusyChild::start("lmdb::tests::multi_process::child_that_floods", dir.path())?;
     let mut tasks = flood_with(&store);
     let seen = share_of_groups(&engine).await;
     // An engine aborts the process when its directory is removed, so stop all tasks before that.
@@ -124,8 +124,8 @@ async fn an_occasional_writer_is_not_starved() -> TestResult {
     let engine = Arc::new(Lmdb::open(dir.path())?);
     let store = Store::new(engine.clone(), 1);
     let floods = [
-        BusyChild::start("lmdb::tests::shared::child_that_floods", dir.path())?,
-        BusyChild::start("lmdb::tests::shared::child_that_floods", dir.path())?,
+        BusyChild::start("lmdb::tests::multi_process::child_that_floods", dir.path())?,
+        BusyChild::start("lmdb::tests::multi_process::child_that_floods", dir.path())?,
     ];
     let mut waits = Vec::new();
     for number in 0..40 {
@@ -192,7 +192,7 @@ async fn a_process_that_stops_within_a_group_is_killed() -> TestResult {
     let dir = tempfile::tempdir()?;
     let store = open(dir.path());
     let (child, acknowledged) =
-        spawn_until_stopped("lmdb::tests::shared::child_that_stops_in_a_group", dir.path())?;
+        spawn_until_stopped("lmdb::tests::multi_process::child_that_stops_in_a_group", dir.path())?;
     let key = "written after all".to_owned();
     tokio::time::timeout(TIMEOUT, set(&store, key, vec![1])).await??;
     assert_killed(child)?;
@@ -216,7 +216,7 @@ async fn a_process_that_hangs_within_a_group_is_killed() -> TestResult {
     let dir = tempfile::tempdir()?;
     let store = open(dir.path());
     let mut child =
-        ChildGuard(child("lmdb::tests::shared::child_that_hangs_in_a_group", dir.path())?);
+        ChildGuard(child("lmdb::tests::multi_process::child_that_hangs_in_a_group", dir.path())?);
     let lines: Vec<_> = durable(&mut child.0).take(2).collect();
     assert_eq!(lines, ["committed.", "hanging."]);
     let written = async {
@@ -246,7 +246,7 @@ async fn child_that_hangs_in_a_group() -> TestResult {
 async fn a_process_that_stops_with_the_queue_lock_is_killed() -> TestResult {
     let dir = tempfile::tempdir()?;
     let (child, acknowledged) = spawn_until_stopped(
-        "lmdb::tests::shared::child_that_stops_with_the_queue_lock",
+        "lmdb::tests::multi_process::child_that_stops_with_the_queue_lock",
         dir.path(),
     )?;
     let path = dir.path().to_owned();
@@ -272,7 +272,8 @@ async fn child_that_stops_with_the_queue_lock() -> TestResult {
 async fn a_process_that_stops_as_a_snapshot_begins_is_killed() -> TestResult {
     let dir = tempfile::tempdir()?;
     let store = open(dir.path());
-    let child = ChildGuard(child("lmdb::tests::shared::child_that_only_begins", dir.path())?);
+    let child =
+        ChildGuard(child("lmdb::tests::multi_process::child_that_only_begins", dir.path())?);
     let reader_table = ReaderTable::new(Arc::new(File::open(dir.path().join("lock.mdb"))?));
     let begun = Instant::now();
     loop {
@@ -311,7 +312,7 @@ async fn a_process_that_stops_elsewhere_is_left_alone() -> TestResult {
     let dir = tempfile::tempdir()?;
     let store = open(dir.path());
     let (mut child, acknowledged) =
-        spawn_until_stopped("lmdb::tests::shared::child_that_stops_at_rest", dir.path())?;
+        spawn_until_stopped("lmdb::tests::multi_process::child_that_stops_at_rest", dir.path())?;
     let busy = BusyChild::start(CHILD_THAT_WRITES, dir.path())?;
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(4) {
