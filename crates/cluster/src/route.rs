@@ -2,11 +2,10 @@
 //! [`Router`], which tells the owner of the shard: on this node, or on another by [`WakeForwarder`].
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_domain::assignment::Fence;
-use postrider_domain::delivery::{AttemptError, RequestHead, Response};
+use postrider_domain::attempt::{Exchange, Phases};
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Event;
 use postrider_domain::ids::{AccountId, EndpointId};
@@ -41,36 +40,12 @@ pub trait Notifier: Send + Sync + 'static {
     fn wake(&self, fence: Fence);
 }
 
-/// What a test event went through.
+/// What happened to a test event.
 #[derive(Clone, Debug)]
 pub struct TestReport {
-    /// What was sent, but for the body.
-    pub request: RequestHead,
-    /// What came back.
-    pub response: Option<Response>,
-    /// What went wrong; none on success.
-    pub error: Option<AttemptError>,
-    /// How long it took.
-    pub duration_ms: u32,
+    pub exchange: Exchange,
     /// How long each part of it took.
     pub phases: Phases,
-}
-
-/// How long the parts of a request took, one after the other, as they were measured. What did not
-/// happen is absent; the last one there is where a failed request broke off.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Phases {
-    /// Until the host's name was resolved; absent when the URL has an address.
-    pub dns: Option<Duration>,
-    /// Until a TCP connection was there, whichever of the host's addresses gave it.
-    pub connect: Option<Duration>,
-    /// The TLS handshake; absent without TLS.
-    pub tls: Option<Duration>,
-    /// From the connection to the answer's status line and headers: the request's way there, the
-    /// receiver's work and the answer's way back.
-    pub wait: Option<Duration>,
-    /// Reading the answer's body, as much as is read of it.
-    pub read: Option<Duration>,
 }
 
 /// The door to those who work. Clones are cheap and share everything.

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use futures::FutureExt;
 use postrider_cluster::shard_guard::ShardGuard;
 use postrider_cluster::trace;
+use postrider_domain::attempt::Exchange;
 use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Payload;
@@ -23,7 +24,7 @@ use crate::context::Context;
 use crate::failure;
 use crate::internal_errors::ErrorStreak;
 use crate::permits::Permit;
-use crate::sender::{Exchange, Webhook};
+use crate::sender::{self, OutOfResources, Webhook};
 use crate::spans;
 
 /// An attempt to make.
@@ -108,17 +109,20 @@ async fn request(context: &Context, task: &AttemptTask) -> Result<AttemptRecord,
     }
     let span = spans::attempt(delivery, &endpoint.url, task.trace);
     let at = context.now();
-    let exchange = send(context, endpoint, delivery, &payload).instrument(span.clone()).await;
-    spans::record_result(&span, &exchange);
-    if let Some(error) = &exchange.resource_error {
-        tracing::error!(%error, "out of resources to make requests");
-        // Local ports run out for one address at a time; descriptors and memory for all.
-        let record = (error.raw_os_error() == Some(failure::EADDRNOTAVAIL))
-            .then(|| Box::new(AttemptRecord { at, exchange, trace: trace::of(&span) }));
-        return Err(NotSent::InternalError(record));
-    }
+    let sent = send(context, endpoint, delivery, &payload).instrument(span.clone()).await;
+    spans::record_result(&span, &sent);
     // The span ends with the request, before the record is committed.
-    Ok(AttemptRecord { at, exchange, trace: trace::of(&span) })
+    match sent {
+        Ok(exchange) => Ok(AttemptRecord { at, exchange, trace: trace::of(&span) }),
+        Err(OutOfResources { source, exchange }) => {
+            tracing::error!(error = %source, "out of resources to make requests");
+            // Local ports run out for one address at a time; descriptors and memory for all.
+            let record = (source.raw_os_error() == Some(failure::EADDRNOTAVAIL)).then(|| {
+                Box::new(AttemptRecord { at, exchange: *exchange, trace: trace::of(&span) })
+            });
+            Err(NotSent::InternalError(record))
+        }
+    }
 }
 
 async fn payload(context: &Context, task: &AttemptTask) -> Result<Payload, NotSent> {
@@ -150,7 +154,7 @@ async fn payload(context: &Context, task: &AttemptTask) -> Result<Payload, NotSe
 }
 
 fn not_sent(context: &Context, task: &AttemptTask, reason: &str) -> NotSent {
-    let exchange = Exchange::never_sent(&task.endpoint, reason);
+    let exchange = sender::never_sent(&task.endpoint, reason);
     NotSent::InternalError(Some(Box::new(AttemptRecord {
         at: context.now(),
         exchange,
@@ -163,12 +167,12 @@ async fn send(
     endpoint: &Endpoint,
     delivery: &Delivery,
     payload: &Payload,
-) -> Exchange {
+) -> Result<Exchange, OutOfResources> {
     let webhook = Webhook { event: delivery.event, event_type: &delivery.event_type, payload };
     context.metrics.in_flight.add(1, &[]);
-    let exchange = context.sender.send(endpoint, webhook, context.wall()).await;
+    let sent = context.sender.send(endpoint, webhook, context.wall()).await;
     context.metrics.in_flight.add(-1, &[]);
-    exchange
+    sent
 }
 
 async fn commit(context: &Context, task: AttemptTask, record: AttemptRecord) -> Completion {
@@ -222,12 +226,7 @@ fn attempt_result(
         id: context.id_generator.id(at),
         number,
         at,
-        // Measured by the monotonic clock.
-        ended_at: at.plus(exchange.duration),
-        duration_ms: exchange.duration_ms(),
-        request: exchange.request,
-        response: exchange.response,
-        outcome: exchange.outcome,
+        exchange,
         jitter: context.rng.random(),
     }
 }

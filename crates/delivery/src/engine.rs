@@ -173,13 +173,7 @@ impl Workers for DeliveryEngine {
             Webhook { event: event.id, event_type: &event.event_type, payload: &event.payload };
         let wall = self.context.wall();
         let (exchange, phases) = self.context.sender.send_timed(&endpoint, webhook, wall).await;
-        TestReport {
-            error: exchange.outcome.error(),
-            duration_ms: exchange.duration_ms(),
-            request: exchange.request,
-            response: exchange.response,
-            phases,
-        }
+        TestReport { exchange, phases }
     }
 }
 

@@ -60,4 +60,4 @@ pub use backlog::Backlog;
 pub use context::SharedRng;
 pub use engine::{DeliveryEngine, Options, StartError};
 pub use resolver::ResolverError;
-pub use sender::{Exchange, Sender, SenderError};
+pub use sender::{OutOfResources, Sender, SenderError};

@@ -8,8 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use postrider_cluster::route::Phases;
-use postrider_domain::delivery::{RequestHead, Response};
+use postrider_domain::attempt::{Exchange, Phases, RequestHead, Response};
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::{EventTypeName, Payload};
 use postrider_domain::ids::EventId;
@@ -77,34 +76,23 @@ pub(crate) struct Webhook<'a> {
     pub(crate) payload: &'a Payload,
 }
 
-/// A request and its result.
-#[derive(Debug)]
-pub struct Exchange {
-    /// The request's head, exactly as it was sent.
-    pub request: RequestHead,
-    pub response: Option<Response>,
-    pub outcome: Outcome,
-    pub duration: Duration,
-    /// This machine ran out of a resource, such as file descriptors. That is not the endpoint's
-    /// failure, whatever the outcome says.
-    pub resource_error: Option<io::Error>,
+/// This machine ran out of a resource, such as file descriptors. That is not the endpoint's failure,
+/// whatever the outcome says.
+#[derive(Debug, thiserror::Error)]
+#[error("out of resources to make requests: {source}")]
+pub struct OutOfResources {
+    pub source: io::Error,
+    /// The exchange, to be recorded if the error persists for one endpoint alone.
+    pub exchange: Box<Exchange>,
 }
 
-impl Exchange {
-    /// The record of a request that this node could not make, for the given `reason`.
-    pub(crate) fn never_sent(endpoint: &Endpoint, reason: &str) -> Self {
-        Self {
-            request: RequestHead { url: endpoint.url.as_str().to_owned(), headers: Vec::new() },
-            response: None,
-            outcome: Outcome::Failure(Failure::new(ErrorKind::Connect, reason)),
-            duration: Duration::ZERO,
-            resource_error: None,
-        }
-    }
-
-    #[must_use]
-    pub fn duration_ms(&self) -> u32 {
-        u32::try_from(self.duration.as_millis()).unwrap_or(u32::MAX)
+/// The exchange of a request that this node could not make, for the given `reason`.
+pub(crate) fn never_sent(endpoint: &Endpoint, reason: &str) -> Exchange {
+    Exchange {
+        request: RequestHead { url: endpoint.url.as_str().to_owned(), headers: Vec::new() },
+        response: None,
+        outcome: Outcome::Failure(Failure::new(ErrorKind::Connect, reason)),
+        duration: Duration::ZERO,
     }
 }
 
@@ -153,7 +141,7 @@ impl Sender {
         endpoint: &Endpoint,
         webhook: Webhook<'_>,
         now: Timestamp,
-    ) -> Exchange {
+    ) -> Result<Exchange, OutOfResources> {
         self.send_with(&self.client, None, endpoint, webhook, now).await
     }
 
@@ -166,8 +154,8 @@ impl Sender {
     ) -> (Exchange, Phases) {
         let watch = Stopwatch::new(&endpoint.url);
         let client = self.timed_client(&watch);
-        let exchange = self.send_with(&client, Some(&watch), endpoint, webhook, now).await;
-        (exchange, watch.stop())
+        let sent = self.send_with(&client, Some(&watch), endpoint, webhook, now).await;
+        (sent.unwrap_or_else(|error| *error.exchange), watch.stop())
     }
 
     /// Creates a client for one timed request.
@@ -190,7 +178,7 @@ impl Sender {
         endpoint: &Endpoint,
         webhook: Webhook<'_>,
         now: Timestamp,
-    ) -> Exchange {
+    ) -> Result<Exchange, OutOfResources> {
         let start = Instant::now();
         let headers = headers(endpoint, webhook, now);
         let request = RequestHead {
@@ -208,7 +196,11 @@ impl Sender {
             }
         };
         let Reply { response, outcome, resource_error } = reply;
-        Exchange { request, response, outcome, duration: start.elapsed(), resource_error }
+        let exchange = Exchange { request, response, outcome, duration: start.elapsed() };
+        match resource_error {
+            None => Ok(exchange),
+            Some(source) => Err(OutOfResources { source, exchange: Box::new(exchange) }),
+        }
     }
 
     async fn execute(

@@ -5,13 +5,14 @@ use std::fmt;
 
 use postrider_cluster::trace::{self, TARGET, TraceContext};
 use postrider_domain::assignment::Fence;
+use postrider_domain::attempt::Exchange;
 use postrider_domain::delivery::Delivery;
 use postrider_domain::target::TargetUrl;
 use postrider_store::Applied;
 use tracing::Span;
 use tracing::field::Empty;
 
-use crate::sender::Exchange;
+use crate::sender::OutOfResources;
 
 /// The request of a delivery's next attempt, following from the span that published the event.
 pub(crate) fn attempt(
@@ -43,19 +44,23 @@ pub(crate) fn attempt(
 }
 
 /// Records the result on a request's span.
-pub(crate) fn record_result(span: &Span, exchange: &Exchange) {
+pub(crate) fn record_result(span: &Span, sent: &Result<Exchange, OutOfResources>) {
     if span.is_disabled() {
         return;
     }
+    let (exchange, out_of_resources) = match sent {
+        Ok(exchange) => (exchange, false),
+        Err(error) => (&*error.exchange, true),
+    };
     let status = exchange.response.as_ref().map(|response| response.status);
     if let Some(status) = status {
         span.record("http.response.status_code", status);
     }
-    let error = match (&exchange.resource_error, exchange.outcome.error(), status) {
-        (Some(_), ..) => "shortage".to_owned(),
-        (None, None, _) => return,
-        (None, Some(_), Some(status)) => status.to_string(),
-        (None, Some(error), None) => error.kind.as_str().to_owned(),
+    let error = match (exchange.outcome.error(), status) {
+        _ if out_of_resources => "shortage".to_owned(),
+        (None, _) => return,
+        (Some(_), Some(status)) => status.to_string(),
+        (Some(error), None) => error.kind.as_str().to_owned(),
     };
     span.record("error.type", error);
     span.record("otel.status_code", "ERROR");

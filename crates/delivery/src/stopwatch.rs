@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
-use postrider_cluster::route::Phases;
+use postrider_domain::attempt::Phases;
 use postrider_domain::target::TargetUrl;
 use reqwest::dns::{Name, Resolve, Resolving};
 use rustls::NamedGroup;

@@ -1,12 +1,10 @@
-//! Deliveries and their attempts.
+//! Deliveries.
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::State as EndpointState;
 use crate::event::EventTypeName;
-use crate::ids::{AccountId, AttemptId, DeliveryId, EndpointId, EventId};
-use crate::outcome::ErrorKind;
+use crate::ids::{AccountId, DeliveryId, EndpointId, EventId};
 use crate::time::Timestamp;
 
 /// One event for one endpoint, with its retries.
@@ -97,48 +95,4 @@ impl Delivery {
             Progress::Finished { at, .. } => Some(at),
         }
     }
-}
-
-/// One HTTP request and its result. The request body is the event's payload and not kept here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
-    /// Distinguishes a repeated write from a second attempt.
-    pub id: AttemptId,
-    /// 1 for the first.
-    pub number: u8,
-    /// When it began.
-    pub at: Timestamp,
-    pub duration_ms: u32,
-    /// The request without its body.
-    pub request: RequestHead,
-    pub response: Option<Response>,
-    /// The error; none on success.
-    pub error: Option<AttemptError>,
-    /// When the next attempt is due, if this one failed and was not the last.
-    pub next_attempt_at: Option<Timestamp>,
-}
-
-/// A request without its body, as sent. The method is always POST.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestHead {
-    pub url: String,
-    /// Names and values, in wire order.
-    pub headers: Vec<(String, String)>,
-}
-
-/// A response, truncated to the limits of the record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Response {
-    pub status: u16,
-    /// Names and values, in wire order.
-    pub headers: Vec<(String, String)>,
-    /// The first 4 KiB of the body.
-    pub body: Bytes,
-}
-
-/// Why an attempt failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AttemptError {
-    pub kind: ErrorKind,
-    pub message: String,
 }

@@ -28,6 +28,7 @@
 
 pub mod account;
 pub mod assignment;
+pub mod attempt;
 pub mod backlog;
 pub mod concurrency_limit;
 pub mod delivery;

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::delivery::AttemptError;
 use crate::limits::{MAX_ERROR_CHARS, clip};
 
 /// The outcome of an attempt.
@@ -31,6 +30,13 @@ impl Outcome {
             }
         }
     }
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptError {
+    pub kind: ErrorKind,
+    pub message: String,
 }
 
 /// A failed attempt.

@@ -1,7 +1,8 @@
 //! The state transition that a finished attempt causes: a pure function from the stored state and
 //! the attempt to the writes of one transaction.
 
-use crate::delivery::{Attempt, Delivery, FinalState, Progress, RequestHead, Response};
+use crate::attempt::{Attempt, Exchange};
+use crate::delivery::{Delivery, FinalState, Progress};
 use crate::disable;
 use crate::endpoint::{Disabled, Health, LastError, State};
 use crate::ids::AttemptId;
@@ -35,15 +36,17 @@ pub struct AttemptResult {
     pub number: u8,
     /// When it began.
     pub at: Timestamp,
-    /// When it ended.
-    pub ended_at: Timestamp,
-    /// Measured by a monotonic clock.
-    pub duration_ms: u32,
-    pub request: RequestHead,
-    pub response: Option<Response>,
-    pub outcome: Outcome,
+    pub exchange: Exchange,
     /// A random number from 0 to 1, for the jitter of the retry delay.
     pub jitter: f64,
+}
+
+impl AttemptResult {
+    /// When it ended. The duration is measured by a monotonic clock.
+    #[must_use]
+    pub fn ended_at(&self) -> Timestamp {
+        self.at.plus(self.exchange.duration)
+    }
 }
 
 /// The writes of one transaction.
@@ -73,14 +76,14 @@ pub fn decide(before: &DeliveryContext, attempted: AttemptResult, rules: &Rules)
         "the attempt is not the next one of {}",
         delivery.id
     );
-    match attempted.outcome.clone() {
+    match attempted.exchange.outcome.clone() {
         Outcome::Success { .. } => succeed(before, attempted),
         Outcome::Failure(failure) => fail(before, attempted, &failure, rules),
     }
 }
 
 fn succeed(before: &DeliveryContext, attempted: AttemptResult) -> Step {
-    let progress = Progress::Finished { end: FinalState::Delivered, at: attempted.ended_at };
+    let progress = Progress::Finished { end: FinalState::Delivered, at: attempted.ended_at() };
     let health = Health { failure_count: 0, last_error: before.health.last_error.clone() };
     Step {
         delivery: advance(&before.delivery, &attempted, progress),
@@ -98,7 +101,7 @@ fn fail(
     rules: &Rules,
 ) -> Step {
     let delivery = &before.delivery;
-    let ended_at = attempted.ended_at;
+    let ended_at = attempted.ended_at();
     let failed = retry::FailedAttempt {
         attempts: attempted.number,
         first_attempt_at: delivery.first_attempt_at.unwrap_or(attempted.at),
@@ -160,10 +163,10 @@ fn record(attempted: AttemptResult, due: Option<Timestamp>) -> Attempt {
         id: attempted.id,
         number: attempted.number,
         at: attempted.at,
-        duration_ms: attempted.duration_ms,
-        request: attempted.request,
-        response: attempted.response,
-        error: attempted.outcome.error(),
+        duration_ms: attempted.exchange.duration_ms(),
+        error: attempted.exchange.outcome.error(),
+        request: attempted.exchange.request,
+        response: attempted.exchange.response,
         next_attempt_at: due,
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use postrider_domain::delivery::RequestHead;
+use postrider_domain::attempt::RequestHead;
 
 /// Largest body in the command itself, in bytes. A larger one is read from a file.
 const MAX_BODY_BYTES: usize = 8 * 1024;

@@ -2,8 +2,9 @@
 
 use http::StatusCode;
 use maud::{Markup, html};
-use postrider_domain::delivery::{AttemptError, RequestHead, Response};
+use postrider_domain::attempt::{RequestHead, Response};
 use postrider_domain::limits::MAX_RESPONSE_KEPT_BYTES;
+use postrider_domain::outcome::AttemptError;
 use postrider_domain::outcome::{ErrorKind, is_success};
 use url::Url;
 

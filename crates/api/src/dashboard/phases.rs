@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use maud::{Markup, html};
-use postrider_cluster::route::Phases;
+use postrider_domain::attempt::Phases;
 
 use super::format::micros;
 

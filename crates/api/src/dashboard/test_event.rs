@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use maud::{Markup, html};
+use postrider_cluster::route::TestReport;
 use postrider_domain::endpoint::{Endpoint, State as EndpointState, Subscription};
 use postrider_domain::event::EventTypeName;
 use postrider_domain::findings::UNKNOWN_TYPE;
@@ -15,12 +16,12 @@ use postrider_store::EndpointView;
 
 use super::catalogue::Catalogue;
 use super::components::{Tone, badge, empty_state, with_query};
-use super::exchange::{SentRequest, error_text, exchange, status_badge};
+use super::exchange::{self as parts, SentRequest, error_text, status_badge};
 use super::field::Field;
 use super::form::{Errors, Form};
 use super::indent::indented;
 use super::layout::{NavItem, Page, PageContext};
-use super::phases::phases;
+use super::phases::phases as phase_bars;
 use crate::App;
 use crate::rest::test_events::TestEvent;
 use crate::web::auth::Tenant;
@@ -237,20 +238,22 @@ fn group(title: &str, names: &[&EventTypeName], chosen: &str) -> Markup {
 }
 
 fn result(SentTest { payload, report }: &SentTest) -> Markup {
-    let sent = SentRequest { head: &report.request, body: Some(payload.bytes()) };
+    let TestReport { exchange, phases } = report;
+    let (response, error) = (exchange.response.as_ref(), exchange.outcome.error());
+    let sent = SentRequest { head: &exchange.request, body: Some(payload.bytes()) };
     html! {
         section #result aria-labelledby="result-title" {
             h2 #result-title { "Result" }
             p.headline role="status" {
-                @match &report.error {
+                @match &error {
                     None => (badge(Tone::Good, "success")),
                     Some(error) => { (badge(Tone::Bad, "failed")) " " (error_text(error.kind)) }
                 }
-                @if let Some(response) = &report.response { " " (status_badge(response.status)) }
-                " after " (report.duration_ms) " ms"
+                @if let Some(response) = response { " " (status_badge(response.status)) }
+                " after " (exchange.duration_ms()) " ms"
             }
-            (phases(report.phases))
-            (exchange("test", sent, report.response.as_ref(), report.error.as_ref()))
+            (phase_bars(*phases))
+            (parts::exchange("test", sent, response, error.as_ref()))
         }
     }
 }

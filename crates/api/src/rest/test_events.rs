@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use postrider_cluster::route::TestReport;
 use postrider_domain::event::{EventTypeName, Payload};
 use postrider_domain::findings::UNKNOWN_TYPE;
 use postrider_domain::ids::EndpointId;
@@ -70,11 +71,12 @@ async fn send_test(
     app.service().endpoint(tenant.0, id).await?;
     let test = TestEvent::read(Fields::of(&body)?, &app).await?;
     let SentTest { payload, report } = app.service().send_test(tenant.0, id, test).await?;
+    let TestReport { exchange, phases } = report;
     Ok(Json(TestBody {
-        request: RequestBody::new(report.request, Some(payload.bytes())),
-        response: report.response.map(Into::into),
-        error: report.error.map(Into::into),
-        duration_ms: report.duration_ms,
-        phases: report.phases.into(),
+        duration_ms: exchange.duration_ms(),
+        error: exchange.outcome.error().map(Into::into),
+        request: RequestBody::new(exchange.request, Some(payload.bytes())),
+        response: exchange.response.map(Into::into),
+        phases: phases.into(),
     }))
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use postrider_domain::delivery::Response;
+use postrider_domain::attempt::Response;
 use postrider_domain::ids::DeliveryId;
 use postrider_domain::outcome::{self, ErrorKind, Failure, Outcome};
 use serde_json::{Value, json};

@@ -11,9 +11,10 @@ use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
-use postrider_cluster::route::{self, Phases, TestReport, Workers};
+use postrider_cluster::route::{self, TestReport, Workers};
 use postrider_cluster::view::{NodeView, View};
-use postrider_domain::delivery::{RequestHead, Response};
+use postrider_domain::attempt::Phases;
+use postrider_domain::attempt::{Exchange, RequestHead, Response};
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Event;
 use postrider_domain::ids::{AccountId, BootId, DeliveryId, EndpointId, Id, IdGenerator};
@@ -223,14 +224,15 @@ impl TestApp {
             id: IdGenerator::new().id(now),
             number: delivery.attempt_count + 1,
             at: now,
-            ended_at: now.plus(Duration::from_millis(duration_ms.into())),
-            duration_ms,
-            request: RequestHead {
-                url: "https://example.com/hooks".to_owned(),
-                headers: vec![("webhook-id".to_owned(), "evt_1".to_owned())],
+            exchange: Exchange {
+                request: RequestHead {
+                    url: "https://example.com/hooks".to_owned(),
+                    headers: vec![("webhook-id".to_owned(), "evt_1".to_owned())],
+                },
+                response,
+                outcome,
+                duration: Duration::from_millis(duration_ms.into()),
             },
-            response,
-            outcome,
             jitter: 0.5,
         };
         let fence = fences.unwrap()[0];
@@ -284,14 +286,16 @@ impl Workers for RecordingWorkers {
         assert_ne!(event.event_type.as_str(), "test.panic", "the test asked for a panic");
         let headers = vec![("webhook-id".to_owned(), event.id.to_string())];
         TestReport {
-            request: RequestHead { url: endpoint.url.as_str().to_owned(), headers },
-            response: Some(Response {
-                status: 204,
-                headers: Vec::new(),
-                body: b"ok \xff".as_slice().into(),
-            }),
-            error: None,
-            duration_ms: 7,
+            exchange: Exchange {
+                request: RequestHead { url: endpoint.url.as_str().to_owned(), headers },
+                response: Some(Response {
+                    status: 204,
+                    headers: Vec::new(),
+                    body: b"ok \xff".as_slice().into(),
+                }),
+                outcome: of_status(204, None, None),
+                duration: Duration::from_millis(7),
+            },
             phases: Phases {
                 connect: Some(Duration::from_nanos(1_234_567)),
                 wait: Some(Duration::from_micros(5_001)),

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_cluster::route::Phases;
+use postrider_domain::attempt::{Exchange, Phases};
 use postrider_domain::endpoint::Ordering;
 use postrider_domain::event::Payload;
 use postrider_domain::ids::EventId;
@@ -15,8 +15,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::fixture::{Fixture, RealClock, fast_retries, loopback, name};
 use super::wire::kind;
+use crate::Sender;
 use crate::sender::Webhook;
-use crate::{Exchange, Sender};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a receiver delays a phase that should be slow.

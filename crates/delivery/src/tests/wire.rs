@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use postrider_domain::attempt::Exchange;
 use postrider_domain::endpoint::{Endpoint, Ordering};
 use postrider_domain::event::Payload;
 use postrider_domain::headers::CustomHeaders;
@@ -10,13 +11,14 @@ use postrider_domain::time::Clock;
 use tokio::net::TcpListener;
 
 use super::fixture::{Answer, Fixture, OK, RealClock, Receiver, fast_retries, loopback, name};
+use crate::Sender;
 use crate::sender::Webhook;
-use crate::{Exchange, Sender};
 
 pub(super) async fn send(sender: &Sender, endpoint: &Endpoint) -> Exchange {
     let payload = Payload::from_stored("{\"a\" : 1}".into());
     let webhook = Webhook { event: EventId::MIN, event_type: &name("a"), payload: &payload };
-    sender.send(endpoint, webhook, RealClock.now()).await
+    let sent = sender.send(endpoint, webhook, RealClock.now()).await;
+    sent.expect("this machine has the resources for a request")
 }
 
 async fn send_to(url: &str) -> Exchange {
@@ -136,7 +138,7 @@ async fn each_failure_has_its_kind() {
     assert_eq!(kind(&send_to(&tls).await), Some(ErrorKind::Tls));
 }
 
-/// Fault IPv6 the connection is refused. Without it the OS returns EADDRNOTAVAIL, which is not resource
+/// With IPv6, the connection is refused. Without it, the OS returns EADDRNOTAVAIL, which is not resource
 /// exhaustion.
 #[tokio::test]
 async fn an_unreachable_ipv6_address_is_a_connect_failure() {
@@ -148,7 +150,6 @@ async fn an_unreachable_ipv6_address_is_a_connect_failure() {
     };
     let exchange = send(&Sender::new(policy(), Duration::from_secs(5)).unwrap(), &endpoint).await;
     assert_eq!(kind(&exchange), Some(ErrorKind::Connect));
-    assert!(exchange.resource_error.is_none(), "{:?}", exchange.resource_error);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::attempt::RequestHead;
 use crate::endpoint::DisabledReason;
 use crate::event::EventTypeName;
 use crate::ids::{AccountId, DeliveryId, EndpointId, EventId};
@@ -28,11 +29,12 @@ fn attempted(number: u8, status: u16) -> AttemptResult {
         id: AttemptId::MIN,
         number,
         at,
-        ended_at: at.plus(std::time::Duration::from_millis(30)),
-        duration_ms: 30,
-        request: RequestHead { url: "https://example.com/".into(), headers: vec![] },
-        response: None,
-        outcome: outcome::of_status(status, None, None),
+        exchange: Exchange {
+            request: RequestHead { url: "https://example.com/".into(), headers: vec![] },
+            response: None,
+            outcome: outcome::of_status(status, None, None),
+            duration: std::time::Duration::from_millis(30),
+        },
         jitter: 0.5,
     }
 }

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 
 use postrider_domain::assignment::Fence;
-use postrider_domain::delivery::{AttemptError, DeliveryState};
+use postrider_domain::delivery::DeliveryState;
 use postrider_domain::endpoint::{Disabled, LastError};
 use postrider_domain::ids::{BootId, DeliveryId, EndpointId, EventId};
 use postrider_domain::node::NodeState;
+use postrider_domain::outcome::AttemptError;
 use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 

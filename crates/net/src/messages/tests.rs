@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use postrider_domain::assignment::Fence;
-use postrider_domain::delivery::{AttemptError, DeliveryState};
+use postrider_domain::delivery::DeliveryState;
 use postrider_domain::endpoint::{Disabled, DisabledReason, LastError};
 use postrider_domain::findings::{Field, Finding};
 use postrider_domain::ids::Id;
 use postrider_domain::node::NodeState;
+use postrider_domain::outcome::AttemptError;
 use postrider_domain::outcome::ErrorKind;
 use postrider_domain::time::Timestamp;
 use proptest::prelude::*;

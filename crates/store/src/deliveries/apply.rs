@@ -136,7 +136,7 @@ async fn recorded(
     Ok(match tx.snap_load(&key).await? {
         Some(RecordedAttempt { attempt, .. }) if attempt.id == attempted.id => {
             let by_this = |disabled: &postrider_domain::endpoint::Disabled| {
-                disabled.delivery == Some(now.delivery.id) && disabled.at == attempted.ended_at
+                disabled.delivery == Some(now.delivery.id) && disabled.at == attempted.ended_at()
             };
             let disabled = match now.endpoint {
                 State::Disabled(disabled) => Some(disabled).filter(by_this),

@@ -27,8 +27,8 @@ const READ_BATCH_SIZE: usize = 50;
 /// Counts an attempt, in the transaction that records it.
 pub(crate) fn count(tx: &Tx, endpoint_key: EndpointKey, attempted: &AttemptResult) {
     let EndpointKey { account, endpoint, .. } = endpoint_key;
-    let answer = ResultCode::of(&attempted.outcome);
-    let latency = Latency::of(attempted.duration_ms);
+    let answer = ResultCode::of(&attempted.exchange.outcome);
+    let latency = Latency::of(attempted.exchange.duration_ms());
     for resolution in Resolution::ALL {
         let counts = Counts { account, endpoint, resolution };
         tx.add(counts.key(attempted.at, answer, latency), 1);

@@ -8,8 +8,9 @@
 
 use bytes::Bytes;
 use postrider_domain::assignment::{Fence, Shard};
-use postrider_domain::delivery::{Attempt, AttemptError, RequestHead, Response};
+use postrider_domain::attempt::{Attempt, RequestHead, Response};
 use postrider_domain::ids::{AccountId, AttemptId, BootId, DeliveryId};
+use postrider_domain::outcome::AttemptError;
 use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -151,10 +152,11 @@ pub(crate) fn of_delivery(account: AccountId, delivery: DeliveryId) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use postrider_domain::delivery::RequestHead;
-    use postrider_domain::delivery::{AttemptError, Response};
+    use postrider_domain::attempt::RequestHead;
+    use postrider_domain::attempt::Response;
     use postrider_domain::ids::Id;
     use postrider_domain::ids::{AttemptId, BootId};
+    use postrider_domain::outcome::AttemptError;
     use postrider_domain::outcome::ErrorKind;
 
     use super::*;

@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use postrider_domain::account::{Account, EmailAddress, Name};
 use postrider_domain::assignment::Fence;
-use postrider_domain::delivery::{Delivery, RequestHead};
+use postrider_domain::attempt::{Exchange, RequestHead};
+use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::{Endpoint, Ordering, Secrets, Subscription};
 use postrider_domain::event::{Event, EventType, EventTypeName, Payload};
 use postrider_domain::headers::CustomHeaders;
@@ -209,11 +210,12 @@ impl World {
             id: self.id_generator.id(now),
             number,
             at: now,
-            ended_at: now.plus(Duration::from_millis(20)),
-            duration_ms: 20,
-            request: RequestHead { url: "https://example.com/".to_owned(), headers: vec![] },
-            response: None,
-            outcome: outcome::of_status(status, None, None),
+            exchange: Exchange {
+                request: RequestHead { url: "https://example.com/".to_owned(), headers: vec![] },
+                response: None,
+                outcome: outcome::of_status(status, None, None),
+                duration: Duration::from_millis(20),
+            },
             jitter: 0.5,
         }
     }

@@ -27,7 +27,14 @@ async fn attempt(
         account: world.account,
         endpoint,
         delivery: delivery.id,
-        attempted: AttemptResult { outcome, duration_ms, ..attempted },
+        attempted: AttemptResult {
+            exchange: Exchange {
+                outcome,
+                duration: Duration::from_millis(duration_ms.into()),
+                ..attempted.exchange
+            },
+            ..attempted
+        },
     };
     let applied = world.apply(finished.clone()).await;
     assert!(matches!(applied, Applied::Recorded(_)), "{applied:?}");

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use postrider_cluster::route::Phases;
-use postrider_domain::delivery::{AttemptError, RequestHead, Response};
+use postrider_domain::attempt::Phases;
+use postrider_domain::attempt::{RequestHead, Response};
+use postrider_domain::outcome::AttemptError;
 use postrider_domain::outcome::ErrorKind;
 use serde::Serialize;
 use utoipa::ToSchema;

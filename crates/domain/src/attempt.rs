@@ -1,0 +1,81 @@
+//! Attempts: one HTTP request for a delivery, and its result.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::ids::AttemptId;
+use crate::outcome::{AttemptError, Outcome};
+use crate::time::Timestamp;
+
+/// One HTTP request and its result. The request body is the event's payload and not kept here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Distinguishes a repeated write from a second attempt.
+    pub id: AttemptId,
+    /// 1 for the first.
+    pub number: u8,
+    /// When it began.
+    pub at: Timestamp,
+    pub duration_ms: u32,
+    /// The request without its body.
+    pub request: RequestHead,
+    pub response: Option<Response>,
+    /// The error; none on success.
+    pub error: Option<AttemptError>,
+    /// When the next attempt is due, if this one failed and was not the last.
+    pub next_attempt_at: Option<Timestamp>,
+}
+
+/// A request without its body, as sent. The method is always POST.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestHead {
+    pub url: String,
+    /// Names and values, in wire order.
+    pub headers: Vec<(String, String)>,
+}
+
+/// A response, truncated to the limits of the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    pub status: u16,
+    /// Names and values, in wire order.
+    pub headers: Vec<(String, String)>,
+    /// The first 4 KiB of the body.
+    pub body: Bytes,
+}
+
+/// A request and its result, as the sender saw them.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// The request's head, exactly as it was sent.
+    pub request: RequestHead,
+    pub response: Option<Response>,
+    pub outcome: Outcome,
+    pub duration: Duration,
+}
+
+impl Exchange {
+    /// The duration in whole milliseconds.
+    #[must_use]
+    pub fn duration_ms(&self) -> u32 {
+        u32::try_from(self.duration.as_millis()).unwrap_or(u32::MAX)
+    }
+}
+
+/// How long the parts of a request took, one after the other, as they were measured. What did not
+/// happen is absent; the last one there is where a failed request broke off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    /// Until the host's name was resolved; absent when the URL has an address.
+    pub dns: Option<Duration>,
+    /// Until a TCP connection was there, whichever of the host's addresses gave it.
+    pub connect: Option<Duration>,
+    /// The TLS handshake; absent without TLS.
+    pub tls: Option<Duration>,
+    /// From the connection to the answer's status line and headers: the request's way there, the
+    /// receiver's work and the answer's way back.
+    pub wait: Option<Duration>,
+    /// Reading the answer's body, as much as is read of it.
+    pub read: Option<Duration>,
+}
