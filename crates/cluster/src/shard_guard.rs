@@ -105,6 +105,12 @@ impl ShardGrant {
 }
 
 impl ShardRevoked {
+    /// Whether the guard was ended.
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
     /// Waits for the end of the guard.
     pub async fn wait(&self) {
         self.0.cancelled().await;

@@ -2,29 +2,32 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::FutureExt;
+use postrider_cluster::route::{Notifier, TestReport};
 use postrider_cluster::shard_guard::ShardGuard;
 use postrider_cluster::trace;
 use postrider_domain::attempt::Exchange;
 use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::Endpoint;
-use postrider_domain::event::Payload;
-use postrider_domain::ids::DeliveryId;
+use postrider_domain::event::{Event, Payload};
+use postrider_domain::ids::{DeliveryId, IdGenerator};
 use postrider_domain::outcome::Outcome;
-use postrider_domain::time::Timestamp;
+use postrider_domain::time::{Clock, Timestamp};
 use postrider_domain::trace::TraceContext;
 use postrider_domain::transition::AttemptResult;
 use postrider_store::kv::Error;
-use postrider_store::{Applied, Finished};
+use postrider_store::{Applied, Finished, Records};
 use tracing::{Instrument, Span};
 
-use crate::context::Context;
 use crate::failure;
-use crate::internal_errors::ErrorStreak;
+use crate::internal_errors::{ErrorStreak, NodeProgress};
+use crate::metrics::Metrics;
 use crate::permits::Permit;
-use crate::sender::{self, OutOfResources, Webhook};
+use crate::recorder::Recorder;
+use crate::rng::SharedRng;
+use crate::sender::{self, OutOfResources, Sender, Webhook};
 use crate::spans;
 
 /// An attempt to make.
@@ -76,157 +79,182 @@ enum NotSent {
     InternalError(Option<Box<AttemptRecord>>),
 }
 
-/// Makes an attempt, records it, then updates metrics and notifies the notifier.
-pub(crate) async fn run(context: &Context, task: AttemptTask) -> Completion {
-    let requested = AssertUnwindSafe(request(context, &task)).catch_unwind().await;
-    // The panic hook has logged the message.
-    let requested = requested.unwrap_or_else(|_| {
-        Err(not_sent(context, &task, "an internal error prevented the request"))
-    });
-    let delivery = task.delivery.id;
-    let record = match requested {
-        Ok(record) => record,
-        Err(NotSent::Stale) => return Completion::Stale { delivery },
-        Err(NotSent::InternalError(record)) => {
-            let counts =
-                task.errors.is_some_and(|errors| errors.counts_as_failure(context.progress()));
-            match record.filter(|_| counts) {
-                Some(record) => *record,
-                None => return Completion::InternalError { delivery },
+/// Makes attempts and records them.
+pub(crate) struct Attempts {
+    pub(crate) records: Records,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) id_generator: Arc<IdGenerator>,
+    pub(crate) rng: SharedRng,
+    pub(crate) sender: Sender,
+    pub(crate) recorder: Recorder,
+    pub(crate) notifier: Arc<dyn Notifier>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Number of recorded successful attempts.
+    pub(crate) successes: AtomicU64,
+}
+
+impl Attempts {
+    /// What this node has accomplished since it started.
+    pub(crate) fn progress(&self) -> NodeProgress {
+        let successes = self.successes.load(Ordering::Relaxed);
+        NodeProgress { connections: self.sender.connections_opened(), successes }
+    }
+
+    /// Makes one attempt that is not recorded.
+    pub(crate) async fn test(&self, endpoint: &Endpoint, event: &Event) -> TestReport {
+        let Event { id, event_type, payload, .. } = event;
+        let webhook = Webhook { event: *id, event_type, payload };
+        let (exchange, phases) = self.sender.send_timed(endpoint, webhook, self.clock.wall()).await;
+        TestReport { exchange, phases }
+    }
+
+    /// Makes an attempt, records it, then updates metrics and notifies the notifier.
+    pub(crate) async fn run(&self, task: AttemptTask) -> Completion {
+        let requested = AssertUnwindSafe(self.request(&task)).catch_unwind().await;
+        // The panic hook has logged the message.
+        let requested = requested.unwrap_or_else(|_| {
+            Err(self.not_sent(&task, "an internal error prevented the request"))
+        });
+        let delivery = task.delivery.id;
+        let record = match requested {
+            Ok(record) => record,
+            Err(NotSent::Stale) => return Completion::Stale { delivery },
+            Err(NotSent::InternalError(record)) => {
+                let counts =
+                    task.errors.is_some_and(|errors| errors.counts_as_failure(self.progress()));
+                match record.filter(|_| counts) {
+                    Some(record) => *record,
+                    None => return Completion::InternalError { delivery },
+                }
+            }
+        };
+        let span = spans::commit(&task.delivery, task.guard.fence(), record.trace);
+        self.commit(task, record).instrument(span).await
+    }
+
+    async fn request(&self, task: &AttemptTask) -> Result<AttemptRecord, NotSent> {
+        let AttemptTask { guard, endpoint, delivery, .. } = task;
+        let payload = self.payload(task).await?;
+        // If this process was suspended, the actor's check may be long ago.
+        if guard.is_over() {
+            return Err(NotSent::Stale);
+        }
+        let span = spans::attempt(delivery, &endpoint.url, task.trace);
+        let at = self.clock.now();
+        let sent = self.send(endpoint, delivery, &payload).instrument(span.clone()).await;
+        spans::record_result(&span, &sent);
+        // The span ends with the request, before the record is committed.
+        match sent {
+            Ok(exchange) => Ok(AttemptRecord { at, exchange, trace: trace::of(&span) }),
+            Err(OutOfResources { source, exchange }) => {
+                tracing::error!(error = %source, "out of resources to make requests");
+                // Local ports run out for one address at a time; descriptors and memory for all.
+                let record = (source.raw_os_error() == Some(failure::EADDRNOTAVAIL)).then(|| {
+                    Box::new(AttemptRecord { at, exchange: *exchange, trace: trace::of(&span) })
+                });
+                Err(NotSent::InternalError(record))
             }
         }
-    };
-    let span = spans::commit(&task.delivery, task.guard.fence(), record.trace);
-    commit(context, task, record).instrument(span).await
-}
-
-async fn request(context: &Context, task: &AttemptTask) -> Result<AttemptRecord, NotSent> {
-    let AttemptTask { guard, endpoint, delivery, .. } = task;
-    let payload = payload(context, task).await?;
-    // If this process was suspended, the actor's check may be long ago.
-    if guard.is_over() {
-        return Err(NotSent::Stale);
     }
-    let span = spans::attempt(delivery, &endpoint.url, task.trace);
-    let at = context.now();
-    let sent = send(context, endpoint, delivery, &payload).instrument(span.clone()).await;
-    spans::record_result(&span, &sent);
-    // The span ends with the request, before the record is committed.
-    match sent {
-        Ok(exchange) => Ok(AttemptRecord { at, exchange, trace: trace::of(&span) }),
-        Err(OutOfResources { source, exchange }) => {
-            tracing::error!(error = %source, "out of resources to make requests");
-            // Local ports run out for one address at a time; descriptors and memory for all.
-            let record = (source.raw_os_error() == Some(failure::EADDRNOTAVAIL)).then(|| {
-                Box::new(AttemptRecord { at, exchange: *exchange, trace: trace::of(&span) })
-            });
-            Err(NotSent::InternalError(record))
-        }
-    }
-}
 
-async fn payload(context: &Context, task: &AttemptTask) -> Result<Payload, NotSent> {
-    if let Some(payload) = &task.payload {
-        return Ok(payload.clone());
-    }
-    let Delivery { id, account, event, endpoint, .. } = task.delivery;
-    let payload = match context.records.payload(account, event).await {
-        Ok(Some(payload)) => payload,
-        Ok(None) => return Err(NotSent::Stale),
-        Err(error @ Error::Corrupt(_)) => {
-            tracing::error!(%event, %error, "a stored payload is corrupt");
-            return Err(not_sent(context, task, "Postrider could not read the event's payload"));
+    async fn payload(&self, task: &AttemptTask) -> Result<Payload, NotSent> {
+        if let Some(payload) = &task.payload {
+            return Ok(payload.clone());
         }
-        Err(error) => {
-            tracing::warn!(%event, %error, "reading a payload failed; retrying the delivery later");
-            return Err(NotSent::InternalError(None));
-        }
-    };
-    // The read may have taken long, and the endpoint may have been disabled meanwhile.
-    match context.records.should_send(account, endpoint, id).await {
-        Ok(true) => Ok(payload),
-        Ok(false) => Err(NotSent::Stale),
-        Err(error) => {
-            tracing::warn!(%endpoint, %error, "reading an endpoint's state failed; retrying the delivery later");
-            Err(NotSent::InternalError(None))
-        }
-    }
-}
-
-fn not_sent(context: &Context, task: &AttemptTask, reason: &str) -> NotSent {
-    let exchange = sender::never_sent(&task.endpoint, reason);
-    NotSent::InternalError(Some(Box::new(AttemptRecord {
-        at: context.now(),
-        exchange,
-        trace: None,
-    })))
-}
-
-async fn send(
-    context: &Context,
-    endpoint: &Endpoint,
-    delivery: &Delivery,
-    payload: &Payload,
-) -> Result<Exchange, OutOfResources> {
-    let webhook = Webhook { event: delivery.event, event_type: &delivery.event_type, payload };
-    context.metrics.in_flight.add(1, &[]);
-    let sent = context.sender.send(endpoint, webhook, context.wall()).await;
-    context.metrics.in_flight.add(-1, &[]);
-    sent
-}
-
-async fn commit(context: &Context, task: AttemptTask, record: AttemptRecord) -> Completion {
-    let AttemptTask { guard, delivery, permit, .. } = task;
-    let AttemptRecord { at, exchange, .. } = record;
-    let outcome = exchange.outcome.clone();
-    let finished = Finished {
-        fence: guard.fence(),
-        account: delivery.account,
-        endpoint: delivery.endpoint,
-        delivery: delivery.id,
-        attempted: attempt_result(context, delivery.attempt_count + 1, at, exchange),
-    };
-    let applied = context.recorder.record(finished).await;
-    // The attempt counts as in flight until it is recorded: no new one starts while the store is
-    // unavailable.
-    drop(permit);
-    spans::record_commit(&Span::current(), applied.as_ref());
-    match applied {
-        Some(Applied::Recorded(step)) => {
-            context.metrics.recorded(&step);
-            if let Outcome::Success { .. } = outcome {
-                context.successes.fetch_add(1, Ordering::Relaxed);
+        let Delivery { id, account, event, endpoint, .. } = task.delivery;
+        let payload = match self.records.payload(account, event).await {
+            Ok(Some(payload)) => payload,
+            Ok(None) => return Err(NotSent::Stale),
+            Err(error @ Error::Corrupt(_)) => {
+                tracing::error!(%event, %error, "a stored payload is corrupt");
+                return Err(self.not_sent(task, "Postrider could not read the event's payload"));
             }
-            if let Some(notice) = &step.notice {
-                tracing::info!(endpoint = %notice.endpoint, reason = ?notice.disabled.reason, "disabled an endpoint");
-                context.notifier.wake(guard.fence());
+            Err(error) => {
+                tracing::warn!(%event, %error, "reading a payload failed; retrying the delivery later");
+                return Err(NotSent::InternalError(None));
             }
-            Completion::Recorded {
-                outcome,
-                disabled: step.disabled.is_some(),
-                delivery: step.delivery,
+        };
+        // The read may have taken long, and the endpoint may have been disabled meanwhile.
+        match self.records.should_send(account, endpoint, id).await {
+            Ok(true) => Ok(payload),
+            Ok(false) => Err(NotSent::Stale),
+            Err(error) => {
+                tracing::warn!(%endpoint, %error, "reading an endpoint's state failed; retrying the delivery later");
+                Err(NotSent::InternalError(None))
             }
         }
-        Some(Applied::Stale) => Completion::Stale { delivery: delivery.id },
-        Some(Applied::Fenced) => {
-            context.metrics.cluster.fenced(1);
-            Completion::Fenced
-        }
-        None => Completion::InternalError { delivery: delivery.id },
     }
-}
 
-fn attempt_result(
-    context: &Context,
-    number: u8,
-    at: Timestamp,
-    exchange: Exchange,
-) -> AttemptResult {
-    AttemptResult {
-        id: context.id_generator.id(at),
-        number,
-        at,
-        exchange,
-        jitter: context.rng.random(),
+    fn not_sent(&self, task: &AttemptTask, reason: &str) -> NotSent {
+        let exchange = sender::never_sent(&task.endpoint, reason);
+        NotSent::InternalError(Some(Box::new(AttemptRecord {
+            at: self.clock.now(),
+            exchange,
+            trace: None,
+        })))
+    }
+
+    async fn send(
+        &self,
+        endpoint: &Endpoint,
+        delivery: &Delivery,
+        payload: &Payload,
+    ) -> Result<Exchange, OutOfResources> {
+        let webhook = Webhook { event: delivery.event, event_type: &delivery.event_type, payload };
+        self.metrics.in_flight.add(1, &[]);
+        let sent = self.sender.send(endpoint, webhook, self.clock.wall()).await;
+        self.metrics.in_flight.add(-1, &[]);
+        sent
+    }
+
+    async fn commit(&self, task: AttemptTask, record: AttemptRecord) -> Completion {
+        let AttemptTask { guard, delivery, permit, .. } = task;
+        let AttemptRecord { at, exchange, .. } = record;
+        let outcome = exchange.outcome.clone();
+        let finished = Finished {
+            fence: guard.fence(),
+            account: delivery.account,
+            endpoint: delivery.endpoint,
+            delivery: delivery.id,
+            attempted: self.attempt_result(delivery.attempt_count + 1, at, exchange),
+        };
+        let applied = self.recorder.record(finished).await;
+        // The attempt counts as in flight until it is recorded: no new one starts while the store is
+        // unavailable.
+        drop(permit);
+        spans::record_commit(&Span::current(), applied.as_ref());
+        match applied {
+            Some(Applied::Recorded(step)) => {
+                self.metrics.recorded(&step);
+                if let Outcome::Success { .. } = outcome {
+                    self.successes.fetch_add(1, Ordering::Relaxed);
+                }
+                if let Some(notice) = &step.notice {
+                    tracing::info!(endpoint = %notice.endpoint, reason = ?notice.disabled.reason, "disabled an endpoint");
+                    self.notifier.wake(guard.fence());
+                }
+                Completion::Recorded {
+                    outcome,
+                    disabled: step.disabled.is_some(),
+                    delivery: step.delivery,
+                }
+            }
+            Some(Applied::Stale) => Completion::Stale { delivery: delivery.id },
+            Some(Applied::Fenced) => {
+                self.metrics.cluster.fenced(1);
+                Completion::Fenced
+            }
+            None => Completion::InternalError { delivery: delivery.id },
+        }
+    }
+
+    fn attempt_result(&self, number: u8, at: Timestamp, exchange: Exchange) -> AttemptResult {
+        AttemptResult {
+            id: self.id_generator.id(at),
+            number,
+            at,
+            exchange,
+            jitter: self.rng.random(),
+        }
     }
 }

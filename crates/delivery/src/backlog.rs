@@ -9,19 +9,19 @@
 //! twice until the next scan.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use opentelemetry::global;
 use postrider_domain::assignment::Shard;
 use postrider_domain::endpoint::State;
 use postrider_domain::ids::{AccountId, EndpointId};
-use postrider_domain::time::Timestamp;
+use postrider_domain::time::{Clock, Timestamp};
 use postrider_net::tasks::Tasks;
 use postrider_store::kv::Error;
 use postrider_store::{EndpointView, PageRequest, Records};
 
-use crate::context::Context;
+use crate::owned_shards::OwnedShards;
 
 /// How often the scan continues.
 const TICK: Duration = Duration::from_secs(5);
@@ -39,39 +39,57 @@ pub struct Backlog {
     pub oldest_pending_at: Option<Timestamp>,
 }
 
-/// Starts the scan. It stops when the engine is dropped.
-pub(crate) fn start(context: &Arc<Context>, tasks: &Tasks) {
-    register_gauges(context);
-    let context = Arc::downgrade(context);
-    tasks.spawn("backlog scan", async move {
-        let mut scan = BacklogScan::default();
-        while let Some(context) = context.upgrade() {
-            if let Err(error) = scan.tick(&context).await {
-                // Store failures are logged where they affect deliveries.
-                tracing::debug!(%error, "scanning the backlog failed; retrying");
+/// Scans the backlog of the shards that this node owns.
+pub(crate) struct BacklogMonitor {
+    records: Records,
+    clock: Arc<dyn Clock>,
+    shards: Arc<OwnedShards>,
+    latest: Mutex<Backlog>,
+}
+
+impl BacklogMonitor {
+    /// Starts the scan. It stops when the monitor is dropped.
+    pub(crate) fn start(
+        records: Records,
+        clock: Arc<dyn Clock>,
+        shards: Arc<OwnedShards>,
+        tasks: &Tasks,
+    ) -> Arc<Self> {
+        let monitor = Arc::new(Self { records, clock, shards, latest: Mutex::default() });
+        register_gauges(&monitor);
+        let weak = Arc::downgrade(&monitor);
+        tasks.spawn("backlog scan", async move {
+            let mut scan = BacklogScan::default();
+            while let Some(monitor) = weak.upgrade() {
+                if let Err(error) = scan.tick(&monitor).await {
+                    // Store failures are logged where they affect deliveries.
+                    tracing::debug!(%error, "scanning the backlog failed; retrying");
+                }
+                drop(monitor);
+                tokio::time::sleep(TICK).await;
             }
-            drop(context);
-            tokio::time::sleep(TICK).await;
-        }
-    });
+        });
+        monitor
+    }
+
+    /// The backlog as of the last scan.
+    pub(crate) fn latest(&self) -> Backlog {
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Registers the gauges.
-fn register_gauges(context: &Arc<Context>) {
+fn register_gauges(monitor: &Arc<BacklogMonitor>) {
     let meter = global::meter("postrider");
-    let observe = |read: fn(&Context) -> u64| {
-        let context = Arc::downgrade(context);
-        move || Weak::upgrade(&context).map(|context| read(&context))
-    };
-    let gauge = |name, unit, description, read: fn(&Context) -> u64| {
-        let observe = observe(read);
+    let gauge = |name, unit, description, read: fn(&BacklogMonitor) -> u64| {
+        let monitor = Arc::downgrade(monitor);
         meter
             .u64_observable_gauge(name)
             .with_unit(unit)
             .with_description(description)
             .with_callback(move |observer| {
-                if let Some(value) = observe() {
-                    observer.observe(value, &[]);
+                if let Some(monitor) = monitor.upgrade() {
+                    observer.observe(read(&monitor), &[]);
                 }
             })
             .build();
@@ -80,20 +98,20 @@ fn register_gauges(context: &Arc<Context>) {
         "postrider.deliveries.held",
         "{delivery}",
         "Deliveries held because their endpoints are disabled, in the shards owned by this node.",
-        |context| context.backlog().held,
+        |monitor| monitor.latest().held,
     );
-    gauge("postrider.shards.owned", "{shard}", "Shards owned by this node.", |context| {
-        u64::try_from(context.shards.owned().len()).unwrap_or(u64::MAX)
+    gauge("postrider.shards.owned", "{shard}", "Shards owned by this node.", |monitor| {
+        u64::try_from(monitor.shards.owned().len()).unwrap_or(u64::MAX)
     });
-    let weak = Arc::downgrade(context);
+    let weak = Arc::downgrade(monitor);
     meter
         .f64_observable_gauge("postrider.deliveries.oldest.age")
         .with_unit("s")
         .with_description("Age of the oldest pending delivery; 0 if there is none.")
         .with_callback(move |observer| {
-            if let Some(context) = weak.upgrade() {
-                let oldest = context.backlog().oldest_pending_at;
-                let age = oldest.map(|at| context.now().since(at)).unwrap_or_default();
+            if let Some(monitor) = weak.upgrade() {
+                let oldest = monitor.latest().oldest_pending_at;
+                let age = oldest.map(|at| monitor.clock.now().since(at)).unwrap_or_default();
                 observer.observe(age.as_secs_f64(), &[]);
             }
         })
@@ -114,16 +132,16 @@ struct BacklogScan {
 
 impl BacklogScan {
     /// Runs the steps of one tick.
-    async fn tick(&mut self, context: &Context) -> Result<(), Error> {
-        let owned = context.shards.owned();
+    async fn tick(&mut self, monitor: &BacklogMonitor) -> Result<(), Error> {
+        let owned = monitor.shards.owned();
         let mut remaining = ROWS_PER_TICK;
         while remaining > 0 {
             let (rows, complete) =
-                self.step(&context.records, &owned, remaining.min(PAGE_ROWS)).await?;
+                self.step(&monitor.records, &owned, remaining.min(PAGE_ROWS)).await?;
             remaining = remaining.saturating_sub(rows.max(1));
             if complete {
                 let scan = std::mem::take(self);
-                *context.backlog.lock().unwrap_or_else(PoisonError::into_inner) = scan.totals;
+                *monitor.latest.lock().unwrap_or_else(PoisonError::into_inner) = scan.totals;
                 return Ok(());
             }
         }

@@ -15,18 +15,17 @@ use postrider_domain::concurrency_limit::ConcurrencyLimit;
 use postrider_domain::endpoint::{self, Endpoint, Ordering};
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
 use postrider_domain::outcome::Outcome;
-use postrider_domain::time::Timestamp;
-use postrider_store::{OwnerError, Ready, Work, Workload};
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use postrider_domain::time::{Clock, Timestamp};
+use postrider_store::{OwnerError, Ready, Records, Work, Workload};
+use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::time::Instant;
 
-use crate::attempt::{self, AttemptTask, Completion};
-use crate::context::Context;
+use crate::attempt::{AttemptTask, Attempts, Completion};
 use crate::internal_errors::InternalErrors;
-use crate::memory_budget::CachedPayload;
-use crate::permits::Permit;
+use crate::memory_budget::{CachedPayload, MemoryBudget};
+use crate::metrics::Metrics;
+use crate::permits::{Permit, Permits};
 use crate::ready_queue::{Entry, ReadyQueue};
-use crate::shard::ShardMsg;
 
 /// The actor keeps running if the next attempt is due within this time.
 const RETIRE_HORIZON: Duration = Duration::from_secs(5);
@@ -47,7 +46,7 @@ const STORE_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// partitioned node is declared dead.
 const SNAPSHOT_TTL: Duration = Duration::from_secs(5);
 
-pub(crate) enum EndpointMsg {
+enum EndpointMsg {
     /// There may be work. Carries the delivery if the sender had it.
     Wake(Option<Box<Ready>>),
     /// The endpoint was changed, enabled or disabled.
@@ -62,18 +61,76 @@ pub(crate) enum EndpointMsg {
 
 impl ractor::Message for EndpointMsg {}
 
+/// What the actors of all endpoints share.
+pub(crate) struct EndpointResources {
+    pub(crate) records: Records,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) attempts: Arc<Attempts>,
+    pub(crate) permits: Permits,
+    pub(crate) memory_budget: Arc<MemoryBudget>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// What an endpoint's actor reports to its shard.
+pub(crate) enum EndpointReport {
+    /// The actor is idle. The shard stops it, unless the shard has sent messages that the actor had
+    /// not handled when it sent this.
+    Idle {
+        /// How many of the shard's messages it had handled.
+        handled: u64,
+        /// When the endpoint's next delivery is due.
+        next: Option<Timestamp>,
+    },
+    /// A write was fenced off: the shard has a newer owner.
+    Fenced,
+}
+
 pub(crate) struct Arguments {
-    pub(crate) context: Arc<Context>,
-    pub(crate) shard: ActorRef<ShardMsg>,
+    pub(crate) resources: Arc<EndpointResources>,
+    pub(crate) report: Box<dyn Fn(EndpointReport) + Send + Sync>,
     pub(crate) guard: ShardGuard,
     pub(crate) account: AccountId,
     pub(crate) endpoint: EndpointId,
 }
 
-/// The actor type; its state is [`EndpointState`].
-pub(crate) struct EndpointActor;
+/// A handle on an endpoint's actor.
+pub(crate) struct EndpointHandle(ActorRef<EndpointMsg>);
 
-pub(crate) struct EndpointState {
+impl EndpointHandle {
+    /// Starts the actor, supervised by `supervisor`.
+    pub(crate) async fn start(args: Arguments, supervisor: ActorCell) -> Result<Self, SpawnErr> {
+        let (actor, _) = Actor::spawn_linked(None, EndpointActor, args, supervisor).await?;
+        Ok(Self(actor))
+    }
+
+    pub(crate) fn id(&self) -> ActorId {
+        self.0.get_id()
+    }
+
+    /// Tells it that there may be work, with the delivery if the sender had it.
+    pub(crate) fn wake(&self, ready: Option<Box<Ready>>) {
+        self.cast(EndpointMsg::Wake(ready));
+    }
+
+    /// Tells it that the endpoint was changed, enabled or disabled.
+    pub(crate) fn notify_changed(&self) {
+        self.cast(EndpointMsg::Changed);
+    }
+
+    pub(crate) fn stop(&self) {
+        self.0.stop(None);
+    }
+
+    fn cast(&self, message: EndpointMsg) {
+        // If the actor has just failed, its supervision event follows.
+        let _ = self.0.cast(message);
+    }
+}
+
+/// The actor type; its state is [`EndpointState`].
+struct EndpointActor;
+
+struct EndpointState {
     args: Arguments,
     myself: ActorRef<EndpointMsg>,
     snapshot: Snapshot,
@@ -83,7 +140,7 @@ pub(crate) struct EndpointState {
     concurrency_limit: ConcurrencyLimit,
     failing: bool,
     permit_requested: bool,
-    /// How many of the shard's messages were handled; see [`ShardMsg::Idle`].
+    /// How many of the shard's messages were handled; see [`EndpointReport::Idle`].
     handled: u64,
     // Waits within this process use the monotonic clock. Only due times, which outlive the process,
     // use the wall clock.
@@ -103,6 +160,16 @@ enum Snapshot {
     Closed(Instant),
 }
 
+/// Why no more attempts were started.
+enum Dispatched {
+    /// Every due attempt was started.
+    AllDue,
+    /// As many as may run are running, the permit was requested, or the ownership has ended.
+    Saturated,
+    /// The state or the queue has to be read again first.
+    QueueStale,
+}
+
 #[ractor::async_trait]
 impl Actor for EndpointActor {
     type Msg = EndpointMsg;
@@ -114,8 +181,8 @@ impl Actor for EndpointActor {
         myself: ActorRef<EndpointMsg>,
         args: Arguments,
     ) -> Result<EndpointState, ActorProcessingErr> {
-        args.context.metrics.endpoints.add(1, &[]);
-        let queue = ReadyQueue::new(args.context.memory_budget.clone());
+        args.resources.metrics.endpoints.add(1, &[]);
+        let queue = ReadyQueue::new(args.resources.memory_budget.clone());
         Ok(EndpointState {
             args,
             myself,
@@ -148,7 +215,7 @@ impl Actor for EndpointActor {
 /// Runs however the actor ends: an actor that is killed with its shard gets no `post_stop`.
 impl Drop for EndpointState {
     fn drop(&mut self) {
-        self.args.context.metrics.endpoints.add(-1, &[]);
+        self.args.resources.metrics.endpoints.add(-1, &[]);
         self.stop_timer();
     }
 }
@@ -207,7 +274,7 @@ impl EndpointState {
             }
             Completion::InternalError { delivery } => {
                 self.in_flight.remove(&delivery);
-                self.internal_errors.note(delivery, self.args.context.progress());
+                self.internal_errors.note(delivery, self.args.resources.attempts.progress());
                 self.snapshot = Snapshot::Unknown;
                 self.paused_until = Some(Instant::now() + INTERNAL_ERROR_PAUSE);
             }
@@ -217,12 +284,12 @@ impl EndpointState {
 
     /// One of this actor's own writes was fenced off.
     fn on_fenced(&mut self) {
-        self.args.context.metrics.cluster.fenced(1);
+        self.args.resources.metrics.cluster.fenced(1);
         self.on_superseded();
     }
 
     fn on_superseded(&mut self) {
-        let _ = self.args.shard.cast(ShardMsg::Fenced);
+        (self.args.report)(EndpointReport::Fenced);
         self.snapshot = Snapshot::Closed(Instant::now());
     }
 
@@ -231,51 +298,64 @@ impl EndpointState {
         if let Some(until) = self.paused_until.filter(|until| *until > Instant::now()) {
             return self.wake_at(until);
         }
-        let was_unknown = matches!(self.snapshot, Snapshot::Unknown);
-        match self.refresh_if_needed().await {
-            // Deliveries are being discarded first; a tick is queued.
-            Ok(()) if matches!(self.snapshot, Snapshot::Unknown) => return,
-            Ok(()) => {}
-            Err(OwnerError::Fenced) => return self.on_fenced(),
-            Err(OwnerError::Store(error)) => {
-                tracing::warn!(endpoint = %self.args.endpoint, %error, "reading an endpoint's queue failed; retrying");
-                return self.wake_in(STORE_RETRY_DELAY);
+        let mut refreshed = false;
+        loop {
+            if matches!(self.snapshot, Snapshot::Unknown) {
+                match self.refresh().await {
+                    // Deliveries are being discarded first; a tick is queued.
+                    Ok(()) if matches!(self.snapshot, Snapshot::Unknown) => return,
+                    Ok(()) => refreshed = true,
+                    Err(OwnerError::Fenced) => return self.on_fenced(),
+                    Err(OwnerError::Store(error)) => {
+                        tracing::warn!(endpoint = %self.args.endpoint, %error, "reading an endpoint's queue failed; retrying");
+                        return self.wake_in(STORE_RETRY_DELAY);
+                    }
+                }
+            }
+            match self.start_due(&mut permit) {
+                Dispatched::Saturated => return,
+                Dispatched::AllDue => break,
+                Dispatched::QueueStale => {
+                    self.snapshot = Snapshot::Unknown;
+                    if refreshed {
+                        // The queue was read just now and must be read again: the rules exclude this.
+                        tracing::error!(endpoint = %self.args.endpoint, "an endpoint's queue is inconsistent");
+                        return self.wake_in(STORE_RETRY_DELAY);
+                    }
+                }
             }
         }
+        drop(permit);
+        self.wait_or_retire().await;
+    }
+
+    /// Starts due attempts until none is left, or none may start.
+    fn start_due(&mut self, permit: &mut Option<Permit>) -> Dispatched {
         while let Snapshot::Enabled(endpoint, read_at) = &self.snapshot {
-            if self.args.guard.is_over() {
-                return;
-            }
             let (endpoint, read_at) = (endpoint.clone(), *read_at);
-            let now = self.args.context.now();
-            if self.in_flight.len() >= self.limit(endpoint.ordering) {
-                return;
+            let now = self.args.resources.clock.now();
+            if self.args.guard.is_over() || self.in_flight.len() >= self.limit(endpoint.ordering) {
+                return Dispatched::Saturated;
             }
             if self.queue.needs_read(now) || read_at.elapsed() >= SNAPSHOT_TTL {
-                self.snapshot = Snapshot::Unknown;
-                if was_unknown {
-                    // The queue was read just now and must be read again: the rules exclude this.
-                    tracing::error!(endpoint = %self.args.endpoint, "an endpoint's queue is inconsistent");
-                    return self.wake_in(STORE_RETRY_DELAY);
-                }
-                return Box::pin(self.dispatch(permit)).await;
+                return Dispatched::QueueStale;
             }
             let Some(due) = self.queue.next_due(now).filter(|due| *due <= now) else {
                 break;
             };
-            let permits = &self.args.context.permits;
+            let permits = &self.args.resources.permits;
             let granted = permit.take().filter(|permit| permit.is_for_failing() == self.failing);
             let Some(permit) = granted.or_else(|| permits.try_acquire(self.failing)) else {
-                return self.request_permit();
+                self.request_permit();
+                return Dispatched::Saturated;
             };
             let entry = self.queue.pop_due(now).expect("it is due");
             self.in_flight.insert(entry.delivery.id);
             self.idle_since = None;
-            self.args.context.metrics.started(now.since(due));
+            self.args.resources.metrics.started(now.since(due));
             self.start(endpoint, entry, permit);
         }
-        drop(permit);
-        self.wait_or_retire().await;
+        Dispatched::AllDue
     }
 
     fn limit(&self, ordering: Ordering) -> usize {
@@ -291,10 +371,10 @@ impl EndpointState {
         let guard = self.args.guard.clone();
         let errors = self.internal_errors.streak(delivery.id);
         let task = AttemptTask { guard, endpoint, delivery, payload, trace, permit, errors };
-        let (context, myself) = (self.args.context.clone(), self.myself.clone());
+        let (attempts, myself) = (self.args.resources.attempts.clone(), self.myself.clone());
         tokio::spawn(async move {
             let delivery = task.delivery.id;
-            let ran = AssertUnwindSafe(attempt::run(&context, task)).catch_unwind().await;
+            let ran = AssertUnwindSafe(attempts.run(task)).catch_unwind().await;
             let completion = ran.unwrap_or(Completion::InternalError { delivery });
             // The actor may have failed meanwhile; its successor reads the record.
             let _ = myself.cast(EndpointMsg::Completed(Box::new(completion)));
@@ -304,25 +384,23 @@ impl EndpointState {
     fn request_permit(&mut self) {
         if !std::mem::replace(&mut self.permit_requested, true) {
             let (permits, failing, myself) =
-                (self.args.context.permits.clone(), self.failing, self.myself.clone());
+                (self.args.resources.permits.clone(), self.failing, self.myself.clone());
             tokio::spawn(async move {
                 let _ = myself.cast(EndpointMsg::Permit(permits.acquire(failing).await));
             });
         }
     }
 
-    async fn refresh_if_needed(&mut self) -> Result<(), OwnerError> {
-        if !matches!(self.snapshot, Snapshot::Unknown) {
-            return Ok(());
-        }
-        let Arguments { context, guard, account, endpoint, .. } = &self.args;
-        let (now, read_at) = (context.now(), Instant::now());
+    /// Reads the endpoint's state and queue.
+    async fn refresh(&mut self) -> Result<(), OwnerError> {
+        let Arguments { resources, guard, account, endpoint, .. } = &self.args;
+        let (now, read_at) = (resources.clock.now(), Instant::now());
         // Deliveries in flight are at the head of the stored queue too.
         let limit = self.queue.window() + self.in_flight.len();
-        match context.records.workload(*account, *endpoint, limit).await? {
+        match resources.records.workload(*account, *endpoint, limit).await? {
             Work::Discard => {
                 self.internal_errors.clear();
-                context.records.discard_some(guard.fence(), *account, *endpoint, now).await?;
+                resources.records.discard_some(guard.fence(), *account, *endpoint, now).await?;
                 // One batch per message: there may be very many, and other messages may be waiting.
                 let _ = self.myself.cast(EndpointMsg::Tick);
             }
@@ -355,7 +433,7 @@ impl EndpointState {
 
     /// Waits for the next due time, or asks to be stopped when there is none.
     async fn wait_or_retire(&mut self) {
-        let now = self.args.context.now();
+        let now = self.args.resources.clock.now();
         if !self.in_flight.is_empty() {
             if let Some(due) = self.queue.next_due(now) {
                 self.wake_in(due.since(now));
@@ -378,21 +456,15 @@ impl EndpointState {
     }
 
     async fn request_retirement(&mut self, now: Timestamp) {
-        let Arguments { context, guard, account, endpoint, shard, .. } = &self.args;
-        match context.records.update_pointer(guard.fence(), *account, *endpoint).await {
+        let Arguments { resources, guard, account, endpoint, report, .. } = &self.args;
+        match resources.records.update_pointer(guard.fence(), *account, *endpoint).await {
             // A delivery arrived after the last read.
             Ok(Some(next)) if next <= now => {
                 self.snapshot = Snapshot::Unknown;
                 let _ = self.myself.cast(EndpointMsg::Tick);
             }
             Ok(next) => {
-                let idle = ShardMsg::Idle {
-                    account: *account,
-                    endpoint: *endpoint,
-                    handled: self.handled,
-                    next,
-                };
-                let _ = shard.cast(idle);
+                report(EndpointReport::Idle { handled: self.handled, next });
             }
             Err(OwnerError::Fenced) => self.on_fenced(),
             Err(OwnerError::Store(error)) => {

@@ -1,14 +1,12 @@
 //! The handle on the delivery engine: starts it, starts owned shards and routes wakes to them.
 
-use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_cluster::route::{Notifier, Router, TestReport, Workers};
 use postrider_cluster::shard_guard::ShardGuard;
-use postrider_domain::assignment::{Fence, Shard};
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Event;
 use postrider_domain::ids::IdGenerator;
@@ -20,14 +18,18 @@ use ractor::rpc::CallResult;
 use ractor::{Actor, ActorRef, SpawnErr};
 use tokio::sync::Semaphore;
 
-use crate::backlog::{self, Backlog};
-use crate::context::{Bounds, Context, SharedRng};
+use crate::attempt::Attempts;
+use crate::backlog::{Backlog, BacklogMonitor};
+use crate::endpoint::EndpointResources;
+use crate::jobs::Jobs;
 use crate::metrics::Metrics;
+use crate::owned_shards::OwnedShards;
 use crate::peer_deliveries::{self, PeerDelivery};
 use crate::permits::Permits;
 use crate::recorder::Recorder;
-use crate::sender::{Sender, Webhook};
-use crate::shard::ShardMsg;
+use crate::rng::SharedRng;
+use crate::sender::Sender;
+use crate::shard::{Bounds, ShardResources};
 use crate::supervisor::{Supervisor, SupervisorMsg};
 
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,8 +56,16 @@ pub struct Options {
 
 /// A node's delivery engine. Clones share it.
 #[derive(Clone)]
-pub struct DeliveryEngine {
-    context: Arc<Context>,
+pub struct DeliveryEngine(Arc<Engine>);
+
+struct Engine {
+    records: Records,
+    shards: Arc<OwnedShards>,
+    attempts: Arc<Attempts>,
+    permits: Permits,
+    /// Limits concurrent reads that verify deliveries from other nodes.
+    peer_reads: Arc<Semaphore>,
+    backlog: Arc<BacklogMonitor>,
     supervisor: ActorRef<SupervisorMsg>,
 }
 
@@ -79,38 +89,52 @@ impl DeliveryEngine {
     pub(crate) async fn start_within(bounds: Bounds, options: Options) -> Result<Self, StartError> {
         let Options { records, router, rules, sender, notifier, clock, id_generator, rng, tasks } =
             options;
-        let rules = Arc::new(rules);
-        let recorder = Recorder::start(records.clone(), rules, &tasks);
-        let context = Context {
-            bounds,
-            shards: OwnedShards::new(records.shards()),
-            records,
-            router,
-            clock,
+        let metrics = Arc::new(Metrics::new());
+        let permits = Permits::new();
+        let recorder = Recorder::start(records.clone(), Arc::new(rules), &tasks);
+        let attempts = Arc::new(Attempts {
+            records: records.clone(),
+            clock: clock.clone(),
+            id_generator: id_generator.clone(),
             rng,
-            id_generator,
             sender,
             recorder,
-            permits: Permits::new(),
-            memory_budget: Arc::default(),
-            peer_reads: Arc::new(Semaphore::new(MAX_PEER_READS)),
             notifier,
-            metrics: Metrics::new(),
-            backlog: Mutex::default(),
+            metrics: metrics.clone(),
             successes: AtomicU64::default(),
+        });
+        let endpoints = EndpointResources {
+            records: records.clone(),
+            clock: clock.clone(),
+            attempts: attempts.clone(),
+            permits: permits.clone(),
+            memory_budget: Arc::default(),
+            metrics: metrics.clone(),
         };
-        let context = Arc::new(context);
-        backlog::start(&context, &tasks);
-        let (supervisor, running) = Actor::spawn(None, Supervisor, context.clone()).await?;
+        let jobs =
+            Jobs { records: records.clone(), router, clock: clock.clone(), id_generator, metrics };
+        let resources = ShardResources {
+            bounds,
+            records: records.clone(),
+            clock: clock.clone(),
+            jobs: Arc::new(jobs),
+            endpoints: Arc::new(endpoints),
+        };
+        let shards = Arc::new(OwnedShards::new(records.shards()));
+        let backlog = BacklogMonitor::start(records.clone(), clock, shards.clone(), &tasks);
+        let supervised = (Arc::new(resources), shards.clone());
+        let (supervisor, running) = Actor::spawn(None, Supervisor, supervised).await?;
         tasks.watch("supervisor of shards", running);
-        Ok(Self { context, supervisor })
+        let peer_reads = Arc::new(Semaphore::new(MAX_PEER_READS));
+        let engine = Engine { records, shards, attempts, permits, peer_reads, backlog, supervisor };
+        Ok(Self(Arc::new(engine)))
     }
 
     /// Delivers from a shard until its guard is over. Attempts in flight at that time hold the guard
     /// until they are recorded.
     pub async fn own(&self, guard: ShardGuard) -> Result<(), StartError> {
         let own = |reply| SupervisorMsg::Own(guard, reply);
-        match self.supervisor.call(own, Some(START_TIMEOUT)).await {
+        match self.0.supervisor.call(own, Some(START_TIMEOUT)).await {
             Ok(CallResult::Success(started)) => Ok(started?),
             Ok(CallResult::Timeout) => {
                 Err(StartError("the supervisor did not reply in time".to_owned()))
@@ -123,28 +147,28 @@ impl DeliveryEngine {
     /// The node's backlog as of the last scan.
     #[must_use]
     pub fn backlog(&self) -> Backlog {
-        self.context.backlog()
+        self.0.backlog.latest()
     }
 
     /// Number of requests in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.context.permits.in_use()
+        self.0.permits.in_use()
     }
 }
 
 #[async_trait]
 impl Workers for DeliveryEngine {
     fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake> {
-        self.context.shards.wake(wakes)
+        self.0.shards.wake(wakes)
     }
 
     fn wake_from_peer(&self, wakes: Vec<Wake>) -> Vec<Wake> {
         let (mut deliveries, mut hints) = (Vec::new(), Vec::new());
-        let permit = self.context.peer_reads.clone().try_acquire_owned();
+        let permit = self.0.peer_reads.clone().try_acquire_owned();
         for wake in wakes {
             match PeerDelivery::from_wake(wake) {
-                Ok(delivery) if permit.is_ok() && self.context.shards.owns(delivery.shard()) => {
+                Ok(delivery) if permit.is_ok() && self.0.shards.owns(delivery.shard()) => {
                     deliveries.push(delivery);
                 }
                 // Its owner reads it from the store.
@@ -153,7 +177,7 @@ impl Workers for DeliveryEngine {
             }
         }
         if !deliveries.is_empty() {
-            let context = self.context.clone();
+            let context = self.0.clone();
             tokio::spawn(async move {
                 let verified = peer_deliveries::verify(&context.records, deliveries).await;
                 // If a shard has moved meanwhile, its new owner finds the delivery by a scan.
@@ -161,83 +185,14 @@ impl Workers for DeliveryEngine {
                 drop(permit);
             });
         }
-        self.context.shards.wake(hints)
+        self.0.shards.wake(hints)
     }
 
     fn scan_now(&self) {
-        self.context.shards.scan_now();
+        self.0.shards.scan_now();
     }
 
     async fn send_test(&self, endpoint: Endpoint, event: Event) -> TestReport {
-        let webhook =
-            Webhook { event: event.id, event_type: &event.event_type, payload: &event.payload };
-        let wall = self.context.wall();
-        let (exchange, phases) = self.context.sender.send_timed(&endpoint, webhook, wall).await;
-        TestReport { exchange, phases }
-    }
-}
-
-/// The actors of the shards that this node owns, by shard.
-pub(crate) struct OwnedShards(RwLock<Vec<Option<OwnedShard>>>);
-
-struct OwnedShard {
-    fence: Fence,
-    actor: ActorRef<ShardMsg>,
-}
-
-impl OwnedShards {
-    fn new(count: u16) -> Self {
-        Self(RwLock::new((0..count).map(|_| None).collect()))
-    }
-
-    /// Routes wakes to the shards owned here and returns the others.
-    fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake> {
-        let shards = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let mut others = Vec::new();
-        for wake in wakes {
-            match shards.get(usize::from(wake.shard())) {
-                Some(Some(owned)) => {
-                    // An actor that has just stopped no longer owns the shard.
-                    let _ = owned.actor.cast(ShardMsg::Wake(wake));
-                }
-                _ => others.push(wake),
-            }
-        }
-        others
-    }
-
-    /// Makes every shard owned here scan its due rows.
-    fn scan_now(&self) {
-        let shards = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        for owned in shards.iter().flatten() {
-            // An actor that has just stopped no longer owns the shard.
-            let _ = owned.actor.cast(ShardMsg::Scan);
-        }
-    }
-
-    fn owns(&self, shard: Shard) -> bool {
-        let shards = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        shards.get(usize::from(shard)).is_some_and(Option::is_some)
-    }
-
-    pub(crate) fn owned(&self) -> HashSet<Shard> {
-        let shards = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        shards.iter().flatten().map(|owned| owned.fence.shard).collect()
-    }
-
-    pub(crate) fn insert(&self, fence: Fence, actor: ActorRef<ShardMsg>) {
-        self.slot(fence.shard, |slot| *slot = Some(OwnedShard { fence, actor }));
-    }
-
-    /// Removes a shard, unless it has been claimed again meanwhile.
-    pub(crate) fn remove(&self, fence: Fence) {
-        self.slot(fence.shard, |slot| {
-            slot.take_if(|owned| owned.fence == fence);
-        });
-    }
-
-    fn slot<T>(&self, shard: Shard, change: impl FnOnce(&mut Option<OwnedShard>) -> T) -> T {
-        let mut shards = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        change(&mut shards[usize::from(shard)])
+        self.0.attempts.test(&endpoint, &event).await
     }
 }

@@ -3,16 +3,19 @@
 //! own task, so that none waits for another: a replay may run for days.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use postrider_cluster::route::Router;
 use postrider_cluster::shard_guard::ShardGuard;
-use postrider_domain::ids::{AccountId, ReplayId};
+use postrider_domain::ids::{AccountId, IdGenerator, ReplayId};
 use postrider_domain::replay::ReplayState;
+use postrider_domain::time::Clock;
 use postrider_store::kv::Error;
-use postrider_store::{MAX_RUNNING_REPLAYS_PAGE, OwnerError};
+use postrider_store::{MAX_RUNNING_REPLAYS_PAGE, OwnerError, Records};
 use tokio::time::Instant;
 
-use crate::context::Context;
+use crate::metrics::Metrics;
 
 /// How often each running replay makes progress.
 const TICK: Duration = Duration::from_millis(100);
@@ -30,52 +33,8 @@ pub(crate) enum JobKind {
     Sweep,
 }
 
-/// Runs until the shard has no jobs of this kind left or the guard is over.
-pub(crate) async fn run(
-    kind: JobKind,
-    context: &Context,
-    guard: &ShardGuard,
-) -> Result<(), Fenced> {
-    loop {
-        let ran = match kind {
-            JobKind::FanOut => fan_out(context, guard).await,
-            JobKind::Replay => replay(context, guard).await,
-            JobKind::Sweep => sweep(context, guard).await,
-        };
-        match ran {
-            Ok(()) => return Ok(()),
-            Err(OwnerError::Fenced) => {
-                context.metrics.cluster.fenced(1);
-                return Err(Fenced);
-            }
-            Err(OwnerError::Store(error)) => {
-                tracing::warn!(shard = guard.fence().shard, ?kind, %error, "running a shard's jobs failed; retrying");
-                tokio::time::sleep(RETRY_DELAY).await;
-            }
-        }
-        if guard.is_over() {
-            return Ok(());
-        }
-    }
-}
-
 /// The shard has a newer owner.
 pub(crate) struct Fenced;
-
-async fn fan_out(context: &Context, guard: &ShardGuard) -> Result<(), OwnerError> {
-    while !guard.is_over() {
-        match context.records.step_fan_out(guard.fence()).await? {
-            Some(wakes) => context.router.wake(wakes),
-            None => break,
-        }
-    }
-    Ok(())
-}
-
-async fn sweep(context: &Context, guard: &ShardGuard) -> Result<(), OwnerError> {
-    while !guard.is_over() && context.records.sweep(guard.fence(), context.now()).await? {}
-    Ok(())
-}
 
 /// The pacing of one replay, kept only in memory.
 #[derive(Default)]
@@ -90,61 +49,152 @@ struct Pacing {
     paused_until: Option<Instant>,
 }
 
-async fn replay(context: &Context, guard: &ShardGuard) -> Result<(), OwnerError> {
-    let mut pacings: HashMap<ReplayId, Pacing> = HashMap::new();
-    for tick in 1.. {
-        let (mut wait, mut after) = (false, None);
-        // Each running replay gets its turn in every tick, however many there are.
+/// Runs the durable jobs of shards.
+pub(crate) struct Jobs {
+    pub(crate) records: Records,
+    pub(crate) router: Router,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) id_generator: Arc<IdGenerator>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Jobs {
+    /// Runs until the shard has no jobs of this kind left or the guard is over.
+    pub(crate) async fn run(&self, kind: JobKind, guard: &ShardGuard) -> Result<(), Fenced> {
         loop {
-            let shard = guard.fence().shard;
-            let running = context.records.running_replays(shard, after).await?;
-            for (account, id) in &running {
-                if guard.is_over() {
-                    return Ok(());
+            let ran = match kind {
+                JobKind::FanOut => self.fan_out(guard).await,
+                JobKind::Replay => self.replay(guard).await,
+                JobKind::Sweep => self.sweep(guard).await,
+            };
+            match ran {
+                Ok(()) => return Ok(()),
+                Err(OwnerError::Fenced) => {
+                    self.metrics.cluster.fenced(1);
+                    return Err(Fenced);
                 }
-                let pacing = pacings.entry(*id).or_default();
-                pacing.tick = tick;
-                wait |= run_replay(context, guard, (*account, *id), pacing).await?;
+                Err(OwnerError::Store(error)) => {
+                    tracing::warn!(shard = guard.fence().shard, ?kind, %error, "running a shard's jobs failed; retrying");
+                    tokio::time::sleep(RETRY_DELAY).await;
+                }
             }
-            after = running.last().map(|(_, id)| *id);
-            if running.len() < MAX_RUNNING_REPLAYS_PAGE {
+            if guard.is_over() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn fan_out(&self, guard: &ShardGuard) -> Result<(), OwnerError> {
+        while !guard.is_over() {
+            match self.records.step_fan_out(guard.fence()).await? {
+                Some(wakes) => self.router.wake(wakes),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    async fn sweep(&self, guard: &ShardGuard) -> Result<(), OwnerError> {
+        while !guard.is_over() && self.records.sweep(guard.fence(), self.clock.now()).await? {}
+        Ok(())
+    }
+
+    async fn replay(&self, guard: &ShardGuard) -> Result<(), OwnerError> {
+        let mut pacings: HashMap<ReplayId, Pacing> = HashMap::new();
+        for tick in 1.. {
+            let (mut wait, mut after) = (false, None);
+            // Each running replay gets its turn in every tick, however many there are.
+            loop {
+                let shard = guard.fence().shard;
+                let running = self.records.running_replays(shard, after).await?;
+                for (account, id) in &running {
+                    if guard.is_over() {
+                        return Ok(());
+                    }
+                    let pacing = pacings.entry(*id).or_default();
+                    pacing.tick = tick;
+                    wait |= self.run_replay(guard, (*account, *id), pacing).await?;
+                }
+                after = running.last().map(|(_, id)| *id);
+                if running.len() < MAX_RUNNING_REPLAYS_PAGE {
+                    break;
+                }
+            }
+            pacings.retain(|_, pacing| pacing.tick == tick);
+            if pacings.is_empty() {
+                break;
+            }
+            // Events that the filter skips create no deliveries, so they are skipped at full speed.
+            if wait {
+                tokio::time::sleep(TICK).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a replay for one tick, unless it is paused. Returns whether to wait for the next tick. A
+    /// failure pauses only this replay.
+    async fn run_replay(
+        &self,
+        guard: &ShardGuard,
+        job: (AccountId, ReplayId),
+        pacing: &mut Pacing,
+    ) -> Result<bool, OwnerError> {
+        if pacing.paused_until.is_some_and(|until| until > Instant::now()) {
+            return Ok(true);
+        }
+        match self.run_tick(guard, job, pacing).await {
+            Ok(wait) => {
+                pacing.paused_until = None;
+                Ok(wait)
+            }
+            Err(OwnerError::Store(error)) => {
+                log_failure(job.1, &error, pacing.paused_until.is_none());
+                pacing.paused_until = Some(Instant::now() + RETRY_DELAY);
+                Ok(true)
+            }
+            Err(OwnerError::Fenced) => Err(OwnerError::Fenced),
+        }
+    }
+
+    /// Runs a replay's steps of one tick. Returns whether to wait for the next tick: true if deliveries
+    /// were created or the budget is used up.
+    async fn run_tick(
+        &self,
+        guard: &ShardGuard,
+        (account, id): (AccountId, ReplayId),
+        Pacing { budget, refilled_at, .. }: &mut Pacing,
+    ) -> Result<bool, OwnerError> {
+        let records = &self.records;
+        // A deleted replay has neither; the step below finds that out.
+        let replay = records.replay(account, id).await?;
+        let (rate, mut done) = replay.map_or((0, 0), |replay| (replay.rate, replay.done));
+        let now = Instant::now();
+        let elapsed = refilled_at.replace(now).map_or(TICK, |before| now - before);
+        *budget = refill(*budget, rate, elapsed);
+        let mut wait = false;
+        for _ in 0..STEPS_PER_TICK {
+            let limit = *budget as usize;
+            if limit == 0 && rate > 0 {
+                // The rate is below one delivery per tick, and none is due yet.
+                return Ok(true);
+            }
+            let now = self.clock.now();
+            let step = records
+                .step_replay(guard.fence(), account, id, limit, &self.id_generator, now)
+                .await?;
+            let Some((replay, wakes)) = step else { break };
+            // Deliveries to a disabled endpoint cause no wake, but they count against the budget too.
+            let created = replay.done.saturating_sub(done);
+            done = replay.done;
+            *budget -= created as f64;
+            wait |= created > 0;
+            self.router.wake(wakes);
+            if replay.state != ReplayState::Running || guard.is_over() {
                 break;
             }
         }
-        pacings.retain(|_, pacing| pacing.tick == tick);
-        if pacings.is_empty() {
-            break;
-        }
-        // Events that the filter skips create no deliveries, so they are skipped at full speed.
-        if wait {
-            tokio::time::sleep(TICK).await;
-        }
-    }
-    Ok(())
-}
-
-/// Runs a replay for one tick, unless it is paused. Returns whether to wait for the next tick. A
-/// failure pauses only this replay.
-async fn run_replay(
-    context: &Context,
-    guard: &ShardGuard,
-    job: (AccountId, ReplayId),
-    pacing: &mut Pacing,
-) -> Result<bool, OwnerError> {
-    if pacing.paused_until.is_some_and(|until| until > Instant::now()) {
-        return Ok(true);
-    }
-    match run_tick(context, guard, job, pacing).await {
-        Ok(wait) => {
-            pacing.paused_until = None;
-            Ok(wait)
-        }
-        Err(OwnerError::Store(error)) => {
-            log_failure(job.1, &error, pacing.paused_until.is_none());
-            pacing.paused_until = Some(Instant::now() + RETRY_DELAY);
-            Ok(true)
-        }
-        Err(OwnerError::Fenced) => Err(OwnerError::Fenced),
+        Ok(wait)
     }
 }
 
@@ -155,46 +205,6 @@ fn log_failure(replay: ReplayId, error: &Error, first: bool) {
     } else {
         tracing::debug!(%replay, %error, "a replay step failed again");
     }
-}
-
-/// Runs a replay's steps of one tick. Returns whether to wait for the next tick: true if deliveries
-/// were created or the budget is used up.
-async fn run_tick(
-    context: &Context,
-    guard: &ShardGuard,
-    (account, id): (AccountId, ReplayId),
-    Pacing { budget, refilled_at, .. }: &mut Pacing,
-) -> Result<bool, OwnerError> {
-    let records = &context.records;
-    // A deleted replay has neither; the step below finds that out.
-    let replay = records.replay(account, id).await?;
-    let (rate, mut done) = replay.map_or((0, 0), |replay| (replay.rate, replay.done));
-    let now = Instant::now();
-    let elapsed = refilled_at.replace(now).map_or(TICK, |before| now - before);
-    *budget = refill(*budget, rate, elapsed);
-    let mut wait = false;
-    for _ in 0..STEPS_PER_TICK {
-        let limit = *budget as usize;
-        if limit == 0 && rate > 0 {
-            // The rate is below one delivery per tick, and none is due yet.
-            return Ok(true);
-        }
-        let now = context.now();
-        let step = records
-            .step_replay(guard.fence(), account, id, limit, &context.id_generator, now)
-            .await?;
-        let Some((replay, wakes)) = step else { break };
-        // Deliveries to a disabled endpoint cause no wake, but they count against the budget too.
-        let created = replay.done.saturating_sub(done);
-        done = replay.done;
-        *budget -= created as f64;
-        wait |= created > 0;
-        context.router.wake(wakes);
-        if replay.state != ReplayState::Running || guard.is_over() {
-            break;
-        }
-    }
-    Ok(wait)
 }
 
 /// Longest time whose deliveries are granted in one refill: if many replays run or the store is slow,

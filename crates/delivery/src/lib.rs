@@ -27,14 +27,14 @@
 //! | `memory_budget` | bounds the memory of all buffered deliveries |
 //! | `endpoint`, `shard`, `supervisor` | the actors |
 //! | `jobs` | fan-outs, replays and sweeps |
-//! | `context` | state shared by all actors of a node |
+//! | `owned_shards` | the shards that this node owns, and the way of wakes to their actors |
+//! | `rng` | the source of jitter |
 //! | `metrics`, `spans` | telemetry |
 //! | `backlog` | how many deliveries are held, and the age of the oldest pending one |
 
 mod attempt;
 mod backlog;
 mod connections;
-mod context;
 mod endpoint;
 mod engine;
 mod failure;
@@ -42,11 +42,13 @@ mod internal_errors;
 mod jobs;
 mod memory_budget;
 mod metrics;
+mod owned_shards;
 mod peer_deliveries;
 mod permits;
 mod ready_queue;
 mod recorder;
 mod resolver;
+mod rng;
 mod sender;
 mod shard;
 mod spans;
@@ -57,7 +59,7 @@ mod supervisor;
 mod tests;
 
 pub use backlog::Backlog;
-pub use context::SharedRng;
 pub use engine::{DeliveryEngine, Options, StartError};
 pub use resolver::ResolverError;
+pub use rng::SharedRng;
 pub use sender::{OutOfResources, Sender, SenderError};

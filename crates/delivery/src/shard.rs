@@ -9,14 +9,13 @@ use std::time::Duration;
 use futures::FutureExt;
 use postrider_cluster::shard_guard::ShardGuard;
 use postrider_domain::ids::{AccountId, EndpointId};
-use postrider_domain::time::Timestamp;
-use postrider_store::{DueEndpoint, Ready, WaitingJobs, Wake};
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use postrider_domain::time::{Clock, Timestamp};
+use postrider_store::{DueEndpoint, Ready, Records, WaitingJobs, Wake};
+use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use tokio::time::Instant;
 
-use crate::context::Context;
-use crate::endpoint::{Arguments, EndpointActor, EndpointMsg};
-use crate::jobs::{self, Fenced, JobKind};
+use crate::endpoint::{Arguments, EndpointHandle, EndpointReport, EndpointResources};
+use crate::jobs::{Fenced, JobKind, Jobs};
 
 /// How often the due rows and the jobs are scanned even without a wake: wakes are hints, rows are
 /// the truth.
@@ -30,18 +29,10 @@ const FAILURE_DELAY: Duration = Duration::from_secs(1);
 /// Delay before the scan continues with the next batch of pointers.
 const NEXT_BATCH_DELAY: Duration = Duration::from_millis(100);
 
-pub(crate) enum ShardMsg {
+enum ShardMsg {
     Wake(Wake),
-    /// An endpoint's actor is idle. The shard stops it, unless the shard has sent messages that
-    /// the actor had not handled when it sent this.
-    Idle {
-        account: AccountId,
-        endpoint: EndpointId,
-        /// How many of the shard's messages it had handled.
-        handled: u64,
-        /// When the endpoint's next delivery is due.
-        next: Option<Timestamp>,
-    },
+    /// A report of an endpoint's actor.
+    Endpoint(EndpointKey, EndpointReport),
     /// Read the due rows.
     Scan,
     /// No jobs of this kind are left for now.
@@ -54,15 +45,70 @@ pub(crate) enum ShardMsg {
 
 impl ractor::Message for ShardMsg {}
 
-/// The actor type; its state is [`ShardState`].
-pub(crate) struct ShardActor;
+/// Bounds that tests lower.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Maximum pointers that one scan of a shard reads.
+    pub(crate) pointers_per_scan: usize,
+}
 
-pub(crate) struct ShardState {
-    context: Arc<Context>,
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { pointers_per_scan: 4096 }
+    }
+}
+
+/// What the actors of all shards share.
+pub(crate) struct ShardResources {
+    pub(crate) bounds: Bounds,
+    pub(crate) records: Records,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) jobs: Arc<Jobs>,
+    pub(crate) endpoints: Arc<EndpointResources>,
+}
+
+/// Includes the account, so that no account can wake or block another's endpoint.
+type EndpointKey = (AccountId, EndpointId);
+
+/// A handle on a shard's actor.
+#[derive(Clone)]
+pub(crate) struct ShardHandle(ActorRef<ShardMsg>);
+
+impl ShardHandle {
+    /// Starts the actor, supervised by `supervisor`. It runs until the guard is over.
+    pub(crate) async fn start(
+        resources: Arc<ShardResources>,
+        guard: ShardGuard,
+        supervisor: ActorCell,
+    ) -> Result<Self, SpawnErr> {
+        let (actor, _) =
+            Actor::spawn_linked(None, ShardActor, (resources, guard), supervisor).await?;
+        Ok(Self(actor))
+    }
+
+    pub(crate) fn id(&self) -> ActorId {
+        self.0.get_id()
+    }
+
+    /// Tells it of work. An actor that has just stopped ignores it: the new owner scans.
+    pub(crate) fn wake(&self, wake: Wake) {
+        let _ = self.0.cast(ShardMsg::Wake(wake));
+    }
+
+    /// Makes it scan its due rows now.
+    pub(crate) fn scan_now(&self) {
+        let _ = self.0.cast(ShardMsg::Scan);
+    }
+}
+
+/// The actor type; its state is [`ShardState`].
+struct ShardActor;
+
+struct ShardState {
+    resources: Arc<ShardResources>,
     guard: ShardGuard,
     myself: ActorRef<ShardMsg>,
-    /// Keyed by account too, so that no account can wake or block another's endpoint.
-    endpoints: HashMap<(AccountId, EndpointId), Child>,
+    endpoints: HashMap<EndpointKey, Child>,
     /// The last pointer that the scan has read. The next scan continues after it; once no more
     /// pointers are due, it starts over.
     scan_cursor: Option<DueEndpoint>,
@@ -74,7 +120,7 @@ pub(crate) struct ShardState {
 }
 
 struct Child {
-    actor: ActorRef<EndpointMsg>,
+    handle: EndpointHandle,
     sent: u64,
 }
 
@@ -82,19 +128,17 @@ struct Child {
 impl Actor for ShardActor {
     type Msg = ShardMsg;
     type State = ShardState;
-    type Arguments = (Arc<Context>, ShardGuard);
+    type Arguments = (Arc<ShardResources>, ShardGuard);
 
     async fn pre_start(
         &self,
         myself: ActorRef<ShardMsg>,
-        (context, guard): (Arc<Context>, ShardGuard),
+        (resources, guard): (Arc<ShardResources>, ShardGuard),
     ) -> Result<ShardState, ActorProcessingErr> {
         let _ = myself.cast(ShardMsg::Scan);
-        // Before the actor can be revoked, which removes it again.
-        context.shards.insert(guard.fence(), myself.clone());
         stop_on_revocation(&guard, myself.clone());
         Ok(ShardState {
-            context,
+            resources,
             guard,
             myself,
             endpoints: HashMap::new(),
@@ -113,18 +157,19 @@ impl Actor for ShardActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             ShardMsg::Wake(Wake::Endpoint { account, endpoint, ready, .. }) => {
-                state.wake_endpoint(account, endpoint, ready).await;
+                state.wake_endpoint((account, endpoint), ready).await;
             }
             ShardMsg::Wake(Wake::Changed { account, endpoint, .. }) => {
-                state.notify_changed(account, endpoint).await
+                state.notify_changed((account, endpoint)).await;
             }
             ShardMsg::Wake(Wake::Jobs { .. }) => {
                 state.run_jobs(JobKind::FanOut);
                 state.run_jobs(JobKind::Replay);
             }
-            ShardMsg::Idle { account, endpoint, handled, next } => {
-                state.retire((account, endpoint), handled, next);
+            ShardMsg::Endpoint(key, EndpointReport::Idle { handled, next }) => {
+                state.retire(key, handled, next);
             }
+            ShardMsg::Endpoint(_, EndpointReport::Fenced) => state.on_fenced(),
             ShardMsg::Scan => state.scan().await,
             ShardMsg::JobsDone(kind) => state.jobs_done(kind),
             ShardMsg::Fenced => state.on_fenced(),
@@ -154,69 +199,69 @@ impl Actor for ShardActor {
 }
 
 impl ShardState {
-    async fn wake_endpoint(
-        &mut self,
-        account: AccountId,
-        endpoint: EndpointId,
-        ready: Option<Box<Ready>>,
-    ) {
-        self.send(account, endpoint, EndpointMsg::Wake(ready)).await;
+    async fn wake_endpoint(&mut self, key: EndpointKey, ready: Option<Box<Ready>>) {
+        if let Some(endpoint) = self.child(key).await {
+            endpoint.wake(ready);
+        }
     }
 
-    async fn notify_changed(&mut self, account: AccountId, endpoint: EndpointId) {
-        self.send(account, endpoint, EndpointMsg::Changed).await;
+    async fn notify_changed(&mut self, key: EndpointKey) {
+        if let Some(endpoint) = self.child(key).await {
+            endpoint.notify_changed();
+        }
     }
 
-    async fn send(&mut self, account: AccountId, endpoint: EndpointId, message: EndpointMsg) {
+    /// The actor of an endpoint, to be sent one message. Starts it if it is not running.
+    async fn child(&mut self, key: EndpointKey) -> Option<&EndpointHandle> {
         if self.guard.is_over() {
-            return;
+            return None;
         }
-        let key = (account, endpoint);
-        if !self.endpoints.contains_key(&key) && !self.start(account, endpoint).await {
-            return;
+        if !self.endpoints.contains_key(&key) {
+            let handle = self.start(key).await?;
+            self.endpoints.insert(key, Child { handle, sent: 0 });
         }
-        if let Some(child) = self.endpoints.get_mut(&key) {
-            child.sent += 1;
-            // If the actor has just failed, its supervision event follows.
-            let _ = child.actor.cast(message);
-        }
+        let child = self.endpoints.get_mut(&key)?;
+        child.sent += 1;
+        Some(&child.handle)
     }
 
-    async fn start(&mut self, account: AccountId, endpoint: EndpointId) -> bool {
+    async fn start(&mut self, key: EndpointKey) -> Option<EndpointHandle> {
+        let shard = self.myself.clone();
+        let report = move |report| {
+            let _ = shard.cast(ShardMsg::Endpoint(key, report));
+        };
+        let (account, endpoint) = key;
         let arguments = Arguments {
-            context: self.context.clone(),
-            shard: self.myself.clone(),
+            resources: self.resources.endpoints.clone(),
+            report: Box::new(report),
             guard: self.guard.clone(),
             account,
             endpoint,
         };
-        match Actor::spawn_linked(None, EndpointActor, arguments, self.myself.get_cell()).await {
-            Ok((actor, _)) => {
-                self.endpoints.insert((account, endpoint), Child { actor, sent: 0 });
-                true
-            }
+        match EndpointHandle::start(arguments, self.myself.get_cell()).await {
+            Ok(handle) => Some(handle),
             Err(error) => {
                 tracing::error!(%endpoint, %error, "starting an endpoint actor failed");
                 self.scan_in(FAILURE_DELAY);
-                false
+                None
             }
         }
     }
 
-    fn retire(&mut self, key: (AccountId, EndpointId), handled: u64, next: Option<Timestamp>) {
+    fn retire(&mut self, key: EndpointKey, handled: u64, next: Option<Timestamp>) {
         if self.endpoints.get(&key).is_some_and(|child| child.sent == handled)
             && let Some(child) = self.endpoints.remove(&key)
         {
-            child.actor.stop(None);
+            child.handle.stop();
         }
         if let Some(next) = next {
-            self.scan_in(next.since(self.context.now()));
+            self.scan_in(next.since(self.resources.clock.now()));
         }
     }
 
     fn on_child_exit(&mut self, actor: &ActorCell) {
         let before = self.endpoints.len();
-        self.endpoints.retain(|_, child| child.actor.get_id() != actor.get_id());
+        self.endpoints.retain(|_, child| child.handle.id() != actor.get_id());
         if self.endpoints.len() < before {
             self.scan_in(FAILURE_DELAY);
         }
@@ -226,11 +271,11 @@ impl ShardState {
     /// actors are woken too: their wake may have been lost.
     async fn scan(&mut self) {
         self.stop_timer();
-        let now = self.context.now();
+        let now = self.resources.clock.now();
         let mut next = RESCAN_INTERVAL;
-        let (shard, limit) = (self.guard.fence().shard, self.context.bounds.pointers_per_scan);
+        let (shard, limit) = (self.guard.fence().shard, self.resources.bounds.pointers_per_scan);
         let after = self.scan_cursor.take();
-        match self.context.records.due_endpoints(shard, after.as_ref(), limit).await {
+        match self.resources.records.due_endpoints(shard, after.as_ref(), limit).await {
             Ok(read) => {
                 let last = read.last().filter(|last| read.len() == limit && last.at <= now);
                 // The pointer of a busy endpoint does not move, so the pointers of busy endpoints
@@ -244,7 +289,7 @@ impl ShardState {
                         next = next.min(pointer.at.since(now));
                         break;
                     }
-                    self.wake_endpoint(pointer.account, pointer.endpoint, None).await;
+                    self.wake_endpoint((pointer.account, pointer.endpoint), None).await;
                 }
             }
             Err(error) => {
@@ -279,7 +324,7 @@ impl ShardState {
     /// Starts jobs whose wake was lost. Running jobs pick up new work themselves.
     async fn start_pending_jobs(&mut self) {
         let shard = self.guard.fence().shard;
-        match self.context.records.waiting_jobs(shard).await {
+        match self.resources.records.waiting_jobs(shard).await {
             Ok(WaitingJobs { fan_outs, replays }) => {
                 for (kind, waiting) in [(JobKind::FanOut, fan_outs), (JobKind::Replay, replays)] {
                     if waiting && !self.jobs.contains_key(&kind) {
@@ -301,10 +346,10 @@ impl ShardState {
             return;
         }
         self.jobs.insert(kind, false);
-        let (context, guard, myself) =
-            (self.context.clone(), self.guard.clone(), self.myself.clone());
+        let (jobs, guard, myself) =
+            (self.resources.jobs.clone(), self.guard.clone(), self.myself.clone());
         tokio::spawn(async move {
-            let run = AssertUnwindSafe(jobs::run(kind, &context, &guard)).catch_unwind();
+            let run = AssertUnwindSafe(jobs.run(kind, &guard)).catch_unwind();
             let message = match run.await {
                 Ok(Err(Fenced)) => ShardMsg::Fenced,
                 // After a panic, the next scan retries.
@@ -335,10 +380,9 @@ impl ShardState {
 
     /// Starts nothing new. Attempts in flight run to completion and hold the guard until then.
     fn shut_down(&mut self) {
-        self.context.shards.remove(self.guard.fence());
         self.stop_timer();
         for (_, child) in self.endpoints.drain() {
-            child.actor.stop(None);
+            child.handle.stop();
         }
         self.myself.stop(None);
     }

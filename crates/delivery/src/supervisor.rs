@@ -10,8 +10,8 @@ use ractor::{
     SupervisionEvent,
 };
 
-use crate::context::Context;
-use crate::shard::ShardActor;
+use crate::owned_shards::OwnedShards;
+use crate::shard::{ShardHandle, ShardResources};
 
 /// Delay before a failed shard restarts, so that one that fails immediately cannot spin.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
@@ -29,7 +29,8 @@ impl ractor::Message for SupervisorMsg {}
 pub(crate) struct Supervisor;
 
 pub(crate) struct SupervisorState {
-    context: Arc<Context>,
+    resources: Arc<ShardResources>,
+    owned: Arc<OwnedShards>,
     shards: HashMap<ActorId, ShardGuard>,
 }
 
@@ -37,14 +38,14 @@ pub(crate) struct SupervisorState {
 impl Actor for Supervisor {
     type Msg = SupervisorMsg;
     type State = SupervisorState;
-    type Arguments = Arc<Context>;
+    type Arguments = (Arc<ShardResources>, Arc<OwnedShards>);
 
     async fn pre_start(
         &self,
         _myself: ActorRef<SupervisorMsg>,
-        context: Arc<Context>,
+        (resources, owned): (Arc<ShardResources>, Arc<OwnedShards>),
     ) -> Result<SupervisorState, ActorProcessingErr> {
-        Ok(SupervisorState { context, shards: HashMap::new() })
+        Ok(SupervisorState { resources, owned, shards: HashMap::new() })
     }
 
     async fn handle(
@@ -99,16 +100,16 @@ impl Actor for Supervisor {
 
 impl SupervisorState {
     async fn start(&mut self, guard: ShardGuard, myself: ActorCell) -> Result<(), SpawnErr> {
-        let arguments = (self.context.clone(), guard.clone());
-        let (actor, _) = Actor::spawn_linked(None, ShardActor, arguments, myself).await?;
-        self.shards.insert(actor.get_id(), guard);
+        let handle = ShardHandle::start(self.resources.clone(), guard.clone(), myself).await?;
+        self.owned.insert(&guard, handle.clone());
+        self.shards.insert(handle.id(), guard);
         Ok(())
     }
 
     /// Removes an actor that has ended and returns its guard. No more wakes are routed to it.
     fn remove(&mut self, actor: &ActorCell) -> Option<ShardGuard> {
         let guard = self.shards.remove(&actor.get_id())?;
-        self.context.shards.remove(guard.fence());
+        self.owned.remove(guard.fence());
         Some(guard)
     }
 }

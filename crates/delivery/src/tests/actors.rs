@@ -20,7 +20,7 @@ use super::fixture::{
     Answer, BROKEN, Fixture, OK, PausedTime, RealClock, Receiver, TIMEOUT, eventually,
     fast_retries, large_payload, run_ready_tasks, slow_retries,
 };
-use crate::context::Bounds;
+use crate::shard::Bounds;
 
 #[tokio::test]
 async fn an_event_is_delivered_once() {

@@ -26,7 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use super::faulty_engine::FaultyEngine;
-use crate::context::Bounds;
+use crate::shard::Bounds;
 use crate::{DeliveryEngine, Options, Sender, SharedRng};
 
 pub(crate) const SHARDS: u16 = 4;
