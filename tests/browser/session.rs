@@ -63,7 +63,7 @@ impl BrowserSession {
     /// Opens a page and asserts that it exists, unless its name is `missing`.
     pub async fn open_page(&self, name: &str, page: &str) -> Result<()> {
         self.open(page).await?;
-        let is_missing = self.browser.shows("There is no such page").await?;
+        let is_missing = self.browser.shows("No such page").await?;
         ensure!(
             is_missing == (name == "missing"),
             "page {name}: expected {page} to exist unless it is the missing page"

@@ -1,5 +1,5 @@
-//! The actor messaging API: each call read into domain values, the [`Service`], and its answer as a
-//! message.
+//! The actor API: parses each call into domain values, calls the [`Service`], and returns the result
+//! as a message.
 
 mod error;
 mod publish;
@@ -23,16 +23,16 @@ use postrider_store::HeldAction;
 use tracing::{Instrument, Span};
 
 use self::error::call_error;
-use self::publish::Form;
+use self::publish::RequestForm;
 
-/// Answers the calls of a gateway.
+/// The handler of the gateway's calls.
 pub struct ActorApi {
     service: Service,
     node: Arc<LocalNode>,
 }
 
 impl ActorApi {
-    /// Answers with the use cases of `service`, and on behalf of `node`.
+    /// Creates the handler. `node` handles wakes and reports the cluster's status.
     #[must_use]
     pub fn new(service: Service, node: Arc<LocalNode>) -> Arc<Self> {
         Arc::new(Self { service, node })
@@ -48,15 +48,16 @@ impl Handler for ActorApi {
             Request::Publish(it) => {
                 let key = it.idempotency_key.as_deref();
                 let publish =
-                    publish::publish(service, Form::Single, it.account, vec![it.event], key);
-                let receipts = traced("publish", trace, publish).await?;
-                // One event has one receipt.
+                    publish::publish(service, RequestForm::Single, it.account, vec![it.event], key);
+                let receipts = in_publish_span("publish", trace, publish).await?;
+                // The service returns one receipt for each event.
                 receipts.into_iter().next().map(Reply::Published).ok_or_else(CallError::internal)
             }
             Request::PublishBatch(it) => {
                 let key = it.idempotency_key.as_deref();
-                let publish = publish::publish(service, Form::Batch, it.account, it.events, key);
-                let receipts = traced("publish batch", trace, publish).await?;
+                let publish =
+                    publish::publish(service, RequestForm::Batch, it.account, it.events, key);
+                let receipts = in_publish_span("publish batch", trace, publish).await?;
                 Ok(Reply::PublishedBatch(receipts))
             }
             Request::EndpointStatus(OfEndpoint { account, endpoint }) => {
@@ -68,12 +69,14 @@ impl Handler for ActorApi {
                     HeldChoice::Resume => HeldAction::Resume,
                     HeldChoice::Discard => HeldAction::Discard,
                 };
-                let view =
-                    service.enable(it.account, it.endpoint, held).await.map_err(call_error)?;
+                let view = service
+                    .enable_endpoint(it.account, it.endpoint, held)
+                    .await
+                    .map_err(call_error)?;
                 Ok(Reply::Endpoint(status::endpoint(view)))
             }
             Request::DisableEndpoint(OfEndpoint { account, endpoint }) => {
-                let view = service.disable(account, endpoint).await.map_err(call_error)?;
+                let view = service.disable_endpoint(account, endpoint).await.map_err(call_error)?;
                 Ok(Reply::Endpoint(status::endpoint(view)))
             }
             Request::DeliveryStatus(OfDelivery { account, delivery }) => {
@@ -82,9 +85,12 @@ impl Handler for ActorApi {
                 Ok(Reply::Delivery(status::delivery(view, attempts)))
             }
             Request::ClusterStatus => Ok(Reply::Cluster(status::cluster(&self.node.view()))),
-            other @ (Request::Ping | Request::WakeMany(_) | Request::OwnershipChanged(_)) => Err(
-                CallError::new(CallErrorKind::Internal, format!("{other:?} is the gateway's own")),
-            ),
+            other @ (Request::Ping | Request::WakeMany(_) | Request::OwnershipChanged(_)) => {
+                Err(CallError::new(
+                    CallErrorKind::Internal,
+                    format!("{other:?} must be handled by the gateway"),
+                ))
+            }
         }
     }
 
@@ -97,14 +103,14 @@ impl Handler for ActorApi {
     }
 }
 
-/// Accepts events in a span that follows from the sender's.
-async fn traced<T>(
-    kind: &'static str,
+/// Publishes events in a span that continues the caller's trace.
+async fn in_publish_span<T>(
+    name: &'static str,
     parent: Option<TraceContext>,
-    accept: impl Future<Output = Result<T, CallError>>,
+    publish: impl Future<Output = Result<T, CallError>>,
 ) -> Result<T, CallError> {
-    let span = accept_span(kind, parent);
-    let outcome = accept.instrument(span.clone()).await;
+    let span = publish_span(name, parent);
+    let outcome = publish.instrument(span.clone()).await;
     if let Err(error) = &outcome {
         span.record("error.type", tracing::field::debug(&error.kind));
         span.record("otel.status_code", "ERROR");
@@ -112,13 +118,12 @@ async fn traced<T>(
     outcome
 }
 
-/// The span of a request to publish, following from the sender's.
-fn accept_span(kind: &'static str, parent: Option<TraceContext>) -> Span {
+fn publish_span(name: &'static str, parent: Option<TraceContext>) -> Span {
     let span = tracing::info_span!(
         target: trace::TARGET,
         parent: None,
         "accept",
-        otel.name = kind,
+        otel.name = name,
         otel.kind = "consumer",
         otel.status_code = tracing::field::Empty,
         messaging.operation.type = "process",

@@ -1,19 +1,19 @@
-//! The HTTP API.
+//! The external APIs of Postrider: REST, dashboard and actor messages.
 //!
-//! The ways in: each reads its own form of a request into domain values, calls the
-//! [`Service`](postrider_service::Service), and writes the answer in its own form.
+//! Each API parses a request into domain values, calls the
+//! [`Service`](postrider_service::Service), and renders the result.
 //!
-//! | Directory | Is |
+//! | Directory | Contents |
 //! |---|---|
-//! | `web` | what every HTTP request passes: limits, authentication, problems (RFC 9457), pagination |
+//! | `web` | shared by all HTTP requests: limits, authentication, problems (RFC 9457), pagination |
 //! | `rest` | the REST API, one file for each resource, and its OpenAPI document |
-//! | `dashboard` | the same for people, as pages |
-//! | `actor` | the same for services and nodes, as actor messages |
+//! | `dashboard` | the HTML pages |
+//! | `actor` | the actor API for clients and nodes |
 //!
-//! An HTTP request passes, in this order: `web::unread` (its body is read to the end whatever the
-//! answer is), `web::limits` (requests in flight; a panic becomes a 500), `web::auth` (whose key is
-//! it, and may it see this account?), and then the handler of its resource. `rest::docs` gathers
-//! the OpenAPI document from the handlers, so that it cannot differ from them.
+//! The middleware runs in this order: `web::drain_body` (drains the request body after the response),
+//! `web::limits` (converts panics into 500 and limits concurrent requests), `web::auth` (authenticates
+//! the key and authorizes access to the account), and then the handler. The OpenAPI document is
+//! generated from the handlers and completed by `rest::docs`.
 
 mod actor;
 mod dashboard;
@@ -41,61 +41,59 @@ use self::rest::{
     accounts, api_keys, cluster, deliveries, docs, emails, endpoints, event_types, events, health,
     portal_links, replays, resend, secrets, statistics, test_events,
 };
-use self::web::{auth, limits, problem, unread};
+use self::web::{auth, drain_body, limits, problem};
 
 pub use actor::ActorApi;
 pub use dashboard::{Dashboard, Origin, OriginError};
 pub use web::auth::OperatorKey;
 pub use web::problem::{FieldError, Problem};
 
-/// What the API works with.
+/// The dependencies of the HTTP APIs.
 pub struct Api {
     /// The use cases.
     pub service: Service,
     /// The cluster as this node sees it.
     pub view: watch::Receiver<Arc<View>>,
-    /// The key that may do everything.
+    /// The key with full access.
     pub operator_key: OperatorKey,
-    /// Where webhooks may go.
+    /// The addresses that webhooks may be sent to.
     pub targets: AddressPolicy,
-    /// When failed deliveries are tried again.
+    /// The retry schedule, as shown in the dashboard.
     pub retry: retry::Policy,
-    /// How people reach the dashboard.
+    /// The dashboard's settings.
     pub dashboard: Dashboard,
-    /// How the process is.
+    /// The process's health and metrics.
     pub probe: Arc<dyn Probe>,
 }
 
-/// How the process is, for those who watch it.
+/// The process's health and metrics.
 #[async_trait]
 pub trait Probe: Send + Sync + 'static {
-    /// The metrics in the text format of Prometheus.
+    /// The metrics in the Prometheus text format.
     fn metrics(&self) -> String;
 
-    /// Whether requests can be served: the store answers and the node has joined.
-    ///
-    /// # Errors
-    /// What is missing, in words.
+    /// Checks that the node can serve requests: the store is available and the node has joined its
+    /// cluster. The error is the reason why it cannot.
     async fn ready(&self) -> Result<(), String>;
 }
 
-/// The HTTP API as a service.
+/// The router of the REST API and the dashboard.
 pub fn app(api: Api) -> Router {
     let app = App::new(api);
     let (router, document) = routes().split_for_parts();
     router
         .merge(docs::routes(document))
         .merge(dashboard::routes(&app))
-        .fallback(problem::no_such_route)
-        .method_not_allowed_fallback(problem::no_such_method)
-        .layer(from_fn_with_state(app.clone(), auth::gate))
-        .layer(from_fn_with_state(app.clone(), limits::admit))
+        .fallback(problem::route_not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(from_fn_with_state(app.clone(), auth::require_key))
+        .layer(from_fn_with_state(app.clone(), limits::limit_concurrency))
         .layer(from_fn(limits::catch_panic))
-        .layer(from_fn(unread::hear_out))
+        .layer(from_fn(drain_body::drain_unread_body))
         .with_state(app)
 }
 
-/// Every call, with its entry in the OpenAPI document.
+/// Every REST operation, with its entry in the OpenAPI document.
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(docs::base_document())
         .merge(accounts::routes())
@@ -115,7 +113,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(health::routes())
 }
 
-/// What handlers share. Clones are cheap.
+/// The handlers' shared state. Clones are cheap.
 #[derive(Clone)]
 struct App(Arc<Shared>);
 
@@ -147,8 +145,8 @@ impl App {
         self.service().now()
     }
 
-    /// The time for what others hold against their own clocks, and other nodes against theirs.
-    fn wall(&self) -> Timestamp {
-        self.service().wall()
+    /// The wall clock time, for expiry times that other machines compare with their own clocks.
+    fn wall_time(&self) -> Timestamp {
+        self.service().wall_time()
     }
 }

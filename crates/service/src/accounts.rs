@@ -1,4 +1,4 @@
-//! Accounts.
+//! Use cases of accounts.
 
 use postrider_domain::account::{Account, EmailAddress, Name};
 use postrider_domain::ids::AccountId;
@@ -10,22 +10,22 @@ use crate::error::{Resource, ServiceError};
 /// An account to create.
 #[derive(Clone, Debug)]
 pub struct NewAccount {
-    /// What people call it.
+    /// The account's name.
     pub name: Name,
-    /// Who is told when one of its endpoints is disabled.
+    /// The addresses notified when one of its endpoints is disabled.
     pub contact_emails: Vec<EmailAddress>,
 }
 
-/// A change of an account. An absent field stays as it is.
+/// An update of an account. `None` leaves a field unchanged.
 #[derive(Clone, Debug, Default)]
-pub struct AccountChange {
-    /// What people call it.
+pub struct AccountUpdate {
+    /// The account's name.
     pub name: Option<Name>,
-    /// Who is told when one of its endpoints is disabled.
+    /// The addresses notified when one of its endpoints is disabled.
     pub contact_emails: Option<Vec<EmailAddress>>,
 }
 
-impl AccountChange {
+impl AccountUpdate {
     fn apply(&self, account: &mut Account, now: Timestamp) {
         if let Some(name) = &self.name {
             account.name.clone_from(name);
@@ -38,19 +38,13 @@ impl AccountChange {
 }
 
 impl Service {
-    /// An account.
-    ///
-    /// # Errors
-    /// `NotFound`, or the store's error.
+    /// Returns an account.
     pub async fn account(&self, id: AccountId) -> Result<Account, ServiceError> {
         let account = self.records().account(id).await?;
         account.ok_or(ServiceError::NotFound(Resource::Account))
     }
 
     /// Creates an account.
-    ///
-    /// # Errors
-    /// The store's error.
     pub async fn create_account(&self, new: NewAccount) -> Result<Account, ServiceError> {
         let NewAccount { name, contact_emails } = new;
         let now = self.now();
@@ -60,34 +54,30 @@ impl Service {
         Ok(account)
     }
 
-    /// Changes an account, unless it was changed since the state that was last `seen`.
-    ///
-    /// # Errors
-    /// [`ServiceError::ChangedMeanwhile`], `NotFound`, or the store's error.
-    pub async fn change_account(
+    /// Updates an account. If `expected_version` is given, it must be the account's `updated_at`;
+    /// otherwise [`ServiceError::ConcurrentUpdate`] is returned.
+    pub async fn update_account(
         &self,
         id: AccountId,
-        change: AccountChange,
-        seen: Option<Timestamp>,
+        update: AccountUpdate,
+        expected_version: Option<Timestamp>,
     ) -> Result<Account, ServiceError> {
         let now = self.now();
-        let unless_changed = |account: &mut Account| {
-            if seen.is_none_or(|seen| account.updated_at == seen) {
-                change.apply(account, now);
+        let apply_if_current = |account: &mut Account| {
+            if expected_version.is_none_or(|version| account.updated_at == version) {
+                update.apply(account, now);
             }
         };
-        let account = self.records().update_account(id, unless_changed).await?;
+        let account = self.records().update_account(id, apply_if_current).await?;
         let account = account.ok_or(ServiceError::NotFound(Resource::Account))?;
-        // A transaction whose commit was in doubt may have made the change before.
-        let mut changed = account.clone();
-        change.apply(&mut changed, now);
-        if account == changed { Ok(account) } else { Err(ServiceError::ChangedMeanwhile) }
+        // Compare results instead of versions: if a commit's result was unknown, the transaction ran
+        // again and may have found its own update.
+        let mut updated = account.clone();
+        update.apply(&mut updated, now);
+        if account == updated { Ok(account) } else { Err(ServiceError::ConcurrentUpdate) }
     }
 
-    /// Deletes an account with its keys, endpoints, events and deliveries.
-    ///
-    /// # Errors
-    /// `NotFound`, or the store's error.
+    /// Deletes an account with its API keys, endpoints, events and deliveries.
     pub async fn delete_account(&self, id: AccountId) -> Result<(), ServiceError> {
         match self.records().delete_account(id).await? {
             true => Ok(()),

@@ -1,4 +1,4 @@
-//! API keys of accounts. A key's text is shown once; the store keeps its SHA-256.
+//! Use cases of API keys. A key is returned once, at creation; the store has only its SHA-256.
 
 use data_encoding::BASE64URL_NOPAD;
 use postrider_domain::account::{ApiKey, Name};
@@ -8,44 +8,42 @@ use sha2::{Digest, Sha256};
 use crate::error::{Resource, ServiceError};
 use crate::{Service, random_bytes};
 
-/// The prefix of a key, by which scanners recognize one that leaked.
+/// The prefix of every key. Secret scanners use it to recognize leaked keys.
 const KEY_PREFIX: &str = "prk_";
 
-/// A new key.
+/// A created API key.
 #[derive(Clone, Debug)]
-pub struct NewKey {
-    /// What the store keeps.
-    pub key: ApiKey,
-    /// Its text, which cannot be shown again.
-    pub text: String,
+pub struct CreatedApiKey {
+    /// The stored record.
+    pub record: ApiKey,
+    /// The key itself. It is not stored and cannot be returned again.
+    pub plaintext: String,
 }
 
-/// What the store keeps of a key's text.
+/// The hash under which a key is stored.
 #[must_use]
-pub fn key_sha256(text: &str) -> [u8; 32] {
-    Sha256::digest(text).into()
+pub fn key_sha256(plaintext: &str) -> [u8; 32] {
+    Sha256::digest(plaintext).into()
 }
 
 impl Service {
     /// Creates an API key.
-    ///
-    /// # Errors
-    /// `NotFound` (the account), or the store's error.
-    pub async fn create_key(&self, account: AccountId, name: Name) -> Result<NewKey, ServiceError> {
-        let text = format!("{KEY_PREFIX}{}", BASE64URL_NOPAD.encode(&random_bytes()?));
-        let (now, sha256) = (self.now(), key_sha256(&text));
-        let key = ApiKey { id: self.ids().id(now), account, name, sha256, created_at: now };
-        match self.records().create_key(&key).await? {
-            true => Ok(NewKey { key, text }),
+    pub async fn create_api_key(
+        &self,
+        account: AccountId,
+        name: Name,
+    ) -> Result<CreatedApiKey, ServiceError> {
+        let plaintext = format!("{KEY_PREFIX}{}", BASE64URL_NOPAD.encode(&random_bytes()?));
+        let (now, sha256) = (self.now(), key_sha256(&plaintext));
+        let record = ApiKey { id: self.ids().id(now), account, name, sha256, created_at: now };
+        match self.records().create_key(&record).await? {
+            true => Ok(CreatedApiKey { record, plaintext }),
             false => Err(ServiceError::NotFound(Resource::Account)),
         }
     }
 
-    /// Deletes an API key, which stops working at once.
-    ///
-    /// # Errors
-    /// `NotFound`, or the store's error.
-    pub async fn delete_key(&self, account: AccountId, id: KeyId) -> Result<(), ServiceError> {
+    /// Deletes an API key. It stops working immediately.
+    pub async fn delete_api_key(&self, account: AccountId, id: KeyId) -> Result<(), ServiceError> {
         match self.records().delete_key(account, id).await? {
             true => Ok(()),
             false => Err(ServiceError::NotFound(Resource::ApiKey)),

@@ -1,4 +1,4 @@
-//! Deliveries: read, and delivered again.
+//! Use cases of deliveries.
 
 use postrider_domain::event::Payload;
 use postrider_domain::ids::{AccountId, DeliveryId};
@@ -8,10 +8,7 @@ use crate::Service;
 use crate::error::{Resource, ServiceError};
 
 impl Service {
-    /// A delivery with its attempts, the first one first.
-    ///
-    /// # Errors
-    /// `NotFound`, or the store's error.
+    /// Returns a delivery and its attempts, in order.
     pub async fn delivery(
         &self,
         account: AccountId,
@@ -21,10 +18,8 @@ impl Service {
         found.ok_or(ServiceError::NotFound(Resource::Delivery))
     }
 
-    /// The payload that the attempts of a delivery sent; none without an attempt.
-    ///
-    /// # Errors
-    /// The store's error.
+    /// Returns the payload sent by a delivery's attempts; `None` if there are no attempts or the
+    /// event no longer exists.
     pub async fn sent_payload(
         &self,
         account: AccountId,
@@ -38,18 +33,15 @@ impl Service {
         Ok(event.map(|(event, _)| event.payload))
     }
 
-    /// Makes a new delivery of the same event to the same endpoint.
-    ///
-    /// # Errors
-    /// `NotFound`, [`ServiceError::EndpointDeleted`], or the store's error.
-    pub async fn retry(
+    /// Creates a new delivery of the same event to the same endpoint.
+    pub async fn retry_delivery(
         &self,
         account: AccountId,
         id: DeliveryId,
     ) -> Result<DeliveryView, ServiceError> {
-        let made = self.records().retry_delivery(account, id, self.ids(), self.now()).await?;
-        let Some((view, wake)) = made else {
-            // Deliveries outlive their endpoint.
+        let created = self.records().retry_delivery(account, id, self.ids(), self.now()).await?;
+        let Some((view, wake)) = created else {
+            // Deliveries outlive their endpoint: return `NotFound` only if the delivery is missing.
             self.delivery(account, id).await?;
             return Err(ServiceError::EndpointDeleted);
         };

@@ -1,4 +1,4 @@
-//! Endpoints: created, changed, enabled, disabled and deleted.
+//! Use cases of endpoints.
 
 use std::collections::BTreeSet;
 
@@ -19,39 +19,39 @@ use crate::{Service, random_bytes};
 /// An endpoint to create.
 #[derive(Clone, Debug)]
 pub struct NewEndpoint {
-    /// What people call it.
+    /// The endpoint's name.
     pub name: Name,
-    /// Where webhooks go.
+    /// The URL that receives webhooks.
     pub url: TargetUrl,
-    /// The events that it wants.
+    /// The event types that it subscribes to.
     pub event_types: EventTypes,
-    /// Headers of each request.
+    /// Custom headers of each request.
     pub headers: CustomHeaders,
-    /// Whether deliveries may overtake each other.
+    /// Whether deliveries are ordered.
     pub ordering: Ordering,
 }
 
-/// A change of an endpoint. An absent field stays as it is.
+/// An update of an endpoint. `None` leaves a field unchanged.
 #[derive(Clone, Debug, Default)]
-pub struct EndpointChange {
-    /// What people call it.
+pub struct EndpointUpdate {
+    /// The endpoint's name.
     pub name: Option<Name>,
-    /// Where webhooks go.
+    /// The URL that receives webhooks.
     pub url: Option<TargetUrl>,
-    /// The events that it wants.
+    /// The event types that it subscribes to.
     pub event_types: Option<EventTypes>,
-    /// Headers of each request, all of them.
+    /// Custom headers of each request. They replace all previous ones.
     pub headers: Option<CustomHeaders>,
-    /// Whether deliveries may overtake each other.
+    /// Whether deliveries are ordered.
     pub ordering: Option<Ordering>,
 }
 
-/// The event types that an endpoint is to want, as they were listed.
+/// The requested event types of an endpoint, in the order of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventTypes {
     /// Every type.
     All,
-    /// The types of these names, in the order of the request.
+    /// Only these types.
     Only(Vec<EventTypeName>),
 }
 
@@ -64,7 +64,7 @@ impl EventTypes {
     }
 }
 
-impl EndpointChange {
+impl EndpointUpdate {
     fn apply(&self, endpoint: &mut Endpoint, now: Timestamp) {
         let Self { name, url, event_types, headers, ordering } = self;
         if let Some(name) = name {
@@ -87,10 +87,7 @@ impl EndpointChange {
 }
 
 impl Service {
-    /// An endpoint.
-    ///
-    /// # Errors
-    /// `NotFound`, or the store's error.
+    /// Returns an endpoint.
     pub async fn endpoint(
         &self,
         account: AccountId,
@@ -100,17 +97,14 @@ impl Service {
         view.ok_or(ServiceError::NotFound(Resource::Endpoint))
     }
 
-    /// Creates an endpoint, which is enabled.
-    ///
-    /// # Errors
-    /// [`ServiceError::InvalidFields`] for types that the catalogue does not have, `NotFound` (the
-    /// account), or the store's error.
+    /// Creates an enabled endpoint. Event types that are not in the catalogue are
+    /// [`ServiceError::InvalidFields`].
     pub async fn create_endpoint(
         &self,
         account: AccountId,
         new: NewEndpoint,
     ) -> Result<EndpointView, ServiceError> {
-        self.check_event_types(&new.event_types, None).await?;
+        self.ensure_known(&new.event_types, None).await?;
         let now = self.now();
         let endpoint = Endpoint {
             id: self.ids().id(now),
@@ -136,49 +130,45 @@ impl Service {
         })
     }
 
-    /// Changes an endpoint, unless it was changed since the state that was last `seen`.
-    ///
-    /// # Errors
-    /// [`ServiceError::InvalidFields`] for types that the catalogue does not have,
-    /// [`ServiceError::ChangedMeanwhile`], `NotFound`, or the store's error.
-    pub async fn change_endpoint(
+    /// Updates an endpoint. Newly added event types that are not in the catalogue are
+    /// [`ServiceError::InvalidFields`]. If `expected_version` is given, it must be the endpoint's
+    /// `updated_at`; otherwise [`ServiceError::ConcurrentUpdate`] is returned.
+    pub async fn update_endpoint(
         &self,
         account: AccountId,
         id: EndpointId,
-        change: EndpointChange,
-        seen: Option<Timestamp>,
+        update: EndpointUpdate,
+        expected_version: Option<Timestamp>,
     ) -> Result<EndpointView, ServiceError> {
-        let before = self.endpoint(account, id).await?.endpoint;
-        if let Some(event_types) = &change.event_types {
-            self.check_event_types(event_types, Some(&before.event_types)).await?;
+        let current = self.endpoint(account, id).await?.endpoint;
+        if let Some(event_types) = &update.event_types {
+            self.ensure_known(event_types, Some(&current.event_types)).await?;
         }
         let now = self.now();
-        let unless_changed = |endpoint: &mut Endpoint| {
-            if seen.is_none_or(|seen| endpoint.updated_at == seen) {
-                change.apply(endpoint, now);
+        let apply_if_current = |endpoint: &mut Endpoint| {
+            if expected_version.is_none_or(|version| endpoint.updated_at == version) {
+                update.apply(endpoint, now);
             }
         };
-        let view = self.records().update_endpoint(account, id, unless_changed).await?;
-        let view = self.changed(view)?;
-        // A transaction whose commit was in doubt may have made the change before.
-        let mut changed = view.endpoint.clone();
-        change.apply(&mut changed, now);
-        if view.endpoint == changed { Ok(view) } else { Err(ServiceError::ChangedMeanwhile) }
+        let view = self.records().update_endpoint(account, id, apply_if_current).await?;
+        let view = self.notify_changed(view)?;
+        // Compare results instead of versions: if a commit's result was unknown, the transaction ran
+        // again and may have found its own update.
+        let mut updated = view.endpoint.clone();
+        update.apply(&mut updated, now);
+        if view.endpoint == updated { Ok(view) } else { Err(ServiceError::ConcurrentUpdate) }
     }
 
-    /// The positions of the names that the catalogue does not have. A name that the endpoint `had`
-    /// stays valid when its type leaves the catalogue.
-    ///
-    /// # Errors
-    /// The store's error.
+    /// Returns the positions of the names that are not in the catalogue. Types in `current`, the
+    /// endpoint's current subscription, remain valid after they leave the catalogue.
     pub async fn unknown_event_types(
         &self,
         names: impl Iterator<Item = &EventTypeName>,
-        had: Option<&Subscription>,
+        current: Option<&Subscription>,
     ) -> Result<Vec<usize>, ServiceError> {
         let mut unknown = Vec::new();
         for (index, name) in names.enumerate() {
-            let kept = matches!(had, Some(Subscription::Only(names)) if names.contains(name));
+            let kept = matches!(current, Some(Subscription::Only(names)) if names.contains(name));
             if !kept && self.records().event_type(name).await?.is_none() {
                 unknown.push(index);
             }
@@ -186,13 +176,13 @@ impl Service {
         Ok(unknown)
     }
 
-    async fn check_event_types(
+    async fn ensure_known(
         &self,
         event_types: &EventTypes,
-        had: Option<&Subscription>,
+        current: Option<&Subscription>,
     ) -> Result<(), ServiceError> {
         let EventTypes::Only(names) = event_types else { return Ok(()) };
-        let unknown = self.unknown_event_types(names.iter(), had).await?;
+        let unknown = self.unknown_event_types(names.iter(), current).await?;
         let invalid = unknown.iter().map(|index| InvalidField {
             pointer: format!("/event_types/{index}"),
             detail: UNKNOWN_TYPE.to_owned(),
@@ -201,36 +191,27 @@ impl Service {
         if invalid.is_empty() { Ok(()) } else { Err(ServiceError::InvalidFields(invalid)) }
     }
 
-    /// Enables an endpoint: its held deliveries are sent or discarded. An enabled endpoint stays as
-    /// it is.
-    ///
-    /// # Errors
-    /// `NotFound`, or the store's error.
-    pub async fn enable(
+    /// Enables an endpoint, and sends or discards its held deliveries. Has no effect on an enabled
+    /// endpoint.
+    pub async fn enable_endpoint(
         &self,
         account: AccountId,
         id: EndpointId,
         held: HeldAction,
     ) -> Result<EndpointView, ServiceError> {
-        self.changed(self.records().enable_endpoint(account, id, held).await?)
+        self.notify_changed(self.records().enable_endpoint(account, id, held).await?)
     }
 
-    /// Disables an endpoint at a person's request. A disabled endpoint stays as it is.
-    ///
-    /// # Errors
-    /// `NotFound`, or the store's error.
-    pub async fn disable(
+    /// Disables an endpoint manually. Has no effect on a disabled endpoint.
+    pub async fn disable_endpoint(
         &self,
         account: AccountId,
         id: EndpointId,
     ) -> Result<EndpointView, ServiceError> {
-        self.changed(self.records().disable_endpoint(account, id, self.now()).await?)
+        self.notify_changed(self.records().disable_endpoint(account, id, self.now()).await?)
     }
 
-    /// Deletes an endpoint. Its backlog deliveries are discarded.
-    ///
-    /// # Errors
-    /// `NotFound`, or the store's error.
+    /// Deletes an endpoint and discards its backlog.
     pub async fn delete_endpoint(
         &self,
         account: AccountId,
@@ -243,9 +224,12 @@ impl Service {
         Ok(())
     }
 
-    /// Tells the owner of an endpoint that it changed. Nobody is told of an endpoint that the
-    /// account does not have: it may be another account's.
-    pub(crate) fn changed(&self, view: Option<EndpointView>) -> Result<EndpointView, ServiceError> {
+    /// Notifies the shard owner that an endpoint changed. Without a view the owner is not notified:
+    /// the endpoint may belong to another account.
+    pub(crate) fn notify_changed(
+        &self,
+        view: Option<EndpointView>,
+    ) -> Result<EndpointView, ServiceError> {
         let view = view.ok_or(ServiceError::NotFound(Resource::Endpoint))?;
         self.router().changed(view.endpoint.account, view.endpoint.id);
         Ok(view)

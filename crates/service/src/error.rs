@@ -1,4 +1,4 @@
-//! The errors of the use cases. Each way in tells them in its own words.
+//! Errors of the use cases. Each API maps them to its own representation.
 
 use std::fmt;
 
@@ -7,48 +7,48 @@ use postrider_domain::replay::ReplayState;
 use postrider_store::{ResendError, kv};
 use rand::rngs::SysError;
 
-/// Why a request was not done.
+/// The reason why a use case failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// The account has none with this id, or the account itself does not exist.
-    #[error("there is no such {0}")]
+    /// The resource does not exist in this account, or the account does not exist.
+    #[error("{0} not found")]
     NotFound(Resource),
-    /// The endpoint was deleted. Nothing is delivered to it any more.
+    /// The endpoint was deleted and cannot receive deliveries.
     #[error("the endpoint was deleted")]
     EndpointDeleted,
-    /// The idempotency key was used with another request.
-    #[error("the idempotency key was used with another request")]
+    /// The idempotency key was used with a different request.
+    #[error("the idempotency key was used with a different request")]
     IdempotencyKeyReused,
-    /// The resource was changed since the caller read it.
-    #[error("it was changed in the meantime")]
-    ChangedMeanwhile,
-    /// The replay has ended, and the command makes no sense any more.
+    /// The resource was updated after the caller read it.
+    #[error("the resource was updated concurrently")]
+    ConcurrentUpdate,
+    /// The replay has ended and accepts no more commands.
     #[error("the replay has ended")]
     ReplayEnded(ReplayState),
-    /// Fields of the request break rules.
+    /// Some fields of the request are invalid.
     #[error("the request has invalid fields")]
     InvalidFields(Vec<InvalidField>),
-    /// The events break rules.
-    #[error("the events break rules")]
+    /// Some of the events are invalid.
+    #[error("the request has invalid events")]
     InvalidEvents(Findings),
-    /// The operating system gave no random bytes.
-    #[error("the operating system gave no random bytes")]
+    /// The operating system provided no random bytes.
+    #[error("the operating system provided no random bytes")]
     Random(#[from] SysError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] kv::Error),
 }
 
-/// A field that breaks a rule.
+/// An invalid field of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidField {
-    /// Where it is in the request: a JSON pointer (RFC 6901).
+    /// The JSON pointer (RFC 6901) to the field.
     pub pointer: String,
-    /// The rule, as a sentence without its subject: "must be …", "is not …".
+    /// The violated rule, as a predicate without its subject: "must be …", "is not …".
     pub detail: String,
 }
 
-/// What there is none of.
+/// A kind of resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
     /// An account.
@@ -59,7 +59,7 @@ pub enum Resource {
     Endpoint,
     /// An event.
     Event,
-    /// An event type of the catalogue.
+    /// An event type in the catalogue.
     EventType,
     /// A delivery.
     Delivery,
@@ -68,12 +68,12 @@ pub enum Resource {
 }
 
 impl Resource {
-    /// Its name in a sentence.
+    /// Its name, as used in messages.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Account => "account",
-            Self::ApiKey => "key",
+            Self::ApiKey => "API key",
             Self::Endpoint => "endpoint",
             Self::Event => "event",
             Self::EventType => "event type",

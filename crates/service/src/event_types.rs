@@ -1,4 +1,4 @@
-//! The catalogue of event types.
+//! Use cases of the event type catalogue.
 
 use postrider_domain::event::{EventType, EventTypeName};
 
@@ -7,22 +7,16 @@ use crate::error::{InvalidField, Resource, ServiceError};
 use crate::schemas;
 
 impl Service {
-    /// An event type.
-    ///
-    /// # Errors
-    /// `NotFound`, or the store's error.
+    /// Returns an event type.
     pub async fn event_type(&self, name: &EventTypeName) -> Result<EventType, ServiceError> {
         let entry = self.records().event_type(name).await?;
         entry.ok_or(ServiceError::NotFound(Resource::EventType))
     }
 
-    /// Adds an event type to the catalogue, or replaces it.
-    ///
-    /// # Errors
-    /// [`ServiceError::InvalidFields`] if the schema is no JSON Schema or the example violates it,
-    /// or the store's error.
+    /// Adds an event type to the catalogue, or replaces it. An invalid JSON Schema, or an example
+    /// that violates the schema, is [`ServiceError::InvalidFields`].
     pub async fn put_event_type(&self, entry: EventType) -> Result<EventType, ServiceError> {
-        let invalid = check_schema(entry.schema.as_deref(), Some(&entry.example));
+        let invalid = validate_schema(entry.schema.as_deref(), Some(&entry.example));
         if !invalid.is_empty() {
             return Err(ServiceError::InvalidFields(invalid));
         }
@@ -30,9 +24,6 @@ impl Service {
     }
 
     /// Removes an event type from the catalogue.
-    ///
-    /// # Errors
-    /// `NotFound`, or the store's error.
     pub async fn delete_event_type(&self, name: &EventTypeName) -> Result<(), ServiceError> {
         match self.records().delete_event_type(name).await? {
             true => Ok(()),
@@ -41,9 +32,9 @@ impl Service {
     }
 }
 
-/// What is wrong with a schema, or with an example that must satisfy it. Both are JSON.
+/// Validates a JSON Schema, and an example against it. Text that is not JSON is ignored.
 #[must_use]
-pub fn check_schema(schema: Option<&str>, example: Option<&str>) -> Vec<InvalidField> {
+pub fn validate_schema(schema: Option<&str>, example: Option<&str>) -> Vec<InvalidField> {
     let invalid = |field: &str, (pointer, detail): (String, String)| InvalidField {
         pointer: format!("/{field}{pointer}"),
         detail,

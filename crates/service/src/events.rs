@@ -1,4 +1,4 @@
-//! Events: read, and sent again.
+//! Use cases of stored events.
 
 use postrider_domain::event::Event;
 use postrider_domain::ids::{AccountId, EventId};
@@ -8,10 +8,7 @@ use crate::Service;
 use crate::error::{Resource, ServiceError};
 
 impl Service {
-    /// An event, and the number of its deliveries.
-    ///
-    /// # Errors
-    /// `NotFound`, or the store's error.
+    /// Returns an event and the number of its deliveries.
     pub async fn event(
         &self,
         account: AccountId,
@@ -21,17 +18,14 @@ impl Service {
         found.ok_or(ServiceError::NotFound(Resource::Event))
     }
 
-    /// Makes new deliveries of a past event, and returns their number.
-    ///
-    /// # Errors
-    /// `NotFound` (the event or the endpoint), [`ServiceError::EndpointDeleted`], or the store's error.
-    pub async fn resend(
+    /// Creates new deliveries of a past event and returns their number.
+    pub async fn resend_event(
         &self,
         account: AccountId,
         id: EventId,
-        audience: ResendTarget,
+        target: ResendTarget,
     ) -> Result<u64, ServiceError> {
-        let resent = self.records().resend(account, id, audience, self.ids(), self.now()).await?;
+        let resent = self.records().resend(account, id, target, self.ids(), self.now()).await?;
         self.router().wake(resent.wakes);
         Ok(resent.deliveries)
     }

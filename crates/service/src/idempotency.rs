@@ -1,4 +1,4 @@
-//! Names of requests, which make them safe to repeat.
+//! Idempotency keys, which make requests safe to retry.
 
 use postrider_domain::limits::MAX_IDEMPOTENCY_KEY_BYTES;
 use postrider_store::Idempotency;
@@ -8,28 +8,25 @@ use sha2::{Digest, Sha256};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey([u8; 32]);
 
-/// Why bytes are no [`IdempotencyKey`].
+/// The bytes are not a valid [`IdempotencyKey`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("must have 1 to {MAX_IDEMPOTENCY_KEY_BYTES} visible ASCII characters")]
+#[error("must be 1 to {MAX_IDEMPOTENCY_KEY_BYTES} visible ASCII characters")]
 pub struct IdempotencyKeyError;
 
 impl IdempotencyKey {
-    /// Checks `key`.
-    ///
-    /// # Errors
-    /// When it is empty, too long, or has other characters than visible ASCII.
+    /// Parses a key of visible ASCII characters.
     pub fn parse(key: &[u8]) -> Result<Self, IdempotencyKeyError> {
-        let fits = (1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&key.len());
-        if fits && key.iter().all(u8::is_ascii_graphic) {
+        let has_valid_length = (1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&key.len());
+        if has_valid_length && key.iter().all(u8::is_ascii_graphic) {
             Ok(Self(Sha256::digest(key).into()))
         } else {
             Err(IdempotencyKeyError)
         }
     }
 
-    /// The key together with the hash of the request that it came with.
+    /// Binds the key to a request, given the hash of its body.
     #[must_use]
-    pub fn of_request(self, body_sha256: [u8; 32]) -> Idempotency {
+    pub fn for_request(self, body_sha256: [u8; 32]) -> Idempotency {
         Idempotency { key_sha256: self.0, body_sha256 }
     }
 }
@@ -39,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_bounded_and_visible() {
+    fn keys_are_limited_in_length_and_characters() {
         assert!(IdempotencyKey::parse(b"order-17").is_ok());
         assert!(IdempotencyKey::parse(&[b'x'; MAX_IDEMPOTENCY_KEY_BYTES]).is_ok());
         for bad in [&b""[..], b"a b", b"\x7f", "ä".as_bytes(), &[b'x'; 257]] {

@@ -1,27 +1,27 @@
-//! The use cases of the product, each in one place, whichever way a request comes in.
+//! The use cases of Postrider, independent of the transport.
 //!
-//! The REST API, the pages and the actor messages each read their own form of a request into the
-//! typed command of a use case, call the [`Service`], and tell its answer or its [`ServiceError`]
-//! in their own words. What is accepted, and what follows from it, is decided here.
+//! The REST API, the dashboard and the actor API each parse a request into the typed command of a
+//! use case, call the [`Service`], and render its result or [`ServiceError`]. Business rules that
+//! go beyond a single field are enforced here.
 //!
 //! | File | Use cases |
 //! |---|---|
 //! | `publish` | publish events, one or a batch |
-//! | `events` | an event, and sending it again |
-//! | `deliveries` | a delivery, and delivering it again |
-//! | `replays` | replays: counted, started, paused, resumed, cancelled |
-//! | `endpoints` | endpoints: created, changed, enabled, disabled, deleted |
-//! | `secrets` | rotation of signing secrets |
-//! | `test_events` | test events |
-//! | `event_types` | the catalogue of event types |
-//! | `accounts` | accounts |
-//! | `api_keys` | API keys |
-//! | `portal_links` | portal links |
-//! | [`schemas`] | JSON Schemas of payloads |
+//! | `events` | get and resend an event |
+//! | `deliveries` | get and retry a delivery |
+//! | `replays` | count, start, pause, resume and cancel replays |
+//! | `endpoints` | create, update, enable, disable and delete endpoints |
+//! | `secrets` | rotate signing secrets |
+//! | `test_events` | send test events |
+//! | `event_types` | maintain the catalogue of event types |
+//! | `accounts` | create, update and delete accounts |
+//! | `api_keys` | create and delete API keys |
+//! | `portal_links` | grant, validate and revoke portal links |
+//! | [`schemas`] | validate payloads against JSON Schemas |
 //!
-//! A change takes effect with its transaction. Afterwards the owner of the shard is told by the
-//! [`Router`]: a hint, which may be lost. Reads that have no rule of their own, such as most lists,
-//! go to the [`Records`] directly.
+//! A change takes effect when its transaction commits. The [`Router`] then wakes the owner of the
+//! shard. The wake is a hint and may be lost. Plain reads, such as most lists, use the [`Records`]
+//! directly.
 
 pub mod accounts;
 mod api_keys;
@@ -51,16 +51,16 @@ use postrider_store::Records;
 use rand::TryRng;
 use rand::rngs::SysRng;
 
-pub use self::api_keys::{NewKey, key_sha256};
+pub use self::api_keys::{CreatedApiKey, key_sha256};
 pub use self::error::{InvalidField, Resource, ServiceError};
-pub use self::event_types::check_schema;
+pub use self::event_types::validate_schema;
 pub use self::idempotency::{IdempotencyKey, IdempotencyKeyError};
 pub use self::publish::{NewEvent, PartialEvent};
-pub use self::test_events::{SentTest, TestEvent};
+pub use self::test_events::{SentTestEvent, TestEvent};
 use crate::metrics::Instruments;
 use crate::schemas::Schemas;
 
-/// The use cases. Clones are cheap and share everything.
+/// The use cases. Clones are cheap and share their state.
 #[derive(Clone)]
 pub struct Service(Arc<Shared>);
 
@@ -73,7 +73,7 @@ struct Shared {
 }
 
 impl Service {
-    /// The use cases over the records of `router`, whose owners it tells of changes.
+    /// Creates the service. It uses the records of `router`, and wakes shard owners through it.
     #[must_use]
     pub fn new(router: Router, ids: Arc<IdGenerator>, clock: Arc<dyn Clock>) -> Self {
         Self(Arc::new(Shared {
@@ -85,7 +85,7 @@ impl Service {
         }))
     }
 
-    /// The router to the owners of shards.
+    /// The router to the shard owners.
     #[must_use]
     pub fn router(&self) -> &Router {
         &self.0.router
@@ -97,26 +97,26 @@ impl Service {
         self.router().records()
     }
 
-    /// The time of this node, which never steps back.
+    /// The node's monotonic time, for timestamps of records.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.0.clock.now()
     }
 
-    /// The wall clock: for times that others compare with their own clocks.
+    /// The wall clock time, for timestamps that other machines compare with their own clocks.
     #[must_use]
-    pub fn wall(&self) -> Timestamp {
+    pub fn wall_time(&self) -> Timestamp {
         self.0.clock.wall()
     }
 
-    /// Generates ids.
+    /// The generator of ids.
     #[must_use]
     pub fn ids(&self) -> &IdGenerator {
         &self.0.ids
     }
 }
 
-/// 256 random bits for a key or a secret, from the operating system.
+/// Returns 256 random bits from the operating system, for a key or a secret.
 fn random_bytes() -> Result<[u8; 32], ServiceError> {
     let mut bytes = [0; 32];
     SysRng.try_fill_bytes(&mut bytes)?;

@@ -1,14 +1,14 @@
-//! Metrics of the use cases. Names follow the OpenTelemetry conventions.
+//! Metrics of the use cases. Names follow the OpenTelemetry semantic conventions.
 
 use opentelemetry::metrics::Counter;
 use opentelemetry::{KeyValue, global};
 
-/// The channel that an event came in by.
+/// The channel through which an event was published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channel {
-    /// The HTTP API.
+    /// The REST API.
     Http,
-    /// The actor messaging API.
+    /// The actor API.
     Message,
 }
 
@@ -21,14 +21,14 @@ impl Channel {
     }
 }
 
-/// The instruments. Clones share them.
+/// The metric instruments. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Instruments {
     accepted: Counter<u64>,
 }
 
 impl Instruments {
-    /// The instruments of the process's meter.
+    /// Creates the instruments with the global meter.
     pub(crate) fn new() -> Self {
         let accepted = global::meter("postrider")
             .u64_counter("postrider.events.accepted")
@@ -38,7 +38,7 @@ impl Instruments {
         Self { accepted }
     }
 
-    /// Counts newly accepted events.
+    /// Counts accepted events.
     pub(crate) fn accepted(&self, channel: Channel, events: usize) {
         let events = u64::try_from(events).unwrap_or(u64::MAX);
         self.accepted.add(events, &[KeyValue::new("way", channel.as_str())]);

@@ -1,5 +1,5 @@
-//! Publishing: events are checked against the catalogue, made durable in one transaction, and the
-//! owners of their deliveries are told.
+//! Publishing events: validate them against the catalogue, commit them in one transaction, and wake
+//! the owners of their deliveries.
 
 use std::collections::HashMap;
 
@@ -15,23 +15,23 @@ use crate::metrics::Channel;
 /// An event to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEvent {
-    /// Its type, which may not be in the catalogue.
+    /// The event type. It may be missing from the catalogue.
     pub event_type: EventTypeName,
-    /// What to send.
+    /// The payload.
     pub payload: Payload,
 }
 
-/// An event of which some fields could not be read. Whoever read it has noted their errors.
+/// An event whose valid fields are present. The parser has reported the errors of the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartialEvent {
-    /// Its type.
+    /// The event type.
     pub event_type: Option<EventTypeName>,
-    /// What to send.
+    /// The payload.
     pub payload: Option<Payload>,
 }
 
 impl PartialEvent {
-    /// The event, unless a field is missing.
+    /// Returns the event if both fields are present.
     #[must_use]
     pub fn complete(self) -> Option<NewEvent> {
         Some(NewEvent { event_type: self.event_type?, payload: self.payload? })
@@ -39,13 +39,12 @@ impl PartialEvent {
 }
 
 impl Service {
-    /// Accepts events, all or none. They are durable when this returns, and the owners of their
-    /// deliveries have been told.
+    /// Accepts all events or none. When this returns, the events are durable and the owners of their
+    /// deliveries have been woken.
     ///
     /// # Errors
-    /// [`ServiceError::InvalidEvents`] with everything that is wrong with them, `NotFound` (the
-    /// account), [`ServiceError::IdempotencyKeyReused`], or the store's error. No event was accepted,
-    /// unless the store could not tell whether it had committed.
+    /// No event was accepted, except for [`kv::Error::MaybeCommitted`](postrider_store::kv::Error):
+    /// then the events may have been accepted.
     pub async fn publish(
         &self,
         channel: Channel,
@@ -54,20 +53,21 @@ impl Service {
         idempotency: Option<Idempotency>,
     ) -> Result<Vec<Receipt>, ServiceError> {
         let parts = new.iter().map(|event| (Some(&event.event_type), Some(&event.payload)));
-        let Checked { findings, unknown } = self.check_against_catalogue(parts).await?;
+        let CatalogueErrors { findings, unknown_types } =
+            self.check_against_catalogue(parts).await?;
         let now = self.now();
-        if !findings.is_empty() || !unknown.is_empty() {
-            // A repeated request has its first answer, whatever has become of the catalogue since.
+        if !findings.is_empty() || !unknown_types.is_empty() {
+            // A repeated request returns its original receipts even if the catalogue has changed.
             if let Some(idempotency) = &idempotency
                 && let Some(receipts) = self
                     .records()
                     .find_receipts(account, idempotency, now)
                     .await
-                    .map_err(refused)?
+                    .map_err(accept_error)?
             {
                 return Ok(receipts);
             }
-            return Err(ServiceError::InvalidEvents(findings.with_unknown_types(&unknown)));
+            return Err(ServiceError::InvalidEvents(findings.with_unknown_types(&unknown_types)));
         }
         let events = new.into_iter().map(|NewEvent { event_type, payload }| Event {
             id: self.ids().id(now),
@@ -78,7 +78,7 @@ impl Service {
         });
         let accepted =
             self.records().accept(account, events.collect(), idempotency, self.ids(), now).await;
-        let accepted = accepted.map_err(refused)?;
+        let accepted = accepted.map_err(accept_error)?;
         if !accepted.repeated {
             self.0.instruments.accepted(channel, accepted.receipts.len());
         }
@@ -86,56 +86,53 @@ impl Service {
         Ok(accepted.receipts)
     }
 
-    /// Checks events that could be read only in part, so that their sender learns all errors at
-    /// once.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn check(&self, events: &[PartialEvent]) -> Result<Findings, ServiceError> {
+    /// Validates partially parsed events against the catalogue, so that the caller receives all
+    /// errors at once.
+    pub async fn validate_events(&self, events: &[PartialEvent]) -> Result<Findings, ServiceError> {
         let parts = events.iter().map(|it| (it.event_type.as_ref(), it.payload.as_ref()));
-        let Checked { findings, unknown } = self.check_against_catalogue(parts).await?;
-        Ok(findings.with_unknown_types(&unknown))
+        let CatalogueErrors { findings, unknown_types } =
+            self.check_against_catalogue(parts).await?;
+        Ok(findings.with_unknown_types(&unknown_types))
     }
 
     async fn check_against_catalogue<'a>(
         &self,
         events: impl Iterator<Item = (Option<&'a EventTypeName>, Option<&'a Payload>)>,
-    ) -> Result<Checked, ServiceError> {
+    ) -> Result<CatalogueErrors, ServiceError> {
         let mut types = HashMap::with_capacity(1);
-        let mut checked = Checked::default();
+        let mut errors = CatalogueErrors::default();
         for (index, (event_type, payload)) in events.enumerate() {
             let Some(event_type) = event_type else { continue };
             if !types.contains_key(event_type) {
                 types.insert(event_type, self.records().event_type(event_type).await?);
             }
             let Some(entry) = &types[event_type] else {
-                checked.unknown.push(index);
+                errors.unknown_types.push(index);
                 continue;
             };
             if let (Some(schema), Some(payload)) = (&entry.schema, payload) {
                 for (pointer, detail) in self.0.schemas.check(event_type, schema, payload.bytes()) {
-                    checked.findings.add(index, Field::Payload, pointer, &detail);
+                    errors.findings.add(index, Field::Payload, pointer, &detail);
                 }
             }
         }
-        Ok(checked)
+        Ok(errors)
     }
 }
 
-/// The errors of events that the catalogue shows.
+/// Violations of the catalogue.
 #[derive(Default)]
-struct Checked {
-    /// Payloads that violate the schemas of their types.
+struct CatalogueErrors {
+    /// Violations of the types' schemas.
     findings: Findings,
-    /// Which events have types that the catalogue does not have.
-    unknown: Vec<usize>,
+    /// Indexes of the events whose types are not in the catalogue.
+    unknown_types: Vec<usize>,
 }
 
-/// Why the store did not accept events.
-fn refused(error: AcceptError) -> ServiceError {
+fn accept_error(error: AcceptError) -> ServiceError {
     match error {
         AcceptError::NoSuchAccount => ServiceError::NotFound(Resource::Account),
-        // Its type was removed after it was looked up here.
+        // The type was deleted between the lookup and the transaction.
         AcceptError::UnknownEventType { index } => {
             ServiceError::InvalidEvents(Findings::default().with_unknown_types(&[index]))
         }

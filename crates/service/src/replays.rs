@@ -1,4 +1,4 @@
-//! Replays: durable jobs that deliver past events again.
+//! Use cases of replays, which are durable jobs that redeliver past events.
 
 use postrider_domain::ids::{AccountId, ReplayId};
 use postrider_domain::replay::{Command, Filter, Replay};
@@ -10,23 +10,20 @@ use crate::error::{InvalidField, Resource, ServiceError};
 /// A replay to start.
 #[derive(Clone, Debug)]
 pub struct NewReplay {
-    /// Which past deliveries it takes.
+    /// Selects the past deliveries to repeat.
     pub filter: Filter,
-    /// New deliveries a second, at most.
+    /// The maximum number of new deliveries per second.
     pub rate: u32,
 }
 
 impl Service {
-    /// Counts the deliveries that a replay would take, up to a bound.
-    ///
-    /// # Errors
-    /// [`ServiceError::InvalidFields`], or the store's error.
+    /// Counts the deliveries that a replay would repeat, up to a limit.
     pub async fn count_replay(
         &self,
         account: AccountId,
         filter: &Filter,
     ) -> Result<ReplayCount, ServiceError> {
-        let invalid = self.check_replay(account, filter).await?;
+        let invalid = self.validate_replay_filter(account, filter).await?;
         if !invalid.is_empty() {
             return Err(ServiceError::InvalidFields(invalid));
         }
@@ -34,9 +31,6 @@ impl Service {
     }
 
     /// Starts a replay.
-    ///
-    /// # Errors
-    /// [`ServiceError::InvalidFields`], `NotFound` (the account), or the store's error.
     pub async fn start_replay(
         &self,
         account: AccountId,
@@ -46,17 +40,14 @@ impl Service {
         let now = self.now();
         let total = self.count_replay(account, &filter).await?.total;
         let request = ReplayRequest { filter, rate, total };
-        let made = self.records().create_replay(account, request, self.ids(), now).await?;
-        let (replay, wake) = made.ok_or(ServiceError::NotFound(Resource::Account))?;
+        let created = self.records().create_replay(account, request, self.ids(), now).await?;
+        let (replay, wake) = created.ok_or(ServiceError::NotFound(Resource::Account))?;
         self.router().wake(vec![wake]);
         Ok(replay)
     }
 
-    /// What is wrong with a filter.
-    ///
-    /// # Errors
-    /// The store's error.
-    pub async fn check_replay(
+    /// Returns the invalid fields of a filter.
+    pub async fn validate_replay_filter(
         &self,
         account: AccountId,
         filter: &Filter,
@@ -79,27 +70,21 @@ impl Service {
         Ok(invalid)
     }
 
-    /// A replay.
-    ///
-    /// # Errors
-    /// `NotFound`, or the store's error.
+    /// Returns a replay.
     pub async fn replay(&self, account: AccountId, id: ReplayId) -> Result<Replay, ServiceError> {
         let replay = self.records().replay(account, id).await?;
         replay.ok_or(ServiceError::NotFound(Resource::Replay))
     }
 
     /// Pauses, resumes or cancels a replay.
-    ///
-    /// # Errors
-    /// [`ServiceError::ReplayEnded`], `NotFound`, or the store's error.
     pub async fn command_replay(
         &self,
         account: AccountId,
         id: ReplayId,
         command: Command,
     ) -> Result<Replay, ServiceError> {
-        let done = self.records().command_replay(account, id, command, self.now()).await?;
-        match done.ok_or(ServiceError::NotFound(Resource::Replay))? {
+        let result = self.records().command_replay(account, id, command, self.now()).await?;
+        match result.ok_or(ServiceError::NotFound(Resource::Replay))? {
             Ok((replay, wakes)) => {
                 self.router().wake(wakes);
                 Ok(replay)

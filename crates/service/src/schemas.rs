@@ -1,7 +1,7 @@
-//! JSON Schemas of payloads: compiled, kept while they are used, and applied.
+//! Validation of payloads against JSON Schemas, with a cache of compiled schemas.
 //!
-//! A schema comes from the operator, a payload from anybody. Patterns run on an engine whose time
-//! is linear in the payload, and nothing is ever fetched.
+//! Schemas come from the operator, payloads from any account. Patterns run on a regex engine with
+//! linear time, and external references are never fetched.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,21 +11,20 @@ use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
 use postrider_domain::event::EventTypeName;
 use serde_json::Value;
 
-/// Most compiled schemas that are kept. Beyond it one makes room, and is compiled anew when it
-/// is wanted again.
-const MAX_COMPILED: usize = 1_000;
-/// Most violations of one payload that are reported.
+/// The maximum number of cached schemas. When the cache is full, an arbitrary entry is evicted.
+const MAX_CACHED_SCHEMAS: usize = 1_000;
+/// The maximum number of violations reported for one payload.
 const MAX_VIOLATIONS: usize = 100;
-/// The only dialect there is.
+/// The only supported dialect.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
-/// What a compiled pattern may take, in bytes.
+/// The maximum size of a compiled pattern.
 const MAX_PATTERN_BYTES: usize = 1024 * 1024;
 
-/// What is wrong, and where: a JSON pointer and a description.
+/// A JSON pointer and a description of the violation there.
 pub type Violation = (String, String);
 
-/// Compiled schemas by the name of their event type. An entry counts only while its text is that
-/// of the catalogue, so that a change of the schema is heeded at once.
+/// Compiled schemas by event type. An entry is used only if its text equals the schema in the
+/// catalogue, so that a changed schema applies immediately.
 #[derive(Default)]
 pub(crate) struct Schemas(Mutex<HashMap<EventTypeName, Compiled>>);
 
@@ -35,20 +34,21 @@ struct Compiled {
 }
 
 impl Schemas {
-    /// How `payload` violates the schema `text` of the event type `name`.
+    /// Validates `payload` against the schema `text` of the event type `name`.
     pub(crate) fn check(&self, name: &EventTypeName, text: &str, payload: &[u8]) -> Vec<Violation> {
         let validator = match self.validator(name, text) {
             Ok(validator) => validator,
             Err(errors) => {
-                // It compiled when it was put. To let payloads pass unchecked would break the
-                // promise to receivers.
-                tracing::error!(event_type = %name, ?errors, "a stored schema does not compile");
-                return vec![(String::new(), "cannot be checked: its schema is broken".to_owned())];
+                // It compiled when it was stored. Accepting payloads without validation would break
+                // the guarantee to receivers.
+                tracing::error!(event_type = %name, ?errors, "compiling a stored schema failed");
+                let detail = "cannot be validated: the schema of its event type is invalid";
+                return vec![(String::new(), detail.to_owned())];
             }
         };
         match serde_json::from_slice(payload) {
             Ok(value) => violations(&validator, &value),
-            Err(error) => vec![(String::new(), format!("cannot be read: {error}"))],
+            Err(error) => vec![(String::new(), format!("is not valid JSON: {error}"))],
         }
     }
 
@@ -57,24 +57,24 @@ impl Schemas {
         name: &EventTypeName,
         text: &str,
     ) -> Result<Arc<Validator>, Vec<Violation>> {
-        let known = self
+        let cached = self
             .lock()
             .get(name)
-            .filter(|known| known.text == text)
-            .map(|known| known.validator.clone());
-        if let Some(validator) = known {
+            .filter(|cached| cached.text == text)
+            .map(|cached| cached.validator.clone());
+        if let Some(validator) = cached {
             return Ok(validator);
         }
         let schema =
             serde_json::from_str(text).map_err(|error| vec![(String::new(), error.to_string())])?;
         let validator = Arc::new(compile(&schema)?);
         let compiled = Compiled { text: text.to_owned(), validator: validator.clone() };
-        let mut all = self.lock();
-        if all.len() >= MAX_COMPILED && !all.contains_key(name) {
-            let any = all.keys().next().cloned();
-            any.map(|any| all.remove(&any));
+        let mut cache = self.lock();
+        if cache.len() >= MAX_CACHED_SCHEMAS && !cache.contains_key(name) {
+            let evicted = cache.keys().next().cloned();
+            evicted.map(|evicted| cache.remove(&evicted));
         }
-        all.insert(name.clone(), compiled);
+        cache.insert(name.clone(), compiled);
         Ok(validator)
     }
 
@@ -83,12 +83,9 @@ impl Schemas {
     }
 }
 
-/// Compiles a schema.
-///
-/// # Errors
-/// Everything that is wrong with it.
+/// Compiles a schema, or returns all of its errors.
 pub fn compile(schema: &Value) -> Result<Validator, Vec<Violation>> {
-    // The meta-schema has eight parts, and each of them would complain.
+    // Each of the meta-schema's eight vocabularies would report this error.
     if !schema.is_object() && !schema.is_boolean() {
         return Err(vec![(String::new(), "must be an object or a boolean".to_owned())]);
     }
@@ -96,13 +93,13 @@ pub fn compile(schema: &Value) -> Result<Validator, Vec<Violation>> {
     if dialect.is_some_and(|dialect| dialect.trim_end_matches('#') != DIALECT) {
         return Err(vec![("/$schema".to_owned(), format!("must be {DIALECT}"))]);
     }
-    let broken: Vec<_> = jsonschema::draft202012::meta::validator()
+    let errors: Vec<_> = jsonschema::draft202012::meta::validator()
         .iter_errors(schema)
         .take(MAX_VIOLATIONS)
-        .map(|error| described(&error))
+        .map(|error| violation(&error))
         .collect();
-    if !broken.is_empty() {
-        return Err(broken);
+    if !errors.is_empty() {
+        return Err(errors);
     }
     jsonschema::options()
         .with_draft(Draft::Draft202012)
@@ -110,53 +107,58 @@ pub fn compile(schema: &Value) -> Result<Validator, Vec<Violation>> {
         .offline()
         .build(schema)
         .map_err(|error| match error.kind() {
-            ValidationErrorKind::Referencing(_) => foreign_references(schema, &error),
-            _ => vec![described(&error)],
+            ValidationErrorKind::Referencing(_) => external_references(schema, &error),
+            _ => vec![violation(&error)],
         })
 }
 
-/// How `value` violates a schema; empty when it does not.
+/// Validates `value`. The result is empty if it is valid.
 #[must_use]
 pub fn violations(validator: &Validator, value: &Value) -> Vec<Violation> {
     if validator.is_valid(value) {
         return Vec::new();
     }
     let errors = validator.iter_errors(value).take(MAX_VIOLATIONS);
-    errors.map(|error| described(&error)).collect()
+    errors.map(|error| violation(&error)).collect()
 }
 
-fn described(error: &ValidationError<'_>) -> Violation {
+fn violation(error: &ValidationError<'_>) -> Violation {
     (error.instance_path().as_str().to_owned(), error.to_string())
 }
 
-/// The references that can be to blame for one that leads nowhere: those that leave the schema,
-/// or all of it when none does.
-fn foreign_references(schema: &Value, error: &ValidationError<'_>) -> Vec<Violation> {
+/// The likely causes of an unresolvable reference: all external references, or the error itself if
+/// there are none.
+fn external_references(schema: &Value, error: &ValidationError<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
-    find_foreign_references(schema, "", &mut found);
+    find_external_references(schema, "", &mut found);
     if found.is_empty() {
         found.push((error.instance_path().as_str().to_owned(), error.to_string()));
     }
     found
 }
 
-fn find_foreign_references(value: &Value, pointer: &str, found: &mut Vec<Violation>) {
+fn find_external_references(value: &Value, pointer: &str, found: &mut Vec<Violation>) {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
                 let pointer = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
-                let to = value.as_str().filter(|to| !to.starts_with('#'));
-                match (name.as_str(), to) {
-                    ("$ref" | "$dynamicRef", Some(to)) => {
-                        found.push((pointer, format!("refers to {to}, which is never fetched")));
+                let target = value.as_str().filter(|target| !target.starts_with('#'));
+                match (name.as_str(), target) {
+                    ("$ref" | "$dynamicRef", Some(target)) => {
+                        found.push((
+                            pointer,
+                            format!(
+                                "cannot refer to {target}: external references are not supported"
+                            ),
+                        ));
                     }
-                    _ => find_foreign_references(value, &pointer, found),
+                    _ => find_external_references(value, &pointer, found),
                 }
             }
         }
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                find_foreign_references(item, &format!("{pointer}/{index}"), found);
+                find_external_references(item, &format!("{pointer}/{index}"), found);
             }
         }
         _ => {}
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn good_schemas_compile() {
+    fn valid_schemas_compile() {
         for schema in [
             json!(true),
             json!({}),
@@ -188,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_schemas_are_refused_where_they_are_broken() {
+    fn schema_errors_point_to_the_invalid_keyword() {
         for (schema, pointer) in [
             (json!(7), ""),
             (json!({"type": "strange"}), "/type"),
@@ -204,23 +206,23 @@ mod tests {
     }
 
     #[test]
-    fn patterns_take_linear_time() {
+    fn patterns_match_in_linear_time() {
         let validator = compile(&json!({"pattern": "^(a+)+$"})).unwrap();
         let value = Value::String("a".repeat(50_000) + "b");
         assert_eq!(violations(&validator, &value).len(), 1);
     }
 
     #[test]
-    fn a_changed_schema_is_heeded_and_the_cache_is_bounded() {
+    fn a_changed_schema_applies_immediately_and_the_cache_is_bounded() {
         let schemas = Schemas::default();
         let name = EventTypeName::parse("a.b").unwrap();
         let (number, text) = (r#"{"type":"number"}"#, r#"{"type":"string"}"#);
         assert!(schemas.check(&name, number, b"1").is_empty());
         assert_eq!(schemas.check(&name, text, b"1").len(), 1);
-        for n in 0..MAX_COMPILED + 10 {
+        for n in 0..MAX_CACHED_SCHEMAS + 10 {
             let name = EventTypeName::parse(&format!("t{n}")).unwrap();
             assert!(schemas.check(&name, "true", b"1").is_empty());
         }
-        assert_eq!(schemas.lock().len(), MAX_COMPILED);
+        assert_eq!(schemas.lock().len(), MAX_CACHED_SCHEMAS);
     }
 }

@@ -1,4 +1,4 @@
-//! Rotation of signing secrets.
+//! Rotation of endpoint signing secrets.
 
 use std::time::Duration;
 
@@ -10,10 +10,7 @@ use crate::error::ServiceError;
 use crate::{Service, random_bytes};
 
 impl Service {
-    /// Gives an endpoint a new secret. The replaced one signs next to it for the `overlap`.
-    ///
-    /// # Errors
-    /// `NotFound`, or the store's error.
+    /// Replaces an endpoint's signing secret. Requests are signed with both secrets for `overlap`.
     pub async fn rotate_secret(
         &self,
         account: AccountId,
@@ -23,14 +20,14 @@ impl Service {
         let next = Secret::from_bytes(random_bytes()?);
         let now = self.now();
         let rotate = |endpoint: &mut Endpoint| {
-            // The transaction may run again after a commit whose result was unknown, and must not
-            // rotate twice.
+            // After a commit with an unknown result the transaction runs again; it must not rotate
+            // twice.
             if endpoint.secrets.current != next {
                 endpoint.secrets.rotate(next.clone(), now, overlap);
                 endpoint.updated_at = now;
             }
         };
         let view = self.records().update_endpoint(account, id, rotate).await?;
-        Ok(self.changed(view)?.endpoint.secrets)
+        Ok(self.notify_changed(view)?.endpoint.secrets)
     }
 }

@@ -1,4 +1,4 @@
-//! Test events: one request to an endpoint, now, without a record.
+//! Test events: a single request to an endpoint that is not recorded.
 
 use postrider_cluster::route::TestReport;
 use postrider_domain::event::{Event, EventTypeName, Payload};
@@ -11,33 +11,30 @@ use crate::error::ServiceError;
 /// A test event to send.
 #[derive(Clone, Debug)]
 pub struct TestEvent {
-    /// A type of the catalogue.
+    /// An event type in the catalogue.
     pub event_type: EventTypeName,
-    /// What to send; the type's example if absent. It is not checked against the type's schema.
+    /// The payload; the type's example if `None`. It is not validated against the type's schema.
     pub payload: Option<Payload>,
 }
 
 /// A test event that was sent.
 #[derive(Clone, Debug)]
-pub struct SentTest {
-    /// What was sent.
+pub struct SentTestEvent {
+    /// The sent payload.
     pub payload: Payload,
-    /// The request, the response and their times.
+    /// The request, the response and their timings.
     pub report: TestReport,
 }
 
 impl Service {
-    /// Sends a test event to an endpoint, also to a disabled one, and waits for the response.
-    ///
-    /// # Errors
-    /// [`ServiceError::InvalidFields`] for a type that the catalogue does not have, `NotFound`, or
-    /// the store's error. A failed request is no error: the report tells of it.
-    pub async fn send_test(
+    /// Sends a test event to an endpoint, which may be disabled, and waits for the response. A failed
+    /// request is not an error; the report contains the failure.
+    pub async fn send_test_event(
         &self,
         account: AccountId,
         endpoint: EndpointId,
         test: TestEvent,
-    ) -> Result<SentTest, ServiceError> {
+    ) -> Result<SentTestEvent, ServiceError> {
         let endpoint = self.endpoint(account, endpoint).await?.endpoint;
         let TestEvent { event_type, payload } = test;
         let Some(entry) = self.records().event_type(&event_type).await? else {
@@ -48,6 +45,6 @@ impl Service {
         let id = self.ids().id(now);
         let event = Event { id, account, event_type, created_at: now, payload: payload.clone() };
         let report = self.router().send_test(endpoint, event).await;
-        Ok(SentTest { payload, report })
+        Ok(SentTestEvent { payload, report })
     }
 }

@@ -1,4 +1,4 @@
-//! The service, over records in memory and workers that take notes.
+//! Tests of the service over an in-memory store, with workers that record their wakes.
 
 use std::sync::Mutex;
 
@@ -20,53 +20,53 @@ use super::*;
 use crate::metrics::Channel;
 use postrider_cluster::route::{TestReport, Workers};
 
-/// A service with an account, two event types and an endpoint that wants all of them. Payloads of
-/// `strict` must be objects whose `n` is a number; `free` takes any.
-struct World {
+/// A service with an account, two event types and an endpoint that subscribes to all types. A
+/// payload of `strict` must be an object whose `n` is a number; `free` allows any payload.
+struct Fixture {
     service: Service,
     memory: Memory,
-    workers: Arc<Notes>,
+    workers: Arc<RecordingWorkers>,
     account: AccountId,
     endpoint: EndpointId,
 }
 
-/// Workers that take notes of what they are told.
+/// Workers that only record their wakes.
 #[derive(Default)]
-struct Notes(Mutex<Vec<Wake>>);
+struct RecordingWorkers(Mutex<Vec<Wake>>);
 
 #[async_trait]
-impl Workers for Notes {
+impl Workers for RecordingWorkers {
     fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake> {
         self.0.lock().unwrap().extend(wakes);
         Vec::new()
     }
 
     async fn send_test(&self, _: Endpoint, _: Event) -> TestReport {
-        panic!("nobody asks for a test event here")
+        panic!("these tests send no test events")
     }
 }
 
-impl Notes {
+impl RecordingWorkers {
     fn take(&self) -> Vec<Wake> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }
 
-struct Still;
+struct FixedClock;
 
-impl Clock for Still {
+impl Clock for FixedClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(1_800_000_000_000)
     }
 }
 
-impl World {
+impl Fixture {
     async fn new() -> Self {
         let memory = Memory::with_faults(1, Faults::default());
         let records = Records::open(Store::new(Arc::new(memory.clone()), 1), 4).await.unwrap();
-        let workers = Arc::new(Notes::default());
+        let workers = Arc::new(RecordingWorkers::default());
         let router = Router::new(records.clone(), workers.clone());
-        let service = Service::new(router, Arc::new(IdGenerator::new()), Arc::new(Still));
+        let service = Service::new(router, Arc::new(IdGenerator::new()), Arc::new(FixedClock));
         let now = service.now();
         let account = Account {
             id: service.ids().id(now),
@@ -122,18 +122,20 @@ fn new_event(event_type: &str, payload: &str) -> NewEvent {
 }
 
 fn partial(event_type: Option<&str>, payload: Option<&str>) -> PartialEvent {
-    let NewEvent { event_type: read, payload: body } =
-        new_event(event_type.unwrap_or("none"), payload.unwrap_or("{}"));
-    PartialEvent { event_type: event_type.map(|_| read), payload: payload.map(|_| body) }
+    let complete = new_event(event_type.unwrap_or("none"), payload.unwrap_or("{}"));
+    PartialEvent {
+        event_type: event_type.map(|_| complete.event_type),
+        payload: payload.map(|_| complete.payload),
+    }
 }
 
 fn key(body: u8) -> Option<Idempotency> {
-    Some(IdempotencyKey::parse(b"key").unwrap().of_request([body; 32]))
+    Some(IdempotencyKey::parse(b"key").unwrap().for_request([body; 32]))
 }
 
-/// Which event, which part of it, and where in it.
-fn places(refusal: ServiceError) -> Vec<(u32, Field, String)> {
-    match refusal {
+/// The event, field and pointer of each finding.
+fn locations(error: ServiceError) -> Vec<(u32, Field, String)> {
+    match error {
         ServiceError::InvalidEvents(findings) => {
             findings.into_vec().into_iter().map(|it| (it.index, it.field, it.pointer)).collect()
         }
@@ -142,47 +144,48 @@ fn places(refusal: ServiceError) -> Vec<(u32, Field, String)> {
 }
 
 #[tokio::test]
-async fn what_is_accepted_is_told_to_the_owners() {
-    let world = World::new().await;
+async fn published_events_wake_the_owners_of_their_deliveries() {
+    let fixture = Fixture::new().await;
     let events = vec![new_event("free", "1"), new_event("strict", "{\"n\": 1}")];
-    let receipts = world.service.publish(Channel::Http, world.account, events, None).await.unwrap();
+    let receipts =
+        fixture.service.publish(Channel::Http, fixture.account, events, None).await.unwrap();
     assert_eq!(receipts.iter().map(|it| it.deliveries).collect::<Vec<_>>(), [1, 1]);
-    assert_eq!(world.workers.take().len(), 2);
+    assert_eq!(fixture.workers.take().len(), 2);
 }
 
 #[tokio::test]
-async fn everything_that_is_wrong_is_found_at_once() {
-    let world = World::new().await;
+async fn all_invalid_events_are_reported_at_once() {
+    let fixture = Fixture::new().await;
     let events = vec![
         new_event("gone", "1"),
         new_event("strict", "{\"n\": \"x\"}"),
         new_event("strict", "7"),
         new_event("free", "7"),
     ];
-    let refusal = world
+    let error = fixture
         .service
-        .publish(Channel::Http, world.account, events.clone(), key(1))
+        .publish(Channel::Http, fixture.account, events.clone(), key(1))
         .await
         .unwrap_err();
     let at_n = (1, Field::Payload, "/n".to_owned());
     let at_all = (2, Field::Payload, String::new());
     let unknown = (0, Field::EventType, String::new());
-    assert_eq!(places(refusal), [at_n, at_all, unknown.clone()]);
+    assert_eq!(locations(error), [at_n, at_all, unknown.clone()]);
     let both = [events[0].clone(), events[0].clone()].to_vec();
     for key in [None, key(1)] {
-        let refusal = world
+        let error = fixture
             .service
-            .publish(Channel::Http, world.account, both.clone(), key)
+            .publish(Channel::Http, fixture.account, both.clone(), key)
             .await
             .unwrap_err();
-        assert_eq!(places(refusal), [unknown.clone(), (1, Field::EventType, String::new())]);
+        assert_eq!(locations(error), [unknown.clone(), (1, Field::EventType, String::new())]);
     }
-    assert!(world.workers.take().is_empty());
+    assert!(fixture.workers.take().is_empty());
 }
 
 #[tokio::test]
-async fn the_catalogue_speaks_of_what_could_be_read() {
-    let world = World::new().await;
+async fn partial_events_are_validated_as_far_as_possible() {
+    let fixture = Fixture::new().await;
     let partial_events = [
         partial(None, Some("1")),
         partial(Some("gone"), None),
@@ -190,138 +193,151 @@ async fn the_catalogue_speaks_of_what_could_be_read() {
         partial(Some("strict"), Some("[]")),
         PartialEvent::default(),
     ];
-    let found = world.service.check(&partial_events).await.unwrap();
+    let found = fixture.service.validate_events(&partial_events).await.unwrap();
     let expected = [(3, Field::Payload, String::new()), (1, Field::EventType, String::new())];
-    assert_eq!(places(ServiceError::InvalidEvents(found)), expected);
+    assert_eq!(locations(ServiceError::InvalidEvents(found)), expected);
     assert!(partial_events.into_iter().all(|event| event.clone().complete().is_none()
         || event == super::tests::partial(Some("strict"), Some("[]"))));
 }
 
 #[tokio::test]
-async fn a_repeated_request_has_its_first_answer() {
-    let world = World::new().await;
+async fn a_repeated_request_returns_its_first_receipts() {
+    let fixture = Fixture::new().await;
     let publish = |body| {
-        world.service.publish(Channel::Http, world.account, vec![new_event("free", "1")], key(body))
+        fixture.service.publish(
+            Channel::Http,
+            fixture.account,
+            vec![new_event("free", "1")],
+            key(body),
+        )
     };
     let first = publish(1).await.unwrap();
     let name = EventTypeName::parse("free").unwrap();
-    world.service.records().delete_event_type(&name).await.unwrap();
+    fixture.service.records().delete_event_type(&name).await.unwrap();
     assert_eq!(publish(1).await.unwrap(), first);
     assert!(matches!(publish(2).await, Err(ServiceError::IdempotencyKeyReused)));
-    assert_eq!(world.workers.take().len(), 1);
+    assert_eq!(fixture.workers.take().len(), 1);
 }
 
 #[tokio::test]
-async fn a_repeated_request_has_its_first_answer_after_its_schema_was_tightened() {
-    let world = World::new().await;
+async fn a_repeated_request_returns_its_first_receipts_after_its_schema_was_tightened() {
+    let fixture = Fixture::new().await;
     let publish = |body| {
-        world.service.publish(Channel::Http, world.account, vec![new_event("free", "1")], key(body))
+        fixture.service.publish(
+            Channel::Http,
+            fixture.account,
+            vec![new_event("free", "1")],
+            key(body),
+        )
     };
     let first = publish(1).await.unwrap();
     let name = EventTypeName::parse("free").unwrap();
-    let entry = world.service.records().event_type(&name).await.unwrap().unwrap();
+    let entry = fixture.service.records().event_type(&name).await.unwrap().unwrap();
     let schema = Some(r#"{"type": "object", "required": ["x"]}"#.to_owned());
-    world.service.records().put_event_type(EventType { schema, ..entry }).await.unwrap();
+    fixture.service.records().put_event_type(EventType { schema, ..entry }).await.unwrap();
     assert_eq!(publish(1).await.unwrap(), first);
     assert!(matches!(publish(2).await, Err(ServiceError::IdempotencyKeyReused)));
-    let new = IdempotencyKey::parse(b"new").unwrap().of_request([1; 32]);
-    let refused = world
+    let new = IdempotencyKey::parse(b"new").unwrap().for_request([1; 32]);
+    let result = fixture
         .service
-        .publish(Channel::Http, world.account, vec![new_event("free", "1")], Some(new))
+        .publish(Channel::Http, fixture.account, vec![new_event("free", "1")], Some(new))
         .await;
-    assert!(matches!(refused, Err(ServiceError::InvalidEvents(_))), "{refused:?}");
+    assert!(matches!(result, Err(ServiceError::InvalidEvents(_))), "{result:?}");
 }
 
 #[tokio::test]
 async fn an_endpoint_is_disabled_and_enabled() {
-    let world = World::new().await;
-    let (account, id) = (world.account, world.endpoint);
-    let view = world.service.disable(account, id).await.unwrap();
+    let fixture = Fixture::new().await;
+    let (account, id) = (fixture.account, fixture.endpoint);
+    let view = fixture.service.disable_endpoint(account, id).await.unwrap();
     assert!(matches!(view.state, State::Disabled(_)));
-    let view = world.service.enable(account, id, HeldAction::Resume).await.unwrap();
+    let view = fixture.service.enable_endpoint(account, id, HeldAction::Resume).await.unwrap();
     assert_eq!(view.state, State::Enabled);
-    assert_eq!(world.service.endpoint(account, id).await.unwrap().state, State::Enabled);
-    let told = world.workers.take();
-    assert!(matches!(told[..], [Wake::Changed { .. }, Wake::Changed { .. }]), "{told:?}");
+    assert_eq!(fixture.service.endpoint(account, id).await.unwrap().state, State::Enabled);
+    let wakes = fixture.workers.take();
+    assert!(matches!(wakes[..], [Wake::Changed { .. }, Wake::Changed { .. }]), "{wakes:?}");
 }
 
 #[tokio::test]
-async fn what_another_account_has_is_not_there_and_nobody_is_told() {
-    let world = World::new().await;
-    let other = world.service.ids().id(world.service.now());
-    let (service, id) = (&world.service, world.endpoint);
+async fn another_accounts_resources_are_not_found_and_wake_nobody() {
+    let fixture = Fixture::new().await;
+    let other = fixture.service.ids().id(fixture.service.now());
+    let (service, id) = (&fixture.service, fixture.endpoint);
     assert!(matches!(
         service.endpoint(other, id).await,
         Err(ServiceError::NotFound(Resource::Endpoint))
     ));
     assert!(matches!(
-        service.disable(other, id).await,
+        service.disable_endpoint(other, id).await,
         Err(ServiceError::NotFound(Resource::Endpoint))
     ));
     assert!(matches!(
-        service.enable(other, id, HeldAction::Resume).await,
+        service.enable_endpoint(other, id, HeldAction::Resume).await,
         Err(ServiceError::NotFound(Resource::Endpoint))
     ));
-    let refused = service.publish(Channel::Http, other, vec![new_event("free", "1")], None).await;
-    assert!(matches!(refused, Err(ServiceError::NotFound(Resource::Account))));
+    let result = service.publish(Channel::Http, other, vec![new_event("free", "1")], None).await;
+    assert!(matches!(result, Err(ServiceError::NotFound(Resource::Account))));
     let delivery = service.ids().id(service.now());
     assert!(matches!(
         service.delivery(other, delivery).await,
         Err(ServiceError::NotFound(Resource::Delivery))
     ));
     assert!(matches!(
-        service.retry(other, delivery).await,
+        service.retry_delivery(other, delivery).await,
         Err(ServiceError::NotFound(Resource::Delivery))
     ));
-    assert!(world.workers.take().is_empty());
+    assert!(fixture.workers.take().is_empty());
 }
 
 #[tokio::test]
-async fn a_delivery_is_made_again_while_its_endpoint_is_there() {
-    let world = World::new().await;
-    let (service, account) = (&world.service, world.account);
+async fn a_delivery_can_be_retried_until_its_endpoint_is_deleted() {
+    let fixture = Fixture::new().await;
+    let (service, account) = (&fixture.service, fixture.account);
     service.publish(Channel::Http, account, vec![new_event("free", "1")], None).await.unwrap();
-    let first = world.delivery().await;
-    let again = service.retry(account, first).await.unwrap();
+    let first = fixture.delivery().await;
+    let again = service.retry_delivery(account, first).await.unwrap();
     assert_eq!(again.state, DeliveryState::Pending);
     assert_ne!(again.delivery.id, first);
-    assert_eq!(world.workers.take().len(), 2);
-    service.records().delete_endpoint(account, world.endpoint).await.unwrap();
-    assert!(matches!(service.retry(account, first).await, Err(ServiceError::EndpointDeleted)));
+    assert_eq!(fixture.workers.take().len(), 2);
+    service.records().delete_endpoint(account, fixture.endpoint).await.unwrap();
+    assert!(matches!(
+        service.retry_delivery(account, first).await,
+        Err(ServiceError::EndpointDeleted)
+    ));
 }
 
 #[tokio::test]
-async fn a_past_event_is_sent_again_while_somebody_is_there_to_receive_it() {
-    let world = World::new().await;
-    let (service, account, endpoint) = (&world.service, world.account, world.endpoint);
+async fn a_past_event_can_be_resent_until_its_endpoint_is_deleted() {
+    let fixture = Fixture::new().await;
+    let (service, account, endpoint) = (&fixture.service, fixture.account, fixture.endpoint);
     let receipts =
         service.publish(Channel::Http, account, vec![new_event("free", "1")], None).await;
     let event = receipts.unwrap()[0].id;
-    world.workers.take();
-    for audience in [ResendTarget::Endpoint(endpoint), ResendTarget::AllSubscribers] {
-        assert_eq!(service.resend(account, event, audience).await.unwrap(), 1);
-        assert_eq!(world.workers.take().len(), 1);
+    fixture.workers.take();
+    for target in [ResendTarget::Endpoint(endpoint), ResendTarget::AllSubscribers] {
+        assert_eq!(service.resend_event(account, event, target).await.unwrap(), 1);
+        assert_eq!(fixture.workers.take().len(), 1);
     }
     let other = service.ids().id(service.now());
-    let refused = service.resend(other, event, ResendTarget::AllSubscribers).await;
-    assert!(matches!(refused, Err(ServiceError::NotFound(Resource::Event))));
+    let result = service.resend_event(other, event, ResendTarget::AllSubscribers).await;
+    assert!(matches!(result, Err(ServiceError::NotFound(Resource::Event))));
     let nowhere = ResendTarget::Endpoint(service.ids().id(service.now()));
-    let refused = service.resend(account, event, nowhere).await;
-    assert!(matches!(refused, Err(ServiceError::NotFound(Resource::Endpoint))));
+    let result = service.resend_event(account, event, nowhere).await;
+    assert!(matches!(result, Err(ServiceError::NotFound(Resource::Endpoint))));
     service.records().delete_endpoint(account, endpoint).await.unwrap();
-    let refused = service.resend(account, event, ResendTarget::Endpoint(endpoint)).await;
-    assert!(matches!(refused, Err(ServiceError::EndpointDeleted)));
-    assert!(world.workers.take().is_empty());
+    let result = service.resend_event(account, event, ResendTarget::Endpoint(endpoint)).await;
+    assert!(matches!(result, Err(ServiceError::EndpointDeleted)));
+    assert!(fixture.workers.take().is_empty());
 }
 
 #[tokio::test]
-async fn a_store_that_fails_is_told_as_such() {
-    let world = World::new().await;
-    world.memory.set_faults(Faults { conflict: 1.0, ..Faults::default() });
+async fn a_store_failure_is_returned() {
+    let fixture = Fixture::new().await;
+    fixture.memory.set_faults(Faults { conflict: 1.0, ..Faults::default() });
     tokio::time::pause();
-    let refused = world
+    let result = fixture
         .service
-        .publish(Channel::Http, world.account, vec![new_event("free", "1")], None)
+        .publish(Channel::Http, fixture.account, vec![new_event("free", "1")], None)
         .await;
-    assert!(matches!(refused, Err(ServiceError::Store(kv::Error::Unavailable(_)))), "{refused:?}");
+    assert!(matches!(result, Err(ServiceError::Store(kv::Error::Unavailable(_)))), "{result:?}");
 }

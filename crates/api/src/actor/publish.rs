@@ -1,4 +1,4 @@
-//! Requests to publish: events read from messages, and their receipts.
+//! Publish calls: parses events from messages and returns their receipts.
 
 use postrider_domain::event::{EventTypeName, Payload};
 use postrider_domain::findings::{Field, Findings};
@@ -10,18 +10,18 @@ use sha2::{Digest, Sha256};
 
 use super::error::call_error;
 
-/// Publishes events that came in one message.
+/// Publishes the events of one message.
 pub(super) async fn publish(
     service: &Service,
-    form: Form,
+    form: RequestForm,
     account: AccountId,
     events: Vec<messages::NewEvent>,
     key: Option<&str>,
 ) -> Result<Vec<messages::Receipt>, CallError> {
     let idempotency = form.idempotency(key, &events)?;
-    let (partial, mut findings) = partial(events);
+    let (partial, mut findings) = parse_events(events);
     if !findings.is_empty() {
-        findings.extend(service.check(&partial).await.map_err(call_error)?);
+        findings.extend(service.validate_events(&partial).await.map_err(call_error)?);
         return Err(call_error(ServiceError::InvalidEvents(findings)));
     }
     let new: Vec<NewEvent> = partial.into_iter().filter_map(PartialEvent::complete).collect();
@@ -38,37 +38,35 @@ fn receipt(receipt: postrider_store::Receipt) -> messages::Receipt {
     }
 }
 
-/// The event as far as it can be read; what cannot be leaves a finding.
-fn read(event: messages::NewEvent, index: usize, findings: &mut Findings) -> PartialEvent {
-    let mut note = |field, detail: String| findings.add(index, field, String::new(), &detail);
+/// Parses an event. Each invalid field adds a finding.
+fn parse_event(event: messages::NewEvent, index: usize, findings: &mut Findings) -> PartialEvent {
+    let mut reject = |field, detail: String| findings.add(index, field, String::new(), &detail);
     let event_type = EventTypeName::parse(&event.event_type)
-        .map_err(|error| note(Field::EventType, error.to_string()))
+        .map_err(|error| reject(Field::EventType, error.to_string()))
         .ok();
-    let payload =
-        Payload::parse(event.payload).map_err(|error| note(Field::Payload, error.to_string())).ok();
+    let payload = Payload::parse(event.payload)
+        .map_err(|error| reject(Field::Payload, error.to_string()))
+        .ok();
     PartialEvent { event_type, payload }
 }
 
-/// The events as far as they can be read, and what is wrong with them.
-fn partial(events: Vec<messages::NewEvent>) -> (Vec<PartialEvent>, Findings) {
+/// Parses all events and collects their errors.
+fn parse_events(events: Vec<messages::NewEvent>) -> (Vec<PartialEvent>, Findings) {
     let mut findings = Findings::default();
     let partial = events.into_iter().enumerate();
-    let partial = partial.map(|(index, event)| read(event, index, &mut findings)).collect();
+    let partial = partial.map(|(index, event)| parse_event(event, index, &mut findings)).collect();
     (partial, findings)
 }
 
-/// The two forms of a request to publish.
+/// The form of a publish call.
 #[derive(Clone, Copy)]
-pub(super) enum Form {
+pub(super) enum RequestForm {
     Single,
     Batch,
 }
 
-impl Form {
-    /// What tells this request from any other that has the same idempotency key.
-    ///
-    /// # Errors
-    /// When the key is none.
+impl RequestForm {
+    /// Binds the idempotency key, if there is one, to the content of the call.
     fn idempotency(
         self,
         key: Option<&str>,
@@ -78,7 +76,7 @@ impl Form {
         let key = IdempotencyKey::parse(key.as_bytes()).map_err(|error| {
             CallError::new(CallErrorKind::Malformed, format!("the idempotency key {error}"))
         })?;
-        Ok(Some(key.of_request(self.sha256(events))))
+        Ok(Some(key.for_request(self.sha256(events))))
     }
 
     fn sha256(self, events: &[messages::NewEvent]) -> [u8; 32] {

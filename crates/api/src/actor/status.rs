@@ -1,4 +1,4 @@
-//! Endpoints, deliveries and the cluster, as messages.
+//! Converts endpoints, deliveries and the cluster view into status messages.
 
 use postrider_cluster::view::{NodeView, View};
 use postrider_domain::delivery::DeliveryState;
@@ -17,7 +17,7 @@ pub(super) fn endpoint(view: EndpointView) -> EndpointStatus {
         url: endpoint.url.as_str().to_owned(),
         state: match state {
             State::Disabled(disabled) => EndpointState::Disabled(disabled),
-            // The store gives no view of one that was deleted.
+            // The store returns no views of deleted endpoints.
             State::Enabled | State::Deleted => EndpointState::Enabled,
         },
         failure_count: health.failure_count,

@@ -1,4 +1,4 @@
-//! Calls over records in memory.
+//! Tests of the actor API over an in-memory store.
 
 use postrider_cluster::local_node::LocalNode;
 use postrider_domain::delivery::DeliveryState;
@@ -13,16 +13,16 @@ use serde_json::json;
 use super::*;
 use crate::tests::harness::{TestApp, view};
 
-struct World {
+struct Fixture {
     app: TestApp,
     api: Arc<ActorApi>,
     account: AccountId,
     endpoint: EndpointId,
 }
 
-impl World {
-    /// An account with an endpoint that wants all events. Payloads of `strict` must be objects
-    /// whose `n` is a number; `free` takes any.
+impl Fixture {
+    /// An account with an endpoint that subscribes to all types. A payload of `strict` must be an
+    /// object whose `n` is a number; `free` allows any payload.
     async fn new() -> Self {
         let app = TestApp::new().await;
         let account = app.account().await;
@@ -62,17 +62,17 @@ impl World {
         })
     }
 
-    fn of_endpoint(&self) -> OfEndpoint {
+    fn endpoint_ref(&self) -> OfEndpoint {
         OfEndpoint { account: self.account, endpoint: self.endpoint }
     }
 
     /// The newest delivery to the endpoint.
-    async fn newest(&self) -> DeliveryStatus {
+    async fn newest_delivery(&self) -> DeliveryStatus {
         let (filter, page) = (DeliveryFilter::default(), PageRequest { limit: 1, after: None });
         let page = self.app.records.deliveries(self.account, self.endpoint, filter, page).await;
         let delivery = page.unwrap().items[0].delivery.id;
-        let of = OfDelivery { account: self.account, delivery };
-        match self.call(Request::DeliveryStatus(of)).await {
+        let target = OfDelivery { account: self.account, delivery };
+        match self.call(Request::DeliveryStatus(target)).await {
             Ok(Reply::Delivery(status)) => status,
             other => panic!("{other:?}"),
         }
@@ -88,70 +88,76 @@ fn event(event_type: &str, payload: &str) -> postrider_net::messages::NewEvent {
 
 #[tokio::test]
 async fn published_events_wake_the_owners_of_their_deliveries() {
-    let world = World::new().await;
-    let Ok(Reply::Published(receipt)) = world.call(world.single("free", "1", None)).await else {
+    let fixture = Fixture::new().await;
+    let Ok(Reply::Published(receipt)) = fixture.call(fixture.single("free", "1", None)).await
+    else {
         panic!("no receipt");
     };
     assert_eq!((receipt.event_type.as_str(), receipt.deliveries), ("free", 1));
     let events = [("free", "2"), ("strict", "{}")];
-    let Ok(Reply::PublishedBatch(receipts)) = world.call(world.batch(&events, None)).await else {
+    let Ok(Reply::PublishedBatch(receipts)) = fixture.call(fixture.batch(&events, None)).await
+    else {
         panic!("no receipts");
     };
     let ids: Vec<EventId> = receipts.iter().map(|receipt| receipt.id).collect();
-    assert_eq!(world.app.workers.take().len(), 3);
-    let newest = world.newest().await;
+    assert_eq!(fixture.app.workers.take().len(), 3);
+    let newest = fixture.newest_delivery().await;
     assert_eq!((newest.event, newest.state), (ids[1], DeliveryState::Pending));
 }
 
 #[tokio::test]
 async fn all_errors_of_a_batch_are_reported_at_once() {
-    let world = World::new().await;
+    let fixture = Fixture::new().await;
     let events = [("a b", "1"), ("free", "{"), ("strict", "[]"), ("gone", "1")];
-    let CallErrorKind::Refused(findings) = world.kind(world.batch(&events, None)).await else {
-        panic!("not refused");
+    let CallErrorKind::Refused(findings) = fixture.kind(fixture.batch(&events, None)).await else {
+        panic!("the batch was not rejected");
     };
-    let places: Vec<_> = findings.iter().map(|it| (it.index, it.field)).collect();
-    assert_eq!(places, [(0, EventType), (1, Payload), (2, Payload), (3, EventType)]);
-    assert!(world.app.workers.take().is_empty());
+    let locations: Vec<_> = findings.iter().map(|it| (it.index, it.field)).collect();
+    assert_eq!(locations, [(0, EventType), (1, Payload), (2, Payload), (3, EventType)]);
+    assert!(fixture.app.workers.take().is_empty());
 }
 
 #[tokio::test]
-async fn a_repeated_call_has_its_first_answer() {
-    let world = World::new().await;
-    let first = world.call(world.single("free", "1", Some("k"))).await.unwrap();
-    assert_eq!(world.call(world.single("free", "1", Some("k"))).await.unwrap(), first);
-    assert_eq!(world.kind(world.single("free", "2", Some("k"))).await, CallErrorKind::Conflict);
-    let batch = world.batch(&[("free", "1")], Some("k"));
-    assert_eq!(world.kind(batch).await, CallErrorKind::Conflict, "another form");
-    let bad = world.single("free", "1", Some("a b"));
-    assert_eq!(world.kind(bad).await, CallErrorKind::Malformed);
+async fn a_repeated_call_returns_its_first_reply() {
+    let fixture = Fixture::new().await;
+    let first = fixture.call(fixture.single("free", "1", Some("k"))).await.unwrap();
+    assert_eq!(fixture.call(fixture.single("free", "1", Some("k"))).await.unwrap(), first);
+    assert_eq!(fixture.kind(fixture.single("free", "2", Some("k"))).await, CallErrorKind::Conflict);
+    let batch = fixture.batch(&[("free", "1")], Some("k"));
+    assert_eq!(
+        fixture.kind(batch).await,
+        CallErrorKind::Conflict,
+        "a batch differs from a single event"
+    );
+    let bad = fixture.single("free", "1", Some("a b"));
+    assert_eq!(fixture.kind(bad).await, CallErrorKind::Malformed);
 }
 
 #[tokio::test]
 async fn an_endpoint_is_disabled_and_enabled() {
-    let world = World::new().await;
-    world.call(world.single("free", "1", None)).await.unwrap();
-    let status = async |request| match world.call(request).await {
+    let fixture = Fixture::new().await;
+    fixture.call(fixture.single("free", "1", None)).await.unwrap();
+    let status = async |request| match fixture.call(request).await {
         Ok(Reply::Endpoint(status)) => {
             (matches!(status.state, EndpointState::Enabled), status.pending, status.held)
         }
         other => panic!("{other:?}"),
     };
-    let of = world.of_endpoint();
-    assert_eq!(status(Request::DisableEndpoint(of)).await, (false, 0, 1));
-    assert_eq!(status(Request::EndpointStatus(of)).await, (false, 0, 1));
-    let OfEndpoint { account, endpoint } = of;
+    let target = fixture.endpoint_ref();
+    assert_eq!(status(Request::DisableEndpoint(target)).await, (false, 0, 1));
+    assert_eq!(status(Request::EndpointStatus(target)).await, (false, 0, 1));
+    let OfEndpoint { account, endpoint } = target;
     let enable = EnableEndpoint { account, endpoint, held: HeldChoice::Resume };
     assert_eq!(status(Request::EnableEndpoint(enable)).await, (true, 1, 0));
-    let account = world.app.service.ids().id(world.app.service.now());
-    let strange = Request::EndpointStatus(OfEndpoint { account, endpoint });
-    assert_eq!(world.kind(strange).await, CallErrorKind::NotFound);
+    let account = fixture.app.service.ids().id(fixture.app.service.now());
+    let unknown = Request::EndpointStatus(OfEndpoint { account, endpoint });
+    assert_eq!(fixture.kind(unknown).await, CallErrorKind::NotFound);
 }
 
 #[tokio::test]
-async fn the_cluster_is_shown_as_the_node_sees_it() {
-    let world = World::new().await;
-    let Ok(Reply::Cluster(status)) = world.call(Request::ClusterStatus).await else {
+async fn the_cluster_status_is_the_nodes_view() {
+    let fixture = Fixture::new().await;
+    let Ok(Reply::Cluster(status)) = fixture.call(Request::ClusterStatus).await else {
         panic!("no status");
     };
     assert_eq!((status.shards, status.unowned), (4, 2));
@@ -159,12 +165,12 @@ async fn the_cluster_is_shown_as_the_node_sees_it() {
 }
 
 #[tokio::test]
-async fn wakes_for_shards_that_are_not_of_this_store_are_refused() {
-    let world = World::new().await;
+async fn wakes_for_unknown_shards_are_rejected() {
+    let fixture = Fixture::new().await;
     let wakes = |shard| WakeMany {
         wakes: vec![WakeItem { work: Work::Jobs { shard }, traceparent: None }],
     };
-    assert_eq!(world.api.wake(wakes(3)), Ok(Woken::default()));
-    assert_eq!(world.api.wake(wakes(4)).unwrap_err().kind, CallErrorKind::Malformed);
-    assert_eq!(world.app.workers.take().len(), 1);
+    assert_eq!(fixture.api.wake(wakes(3)), Ok(Woken::default()));
+    assert_eq!(fixture.api.wake(wakes(4)).unwrap_err().kind, CallErrorKind::Malformed);
+    assert_eq!(fixture.app.workers.take().len(), 1);
 }

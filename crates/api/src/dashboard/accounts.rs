@@ -93,8 +93,8 @@ async fn create(
 ) -> Result<Response, Problem> {
     let (name, contacts) = (form.text("name"), contacts::text(&form));
     let emails = Raw::Texts(contacts::addresses(contacts));
-    let fields = Fields::of_form([("name", Raw::Text(name)), ("contact_emails", emails)]);
-    let created = match NewAccount::read(fields) {
+    let fields = Fields::from_form([("name", Raw::Text(name)), ("contact_emails", emails)]);
+    let created = match NewAccount::parse(fields) {
         Ok(new) => app.service().create_account(new).await.map_err(Problem::from),
         Err(problem) => Err(problem),
     };
@@ -104,7 +104,7 @@ async fn create(
             Ok(Redirect::to(&Flash::Created.redirect_target(&page)).into_response())
         }
         Err(problem) => {
-            let problem = problem.of_fields()?;
+            let problem = problem.if_invalid_fields()?;
             let page = account_form(&ctx, name, contacts, Some(&problem));
             Ok(page.with_status_of(&problem).into_response())
         }

@@ -10,7 +10,7 @@ use postrider_domain::time::Timestamp;
 
 use super::format::short_duration;
 use crate::rest::wire::endpoint::{DISABLED, ENABLED};
-use crate::web::choice::name_of;
+use crate::web::choice::json_name;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -49,7 +49,7 @@ pub(crate) fn delivery_badge(state: DeliveryState) -> Markup {
         DeliveryState::Held => Tone::Warn,
         DeliveryState::Discarded => Tone::Faint,
     };
-    badge(tone, &name_of(&state))
+    badge(tone, &json_name(&state))
 }
 
 /// The state and health of an endpoint.

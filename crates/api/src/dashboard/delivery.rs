@@ -104,7 +104,7 @@ fn resend_button(ctx: &PageContext, id: DeliveryId) -> Markup {
 
 /// Identifies the state of a delivery, so that a page can tell whether it is out of date.
 fn version(DeliveryView { delivery, state }: &DeliveryView) -> String {
-    format!("{}-{}", crate::web::choice::name_of(state), delivery.attempt_count)
+    format!("{}-{}", crate::web::choice::json_name(state), delivery.attempt_count)
 }
 
 /// The status banner, which is polled until the delivery is finished.
@@ -277,6 +277,6 @@ async fn retry(
     PathId(id): PathId<DeliveryId>,
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
-    let made = app.service().retry(tenant.0, id).await?;
+    let made = app.service().retry_delivery(tenant.0, id).await?;
     Ok(Redirect::to(&Flash::Resent.redirect_target(&ctx.urls().delivery(made.delivery.id))))
 }

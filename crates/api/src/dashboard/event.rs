@@ -23,7 +23,7 @@ use super::payload::payload;
 use super::urls::{Urls, subpath};
 use super::webhook_select::WebhookSelect;
 use crate::App;
-use crate::rest::resend::Resend;
+use crate::rest::resend::ResendEvent;
 use crate::web::auth::Tenant;
 use crate::web::extract::PathId;
 use crate::web::fields::{Fields, Raw};
@@ -234,8 +234,8 @@ async fn resend(
     let endpoint = form.text("endpoint").trim();
     let to_all = form.text("to") == "all";
     let target = (!to_all).then_some(("endpoint", Raw::Text(endpoint)));
-    let resent = match Resend::read(Fields::of_form(target)) {
-        Ok(audience) => app.service().resend(tenant.0, id, audience).await.map_err(Problem::from),
+    let resent = match ResendEvent::parse(Fields::from_form(target)) {
+        Ok(target) => app.service().resend_event(tenant.0, id, target).await.map_err(Problem::from),
         Err(problem) => Err(problem),
     };
     match resent {
@@ -248,7 +248,7 @@ async fn resend(
             Ok(Redirect::to(&flash.redirect_target(&ctx.urls().event(id))).into_response())
         }
         Err(problem) => {
-            let problem = problem.of_fields()?;
+            let problem = problem.if_invalid_fields()?;
             let event = load_event(&app, tenant.0, id).await?;
             let page = page(&ctx, &app, &event, None, endpoint, Some(&problem)).await?;
             Ok(page.with_status_of(&problem).into_response())

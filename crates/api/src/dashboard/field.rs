@@ -73,7 +73,7 @@ pub(crate) fn errors(field: &str, errors: &[String]) -> Markup {
 /// Errors of the API have no subject ("must be …", "is not …"); on a page they become sentences.
 fn sentence(error: &str) -> String {
     let lacks_subject =
-        ["must ", "is ", "has ", "cannot ", "stands "].iter().any(|v| error.starts_with(v));
+        ["must ", "is ", "has ", "cannot ", "exceeds "].iter().any(|v| error.starts_with(v));
     let text = if lacks_subject { format!("It {error}") } else { error.to_owned() };
     if text.ends_with('.') { text } else { text + "." }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use http::Uri;
 use serde::Serialize;
 
-use crate::web::choice::{choose, name_of};
+use crate::web::choice::{json_name, parse_choice};
 
 /// The query parameter.
 const PARAMETER: &str = "said";
@@ -83,7 +83,7 @@ impl Flash {
 
     /// The URL of a page that shows this message.
     pub(crate) fn redirect_target(self, page: &str) -> String {
-        format!("{page}?{PARAMETER}={}", name_of(&self))
+        format!("{page}?{PARAMETER}={}", json_name(&self))
     }
 
     /// Removes the parameter from a URL and returns its message.
@@ -92,7 +92,7 @@ impl Flash {
         let query = uri.query()?;
         let others = query.split('&').filter(|pair| match pair.split_once('=') {
             Some((PARAMETER, key)) => {
-                flash = choose(key, &ALL).ok();
+                flash = parse_choice(key, &ALL).ok();
                 false
             }
             _ => true,

@@ -90,7 +90,7 @@ impl From<Problem> for Rejection {
 async fn authenticate(app: &App, request: Request) -> Result<(Request, PageContext), Rejection> {
     let token = cookie(app, request.headers()).unwrap_or_default().to_owned();
     let signer = app.signer().await?;
-    let session = signer.verify_session(&token, app.wall());
+    let session = signer.verify_session(&token, app.wall_time());
     let caller = match session {
         Some(session) => resolve_caller(app, session).await?,
         None => None,
@@ -141,7 +141,7 @@ async fn resolve_caller(app: &App, session: Session) -> Result<Option<Caller>, P
             known.then_some(Caller::Account(account))
         }
         Principal::PortalLink { account, generation } => {
-            let good = app.service().links_are_valid(account, generation).await?;
+            let good = app.service().portal_links_are_valid(account, generation).await?;
             good.then_some(Caller::Account(account))
         }
     })
@@ -158,7 +158,7 @@ async fn resolve_account(
     };
     let not_found = || Problem::not_found("account");
     let id: AccountId = segment.parse().map_err(|_| not_found())?;
-    if !caller.may_see(id) {
+    if !caller.may_access(id) {
         return Err(not_found());
     }
     app.records().account(id).await?.ok_or_else(not_found).map(Some)

@@ -151,6 +151,6 @@ pub(crate) fn routes(app: &App) -> Router<App> {
         .merge(sign_in::routes())
         .route_layer(from_fn_with_state(app.clone(), middleware::reject_cross_site))
         .merge(asset::routes())
-        .method_not_allowed_fallback(problem::no_such_method)
+        .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(from_fn_with_state(app.clone(), middleware::security_headers))
 }

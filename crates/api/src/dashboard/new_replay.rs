@@ -22,7 +22,7 @@ use super::webhook_select::WebhookSelect;
 use crate::App;
 use crate::rest::replays::NewReplay;
 use crate::web::auth::Tenant;
-use crate::web::choice::name_of;
+use crate::web::choice::json_name;
 use crate::web::fields::{Fields, Raw};
 use crate::web::page::Params;
 use crate::web::problem::Problem;
@@ -49,7 +49,7 @@ impl Values {
         Self {
             endpoint: endpoint.as_ref().map(ToString::to_string).unwrap_or_default(),
             event_types: BTreeSet::new(),
-            states: failed.iter().map(name_of).collect(),
+            states: failed.iter().map(json_name).collect(),
             since: String::new(),
             until: String::new(),
             rate: DEFAULT_RATE.to_string(),
@@ -91,7 +91,7 @@ impl Values {
             given("rate", &self.rate),
             Some(("dry_run", Raw::Text(if dry_run { "true" } else { "false" }))),
         ];
-        Fields::of_form(fields.into_iter().flatten())
+        Fields::from_form(fields.into_iter().flatten())
     }
 
     fn show(
@@ -128,7 +128,7 @@ impl Values {
             fieldset {
                 legend { "Delivery states" }
                 @for state in REPLAYABLE {
-                    @let name = name_of(&state);
+                    @let name = json_name(&state);
                     (toggle(
                         html! { input type="checkbox" name="states" value=(name) checked[self.states.contains(&name)]; },
                         html! { span.strong { (name) } },
@@ -276,7 +276,7 @@ async fn create(
             Ok(page(&ctx, &app, &tenant, &values, submission).await?.into_response())
         }
         Err(problem) => {
-            let problem = problem.of_fields()?;
+            let problem = problem.if_invalid_fields()?;
             let submission = Some(Submission::Rejected(&problem));
             let page = page(&ctx, &app, &tenant, &values, submission).await?;
             Ok(page.with_status_of(&problem).into_response())
@@ -296,7 +296,7 @@ async fn run(
     dry_run: bool,
 ) -> Result<Outcome, Problem> {
     let times = values.rfc3339();
-    let (new, dry_run) = NewReplay::read(times.fields(dry_run), app, tenant.0).await?;
+    let (new, dry_run) = NewReplay::parse(times.fields(dry_run), app, tenant.0).await?;
     if dry_run {
         let count = app.service().count_replay(tenant.0, &new.filter).await?;
         return Ok(Outcome::Counted(count));
@@ -312,7 +312,7 @@ mod tests {
     fn empty_fields_are_not_given() {
         let names = |form: &str| {
             let values = Values::read(&Form::parse(form.as_bytes()));
-            let mut findings = values.fields(true).into_findings().into_errors();
+            let mut findings = values.fields(true).into_errors().into_vec();
             findings.drain(..).map(|error| error.pointer).collect::<Vec<_>>()
         };
         let all = "endpoint=ep_1&event_types=b&event_types=a&states=exhausted\

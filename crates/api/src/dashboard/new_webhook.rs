@@ -64,7 +64,7 @@ async fn create(
     form: Form,
 ) -> Result<Response, Problem> {
     let values = Values::read(&form);
-    let created = match NewEndpoint::read(values.fields(), &app).await {
+    let created = match NewEndpoint::parse(values.fields(), &app).await {
         Ok(new) => app.service().create_endpoint(tenant.0, new).await.map_err(Problem::from),
         Err(problem) => Err(problem),
     };
@@ -74,7 +74,7 @@ async fn create(
             Ok(Redirect::to(&Flash::WebhookCreated.redirect_target(&page)).into_response())
         }
         Err(problem) => {
-            let problem = problem.of_fields()?;
+            let problem = problem.if_invalid_fields()?;
             let page = page(&ctx, &app, &values, Some(&problem)).await?;
             Ok(page.with_status_of(&problem).into_response())
         }

@@ -18,7 +18,7 @@ use super::replays::{filter_summary, progress_bar, state_badge};
 use super::urls::subpath;
 use crate::App;
 use crate::web::auth::Tenant;
-use crate::web::choice::name_of;
+use crate::web::choice::json_name;
 use crate::web::extract::PathId;
 use crate::web::page::Params;
 use crate::web::problem::Problem;
@@ -71,7 +71,7 @@ async fn show(
 /// The progress, which is polled while the replay is running.
 fn progress_section(ctx: &PageContext, replay: &Replay) -> Markup {
     let page = subpath(&ctx.urls().replay(replay.id), "progress");
-    let poll_url = with_query(&page, &[("was", &name_of(&replay.state))]);
+    let poll_url = with_query(&page, &[("was", &json_name(&replay.state))]);
     let poll_url = (replay.state == ReplayState::Running).then_some(poll_url);
     html! {
         div #progress hx-get=[poll_url.as_ref()] hx-trigger=[poll_url.as_ref().map(|_| "every 2s")]
@@ -137,7 +137,7 @@ async fn progress(
     let old_state = params.text("was");
     params.finish()?;
     let replay = load_replay(&app, tenant.0, id).await?;
-    Ok(refreshed(old_state.as_deref(), &name_of(&replay.state), progress_section(&ctx, &replay)))
+    Ok(refreshed(old_state.as_deref(), &json_name(&replay.state), progress_section(&ctx, &replay)))
 }
 
 async fn pause(

@@ -17,7 +17,7 @@ use super::layout::{NavItem, Page, PageContext};
 use super::urls::Urls;
 use crate::App;
 use crate::web::auth::Tenant;
-use crate::web::choice::name_of;
+use crate::web::choice::json_name;
 use crate::web::page::Params;
 use crate::web::problem::Problem;
 
@@ -42,7 +42,7 @@ async fn show(
             h1 { "Replays" }
             a.button.primary href=(urls.new_replay()) { "New replay" }
         }
-        p { "A replay resends past deliveries at a rate you choose. It keeps running even if a server fails." }
+        p { "A replay resends past deliveries at a rate you parse_choice. It keeps running even if a server fails." }
         @if page.items.is_empty() {
             (empty_state("No replays yet",
                 "After an outage, a replay resends what your service missed.",
@@ -75,7 +75,7 @@ pub(crate) fn state_badge(state: ReplayState) -> Markup {
         ReplayState::Cancelled => Tone::Faint,
         ReplayState::Completed => Tone::Good,
     };
-    badge(tone, &name_of(&state))
+    badge(tone, &json_name(&state))
 }
 
 /// The progress bar. A replay can do more than its total, whose count may be incomplete.

@@ -19,8 +19,8 @@ use super::form::{Errors, Form, form_error, version_field};
 use super::layout::{NavItem, Page, PageContext};
 use super::urls::subpath;
 use crate::App;
-use crate::rest::accounts::AccountChange;
-use crate::rest::api_keys::NewKey;
+use crate::rest::accounts::AccountUpdate;
+use crate::rest::api_keys::NewApiKey;
 use crate::web::auth::{Operator, Tenant};
 use crate::web::extract::PathId;
 use crate::web::fields::{Fields, Raw};
@@ -181,9 +181,9 @@ async fn save_contacts(
 ) -> Result<Response, Problem> {
     let text = contacts::text(&form);
     let emails = Raw::Texts(contacts::addresses(text));
-    let saved = match AccountChange::read(Fields::of_form([("contact_emails", emails)])) {
+    let saved = match AccountUpdate::parse(Fields::from_form([("contact_emails", emails)])) {
         Ok(change) => {
-            let saved = app.service().change_account(tenant.0, change, Some(form.version())).await;
+            let saved = app.service().update_account(tenant.0, change, Some(form.version())).await;
             saved.map_err(Problem::from)
         }
         Err(problem) => Err(problem),
@@ -192,7 +192,7 @@ async fn save_contacts(
         Ok(_) => Ok(Redirect::to(&Flash::ContactsSaved.redirect_target(&ctx.urls().settings()))
             .into_response()),
         Err(problem) => {
-            let problem = problem.of_form()?;
+            let problem = problem.if_invalid_fields_or_conflict()?;
             let page = page(&ctx, &app, Extra::Contacts(text, &problem)).await?;
             Ok(page.with_status_of(&problem).into_response())
         }
@@ -207,14 +207,14 @@ async fn create_key(
     form: Form,
 ) -> Result<Page, Problem> {
     let name = form.text("name");
-    let created = match NewKey::read(Fields::of_form([("name", Raw::Text(name))])) {
-        Ok(name) => app.service().create_key(tenant.0, name).await.map_err(Problem::from),
+    let created = match NewApiKey::parse(Fields::from_form([("name", Raw::Text(name))])) {
+        Ok(name) => app.service().create_api_key(tenant.0, name).await.map_err(Problem::from),
         Err(problem) => Err(problem),
     };
     match created {
-        Ok(new) => page(&ctx, &app, Extra::NewKey(&new.text)).await,
+        Ok(new) => page(&ctx, &app, Extra::NewKey(&new.plaintext)).await,
         Err(problem) => {
-            let problem = problem.of_fields()?;
+            let problem = problem.if_invalid_fields()?;
             let page = page(&ctx, &app, Extra::KeyName(name, &problem)).await?;
             Ok(page.with_status_of(&problem))
         }
@@ -228,7 +228,7 @@ async fn delete_key(
     PathId(id): PathId<KeyId>,
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
-    app.service().delete_key(tenant.0, id).await?;
+    app.service().delete_api_key(tenant.0, id).await?;
     Ok(Redirect::to(&Flash::KeyDeleted.redirect_target(&ctx.urls().settings())))
 }
 
@@ -238,6 +238,6 @@ async fn revoke_links(
     tenant: Tenant,
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
-    app.service().revoke_links(tenant.0).await?;
+    app.service().revoke_portal_links(tenant.0).await?;
     Ok(Redirect::to(&Flash::LinksEnded.redirect_target(&ctx.urls().settings())))
 }

@@ -18,8 +18,8 @@ use super::layout::{self, Page};
 use super::middleware::{return_path, set_cookie};
 use super::session::{Principal, Session};
 use crate::App;
-use crate::web::auth::{self, Key};
-use crate::web::choice::{choose, name_of};
+use crate::web::auth::{self, VerifiedKey};
+use crate::web::choice::{json_name, parse_choice};
 use crate::web::extract::PathText;
 use crate::web::page::Params;
 use crate::web::problem::Problem;
@@ -56,7 +56,7 @@ pub(crate) fn url(back: &str, ended: Option<SessionEnd>) -> String {
         query.append_pair("back", back);
     }
     if let Some(ended) = ended {
-        query.append_pair("over", &name_of(&ended));
+        query.append_pair("over", &json_name(&ended));
     }
     match query.finish() {
         query if query.is_empty() => PATH.to_owned(),
@@ -67,8 +67,8 @@ pub(crate) fn url(back: &str, ended: Option<SessionEnd>) -> String {
 async fn show(mut params: Params) -> Result<Page, Problem> {
     let back = params
         .take("back", |text| return_path(text).map(str::to_owned).ok_or("is not a dashboard page"));
-    let ended =
-        params.take("over", |text| choose(text, &[SessionEnd::Expired, SessionEnd::FormLost]));
+    let ended = params
+        .take("over", |text| parse_choice(text, &[SessionEnd::Expired, SessionEnd::FormLost]));
     let reason = ended.map(|ended| match ended {
         SessionEnd::Expired => "Your session has ended.",
         SessionEnd::FormLost => "Your session has ended. Your changes were not saved.",
@@ -107,22 +107,26 @@ fn error_text(error: Option<&str>) -> Markup {
 async fn sign_in(State(app): State<App>, body: Body) -> Result<Response, Problem> {
     let form = Form::read(body, MAX_FORM_BYTES).await?;
     let back = return_path(form.text("back")).unwrap_or(super::ROOT);
-    let Some(key) = auth::whose(&app, form.text("key").trim()).await? else {
+    let Some(key) = auth::verify_key(&app, form.text("key").trim()).await? else {
         let refused = page(back, None, Some("Invalid API key. It may have been deleted."));
         return Ok(refused.with_status(StatusCode::UNPROCESSABLE_ENTITY).into_response());
     };
     let principal = match key {
-        Key::Operator => Principal::Operator { key: app.0.api.operator_key.fingerprint() },
-        Key::Account(account, key) => Principal::ApiKey { account, key },
+        VerifiedKey::Operator => Principal::Operator { key: app.0.api.operator_key.fingerprint() },
+        VerifiedKey::Account(account, key) => Principal::ApiKey { account, key },
     };
     start_session(&app, principal, SESSION_LIFETIME, back).await
 }
 
 /// Opens a portal link: starts a session for its account and redirects to its page.
 async fn open(State(app): State<App>, PathText(token): PathText) -> Result<Response, Problem> {
-    let now = app.wall();
+    let now = app.wall_time();
     let link = match app.signer().await?.verify_link(&token, now) {
-        Some(link) if app.service().links_are_valid(link.account, link.generation).await? => link,
+        Some(link)
+            if app.service().portal_links_are_valid(link.account, link.generation).await? =>
+        {
+            link
+        }
         _ => return Ok(link_expired()),
     };
     let principal = Principal::PortalLink { account: link.account, generation: link.generation };
@@ -144,7 +148,7 @@ async fn start_session(
     lifetime: Duration,
     page: &str,
 ) -> Result<Response, Problem> {
-    let session = Session { principal, expires_at: app.wall().plus(lifetime) };
+    let session = Session { principal, expires_at: app.wall_time().plus(lifetime) };
     let token = app.signer().await?.sign_session(&session);
     let cookie = set_cookie(app, &token, lifetime);
     Ok(([(SET_COOKIE, cookie)], Redirect::to(page)).into_response())

@@ -11,7 +11,7 @@ use postrider_domain::endpoint::{Endpoint, State as EndpointState, Subscription}
 use postrider_domain::event::EventTypeName;
 use postrider_domain::findings::UNKNOWN_TYPE;
 use postrider_domain::ids::EndpointId;
-use postrider_service::SentTest;
+use postrider_service::SentTestEvent;
 use postrider_store::EndpointView;
 
 use super::catalogue::Catalogue;
@@ -69,7 +69,7 @@ impl Values {
         let payload = Some(self.payload.as_str()).filter(|payload| !payload.trim().is_empty());
         let event_type = Some(("event_type", Raw::Text(&self.event_type)));
         let payload = payload.map(|payload| ("payload", Raw::Text(payload)));
-        Fields::of_form(event_type.into_iter().chain(payload))
+        Fields::from_form(event_type.into_iter().chain(payload))
     }
 }
 
@@ -129,8 +129,8 @@ async fn send(
         let page = with_query(&page, &[("event_type", &*values.event_type)]);
         return Ok(Redirect::to(&page).into_response());
     }
-    let sent = match TestEvent::read(values.fields(), &app).await {
-        Ok(test) => app.service().send_test(tenant.0, id, test).await.map_err(Problem::from),
+    let sent = match TestEvent::parse(values.fields(), &app).await {
+        Ok(test) => app.service().send_test_event(tenant.0, id, test).await.map_err(Problem::from),
         Err(problem) => Err(problem),
     };
     let view = app.service().endpoint(tenant.0, id).await?;
@@ -145,7 +145,7 @@ async fn send(
             Ok(page(&ctx, &view, &body).into_response())
         }
         Err(problem) => {
-            let problem = problem.of_fields()?;
+            let problem = problem.if_invalid_fields()?;
             let form = self::form(&ctx, &view, &catalogue, &values, Some(&problem));
             Ok(page(&ctx, &view, &form).with_status_of(&problem).into_response())
         }
@@ -237,7 +237,7 @@ fn group(title: &str, names: &[&EventTypeName], chosen: &str) -> Markup {
     }
 }
 
-fn result(SentTest { payload, report }: &SentTest) -> Markup {
+fn result(SentTestEvent { payload, report }: &SentTestEvent) -> Markup {
     let TestReport { exchange, phases } = report;
     let (response, error) = (exchange.response.as_ref(), exchange.outcome.error());
     let sent = SentRequest { head: &exchange.request, body: Some(payload.bytes()) };
@@ -265,10 +265,10 @@ mod tests {
     fn payload(form: &[u8]) -> Result<Option<Vec<u8>>, Vec<FieldError>> {
         let values = Values::read(&Form::parse(form));
         let mut fields = values.fields();
-        let event_type = fields.required("event_type", |field| field.text());
+        let event_type = fields.required("event_type", |field| field.string());
         assert_eq!(event_type.as_deref(), Some("a"));
-        let payload = fields.change("payload", |field| field.payload());
-        let errors = fields.into_findings().into_errors();
+        let payload = fields.non_null("payload", |field| field.payload());
+        let errors = fields.into_errors().into_vec();
         match errors.is_empty() {
             true => Ok(payload.map(|payload| payload.bytes().to_vec())),
             false => Err(errors),

@@ -21,7 +21,7 @@ use crate::rest::deliveries::FilterParams;
 use crate::rest::statistics::SpanParams;
 use crate::rest::wire::delivery::STATES;
 use crate::web::auth::Tenant;
-use crate::web::choice::name_of;
+use crate::web::choice::json_name;
 use crate::web::extract::PathId;
 use crate::web::page::Params;
 use crate::web::problem::Problem;
@@ -45,8 +45,8 @@ struct Query {
 impl Query {
     fn read(params: &mut Params) -> Self {
         Self {
-            span: SpanParams::read(params),
-            filter: FilterParams::read(params),
+            span: SpanParams::parse(params),
+            filter: FilterParams::parse(params),
             after: params.take("cursor", str::parse),
         }
     }
@@ -58,7 +58,7 @@ impl Query {
 
     /// A page's URL with the same filter and more parameters.
     fn url(&self, page: &str, more: &[(&str, &str)]) -> String {
-        let state = self.filter.state.as_ref().map(name_of).unwrap_or_default();
+        let state = self.filter.state.as_ref().map(json_name).unwrap_or_default();
         let event_type =
             self.filter.event_type.as_ref().map(ToString::to_string).unwrap_or_default();
         let since = self.filter.since.map(|at| at.to_string()).unwrap_or_default();
@@ -139,10 +139,10 @@ fn spans(urls: &Urls, id: EndpointId, query: &Query) -> Markup {
 }
 
 fn filter_form(urls: &Urls, id: EndpointId, query: &Query) -> Markup {
-    let names = STATES.map(|state| name_of(&state));
+    let names = STATES.map(|state| json_name(&state));
     let mut states = vec![("", "Any state")];
     states.extend(names.iter().map(|name| (name.as_str(), name.as_str())));
-    let chosen = query.filter.state.as_ref().map(name_of).unwrap_or_default();
+    let chosen = query.filter.state.as_ref().map(json_name).unwrap_or_default();
     let event_type = query.filter.event_type.as_ref().map(ToString::to_string).unwrap_or_default();
     html! {
         form.filter method="get" action={ (urls.webhook(id)) "#deliveries" } {

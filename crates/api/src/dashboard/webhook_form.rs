@@ -68,7 +68,7 @@ impl Values {
             true => vec!["*"],
             false => self.chosen().collect(),
         };
-        Fields::of_form([
+        Fields::from_form([
             ("name", Raw::Text(&self.name)),
             ("url", Raw::Text(&self.url)),
             ("event_types", Raw::Texts(types)),
@@ -165,9 +165,9 @@ mod tests {
     fn a_malformed_header_line_is_reported_with_its_number() {
         let values = Values::read(&Form::parse(b"headers=a:b%0Ac"));
         let mut fields = values.fields();
-        let read = fields.change("headers", |field| field.texts(CustomHeaders::parse));
+        let read = fields.non_null("headers", |field| field.string_map(CustomHeaders::parse));
         assert!(read.is_none());
-        let errors = fields.into_findings().into_errors();
+        let errors = fields.into_errors().into_vec();
         assert_eq!(errors[0].pointer, "/headers");
         assert!(errors[0].detail.contains("Line 2"), "{errors:?}");
     }
@@ -175,7 +175,8 @@ mod tests {
     #[test]
     fn all_event_types_are_a_star() {
         let values = Values::read(&Form::parse(b"all=on&event_types=a"));
-        let read = values.fields().change("event_types", |field| field.list(0..=9, |it| it.text()));
+        let read =
+            values.fields().non_null("event_types", |field| field.list(0..=9, |it| it.string()));
         assert_eq!(read.unwrap()[0].1, "*");
     }
 }

@@ -19,7 +19,7 @@ use super::urls::subpath;
 use super::webhook::tabs;
 use super::webhook_form::Values;
 use crate::App;
-use crate::rest::endpoints::EndpointChange;
+use crate::rest::endpoints::EndpointUpdate;
 use crate::web::auth::Tenant;
 use crate::web::extract::PathId;
 use crate::web::page::Params;
@@ -144,10 +144,10 @@ async fn save(
 ) -> Result<Response, Problem> {
     let values = Values::read(&form);
     let before = app.service().endpoint(tenant.0, id).await?.endpoint;
-    let saved = match EndpointChange::read(values.fields(), &app, &before.event_types).await {
+    let saved = match EndpointUpdate::parse(values.fields(), &app, &before.event_types).await {
         Ok(change) => {
             let version = Some(form.version());
-            let saved = app.service().change_endpoint(tenant.0, id, change, version).await;
+            let saved = app.service().update_endpoint(tenant.0, id, change, version).await;
             saved.map_err(Problem::from)
         }
         Err(problem) => Err(problem),
@@ -158,7 +158,7 @@ async fn save(
             Ok(Redirect::to(&Flash::Saved.redirect_target(&page)).into_response())
         }
         Err(problem) => {
-            let problem = problem.of_form()?;
+            let problem = problem.if_invalid_fields_or_conflict()?;
             let endpoint = app.service().endpoint(tenant.0, id).await?.endpoint;
             let page = page(&ctx, &app, &endpoint, &values, false, Some(&problem)).await?;
             Ok(page.with_status_of(&problem).into_response())

@@ -20,7 +20,7 @@ use super::format::count;
 use super::layout::{PageContext, refreshed};
 use super::urls::{Urls, subpath};
 use crate::App;
-use crate::rest::endpoints::Enable;
+use crate::rest::endpoints::EnableEndpoint;
 use crate::web::auth::Tenant;
 use crate::web::extract::PathId;
 use crate::web::fields::{Fields, Raw};
@@ -230,8 +230,9 @@ async fn enable(
     form: Form,
 ) -> Result<Redirect, Problem> {
     let choice = Some(form.text("held")).filter(|choice| !choice.is_empty());
-    let held = Enable::read(Fields::of_form(choice.map(|choice| ("held", Raw::Text(choice)))))?;
-    app.service().enable(tenant.0, id, held).await?;
+    let held =
+        EnableEndpoint::parse(Fields::from_form(choice.map(|choice| ("held", Raw::Text(choice)))))?;
+    app.service().enable_endpoint(tenant.0, id, held).await?;
     let flash = if held == HeldAction::Discard { Flash::Discarded } else { Flash::Enabled };
     Ok(Redirect::to(&flash.redirect_target(&ctx.urls().webhook(id))))
 }
@@ -242,6 +243,6 @@ async fn disable(
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
-    app.service().disable(tenant.0, id).await?;
+    app.service().disable_endpoint(tenant.0, id).await?;
     Ok(Redirect::to(&Flash::Disabled.redirect_target(&ctx.urls().webhook(id))))
 }

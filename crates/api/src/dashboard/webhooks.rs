@@ -37,7 +37,7 @@ async fn show(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Page, Problem> {
-    let filter = FilterParams::read(&mut params);
+    let filter = FilterParams::parse(&mut params);
     let after = params.take("cursor", str::parse);
     params.finish()?;
     let request = PageRequest { limit: DEFAULT_PAGE, after };
@@ -59,7 +59,7 @@ async fn show(
         @if found.items.is_empty() && first && next.is_none() && filter_params(&filter) == ("", "") {
             (empty_state(
                 "No webhooks yet",
-                "A webhook sends events of the types you choose to your URL, as POST requests.",
+                "A webhook sends events of the types you parse_choice to your URL, as POST requests.",
                 Some((&urls.new_webhook(), "New webhook")),
             ))
         } @else {

@@ -1,4 +1,4 @@
-//! Accounts, which the operator creates and deletes.
+//! Operations on accounts, reserved for the operator.
 
 use axum::Json;
 use axum::extract::State;
@@ -23,44 +23,45 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, update, delete))
 }
 
-/// An account to create.
+/// The account to create.
 #[derive(ToSchema)]
 pub(crate) struct NewAccount {
-    /// The account's name: 1 to 200 characters.
+    /// The account's name, 1 to 200 characters.
     #[schema(value_type = String, example = "Example Ltd")]
     name: Name,
-    /// The addresses that are notified when one of its endpoints is disabled: 1 to 20.
+    /// The email addresses to notify when one of the account's endpoints is disabled, 1 to 20 addresses.
     #[schema(value_type = Vec<String>, example = json!(["ops@example.com"]))]
     contact_emails: Vec<EmailAddress>,
 }
 
 impl NewAccount {
-    pub(crate) fn read(mut fields: Fields<'_>) -> Result<accounts::NewAccount, Problem> {
+    pub(crate) fn parse(mut fields: Fields<'_>) -> Result<accounts::NewAccount, Problem> {
         let name = fields.required("name", |field| field.parse(Name::parse));
         let contact_emails = fields.required("contact_emails", contact_emails);
-        let read = || Some(Self { name: name?, contact_emails: contact_emails? });
-        let Self { name, contact_emails } = fields.finish(read())?;
+        let parsed = || Some(Self { name: name?, contact_emails: contact_emails? });
+        let Self { name, contact_emails } = fields.finish(parsed())?;
         Ok(accounts::NewAccount { name, contact_emails })
     }
 }
 
-/// Changes to an account. Omitted fields stay as they are.
+/// The fields of an account to update. Omitted fields are left unchanged.
 #[derive(ToSchema)]
-pub(crate) struct AccountChange {
-    /// The account's name: 1 to 200 characters.
+#[schema(as = AccountChange)]
+pub(crate) struct AccountUpdate {
+    /// The account's name, 1 to 200 characters.
     #[schema(value_type = Option<String>)]
     name: Option<Name>,
-    /// The addresses that are notified when one of its endpoints is disabled: 1 to 20.
+    /// The email addresses to notify when one of the account's endpoints is disabled, 1 to 20 addresses.
     #[schema(value_type = Option<Vec<String>>)]
     contact_emails: Option<Vec<EmailAddress>>,
 }
 
-impl AccountChange {
-    pub(crate) fn read(mut fields: Fields<'_>) -> Result<accounts::AccountChange, Problem> {
-        let name = fields.change("name", |field| field.parse(Name::parse));
-        let contact_emails = fields.change("contact_emails", contact_emails);
+impl AccountUpdate {
+    pub(crate) fn parse(mut fields: Fields<'_>) -> Result<accounts::AccountUpdate, Problem> {
+        let name = fields.non_null("name", |field| field.parse(Name::parse));
+        let contact_emails = fields.non_null("contact_emails", contact_emails);
         let Self { name, contact_emails } = fields.finish(Some(Self { name, contact_emails }))?;
-        Ok(accounts::AccountChange { name, contact_emails })
+        Ok(accounts::AccountUpdate { name, contact_emails })
     }
 }
 
@@ -71,7 +72,7 @@ fn contact_emails(field: Field<'_, '_>) -> Option<Vec<EmailAddress>> {
 
 /// List accounts
 ///
-/// Newest first.
+/// Returns accounts, newest first.
 #[utoipa::path(
     get, path = "/v1/accounts", tag = "Accounts", security(("operator_key" = [])),
     params(ListParams),
@@ -84,21 +85,21 @@ async fn list(
 ) -> Result<Json<List<AccountBody>>, Problem> {
     let page = params.page();
     params.finish()?;
-    Ok(Json(List::of(app.records().accounts(page).await?)))
+    Ok(Json(List::from_page(app.records().accounts(page).await?)))
 }
 
 /// Create an account
 #[utoipa::path(
     post, path = "/v1/accounts", tag = "Accounts", security(("operator_key" = [])),
     request_body = NewAccount,
-    responses((status = CREATED, description = "The account", body = AccountBody))
+    responses((status = CREATED, description = "The created account", body = AccountBody))
 )]
 async fn create(
     _: Operator,
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<AccountBody>), Problem> {
-    let new = NewAccount::read(Fields::of(&body)?)?;
+    let new = NewAccount::parse(Fields::from_json(&body)?)?;
     Ok((StatusCode::CREATED, Json(app.service().create_account(new).await?.into())))
 }
 
@@ -115,13 +116,13 @@ async fn get(
     Ok(Json(app.service().account(tenant.0).await?.into()))
 }
 
-/// Change an account
+/// Update an account
 ///
-/// Omitted fields stay as they are.
+/// Omitted fields are left unchanged.
 #[utoipa::path(
     patch, path = "/v1/accounts/{account}", tag = "Accounts", security(("operator_key" = [])),
-    request_body = AccountChange,
-    responses((status = OK, description = "The account as it is now", body = AccountBody))
+    request_body = AccountUpdate,
+    responses((status = OK, description = "The updated account", body = AccountBody))
 )]
 async fn update(
     _: Operator,
@@ -129,16 +130,17 @@ async fn update(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<AccountBody>, Problem> {
-    let change = AccountChange::read(Fields::of(&body)?)?;
-    Ok(Json(app.service().change_account(tenant.0, change, None).await?.into()))
+    let update = AccountUpdate::parse(Fields::from_json(&body)?)?;
+    Ok(Json(app.service().update_account(tenant.0, update, None).await?.into()))
 }
 
 /// Delete an account
 ///
-/// Its keys, endpoints, events and deliveries are deleted with it. Nothing more is sent for it.
+/// Deletes the account with its API keys, endpoints, events and deliveries. Pending deliveries are
+/// not sent.
 #[utoipa::path(
     delete, path = "/v1/accounts/{account}", tag = "Accounts", security(("operator_key" = [])),
-    responses((status = NO_CONTENT, description = "Deleted"))
+    responses((status = NO_CONTENT, description = "The account was deleted"))
 )]
 async fn delete(
     _: Operator,

@@ -1,4 +1,4 @@
-//! An account's API keys, which the operator creates and deletes.
+//! Operations on API keys, reserved for the operator.
 
 use axum::Json;
 use axum::extract::State;
@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 
 use crate::App;
 use crate::rest::wire::List;
-use crate::rest::wire::account::{KeyBody, NewKeyBody};
+use crate::rest::wire::account::{CreatedKeyBody, KeyBody};
 use crate::web::auth::{Operator, Tenant};
 use crate::web::extract::{JsonBody, PathId};
 use crate::web::fields::Fields;
@@ -22,30 +22,32 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(delete))
 }
 
-/// An API key to create.
+/// The API key to create.
 #[derive(ToSchema)]
-pub(crate) struct NewKey {
-    /// The key's name: 1 to 200 characters.
+#[schema(as = NewKey)]
+pub(crate) struct NewApiKey {
+    /// The key's name, 1 to 200 characters.
     #[schema(value_type = String, example = "production")]
     name: Name,
 }
 
-impl NewKey {
-    pub(crate) fn read(mut fields: Fields<'_>) -> Result<Name, Problem> {
+impl NewApiKey {
+    pub(crate) fn parse(mut fields: Fields<'_>) -> Result<Name, Problem> {
         let name = fields.required("name", |field| field.parse(Name::parse));
         let Self { name } = fields.finish(name.map(|name| Self { name }))?;
         Ok(name)
     }
 }
 
-/// List an account's API keys
+/// List API keys
 ///
-/// Newest first, without the texts of the keys, which are not stored.
+/// Returns the account's API keys, newest first. The keys themselves are not stored and are not
+/// returned.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/api-keys", tag = "API keys",
     security(("operator_key" = [])),
     params(ListParams),
-    responses((status = OK, description = "A page of keys", body = List<KeyBody>))
+    responses((status = OK, description = "A page of API keys", body = List<KeyBody>))
 )]
 async fn list(
     _: Operator,
@@ -55,36 +57,37 @@ async fn list(
 ) -> Result<Json<List<KeyBody>>, Problem> {
     let page = params.page();
     params.finish()?;
-    Ok(Json(List::of(app.records().keys(tenant.0, page).await?)))
+    Ok(Json(List::from_page(app.records().keys(tenant.0, page).await?)))
 }
 
 /// Create an API key
 ///
-/// The key gives access to its account alone. Its text is shown only in this response.
+/// The key grants access to this account only. It is returned only in this response.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/api-keys", tag = "API keys",
     security(("operator_key" = [])),
-    request_body = NewKey,
-    responses((status = CREATED, description = "The key", body = NewKeyBody))
+    request_body = NewApiKey,
+    responses((status = CREATED, description = "The created API key", body = CreatedKeyBody))
 )]
 async fn create(
     _: Operator,
     tenant: Tenant,
     State(app): State<App>,
     JsonBody(body): JsonBody,
-) -> Result<(StatusCode, Json<NewKeyBody>), Problem> {
-    let name = NewKey::read(Fields::of(&body)?)?;
-    let new = app.service().create_key(tenant.0, name).await?;
-    Ok((StatusCode::CREATED, Json(NewKeyBody { about: new.key.into(), key: new.text })))
+) -> Result<(StatusCode, Json<CreatedKeyBody>), Problem> {
+    let name = NewApiKey::parse(Fields::from_json(&body)?)?;
+    let created = app.service().create_api_key(tenant.0, name).await?;
+    let body = CreatedKeyBody { api_key: created.record.into(), key: created.plaintext };
+    Ok((StatusCode::CREATED, Json(body)))
 }
 
 /// Delete an API key
 ///
-/// It stops working at once.
+/// The key stops working immediately.
 #[utoipa::path(
     delete, path = "/v1/accounts/{account}/api-keys/{key}", tag = "API keys",
     security(("operator_key" = [])),
-    responses((status = NO_CONTENT, description = "Deleted"))
+    responses((status = NO_CONTENT, description = "The API key was deleted"))
 )]
 async fn delete(
     _: Operator,
@@ -92,6 +95,6 @@ async fn delete(
     PathId(id): PathId<KeyId>,
     State(app): State<App>,
 ) -> Result<StatusCode, Problem> {
-    app.service().delete_key(tenant.0, id).await?;
+    app.service().delete_api_key(tenant.0, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,4 +1,4 @@
-//! The cluster, as the node that answers the request sees it.
+//! The cluster status, as seen by the node that handles the request.
 
 use std::sync::Arc;
 
@@ -22,55 +22,57 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(get))
 }
 
-/// What to include.
+/// Parameters of the cluster status.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 struct ClusterParams {
-    /// Whether to list the owner of each shard; `false` if omitted.
+    /// Whether to include the owner of each shard. Defaults to `false`.
     owners: Option<bool>,
 }
 
 impl ClusterParams {
-    fn read(params: &mut Params) -> Self {
+    fn parse(params: &mut Params) -> Self {
         let owners = |text: &str| text.parse::<bool>().map_err(|_| "must be true or false");
         Self { owners: params.take("owners", owners) }
     }
 }
 
-/// The cluster, as the node that answers sees it.
+/// The cluster, as seen by the node that handled the request.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Cluster)]
 struct ClusterBody {
     /// The number of shards.
     shards: usize,
-    /// The nodes, including those that died in the last minute.
+    /// The nodes, including nodes that died within the last minute.
     nodes: Vec<NodeBody>,
-    /// The number of shards without a living owner.
+    /// The number of shards without a live owner.
     unowned: usize,
-    /// The age of the oldest pending delivery, among the first 10,000 endpoints that have work; null
-    /// if there is none.
+    /// The age of the oldest pending delivery in milliseconds; null if there is none. Only the first
+    /// 10,000 endpoints with pending deliveries are considered.
     oldest_pending_age_ms: Option<u64>,
-    /// The owner of each shard that has one, by shard; only with `owners=true`.
+    /// The owners of the shards, ordered by shard. Unowned shards are omitted. Present only with
+    /// `owners=true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     owners: Option<Vec<OwnerBody>>,
 }
 
-/// A node.
+/// A node of the cluster.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Node)]
 struct NodeBody {
-    /// The node's id, new at each start.
+    /// The ID of the node's current run. It changes at each start.
     #[schema(value_type = String, example = "boot_06b2k1d5h3vqf8m2c9r7t4w0xg")]
     id: BootId,
-    /// The node's name, from its configuration.
+    /// The node's configured name.
     #[schema(example = "node-1")]
     name: String,
-    /// The node's state.
+    /// The node's state: `alive`, `draining` (shutting down), `suspect` (missed lease renewals) or
+    /// `dead` (lease expired).
     #[schema(value_type = String, example = "alive")]
     state: NodeState,
-    /// The number of shards that it owns.
+    /// The number of shards that the node owns.
     shards: usize,
-    /// The node's version of Postrider.
+    /// The node's Postrider version.
     version: String,
 }
 
@@ -78,28 +80,28 @@ struct NodeBody {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Owner)]
 struct OwnerBody {
-    /// The shard.
+    /// The shard number.
     shard: Shard,
-    /// The node's id.
+    /// The ID of the node that owns the shard.
     #[schema(value_type = String, example = "boot_06b2k1d5h3vqf8m2c9r7t4w0xg")]
     node: BootId,
-    /// The number of owners that the shard has had.
+    /// The shard's epoch, which increases with every change of ownership.
     epoch: u64,
 }
 
-/// Get the cluster
+/// Get the cluster status
 ///
-/// The nodes, the owners of the shards, and the age of the oldest pending delivery.
+/// Returns the nodes, the ownership of shards, and the age of the oldest pending delivery.
 #[utoipa::path(
     get, path = "/v1/cluster", tag = "Cluster", params(ClusterParams),
-    responses((status = OK, description = "The cluster", body = ClusterBody))
+    responses((status = OK, description = "The cluster status", body = ClusterBody))
 )]
 async fn get(
     _: Operator,
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Json<ClusterBody>, Problem> {
-    let ClusterParams { owners } = ClusterParams::read(&mut params);
+    let ClusterParams { owners } = ClusterParams::parse(&mut params);
     params.finish()?;
     let view: Arc<View> = app.0.api.view.borrow().clone();
     let oldest = app.records().oldest_pending().await?;

@@ -1,4 +1,4 @@
-//! Deliveries and their attempts.
+//! Operations on deliveries.
 
 use axum::Json;
 use axum::extract::State;
@@ -18,7 +18,7 @@ use crate::rest::wire::delivery::{
     AttemptBody, DeliveryBody, DeliveryDetailBody, STATES, delivery_state,
 };
 use crate::web::auth::Tenant;
-use crate::web::choice::choose;
+use crate::web::choice::parse_choice;
 use crate::web::extract::PathId;
 use crate::web::page::{ListParams, Params};
 use crate::web::problem::Problem;
@@ -31,21 +31,21 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct FilterParams {
-    /// Only deliveries in this state.
+    /// Returns only deliveries in this state.
     #[param(schema_with = delivery_state)]
     state: Option<DeliveryState>,
-    /// Only deliveries of this type.
+    /// Returns only deliveries of this event type.
     #[param(value_type = Option<String>)]
     event_type: Option<EventTypeName>,
-    /// Only deliveries created at or after this time (RFC 3339).
+    /// Returns only deliveries created at or after this time (RFC 3339).
     #[param(value_type = Option<String>, format = DateTime)]
     since: Option<Timestamp>,
 }
 
 impl FilterParams {
-    pub(crate) fn read(params: &mut Params) -> DeliveryFilter {
+    pub(crate) fn parse(params: &mut Params) -> DeliveryFilter {
         let Self { state, event_type, since } = Self {
-            state: params.take("state", |text| choose(text, &STATES)),
+            state: params.take("state", |text| parse_choice(text, &STATES)),
             event_type: params.take("event_type", EventTypeName::parse),
             since: params.take("since", str::parse::<Timestamp>),
         };
@@ -55,8 +55,8 @@ impl FilterParams {
 
 /// List an endpoint's deliveries
 ///
-/// Newest first. With a filter, a page may have fewer items than `limit`, even none, and still have a
-/// `next_cursor`.
+/// Returns the endpoint's deliveries, newest first. With a filter, a page may contain fewer items than
+/// `limit`, or none, and still have a `next_cursor`.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/endpoints/{endpoint}/deliveries", tag = "Deliveries",
     params(FilterParams, ListParams),
@@ -68,15 +68,17 @@ async fn list(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Json<List<DeliveryBody>>, Problem> {
-    let filter = FilterParams::read(&mut params);
+    let filter = FilterParams::parse(&mut params);
     let page = params.page();
     params.finish()?;
     app.service().endpoint(tenant.0, endpoint).await?;
     let page = app.records().deliveries(tenant.0, endpoint, filter, page).await?;
-    Ok(Json(List::of(page)))
+    Ok(Json(List::from_page(page)))
 }
 
-/// Get a delivery with its attempts
+/// Get a delivery
+///
+/// Returns the delivery with all of its attempts.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/deliveries/{delivery}", tag = "Deliveries",
     responses((status = OK, description = "The delivery", body = DeliveryDetailBody))
@@ -98,12 +100,12 @@ async fn get(
 
 /// Retry a delivery
 ///
-/// Makes a new delivery of the same event to the same endpoint, with its own retries. It is held
-/// while the endpoint is disabled.
+/// Creates a new delivery of the same event to the same endpoint, with its own retry schedule. If the
+/// endpoint is disabled, the new delivery is held.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/deliveries/{delivery}/retry", tag = "Deliveries",
     responses(
-        (status = CREATED, description = "The new delivery", body = DeliveryBody),
+        (status = CREATED, description = "The created delivery", body = DeliveryBody),
         (status = CONFLICT, description = "The endpoint was deleted", body = Problem,
             content_type = "application/problem+json"),
     )
@@ -113,5 +115,5 @@ async fn retry(
     PathId(id): PathId<DeliveryId>,
     State(app): State<App>,
 ) -> Result<(StatusCode, Json<DeliveryBody>), Problem> {
-    Ok((StatusCode::CREATED, Json(app.service().retry(tenant.0, id).await?.into())))
+    Ok((StatusCode::CREATED, Json(app.service().retry_delivery(tenant.0, id).await?.into())))
 }

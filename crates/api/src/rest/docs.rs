@@ -31,18 +31,18 @@ use crate::web::problem::{FieldError, PROBLEM_JSON, Problem};
 
 /// The path of the document.
 const DOCUMENT: &str = "/openapi.json";
-/// The reference may load its own files and call this host, nothing else.
+/// The API reference may only load its own files and call this host.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; \
      style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// The description of the API.
 const INTRODUCTION: &str = "Postrider delivers webhooks.\n\n\
-    Errors are problem details (RFC 9457). They list all invalid fields at once, each with its JSON \
-    pointer. Malformed JSON and invalid query parameters return 400; for query parameters, the \
-    pointer refers to the query as an object. Well-formed JSON with invalid fields returns 422. \
-    Unknown fields and parameters are invalid.\n\n\
-    Lists accept `limit` and `cursor`, and return `data` and `next_cursor`. Times are RFC 3339 \
-    in UTC with milliseconds. IDs sort by creation time.";
+    Errors are returned as problem details (RFC 9457). All invalid fields of a request are reported at \
+    once, each with its JSON pointer. Malformed JSON and invalid query parameters return 400; for \
+    query parameters, the pointer refers to the query as an object. Well-formed JSON with invalid \
+    fields returns 422. Unknown fields and parameters are invalid.\n\n\
+    Lists are paginated: they accept `limit` and `cursor`, and return `data` and `next_cursor`. \
+    Timestamps are RFC 3339 in UTC with milliseconds. IDs sort by creation time.";
 
 /// The document without operations, which the handlers add.
 pub(crate) fn base_document() -> OpenApi {
@@ -53,8 +53,8 @@ pub(crate) fn base_document() -> OpenApi {
         .build();
     let mut components = Components::new();
     for (name, description) in [
-        ("operator_key", "The operator key: full access."),
-        ("account_key", "An account's API key (`prk_…`): access to that account only."),
+        ("operator_key", "The operator key. It grants full access."),
+        ("account_key", "An account's API key (`prk_…`). It grants access to that account only."),
     ] {
         components.add_security_scheme(name, SecurityScheme::Http(bearer(description)));
     }
@@ -143,15 +143,16 @@ fn name(operation: &mut Operation) {
 fn path_parameters(path: &str) -> impl Iterator<Item = Parameter> {
     let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     names.map(|name| {
-        let what = match name {
-            "name" => "The event type's name.".to_owned(),
-            name => format!("The {name}'s ID."),
+        let description = match name {
+            "name" => "The name of the event type.".to_owned(),
+            "key" => "The ID of the API key.".to_owned(),
+            name => format!("The ID of the {name}."),
         };
         ParameterBuilder::new()
             .name(name)
             .parameter_in(ParameterIn::Path)
             .required(Required::True)
-            .description(Some(what))
+            .description(Some(description))
             .schema(Some(Object::with_type(Type::String)))
             .build()
     })
@@ -161,9 +162,9 @@ fn path_parameters(path: &str) -> impl Iterator<Item = Parameter> {
 fn problems(path: &str, operation: &Operation) -> Vec<(&'static str, &'static str)> {
     let mut all = vec![
         ("401", "Missing or invalid API key"),
-        ("429", "Too many requests in progress; see Retry-After"),
+        ("429", "Too many concurrent requests; see Retry-After"),
         ("500", "Internal error"),
-        ("503", "The store is unavailable and nothing was changed; see Retry-After"),
+        ("503", "The store is unavailable; nothing was changed. See Retry-After"),
         (
             "504",
             "The store became unavailable during the request; it may or may not have taken effect",
@@ -174,18 +175,18 @@ fn problems(path: &str, operation: &Operation) -> Vec<(&'static str, &'static st
         all.push(("403", "Requires the operator key"));
     }
     if path.contains('{') {
-        all.push(("404", "Not found, or it belongs to another account"));
+        all.push(("404", "Not found, or owned by another account"));
     }
     if operation.request_body.is_some() {
         all.extend([
-            ("400", "The body is not JSON, or a header is invalid"),
-            ("408", "The body took too long to arrive"),
-            ("413", "The body is too large"),
+            ("400", "The request body is not valid JSON, or a header is invalid"),
+            ("408", "The request body did not arrive in time"),
+            ("413", "The request body is too large"),
             ("415", "The Content-Type is not JSON"),
-            ("422", "Invalid fields; all of them are listed"),
+            ("422", "Invalid fields; `errors` lists all of them"),
         ]);
     } else if operation.parameters.iter().flatten().any(in_query) {
-        all.push(("400", "Invalid parameters; all of them are listed"));
+        all.push(("400", "Invalid query parameters; `errors` lists all of them"));
     }
     all
 }

@@ -1,4 +1,4 @@
-//! The log of emails: what an account's people were told of the disablings of an endpoint.
+//! The log of emails that notified an account about disabled endpoints.
 
 use axum::Json;
 use axum::extract::State;
@@ -19,25 +19,25 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(emails))
 }
 
-/// The length of the list.
+/// Parameters of the list of emails.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 struct LimitParams {
-    /// Most emails; 50 if omitted.
+    /// The maximum number of emails to return. Defaults to 50.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 250)]
     limit: Option<usize>,
 }
 
 impl LimitParams {
-    fn read(params: &mut Params) -> Self {
+    fn parse(params: &mut Params) -> Self {
         Self { limit: params.limit() }
     }
 }
 
-/// List the emails about an endpoint
+/// List emails about an endpoint
 ///
-/// One for each time that it was disabled by its failures, the latest first, once the mail server
-/// was asked to take it.
+/// Returns the emails that notified the account that the endpoint was disabled because of failures,
+/// newest first. An email is listed once it has been submitted to the mail server.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/endpoints/{endpoint}/emails", tag = "Endpoints",
     params(LimitParams),
@@ -49,7 +49,7 @@ async fn emails(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Json<EmailsBody>, Problem> {
-    let LimitParams { limit } = LimitParams::read(&mut params);
+    let LimitParams { limit } = LimitParams::parse(&mut params);
     params.finish()?;
     let limit = limit.unwrap_or(DEFAULT_PAGE);
     app.service().endpoint(tenant.0, endpoint).await?;

@@ -1,4 +1,4 @@
-//! Endpoints: where an account's webhooks go.
+//! Operations on endpoints.
 
 use axum::Json;
 use axum::extract::State;
@@ -24,7 +24,7 @@ use crate::rest::wire::endpoint::{
     ALL_TYPES, ENABLED, EndpointBody, NewEndpointBody, ORDERINGS, STATES, endpoint_state, ordering,
 };
 use crate::web::auth::Tenant;
-use crate::web::choice::choose;
+use crate::web::choice::parse_choice;
 use crate::web::extract::{JsonBody, PathId};
 use crate::web::fields::{Field, Fields};
 use crate::web::page::{ListParams, Params};
@@ -42,19 +42,19 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct FilterParams {
-    /// Only endpoints in this state.
+    /// Returns only endpoints in this state.
     #[param(value_type = Option<String>, schema_with = endpoint_state)]
     state: Option<&'static str>,
-    /// Only endpoints whose name or URL contains this text, in upper or lower case: up to 200
+    /// Returns only endpoints whose name or URL contains this text, ignoring case. At most 200
     /// characters.
     #[param(max_length = 200)]
     search: Option<String>,
 }
 
 impl FilterParams {
-    pub(crate) fn read(params: &mut Params) -> EndpointFilter {
+    pub(crate) fn parse(params: &mut Params) -> EndpointFilter {
         let Self { state, search } = Self {
-            state: params.take("state", |text| choose(text, &STATES)),
+            state: params.take("state", |text| parse_choice(text, &STATES)),
             search: params.take("search", search).filter(|text| !text.is_empty()),
         };
         EndpointFilter { enabled: state.map(|state| state == ENABLED), text: search }
@@ -69,93 +69,101 @@ fn search(text: &str) -> Result<String, String> {
     }
 }
 
-/// An endpoint to create.
+/// The endpoint to create.
 #[derive(ToSchema)]
 pub(crate) struct NewEndpoint {
-    /// The endpoint's name: 1 to 200 characters.
+    /// The endpoint's name, 1 to 200 characters.
     #[schema(value_type = String, example = "Billing")]
     name: Name,
-    /// Where webhooks go: an http or https URL whose host is not inside a private network.
+    /// The http or https URL to send webhooks to. Private network addresses are not allowed, unless
+    /// the installation is configured to allow them.
     #[schema(value_type = String, example = "https://example.com/webhooks")]
     url: TargetUrl,
-    /// The event types that it receives: up to 100 names of the catalogue, `["*"]` for all types, or
+    /// The event types to subscribe to: up to 100 types of the catalogue, `["*"]` for all types, or
     /// `[]` for none.
     #[schema(value_type = Vec<String>, example = json!(["application.created"]))]
     event_types: ListedTypes,
-    /// Headers to add to each request, name to value: up to 32.
+    /// Custom headers to add to each request, as a map of names to values. At most 32 headers.
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     headers: Option<CustomHeaders>,
-    /// Whether deliveries may overtake each other (`parallel`, the default) or not (`strict`).
+    /// The ordering of deliveries. `parallel`: several deliveries at a time; later ones may overtake a
+    /// failing one. `strict`: one delivery at a time, in the order of acceptance; a failing delivery
+    /// blocks later ones. Defaults to `parallel`.
     #[schema(schema_with = ordering)]
     ordering: Option<Ordering>,
 }
 
 impl NewEndpoint {
-    /// The command, or everything that is wrong with the fields.
-    pub(crate) async fn read(
+    /// Parses the command, or returns all field errors.
+    pub(crate) async fn parse(
         mut fields: Fields<'_>,
         app: &App,
     ) -> Result<endpoints::NewEndpoint, Problem> {
         let name = fields.required("name", |field| field.parse(Name::parse));
         let url = fields.required("url", |field| url(field, app));
-        let event_types = fields.required("event_types", ListedTypes::read);
-        let headers = fields.optional("headers", |field| field.texts(CustomHeaders::parse));
+        let event_types = fields.required("event_types", ListedTypes::parse);
+        let headers = fields.optional("headers", |field| field.string_map(CustomHeaders::parse));
         let ordering = fields.optional("ordering", |field| field.choice(&ORDERINGS));
         if let Some(event_types) = &event_types {
             event_types.check(&mut fields, app, None).await?;
         }
-        let read = || {
+        let parsed = || {
             let (name, url, event_types) = (name?, url?, event_types?);
             Some(Self { name, url, event_types, headers, ordering })
         };
-        let Self { name, url, event_types, headers, ordering } = fields.finish(read())?;
+        let Self { name, url, event_types, headers, ordering } = fields.finish(parsed())?;
         let (headers, ordering) = (headers.unwrap_or_default(), ordering.unwrap_or_default());
         Ok(endpoints::NewEndpoint { name, url, event_types: event_types.into(), headers, ordering })
     }
 }
 
-/// Changes to an endpoint. Omitted fields stay as they are.
+/// The fields of an endpoint to update. Omitted fields are left unchanged.
 #[derive(ToSchema)]
-pub(crate) struct EndpointChange {
-    /// The endpoint's name: 1 to 200 characters.
+#[schema(as = EndpointChange)]
+pub(crate) struct EndpointUpdate {
+    /// The endpoint's name, 1 to 200 characters.
     #[schema(value_type = Option<String>)]
     name: Option<Name>,
-    /// Where webhooks go: an http or https URL whose host is not inside a private network.
+    /// The http or https URL to send webhooks to. Private network addresses are not allowed, unless
+    /// the installation is configured to allow them.
     #[schema(value_type = Option<String>)]
     url: Option<TargetUrl>,
-    /// The event types that it receives: up to 100 names of the catalogue, `["*"]` for all types, or
-    /// `[]` for none. Names that it has already may have left the catalogue.
+    /// The event types to subscribe to: up to 100 types of the catalogue, `["*"]` for all types, or
+    /// `[]` for none. Types that the endpoint already subscribes to are accepted even if they are no
+    /// longer in the catalogue.
     #[schema(value_type = Option<Vec<String>>)]
     event_types: Option<ListedTypes>,
-    /// The headers to add to each request, all of them: up to 32, name to value.
+    /// Custom headers to add to each request, as a map of names to values. At most 32 headers. They
+    /// replace all existing custom headers.
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     headers: Option<CustomHeaders>,
-    /// Whether deliveries may overtake each other (`parallel`) or not (`strict`).
+    /// The ordering of deliveries. `parallel`: several deliveries at a time; later ones may overtake a
+    /// failing one. `strict`: one delivery at a time, in the order of acceptance; a failing delivery
+    /// blocks later ones.
     #[schema(schema_with = ordering)]
     ordering: Option<Ordering>,
 }
 
-impl EndpointChange {
-    /// The command for an endpoint that `had` these event types, or everything that is wrong with
-    /// the fields.
-    pub(crate) async fn read(
+impl EndpointUpdate {
+    /// Parses the command for an endpoint with the `current` subscription, or returns all field errors.
+    pub(crate) async fn parse(
         mut fields: Fields<'_>,
         app: &App,
-        had: &Subscription,
-    ) -> Result<endpoints::EndpointChange, Problem> {
-        let read = Self {
-            name: fields.change("name", |field| field.parse(Name::parse)),
-            url: fields.change("url", |field| url(field, app)),
-            event_types: fields.change("event_types", ListedTypes::read),
-            headers: fields.change("headers", |field| field.texts(CustomHeaders::parse)),
-            ordering: fields.change("ordering", |field| field.choice(&ORDERINGS)),
+        current: &Subscription,
+    ) -> Result<endpoints::EndpointUpdate, Problem> {
+        let parsed = Self {
+            name: fields.non_null("name", |field| field.parse(Name::parse)),
+            url: fields.non_null("url", |field| url(field, app)),
+            event_types: fields.non_null("event_types", ListedTypes::parse),
+            headers: fields.non_null("headers", |field| field.string_map(CustomHeaders::parse)),
+            ordering: fields.non_null("ordering", |field| field.choice(&ORDERINGS)),
         };
-        if let Some(event_types) = &read.event_types {
-            event_types.check(&mut fields, app, Some(had)).await?;
+        if let Some(event_types) = &parsed.event_types {
+            event_types.check(&mut fields, app, Some(current)).await?;
         }
-        let Self { name, url, event_types, headers, ordering } = fields.finish(Some(read))?;
+        let Self { name, url, event_types, headers, ordering } = fields.finish(Some(parsed))?;
         let event_types = event_types.map(Into::into);
-        Ok(endpoints::EndpointChange { name, url, event_types, headers, ordering })
+        Ok(endpoints::EndpointUpdate { name, url, event_types, headers, ordering })
     }
 }
 
@@ -163,7 +171,7 @@ fn url(field: Field<'_, '_>, app: &App) -> Option<TargetUrl> {
     field.parse(|text| TargetUrl::parse(text, &app.0.api.targets))
 }
 
-/// The event types that an endpoint is to receive, each with its pointer.
+/// The event types to subscribe to, each with its pointer.
 struct ListedTypes {
     /// The pointer of `*`.
     all: Option<String>,
@@ -171,7 +179,7 @@ struct ListedTypes {
 }
 
 impl ListedTypes {
-    fn read(field: Field<'_, '_>) -> Option<Self> {
+    fn parse(field: Field<'_, '_>) -> Option<Self> {
         let items = field.list(0..=MAX_EVENT_TYPES_PER_ENDPOINT, |item| {
             item.parse(|text| match text {
                 ALL_TYPES => Ok::<_, EventTypeNameError>(None),
@@ -188,22 +196,21 @@ impl ListedTypes {
         Some(listed)
     }
 
-    /// Adds what is wrong with the list as a whole. If there are other errors, it also adds the
-    /// types that the catalogue does not have, so that the caller learns all errors at once; without
-    /// other errors, the service finds those.
+    /// Adds the errors of the list as a whole. If there are other errors, adds those of unknown event
+    /// types too, so that all errors are reported at once. Otherwise the service checks the types.
     async fn check(
         &self,
         fields: &mut Fields<'_>,
         app: &App,
-        had: Option<&Subscription>,
+        current: Option<&Subscription>,
     ) -> Result<(), Problem> {
         if let Some(pointer) = self.all.as_ref().filter(|_| !self.names.is_empty()) {
-            fields.findings().add(pointer, "means every type and cannot be combined with names");
+            fields.errors_mut().add(pointer, "cannot be combined with other event types");
         }
-        if fields.are_invalid() {
+        if fields.has_errors() {
             let names = self.names.iter().map(|(_, name)| name);
-            for index in app.service().unknown_event_types(names, had).await? {
-                fields.findings().add(&self.names[index].0, UNKNOWN_TYPE);
+            for index in app.service().unknown_event_types(names, current).await? {
+                fields.errors_mut().add(&self.names[index].0, UNKNOWN_TYPE);
             }
         }
         Ok(())
@@ -219,10 +226,12 @@ impl From<ListedTypes> for EventTypes {
     }
 }
 
-/// What becomes of the deliveries that were held.
+/// Options for enabling an endpoint.
 #[derive(ToSchema)]
-pub(crate) struct Enable {
-    /// Send the held deliveries (`resume`, the default), or give them up (`discard`).
+#[schema(as = Enable)]
+pub(crate) struct EnableEndpoint {
+    /// The action for held deliveries: `resume` sends them, `discard` discards them. Defaults to
+    /// `resume`.
     held: Option<HeldChoice>,
 }
 
@@ -233,8 +242,8 @@ enum HeldChoice {
     Discard,
 }
 
-impl Enable {
-    pub(crate) fn read(mut fields: Fields<'_>) -> Result<HeldAction, Problem> {
+impl EnableEndpoint {
+    pub(crate) fn parse(mut fields: Fields<'_>) -> Result<HeldAction, Problem> {
         let choices = [HeldChoice::Resume, HeldChoice::Discard];
         let held = fields.optional("held", |field| field.choice(&choices));
         let Self { held } = fields.finish(Some(Self { held }))?;
@@ -247,8 +256,8 @@ impl Enable {
 
 /// List endpoints
 ///
-/// Newest first. With a filter, a page may have fewer items than `limit`, even none, and still have a
-/// `next_cursor`.
+/// Returns the account's endpoints, newest first. With a filter, a page may contain fewer items than
+/// `limit`, or none, and still have a `next_cursor`.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/endpoints", tag = "Endpoints",
     params(FilterParams, ListParams),
@@ -259,26 +268,26 @@ async fn list(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Json<List<EndpointBody>>, Problem> {
-    let filter = FilterParams::read(&mut params);
+    let filter = FilterParams::parse(&mut params);
     let page = params.page();
     params.finish()?;
-    Ok(Json(List::of(app.records().find_endpoints(tenant.0, filter, page).await?)))
+    Ok(Json(List::from_page(app.records().find_endpoints(tenant.0, filter, page).await?)))
 }
 
 /// Create an endpoint
 ///
-/// It is enabled. The response contains the secret that signs its requests.
+/// The endpoint is enabled immediately. The response contains the secret that signs its requests.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/endpoints", tag = "Endpoints",
     request_body = NewEndpoint,
-    responses((status = CREATED, description = "The endpoint", body = NewEndpointBody))
+    responses((status = CREATED, description = "The created endpoint", body = NewEndpointBody))
 )]
 async fn create(
     tenant: Tenant,
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<NewEndpointBody>), Problem> {
-    let new = NewEndpoint::read(Fields::of(&body)?, &app).await?;
+    let new = NewEndpoint::parse(Fields::from_json(&body)?, &app).await?;
     let view = app.service().create_endpoint(tenant.0, new).await?;
     let signing_secret = view.endpoint.secrets.current.reveal();
     Ok((StatusCode::CREATED, Json(NewEndpointBody { endpoint: view.into(), signing_secret })))
@@ -297,13 +306,13 @@ async fn get(
     Ok(Json(app.service().endpoint(tenant.0, id).await?.into()))
 }
 
-/// Change an endpoint
+/// Update an endpoint
 ///
-/// Omitted fields stay as they are. The change applies to attempts that begin after it.
+/// Omitted fields are left unchanged. The update applies to all attempts that start after it.
 #[utoipa::path(
     patch, path = "/v1/accounts/{account}/endpoints/{endpoint}", tag = "Endpoints",
-    request_body = EndpointChange,
-    responses((status = OK, description = "The endpoint as it is now", body = EndpointBody))
+    request_body = EndpointUpdate,
+    responses((status = OK, description = "The updated endpoint", body = EndpointBody))
 )]
 async fn update(
     tenant: Tenant,
@@ -311,18 +320,18 @@ async fn update(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<EndpointBody>, Problem> {
-    let fields = Fields::of(&body)?;
-    let before = app.service().endpoint(tenant.0, id).await?.endpoint;
-    let change = EndpointChange::read(fields, &app, &before.event_types).await?;
-    Ok(Json(app.service().change_endpoint(tenant.0, id, change, None).await?.into()))
+    let fields = Fields::from_json(&body)?;
+    let current = app.service().endpoint(tenant.0, id).await?.endpoint;
+    let update = EndpointUpdate::parse(fields, &app, &current.event_types).await?;
+    Ok(Json(app.service().update_endpoint(tenant.0, id, update, None).await?.into()))
 }
 
 /// Delete an endpoint
 ///
-/// Its pending and held deliveries are discarded.
+/// Deletes the endpoint and discards its pending and held deliveries.
 #[utoipa::path(
     delete, path = "/v1/accounts/{account}/endpoints/{endpoint}", tag = "Endpoints",
-    responses((status = NO_CONTENT, description = "Deleted"))
+    responses((status = NO_CONTENT, description = "The endpoint was deleted"))
 )]
 async fn delete(
     tenant: Tenant,
@@ -335,12 +344,12 @@ async fn delete(
 
 /// Enable an endpoint
 ///
-/// Held deliveries are sent at a limited rate, or given up. The body may be omitted. An enabled
-/// endpoint stays as it is.
+/// Enables the endpoint, and sends its held deliveries at a limited rate or discards them. Has no effect
+/// on an enabled endpoint. The body may be omitted.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/endpoints/{endpoint}/enable", tag = "Endpoints",
-    request_body(content = Option<Enable>),
-    responses((status = OK, description = "The endpoint as it is now", body = EndpointBody))
+    request_body(content = Option<EnableEndpoint>),
+    responses((status = OK, description = "The updated endpoint", body = EndpointBody))
 )]
 async fn enable(
     tenant: Tenant,
@@ -348,22 +357,22 @@ async fn enable(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<EndpointBody>, Problem> {
-    let held = Enable::read(Fields::of_optional(&body)?)?;
-    Ok(Json(app.service().enable(tenant.0, id, held).await?.into()))
+    let held = EnableEndpoint::parse(Fields::from_optional_json(&body)?)?;
+    Ok(Json(app.service().enable_endpoint(tenant.0, id, held).await?.into()))
 }
 
 /// Disable an endpoint
 ///
-/// Nothing more is sent to it: pending and new deliveries are held. A disabled endpoint stays as it
-/// is.
+/// Stops sending to the endpoint. Pending and new deliveries are held until it is enabled again. Has no
+/// effect on a disabled endpoint.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/endpoints/{endpoint}/disable", tag = "Endpoints",
-    responses((status = OK, description = "The endpoint as it is now", body = EndpointBody))
+    responses((status = OK, description = "The updated endpoint", body = EndpointBody))
 )]
 async fn disable(
     tenant: Tenant,
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
 ) -> Result<Json<EndpointBody>, Problem> {
-    Ok(Json(app.service().disable(tenant.0, id).await?.into()))
+    Ok(Json(app.service().disable_endpoint(tenant.0, id).await?.into()))
 }

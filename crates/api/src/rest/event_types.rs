@@ -1,11 +1,11 @@
-//! The catalogue of event types. The operator maintains it; any key may read it.
+//! Operations on the catalogue of event types. The operator maintains it; any API key may read it.
 
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use postrider_domain::event::{EventType, EventTypeName};
 use postrider_domain::limits::{MAX_CATALOGUE_JSON_BYTES, MAX_DESCRIPTION_CHARS};
-use postrider_service::check_schema;
+use postrider_service::validate_schema;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -23,36 +23,37 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, put, delete))
 }
 
-/// An event type to put into the catalogue.
+/// The event type to create or replace.
 #[derive(ToSchema)]
 struct NewEventType {
-    /// What the event means, for people: at most 2,000 characters.
+    /// A description of the event type for people. At most 2,000 characters.
     #[schema(example = "An application was created.")]
     description: String,
-    /// A payload of this type, at most 32 KiB. Test events send it. It must satisfy the schema.
+    /// An example payload, which is also the default payload of test events. At most 32 KiB. It must
+    /// conform to the schema.
     #[schema(value_type = Value, example = json!({"application_id": "a1"}))]
     example: String,
-    /// A JSON Schema 2020-12, at most 32 KiB, that payloads of this type must satisfy. It cannot
-    /// refer to other documents, and its patterns cannot look around or refer back.
+    /// A JSON Schema (2020-12) to validate payloads of this type. At most 32 KiB. External references
+    /// are not supported, and patterns do not support lookaround or backreferences.
     #[schema(value_type = Option<Value>)]
     schema: Option<String>,
 }
 
 impl NewEventType {
-    /// The entry, whose example and schema keep their bytes, or everything that is wrong with it.
-    fn read(name: &str, mut fields: Fields<'_>, app: &App) -> Result<EventType, Problem> {
-        let name = EventTypeName::parse(name).map_err(|error| fields.reject("name", error)).ok();
+    /// Parses the event type, or returns all errors. The example and the schema keep their bytes.
+    fn parse(name: &str, mut fields: Fields<'_>, app: &App) -> Result<EventType, Problem> {
+        let name = EventTypeName::parse(name).map_err(|error| fields.add_error("name", error)).ok();
         let description = fields.required("description", description);
         let example = fields.required("example", catalogue_json);
         let schema = fields.optional("schema", catalogue_json);
-        if fields.are_invalid() {
-            fields.findings().extend(check_schema(schema.as_deref(), example.as_deref()));
+        if fields.has_errors() {
+            fields.errors_mut().extend(validate_schema(schema.as_deref(), example.as_deref()));
         }
-        let read = || {
+        let parsed = || {
             let new = Self { description: description?, example: example?, schema };
             Some((name?, new))
         };
-        let (name, Self { description, example, schema }) = fields.finish(read())?;
+        let (name, Self { description, example, schema }) = fields.finish(parsed())?;
         let now = app.now();
         Ok(EventType { name, description, example, schema, created_at: now, updated_at: now })
     }
@@ -66,7 +67,7 @@ fn description(field: Field<'_, '_>) -> Option<String> {
     })
 }
 
-/// JSON that fits into an entry, as its text.
+/// The text of a JSON value within the size limit.
 fn catalogue_json(field: Field<'_, '_>) -> Option<String> {
     let text = field.json();
     if text.len() > MAX_CATALOGUE_JSON_BYTES {
@@ -77,11 +78,11 @@ fn catalogue_json(field: Field<'_, '_>) -> Option<String> {
 
 /// List event types
 ///
-/// By name. Any key may read the catalogue.
+/// Returns the event types of the catalogue, sorted by name. Available to any API key.
 #[utoipa::path(
     get, path = "/v1/event-types", tag = "Event types",
     params(ListParams),
-    responses((status = OK, description = "A page of the catalogue", body = List<EventTypeBody>))
+    responses((status = OK, description = "A page of event types", body = List<EventTypeBody>))
 )]
 async fn list(
     State(app): State<App>,
@@ -89,30 +90,30 @@ async fn list(
 ) -> Result<Json<List<EventTypeBody>>, Problem> {
     let page = params.page_after(EventTypeName::parse);
     params.finish()?;
-    Ok(Json(List::of(app.records().event_types(page).await?)))
+    Ok(Json(List::from_page(app.records().event_types(page).await?)))
 }
 
 /// Get an event type
 ///
-/// Any key may read the catalogue.
+/// Available to any API key.
 #[utoipa::path(
     get, path = "/v1/event-types/{name}", tag = "Event types",
-    responses((status = OK, description = "The entry", body = EventTypeBody))
+    responses((status = OK, description = "The event type", body = EventTypeBody))
 )]
 async fn get(
     PathText(name): PathText,
     State(app): State<App>,
 ) -> Result<Json<EventTypeBody>, Problem> {
-    Ok(Json(app.service().event_type(&existing(&name)?).await?.into()))
+    Ok(Json(app.service().event_type(&existing_name(&name)?).await?.into()))
 }
 
-/// Put an event type
+/// Create or replace an event type
 ///
-/// Adds the type to the catalogue, or replaces it. Events that were accepted before stay as they are.
+/// Existing events of this type are not affected.
 #[utoipa::path(
     put, path = "/v1/event-types/{name}", tag = "Event types", security(("operator_key" = [])),
     request_body = NewEventType,
-    responses((status = OK, description = "The entry", body = EventTypeBody))
+    responses((status = OK, description = "The created or replaced event type", body = EventTypeBody))
 )]
 async fn put(
     _: Operator,
@@ -120,27 +121,27 @@ async fn put(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<EventTypeBody>, Problem> {
-    let entry = NewEventType::read(&name, Fields::of(&body)?, &app)?;
+    let entry = NewEventType::parse(&name, Fields::from_json(&body)?, &app)?;
     Ok(Json(app.service().put_event_type(entry).await?.into()))
 }
 
 /// Delete an event type
 ///
-/// New events of this type are rejected. Endpoints that name it keep the name.
+/// New events of this type are rejected. Subscriptions of endpoints to this type are kept.
 #[utoipa::path(
     delete, path = "/v1/event-types/{name}", tag = "Event types", security(("operator_key" = [])),
-    responses((status = NO_CONTENT, description = "Deleted"))
+    responses((status = NO_CONTENT, description = "The event type was deleted"))
 )]
 async fn delete(
     _: Operator,
     PathText(name): PathText,
     State(app): State<App>,
 ) -> Result<StatusCode, Problem> {
-    app.service().delete_event_type(&existing(&name)?).await?;
+    app.service().delete_event_type(&existing_name(&name)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// A name that cannot be one names nothing that exists.
-fn existing(name: &str) -> Result<EventTypeName, Problem> {
+/// Parses the name of a stored event type. A malformed name does not exist: 404.
+fn existing_name(name: &str) -> Result<EventTypeName, Problem> {
     EventTypeName::parse(name).map_err(|_| Problem::not_found("event type"))
 }

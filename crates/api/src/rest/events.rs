@@ -1,8 +1,7 @@
-//! Events: how they come in, and how they are read again.
+//! Operations on events.
 //!
-//! Publishing is the path that everything else waits for. The payload is found in the body and
-//! kept as it is, without being taken apart; only a type with a schema has it read. When the
-//! quick reading fails, a slow one finds out all that is wrong.
+//! Publishing is the hot path. The payload is located in the body and kept as raw bytes; it is parsed
+//! only if its type has a schema. If the fast parser fails, a slower one collects all errors.
 
 use std::borrow::Cow;
 
@@ -13,7 +12,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 use postrider_domain::event::{EventTypeName, Payload};
-use postrider_domain::findings::{self, Finding};
+use postrider_domain::findings::{Finding, Findings};
 use postrider_domain::ids::{AccountId, EventId};
 use postrider_domain::limits::MAX_BATCH_EVENTS;
 use postrider_service::metrics::Channel;
@@ -30,8 +29,8 @@ use crate::rest::wire::List;
 use crate::rest::wire::event::{EventBody, EventSummaryBody, ReceiptBody, ReceiptsBody};
 use crate::web::auth::Tenant;
 use crate::web::extract::{BatchBody, JsonBody, PathId};
+use crate::web::field_errors::FieldErrors;
 use crate::web::fields::Fields;
-use crate::web::findings::Findings;
 use crate::web::page::{ListParams, Params};
 use crate::web::problem::Problem;
 use crate::web::spans;
@@ -41,120 +40,122 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(list, publish))
         .routes(routes!(publish_batch))
         .routes(routes!(get))
-        .layer(from_fn(spans::accept))
+        .layer(from_fn(spans::trace_publish))
 }
 
-/// An event to publish.
+/// The event to publish.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewEvent<'a> {
-    /// A type of the catalogue.
+    /// The event type. It must be in the catalogue.
     #[serde(borrow)]
     #[schema(value_type = String, example = "application.created")]
     event_type: Cow<'a, str>,
-    /// The payload: at most 256 KiB, nested at most 64 deep. Receivers get exactly these bytes.
+    /// The payload. At most 256 KiB, and nested at most 64 levels deep. It is delivered byte for byte.
     #[serde(borrow)]
     #[schema(value_type = Value, example = json!({"application_id": "a1", "name": "Ada"}))]
     payload: &'a RawValue,
 }
 
-/// Events to publish, all or none.
+/// The events to publish.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewEvents<'a> {
-    /// 1 to 1,000 events.
+#[schema(as = NewEvents)]
+struct EventBatch<'a> {
+    /// The events, 1 to 1,000.
     #[serde(borrow)]
     #[schema(min_items = 1, max_items = 1000)]
     events: Vec<NewEvent<'a>>,
 }
 
-/// The header that makes a request safe to repeat.
+/// The header that makes a request safe to retry.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 struct IdempotencyParams {
-    /// A key for this request, 1 to 256 visible ASCII characters. A request that is repeated with the
-    /// same key within 24 h gets the same response and has no further effect.
+    /// A unique key for this request, 1 to 256 visible ASCII characters. A repeated request with the
+    /// same key and the same body within 24 hours returns the original response and has no further effect.
     #[param(rename = "Idempotency-Key", value_type = Option<String>)]
     key: Option<IdempotencyKey>,
 }
 
-/// A well-formed event, quickly.
-fn quick(raw: &NewEvent<'_>, body: &Bytes) -> Option<PartialEvent> {
+/// Parses a valid event without allocating errors.
+fn parse_valid(raw: &NewEvent<'_>, body: &Bytes) -> Option<PartialEvent> {
     let event_type = EventTypeName::parse(&raw.event_type).ok()?;
     let payload = Payload::of_json(body.slice_ref(raw.payload.get().as_bytes())).ok()?;
     Some(PartialEvent { event_type: Some(event_type), payload: Some(payload) })
 }
 
-/// Any event, with all that is wrong with it.
-fn slow(fields: &mut Fields<'_>) -> PartialEvent {
+/// Parses any event and collects its errors.
+fn parse_with_errors(fields: &mut Fields<'_>) -> PartialEvent {
     PartialEvent {
         event_type: fields.required("event_type", |field| field.parse(EventTypeName::parse)),
         payload: fields.required("payload", |field| field.payload()),
     }
 }
 
-/// The two forms of a request to publish; they differ in where an event's fields stand.
+/// The form of a publish request. It determines the pointers to an event's fields.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum RequestForm {
     Single,
     Batch,
 }
 
-impl Form {
-    /// The events in their places, and what is wrong with them.
-    fn read(self, body: &Bytes) -> Result<(Vec<PartialEvent>, Findings), Problem> {
-        match self.read_quickly(body) {
-            Some(events) => Ok((events, Findings::default())),
-            None => self.read_slowly(body),
+impl RequestForm {
+    /// Parses the events and collects their errors. Invalid events keep their index.
+    fn parse(self, body: &Bytes) -> Result<(Vec<PartialEvent>, FieldErrors), Problem> {
+        match self.parse_valid(body) {
+            Some(events) => Ok((events, FieldErrors::default())),
+            None => self.parse_with_errors(body),
         }
     }
 
-    fn read_quickly(self, body: &Bytes) -> Option<Vec<PartialEvent>> {
+    fn parse_valid(self, body: &Bytes) -> Option<Vec<PartialEvent>> {
         match self {
             Self::Single => {
                 let event = serde_json::from_slice(body).ok()?;
-                Some(vec![quick(&event, body)?])
+                Some(vec![parse_valid(&event, body)?])
             }
             Self::Batch => {
-                let NewEvents { events } = serde_json::from_slice(body).ok()?;
-                let fits = (1..=MAX_BATCH_EVENTS).contains(&events.len());
-                let events = events.iter().filter(|_| fits).map(|event| quick(event, body));
-                events.collect::<Option<Vec<_>>>().filter(|_| fits)
+                let EventBatch { events } = serde_json::from_slice(body).ok()?;
+                let is_in_range = (1..=MAX_BATCH_EVENTS).contains(&events.len());
+                let events = events.iter().filter(|_| is_in_range);
+                let events = events.map(|event| parse_valid(event, body));
+                events.collect::<Option<Vec<_>>>().filter(|_| is_in_range)
             }
         }
     }
 
-    fn read_slowly(self, body: &Bytes) -> Result<(Vec<PartialEvent>, Findings), Problem> {
-        let mut fields = Fields::of(body)?;
+    fn parse_with_errors(self, body: &Bytes) -> Result<(Vec<PartialEvent>, FieldErrors), Problem> {
+        let mut fields = Fields::from_json(body)?;
         let events = match self {
-            Self::Single => vec![slow(&mut fields)],
+            Self::Single => vec![parse_with_errors(&mut fields)],
             Self::Batch => {
                 let events = fields.required("events", |field| {
                     field.list(1..=MAX_BATCH_EVENTS, |item| {
-                        let event = item.object(|fields| Some(slow(fields)));
-                        // What is no object keeps its place, so that the others have theirs.
+                        let event = item.object(|fields| Some(parse_with_errors(fields)));
+                        // An item that is not an object keeps its index.
                         Some(event.unwrap_or_default())
                     })
                 });
                 events.unwrap_or_default().into_iter().map(|(_, event)| event).collect()
             }
         };
-        Ok((events, fields.into_findings()))
+        Ok((events, fields.into_errors()))
     }
 
-    /// Adds what the service found, each at its pointer into the body.
-    fn note(self, found: findings::Findings, findings: &mut Findings) {
-        for Finding { index, field, pointer, detail } in found.into_vec() {
+    /// Adds the findings of the service, with pointers into the body.
+    fn add_findings(self, findings: Findings, errors: &mut FieldErrors) {
+        for Finding { index, field, pointer, detail } in findings.into_vec() {
             let field = field.as_str();
             let pointer = match self {
                 Self::Single => format!("/{field}{pointer}"),
                 Self::Batch => format!("/events/{index}/{field}{pointer}"),
             };
-            findings.add(pointer, detail);
+            errors.add(pointer, detail);
         }
     }
 
-    /// What tells this request from any other that has the same idempotency key.
+    /// Identifies the content of the request, to detect reuse of its idempotency key.
     fn sha256(self, body: &[u8]) -> [u8; 32] {
         let form: &[u8] = match self {
             Self::Single => b"single\0",
@@ -176,8 +177,7 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyParams {
             Ok(key) if values.next().is_none() => Ok(Self { key: Some(key) }),
             _ => Err(Problem::new(
                 StatusCode::BAD_REQUEST,
-                "The header Idempotency-Key must be given once and have 1 to 256 visible ASCII \
-                 characters.",
+                "The Idempotency-Key header must be sent once, with 1 to 256 visible ASCII characters.",
             )),
         }
     }
@@ -185,14 +185,14 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyParams {
 
 /// Publish an event
 ///
-/// Responds once the event is durable, with the number of endpoints that receive it.
+/// Returns once the event is stored durably, with the number of endpoints that it will be delivered to.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/events", tag = "Events",
     params(IdempotencyParams),
     request_body = NewEvent<'static>,
     responses(
-        (status = ACCEPTED, description = "The event is durable", body = ReceiptBody),
-        (status = CONFLICT, description = "The idempotency key was used with another request",
+        (status = ACCEPTED, description = "The event was accepted", body = ReceiptBody),
+        (status = CONFLICT, description = "The idempotency key was used with a different request",
             body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -202,21 +202,21 @@ async fn publish(
     IdempotencyParams { key }: IdempotencyParams,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<ReceiptBody>), Problem> {
-    let mut receipts = accept(&app, tenant.0, Form::Single, key, &body).await?;
+    let mut receipts = accept(&app, tenant.0, RequestForm::Single, key, &body).await?;
     let receipt = receipts.pop().ok_or_else(Problem::internal)?;
     Ok((StatusCode::ACCEPTED, Json(receipt)))
 }
 
 /// Publish a batch of events
 ///
-/// All or none: responds once all of them are durable.
+/// Accepts either all events or none. Returns once all of them are stored durably.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/events/batch", tag = "Events",
     params(IdempotencyParams),
-    request_body = NewEvents<'static>,
+    request_body = EventBatch<'static>,
     responses(
-        (status = ACCEPTED, description = "The events are durable", body = ReceiptsBody),
-        (status = CONFLICT, description = "The idempotency key was used with another request",
+        (status = ACCEPTED, description = "The events were accepted", body = ReceiptsBody),
+        (status = CONFLICT, description = "The idempotency key was used with a different request",
             body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -226,31 +226,31 @@ async fn publish_batch(
     IdempotencyParams { key }: IdempotencyParams,
     JsonBody(body): BatchBody,
 ) -> Result<(StatusCode, Json<ReceiptsBody>), Problem> {
-    let data = accept(&app, tenant.0, Form::Batch, key, &body).await?;
+    let data = accept(&app, tenant.0, RequestForm::Batch, key, &body).await?;
     Ok((StatusCode::ACCEPTED, Json(ReceiptsBody { data })))
 }
 
 async fn accept(
     app: &App,
     account: AccountId,
-    form: Form,
+    form: RequestForm,
     key: Option<IdempotencyKey>,
     body: &Bytes,
 ) -> Result<Vec<ReceiptBody>, Problem> {
-    let (events, mut findings) = form.read(body)?;
-    if !findings.is_empty() {
-        form.note(app.service().check(&events).await?, &mut findings);
-        return Err(findings.into());
+    let (events, mut errors) = form.parse(body)?;
+    if !errors.is_empty() {
+        form.add_findings(app.service().validate_events(&events).await?, &mut errors);
+        return Err(errors.into());
     }
     let events = events
         .into_iter()
-        .map(|event| event.complete().expect("a field that cannot be read leaves an error"));
-    let idempotency = key.map(|key| key.of_request(form.sha256(body)));
+        .map(|event| event.complete().expect("a field that cannot be parsed has an error"));
+    let idempotency = key.map(|key| key.for_request(form.sha256(body)));
     match app.service().publish(Channel::Http, account, events.collect(), idempotency).await {
         Ok(receipts) => Ok(receipts.into_iter().map(Into::into).collect()),
-        Err(ServiceError::InvalidEvents(found)) => {
-            form.note(found, &mut findings);
-            Err(findings.into())
+        Err(ServiceError::InvalidEvents(findings)) => {
+            form.add_findings(findings, &mut errors);
+            Err(errors.into())
         }
         Err(error) => Err(error.into()),
     }
@@ -260,21 +260,21 @@ async fn accept(
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 struct FilterParams {
-    /// Only events of this type.
+    /// Returns only events of this type.
     #[param(value_type = Option<String>)]
     event_type: Option<EventTypeName>,
 }
 
 impl FilterParams {
-    fn read(params: &mut Params) -> Self {
+    fn parse(params: &mut Params) -> Self {
         Self { event_type: params.take("event_type", EventTypeName::parse) }
     }
 }
 
 /// List events
 ///
-/// Newest first, without their payloads. With a filter, a page may have fewer items than `limit`, even
-/// none, and still have a `next_cursor`.
+/// Returns the account's events without their payloads, newest first. With a filter, a page may contain
+/// fewer items than `limit`, or none, and still have a `next_cursor`.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/events", tag = "Events",
     params(FilterParams, ListParams),
@@ -285,13 +285,15 @@ async fn list(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Json<List<EventSummaryBody>>, Problem> {
-    let FilterParams { event_type } = FilterParams::read(&mut params);
+    let FilterParams { event_type } = FilterParams::parse(&mut params);
     let page = params.page();
     params.finish()?;
-    Ok(Json(List::of(app.records().events(tenant.0, event_type.as_ref(), page).await?)))
+    Ok(Json(List::from_page(app.records().events(tenant.0, event_type.as_ref(), page).await?)))
 }
 
-/// Get an event with its payload
+/// Get an event
+///
+/// Returns the event with its payload.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/events/{event}", tag = "Events",
     responses((status = OK, description = "The event", body = EventBody))

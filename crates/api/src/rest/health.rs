@@ -1,4 +1,4 @@
-//! How the process is, for those who watch it. No key is needed.
+//! Health checks and metrics, which require no API key.
 
 use axum::extract::State;
 use axum::response::IntoResponse;
@@ -10,42 +10,46 @@ use utoipa_axum::routes;
 use crate::App;
 use crate::web::problem::{Problem, RETRY_SOON_SECONDS};
 
-/// The text format of Prometheus.
+/// The media type of the Prometheus text format.
 const METRICS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(alive)).routes(routes!(ready)).routes(routes!(metrics))
 }
 
-/// Whether the process lives
+/// Check liveness
+///
+/// Returns 200 while the process is running.
 #[utoipa::path(
     get, path = "/healthz", tag = "Health", security(()),
-    responses((status = OK, description = "It lives", body = String, content_type = "text/plain"))
+    responses((status = OK, description = "The process is running", body = String, content_type = "text/plain"))
 )]
 async fn alive() -> &'static str {
     "ok\n"
 }
 
-/// Whether requests can be served
+/// Check readiness
 ///
-/// The store answers, and the node has joined its cluster.
+/// Returns 200 if the store is available and the node has joined its cluster.
 #[utoipa::path(
     get, path = "/readyz", tag = "Health", security(()),
     responses(
-        (status = OK, description = "They can", body = String, content_type = "text/plain"),
-        (status = SERVICE_UNAVAILABLE, description = "They cannot, and why", body = Problem,
+        (status = OK, description = "The node is ready", body = String, content_type = "text/plain"),
+        (status = SERVICE_UNAVAILABLE, description = "The node is not ready; `detail` has the reason", body = Problem,
             content_type = "application/problem+json"),
     )
 )]
 async fn ready(State(app): State<App>) -> Result<&'static str, Problem> {
-    let later = StatusCode::SERVICE_UNAVAILABLE;
+    let unavailable = StatusCode::SERVICE_UNAVAILABLE;
     match app.0.api.probe.ready().await {
         Ok(()) => Ok("ready\n"),
-        Err(missing) => Err(Problem::later(later, RETRY_SOON_SECONDS, &missing)),
+        Err(reason) => Err(Problem::retry_after(unavailable, RETRY_SOON_SECONDS, &reason)),
     }
 }
 
-/// Metrics in the text format of Prometheus
+/// Get metrics
+///
+/// Returns the node's metrics in the Prometheus text format.
 #[utoipa::path(
     get, path = "/metrics", tag = "Health", security(()),
     responses((status = OK, description = "The metrics", body = String,

@@ -1,4 +1,5 @@
-//! Portal links: the operator's product signs its users in to the dashboard of their account.
+//! Operations on portal links, with which the operator signs users in to the dashboard of their
+//! account.
 
 use std::time::Duration;
 
@@ -24,26 +25,28 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(create, revoke))
 }
 
-/// A portal link to create.
+/// The portal link to create.
 #[derive(ToSchema)]
 struct NewPortalLink {
-    /// How long the link and the session that it begins last, such as `30m` or `1h30m`: from `1s` to
-    /// `7d`; `1h` if omitted.
+    /// The lifetime of the link and of the sessions that it starts, such as `30m` or `1h30m`. From `1s`
+    /// to `7d`. Defaults to `1h`.
     #[schema(value_type = Option<String>, example = "1h")]
     expires_in: Option<Duration>,
-    /// The page of the account's dashboard that it opens, such as `/webhooks/ep_…` for one endpoint;
-    /// the list of webhooks if omitted.
+    /// The page of the account's dashboard to open, such as `/webhooks/ep_…` for an endpoint. Defaults to
+    /// the list of webhooks.
     #[schema(example = "/webhooks")]
     path: Option<String>,
 }
 
 impl NewPortalLink {
-    fn read(mut fields: Fields<'_>, account: AccountId) -> Result<Self, Problem> {
+    fn parse(mut fields: Fields<'_>, account: AccountId) -> Result<Self, Problem> {
         let expires_in = fields.optional("expires_in", |field| field.parse(parse_lifetime));
         let path = fields.optional("path", |field| {
             field.parse(|path| {
                 let page = dashboard::account_page(account, path);
-                page.ok_or("must be a page of the account's dashboard, such as /webhooks")
+                page.ok_or(
+                    "must be the path of a page of the account's dashboard, such as /webhooks",
+                )
             })
         });
         fields.finish(Some(Self { expires_in, path }))
@@ -54,24 +57,24 @@ impl NewPortalLink {
 #[derive(Serialize, ToSchema)]
 #[schema(as = PortalLink)]
 struct PortalLinkBody {
-    /// The link. Whoever opens it acts for the account: treat it as a secret.
+    /// The URL. It grants access to the account: treat it as a secret.
     #[schema(example = "https://webhooks.example.com/dashboard/open/AAEC…")]
     url: String,
-    /// When the link expires, and with it the sessions that it began.
+    /// When the link and the sessions that it started expire.
     #[schema(value_type = String, format = DateTime)]
     expires_at: Timestamp,
 }
 
 /// Create a portal link
 ///
-/// It signs its holder in to the account's dashboard, without a key, until it expires or the account's
-/// links are revoked. Its host is that of `[dashboard] public_url`, or else the one that this request
-/// was sent to. The body may be omitted.
+/// Creates a URL that signs the user in to the account's dashboard without an API key. It is valid until
+/// it expires or the account's portal links are revoked. Its base is the configured
+/// `[dashboard] public_url`, or else the host of this request. The body may be omitted.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/portal-links", tag = "Portal links",
     security(("operator_key" = [])),
     request_body(content = Option<NewPortalLink>),
-    responses((status = CREATED, description = "The link", body = PortalLinkBody))
+    responses((status = CREATED, description = "The created portal link", body = PortalLinkBody))
 )]
 async fn create(
     _: Operator,
@@ -81,8 +84,9 @@ async fn create(
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<PortalLinkBody>), Problem> {
     let NewPortalLink { expires_in, path } =
-        NewPortalLink::read(Fields::of_optional(&body)?, tenant.0)?;
-    let grant = app.service().grant_link(tenant.0, expires_in.unwrap_or(DEFAULT_LIFETIME)).await?;
+        NewPortalLink::parse(Fields::from_optional_json(&body)?, tenant.0)?;
+    let grant =
+        app.service().grant_portal_link(tenant.0, expires_in.unwrap_or(DEFAULT_LIFETIME)).await?;
     let page = path.or_else(|| dashboard::account_page(tenant.0, "")).expect("the list is a page");
     let Grant { account, generation, expires_at } = grant;
     let text = app.signer().await?.sign_link(&PortalLink { account, generation, expires_at, page });
@@ -92,18 +96,18 @@ async fn create(
 
 /// Revoke all portal links
 ///
-/// The account's links stop working, and everyone who came by one of them is signed out. Links that
-/// are created later work.
+/// Invalidates all existing portal links of the account and ends the sessions that they started. New
+/// links can still be created.
 #[utoipa::path(
     delete, path = "/v1/accounts/{account}/portal-links", tag = "Portal links",
     security(("operator_key" = [])),
-    responses((status = NO_CONTENT, description = "Revoked"))
+    responses((status = NO_CONTENT, description = "The portal links were revoked"))
 )]
 async fn revoke(
     _: Operator,
     tenant: Tenant,
     State(app): State<App>,
 ) -> Result<StatusCode, Problem> {
-    app.service().revoke_links(tenant.0).await?;
+    app.service().revoke_portal_links(tenant.0).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,4 +1,4 @@
-//! Replays: durable jobs that deliver past events again.
+//! Operations on replays.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ use crate::rest::wire::List;
 use crate::rest::wire::delivery::STATES;
 use crate::rest::wire::replay::{DryRunBody, ReplayBody, replayable_states};
 use crate::web::auth::Tenant;
-use crate::web::choice::choose;
+use crate::web::choice::parse_choice;
 use crate::web::extract::{JsonBody, PathId};
 use crate::web::fields::{Field, Fields};
 use crate::web::page::{ListParams, Params};
@@ -37,40 +37,40 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(cancel))
 }
 
-/// A replay to create. Omitted filters match everything.
+/// The replay to create. Omitted filters match everything.
 #[derive(ToSchema)]
 pub(crate) struct NewReplay {
-    /// Deliveries to this endpoint.
+    /// Replays only deliveries to this endpoint.
     #[schema(value_type = Option<String>)]
     endpoint: Option<EndpointId>,
-    /// Deliveries of these types, 1 to 100.
+    /// Replays only deliveries of these event types, 1 to 100 types.
     #[schema(value_type = Option<Vec<String>>)]
     event_types: Option<BTreeSet<EventTypeName>>,
-    /// Deliveries in these states; all three if omitted. A pending or held delivery cannot be
-    /// replayed: it has not ended.
+    /// Replays only deliveries in these states. Defaults to all finished states. Pending and held
+    /// deliveries cannot be replayed.
     #[schema(schema_with = replayable_states)]
     states: Option<Vec<DeliveryState>>,
-    /// Deliveries created at or after this time (RFC 3339).
+    /// Replays only deliveries created at or after this time (RFC 3339).
     #[schema(value_type = Option<String>, format = DateTime)]
     since: Option<Timestamp>,
-    /// Deliveries created before this time (RFC 3339).
+    /// Replays only deliveries created before this time (RFC 3339).
     #[schema(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
-    /// New deliveries a second, at most: 1 to 10,000; 100 if omitted.
+    /// The maximum number of new deliveries per second. Defaults to 100.
     #[schema(minimum = 1, maximum = 10000)]
     rate: Option<u32>,
-    /// Only count the deliveries.
+    /// Whether to only count the matching deliveries. Defaults to `false`.
     dry_run: Option<bool>,
 }
 
 impl NewReplay {
-    /// The command, and whether it is a dry run; or everything that is wrong with the fields.
-    pub(crate) async fn read(
+    /// Parses the command and the `dry_run` flag, or returns all field errors.
+    pub(crate) async fn parse(
         mut fields: Fields<'_>,
         app: &App,
         account: AccountId,
     ) -> Result<(replays::NewReplay, bool), Problem> {
-        let read = Self {
+        let parsed = Self {
             endpoint: fields.optional("endpoint", |field| field.parse(str::parse::<EndpointId>)),
             event_types: fields.optional("event_types", event_types),
             states: fields.optional("states", states),
@@ -79,19 +79,19 @@ impl NewReplay {
             rate: fields.optional("rate", |field| field.integer(1..=MAX_RATE)),
             dry_run: fields.optional("dry_run", |field| field.boolean()),
         };
-        let Self { endpoint, event_types, states, since, until, rate, dry_run } = read;
+        let Self { endpoint, event_types, states, since, until, rate, dry_run } = parsed;
         let states = states.or_else(|| Some(REPLAYABLE.to_vec()));
         let filter = Filter { endpoint, event_types, states, since, until };
-        if fields.are_invalid() {
-            let invalid = app.service().check_replay(account, &filter).await?;
-            fields.findings().extend(invalid);
+        if fields.has_errors() {
+            let invalid = app.service().validate_replay_filter(account, &filter).await?;
+            fields.errors_mut().extend(invalid);
         }
         let new = replays::NewReplay { filter, rate: rate.unwrap_or(DEFAULT_RATE) };
         fields.finish(Some((new, dry_run.unwrap_or(false))))
     }
 }
 
-/// The names need not be in the catalogue: a type's events outlive its entry.
+/// The types need not be in the catalogue: events outlive the entries of their types.
 fn event_types(field: Field<'_, '_>) -> Option<BTreeSet<EventTypeName>> {
     let names =
         field.list(1..=MAX_EVENT_TYPES_PER_ENDPOINT, |item| item.parse(EventTypeName::parse))?;
@@ -101,11 +101,11 @@ fn event_types(field: Field<'_, '_>) -> Option<BTreeSet<EventTypeName>> {
 fn states(field: Field<'_, '_>) -> Option<Vec<DeliveryState>> {
     let states = field.list(1..=STATES.len(), |item| {
         item.parse(|text| {
-            let state = choose(text, &STATES)?;
-            let ended = REPLAYABLE.contains(&state);
-            ended
+            let state = parse_choice(text, &STATES)?;
+            let is_finished = REPLAYABLE.contains(&state);
+            is_finished
                 .then_some(state)
-                .ok_or_else(|| format!("cannot be replayed: a {text} delivery has not ended"))
+                .ok_or_else(|| format!("cannot be replayed: {text} deliveries are not finished"))
         })
     })?;
     let mut states: Vec<_> = states.into_iter().map(|(_, state)| state).collect();
@@ -115,13 +115,14 @@ fn states(field: Field<'_, '_>) -> Option<Vec<DeliveryState>> {
 
 /// Create a replay
 ///
-/// A durable job that delivers past events again: for each matching delivery it makes a new one to the
-/// same endpoint, with retries of its own. With `dry_run` it only counts them, and the response is 200.
+/// Starts a durable job that redelivers past events. For each matching delivery it creates a new
+/// delivery to the same endpoint, with its own retry schedule. With `dry_run`, the matching deliveries
+/// are only counted and the response is 200.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/replays", tag = "Replays",
     request_body = NewReplay,
     responses(
-        (status = ACCEPTED, description = "The running replay", body = ReplayBody),
+        (status = ACCEPTED, description = "The started replay", body = ReplayBody),
         (status = OK, description = "The number of matching deliveries", body = DryRunBody),
     )
 )]
@@ -130,7 +131,7 @@ async fn create(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
-    let (new, dry_run) = NewReplay::read(Fields::of(&body)?, &app, tenant.0).await?;
+    let (new, dry_run) = NewReplay::parse(Fields::from_json(&body)?, &app, tenant.0).await?;
     if dry_run {
         let count = app.service().count_replay(tenant.0, &new.filter).await?;
         let body = DryRunBody { total: count.total, exact: count.exact, dry_run };
@@ -142,7 +143,7 @@ async fn create(
 
 /// List replays
 ///
-/// Newest first.
+/// Returns the account's replays, newest first.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/replays", tag = "Replays",
     params(ListParams),
@@ -155,10 +156,12 @@ async fn list(
 ) -> Result<Json<List<ReplayBody>>, Problem> {
     let page = params.page();
     params.finish()?;
-    Ok(Json(List::of(app.records().replays(tenant.0, page).await?)))
+    Ok(Json(List::from_page(app.records().replays(tenant.0, page).await?)))
 }
 
-/// Get a replay and its progress
+/// Get a replay
+///
+/// Returns the replay with its progress.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/replays/{replay}", tag = "Replays",
     responses((status = OK, description = "The replay", body = ReplayBody))
@@ -172,11 +175,13 @@ async fn get(
 }
 
 /// Pause a replay
+///
+/// Has no effect on a paused replay.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/replays/{replay}/pause", tag = "Replays",
     responses(
-        (status = OK, description = "The replay as it is now", body = ReplayBody),
-        (status = CONFLICT, description = "It has ended", body = Problem,
+        (status = OK, description = "The updated replay", body = ReplayBody),
+        (status = CONFLICT, description = "The replay has ended", body = Problem,
             content_type = "application/problem+json"),
     )
 )]
@@ -189,11 +194,13 @@ async fn pause(
 }
 
 /// Resume a replay
+///
+/// Has no effect on a running replay.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/replays/{replay}/resume", tag = "Replays",
     responses(
-        (status = OK, description = "The replay as it is now", body = ReplayBody),
-        (status = CONFLICT, description = "It has ended", body = Problem,
+        (status = OK, description = "The updated replay", body = ReplayBody),
+        (status = CONFLICT, description = "The replay has ended", body = Problem,
             content_type = "application/problem+json"),
     )
 )]
@@ -207,12 +214,12 @@ async fn resume(
 
 /// Cancel a replay
 ///
-/// Deliveries that it has made already stay.
+/// Deliveries that the replay has already created are not affected.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/replays/{replay}/cancel", tag = "Replays",
     responses(
-        (status = OK, description = "The replay as it is now", body = ReplayBody),
-        (status = CONFLICT, description = "It has ended", body = Problem,
+        (status = OK, description = "The updated replay", body = ReplayBody),
+        (status = CONFLICT, description = "The replay has ended", body = Problem,
             content_type = "application/problem+json"),
     )
 )]

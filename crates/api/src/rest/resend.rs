@@ -1,4 +1,4 @@
-//! The deliveries of an event, and resending it.
+//! Operations on the deliveries of an event.
 
 use axum::Json;
 use axum::extract::State;
@@ -25,7 +25,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// List an event's deliveries
 ///
-/// Newest first. Deliveries that a version before 0.1 made are not listed.
+/// Returns the event's deliveries, newest first. Deliveries created by versions before 0.1 are not
+/// included.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/events/{event}/deliveries", tag = "Events",
     params(ListParams),
@@ -40,42 +41,44 @@ async fn deliveries(
     let page = params.page();
     params.finish()?;
     let page = app.records().event_deliveries(tenant.0, event, page).await?;
-    Ok(Json(List::of(page)))
+    Ok(Json(List::from_page(page)))
 }
 
-/// Where to resend an event.
+/// Options for resending an event.
 #[derive(ToSchema)]
-pub(crate) struct Resend {
-    /// One endpoint, whether or not it subscribes to the event's type. If omitted, all endpoints that
-    /// subscribe to the type now.
+#[schema(as = Resend)]
+pub(crate) struct ResendEvent {
+    /// The ID of the endpoint to resend to, whether or not it subscribes to the event type. If omitted,
+    /// the event is resent to all endpoints that are currently subscribed to its type.
     #[schema(value_type = Option<String>)]
     endpoint: Option<EndpointId>,
 }
 
-impl Resend {
-    pub(crate) fn read(mut fields: Fields<'_>) -> Result<ResendTarget, Problem> {
+impl ResendEvent {
+    pub(crate) fn parse(mut fields: Fields<'_>) -> Result<ResendTarget, Problem> {
         let endpoint = fields.optional("endpoint", |field| field.parse(str::parse::<EndpointId>));
         let Self { endpoint } = fields.finish(Some(Self { endpoint }))?;
         Ok(endpoint.map_or(ResendTarget::AllSubscribers, ResendTarget::Endpoint))
     }
 }
 
-/// A resent event.
+/// The result of resending an event.
 #[derive(Serialize, ToSchema)]
-struct Resent {
-    /// The number of new deliveries.
+#[schema(as = Resent)]
+struct ResendResult {
+    /// The number of created deliveries.
     deliveries: u64,
 }
 
 /// Resend an event
 ///
-/// Makes new deliveries of the event, each with its own retries. Deliveries to disabled endpoints are
-/// held.
+/// Creates new deliveries of the event, each with its own retry schedule. Deliveries to disabled
+/// endpoints are held. The body may be omitted.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/events/{event}/resend", tag = "Events",
-    request_body(content = Option<Resend>),
+    request_body(content = Option<ResendEvent>),
     responses(
-        (status = ACCEPTED, description = "The deliveries are durable", body = Resent),
+        (status = ACCEPTED, description = "The deliveries were created", body = ResendResult),
         (status = CONFLICT, description = "The endpoint was deleted", body = Problem,
             content_type = "application/problem+json"),
     )
@@ -85,8 +88,8 @@ async fn resend(
     PathId(event): PathId<EventId>,
     State(app): State<App>,
     JsonBody(body): JsonBody,
-) -> Result<(StatusCode, Json<Resent>), Problem> {
-    let audience = Resend::read(Fields::of_optional(&body)?)?;
-    let deliveries = app.service().resend(tenant.0, event, audience).await?;
-    Ok((StatusCode::ACCEPTED, Json(Resent { deliveries })))
+) -> Result<(StatusCode, Json<ResendResult>), Problem> {
+    let target = ResendEvent::parse(Fields::from_optional_json(&body)?)?;
+    let deliveries = app.service().resend_event(tenant.0, event, target).await?;
+    Ok((StatusCode::ACCEPTED, Json(ResendResult { deliveries })))
 }

@@ -1,4 +1,4 @@
-//! The secrets that sign an endpoint's requests.
+//! Operations on signing secrets.
 
 use std::time::Duration;
 
@@ -21,26 +21,29 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(get_secret)).routes(routes!(rotate_secret))
 }
 
-/// A rotation.
+/// Options for rotating a signing secret.
 #[derive(ToSchema)]
-struct Rotation {
-    /// How long the old secret still signs, next to the new one, such as `90s` or `1h30m`: at most
-    /// `30d`; `24h` if omitted. `0s` ends it at once.
+#[schema(as = Rotation)]
+struct RotateSecret {
+    /// How long requests are signed with both the old and the new secret, such as `90s` or `1h30m`. At
+    /// most `30d`; `0s` expires the old secret immediately. Defaults to `24h`.
     #[schema(value_type = Option<String>, example = "24h")]
     overlap: Option<Duration>,
 }
 
-impl Rotation {
-    fn read(mut fields: Fields<'_>) -> Result<Self, Problem> {
+impl RotateSecret {
+    fn parse(mut fields: Fields<'_>) -> Result<Self, Problem> {
         let overlap = fields.optional("overlap", |field| field.parse(parse_overlap));
         fields.finish(Some(Self { overlap }))
     }
 }
 
 /// Get an endpoint's signing secrets
+///
+/// Returns the current secret and the replaced secrets that have not expired.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/endpoints/{endpoint}/secret", tag = "Endpoints",
-    responses((status = OK, description = "The secrets that sign its requests", body = SecretsBody))
+    responses((status = OK, description = "The signing secrets", body = SecretsBody))
 )]
 async fn get_secret(
     tenant: Tenant,
@@ -53,13 +56,13 @@ async fn get_secret(
 
 /// Rotate an endpoint's signing secret
 ///
-/// During the overlap, every request is signed with both secrets. At most four replaced secrets
-/// overlap with the new one: a further rotation ends the oldest of them at once. The body may be
-/// omitted.
+/// Creates a new signing secret. During the overlap, requests are signed with both the old and the new
+/// secret. At most four replaced secrets are kept: a further rotation expires the oldest of them
+/// immediately. The body may be omitted.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/endpoints/{endpoint}/rotate-secret", tag = "Endpoints",
-    request_body(content = Option<Rotation>),
-    responses((status = OK, description = "The secrets that sign its requests", body = SecretsBody))
+    request_body(content = Option<RotateSecret>),
+    responses((status = OK, description = "The signing secrets", body = SecretsBody))
 )]
 async fn rotate_secret(
     tenant: Tenant,
@@ -67,7 +70,7 @@ async fn rotate_secret(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<SecretsBody>, Problem> {
-    let Rotation { overlap } = Rotation::read(Fields::of_optional(&body)?)?;
+    let RotateSecret { overlap } = RotateSecret::parse(Fields::from_optional_json(&body)?)?;
     let overlap = overlap.unwrap_or(DEFAULT_OVERLAP);
     let secrets = app.service().rotate_secret(tenant.0, id, overlap).await?;
     Ok(Json(SecretsBody::at(&secrets, app.now())))

@@ -1,4 +1,4 @@
-//! Statistics of an endpoint's attempts.
+//! Operations on statistics.
 
 use axum::Json;
 use axum::extract::State;
@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 use crate::App;
 use crate::rest::wire::statistics::{StatisticsBody, span};
 use crate::web::auth::Tenant;
-use crate::web::choice::choose;
+use crate::web::choice::parse_choice;
 use crate::web::extract::PathId;
 use crate::web::page::Params;
 use crate::web::problem::Problem;
@@ -20,27 +20,28 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(statistics))
 }
 
-/// The time that statistics cover.
+/// Parameters of statistics.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct SpanParams {
-    /// How far back: 1 hour by 5 minutes, 24 hours by 30 minutes (the default), 7 days by 6 hours,
-    /// or 30 days by the day.
+    /// The time span up to now: `1h` in steps of 5 minutes, `24h` in steps of 30 minutes, `7d` in steps
+    /// of 6 hours, or `30d` in steps of a day. Defaults to `24h`.
     #[param(schema_with = span)]
     span: Option<Span>,
 }
 
 impl SpanParams {
-    pub(crate) fn read(params: &mut Params) -> Span {
-        let Self { span } = Self { span: params.take("span", |text| choose(text, &Span::ALL)) };
+    pub(crate) fn parse(params: &mut Params) -> Span {
+        let Self { span } =
+            Self { span: params.take("span", |text| parse_choice(text, &Span::ALL)) };
         span.unwrap_or_default()
     }
 }
 
 /// Get an endpoint's statistics
 ///
-/// How its attempts went, by the time at which they began; test events are not among them. Points
-/// begin at whole steps in UTC, and the last one is not over yet.
+/// Returns the results of the endpoint's attempts by start time. Test events are not included. Steps are
+/// aligned to UTC, and the last step is still in progress.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/endpoints/{endpoint}/statistics", tag = "Endpoints",
     params(SpanParams),
@@ -52,7 +53,7 @@ async fn statistics(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Json<StatisticsBody>, Problem> {
-    let span = SpanParams::read(&mut params);
+    let span = SpanParams::parse(&mut params);
     params.finish()?;
     app.service().endpoint(tenant.0, endpoint).await?;
     let statistics = app.records().statistics(tenant.0, endpoint, span, app.now()).await?;

@@ -1,4 +1,4 @@
-//! Test events: one request to an endpoint, shown exactly as it was sent. Nothing is recorded.
+//! Test events: a single request to an endpoint, returned exactly as it was sent and not recorded.
 
 use axum::Json;
 use axum::extract::State;
@@ -6,7 +6,7 @@ use postrider_cluster::route::TestReport;
 use postrider_domain::event::{EventTypeName, Payload};
 use postrider_domain::findings::UNKNOWN_TYPE;
 use postrider_domain::ids::EndpointId;
-use postrider_service::SentTest;
+use postrider_service::SentTestEvent;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -22,44 +22,44 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(send_test))
 }
 
-/// A test event.
+/// The test event to send.
 #[derive(ToSchema)]
 pub(crate) struct TestEvent {
-    /// A type of the catalogue.
+    /// The event type. It must be in the catalogue.
     #[schema(value_type = String, example = "application.created")]
     event_type: EventTypeName,
-    /// The payload; the type's example if omitted. It is not checked against the type's schema.
+    /// The payload. It is not validated against the type's schema. Defaults to the type's example.
     #[schema(value_type = Option<Value>)]
     payload: Option<Payload>,
 }
 
 impl TestEvent {
-    /// The command, or everything that is wrong with the fields.
-    pub(crate) async fn read(
+    /// Parses the command, or returns all field errors.
+    pub(crate) async fn parse(
         mut fields: Fields<'_>,
         app: &App,
     ) -> Result<postrider_service::TestEvent, Problem> {
         let event_type = fields.required("event_type", |field| field.parse(EventTypeName::parse));
-        let payload = fields.change("payload", |field| field.payload());
-        if let Some(name) = event_type.as_ref().filter(|_| fields.are_invalid())
+        let payload = fields.non_null("payload", |field| field.payload());
+        if let Some(name) = event_type.as_ref().filter(|_| fields.has_errors())
             && app.records().event_type(name).await?.is_none()
         {
-            fields.reject("event_type", UNKNOWN_TYPE);
+            fields.add_error("event_type", UNKNOWN_TYPE);
         }
-        let read = event_type.map(|event_type| Self { event_type, payload });
-        let Self { event_type, payload } = fields.finish(read)?;
+        let parsed = event_type.map(|event_type| Self { event_type, payload });
+        let Self { event_type, payload } = fields.finish(parsed)?;
         Ok(postrider_service::TestEvent { event_type, payload })
     }
 }
 
 /// Send a test event
 ///
-/// Sends one request now, also to a disabled endpoint, and waits for the response. It is signed like
-/// any other. Nothing is retried, stored or counted.
+/// Sends a signed request to the endpoint, even if it is disabled, and returns the response. Test events
+/// are not retried, stored or included in statistics.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/endpoints/{endpoint}/test", tag = "Endpoints",
     request_body = TestEvent,
-    responses((status = OK, description = "The request and the response", body = TestBody))
+    responses((status = OK, description = "The result of the request, which may be a failure", body = TestBody))
 )]
 async fn send_test(
     tenant: Tenant,
@@ -67,10 +67,11 @@ async fn send_test(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<TestBody>, Problem> {
-    // An endpoint that does not exist is told before what is wrong with the body.
+    // A missing endpoint takes precedence over an invalid body.
     app.service().endpoint(tenant.0, id).await?;
-    let test = TestEvent::read(Fields::of(&body)?, &app).await?;
-    let SentTest { payload, report } = app.service().send_test(tenant.0, id, test).await?;
+    let test = TestEvent::parse(Fields::from_json(&body)?, &app).await?;
+    let SentTestEvent { payload, report } =
+        app.service().send_test_event(tenant.0, id, test).await?;
     let TestReport { exchange, phases } = report;
     Ok(Json(TestBody {
         duration_ms: exchange.duration_ms(),

@@ -1,4 +1,4 @@
-//! What answers look like, and how domain values become them.
+//! Response bodies, and their conversion from domain values.
 
 pub(crate) mod account;
 pub(crate) mod delivery;
@@ -18,30 +18,30 @@ use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 /// A page of a list.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct List<T> {
-    /// The items, newest first unless the call says otherwise.
+    /// The items of this page.
     data: Vec<T>,
-    /// `cursor` for the next page; null on the last one.
+    /// The cursor of the next page; null on the last page.
     next_cursor: Option<String>,
 }
 
 impl<T> List<T> {
-    pub(crate) fn of<F: Into<T>>(page: Page<F>) -> Self {
+    pub(crate) fn from_page<F: Into<T>>(page: Page<F>) -> Self {
         Self { data: page.items.into_iter().map(Into::into).collect(), next_cursor: page.next }
     }
 }
 
-/// JSON text that was checked when it came in, to be written byte for byte.
+/// Stored JSON text, written byte for byte. It was validated when it was stored.
 pub(crate) fn raw_json(text: String) -> Box<RawValue> {
     RawValue::from_string(text).unwrap_or_else(|error| {
-        tracing::error!(%error, "stored JSON is damaged");
+        tracing::error!(%error, "stored JSON is invalid");
         RawValue::NULL.to_owned()
     })
 }
 
-/// The schema of a text that is one of `values`, by the names that they have in JSON.
-fn choices<T: Serialize>(values: &[T]) -> Object {
+/// The schema of a string enum with these values.
+fn string_enum<T: Serialize>(values: &[T]) -> Object {
     let names = values.iter().map(|value| {
-        serde_json::to_value(value).expect("unit variants and texts become JSON strings")
+        serde_json::to_value(value).expect("unit variants and strings serialize to strings")
     });
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build()
 }

@@ -309,9 +309,9 @@ async fn deliveries_are_listed_shown_and_retried() {
 
     app.as_account(&account, &format!("DELETE /endpoints/{id}"), Value::Null).await.expect(204);
     app.workers.take();
-    let refused = app.as_account(&account, &format!("POST {path}/retry"), Value::Null).await;
-    refused.assert_problem(409);
-    assert_eq!(refused.json()["title"], "The endpoint was deleted");
+    let rejected = app.as_account(&account, &format!("POST {path}/retry"), Value::Null).await;
+    rejected.assert_problem(409);
+    assert_eq!(rejected.json()["title"], "The endpoint was deleted");
     assert!(app.workers.take().is_empty());
     let unknown = format!("POST /deliveries/dlv_{}/retry", "0".repeat(26));
     app.as_account(&account, &unknown, Value::Null).await.assert_problem(404);
@@ -358,9 +358,9 @@ async fn an_event_is_resent_to_one_endpoint_or_to_all_subscribers() {
     let nowhere = json!({"endpoint": format!("ep_{}", "0".repeat(26))});
     app.as_account(&account, &resend, nowhere).await.assert_problem(404);
     app.as_account(&account, &format!("DELETE /endpoints/{first}"), Value::Null).await.expect(204);
-    let refused = app.as_account(&account, &resend, json!({"endpoint": first})).await;
-    refused.assert_problem(409);
-    assert_eq!(refused.json()["title"], "The endpoint was deleted");
+    let rejected = app.as_account(&account, &resend, json!({"endpoint": first})).await;
+    rejected.assert_problem(409);
+    assert_eq!(rejected.json()["title"], "The endpoint was deleted");
 }
 
 #[tokio::test]

@@ -139,9 +139,13 @@ async fn every_documented_operation_is_complete() {
             assert!(parameters.iter().any(|it| it["name"] == name), "{}: {name}", call.name);
         }
         // Request and response schemas with the same name would shadow each other.
-        let asked = references(&operation["requestBody"]);
-        let answered = references(&operation["responses"]);
-        assert!(asked.iter().all(|schema| !answered.contains(schema)), "{}: {asked:?}", call.name);
+        let requested = references(&operation["requestBody"]);
+        let returned = references(&operation["responses"]);
+        assert!(
+            requested.iter().all(|schema| !returned.contains(schema)),
+            "{}: {requested:?}",
+            call.name
+        );
         if call.name.contains("/v1/") {
             let responses = operation["responses"].as_object().unwrap();
             for status in ["401", "429", "503"] {
@@ -220,7 +224,7 @@ async fn another_account_gets_404() {
 }
 
 #[tokio::test]
-async fn another_accounts_resources_cannot_be_reached_through_ones_own_account() {
+async fn an_account_cannot_access_another_accounts_resources() {
     let app = TestApp::new().await;
     let (mine, other) = (app.account().await, app.account().await);
     app.event_type("a.b").await;
@@ -236,7 +240,7 @@ async fn another_accounts_resources_cannot_be_reached_through_ones_own_account()
         ("{delivery}", delivery["id"].as_str().unwrap().to_owned()),
         ("{replay}", replay["id"].as_str().unwrap().to_owned()),
     ];
-    let before = everything(&app, &other).await;
+    let before = snapshot(&app, &other).await;
     app.workers.take();
     for call in calls(&app).await {
         let Some((part, id)) = ids.iter().find(|(part, _)| call.name.contains(part)) else {
@@ -248,10 +252,10 @@ async fn another_accounts_resources_cannot_be_reached_through_ones_own_account()
         app.call(&mine.key, &path, body).await.assert_problem(404);
         assert!(app.workers.take().is_empty(), "{} woke a worker of another account", call.name);
     }
-    assert_eq!(everything(&app, &other).await, before);
+    assert_eq!(snapshot(&app, &other).await, before);
 }
 
-async fn everything(app: &TestApp, account: &Account) -> Vec<Value> {
+async fn snapshot(app: &TestApp, account: &Account) -> Vec<Value> {
     let mut all = Vec::new();
     for call in ["GET /endpoints", "GET /events"] {
         all.push(app.as_account(account, call, Value::Null).await.expect(200));

@@ -49,9 +49,9 @@ async fn an_anonymous_visitor_signs_in_and_returns_to_the_requested_page() {
         );
     }
     for (key, status) in [("", 422), ("prk_wrong", 422), (&"x".repeat(10_000), 413)] {
-        let refused = anonymous.post("/dashboard/sign-in", &[("key", key)]).await;
-        assert_eq!(refused.status, status);
-        assert!(!refused.headers.contains_key("set-cookie"));
+        let rejected = anonymous.post("/dashboard/sign-in", &[("key", key)]).await;
+        assert_eq!(rejected.status, status);
+        assert!(!rejected.headers.contains_key("set-cookie"));
     }
 }
 
@@ -280,10 +280,10 @@ async fn only_the_operator_creates_and_deletes_api_keys() {
         Browser::with_key(&app, &account.key).await,
         Browser::with_portal_link(&app, &account, Value::Null).await,
     ] {
-        let refused = browser.submit_from(&page, &format!("{page}/keys"), &[("name", "x")]).await;
-        assert_eq!(refused.status, StatusCode::FORBIDDEN);
-        let refused = browser.submit_from(&page, &format!("{page}/keys/x/delete"), &[]).await;
-        assert_eq!(refused.status, StatusCode::FORBIDDEN);
+        let rejected = browser.submit_from(&page, &format!("{page}/keys"), &[("name", "x")]).await;
+        assert_eq!(rejected.status, StatusCode::FORBIDDEN);
+        let rejected = browser.submit_from(&page, &format!("{page}/keys/x/delete"), &[]).await;
+        assert_eq!(rejected.status, StatusCode::FORBIDDEN);
         assert!(
             browser.page(&page).await.contains("Only the operator can create and delete API keys.")
         );
@@ -319,20 +319,20 @@ async fn a_stale_form_does_not_overwrite_a_newer_change() {
     app.as_account(&account, &format!("PATCH /endpoints/{id}"), change).await.expect(200);
 
     let mine = [("name", "Mine"), ("url", "https://example.com/mine"), ("seen", seen)];
-    let refused = browser.submit(&settings, &mine).await;
-    assert_eq!(refused.status, StatusCode::CONFLICT);
-    assert!(refused.text().contains("Somebody else changed this in the meantime."));
-    assert!(refused.text().contains("Load the current version"));
-    assert!(refused.text().contains("https://example.com/mine"), "the form lost what was entered");
+    let rejected = browser.submit(&settings, &mine).await;
+    assert_eq!(rejected.status, StatusCode::CONFLICT);
+    assert!(rejected.text().contains("Someone else saved changes after you opened this page."));
+    assert!(rejected.text().contains("Load the current version"));
+    assert!(rejected.text().contains("https://example.com/mine"), "the form lost what was entered");
     let stored =
         app.as_account(&account, &format!("GET /endpoints/{id}"), Value::Null).await.expect(200);
     assert_eq!(stored["url"], "https://example.com/theirs");
     browser.submit_from(&settings, &settings, &mine[..2]).await.redirect_target();
 
     let contacts = [("contact_emails", "mine@example.com"), ("seen", "2020-01-01T00:00:00.000Z")];
-    let refused = browser.submit("/settings/contacts", &contacts).await;
-    assert_eq!(refused.status, StatusCode::CONFLICT);
-    assert!(refused.text().contains("Somebody else changed this in the meantime."));
+    let rejected = browser.submit("/settings/contacts", &contacts).await;
+    assert_eq!(rejected.status, StatusCode::CONFLICT);
+    assert!(rejected.text().contains("Someone else saved changes after you opened this page."));
     browser.submit_from("/settings", "/settings/contacts", &contacts[..1]).await.redirect_target();
 }
 
@@ -374,9 +374,9 @@ async fn a_webhook_is_created_updated_disabled_enabled_and_deleted() {
 
     let fields =
         [("name", ""), ("url", "http://10.0.0.1/"), ("event_types", "no.such"), ("headers", "x")];
-    let refused = browser.submit_from(&new, &new, &fields).await;
-    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
-    let text = refused.text();
+    let rejected = browser.submit_from(&new, &new, &fields).await;
+    assert_eq!(rejected.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let text = rejected.text();
     for what in ["no colon", "name-error", "must have", "10.0.0.1", "is not in the catalogue"] {
         assert!(text.contains(what), "{what}: {text}");
     }
@@ -422,8 +422,8 @@ async fn a_webhook_is_created_updated_disabled_enabled_and_deleted() {
         .await
         .redirect_target();
     assert!(browser.page(&page).await.contains("Sending normally"));
-    let refused = browser.submit_from(&page, &format!("{page}/enable"), &[("held", "x")]).await;
-    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let rejected = browser.submit_from(&page, &format!("{page}/enable"), &[("held", "x")]).await;
+    assert_eq!(rejected.status, StatusCode::UNPROCESSABLE_ENTITY);
 
     browser.submit_from(&page, &format!("{page}/delete"), &[]).await.redirect_target();
     assert_eq!(browser.get(&page).await.status, StatusCode::NOT_FOUND);
@@ -477,8 +477,8 @@ async fn the_operator_creates_accounts_and_sees_the_cluster() {
     assert_eq!(operator.get("/dashboard").await.redirect_target(), "/dashboard/accounts");
     let new = "/dashboard/accounts/new";
     let fields = [("name", "Acme"), ("contact_emails", "x")];
-    let refused = operator.submit_from(new, new, &fields).await;
-    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let rejected = operator.submit_from(new, new, &fields).await;
+    assert_eq!(rejected.status, StatusCode::UNPROCESSABLE_ENTITY);
     let fields = [("name", "Acme"), ("contact_emails", "a@example.com\r\n\r\nb@example.com")];
     let created = operator.submit_from(new, new, &fields).await.redirect_target().to_owned();
     assert!(operator.page("/dashboard/accounts").await.contains("Acme"));
@@ -513,9 +513,7 @@ async fn every_response_has_security_and_cache_headers() {
     }
     let missing = browser.get(&at(&account, "/no-such")).await;
     assert_eq!(missing.status, StatusCode::NOT_FOUND);
-    assert!(
-        missing.text().contains("There is no such page.") && missing.text().contains("Sign out")
-    );
+    assert!(missing.text().contains("No such page.") && missing.text().contains("Sign out"));
 }
 
 #[tokio::test]

@@ -138,7 +138,7 @@ async fn each_final_state_is_explained() {
     assert_contains(&shown, &["Discarded, with all held deliveries", "was deleted"]);
     assert!(!shown.contains("Resend"), "a delivery to a deleted endpoint can still be sent again");
     let again = browser.submit(&format!("/deliveries/{held}/retry"), &[]).await;
-    assert_contains(&again.page(409), &["Nothing can be delivered to it again."]);
+    assert_contains(&again.page(409), &["Deleted endpoints cannot receive deliveries."]);
 }
 
 #[tokio::test]

@@ -238,7 +238,7 @@ async fn another_accounts_events_and_replays_are_not_found() {
         assert_eq!(theirs.status, 404, "{page}");
     }
     for action in [format!("/events/{event}/resend"), format!("/replays/{replay}/cancel")] {
-        let refused = browser.submit_from("/replays/new", &action, &[("to", "all")]).await;
-        assert_eq!(refused.status, 404, "{action}");
+        let rejected = browser.submit_from("/replays/new", &action, &[("to", "all")]).await;
+        assert_eq!(rejected.status, 404, "{action}");
     }
 }

@@ -58,9 +58,9 @@ async fn a_test_event_shows_its_request_and_response() {
     let browser = Browser::sign_in(&app, &account).await;
     let page = format!("/webhooks/{id}/test");
     let fields = [("event_type", "a.first"), ("payload", "{\"mine\": 1.0}<!--")];
-    let refused = browser.submit(&page, &fields).await.page(422);
+    let rejected = browser.submit(&page, &fields).await.page(422);
     assert_contains(
-        &refused,
+        &rejected,
         &["It is not JSON: trailing characters at line 1 column 14.", "1.0}&lt;!--"],
     );
 

@@ -66,7 +66,7 @@ async fn a_response_arrives_even_if_the_body_was_not_read() {
     let events = format!("POST /v1/accounts/{}/events", account.id);
     let endpoint = app.endpoint(&account).await;
     let delete = format!("DELETE /v1/accounts/{}/endpoints/{endpoint}", account.id);
-    let refused = [
+    let rejected = [
         (401, "POST /v1/accounts", "authorization: Bearer nobody's\r\n"),
         (401, "POST /v1/accounts", ""),
         (403, "POST /v1/accounts", &own),
@@ -86,7 +86,7 @@ async fn a_response_arrives_even_if_the_body_was_not_read() {
         (200, "GET /healthz", ""),
         (204, &delete, &own),
     ];
-    for (status, call, headers) in refused {
+    for (status, call, headers) in rejected {
         // The endpoint can be deleted only once.
         let times = if status == 204 { 1 } else { REPETITIONS };
         for _ in 0..times {

@@ -136,9 +136,9 @@ async fn requests_over_the_concurrency_limit_get_429() {
         assert!(futures::poll!(&mut call).is_pending());
         waiting.push(call);
     }
-    let refused = app.as_operator("GET /v1/accounts", Value::Null).await;
-    refused.assert_problem(429);
-    assert_eq!(refused.headers["retry-after"], "1");
+    let rejected = app.as_operator("GET /v1/accounts", Value::Null).await;
+    rejected.assert_problem(429);
+    assert_eq!(rejected.headers["retry-after"], "1");
     assert_eq!(app.send(request(None, "GET /healthz", "")).await.status, 200);
     drop(waiting);
     app.as_operator("GET /v1/accounts", Value::Null).await.expect(200);

@@ -106,8 +106,8 @@ async fn unknown_types_are_reported_together_with_other_errors() {
     }
 }
 
-fn sorted(refused: TestResponse) -> Vec<String> {
-    let mut pointers = refused.pointers(422);
+fn sorted(rejected: TestResponse) -> Vec<String> {
+    let mut pointers = rejected.pointers(422);
     pointers.sort();
     pointers
 }

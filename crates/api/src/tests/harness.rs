@@ -306,12 +306,12 @@ impl Workers for RecordingWorkers {
     }
 }
 
-/// A steadied clock, which may lag behind the wall clock: the first field is its time in
-/// milliseconds, the second the lag.
+/// A monotonic clock that may lag behind the wall clock: the first field is its time in milliseconds,
+/// the second is the lag.
 pub(crate) struct TestClock(AtomicU64, AtomicU64);
 
 impl TestClock {
-    /// Steps the wall clock forward; the steadied clock does not follow yet.
+    /// Steps the wall clock forward, but not the monotonic clock.
     pub(crate) fn step_wall(&self, by: Duration) {
         self.1.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
     }

@@ -108,7 +108,7 @@ async fn event_types_are_created_replaced_listed_and_deleted() {
 }
 
 #[tokio::test]
-async fn a_broken_entry_is_refused_with_all_its_errors() {
+async fn all_errors_of_an_invalid_event_type_are_reported_at_once() {
     let app = TestApp::new().await;
     let body = json!({
         "description": "x".repeat(2001),
@@ -136,9 +136,10 @@ async fn the_cluster_view_lists_nodes_and_owners() {
     let app = TestApp::new().await;
     let cluster = app.as_operator("GET /v1/cluster", Value::Null).await.expect(200);
     let nodes = cluster["nodes"].as_array().unwrap();
-    let of = |node: &Value| (node["name"].clone(), node["state"].clone(), node["shards"].clone());
-    assert_eq!(of(&nodes[0]), (json!("node-1"), json!("alive"), json!(2)));
-    assert_eq!(of(&nodes[1]), (json!("node-2"), json!("dead"), json!(1)));
+    let summary =
+        |node: &Value| (node["name"].clone(), node["state"].clone(), node["shards"].clone());
+    assert_eq!(summary(&nodes[0]), (json!("node-1"), json!("alive"), json!(2)));
+    assert_eq!(summary(&nodes[1]), (json!("node-2"), json!("dead"), json!(1)));
     assert!(nodes[0]["id"].as_str().unwrap().starts_with("boot_"));
     assert_eq!(nodes[0]["version"], "1.2.3");
     assert_eq!((&cluster["shards"], &cluster["unowned"]), (&json!(4), &json!(2)));
@@ -154,7 +155,7 @@ async fn the_cluster_view_lists_nodes_and_owners() {
 }
 
 #[tokio::test]
-async fn the_oldest_pending_delivery_has_its_age() {
+async fn the_age_of_the_oldest_pending_delivery_is_reported() {
     let app = TestApp::new().await;
     app.event_type("a").await;
     let account = app.account().await;

@@ -1,9 +1,9 @@
-//! Who asks, and what that one may see.
+//! Authentication and authorization of REST requests.
 //!
-//! The gate stands before everything under `/v1`, also before routes that do not exist and
-//! bodies that are not read yet: it looks up the key, and the account in the path, and leaves
-//! [`Caller`] and [`Tenant`] for the handlers. A handler that takes a [`Tenant`] cannot come to
-//! another account's data; one that takes an [`Operator`] refuses account keys.
+//! [`require_key`] runs before every path under `/v1`, including unknown ones, and before the body is
+//! read. It authenticates the key, authorizes access to the account in the path, and stores
+//! [`Caller`] and [`Tenant`] in the request's extensions. A handler that takes a [`Tenant`] cannot
+//! access another account's data; a handler that takes an [`Operator`] rejects account keys.
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
@@ -19,35 +19,35 @@ use subtle::ConstantTimeEq;
 use crate::App;
 use crate::web::problem::Problem;
 
-/// Longest key that is looked at.
+/// The maximum length of a key; longer keys are invalid.
 const MAX_KEY_BYTES: usize = 512;
-/// Below this path, an account's id comes next.
+/// The prefix of paths with an account id.
 const ACCOUNTS: &str = "/v1/accounts/";
 
-/// The operator's key, as its SHA-256.
+/// The SHA-256 of the operator key.
 #[derive(Clone)]
 pub struct OperatorKey([u8; 32]);
 
 impl OperatorKey {
-    /// The key with this text.
+    /// Hashes the key.
     #[must_use]
-    pub fn new(text: &str) -> Self {
-        Self(key_sha256(text))
+    pub fn new(key: &str) -> Self {
+        Self(key_sha256(key))
     }
 
-    /// What tells this key from others, and does not lead back to it.
+    /// Identifies the key without revealing it.
     pub(crate) fn fingerprint(&self) -> [u8; 8] {
         let hash: [u8; 32] = Sha256::digest(self.0).into();
-        *hash.first_chunk().expect("it is longer")
+        *hash.first_chunk().expect("SHA-256 has 32 bytes")
     }
 
-    /// Whether `key` has this hash. Takes the same time whatever it is.
-    fn is(&self, key: &[u8; 32]) -> bool {
-        self.0.ct_eq(key).into()
+    /// Compares with the hash of a key, in constant time.
+    fn matches(&self, sha256: &[u8; 32]) -> bool {
+        self.0.ct_eq(sha256).into()
     }
 }
 
-/// Whose key a request carries.
+/// The authenticated caller of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
     Operator,
@@ -55,8 +55,8 @@ pub(crate) enum Caller {
 }
 
 impl Caller {
-    /// Whether the caller may see an account, should there be one: its own, or as the operator any.
-    pub(crate) fn may_see(self, account: AccountId) -> bool {
+    /// Whether the caller may access an account: the operator any, an account only itself.
+    pub(crate) fn may_access(self, account: AccountId) -> bool {
         match self {
             Self::Operator => true,
             Self::Account(own) => own == account,
@@ -64,16 +64,16 @@ impl Caller {
     }
 }
 
-/// The account in the path, which exists and which the caller may see.
+/// The account in the path. It exists and the caller may access it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tenant(pub AccountId);
 
-/// The caller is the operator.
+/// Proof that the caller is the operator.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operator;
 
-/// Lets a request pass if its key opens what its path names.
-pub(crate) async fn gate(
+/// Requires a valid key, and access to the account in the path, for requests under `/v1`.
+pub(crate) async fn require_key(
     State(app): State<App>,
     mut request: Request,
     next: Next,
@@ -82,70 +82,67 @@ pub(crate) async fn gate(
     if path != "/v1" && !path.starts_with("/v1/") {
         return Ok(next.run(request).await);
     }
-    let caller = identify(&app, request.headers()).await?;
-    if let Some(segment) = account_in(path) {
-        let tenant = admit(&app, caller, segment).await?;
+    let caller = authenticate(&app, request.headers()).await?;
+    if let Some(segment) = account_segment(path) {
+        let tenant = authorize_account(&app, caller, segment).await?;
         request.extensions_mut().insert(tenant);
     }
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }
 
-/// Whose key it is.
-async fn identify(app: &App, headers: &HeaderMap) -> Result<Caller, Problem> {
-    let key = bearer(headers).ok_or_else(|| {
-        unauthorized("Send a key in the header Authorization, as in «Bearer KEY».")
+async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Problem> {
+    let key = bearer_token(headers).ok_or_else(|| {
+        unauthorized("No API key provided. Send the header Authorization: Bearer YOUR_KEY.")
     })?;
-    match whose(app, key).await? {
-        Some(Key::Operator) => Ok(Caller::Operator),
-        Some(Key::Account(account, _)) => Ok(Caller::Account(account)),
-        None => Err(unauthorized("The key is unknown. It may have been deleted.")),
+    match verify_key(app, key).await? {
+        Some(VerifiedKey::Operator) => Ok(Caller::Operator),
+        Some(VerifiedKey::Account(account, _)) => Ok(Caller::Account(account)),
+        None => Err(unauthorized("Invalid API key. It may have been deleted.")),
     }
 }
 
-/// A key that opens something.
+/// A valid key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Key {
+pub(crate) enum VerifiedKey {
     Operator,
     Account(AccountId, KeyId),
 }
 
-/// What a key opens. An account's key is looked up each time, so that a deleted one stops working
-/// at once.
-pub(crate) async fn whose(app: &App, key: &str) -> Result<Option<Key>, Problem> {
+/// Verifies a key. Account keys are not cached, so that a deleted key stops working immediately.
+pub(crate) async fn verify_key(app: &App, key: &str) -> Result<Option<VerifiedKey>, Problem> {
     if !(1..=MAX_KEY_BYTES).contains(&key.len()) {
         return Ok(None);
     }
     let hash = key_sha256(key);
-    if app.0.api.operator_key.is(&hash) {
-        return Ok(Some(Key::Operator));
+    if app.0.api.operator_key.matches(&hash) {
+        return Ok(Some(VerifiedKey::Operator));
     }
     let found = app.records().key_by_hash(hash).await?;
-    Ok(found.map(|(account, key)| Key::Account(account, key)))
+    Ok(found.map(|(account, key)| VerifiedKey::Account(account, key)))
 }
 
-/// Whether `caller` may see the account that the path names. To an account every other one is as
-/// if it did not exist.
-async fn admit(app: &App, caller: Caller, segment: &str) -> Result<Tenant, Problem> {
-    let nobody = || Problem::not_found("account");
-    let id: AccountId = segment.parse().map_err(|_| nobody())?;
-    // An account's key goes with its account.
-    let known = match caller {
-        _ if !caller.may_see(id) => false,
+/// Authorizes access to the account in the path. To an account key, other accounts do not exist.
+async fn authorize_account(app: &App, caller: Caller, segment: &str) -> Result<Tenant, Problem> {
+    let not_found = || Problem::not_found("account");
+    let id: AccountId = segment.parse().map_err(|_| not_found())?;
+    let exists = match caller {
+        _ if !caller.may_access(id) => false,
+        // An account's keys are deleted with it.
         Caller::Account(_) => true,
         Caller::Operator => app.records().account(id).await?.is_some(),
     };
-    known.then_some(Tenant(id)).ok_or_else(nobody)
+    exists.then_some(Tenant(id)).ok_or_else(not_found)
 }
 
-/// The segment of the path where an account's id stands, which may be empty before others.
-fn account_in(path: &str) -> Option<&str> {
+/// The path segment of the account id. It may be empty if other segments follow.
+fn account_segment(path: &str) -> Option<&str> {
     let below = path.strip_prefix(ACCOUNTS).filter(|below| !below.is_empty())?;
     below.split('/').next()
 }
 
-/// The key in `Authorization: Bearer KEY` (RFC 6750 §2.1).
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// The token in `Authorization: Bearer TOKEN` (RFC 6750 §2.1).
+fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     let key = key.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !key.is_empty()).then_some(key)
@@ -159,7 +156,7 @@ impl<S: Sync> FromRequestParts<S> for Tenant {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        left_by_gate(parts)
+        from_extensions(parts)
     }
 }
 
@@ -167,19 +164,23 @@ impl<S: Sync> FromRequestParts<S> for Operator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        match left_by_gate(parts)? {
+        match from_extensions(parts)? {
             Caller::Operator => Ok(Self),
-            Caller::Account(_) => {
-                Err(Problem::new(StatusCode::FORBIDDEN, "This call takes the operator's key."))
-            }
+            Caller::Account(_) => Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "This operation requires the operator key.",
+            )),
         }
     }
 }
 
-/// What the gate left with the request. Fails closed where the gate does not stand.
-fn left_by_gate<T: Copy + Send + Sync + 'static>(parts: &Parts) -> Result<T, Problem> {
+/// Returns a value that [`require_key`] stored. Fails closed on routes outside of the middleware.
+fn from_extensions<T: Copy + Send + Sync + 'static>(parts: &Parts) -> Result<T, Problem> {
     parts.extensions.get().copied().ok_or_else(|| {
-        tracing::error!(path = parts.uri.path(), "a route lies outside the gate");
+        tracing::error!(
+            path = parts.uri.path(),
+            "route is not behind the authentication middleware"
+        );
         Problem::internal()
     })
 }
@@ -189,25 +190,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bearer_scheme() {
-        let of = |value: &'static str| {
+    fn bearer_tokens_are_extracted() {
+        let token = |value: &'static str| {
             let headers = HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())]);
-            bearer(&headers).map(str::to_owned)
+            bearer_token(&headers).map(str::to_owned)
         };
-        assert_eq!(of("Bearer abc").as_deref(), Some("abc"));
-        assert_eq!(of("bearer  abc ").as_deref(), Some("abc"));
+        assert_eq!(token("Bearer abc").as_deref(), Some("abc"));
+        assert_eq!(token("bearer  abc ").as_deref(), Some("abc"));
         for bad in ["", "Bearer", "Bearer ", "abc", "Basic abc"] {
-            assert_eq!(of(bad), None, "{bad}");
+            assert_eq!(token(bad), None, "{bad}");
         }
     }
 
     #[test]
-    fn the_account_of_a_path() {
-        assert_eq!(account_in("/v1/accounts/a"), Some("a"));
-        assert_eq!(account_in("/v1/accounts/a/endpoints/b"), Some("a"));
-        assert_eq!(account_in("/v1/accounts//endpoints"), Some(""));
+    fn account_segments_are_extracted() {
+        assert_eq!(account_segment("/v1/accounts/a"), Some("a"));
+        assert_eq!(account_segment("/v1/accounts/a/endpoints/b"), Some("a"));
+        assert_eq!(account_segment("/v1/accounts//endpoints"), Some(""));
         for path in ["/v1/accounts", "/v1/accounts/", "/v1/event-types/a", "/v1"] {
-            assert_eq!(account_in(path), None, "{path}");
+            assert_eq!(account_segment(path), None, "{path}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What handlers take from a request: its body, and the id or name at the end of its path.
+//! Extractors for request bodies and path parameters.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use postrider_domain::limits::{MAX_BATCH_BODY_BYTES, MAX_BODY_BYTES};
 
 use crate::web::problem::Problem;
 
-/// How long a body may take to arrive; a caller who trickles does not hold a place for ever.
+/// The deadline for reading a body. It frees the concurrency slots of slow clients.
 const MAX_BODY_TIME: Duration = Duration::from_secs(10);
 
-/// The bytes of a body that is said to be JSON, at most `MAX` of them. Nothing is parsed yet.
+/// The unparsed body of a JSON request, of at most `MAX` bytes.
 pub(crate) struct JsonBody<const MAX: usize = MAX_BODY_BYTES>(pub Bytes);
 
 /// The body of a batch of events.
@@ -28,26 +28,25 @@ impl<S: Sync, const MAX: usize> FromRequest<S> for JsonBody<MAX> {
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         check_media_type(request.headers())?;
         let (parts, body) = request.into_parts();
-        if declares_more_than(MAX, &parts.headers) {
+        if declared_length_exceeds(MAX, &parts.headers) {
             return Err(too_large(MAX));
         }
-        let read = Limited::new(body, MAX).collect();
-        match tokio::time::timeout(MAX_BODY_TIME, read).await {
-            Ok(Ok(read)) => Ok(Self(read.to_bytes())),
+        let collected = Limited::new(body, MAX).collect();
+        match tokio::time::timeout(MAX_BODY_TIME, collected).await {
+            Ok(Ok(body)) => Ok(Self(body.to_bytes())),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(MAX)),
             Ok(Err(_)) => {
-                Err(Problem::new(StatusCode::BAD_REQUEST, "The body broke off before its end."))
+                Err(Problem::new(StatusCode::BAD_REQUEST, "The request body was incomplete."))
             }
             Err(_) => Err(Problem::new(
                 StatusCode::REQUEST_TIMEOUT,
-                format!("The body took longer than {MAX_BODY_TIME:?} to arrive."),
+                format!("The request body did not arrive within {MAX_BODY_TIME:?}."),
             )),
         }
     }
 }
 
-/// Refuses what is declared to be something else than JSON. A request that declares nothing is
-/// taken at its word by the parser.
+/// Rejects media types other than JSON. Requests without a Content-Type are parsed as JSON.
 fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return Ok(());
@@ -61,22 +60,22 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     }
     Err(Problem::new(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "Send JSON, with the header «Content-Type: application/json».",
+        "The request body must be JSON with the header Content-Type: application/json.",
     ))
 }
 
-/// Whether a body says that it is too large, before a byte of it is read.
-fn declares_more_than(max: usize, headers: &HeaderMap) -> bool {
+/// Whether the Content-Length exceeds `max`.
+fn declared_length_exceeds(max: usize, headers: &HeaderMap) -> bool {
     let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let length = declared.and_then(|value| value.parse::<u64>().ok());
     length.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > max))
 }
 
 fn too_large(max: usize) -> Problem {
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("The body has more than {max} bytes."))
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("The request body exceeds {max} bytes."))
 }
 
-/// The last parameter of the path. An id that cannot be one names nothing that exists: 404.
+/// The last path parameter, parsed as an id. A malformed id does not exist: 404.
 pub(crate) struct PathId<T>(pub T);
 
 impl<S: Send + Sync, T: FromStr> FromRequestParts<S> for PathId<T> {
@@ -88,7 +87,7 @@ impl<S: Send + Sync, T: FromStr> FromRequestParts<S> for PathId<T> {
     }
 }
 
-/// The last parameter of the path, as it is. One that is not UTF-8 names nothing that exists: 404.
+/// The last path parameter as text. Text that is not UTF-8 does not exist: 404.
 pub(crate) struct PathText(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathText {
@@ -99,7 +98,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathText {
     }
 }
 
-/// The name and the decoded text of the path's last parameter.
+/// The name and the decoded value of the last path parameter.
 async fn last_parameter<S: Send + Sync>(
     parts: &mut Parts,
     state: &S,

@@ -1,10 +1,8 @@
-//! Reads requests field by field, whether they come as JSON or as a form, and gathers all errors on
-//! the way.
+//! Parses requests field by field, from JSON or from a form, and collects all errors.
 //!
-//! [`Fields`] is an object whose fields have not been parsed. A request type takes each field by
-//! name with a function that parses it; a field that cannot be parsed leaves an error with its
-//! pointer and gives `None`. [`Fields::finish`] reports the fields that nobody took, and returns all
-//! of the errors, or what was read.
+//! [`Fields`] is an object with unparsed fields. A request type takes each field by name and parses
+//! it. An invalid field adds an error with its pointer and returns `None`. [`Fields::finish`] adds an
+//! error for each field that was not taken, and returns all errors or the parsed request.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -20,136 +18,135 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::web::choice::choose;
-use crate::web::findings::{Findings, child};
+use crate::web::choice::parse_choice;
+use crate::web::field_errors::{FieldErrors, pointer_to};
 use crate::web::problem::Problem;
 
-/// An object's fields, each to be taken once.
+/// The fields of an object that have not been taken yet, and the errors of those that have.
 pub(crate) struct Fields<'a> {
     pointer: String,
-    left: Vec<(String, Raw<'a>)>,
-    findings: Findings,
-    /// The bytes that JSON is a part of, so that a payload can share them.
+    remaining: Vec<(String, Raw<'a>)>,
+    errors: FieldErrors,
+    /// The whole JSON body, so that a payload can share its bytes.
     body: Option<&'a Bytes>,
 }
 
-/// A value that has not been parsed.
+/// An unparsed value.
 #[derive(Clone)]
 pub(crate) enum Raw<'a> {
     /// JSON text.
     Json(&'a RawValue),
-    /// The text of a form's control.
+    /// The value of a form control.
     Text(&'a str),
-    /// The texts of a form's control that has several.
+    /// The values of a form control with multiple values.
     Texts(Vec<&'a str>),
-    /// Names and values, one pair a line of a form's text area.
+    /// The name-value pairs of a form's text area, one per line.
     Pairs(Vec<(&'a str, &'a str)>),
-    /// A form's control whose text could not be taken apart, with the reasons.
+    /// The errors of a form control that could not be split into pairs.
     Invalid(Vec<String>),
 }
 
 impl<'a> Fields<'a> {
-    /// The fields of a body.
-    ///
-    /// # Errors
-    /// 400 when it is not JSON. That it is no object is found later, with the rest.
-    pub(crate) fn of(body: &'a Bytes) -> Result<Self, Problem> {
+    /// The fields of a JSON body. Malformed JSON is a 400; a body that is not an object is reported
+    /// together with the missing fields.
+    pub(crate) fn from_json(body: &'a Bytes) -> Result<Self, Problem> {
         let raw: &RawValue = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
-        let mut findings = Findings::default();
-        let left = entries(raw, "", &mut findings).unwrap_or_default();
-        Ok(Self { pointer: String::new(), left, findings, body: Some(body) })
+        let mut errors = FieldErrors::default();
+        let remaining = entries(raw, "", &mut errors).unwrap_or_default();
+        Ok(Self { pointer: String::new(), remaining, errors, body: Some(body) })
     }
 
-    /// The fields of a form. A field that was left empty is not among them, unless it may be empty.
-    pub(crate) fn of_form(fields: impl IntoIterator<Item = (&'static str, Raw<'a>)>) -> Self {
-        let left = fields.into_iter().map(|(name, raw)| (name.to_owned(), raw)).collect();
-        Self { pointer: String::new(), left, findings: Findings::default(), body: None }
+    /// The fields of a form. The caller omits empty fields unless they may be empty.
+    pub(crate) fn from_form(fields: impl IntoIterator<Item = (&'static str, Raw<'a>)>) -> Self {
+        let remaining = fields.into_iter().map(|(name, raw)| (name.to_owned(), raw)).collect();
+        Self { pointer: String::new(), remaining, errors: FieldErrors::default(), body: None }
     }
 
-    /// The fields of a body that may be left out, or `null`, because every field may.
-    pub(crate) fn of_optional(body: &'a Bytes) -> Result<Self, Problem> {
+    /// The fields of a JSON body that may be empty or `null`, because all of its fields are optional.
+    pub(crate) fn from_optional_json(body: &'a Bytes) -> Result<Self, Problem> {
         if matches!(&body[..], b"" | b"null") {
-            let findings = Findings::default();
-            return Ok(Self { pointer: String::new(), left: Vec::new(), findings, body: None });
+            let errors = FieldErrors::default();
+            return Ok(Self { pointer: String::new(), remaining: Vec::new(), errors, body: None });
         }
-        Self::of(body)
+        Self::from_json(body)
     }
 
-    /// A field that must be there.
+    /// Takes a required field.
     pub(crate) fn required<T>(
         &mut self,
         name: &str,
-        read: impl FnOnce(Field<'_, 'a>) -> Option<T>,
+        parse: impl FnOnce(Field<'_, 'a>) -> Option<T>,
     ) -> Option<T> {
         match self.take(name) {
-            Some(raw) => read(self.field(name, raw)),
+            Some(raw) => parse(self.field(name, raw)),
             None => {
-                self.reject(name, "is required");
+                self.add_error(name, "is required");
                 None
             }
         }
     }
 
-    /// A field that may be left out; `null` is as good as absent.
+    /// Takes an optional field. `null` counts as omitted.
     pub(crate) fn optional<T>(
         &mut self,
         name: &str,
-        read: impl FnOnce(Field<'_, 'a>) -> Option<T>,
+        parse: impl FnOnce(Field<'_, 'a>) -> Option<T>,
     ) -> Option<T> {
         let raw = self.take(name).filter(|raw| !raw.is_null())?;
-        read(self.field(name, raw))
+        parse(self.field(name, raw))
     }
 
-    /// A field of a change: absent leaves it as it is, and so `null` would be ambiguous.
-    pub(crate) fn change<T>(
+    /// Takes an optional field that cannot be `null`. In an update `null` would be ambiguous; in a
+    /// payload it is a value.
+    pub(crate) fn non_null<T>(
         &mut self,
         name: &str,
-        read: impl FnOnce(Field<'_, 'a>) -> Option<T>,
+        parse: impl FnOnce(Field<'_, 'a>) -> Option<T>,
     ) -> Option<T> {
         let raw = self.take(name)?;
-        read(self.field(name, raw))
+        parse(self.field(name, raw))
     }
 
-    /// Notes that a field breaks a rule that no field can tell alone.
-    pub(crate) fn reject(&mut self, name: &str, detail: impl Display) {
-        self.findings.add(child(&self.pointer, name), detail);
+    /// Adds an error to a field that was already parsed.
+    pub(crate) fn add_error(&mut self, name: &str, detail: impl Display) {
+        self.errors.add(pointer_to(&self.pointer, name), detail);
     }
 
-    /// Whether an error was found, or a field is left that nobody took.
-    pub(crate) fn are_invalid(&self) -> bool {
-        !self.findings.is_empty() || !self.left.is_empty()
+    /// Whether there are errors or unknown fields.
+    pub(crate) fn has_errors(&self) -> bool {
+        !self.errors.is_empty() || !self.remaining.is_empty()
     }
 
-    /// Where to note what is found out elsewhere, such as in the store.
-    pub(crate) fn findings(&mut self) -> &mut Findings {
-        &mut self.findings
+    /// The errors, to be extended with those of other checks.
+    pub(crate) fn errors_mut(&mut self) -> &mut FieldErrors {
+        &mut self.errors
     }
 
-    /// What was read, if nothing at all is wrong.
+    /// Returns the parsed request if there are no errors.
     ///
     /// # Panics
-    /// When nothing was read and nothing is wrong: a reader that gives nothing leaves an error.
-    pub(crate) fn finish<T>(self, read: Option<T>) -> Result<T, Problem> {
-        self.into_findings().check()?;
-        Ok(read.expect("a field that cannot be read leaves an error"))
+    /// If nothing was parsed and there are no errors: every parser that returns `None` adds an error.
+    pub(crate) fn finish<T>(self, parsed: Option<T>) -> Result<T, Problem> {
+        self.into_errors().into_result()?;
+        Ok(parsed.expect("a field that cannot be parsed has an error"))
     }
 
-    /// All that is wrong, and the fields that nobody took.
-    pub(crate) fn into_findings(mut self) -> Findings {
-        for (name, _) in &self.left {
-            self.findings.add(child(&self.pointer, name), "is not a known field");
+    /// Returns the errors, including one for each unknown field.
+    pub(crate) fn into_errors(mut self) -> FieldErrors {
+        for (name, _) in &self.remaining {
+            self.errors.add(pointer_to(&self.pointer, name), "is not a known field");
         }
-        self.findings
+        self.errors
     }
 
     fn take(&mut self, name: &str) -> Option<Raw<'a>> {
-        let at = self.left.iter().position(|(other, _)| other == name)?;
-        Some(self.left.remove(at).1)
+        let at = self.remaining.iter().position(|(other, _)| other == name)?;
+        Some(self.remaining.remove(at).1)
     }
 
     fn field<'f>(&'f mut self, name: &str, raw: Raw<'a>) -> Field<'f, 'a> {
-        let (pointer, body) = (child(&self.pointer, name), self.body);
-        Field { pointer, raw, findings: &mut self.findings, body }
+        let (pointer, body) = (pointer_to(&self.pointer, name), self.body);
+        Field { pointer, raw, errors: &mut self.errors, body }
     }
 }
 
@@ -158,8 +155,8 @@ impl<'a> Raw<'a> {
         matches!(self, Self::Json(raw) if raw.get() == "null")
     }
 
-    /// The text that it is, if it is one.
-    fn text(&self) -> Option<Cow<'a, str>> {
+    /// The string, if the value is one.
+    fn string(&self) -> Option<Cow<'a, str>> {
         match self {
             Self::Json(raw) => serde_json::from_str(raw.get()).ok().map(Cow::Owned),
             Self::Text(text) => Some(Cow::Borrowed(text)),
@@ -167,7 +164,7 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// The JSON that it is, or that was written into a form.
+    /// The JSON text, which may come from a form control.
     fn json(&self) -> Option<&'a str> {
         match self {
             Self::Json(raw) => Some(raw.get()),
@@ -177,35 +174,35 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// One field: its pointer, its value, and where to note its errors.
+/// An unparsed field: its pointer, its value, and the error list.
 pub(crate) struct Field<'f, 'a> {
     pointer: String,
     raw: Raw<'a>,
-    findings: &'f mut Findings,
+    errors: &'f mut FieldErrors,
     body: Option<&'a Bytes>,
 }
 
 impl<'a> Field<'_, 'a> {
-    /// Notes that something is wrong, and gives nothing.
+    /// Adds an error and returns `None`.
     pub(crate) fn fail<T>(self, detail: impl Display) -> Option<T> {
-        self.findings.add(self.pointer, detail);
+        self.errors.add(self.pointer, detail);
         None
     }
 
-    /// Its JSON text, byte for byte.
+    /// The JSON text, byte for byte.
     pub(crate) fn json(&self) -> &'a str {
         self.raw.json().unwrap_or_default()
     }
 
-    /// A text.
-    pub(crate) fn text(self) -> Option<String> {
-        match self.raw.text() {
+    /// Parses a string.
+    pub(crate) fn string(self) -> Option<String> {
+        match self.raw.string() {
             Some(text) => Some(text.into_owned()),
             None => self.fail("must be a string"),
         }
     }
 
-    /// The payload of an event. JSON shares the bytes of the request's body.
+    /// Parses an event payload. A JSON payload shares the bytes of the request body.
     pub(crate) fn payload(self) -> Option<Payload> {
         let payload = match (&self.raw, self.body) {
             (Raw::Json(raw), Some(body)) => Payload::of_json(body.slice_ref(raw.get().as_bytes())),
@@ -217,33 +214,33 @@ impl<'a> Field<'_, 'a> {
         }
     }
 
-    /// A text that `parse` accepts.
+    /// Parses a string with `parse`.
     pub(crate) fn parse<T, E: Display>(
         self,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
-        match self.raw.text().map(|text| parse(&text)) {
+        match self.raw.string().map(|text| parse(&text)) {
             Some(Ok(value)) => Some(value),
             Some(Err(error)) => self.fail(error),
             None => self.fail("must be a string"),
         }
     }
 
-    /// One of `choices`, by the name that it has in JSON.
+    /// Parses one of `choices` by its JSON name.
     pub(crate) fn choice<T: Serialize + Copy>(self, choices: &[T]) -> Option<T> {
-        self.parse(|text| choose(text, choices))
+        self.parse(|text| parse_choice(text, choices))
     }
 
-    /// A whole number within `range`.
+    /// Parses an integer within `range`.
     pub(crate) fn integer(self, range: RangeInclusive<u32>) -> Option<u32> {
         let (low, high) = (*range.start(), *range.end());
         match serde_json::from_str(self.json()) {
             Ok(number) if range.contains(&number) => Some(number),
-            _ => self.fail(format!("must be a whole number from {low} to {high}")),
+            _ => self.fail(format!("must be an integer from {low} to {high}")),
         }
     }
 
-    /// True or false.
+    /// Parses a boolean.
     pub(crate) fn boolean(self) -> Option<bool> {
         match self.json() {
             "true" => Some(true),
@@ -252,24 +249,23 @@ impl<'a> Field<'_, 'a> {
         }
     }
 
-    /// Any JSON, within the bound on nesting.
+    /// Parses any JSON value within the nesting limit.
     pub(crate) fn value(self) -> Option<Value> {
         if nests_deeper_than(self.json().as_bytes(), MAX_JSON_DEPTH) {
             return self.fail(format!("is nested more than {MAX_JSON_DEPTH} deep"));
         }
         match serde_json::from_str(self.json()) {
             Ok(value) => Some(value),
-            Err(error) => self.fail(format!("cannot be read: {error}")),
+            Err(error) => self.fail(format!("cannot be parsed: {error}")),
         }
     }
 
-    /// The items of an array with a length within `lengths`. Each item is read, also after one
-    /// that cannot be, so that all errors are found; those that could be read are given with their
-    /// pointers.
+    /// Parses an array whose length is within `lengths`. All items are parsed, so that all errors are
+    /// found. Returns the valid items with their pointers.
     pub(crate) fn list<T>(
         self,
         lengths: RangeInclusive<usize>,
-        mut read: impl FnMut(Field<'_, 'a>) -> Option<T>,
+        mut parse_item: impl FnMut(Field<'_, 'a>) -> Option<T>,
     ) -> Option<Vec<(String, T)>> {
         let (low, high) = (*lengths.start(), *lengths.end());
         let items: Vec<Raw<'a>> = match &self.raw {
@@ -287,43 +283,43 @@ impl<'a> Field<'_, 'a> {
         let mut values = Vec::with_capacity(items.len());
         for (index, raw) in items.into_iter().enumerate() {
             let pointer = format!("{}/{index}", self.pointer);
-            let (findings, body) = (&mut *self.findings, self.body);
-            let item = Field { pointer: pointer.clone(), raw, findings, body };
-            values.extend(read(item).map(|value| (pointer, value)));
+            let (errors, body) = (&mut *self.errors, self.body);
+            let item = Field { pointer: pointer.clone(), raw, errors, body };
+            values.extend(parse_item(item).map(|value| (pointer, value)));
         }
         Some(values)
     }
 
-    /// An object, read as `read` says.
-    pub(crate) fn object<T>(self, read: impl FnOnce(&mut Fields<'a>) -> Option<T>) -> Option<T> {
-        let left = self.raw.entries(&self.pointer, self.findings)?;
-        let findings = std::mem::take(self.findings);
-        let mut fields = Fields { pointer: self.pointer, left, findings, body: self.body };
-        let value = read(&mut fields);
-        *self.findings = fields.into_findings();
+    /// Parses an object with `parse`.
+    pub(crate) fn object<T>(self, parse: impl FnOnce(&mut Fields<'a>) -> Option<T>) -> Option<T> {
+        let remaining = self.raw.entries(&self.pointer, self.errors)?;
+        let errors = std::mem::take(self.errors);
+        let mut fields = Fields { pointer: self.pointer, remaining, errors, body: self.body };
+        let value = parse(&mut fields);
+        *self.errors = fields.into_errors();
         value
     }
 
-    /// An object of texts that `parse` accepts; its errors each name the entry that they are about.
-    pub(crate) fn texts<T, E: Display>(
+    /// Parses an object of strings. `parse` returns its errors with the names of the entries.
+    pub(crate) fn string_map<T, E: Display>(
         self,
         parse: impl FnOnce(Vec<(String, String)>) -> Result<T, Vec<(String, E)>>,
     ) -> Option<T> {
-        let raw_entries = self.raw.entries(&self.pointer, self.findings)?;
+        let raw_entries = self.raw.entries(&self.pointer, self.errors)?;
         let count = raw_entries.len();
-        let mut texts = Vec::with_capacity(count);
+        let mut strings = Vec::with_capacity(count);
         for (name, raw) in raw_entries {
-            let pointer = child(&self.pointer, &name);
-            let (findings, body) = (&mut *self.findings, self.body);
-            let text = Field { pointer, raw, findings, body }.text();
-            texts.extend(text.map(|text| (name, text)));
+            let pointer = pointer_to(&self.pointer, &name);
+            let (errors, body) = (&mut *self.errors, self.body);
+            let string = Field { pointer, raw, errors, body }.string();
+            strings.extend(string.map(|string| (name, string)));
         }
-        let all_are_texts = texts.len() == count;
-        match parse(texts) {
-            Ok(value) => all_are_texts.then_some(value),
+        let all_are_strings = strings.len() == count;
+        match parse(strings) {
+            Ok(value) => all_are_strings.then_some(value),
             Err(errors) => {
                 for (name, error) in errors {
-                    self.findings.add(child(&self.pointer, &name), error);
+                    self.errors.add(pointer_to(&self.pointer, &name), error);
                 }
                 None
             }
@@ -332,69 +328,70 @@ impl<'a> Field<'_, 'a> {
 }
 
 impl<'a> Raw<'a> {
-    /// The fields of an object, in their order.
-    fn entries(&self, pointer: &str, findings: &mut Findings) -> Option<Vec<(String, Raw<'a>)>> {
+    /// The entries of an object, in order.
+    fn entries(&self, pointer: &str, errors: &mut FieldErrors) -> Option<Vec<(String, Raw<'a>)>> {
         match self {
-            Self::Json(raw) => entries(raw, pointer, findings),
+            Self::Json(raw) => entries(raw, pointer, errors),
             Self::Pairs(pairs) => {
                 let pairs = pairs.iter();
-                Some(once(
+                Some(without_duplicates(
                     pairs.map(|(name, text)| ((*name).to_owned(), Raw::Text(text))),
                     pointer,
-                    findings,
+                    errors,
                 ))
             }
-            Self::Invalid(errors) => {
-                errors.iter().for_each(|error| findings.add(pointer, error));
+            Self::Invalid(details) => {
+                details.iter().for_each(|detail| errors.add(pointer, detail));
                 None
             }
             Self::Text(_) | Self::Texts(_) => {
-                findings.add(pointer, "must be an object");
+                errors.add(pointer, "must be an object");
                 None
             }
         }
     }
 }
 
-/// The fields of a JSON object, in their order.
+/// The entries of a JSON object, in order.
 fn entries<'a>(
     raw: &'a RawValue,
     pointer: &str,
-    findings: &mut Findings,
+    errors: &mut FieldErrors,
 ) -> Option<Vec<(String, Raw<'a>)>> {
     if !raw.get().starts_with('{') {
-        findings.add(pointer, "must be an object");
+        errors.add(pointer, "must be an object");
         return None;
     }
     let Entries(all) = match serde_json::from_str(raw.get()) {
         Ok(entries) => entries,
         Err(error) => {
-            findings.add(pointer, format!("cannot be read: {error}"));
+            errors.add(pointer, format!("cannot be parsed: {error}"));
             return None;
         }
     };
-    Some(once(all.into_iter().map(|(name, raw)| (name, Raw::Json(raw))), pointer, findings))
+    let all = all.into_iter().map(|(name, raw)| (name, Raw::Json(raw)));
+    Some(without_duplicates(all, pointer, errors))
 }
 
-/// The fields, each once: a second one of the same name is an error.
-fn once<'a>(
+/// Keeps the first entry of each name, and adds an error for each duplicate.
+fn without_duplicates<'a>(
     all: impl Iterator<Item = (String, Raw<'a>)>,
     pointer: &str,
-    findings: &mut Findings,
+    errors: &mut FieldErrors,
 ) -> Vec<(String, Raw<'a>)> {
     let mut seen = HashSet::new();
-    let mut once = Vec::new();
+    let mut unique = Vec::new();
     for (name, raw) in all {
         if seen.insert(name.clone()) {
-            once.push((name, raw));
+            unique.push((name, raw));
         } else {
-            findings.add(child(pointer, &name), "is given twice");
+            errors.add(pointer_to(pointer, &name), "is duplicated");
         }
     }
-    once
+    unique
 }
 
-/// An object's fields, those that are given twice among them; a map would hide them.
+/// The entries of an object including duplicates, which a map would hide.
 struct Entries<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
@@ -422,7 +419,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
 }
 
 fn malformed(error: &serde_json::Error) -> Problem {
-    let detail = format!("The body is not JSON: {error}.");
+    let detail = format!("The request body is not valid JSON: {error}.");
     Problem::new(StatusCode::BAD_REQUEST, detail)
 }
 

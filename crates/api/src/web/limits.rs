@@ -1,4 +1,4 @@
-//! What stands before every request: a bound on how many are in flight, and a net for panics.
+//! Middleware that limits concurrent requests and converts panics into responses.
 
 use std::panic::AssertUnwindSafe;
 
@@ -11,29 +11,33 @@ use http::StatusCode;
 use crate::App;
 use crate::web::problem::{Problem, RETRY_SOON_SECONDS};
 
-/// Most requests that are worked on at once. A body is at most 1 MiB, and a form of the dashboard
-/// less, so this bounds memory too.
+/// The maximum number of concurrent requests. Because a body has at most 1 MiB, and a dashboard form
+/// less, this also bounds memory.
 pub(crate) const MAX_IN_FLIGHT: usize = 2_048;
 
-/// Lets a request in while there is room. Those who watch the process are always let in: it is
-/// under load that they must see.
-pub(crate) async fn admit(State(app): State<App>, request: Request, next: Next) -> Response {
+/// Rejects requests over the concurrency limit. Health checks and metrics are exempt, so that they
+/// work under load.
+pub(crate) async fn limit_concurrency(
+    State(app): State<App>,
+    request: Request,
+    next: Next,
+) -> Response {
     let path = request.uri().path();
     if !path.starts_with("/v1") && !path.starts_with("/dashboard") {
         return next.run(request).await;
     }
     match app.0.in_flight.try_acquire() {
         Ok(_permit) => next.run(request).await,
-        Err(_) => Problem::later(
+        Err(_) => Problem::retry_after(
             StatusCode::TOO_MANY_REQUESTS,
             RETRY_SOON_SECONDS,
-            "Too many requests are being worked on.",
+            "Too many concurrent requests. Retry later.",
         )
         .into_response(),
     }
 }
 
-/// Turns a panic into an answer. The panic hook has logged it.
+/// Converts a panic into a 500 response. The panic hook has logged it.
 pub(crate) async fn catch_panic(request: Request, next: Next) -> Response {
     AssertUnwindSafe(next.run(request))
         .catch_unwind()

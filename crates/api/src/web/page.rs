@@ -1,4 +1,4 @@
-//! Query parameters, and among them those of every list.
+//! Query parameters, including the pagination parameters of all lists.
 
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -11,24 +11,24 @@ use postrider_domain::limits::{DEFAULT_PAGE, MAX_PAGE};
 use postrider_store::PageRequest;
 use utoipa::IntoParams;
 
-use crate::web::findings::{Findings, UNKNOWN_CURSOR, child};
+use crate::web::field_errors::{FieldErrors, UNKNOWN_CURSOR, pointer_to};
 use crate::web::problem::Problem;
 
-/// Which part of a list.
+/// Pagination parameters.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListParams {
-    /// Most items on the page; 50 if omitted.
+    /// The maximum number of items to return. Defaults to 50.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 250)]
     limit: Option<usize>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page. If omitted, the first page is returned.
     cursor: Option<String>,
 }
 
-/// The parameters of a query, each to be taken once, and what is wrong with them.
+/// The query parameters that have not been taken yet, and the errors of those that have.
 pub(crate) struct Params {
-    left: Vec<(String, String)>,
-    findings: Findings,
+    remaining: Vec<(String, String)>,
+    errors: FieldErrors,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Params {
@@ -36,38 +36,38 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         match Query::<Vec<(String, String)>>::try_from_uri(&parts.uri) {
-            Ok(Query(left)) => Ok(Self { left, findings: Findings::default() }),
-            Err(_) => Err(Problem::new(StatusCode::BAD_REQUEST, "The query cannot be read.")),
+            Ok(Query(remaining)) => Ok(Self { remaining, errors: FieldErrors::default() }),
+            Err(_) => Err(Problem::new(StatusCode::BAD_REQUEST, "The query string is malformed.")),
         }
     }
 }
 
 impl Params {
-    /// A parameter that `parse` accepts, if it is there. An empty one is as good as absent.
+    /// Takes and parses a parameter. An empty parameter counts as omitted.
     pub(crate) fn take<T, E: Display>(
         &mut self,
         name: &str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
-        let at = self.left.iter().position(|(other, _)| other == name)?;
-        let (_, text) = self.left.remove(at);
+        let at = self.remaining.iter().position(|(other, _)| other == name)?;
+        let (_, text) = self.remaining.remove(at);
         if text.is_empty() {
             return None;
         }
-        parse(&text).map_err(|error| self.findings.add(child("", name), error)).ok()
+        parse(&text).map_err(|error| self.errors.add(pointer_to("", name), error)).ok()
     }
 
-    /// A parameter that may be any text.
+    /// Takes a parameter of any text.
     pub(crate) fn text(&mut self, name: &str) -> Option<String> {
         self.take(name, |text| Ok::<_, Infallible>(text.to_owned()))
     }
 
-    /// Which page of a list whose cursors are ids.
+    /// Takes the pagination parameters of a list whose cursors are ids.
     pub(crate) fn page<C: FromStr>(&mut self) -> PageRequest<C> {
         self.page_after(C::from_str)
     }
 
-    /// Which page of a list whose cursors `parse` reads.
+    /// Takes the pagination parameters of a list with other cursors.
     pub(crate) fn page_after<C, E>(
         &mut self,
         parse: impl FnOnce(&str) -> Result<C, E>,
@@ -75,29 +75,29 @@ impl Params {
         let ListParams { limit, cursor } =
             ListParams { limit: self.limit(), cursor: self.text("cursor") };
         let after = cursor.and_then(|cursor| {
-            let unknown = |_| self.findings.add(child("", "cursor"), UNKNOWN_CURSOR);
+            let unknown = |_| self.errors.add(pointer_to("", "cursor"), UNKNOWN_CURSOR);
             parse(&cursor).map_err(unknown).ok()
         });
         PageRequest { limit: limit.unwrap_or(DEFAULT_PAGE), after }
     }
 
-    /// Most items of a list.
+    /// Takes the maximum number of items.
     pub(crate) fn limit(&mut self) -> Option<usize> {
         self.take("limit", |text| {
             let limit = text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
-            limit.ok_or(format!("must be a whole number from 1 to {MAX_PAGE}"))
+            limit.ok_or(format!("must be an integer from 1 to {MAX_PAGE}"))
         })
     }
 
-    /// An error that lists all that is wrong, parameters that nobody took among it.
+    /// Returns all errors. Parameters that were not taken are errors too.
     pub(crate) fn finish(mut self) -> Result<(), Problem> {
-        for (name, _) in &self.left {
-            self.findings.add(child("", name), "is not a known parameter, or given twice");
+        for (name, _) in &self.remaining {
+            self.errors.add(pointer_to("", name), "is not a known parameter, or is duplicated");
         }
-        if self.findings.is_empty() {
+        if self.errors.is_empty() {
             return Ok(());
         }
-        Err(Problem::invalid_query(self.findings.into_errors()))
+        Err(Problem::invalid_query(self.errors.into_vec()))
     }
 }
 
@@ -109,12 +109,12 @@ mod tests {
 
     fn params(query: &str) -> Params {
         let uri = format!("/?{query}").parse().unwrap();
-        let Query(left) = Query::try_from_uri(&uri).unwrap();
-        Params { left, findings: Findings::default() }
+        let Query(remaining) = Query::try_from_uri(&uri).unwrap();
+        Params { remaining, errors: FieldErrors::default() }
     }
 
     #[test]
-    fn pages() {
+    fn pagination_parameters_are_parsed() {
         let mut plain = params("");
         let page = plain.page::<EndpointId>();
         assert_eq!((page.limit, page.after), (DEFAULT_PAGE, None));
@@ -132,7 +132,7 @@ mod tests {
         for limit in ["0", "251", "-1", "x", "1e2"] {
             let mut bad = params(&format!("limit={limit}&cursor=x&other=1"));
             bad.page::<EndpointId>();
-            let mut body = bad.findings.into_errors();
+            let mut body = bad.errors.into_vec();
             assert_eq!(body.len(), 2);
             assert_eq!(body.remove(0).pointer, "/limit");
             assert_eq!(body.remove(0).pointer, "/cursor");

@@ -1,4 +1,4 @@
-//! What goes wrong, as RFC 9457 problem details.
+//! Error responses as problem details (RFC 9457).
 
 use std::sync::Arc;
 
@@ -12,40 +12,41 @@ use postrider_store::{EventDeliveriesError, kv};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::web::choice::name_of;
-pub use crate::web::findings::FieldError;
-use crate::web::findings::{Findings, UNKNOWN_CURSOR, child};
+use crate::web::choice::json_name;
+pub use crate::web::field_errors::FieldError;
+use crate::web::field_errors::{FieldErrors, UNKNOWN_CURSOR, pointer_to};
 
 /// The media type of a problem.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
-/// Seconds after which to try again when the store does not answer, or too many requests wait.
+/// The Retry-After when the store is unavailable, or too many requests are in progress.
 pub(crate) const RETRY_SOON_SECONDS: u32 = 1;
-/// Seconds after which to try again when the store's disk is full: somebody has to act first.
+/// The Retry-After when the store's disk is full, which requires operator action.
 const RETRY_FULL_SECONDS: u32 = 30;
 
-/// Why a request failed (RFC 9457).
+/// Problem details of a failed request (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Problem {
-    /// What kind of problem this is: `about:blank` when the status says it all.
+    /// The problem type: a URN, or `about:blank` if the status is specific enough.
     #[serde(rename = "type")]
     #[schema(example = "urn:postrider:problem:invalid-request")]
     kind: &'static str,
-    /// The kind in words.
-    #[schema(example = "The request has invalid fields")]
+    /// A short summary of the problem type.
+    #[schema(example = "Invalid request")]
     title: &'static str,
-    /// The HTTP status.
+    /// The HTTP status code.
     #[schema(example = 422)]
     status: u16,
-    /// What went wrong this time.
+    /// An explanation of this occurrence of the problem.
+    #[schema(example = "/event_type is required")]
     detail: String,
-    /// Every invalid field, each with what is wrong with it.
+    /// All invalid fields of the request. Empty for other problems.
     errors: Vec<FieldError>,
     #[serde(skip)]
     retry_after_seconds: Option<u32>,
 }
 
 impl Problem {
-    /// A problem that its status explains.
+    /// A problem of the type `about:blank`.
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             kind: "about:blank",
@@ -57,12 +58,12 @@ impl Problem {
         }
     }
 
-    /// Fields of a well-formed body that break the rules.
+    /// A well-formed body has invalid fields.
     pub(crate) fn invalid_fields(errors: Vec<FieldError>) -> Self {
         Self::invalid(StatusCode::UNPROCESSABLE_ENTITY, errors)
     }
 
-    /// Query parameters that break the rules.
+    /// Query parameters are invalid.
     pub(crate) fn invalid_query(errors: Vec<FieldError>) -> Self {
         Self::invalid(StatusCode::BAD_REQUEST, errors)
     }
@@ -73,17 +74,18 @@ impl Problem {
             .map_or_else(String::new, |error| format!("{} {}", error.pointer, error.detail));
         let detail = match errors.len() {
             0 | 1 => first,
-            n => format!("{first}; and {} more", n - 1),
+            2 => format!("{first} (and 1 more error)"),
+            n => format!("{first} (and {} more errors)", n - 1),
         };
         Self {
             kind: "urn:postrider:problem:invalid-request",
-            title: "The request has invalid fields",
+            title: "Invalid request",
             errors,
             ..Self::new(status, detail.trim_start())
         }
     }
 
-    /// The request contradicts what is stored.
+    /// The request conflicts with the state of a resource.
     pub(crate) fn conflict(
         kind: &'static str,
         title: &'static str,
@@ -92,49 +94,51 @@ impl Problem {
         Self { kind, title, ..Self::new(StatusCode::CONFLICT, detail) }
     }
 
-    /// There is no such thing, or the caller may not know of it.
-    pub(crate) fn not_found(what: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, format!("There is no such {what}."))
+    /// The resource does not exist, or the caller may not access it.
+    pub(crate) fn not_found(resource: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("No such {resource}."))
     }
 
-    /// Our own mistake. The caller has already logged what it was.
+    /// An internal error. The caller has already logged its cause.
     pub(crate) fn internal() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "The request failed through no fault of yours. The log has the details.",
+            "An internal error occurred. The server's log has the details.",
         )
     }
 
-    /// The HTTP status.
+    /// The HTTP status code.
     pub(crate) fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.status).expect("it was made from a StatusCode")
+        StatusCode::from_u16(self.status).expect("it was created from a StatusCode")
     }
 
-    /// What went wrong this time.
+    /// The explanation of this occurrence.
     pub(crate) fn detail(&self) -> &str {
         &self.detail
     }
 
-    /// Every invalid field.
+    /// All invalid fields.
     pub(crate) fn errors(&self) -> &[FieldError] {
         &self.errors
     }
 
-    /// Itself, when a form that is shown again can say it; an error for the whole page otherwise.
-    pub(crate) fn of_form(self) -> Result<Self, Self> {
-        if self.status == StatusCode::CONFLICT.as_u16() { Ok(self) } else { self.of_fields() }
+    /// Like [`Self::if_invalid_fields`], and `Ok` also for a conflict.
+    pub(crate) fn if_invalid_fields_or_conflict(self) -> Result<Self, Self> {
+        if self.status == StatusCode::CONFLICT.as_u16() {
+            Ok(self)
+        } else {
+            self.if_invalid_fields()
+        }
     }
 
-    /// This problem when fields are what it is about, so that a form can be shown again with it.
-    ///
-    /// # Errors
-    /// Any other problem.
-    pub(crate) fn of_fields(self) -> Result<Self, Self> {
+    /// `Ok` if the problem has field errors, so that a form can be shown again with them. Other
+    /// problems become an error page.
+    pub(crate) fn if_invalid_fields(self) -> Result<Self, Self> {
         if self.errors.is_empty() { Err(self) } else { Ok(self) }
     }
 
-    /// Try again later.
-    pub(crate) fn later(status: StatusCode, seconds: u32, detail: &str) -> Self {
+    /// A temporary problem, with a Retry-After.
+    pub(crate) fn retry_after(status: StatusCode, seconds: u32, detail: &str) -> Self {
         Self { retry_after_seconds: Some(seconds), ..Self::new(status, detail) }
     }
 }
@@ -145,26 +149,28 @@ impl From<kv::Error> for Problem {
         match error {
             kv::Error::TooLarge { .. } => Self::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "The request makes more data than one transaction can hold. Split it.",
+                "The request creates more data than fits into one transaction. Split it into smaller \
+                 requests.",
             ),
             kv::Error::Full => {
-                tracing::error!(%error, "a request was refused");
-                Self::later(unavailable, RETRY_FULL_SECONDS, "The store has no room left.")
+                tracing::error!(%error, "rejected a request: the store is full");
+                Self::retry_after(unavailable, RETRY_FULL_SECONDS, "The store is full.")
             }
             kv::Error::MaybeCommitted => {
-                tracing::warn!(%error, "a request was cut off");
-                Self::later(
+                tracing::warn!(%error, "a request may or may not have taken effect");
+                Self::retry_after(
                     StatusCode::GATEWAY_TIMEOUT,
                     RETRY_SOON_SECONDS,
                     "The store became unavailable during the request; it may or may not have taken \
-                     effect. Retry it; an event with the same idempotency key is accepted once.",
+                     effect. Retry the request; events with the same Idempotency-Key are accepted \
+                     only once.",
                 )
             }
-            // The store itself runs a transaction again after a conflict; it gives up in time.
+            // The store has already retried the transaction until its deadline.
             kv::Error::Unavailable(_) | kv::Error::Conflict => {
-                // While the store is away this is every request.
-                tracing::debug!(%error, "a request was refused");
-                Self::later(unavailable, RETRY_SOON_SECONDS, "The store cannot be reached.")
+                // At debug level, because during an outage every request fails.
+                tracing::debug!(%error, "rejected a request: the store is unavailable");
+                Self::retry_after(unavailable, RETRY_SOON_SECONDS, "The store is unavailable.")
             }
             kv::Error::Corrupt(_) => {
                 tracing::error!(%error, "a request failed");
@@ -179,9 +185,9 @@ impl From<EventDeliveriesError> for Problem {
         match error {
             EventDeliveriesError::NoSuchEvent => Self::not_found("event"),
             EventDeliveriesError::UnknownCursor => {
-                let mut findings = Findings::default();
-                findings.add(child("", "cursor"), UNKNOWN_CURSOR);
-                Self::invalid_query(findings.into_errors())
+                let mut errors = FieldErrors::default();
+                errors.add(pointer_to("", "cursor"), UNKNOWN_CURSOR);
+                Self::invalid_query(errors.into_vec())
             }
             EventDeliveriesError::Store(error) => error.into(),
         }
@@ -195,23 +201,23 @@ impl From<ServiceError> for Problem {
             ServiceError::EndpointDeleted => Self::conflict(
                 "urn:postrider:problem:endpoint-deleted",
                 "The endpoint was deleted",
-                "Nothing can be delivered to it again.",
+                "Deleted endpoints cannot receive deliveries.",
             ),
             ServiceError::IdempotencyKeyReused => Self::conflict(
                 "urn:postrider:problem:idempotency-key-reused",
-                "The idempotency key was used with another request",
-                "Repeat a request unchanged, or use another Idempotency-Key.",
+                "The idempotency key was used with a different request",
+                "Retry the original request unchanged, or use a new Idempotency-Key.",
             ),
-            ServiceError::ChangedMeanwhile => Self::conflict(
+            ServiceError::ConcurrentUpdate => Self::conflict(
                 "urn:postrider:problem:changed-meanwhile",
-                "It was changed in the meantime",
-                "Somebody else changed this in the meantime. Your changes are below: save again to \
-                 overwrite theirs.",
+                "The resource was updated concurrently",
+                "Someone else saved changes after you opened this page. Your changes are below; save \
+                 again to overwrite theirs.",
             ),
             ServiceError::ReplayEnded(state) => Self::conflict(
                 "urn:postrider:problem:replay-ended",
                 "The replay has ended",
-                format!("It is {}.", name_of(&state)),
+                format!("The replay is {} and cannot be changed.", json_name(&state)),
             ),
             ServiceError::InvalidFields(fields) => {
                 Self::invalid_fields(fields.into_iter().map(Into::into).collect())
@@ -224,7 +230,7 @@ impl From<ServiceError> for Problem {
                 Self::invalid_fields(findings.into_vec().into_iter().map(error).collect())
             }
             ServiceError::Random(error) => {
-                tracing::error!(%error, "the operating system gave no random bytes");
+                tracing::error!(%error, "reading random bytes from the operating system failed");
                 Self::internal()
             }
             ServiceError::Store(error) => error.into(),
@@ -238,9 +244,9 @@ impl From<InvalidField> for FieldError {
     }
 }
 
-impl From<Findings> for Problem {
-    fn from(findings: Findings) -> Self {
-        Self::invalid_fields(findings.into_errors())
+impl From<FieldErrors> for Problem {
+    fn from(errors: FieldErrors) -> Self {
+        Self::invalid_fields(errors.into_vec())
     }
 }
 
@@ -248,7 +254,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, retry_after) = (self.status(), self.retry_after_seconds);
         let mut response = (status, Json(&self)).into_response();
-        // The dashboard shows it as a page.
+        // The dashboard renders the problem as a page.
         response.extensions_mut().insert(Arc::new(self));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
@@ -259,20 +265,20 @@ impl IntoResponse for Problem {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if matches!(status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
-            // A part of the body may be unread, and no request can follow it.
+            // Part of the body may be unread, so the connection cannot be reused.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
 }
 
-/// Answers where there is nothing.
-pub(crate) async fn no_such_route(uri: Uri) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, format!("There is nothing at {}.", uri.path()))
+/// The response for unknown paths.
+pub(crate) async fn route_not_found(uri: Uri) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("Unknown path: {}", uri.path()))
 }
 
-/// Answers where there is something, but not with this method. The router adds `Allow`.
-pub(crate) async fn no_such_method(method: Method, uri: Uri) -> Problem {
-    let detail = format!("{} does not take {method}.", uri.path());
+/// The response for unsupported methods of a known path. The router adds `Allow`.
+pub(crate) async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
+    let detail = format!("{} does not support {method}.", uri.path());
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }

@@ -1,5 +1,5 @@
-//! The span of a request to publish, as the semantic conventions for HTTP servers have it. It
-//! follows from the caller's `traceparent`, and what is accepted in it follows from it.
+//! The span of a publish request, following the OpenTelemetry semantic conventions for HTTP servers.
+//! It continues the trace of the caller's `traceparent`, and the deliveries continue it.
 
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
@@ -9,12 +9,12 @@ use postrider_cluster::trace::{self, TARGET, TraceContext};
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
-/// Handles a request to publish in a span of its own, and any other as it is.
-pub(crate) async fn accept(request: Request, next: Next) -> Response {
+/// Handles publish requests in a span. Other requests have no span.
+pub(crate) async fn trace_publish(request: Request, next: Next) -> Response {
     if request.method() != Method::POST {
         return next.run(request).await;
     }
-    let span = begin(&request);
+    let span = start(&request);
     if span.is_disabled() {
         return next.run(request).await;
     }
@@ -23,7 +23,7 @@ pub(crate) async fn accept(request: Request, next: Next) -> Response {
     response
 }
 
-fn begin(request: &Request) -> Span {
+fn start(request: &Request) -> Span {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let span = tracing::info_span!(
         target: TARGET,
@@ -52,8 +52,8 @@ fn end(span: &Span, response: &Response) {
     }
 }
 
-/// What the caller's request is a part of. A header that is no `traceparent`, or one of several,
-/// counts for nothing, as the standard has it.
+/// The caller's trace context. Invalid or multiple `traceparent` headers are ignored, as required by
+/// the W3C specification.
 fn parent(headers: &HeaderMap) -> Option<TraceContext> {
     let mut values = headers.get_all("traceparent").iter();
     match (values.next(), values.next()) {
@@ -69,18 +69,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_traceparent_counts_if_there_is_one_and_it_can_be_read() {
+    fn only_a_single_valid_traceparent_is_used() {
         let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        let read = |values: &[&'static str]| {
+        let parse = |values: &[&'static str]| {
             let mut headers = HeaderMap::new();
             for value in values {
                 headers.append("traceparent", HeaderValue::from_static(value));
             }
             parent(&headers).map(|context| context.to_string())
         };
-        assert_eq!(read(&[text]).as_deref(), Some(text));
-        assert_eq!(read(&[]), None);
-        assert_eq!(read(&["nonsense"]), None);
-        assert_eq!(read(&[text, text]), None);
+        assert_eq!(parse(&[text]).as_deref(), Some(text));
+        assert_eq!(parse(&[]), None);
+        assert_eq!(parse(&["nonsense"]), None);
+        assert_eq!(parse(&[text, text]), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Accounts and their keys.
+//! Accounts and their API keys.
 
 use postrider_domain::account::{Account, ApiKey, EmailAddress};
 use postrider_domain::ids::{AccountId, KeyId};
@@ -10,19 +10,19 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 #[schema(as = Account)]
 pub(crate) struct AccountBody {
-    /// Its id.
+    /// The account's ID.
     #[schema(value_type = String, example = "acct_06b2k1d5h3vqf8m2c9r7t4w0xg")]
     id: AccountId,
-    /// What people call it.
+    /// The account's name.
     #[schema(example = "Example Ltd")]
     name: String,
-    /// Who is told when one of its endpoints is disabled.
+    /// The email addresses that are notified when one of the account's endpoints is disabled.
     #[schema(example = json!(["ops@example.com"]))]
     contact_emails: Vec<String>,
-    /// When it was made.
+    /// When the account was created.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
-    /// When it was last changed.
+    /// When the account was last updated.
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
 }
@@ -40,16 +40,16 @@ impl From<Account> for AccountBody {
     }
 }
 
-/// An API key, without its text.
+/// An API key. The key itself is not stored and is not included.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ApiKey)]
 pub(crate) struct KeyBody {
-    /// Its id, which is no secret.
+    /// The API key's ID, which is not secret.
     #[schema(value_type = String, example = "key_06b2k1d5h3vqf8m2c9r7t4w0xg")]
     id: KeyId,
-    /// What people call it.
+    /// The API key's name.
     name: String,
-    /// When it was made.
+    /// When the API key was created.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
 }
@@ -60,13 +60,13 @@ impl From<ApiKey> for KeyBody {
     }
 }
 
-/// A new API key with its text.
+/// A created API key, including the key itself.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ApiKeyWithText)]
-pub(crate) struct NewKeyBody {
+pub(crate) struct CreatedKeyBody {
     #[serde(flatten)]
-    pub about: KeyBody,
-    /// The key. It is shown this once, and only its hash is stored.
+    pub api_key: KeyBody,
+    /// The key itself. Only its hash is stored; it cannot be retrieved later.
     #[schema(example = "prk_mB1u4nE0cS2xq9w7y5t3r1p0o8i6u4y2t0r9e7w5q3A")]
     pub key: String,
 }

@@ -9,10 +9,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::Object;
 
-use super::choices;
 use super::exchange::{ErrorBody, RequestBody, ResponseBody};
+use super::string_enum;
 
-/// Where a delivery can stand.
+/// The states of a delivery.
 pub(crate) const STATES: [DeliveryState; 5] = [
     DeliveryState::Pending,
     DeliveryState::Delivered,
@@ -21,33 +21,36 @@ pub(crate) const STATES: [DeliveryState; 5] = [
     DeliveryState::Discarded,
 ];
 
-/// A delivery: one event to one endpoint, with its retries.
+/// A delivery of one event to one endpoint.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Delivery)]
 pub(crate) struct DeliveryBody {
-    /// Its id.
+    /// The delivery's ID.
     #[schema(value_type = String, example = "dlv_06b2k1d5h3vqf8m2c9r7t4w0xg")]
     id: DeliveryId,
-    /// The event.
+    /// The ID of the delivered event.
     #[schema(value_type = String, example = "evt_06b2k1d5h3vqf8m2c9r7t4w0xg")]
     event_id: EventId,
-    /// The endpoint.
+    /// The ID of the receiving endpoint.
     #[schema(value_type = String, example = "ep_06b2k1d5h3vqf8m2c9r7t4w0xg")]
     endpoint_id: EndpointId,
-    /// The event's type.
+    /// The event type.
     event_type: String,
-    /// Where it stands.
+    /// The delivery's state. `pending`: an attempt is scheduled or in progress. `delivered`: an attempt
+    /// succeeded. `exhausted`: all attempts failed. `held`: waiting until the endpoint is enabled.
+    /// `discarded`: discarded by a user or with its endpoint.
     #[schema(schema_with = delivery_state)]
     state: DeliveryState,
-    /// Attempts that were made.
+    /// The number of attempts so far.
     attempt_count: u8,
-    /// When the next attempt is due; null when none is to come or it is held.
+    /// When the next attempt is due; null if the delivery is finished or held.
     #[schema(value_type = Option<String>, format = DateTime)]
     next_attempt_at: Option<Timestamp>,
-    /// When the event was accepted, or the delivery was asked for again.
+    /// When the delivery was created: when the event was accepted, or when the delivery was requested
+    /// again.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
-    /// When it came to its end.
+    /// When the delivery was finished; null if it is pending or held.
     #[schema(value_type = Option<String>, format = DateTime)]
     finished_at: Option<Timestamp>,
 }
@@ -75,38 +78,38 @@ impl From<DeliveryView> for DeliveryBody {
 pub(crate) struct DeliveryDetailBody {
     #[serde(flatten)]
     pub delivery: DeliveryBody,
-    /// Its attempts, the first one first.
+    /// The attempts, in order.
     pub attempts: Vec<AttemptBody>,
 }
 
-/// One HTTP request and what came of it.
+/// An attempt: one HTTP request and its result.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Attempt)]
 pub(crate) struct AttemptBody {
-    /// Its id.
+    /// The attempt's ID.
     #[schema(value_type = String, example = "att_06b2k1d5h3vqf8m2c9r7t4w0xg")]
     id: AttemptId,
-    /// 1 for the first.
+    /// The attempt's number, starting at 1.
     number: u8,
-    /// When it began.
+    /// When the attempt started.
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
-    /// How long it took, in milliseconds.
+    /// The duration of the attempt in milliseconds.
     duration_ms: u32,
-    /// What was sent.
+    /// The request.
     request: RequestBody,
-    /// What came back; null when nothing did.
+    /// The response; null if none was received.
     response: Option<ResponseBody>,
-    /// What went wrong; null on success.
+    /// The error; null if the attempt succeeded.
     error: Option<ErrorBody>,
-    /// When the next attempt was due; null after a success and after the last.
+    /// When the next attempt was due; null if the attempt succeeded or was the last.
     #[schema(value_type = Option<String>, format = DateTime)]
     next_attempt_at: Option<Timestamp>,
-    /// The endpoint's shard; null, like the next two, for what an early version recorded.
+    /// The endpoint's shard. Null, like `epoch` and `node`, for attempts recorded by early versions.
     shard: Option<Shard>,
-    /// Counts the owners that the shard had had when the attempt was recorded.
+    /// The shard's epoch when the attempt was recorded. It increases with every change of ownership.
     epoch: Option<u64>,
-    /// The node that made it, in one of its runs.
+    /// The ID of the node that made the attempt.
     #[schema(value_type = Option<String>, example = "boot_06b2k1d5h3vqf8m2c9r7t4w0xg")]
     node: Option<BootId>,
 }
@@ -131,5 +134,5 @@ impl AttemptBody {
 }
 
 pub(crate) fn delivery_state() -> Object {
-    choices(&STATES)
+    string_enum(&STATES)
 }

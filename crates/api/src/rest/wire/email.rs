@@ -1,4 +1,4 @@
-//! The log of emails.
+//! Emails about disabled endpoints.
 
 use postrider_domain::email::{Email, Recipient, RecipientStatus};
 use postrider_domain::time::Timestamp;
@@ -6,44 +6,44 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::Object;
 
-use super::choices;
+use super::string_enum;
 
 /// The emails about an endpoint.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Emails)]
 pub(crate) struct EmailsBody {
-    /// The emails, the latest first.
+    /// The emails, newest first.
     pub data: Vec<EmailBody>,
 }
 
-/// What became of one email.
+/// An email about a disabled endpoint.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Email)]
 pub(crate) struct EmailBody {
     /// When the endpoint was disabled.
     #[schema(value_type = String, format = DateTime)]
     disabled_at: Timestamp,
-    /// When the mail server was last asked to take the email.
+    /// When the email was last submitted to the mail server.
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
-    /// The subject.
+    /// The subject line.
     #[schema(example = "Webhook endpoint \"Orders\" was disabled")]
     subject: String,
-    /// Who it is for. Nobody, when the account had no contact that an email can be sent to.
+    /// The recipients. Empty if the account had no usable contact address.
     to: Vec<RecipientBody>,
 }
 
-/// Somebody whom an email is for.
+/// A recipient of an email.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Recipient)]
 pub(crate) struct RecipientBody {
-    /// The address.
+    /// The email address.
     address: String,
-    /// What the mail server said of it last. What is deferred is tried again. It counts as refused
-    /// also when it was deferred too often, or when the email could not be written.
+    /// The mail server's latest verdict. `deferred` emails are retried. `refused` is final; it includes
+    /// emails that were deferred too often or could not be composed.
     #[schema(schema_with = verdict)]
     verdict: &'static str,
-    /// Why it was deferred or refused; null when it was accepted.
+    /// The reason for a deferral or refusal; null if the email was accepted.
     reason: Option<String>,
 }
 
@@ -70,5 +70,5 @@ impl From<Recipient> for RecipientBody {
 }
 
 fn verdict() -> Object {
-    choices(&[ACCEPTED, DEFERRED, REFUSED])
+    string_enum(&[ACCEPTED, DEFERRED, REFUSED])
 }

@@ -1,4 +1,4 @@
-//! Endpoints and their secrets.
+//! Endpoints and their signing secrets.
 
 use std::collections::BTreeMap;
 
@@ -13,15 +13,15 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::Object;
 
-use super::choices;
 use super::exchange::error_kind;
+use super::string_enum;
 
-/// The orderings that an owner chooses from.
+/// The orderings of deliveries.
 pub(crate) const ORDERINGS: [Ordering; 2] = [Ordering::Parallel, Ordering::Strict];
-/// How an owner writes every type.
+/// The notation for all event types.
 pub(crate) const ALL_TYPES: &str = "*";
 
-/// Where an endpoint can stand.
+/// The states of an endpoint.
 pub(crate) const STATES: [&str; 2] = [ENABLED, DISABLED];
 pub(crate) const ENABLED: &str = "enabled";
 pub(crate) const DISABLED: &str = "disabled";
@@ -29,80 +29,83 @@ pub(crate) const DISABLED: &str = "disabled";
 const REASONS: [DisabledReason; 3] =
     [DisabledReason::Exhausted, DisabledReason::Manual, DisabledReason::Gone];
 
-/// An endpoint: what its owner set, and how it fares.
+/// An endpoint: its settings, its state and its health.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Endpoint)]
 pub(crate) struct EndpointBody {
-    /// Its id.
+    /// The endpoint's ID.
     #[schema(value_type = String, example = "ep_06b2k1d5h3vqf8m2c9r7t4w0xg")]
     id: EndpointId,
-    /// What people call it.
+    /// The endpoint's name.
     name: String,
-    /// Where webhooks go.
+    /// The URL that webhooks are sent to.
     #[schema(example = "https://example.com/webhooks")]
     url: String,
-    /// Which events it wants: `["*"]` is all types, `[]` none.
+    /// The event types that the endpoint subscribes to: `["*"]` means all types, `[]` means none.
     #[schema(example = json!(["application.created"]))]
     event_types: Vec<String>,
-    /// What is added to each request, name to value.
+    /// Custom headers that are added to each request, as a map of names to values.
     headers: BTreeMap<String, String>,
-    /// Whether deliveries may overtake each other (`parallel`) or not (`strict`).
+    /// The ordering of deliveries. `parallel`: several deliveries at a time; later ones may overtake a
+    /// failing one. `strict`: one delivery at a time, in the order of acceptance; a failing delivery
+    /// blocks later ones.
     #[schema(schema_with = ordering)]
     ordering: Ordering,
-    /// Whether it is sent to.
+    /// The endpoint's state. Deliveries to a disabled endpoint are held.
     #[schema(schema_with = endpoint_state)]
     state: &'static str,
-    /// How it came to be disabled; null while it is enabled.
+    /// Why and when the endpoint was disabled; null if it is enabled.
     disabled: Option<DisabledBody>,
-    /// Failed attempts in a row; 0 after a success.
+    /// The number of consecutive failed attempts. A success resets it to 0.
     failure_count: u32,
-    /// The newest failure, kept also after a success.
+    /// The latest failed attempt, even if later attempts succeeded; null if none has failed.
     last_error: Option<LastErrorBody>,
-    /// Deliveries that wait to be sent.
+    /// The number of pending deliveries.
     pending: u64,
-    /// Deliveries that are kept while it is disabled.
+    /// The number of deliveries held while the endpoint is disabled.
     held: u64,
-    /// Since when the oldest of them waits.
+    /// When the oldest pending or held delivery was created; null if there is none.
     #[schema(value_type = Option<String>, format = DateTime)]
     oldest_pending_at: Option<Timestamp>,
-    /// When it was made.
+    /// When the endpoint was created.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
-    /// When its owner last changed it.
+    /// When the endpoint's settings were last updated.
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
 }
 
-/// How an endpoint came to be disabled.
+/// Why and when an endpoint was disabled.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Disabled)]
 struct DisabledBody {
-    /// Why: its attempts were used up, a person asked for it, or it answered 410.
+    /// The reason: `exhausted` (a delivery used up its attempts), `manual` (disabled by a user or through
+    /// the API) or `gone` (the endpoint returned 410 Gone).
     #[schema(schema_with = disabled_reason)]
     reason: DisabledReason,
-    /// When.
+    /// When the endpoint was disabled.
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
-    /// The delivery whose failure did it; null when a person did.
+    /// The ID of the delivery that caused it; null if the endpoint was disabled manually.
     #[schema(value_type = Option<String>)]
     delivery_id: Option<DeliveryId>,
 }
 
-/// The newest failed attempt.
+/// The latest failed attempt.
 #[derive(Serialize, ToSchema)]
 #[schema(as = LastError)]
 struct LastErrorBody {
     /// When the attempt ended.
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
-    /// What kind of failure it was.
+    /// The kind of failure.
     #[schema(schema_with = error_kind)]
     kind: ErrorKind,
-    /// The HTTP status, if there was one.
+    /// The HTTP status code; null if there was no response.
     status: Option<u16>,
-    /// What happened, in words.
+    /// A description of the failure.
     message: String,
-    /// The delivery whose attempt it was.
+    /// The ID of the delivery that the attempt belongs to.
     #[schema(value_type = String)]
     delivery_id: DeliveryId,
 }
@@ -153,35 +156,35 @@ impl From<LastError> for LastErrorBody {
     }
 }
 
-/// A new endpoint with its secret.
+/// A created endpoint with its signing secret.
 #[derive(Serialize, ToSchema)]
 #[schema(as = EndpointWithSecret)]
 pub(crate) struct NewEndpointBody {
     #[serde(flatten)]
     pub endpoint: EndpointBody,
-    /// What its requests are signed with (Standard Webhooks).
+    /// The secret that signs the endpoint's requests (Standard Webhooks).
     #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=")]
     pub signing_secret: String,
 }
 
-/// What an endpoint's requests are signed with.
+/// The secrets that sign an endpoint's requests.
 #[derive(Serialize, ToSchema)]
 #[schema(as = SigningSecrets)]
 pub(crate) struct SecretsBody {
     /// The current secret.
     #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=")]
     signing_secret: String,
-    /// Secrets that it replaced and that still sign too, newest first.
+    /// Replaced secrets that have not expired, newest first. Requests are signed with them too.
     replaced: Vec<ReplacedSecretBody>,
 }
 
-/// A secret that was replaced.
+/// A replaced signing secret.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ReplacedSecret)]
 struct ReplacedSecretBody {
     /// The secret.
     signing_secret: String,
-    /// Until when it signs too.
+    /// When the secret expires and stops signing requests.
     #[schema(value_type = String, format = DateTime)]
     expires_at: Timestamp,
 }
@@ -209,13 +212,13 @@ fn names(subscription: &Subscription) -> Vec<String> {
 }
 
 pub(crate) fn ordering() -> Object {
-    choices(&ORDERINGS)
+    string_enum(&ORDERINGS)
 }
 
 pub(crate) fn endpoint_state() -> Object {
-    choices(&STATES)
+    string_enum(&STATES)
 }
 
 fn disabled_reason() -> Object {
-    choices(&REASONS)
+    string_enum(&REASONS)
 }

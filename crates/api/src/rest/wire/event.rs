@@ -1,4 +1,4 @@
-//! Events and the catalogue of their types.
+//! Events and event types.
 
 use postrider_domain::event::{Event, EventType};
 use postrider_domain::ids::EventId;
@@ -10,25 +10,25 @@ use utoipa::ToSchema;
 
 use super::raw_json;
 
-/// An entry of the catalogue.
+/// An event type in the catalogue.
 #[derive(Serialize, ToSchema)]
 #[schema(as = EventType)]
 pub(crate) struct EventTypeBody {
-    /// Its name.
+    /// The event type's name.
     #[schema(example = "application.created")]
     name: String,
-    /// What it means.
+    /// A description of the event type.
     description: String,
-    /// A payload of this type; test events send it.
+    /// An example payload, which is also the default payload of test events.
     #[schema(value_type = Value)]
     example: Box<RawValue>,
-    /// A JSON Schema 2020-12 that payloads of this type must satisfy, or null.
+    /// The JSON Schema (2020-12) that validates payloads of this type; null if there is none.
     #[schema(value_type = Option<Value>)]
     schema: Option<Box<RawValue>>,
-    /// When it was first put.
+    /// When the event type was created.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
-    /// When it was last put.
+    /// When the event type was last replaced.
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
 }
@@ -46,19 +46,19 @@ impl From<EventType> for EventTypeBody {
     }
 }
 
-/// What the sender of an event is told once it is durable.
+/// The receipt of an accepted event.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Receipt)]
 pub(crate) struct ReceiptBody {
-    /// The event's id; receivers see it as `webhook-id`.
+    /// The event's ID. Requests carry it in the `webhook-id` header.
     #[schema(value_type = String, example = "evt_06b2k1d5h3vqf8m2c9r7t4w0xg")]
     id: EventId,
-    /// Its type.
+    /// The event type.
     event_type: String,
-    /// When it was accepted.
+    /// When the event was accepted.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
-    /// How many endpoints receive it.
+    /// The number of endpoints that the event will be delivered to.
     deliveries: u64,
 }
 
@@ -73,29 +73,29 @@ impl From<Receipt> for ReceiptBody {
     }
 }
 
-/// What the sender of a batch is told once all of it is durable.
+/// The receipts of an accepted batch.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Receipts)]
 pub(crate) struct ReceiptsBody {
-    /// One for each event, in their order.
+    /// One receipt for each event, in the order of the request.
     pub data: Vec<ReceiptBody>,
 }
 
-/// An event in a list, without its payload.
+/// An event without its payload.
 #[derive(Serialize, ToSchema)]
 #[schema(as = EventSummary)]
 pub(crate) struct EventSummaryBody {
-    /// Its id.
+    /// The event's ID.
     #[schema(value_type = String, example = "evt_06b2k1d5h3vqf8m2c9r7t4w0xg")]
     id: EventId,
-    /// Its type.
+    /// The event type.
     event_type: String,
-    /// When it was accepted.
+    /// When the event was accepted.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
-    /// How many endpoints receive it.
+    /// The number of the event's deliveries.
     deliveries: u64,
-    /// How large its payload is.
+    /// The size of the payload in bytes.
     payload_bytes: u64,
 }
 
@@ -115,19 +115,19 @@ impl From<EventView> for EventSummaryBody {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Event)]
 pub(crate) struct EventBody {
-    /// Its id.
+    /// The event's ID.
     #[schema(value_type = String, example = "evt_06b2k1d5h3vqf8m2c9r7t4w0xg")]
     id: EventId,
-    /// Its type.
+    /// The event type.
     event_type: String,
-    /// When it was accepted.
+    /// When the event was accepted.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
-    /// How many endpoints receive it.
+    /// The number of the event's deliveries.
     deliveries: u64,
-    /// How large its payload is.
+    /// The size of the payload in bytes.
     payload_bytes: u64,
-    /// What is sent, byte for byte.
+    /// The payload, byte for byte as it was published.
     #[schema(value_type = Value)]
     payload: Box<RawValue>,
 }

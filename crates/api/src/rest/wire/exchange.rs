@@ -1,4 +1,4 @@
-//! One HTTP request to an endpoint and what came of it, exactly as it went over the wire.
+//! An HTTP request to an endpoint and its response, exactly as sent and received.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::Object;
 
-use super::choices;
+use super::string_enum;
 
 const KINDS: [ErrorKind; 7] = [
     ErrorKind::Timeout,
@@ -26,79 +26,79 @@ const KINDS: [ErrorKind; 7] = [
 #[derive(Serialize, ToSchema)]
 #[schema(as = WebhookRequest)]
 pub(crate) struct RequestBody {
-    /// Always `POST`.
+    /// The HTTP method, always `POST`.
     #[schema(example = "POST")]
     method: &'static str,
-    /// Where it went.
+    /// The URL.
     url: String,
-    /// Names and values, in their order on the wire.
+    /// The headers as pairs of name and value, in the order on the wire.
     #[schema(value_type = Vec<Vec<String>>, example = json!([["content-type", "application/json"]]))]
     headers: Vec<(String, String)>,
-    /// The body as text: the payload. Null when the event is no longer kept.
+    /// The body, which is the event's payload; null if the event is no longer stored.
     body: Option<String>,
 }
 
-/// An endpoint's answer.
+/// A response of an endpoint.
 #[derive(Serialize, ToSchema)]
 #[schema(as = WebhookResponse)]
 pub(crate) struct ResponseBody {
-    /// The status.
+    /// The HTTP status code.
     #[schema(example = 200)]
     status: u16,
-    /// Names and values, in their order on the wire.
+    /// The headers as pairs of name and value, in the order on the wire.
     #[schema(value_type = Vec<Vec<String>>)]
     headers: Vec<(String, String)>,
-    /// The first 4 KiB of the body as text; what is not UTF-8 is replaced.
+    /// The first 4 KiB of the body as text. Invalid UTF-8 is replaced by U+FFFD.
     body: String,
 }
 
-/// Why an attempt failed.
+/// The reason why an attempt failed.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AttemptError)]
 pub(crate) struct ErrorBody {
-    /// What kind of failure it was.
+    /// The kind of failure.
     #[schema(schema_with = error_kind)]
     kind: ErrorKind,
-    /// What happened, in words.
+    /// A description of the failure.
     message: String,
 }
 
-/// What a test event did.
+/// The result of a test event.
 #[derive(Serialize, ToSchema)]
 #[schema(as = TestResult)]
 pub(crate) struct TestBody {
-    /// What was sent.
+    /// The request.
     pub request: RequestBody,
-    /// What came back; null when nothing did.
+    /// The response; null if none was received.
     pub response: Option<ResponseBody>,
-    /// What went wrong; null on success.
+    /// The error; null if the request succeeded.
     pub error: Option<ErrorBody>,
-    /// How long it took, in milliseconds.
+    /// The duration of the request in milliseconds.
     pub duration_ms: u32,
-    /// How long each part of it took.
+    /// The durations of the request's phases.
     pub phases: PhasesBody,
 }
 
-/// How long the parts of a request took, one after the other, in milliseconds with three
-/// decimals. Null is what did not take place; the last one with a value is where a request that
-/// got no answer broke off.
+/// The durations of a request's consecutive phases, in milliseconds with three decimals. A phase that
+/// did not take place is null. If there is no response, the request failed in the last phase with a
+/// value.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Phases)]
 pub(crate) struct PhasesBody {
-    /// Resolving the host's name; null when the URL has an address.
+    /// The DNS lookup; null if the URL contains an IP address.
     #[schema(example = 1.25)]
     dns_ms: Option<f64>,
-    /// The TCP connection, whichever of the host's addresses gave it.
+    /// Establishing the TCP connection, including attempts with other addresses of the host.
     #[schema(example = 20.125)]
     connect_ms: Option<f64>,
-    /// The TLS handshake; null without TLS.
+    /// The TLS handshake; null if the URL does not use https.
     #[schema(example = 41.5)]
     tls_ms: Option<f64>,
-    /// From the connection to the answer's status line and headers: the request's way there, the
-    /// receiver's work and the answer's way back.
+    /// From the established connection to the status line and headers of the response: sending the
+    /// request and waiting for the response.
     #[schema(example = 52.75)]
     wait_ms: Option<f64>,
-    /// Reading the answer's body, as much as is read of it.
+    /// Reading the response body, up to the read limit.
     #[schema(example = 0.031)]
     read_ms: Option<f64>,
 }
@@ -115,7 +115,7 @@ impl From<Phases> for PhasesBody {
     }
 }
 
-/// Milliseconds, down to the microsecond.
+/// Milliseconds, rounded to the microsecond.
 pub(crate) fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
@@ -148,5 +148,5 @@ impl From<AttemptError> for ErrorBody {
 }
 
 pub(crate) fn error_kind() -> Object {
-    choices(&KINDS)
+    string_enum(&KINDS)
 }

@@ -8,45 +8,46 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::Object;
 
-use super::choices;
+use super::string_enum;
 
 const STATES: [ReplayState; 4] =
     [ReplayState::Running, ReplayState::Paused, ReplayState::Cancelled, ReplayState::Completed];
 
-/// A replay: a durable job that delivers past events again.
+/// A replay: a durable job that redelivers past events.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Replay)]
 pub(crate) struct ReplayBody {
-    /// Its id.
+    /// The replay's ID.
     #[schema(value_type = String, example = "rpl_06b2k1d5h3vqf8m2c9r7t4w0xg")]
     id: ReplayId,
-    /// Deliveries to this endpoint; null means to all.
+    /// The endpoint whose deliveries are replayed; null means all endpoints.
     #[schema(value_type = Option<String>)]
     endpoint: Option<EndpointId>,
-    /// Deliveries of these types; null means of all.
+    /// The event types that are replayed; null means all types.
     event_types: Option<Vec<String>>,
-    /// Deliveries that stand so.
+    /// The states of the deliveries that are replayed.
     #[schema(schema_with = replayable_states)]
     states: Vec<DeliveryState>,
-    /// Deliveries made at this time or later.
+    /// Only deliveries created at or after this time are replayed; null means no limit.
     #[schema(value_type = Option<String>, format = DateTime)]
     since: Option<Timestamp>,
-    /// Deliveries made before this time.
+    /// Only deliveries created before this time are replayed; null means no limit.
     #[schema(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
-    /// Most new deliveries a second.
+    /// The maximum number of new deliveries per second.
     rate: u32,
-    /// Where it stands.
+    /// The replay's state.
     #[schema(schema_with = replay_state)]
     state: ReplayState,
-    /// How many deliveries it takes; at least so many, when counting ended after 100,000.
+    /// The number of matching deliveries when the replay was created. A lower bound if more than 100,000
+    /// deliveries had to be scanned.
     total: u64,
-    /// How many it has made.
+    /// The number of deliveries created so far.
     done: u64,
-    /// When it was made.
+    /// When the replay was created.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
-    /// When it came to its end.
+    /// When the replay was completed or cancelled; null if it is running or paused.
     #[schema(value_type = Option<String>, format = DateTime)]
     finished_at: Option<Timestamp>,
 }
@@ -72,22 +73,22 @@ impl From<Replay> for ReplayBody {
     }
 }
 
-/// What a replay would take.
+/// The result of a dry run.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DryRun)]
 pub(crate) struct DryRunBody {
-    /// How many deliveries.
+    /// The number of matching deliveries.
     pub total: u64,
-    /// Whether there are no more than that: counting ends after 100,000 deliveries.
+    /// Whether `total` is exact. It is a lower bound if more than 100,000 deliveries had to be scanned.
     pub exact: bool,
-    /// Always true: nothing was made.
+    /// Always `true`: no replay was created.
     pub dry_run: bool,
 }
 
 pub(crate) fn replayable_states() -> utoipa::openapi::schema::Array {
-    utoipa::openapi::schema::ArrayBuilder::new().items(choices(&REPLAYABLE)).build()
+    utoipa::openapi::schema::ArrayBuilder::new().items(string_enum(&REPLAYABLE)).build()
 }
 
 fn replay_state() -> Object {
-    choices(&STATES)
+    string_enum(&STATES)
 }

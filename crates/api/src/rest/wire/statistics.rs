@@ -1,4 +1,4 @@
-//! Statistics of an endpoint.
+//! Statistics of an endpoint's attempts.
 
 use std::collections::BTreeMap;
 
@@ -8,55 +8,55 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::Object;
 
-use super::choices;
+use super::string_enum;
 
-/// How an endpoint's attempts went over a span of time.
+/// The results of an endpoint's attempts over a time span.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Statistics)]
 pub(crate) struct StatisticsBody {
-    /// The span.
+    /// The time span.
     #[schema(schema_with = span)]
     span: Span,
-    /// How long each point goes on.
+    /// The duration of each step in milliseconds.
     #[schema(example = 1_800_000)]
     step_ms: u64,
-    /// Whether every attempt was counted. If not, the endpoint gave too many different answers to
-    /// read, and the oldest attempts are missing.
+    /// Whether all attempts are included. If `false`, the endpoint returned too many different results,
+    /// and the oldest attempts are missing.
     complete: bool,
-    /// All attempts together.
+    /// The results of all attempts in the span.
     total: FiguresBody,
-    /// The points, the oldest first, without a gap.
+    /// The results for each step, oldest first, without gaps.
     points: Vec<PointBody>,
 }
 
-/// The attempts of one step of time.
+/// The results of the attempts in one step.
 #[derive(Serialize, ToSchema)]
 #[schema(as = StatisticsPoint)]
 struct PointBody {
-    /// When it began.
+    /// The start of the step.
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
     #[serde(flatten)]
     figures: FiguresBody,
 }
 
-/// What attempts came to.
+/// The results of a set of attempts.
 #[derive(Serialize, ToSchema)]
 #[schema(as = StatisticsFigures)]
 struct FiguresBody {
-    /// Attempts that succeeded.
+    /// The number of successful attempts.
     succeeded: u64,
-    /// Attempts that failed.
+    /// The number of failed attempts.
     failed: u64,
-    /// The response time that half of them stayed within, of those that were answered or timed
-    /// out. It is known to a factor of √2; null when there are none.
+    /// The median response time in milliseconds, of attempts that received a response or timed out. It
+    /// is accurate to a factor of √2. Null if there are no such attempts.
     p50_ms: Option<u32>,
-    /// The response time that 99 of 100 stayed within.
+    /// The 99th percentile of the response time in milliseconds, with the accuracy of `p50_ms`.
     p99_ms: Option<u32>,
-    /// How often each HTTP status came, by status.
+    /// The number of responses by HTTP status code.
     #[schema(example = json!({"200": 340, "503": 2}))]
     statuses: BTreeMap<String, u64>,
-    /// How many attempts ended without a status, by the kind of error.
+    /// The number of attempts without a response, by kind of error.
     #[schema(example = json!({"timeout": 1}))]
     errors: BTreeMap<String, u64>,
 }
@@ -83,17 +83,17 @@ impl From<Figures> for FiguresBody {
     fn from(figures: Figures) -> Self {
         let Figures { succeeded, failed, p50_ms, p99_ms, answers } = figures;
         let (mut statuses, mut errors) = (BTreeMap::new(), BTreeMap::new());
-        for (answer, count) in answers {
-            let counts = match answer {
+        for (result, count) in answers {
+            let counts = match result {
                 ResultCode::Status(_) => &mut statuses,
                 ResultCode::NoResponse(_) => &mut errors,
             };
-            counts.insert(answer.to_string(), count);
+            counts.insert(result.to_string(), count);
         }
         Self { succeeded, failed, p50_ms, p99_ms, statuses, errors }
     }
 }
 
 pub(crate) fn span() -> Object {
-    choices(&Span::ALL)
+    string_enum(&Span::ALL)
 }

@@ -1,9 +1,9 @@
-//! Bodies that nobody read. Most refusals are made before the body is looked at, and many callers
-//! listen only when they have sent all of it. A connection that is closed with unread bytes on it is
-//! reset, and the answer is lost on its way.
+//! Draining of unread request bodies. Most requests are rejected before their body is read, and many
+//! clients read the response only after sending the whole body. A server that closes a connection
+//! with unread bytes resets it, and the client never sees the response.
 //!
-//! So the body is only lent to those who answer: what they leave of it is read here before the
-//! answer goes out, whichever route, gate or page made it.
+//! Handlers therefore receive a wrapper of the body that returns the unread rest when it is dropped.
+//! The rest is drained before the response is sent, no matter which layer created the response.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,35 +20,35 @@ use http::header::{CONNECTION, EXPECT};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 
-/// How much is still read of a body that nobody wanted, and for how long.
+/// The maximum number of bytes to drain, and the deadline.
 const MAX_DRAIN_BYTES: usize = 4 * 1024 * 1024;
 const MAX_DRAIN_TIME: Duration = Duration::from_secs(3);
 
-/// Reads what is left of a request's body when it has been answered. If that has no end, the
-/// connection has one.
-pub(crate) async fn hear_out(request: Request, next: Next) -> Response {
-    let waits_for_continue = request.headers().contains_key(EXPECT);
-    let left = Left::default();
-    let request = request.map(|body| Body::new(Lent::new(body, left.clone())));
+/// Drains the unread rest of the request body before the response is sent. Closes the connection if
+/// the body exceeds the limits.
+pub(crate) async fn drain_unread_body(request: Request, next: Next) -> Response {
+    let expects_continue = request.headers().contains_key(EXPECT);
+    let returned = ReturnSlot::default();
+    let request = request.map(|body| Body::new(ReturningBody::new(body, returned.clone())));
     let mut response = next.run(request).await;
-    let Some(Rest { body, is_untouched }) = left.take() else { return response };
-    // Who expects to be told to continue has sent nothing yet, and is told no.
-    let has_end = !(waits_for_continue && is_untouched) && drain(body).await;
-    if !has_end {
+    let Some(UnreadBody { body, is_untouched }) = returned.take() else { return response };
+    // A client that expects a 100 Continue has not sent its body, and will not send it now.
+    let is_drained = !(expects_continue && is_untouched) && drain(body).await;
+    if !is_drained {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
-/// Reads on and keeps nothing, within bounds. Tells whether the body came to its end.
+/// Reads and discards a body within the limits. Returns whether the end was reached.
 async fn drain(mut body: Body) -> bool {
     let drained = async {
-        let mut left = MAX_DRAIN_BYTES;
+        let mut budget = MAX_DRAIN_BYTES;
         while let Some(frame) = body.frame().await {
             let Ok(frame) = frame else { return false };
             let length = frame.data_ref().map_or(0, Bytes::len);
-            match left.checked_sub(length) {
-                Some(rest) => left = rest,
+            match budget.checked_sub(length) {
+                Some(rest) => budget = rest,
                 None => return false,
             }
         }
@@ -57,41 +57,41 @@ async fn drain(mut body: Body) -> bool {
     tokio::time::timeout(MAX_DRAIN_TIME, drained).await.unwrap_or(false)
 }
 
-/// Where a body that was lent comes back to.
+/// Receives the unread rest of a body.
 #[derive(Clone, Default)]
-struct Left(Arc<Mutex<Option<Rest>>>);
+struct ReturnSlot(Arc<Mutex<Option<UnreadBody>>>);
 
-/// What is left of a body.
-struct Rest {
+/// The unread rest of a body.
+struct UnreadBody {
     body: Body,
-    /// Nobody has asked for any of it.
+    /// Whether the body was never polled.
     is_untouched: bool,
 }
 
-impl Left {
-    fn put(&self, rest: Rest) {
+impl ReturnSlot {
+    fn put(&self, rest: UnreadBody) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(rest);
     }
 
-    fn take(&self) -> Option<Rest> {
+    fn take(&self) -> Option<UnreadBody> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// A body that comes back when it is dropped, unless it has come to its end.
-struct Lent {
-    /// None when nothing more comes.
-    rest: Option<Rest>,
-    left: Left,
+/// A body that returns its unread rest when it is dropped.
+struct ReturningBody {
+    /// `None` at the end of the body.
+    rest: Option<UnreadBody>,
+    slot: ReturnSlot,
 }
 
-impl Lent {
-    fn new(body: Body, left: Left) -> Self {
-        Self { rest: Some(Rest { body, is_untouched: true }), left }
+impl ReturningBody {
+    fn new(body: Body, slot: ReturnSlot) -> Self {
+        Self { rest: Some(UnreadBody { body, is_untouched: true }), slot }
     }
 }
 
-impl HttpBody for Lent {
+impl HttpBody for ReturningBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -117,10 +117,10 @@ impl HttpBody for Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for ReturningBody {
     fn drop(&mut self) {
         if let Some(rest) = self.rest.take().filter(|rest| !rest.body.is_end_stream()) {
-            self.left.put(rest);
+            self.slot.put(rest);
         }
     }
 }

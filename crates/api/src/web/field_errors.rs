@@ -1,4 +1,4 @@
-//! The errors of a request, gathered so that the caller learns all of them at once.
+//! Field errors of a request, collected so that all of them are reported at once.
 
 use std::fmt::Display;
 
@@ -6,29 +6,29 @@ use postrider_domain::limits::{MAX_ERROR_CHARS, clip};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Most errors that one answer lists.
+/// The maximum number of errors in one response.
 const MAX_ERRORS: usize = 1_000;
 
-/// The error of a cursor that belongs to another list.
-pub(crate) const UNKNOWN_CURSOR: &str = "must be the next_cursor of another page of this list";
+/// The error for a cursor that this list did not return.
+pub(crate) const UNKNOWN_CURSOR: &str = "must be a next_cursor returned for this list";
 
-/// One invalid field of a request.
+/// An invalid field of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
-    /// A JSON pointer (RFC 6901) to the invalid field: in the request's body, where `""` is all of
-    /// it, or, with status 400 and a valid body, in the query, read as an object.
+    /// A JSON pointer (RFC 6901) to the invalid field of the request body. With status 400, it points
+    /// to the invalid query parameter instead. The empty pointer refers to the whole body.
     #[schema(example = "/event_types/3")]
     pub pointer: String,
-    /// What is wrong with it.
+    /// The reason why the field is invalid.
     #[schema(example = "is not in the catalogue")]
     pub detail: String,
 }
 
-/// The errors found so far.
+/// The field errors found so far.
 #[derive(Debug, Default)]
-pub(crate) struct Findings(Vec<FieldError>);
+pub(crate) struct FieldErrors(Vec<FieldError>);
 
-impl Findings {
+impl FieldErrors {
     pub(crate) fn add(&mut self, pointer: impl Into<String>, detail: impl Display) {
         if self.0.len() < MAX_ERRORS {
             let detail = clip(&detail.to_string(), MAX_ERROR_CHARS);
@@ -40,17 +40,17 @@ impl Findings {
         self.0.is_empty()
     }
 
-    /// Itself as an error, unless it is empty.
-    pub(crate) fn check(self) -> Result<(), Self> {
+    /// `Ok` if there are no errors.
+    pub(crate) fn into_result(self) -> Result<(), Self> {
         if self.0.is_empty() { Ok(()) } else { Err(self) }
     }
 
-    pub(crate) fn into_errors(self) -> Vec<FieldError> {
+    pub(crate) fn into_vec(self) -> Vec<FieldError> {
         self.0
     }
 }
 
-impl<T: Into<FieldError>> Extend<T> for Findings {
+impl<T: Into<FieldError>> Extend<T> for FieldErrors {
     fn extend<I: IntoIterator<Item = T>>(&mut self, errors: I) {
         for error in errors {
             let FieldError { pointer, detail } = error.into();
@@ -59,7 +59,7 @@ impl<T: Into<FieldError>> Extend<T> for Findings {
     }
 }
 
-/// The pointer to a field of what `parent` points to (RFC 6901 §3).
-pub(crate) fn child(parent: &str, name: &str) -> String {
+/// The pointer to the field `name` of the object at `parent` (RFC 6901 §3).
+pub(crate) fn pointer_to(parent: &str, name: &str) -> String {
     format!("{parent}/{}", name.replace('~', "~0").replace('/', "~1"))
 }
