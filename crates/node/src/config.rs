@@ -15,6 +15,8 @@ mod store;
 mod suggest;
 #[cfg(test)]
 mod tests;
+mod toml_value;
+mod value;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -30,8 +32,9 @@ use postrider_notify::smtp;
 
 use crate::telemetry::Collector;
 pub use cluster::{Cluster, Peering};
-use reader::{Problem, Reader};
+use reader::Reader;
 pub use store::{FoundationDb, HAS_FOUNDATIONDB, NO_FOUNDATIONDB, Store, Subspace};
+use value::Problem;
 
 /// All configuration options.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,3 +5,4 @@ pub(crate) mod due;
 pub(crate) mod endpoint_key;
 pub(crate) mod query;
 pub(crate) mod statistics;
+pub(crate) mod view;

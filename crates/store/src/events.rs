@@ -4,5 +4,7 @@ pub(crate) mod accept;
 pub(crate) mod event_deliveries;
 pub(crate) mod event_types;
 pub(crate) mod fan_out;
+pub(crate) mod payload;
 pub(crate) mod resend;
+pub(crate) mod subscriber_counts;
 pub(crate) mod subscribers;

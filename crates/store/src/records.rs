@@ -10,7 +10,7 @@ use postrider_domain::ids::{AccountId, EndpointId, Id};
 use postrider_domain::trace::TraceContext;
 
 use crate::codec::RecordTx;
-use crate::events::subscribers::SubscriberCounts;
+use crate::events::subscriber_counts::SubscriberCounts;
 use crate::keys::copy_marker;
 use crate::keys::meta::{self, Meta};
 use crate::kv::{Error, Range, Store, Tx, lock};

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
-use super::reader::{Location, Name, Problem, RawValue, Reader, Value};
+use super::reader::Reader;
+use super::toml_value::{Source, location};
+use super::value::{Location, Name, Problem, RawValue};
 
 /// Adds the options in the file at `path` to `reader`.
 ///
@@ -52,57 +53,6 @@ pub fn parse(file: &str, text: &str, reader: &mut Reader) -> Result<(), ConfigEr
         }
     }
     Ok(())
-}
-
-/// The elements of `text` if it is a TOML array.
-pub fn array(text: &str) -> Option<Vec<Value>> {
-    let document = format!("list = {text}");
-    let table = DeTable::parse(&document).ok()?;
-    let table = table.get_ref();
-    let source = Source { file: "", text: "" };
-    match table.get("list")?.get_ref() {
-        DeValue::Array(items) if table.len() == 1 => {
-            Some(items.iter().map(|item| source.value(item)).collect())
-        }
-        _ => None,
-    }
-}
-
-struct Source<'a> {
-    file: &'a str,
-    text: &'a str,
-}
-
-impl Source<'_> {
-    fn location_of<T>(&self, spanned: &Spanned<T>) -> Location {
-        location(self.file, self.text, spanned.span().start)
-    }
-
-    fn value(&self, value: &Spanned<DeValue<'_>>) -> Value {
-        match value.get_ref() {
-            DeValue::String(text) => Value::Text(text.to_string()),
-            DeValue::Boolean(truth) => Value::Boolean(*truth),
-            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-                .map_or(Value::Other, Value::Integer),
-            DeValue::Float(number) => {
-                let number = number.as_str().parse();
-                number.map_or(Value::Other, Value::Float)
-            }
-            DeValue::Array(items) => {
-                let item =
-                    |item| RawValue { location: self.location_of(item), value: self.value(item) };
-                Value::List(items.iter().map(item).collect())
-            }
-            DeValue::Datetime(_) | DeValue::Table(_) => Value::Other,
-        }
-    }
-}
-
-/// The line that contains the byte at offset `at`.
-fn location(file: &str, text: &str, at: usize) -> Location {
-    let before = text.as_bytes().iter().take(at);
-    let line = 1 + before.filter(|byte| **byte == b'\n').count();
-    Location::Line(file.to_owned(), line)
 }
 
 fn single_error(location: Location, text: String) -> ConfigError {

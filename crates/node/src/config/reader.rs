@@ -4,63 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::suggest;
-
-/// `[section] key`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Name {
-    pub section: String,
-    pub key: String,
-}
-
-/// Where a value was set.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Location {
-    /// Not set: the value is the default.
-    Default,
-    /// The whole file.
-    File(String),
-    /// A line of a file.
-    Line(String, usize),
-    /// An environment variable.
-    Variable(String),
-}
-
-/// A configuration error. Errors sort by location, so those of a file are in line order.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Problem {
-    pub location: Location,
-    pub name: Option<Name>,
-    pub text: String,
-}
-
-/// An unparsed value.
-#[derive(Clone, Debug)]
-pub enum Value {
-    Text(String),
-    Integer(i64),
-    Float(f64),
-    Boolean(bool),
-    List(Vec<RawValue>),
-    /// A TOML type that no option accepts.
-    Other,
-    /// The text of an environment variable, to be parsed as the option's type.
-    Environment(String),
-}
-
-/// An unparsed value with its location.
-#[derive(Clone, Debug)]
-pub struct RawValue {
-    pub location: Location,
-    pub value: Value,
-}
-
-/// An element of a list of strings.
-#[derive(Clone, Debug)]
-pub struct Item {
-    pub location: Location,
-    pub text: String,
-}
+use super::value::{Item, Location, Name, Problem, RawValue, Value};
+use super::{suggest, toml_value};
 
 /// Looks up values and collects errors.
 #[derive(Default)]
@@ -244,35 +189,10 @@ impl FromConfig for Vec<Item> {
     fn read(raw: &RawValue) -> Option<Self> {
         let items = match &raw.value {
             Value::List(items) => items.clone(),
-            Value::Environment(text) => super::environment::list(text, &raw.location)?,
+            Value::Environment(text) => toml_value::list(text, &raw.location)?,
             _ => return None,
         };
         let item = |raw: RawValue| Some(Item { text: String::read(&raw)?, location: raw.location });
         items.into_iter().map(item).collect()
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.location {
-            Location::Default => {}
-            Location::File(file) => write!(f, "{file}: ")?,
-            Location::Line(file, line) => write!(f, "{file}:{line}: ")?,
-            // The variable's name already names the option.
-            Location::Variable(variable) => return write!(f, "{variable}: {}", self.text),
-        }
-        match &self.name {
-            Some(name) => write!(f, "{name}: {}", self.text),
-            None => f.write_str(&self.text),
-        }
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.key.as_str() {
-            "" => write!(f, "[{}]", self.section),
-            key => write!(f, "[{}] {key}", self.section),
-        }
     }
 }

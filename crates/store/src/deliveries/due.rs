@@ -15,7 +15,7 @@ use postrider_domain::time::Timestamp;
 use crate::cluster::owners::OwnerError;
 use crate::codec::{Record, RecordTx};
 use crate::deliveries::endpoint_key::EndpointKey;
-use crate::events::accept::load_payload;
+use crate::events::payload::load_payload;
 use crate::keys::dispatch_state::{self, DispatchState};
 use crate::keys::queue::Rank;
 use crate::keys::{delivery, due, endpoint, event, health, pending, queue};

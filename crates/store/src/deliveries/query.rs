@@ -11,9 +11,10 @@ use postrider_domain::time::Timestamp;
 use crate::codec::{Record, RecordTx};
 use crate::deliveries::due::prefetch_deliveries;
 use crate::deliveries::endpoint_key::EndpointKey;
+use crate::deliveries::view::DeliveryView;
 use crate::endpoints::{state_given, state_of};
-use crate::events::accept::load_payload;
 use crate::events::event_deliveries;
+use crate::events::payload::load_payload;
 use crate::keys::attempt::RecordedAttempt;
 use crate::keys::dispatch_state::{self, DispatchState};
 use crate::keys::event::EventMeta;
@@ -30,13 +31,6 @@ pub struct EventView {
     /// How many endpoints it is delivered to.
     pub deliveries: u64,
     pub payload_bytes: u64,
-}
-
-/// A delivery with its state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeliveryView {
-    pub delivery: Delivery,
-    pub state: DeliveryState,
 }
 
 /// Filters for deliveries. Omitted filters match everything.

@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 
 use postrider_domain::delivery::{Delivery, Progress};
 use postrider_domain::endpoint::State;
-use postrider_domain::event::{Event, EventTypeName, Payload};
+use postrider_domain::event::{Event, EventTypeName};
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId, IdGenerator};
 use postrider_domain::time::Timestamp;
 
@@ -27,7 +27,7 @@ use crate::keys::event::EventMeta;
 use crate::keys::fan_out::FanOut;
 use crate::keys::idempotency::IdempotencyRecord;
 use crate::keys::{account, event, event_type, expiry, fan_out, idempotency};
-use crate::kv::{Error, Range, Tx};
+use crate::kv::{Error, Tx};
 use crate::records::{Ready, Records, Wake};
 
 /// Most deliveries that one transaction creates for all its events. Together with the events of the
@@ -326,21 +326,6 @@ fn save_event(tx: &Tx, event: &Event, deliveries: u64) {
         let chunk = payload.slice(start..payload.len().min(start + event::CHUNK));
         tx.set(event::chunk(event.account, event.id, number), chunk);
     }
-}
-
-/// Reassembles an event's payload. None if it is missing; a payload is never empty.
-pub(crate) async fn load_payload(
-    tx: &Tx,
-    account: AccountId,
-    id: EventId,
-) -> Result<Option<Payload>, Error> {
-    let mut rows = tx.snap_range(Range::prefix(event::chunks(account, id))).await?;
-    let bytes = match rows.len() {
-        0 => return Ok(None),
-        1 => rows.remove(0).1,
-        _ => rows.iter().flat_map(|(_, chunk)| chunk.iter().copied()).collect(),
-    };
-    Ok(Some(Payload::from_stored(bytes)))
 }
 
 fn event_ids(events: &[Event]) -> Vec<EventId> {

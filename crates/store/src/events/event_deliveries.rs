@@ -5,7 +5,7 @@ use postrider_domain::delivery::Delivery;
 use postrider_domain::ids::{AccountId, DeliveryId, EventId};
 
 use crate::codec::{Record, RecordTx};
-use crate::deliveries::query::DeliveryView;
+use crate::deliveries::view::DeliveryView;
 use crate::endpoints::state_of;
 use crate::keys::{delivery, dispatch_state, event, event_delivery};
 use crate::kv::{Error, Range, Tx, prefix_end};

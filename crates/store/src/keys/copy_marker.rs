@@ -1,4 +1,4 @@
-//! An backlog copy of another store into this one. While this row exists, the store is incomplete
+//! An unfinished copy of another store into this one. While this row exists, the store is incomplete
 //! and cannot be opened.
 //!
 //! | Key | Value | Written by |
@@ -11,7 +11,17 @@ use serde::{Deserialize, Serialize};
 use super::{Key, Table};
 use crate::codec::{self, Record};
 use crate::kv::Error;
-use crate::maintenance::copy::Digest;
+
+/// A digest of a store's contents. Stores with equal contents have equal digests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digest {
+    /// The number of rows.
+    pub rows: u64,
+    /// The size of all keys and values in bytes.
+    pub bytes: u64,
+    /// SHA-256 over all keys and values in order, each preceded by its length.
+    pub sha256: [u8; 32],
+}
 
 /// The source of the copy, and its progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,12 +21,12 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::codec::RecordTx;
+use crate::keys::copy_marker::Digest;
 use crate::keys::copy_marker::{self, Marker};
 use crate::keys::meta::{self, Meta};
 use crate::keys::{lease, probe};
 use crate::kv::{Error, Pair, Range, Store, prefix_end};
 use crate::records::FORMAT;
-use serde::{Deserialize, Serialize};
 
 /// The most bytes of keys and values per transaction, excluding the marker.
 const BATCH_BYTES: usize = 800_000;
@@ -38,17 +38,6 @@ const PAGE_BYTES: usize = 1 << 20;
 const PAGE_ROWS: usize = 512;
 /// The row limit of the first page.
 const FIRST_PAGE_ROWS: usize = 64;
-
-/// A digest of a store's contents. Stores with equal contents have equal digests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Digest {
-    /// The number of rows.
-    pub rows: u64,
-    /// The size of all keys and values in bytes.
-    pub bytes: u64,
-    /// SHA-256 over all keys and values in order, each preceded by its length.
-    pub sha256: [u8; 32],
-}
 
 /// The result of a successful copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +104,7 @@ pub enum CopyRejected {
     #[error("the source contains no records")]
     EmptySource,
     /// The source is incomplete.
-    #[error("the source is itself an backlog copy of another store")]
+    #[error("the source is itself an unfinished copy of another store")]
     SourceUnfinished,
     /// This version does not know which rows to exclude.
     #[error("the source was written by a newer version (format {found}; this one reads {FORMAT})")]
@@ -128,7 +117,7 @@ pub enum CopyRejected {
     TargetNotEmpty,
     /// The target contains a part of another source, or of this one before it changed.
     #[error(
-        "the target contains an backlog copy of another source, or of this one before it changed"
+        "the target contains an unfinished copy of another source, or of this one before it changed"
     )]
     SourceMismatch,
 }

@@ -27,7 +27,7 @@ pub enum StoreContents {
         /// The number of shards.
         shards: u16,
     },
-    /// An backlog copy of another store.
+    /// An unfinished copy of another store.
     UnfinishedCopy {
         /// The number of rows copied.
         rows: u64,

@@ -231,7 +231,7 @@ async fn a_copy_of_a_changed_source_does_not_resume() {
     assert_eq!(
         copy_silently(&to, &memory()).await,
         Err(CopyRejected::SourceUnfinished.into()),
-        "an backlog copy is not a source"
+        "an unfinished copy is not a source"
     );
 }
 
