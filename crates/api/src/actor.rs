@@ -15,7 +15,7 @@ use postrider_cluster::local_node::LocalNode;
 use postrider_cluster::trace::{self, TraceContext};
 use postrider_net::gateway::Handler;
 use postrider_net::messages::{
-    Call, CallError, CallErrorKind, HeldChoice, OfDelivery, OfEndpoint, Reply, Request, WakeMany,
+    Call, CallError, CallErrorKind, DeliveryRef, EndpointRef, HeldChoice, Reply, Request, WakeMany,
     Woken,
 };
 use postrider_service::Service;
@@ -60,7 +60,7 @@ impl Handler for ActorApi {
                 let receipts = in_publish_span("publish batch", trace, publish).await?;
                 Ok(Reply::PublishedBatch(receipts))
             }
-            Request::EndpointStatus(OfEndpoint { account, endpoint }) => {
+            Request::EndpointStatus(EndpointRef { account, endpoint }) => {
                 let view = service.endpoint(account, endpoint).await.map_err(call_error)?;
                 Ok(Reply::Endpoint(status::endpoint(view)))
             }
@@ -75,11 +75,11 @@ impl Handler for ActorApi {
                     .map_err(call_error)?;
                 Ok(Reply::Endpoint(status::endpoint(view)))
             }
-            Request::DisableEndpoint(OfEndpoint { account, endpoint }) => {
+            Request::DisableEndpoint(EndpointRef { account, endpoint }) => {
                 let view = service.disable_endpoint(account, endpoint).await.map_err(call_error)?;
                 Ok(Reply::Endpoint(status::endpoint(view)))
             }
-            Request::DeliveryStatus(OfDelivery { account, delivery }) => {
+            Request::DeliveryStatus(DeliveryRef { account, delivery }) => {
                 let (view, attempts) =
                     service.delivery(account, delivery).await.map_err(call_error)?;
                 Ok(Reply::Delivery(status::delivery(view, attempts)))

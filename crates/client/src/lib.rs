@@ -68,7 +68,7 @@ use std::time::Duration;
 use postrider_domain::ids::{AccountId, BootId, DeliveryId, EndpointId, Id};
 use postrider_net::gateway::{self, GatewayMessage};
 use postrider_net::tasks::Tasks;
-use postrider_net::transport::{self, Link, LinkError, PeerName};
+use postrider_net::transport::{self, PeerName, Transport, TransportError};
 use ractor::ActorRef;
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -83,7 +83,7 @@ pub use postrider_net::messages::{
 pub use postrider_net::transport::{Cookie, CookieError, Tls, TlsError};
 
 use messages::{
-    Call, EnableEndpoint, OfDelivery, OfEndpoint, Publish, PublishBatch, Reply, Request,
+    Call, DeliveryRef, EnableEndpoint, EndpointRef, Publish, PublishBatch, Reply, Request,
 };
 
 /// The maximum number of calls in flight per client. Further calls wait for one to finish. This is half of what one
@@ -122,7 +122,7 @@ pub struct Client {
 }
 
 struct Shared {
-    link: Link,
+    transport: Transport,
     sessions: AbortHandle,
     permits: Semaphore,
     next_gateway: AtomicUsize,
@@ -139,7 +139,7 @@ pub enum JoinError {
     Random(#[source] rand::rngs::SysError),
     /// The transport could not start.
     #[error("cannot start the client's transport")]
-    Link(#[from] LinkError),
+    Transport(#[from] TransportError),
     /// No session was established within [`JOIN_TIMEOUT`]. The debug log has the error of each seed.
     #[error(
         "no node accepted a session within {JOIN_TIMEOUT:?}; check the seeds, the cookie and the TLS files"
@@ -162,7 +162,7 @@ impl Client {
     /// # Errors
     ///
     /// - [`JoinError::Random`] if the operating system provides no random bytes.
-    /// - [`JoinError::Link`] if the transport cannot start.
+    /// - [`JoinError::Transport`] if the transport cannot start.
     /// - [`JoinError::NoGateway`] if no session is established within [`JOIN_TIMEOUT`].
     pub async fn join(options: Options) -> Result<Self, JoinError> {
         let Options { name, seeds, cookie, tls } = options;
@@ -172,12 +172,12 @@ impl Client {
         let name = PeerName { name, boot };
         // Not supervised: if a task fails, calls fail and their callers see it.
         let tasks = Tasks::new();
-        let link =
-            Link::start(transport::Options { name, listen: None, cookie, tls, tasks }).await?;
-        let sessions = tokio::spawn(sessions::maintain(link.clone(), seeds)).abort_handle();
+        let transport =
+            Transport::start(transport::Options { name, listen: None, cookie, tls, tasks }).await?;
+        let sessions = tokio::spawn(sessions::maintain(transport.clone(), seeds)).abort_handle();
         let client = Self {
             shared: Arc::new(Shared {
-                link,
+                transport,
                 sessions,
                 permits: Semaphore::new(MAX_IN_FLIGHT),
                 next_gateway: AtomicUsize::new(0),
@@ -213,11 +213,11 @@ impl Client {
     ///
     /// The error's [`kind`](CallError::kind) is usually one of:
     ///
-    /// - `Refused` if the event is invalid, with all problems;
+    /// - `Invalid` if the event is invalid, with all problems;
     /// - `NotFound` if the account does not exist;
     /// - `Conflict` if the idempotency key was used with a different request;
     /// - `Unavailable` or `Overloaded` if the cluster could not accept the event in time;
-    /// - `TimedOut` or `Lost` if no node replied. The event may have been accepted: call again with
+    /// - `TimedOut` or `ConnectionLost` if no node replied. The event may have been accepted: call again with
     ///   the same key.
     pub async fn publish(
         &self,
@@ -261,14 +261,14 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// `NotFound` if the account has no such endpoint; `Unavailable`, `Overloaded`, `TimedOut` or `Lost`
+    /// `NotFound` if the account has no such endpoint; `Unavailable`, `Overloaded`, `TimedOut` or `ConnectionLost`
     /// if no node could reply in time.
     pub async fn endpoint_status(
         &self,
         account: AccountId,
         endpoint: EndpointId,
     ) -> Result<EndpointStatus, CallError> {
-        let request = Request::EndpointStatus(OfEndpoint { account, endpoint });
+        let request = Request::EndpointStatus(EndpointRef { account, endpoint });
         self.call_endpoint(request, RetrySafety::Safe).await
     }
 
@@ -277,7 +277,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As for [`Self::endpoint_status`]. After `TimedOut` or `Lost`, the endpoint may or may not be
+    /// As for [`Self::endpoint_status`]. After `TimedOut` or `ConnectionLost`, the endpoint may or may not be
     /// enabled: the client does not repeat the call, because someone else may have disabled the
     /// endpoint in the meantime.
     pub async fn enable_endpoint(
@@ -301,7 +301,7 @@ impl Client {
         account: AccountId,
         endpoint: EndpointId,
     ) -> Result<EndpointStatus, CallError> {
-        let request = Request::DisableEndpoint(OfEndpoint { account, endpoint });
+        let request = Request::DisableEndpoint(EndpointRef { account, endpoint });
         self.call_endpoint(request, RetrySafety::Unsafe).await
     }
 
@@ -315,7 +315,7 @@ impl Client {
         account: AccountId,
         delivery: DeliveryId,
     ) -> Result<DeliveryStatus, CallError> {
-        let request = Request::DeliveryStatus(OfDelivery { account, delivery });
+        let request = Request::DeliveryStatus(DeliveryRef { account, delivery });
         match self.call(request, RetrySafety::Safe).await? {
             Reply::Delivery(status) => Ok(status),
             other => Err(unexpected_reply(&other)),
@@ -326,7 +326,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// `Overloaded`, `TimedOut` or `Lost` if no node could reply in time.
+    /// `Overloaded`, `TimedOut` or `ConnectionLost` if no node could reply in time.
     pub async fn cluster_status(&self) -> Result<ClusterStatus, CallError> {
         match self.call(Request::ClusterStatus, RetrySafety::Safe).await? {
             Reply::Cluster(status) => Ok(status),
@@ -335,11 +335,11 @@ impl Client {
     }
 
     /// Closes all sessions of this client and its clones. Calls in flight, and later calls, fail with
-    /// `Lost`.
+    /// `ConnectionLost`.
     pub async fn leave(&self) {
         self.shared.sessions.abort();
         self.shared.permits.close();
-        self.shared.link.stop().await;
+        self.shared.transport.stop().await;
     }
 
     async fn call_endpoint(
@@ -355,17 +355,16 @@ impl Client {
 
     /// Calls gateways in turn until one replies, within [`CALL_TIMEOUT`].
     async fn call(&self, request: Request, retry: RetrySafety) -> Result<Reply, CallError> {
-        let _permit =
-            self.shared.permits.acquire().await.map_err(|_| {
-                CallError::new(CallErrorKind::Lost, "the client has left the cluster")
-            })?;
+        let _permit = self.shared.permits.acquire().await.map_err(|_| {
+            CallError::new(CallErrorKind::ConnectionLost, "the client has left the cluster")
+        })?;
         let call = Call { request, traceparent: self.traceparent.as_deref().map(str::to_owned) };
         let bytes = call.encode()?;
         let deadline = Instant::now() + CALL_TIMEOUT;
         let mut backoff = INITIAL_BACKOFF;
         loop {
             let Some(gateway) = self.pick_gateway(deadline).await else {
-                return Err(CallError::new(CallErrorKind::Lost, "no node is connected"));
+                return Err(CallError::new(CallErrorKind::ConnectionLost, "no node is connected"));
             };
             let timeout = ATTEMPT_TIMEOUT.min(deadline.saturating_duration_since(Instant::now()));
             let outcome = match gateway::call_raw(&gateway, bytes.clone(), timeout).await {

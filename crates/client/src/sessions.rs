@@ -12,7 +12,7 @@ use futures::future::join_all;
 use postrider_domain::node::NodeState;
 use postrider_net::gateway;
 use postrider_net::messages::{ClusterStatus, Reply, Request};
-use postrider_net::transport::Link;
+use postrider_net::transport::Transport;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -30,16 +30,16 @@ struct Backoff {
     delay: Duration,
 }
 
-/// Maintains the sessions of `link` until the task is aborted.
-pub(crate) async fn maintain(link: Link, seeds: Vec<SocketAddr>) {
-    let mut events = link.events();
+/// Maintains the sessions of `transport` until the task is aborted.
+pub(crate) async fn maintain(transport: Transport, seeds: Vec<SocketAddr>) {
+    let mut events = transport.events();
     let mut backoffs = HashMap::new();
     loop {
-        let addresses = match link.peers().is_empty() {
+        let addresses = match transport.peers().is_empty() {
             true => seeds.clone(),
-            false => unconnected_nodes(&link).await,
+            false => unconnected_nodes(&transport).await,
         };
-        dial(&link, &addresses, &mut backoffs).await;
+        dial(&transport, &addresses, &mut backoffs).await;
         let now = Instant::now();
         let next = backoffs.values().map(|backoff: &Backoff| backoff.retry_at).min();
         let wait = next
@@ -53,10 +53,10 @@ pub(crate) async fn maintain(link: Link, seeds: Vec<SocketAddr>) {
 }
 
 /// The addresses of nodes without a session, according to the first gateway that replies.
-async fn unconnected_nodes(link: &Link) -> Vec<SocketAddr> {
+async fn unconnected_nodes(transport: &Transport) -> Vec<SocketAddr> {
     for gateway in gateway::remote() {
         match gateway::call(&gateway, Request::ClusterStatus, STATUS_TIMEOUT).await {
-            Ok(Reply::Cluster(status)) => return without_session(link, &status),
+            Ok(Reply::Cluster(status)) => return without_session(transport, &status),
             Ok(other) => {
                 tracing::debug!(?other, "unexpected reply to a request for the cluster status")
             }
@@ -66,8 +66,8 @@ async fn unconnected_nodes(link: &Link) -> Vec<SocketAddr> {
     Vec::new()
 }
 
-fn without_session(link: &Link, status: &ClusterStatus) -> Vec<SocketAddr> {
-    let linked: HashSet<_> = link.peers().into_iter().map(|peer| peer.name.boot).collect();
+fn without_session(transport: &Transport, status: &ClusterStatus) -> Vec<SocketAddr> {
+    let linked: HashSet<_> = transport.peers().into_iter().map(|peer| peer.name.boot).collect();
     let nodes = status.nodes.iter();
     nodes
         .filter(|node| node.state != NodeState::Dead && !linked.contains(&node.id))
@@ -76,12 +76,16 @@ fn without_session(link: &Link, status: &ClusterStatus) -> Vec<SocketAddr> {
 }
 
 /// Dials all addresses that are due, concurrently.
-async fn dial(link: &Link, addresses: &[SocketAddr], backoffs: &mut HashMap<SocketAddr, Backoff>) {
+async fn dial(
+    transport: &Transport,
+    addresses: &[SocketAddr],
+    backoffs: &mut HashMap<SocketAddr, Backoff>,
+) {
     backoffs.retain(|address, _| addresses.contains(address));
     let now = Instant::now();
     let due = |address: &&SocketAddr| backoffs.get(address).is_none_or(|it| it.retry_at <= now);
     let due: Vec<_> = addresses.iter().filter(due).copied().collect();
-    let dialled = join_all(due.iter().map(|address| link.connect(*address))).await;
+    let dialled = join_all(due.iter().map(|address| transport.connect(*address))).await;
     for (address, dialled) in due.into_iter().zip(dialled) {
         // A connection is not a session yet: the peer may still reject this client. So the delay grows
         // until a session makes the address drop out of the list.

@@ -32,7 +32,7 @@ use postrider_domain::target::{AddressPolicy, TargetUrl};
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_net::gateway::{self, Gateway, GatewayMessage};
 use postrider_net::tasks::Tasks;
-use postrider_net::transport::{self, Link, PeerName};
+use postrider_net::transport::{self, PeerName, Transport};
 use postrider_service::Service;
 use postrider_store::kv::Store;
 use postrider_store::kv::lmdb::Lmdb;
@@ -156,7 +156,7 @@ async fn a_client_publishes_and_reads_back() -> Result<()> {
     assert_eq!((cluster.shards, cluster.unowned, cluster.nodes.len()), (4, 0, 1));
     assert_eq!(cluster.nodes[0].address, Some(node.address));
     client.leave().await;
-    assert_eq!(error_kind(client.cluster_status().await), CallErrorKind::Lost);
+    assert_eq!(error_kind(client.cluster_status().await), CallErrorKind::ConnectionLost);
     Ok(())
 }
 
@@ -166,9 +166,9 @@ async fn invalid_calls_get_an_error() -> Result<()> {
     let node = Node::start(dir.path())?;
     let client = join(&[node.address]).await?;
     let refused = client.publish(account(), event("{"), None).await;
-    assert!(matches!(error_kind(refused), CallErrorKind::Refused(findings) if findings.len() == 1));
+    assert!(matches!(error_kind(refused), CallErrorKind::Invalid(findings) if findings.len() == 1));
     let refused = client.publish(account(), event("1".repeat(300_000)), None).await;
-    assert!(matches!(error_kind(refused), CallErrorKind::Refused(_)));
+    assert!(matches!(error_kind(refused), CallErrorKind::Invalid(_)));
     let events = vec![event("1".repeat(250_000)); 5];
     let refused = client.publish_batch(account(), events, None).await;
     assert_eq!(error_kind(refused), CallErrorKind::TooLarge);
@@ -229,7 +229,7 @@ async fn a_safe_call_survives_the_death_of_its_node() -> Result<()> {
     let _node = node.restart()?;
     publishing.await??;
     // A call that could undo a concurrent change is not retried.
-    assert_eq!(error_kind(disabling.await?), CallErrorKind::Lost);
+    assert_eq!(error_kind(disabling.await?), CallErrorKind::ConnectionLost);
     let status = client.endpoint_status(account(), endpoint()).await?;
     assert_eq!(status.pending, 2, "each event is delivered once");
     Ok(())
@@ -253,7 +253,7 @@ async fn nodes_are_discovered_from_one_seed_and_calls_are_distributed() -> Resul
         client.publish(account(), event(number.to_string()), None).await?;
     }
     let of_gateway = async |gateway| {
-        let of = messages::OfEndpoint { account: account(), endpoint: endpoint() };
+        let of = messages::EndpointRef { account: account(), endpoint: endpoint() };
         match gateway::call(&gateway, Request::EndpointStatus(of), TIMEOUT).await {
             Ok(Reply::Endpoint(status)) => status.pending,
             other => panic!("{other:?}"),
@@ -294,7 +294,7 @@ async fn node_process() -> Result<()> {
         tls: None,
         tasks: Tasks::new(),
     };
-    let _link = Link::start(options).await?;
+    let _link = Transport::start(options).await?;
     let router = Router::new(records, Arc::new(NoWorkers));
     let service = Service::new(router, Arc::new(IdGenerator::new()), Arc::new(FixedClock));
     let other = std::fs::read_to_string(dir.join("other")).ok();

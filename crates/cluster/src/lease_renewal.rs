@@ -1,4 +1,4 @@
-//! This node's lease, renewed in a task of its own, so that nothing else can hold it up.
+//! Renews this node's lease in a separate task, so that no other work can delay it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,20 +13,20 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::lease_validity::LeaseValidity;
-use crate::membership::{Identity, RENEW_EVERY, SELF_STOP};
+use crate::membership::{Identity, RENEW_INTERVAL, SELF_FENCE_AFTER};
 use postrider_net::tasks::Tasks;
 
-/// The pause before a renewal that failed is tried again.
-const PAUSE: Duration = Duration::from_millis(250);
-/// A renewal that has not come through after so long is not relied upon any more.
-const HANGS: Duration = Duration::from_secs(1);
+/// The delay before a failed renewal is retried.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
+/// If a renewal has not completed after this time, another one is started beside it.
+const HEDGE_AFTER: Duration = Duration::from_secs(1);
 
 const _: () = assert!(
-    RENEW_EVERY.as_millis() + 3 * HANGS.as_millis() <= SELF_STOP.as_millis(),
-    "three renewals can hang before the node stops itself"
+    RENEW_INTERVAL.as_millis() + 3 * HEDGE_AFTER.as_millis() <= SELF_FENCE_AFTER.as_millis(),
+    "three renewals can hang before the node fences itself"
 );
 
-/// A lease that is being renewed. The renewals end with it.
+/// Renews a lease until it is dropped.
 pub(super) struct LeaseRenewer {
     shared: Arc<Shared>,
     records: Records,
@@ -35,10 +35,10 @@ pub(super) struct LeaseRenewer {
 
 struct Shared {
     validity: LeaseValidity,
-    /// As it was written last, or may have been.
+    /// The lease as it was last written, or may have been.
     lease: Mutex<Lease>,
     draining: AtomicBool,
-    now: Notify,
+    renew_now: Notify,
 }
 
 impl LeaseRenewer {
@@ -61,26 +61,26 @@ impl LeaseRenewer {
             validity,
             lease: Mutex::new(lease),
             draining: AtomicBool::new(false),
-            now: Notify::new(),
+            renew_now: Notify::new(),
         });
         let task = tasks.spawn("lease renewal", renew(records.clone(), shared.clone()));
         Self { shared, records, task }
     }
 
-    /// Tells the others, with the next renewal, which comes at once, that this node leaves.
+    /// Announces with an immediate renewal that this node is leaving.
     pub(super) fn drain(&self) {
         self.shared.draining.store(true, Ordering::Release);
-        self.shared.now.notify_one();
+        self.shared.renew_now.notify_one();
     }
 
-    /// Ends the renewals and removes the lease.
-    pub(super) async fn end(&mut self) {
+    /// Stops the renewals and removes the lease.
+    pub(super) async fn release(&mut self) {
         self.task.abort();
-        // It was broken off, which is no error here.
+        // The task was aborted, which is not an error here.
         let _ = (&mut self.task).await;
         let Lease { node, revision, .. } = self.shared.lock().clone();
         if let Err(error) = self.records.remove_lease(node, revision).await {
-            tracing::warn!(%error, "this node's lease cannot be removed; it runs out by itself");
+            tracing::warn!(%error, "removing this node's lease failed; it will expire");
         }
     }
 }
@@ -96,9 +96,9 @@ impl Shared {
         self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The lease to write next. No revision is tried twice: of one that failed nobody knows whether
-    /// it was written, and others would not see the same one move.
-    fn next(&self) -> Lease {
+    /// The lease to write next. No revision is written twice: a failed renewal may have been committed,
+    /// and writing the same revision again would not look like a renewal to other nodes.
+    fn next_revision(&self) -> Lease {
         let mut lease = self.lock();
         lease.revision += 1;
         lease.draining = self.draining.load(Ordering::Acquire);
@@ -106,58 +106,58 @@ impl Shared {
     }
 }
 
-/// Renews the lease for ever. A renewal that hangs holds no other one up: its successor begins
-/// beside it after [`HANGS`], and whichever comes through counts from when it was begun. So one lost
-/// answer costs nothing, and a store that is slow all the time is still in time.
+/// Renews the lease forever. A renewal that hangs does not delay the next one, which is started
+/// beside it after [`HEDGE_AFTER`]. Each successful renewal counts from its own start. A lost reply
+/// therefore costs nothing, and a store that is always slow still renews the lease in time.
 async fn renew(records: Records, shared: Arc<Shared>) {
     let (mut failing, mut joined) = (false, false);
-    // The store gives each up after some seconds, so they are few.
-    let mut under_way = FuturesUnordered::new();
-    let mut next = Instant::now();
-    let mut succeeded = None;
+    // Bounded: the store times out each of them after a few seconds.
+    let mut in_flight = FuturesUnordered::new();
+    let mut next_at = Instant::now();
+    let mut last_success = None;
     loop {
         tokio::select! {
-            () = tokio::time::sleep_until(next) => {
-                next = Instant::now() + HANGS;
-                under_way.push(once(&records, &shared));
+            () = tokio::time::sleep_until(next_at) => {
+                next_at = Instant::now() + HEDGE_AFTER;
+                in_flight.push(renew_once(&records, &shared));
             }
-            // Does not go through `next`: a renewal that completes now would overwrite it.
-            () = shared.now.notified() => {
-                next = Instant::now() + HANGS;
-                under_way.push(once(&records, &shared));
+            // Does not go through `next_at`: a renewal that completes now would overwrite it.
+            () = shared.renew_now.notified() => {
+                next_at = Instant::now() + HEDGE_AFTER;
+                in_flight.push(renew_once(&records, &shared));
             }
-            Some((began, outcome)) = under_way.next() => match outcome {
-                Ok(known) => {
+            Some((started_at, outcome)) = in_flight.next() => match outcome {
+                Ok(existed) => {
                     if failing {
-                        tracing::info!("this node's lease is renewed again");
+                        tracing::info!("renewed this node's lease again");
                     }
-                    if !known && joined {
+                    if !existed && joined {
                         tracing::warn!("this node's lease had expired; it has been renewed");
                     }
                     (failing, joined) = (false, true);
-                    succeeded = succeeded.max(Some(began));
-                    next = began + RENEW_EVERY;
+                    last_success = last_success.max(Some(started_at));
+                    next_at = started_at + RENEW_INTERVAL;
                 }
-                // One that was begun before another succeeded tells nothing new.
-                Err(_) if Some(began) < succeeded => {}
+                // Ignore the failure: a renewal that was started later has succeeded.
+                Err(_) if Some(started_at) < last_success => {}
                 Err(error) => {
                     if !failing {
-                        tracing::warn!(%error, "this node's lease cannot be renewed; trying again");
+                        tracing::warn!(%error, "renewing this node's lease failed; retrying");
                     }
                     failing = true;
-                    next = Instant::now() + PAUSE;
+                    next_at = Instant::now() + RETRY_INTERVAL;
                 }
             },
         }
     }
 }
 
-/// One renewal, and when it was begun.
-async fn once(records: &Records, shared: &Shared) -> (Instant, Result<bool, Error>) {
-    let (began, validity) = (Instant::now(), shared.validity.start_renewal());
-    let renewed = records.renew_lease(&shared.next()).await;
+/// Runs one renewal. Returns when it was started, and whether the lease existed.
+async fn renew_once(records: &Records, shared: &Shared) -> (Instant, Result<bool, Error>) {
+    let (started_at, validity) = (Instant::now(), shared.validity.start_renewal());
+    let renewed = records.renew_lease(&shared.next_revision()).await;
     if renewed.is_ok() {
         shared.validity.renewed(validity);
     }
-    (began, renewed)
+    (started_at, renewed)
 }

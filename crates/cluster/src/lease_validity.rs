@@ -1,63 +1,63 @@
-//! Whether this node may still act as the owner of its shards: it has renewed its lease so lately
-//! that nobody can have taken it for dead. Looked at before every attempt, so that a process that
-//! was stopped begins nothing when it is woken, before it has even noticed that it slept.
+//! Whether this node may still act as the owner of its shards: it has renewed its lease recently enough
+//! that no other node can consider it dead. Checked before every attempt, so that a process that was
+//! paused starts no attempt when it resumes, before it has even noticed the pause.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::membership::SELF_STOP;
+use crate::membership::SELF_FENCE_AFTER;
 
-/// How long the machine has run. Nobody can set this clock, and it goes on while the machine is
-/// suspended (CLOCK_BOOTTIME on Linux), as the clocks of the nodes that watch the lease do. The
-/// clock under tokio's `Instant` stands still meanwhile.
+/// How long the machine has been running. This clock cannot be set, and it advances while the machine is
+/// suspended (CLOCK_BOOTTIME on Linux), as do the clocks of the nodes that watch the lease. The clock
+/// behind tokio's `Instant` stops meanwhile.
 pub trait Uptime: Send + Sync + 'static {
-    /// The time since some fixed moment.
+    /// The time since a fixed moment.
     fn uptime(&self) -> Duration;
 }
 
-/// A node's validity. Clones are the same.
+/// The validity of a node's lease. Clones share it.
 #[derive(Clone)]
-pub struct LeaseValidity(Option<Arc<Measured>>);
+pub struct LeaseValidity(Option<Arc<Tracked>>);
 
-struct Measured {
+struct Tracked {
     clock: Arc<dyn Uptime>,
     renewals: Mutex<Renewals>,
 }
 
-/// When a renewal was begun, for [`LeaseValidity::renewals`].
+/// When a renewal was started, for [`LeaseValidity::renewed`].
 #[derive(Clone, Copy, Debug)]
 pub struct RenewalStart(Duration);
 
 #[derive(Debug, Default)]
 struct Renewals {
-    /// When the newest renewal that succeeded was begun.
+    /// When the latest successful renewal was started.
     renewed_at: Option<Duration>,
-    /// It had stopped before that, and nobody has drawn the consequences.
+    /// The lease had expired before that, and the guards from before have not all been revoked yet.
     lapsed: bool,
 }
 
 impl LeaseValidity {
-    /// The validity of a node that is alone, which nobody can take for dead.
+    /// The validity of a single node, which needs no lease.
     #[must_use]
     pub fn always() -> Self {
         Self(None)
     }
 
-    /// A validity that has not begun to renewals.
+    /// The validity of a lease that has not been written yet.
     #[must_use]
     pub fn unconfirmed(clock: Arc<dyn Uptime>) -> Self {
-        Self(Some(Arc::new(Measured { clock, renewals: Mutex::default() })))
+        Self(Some(Arc::new(Tracked { clock, renewals: Mutex::default() })))
     }
 
-    /// A renewal begins.
+    /// Marks the start of a renewal.
     #[must_use]
     pub fn start_renewal(&self) -> RenewalStart {
-        RenewalStart(self.0.as_ref().map_or(Duration::ZERO, |measured| measured.clock.uptime()))
+        RenewalStart(self.0.as_ref().map_or(Duration::ZERO, |tracked| tracked.clock.uptime()))
     }
 
-    /// Notes a renewal that has succeeded by now. One that took too long does not undo that the validity
-    /// had stopped meanwhile.
+    /// Records a successful renewal. If the lease expired while the renewal was in flight, it stays
+    /// invalid until [`clear_lapse`](Self::clear_lapse).
     pub fn renewed(&self, RenewalStart(at): RenewalStart) {
         self.with(|renewals, now| {
             renewals.lapsed |= renewals.renewed_at.is_some() && !renewals.is_current(now);
@@ -65,19 +65,19 @@ impl LeaseValidity {
         });
     }
 
-    /// Whether this node may act as an owner.
+    /// Whether this node may act as an owner of shards.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.with(|renewals, now| !renewals.lapsed && renewals.is_current(now)).unwrap_or(true)
     }
 
-    /// Notes that everything that was begun before a lapse has been ended.
+    /// Declares that every guard from before the lapse has been revoked.
     pub fn clear_lapse(&self) {
         self.with(|renewals, _| renewals.lapsed = false);
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Renewals, Duration) -> T) -> Option<T> {
-        let Measured { clock, renewals } = &**self.0.as_ref()?;
+        let Tracked { clock, renewals } = &**self.0.as_ref()?;
         let mut renewals = renewals.lock().unwrap_or_else(PoisonError::into_inner);
         Some(act(&mut renewals, clock.uptime()))
     }
@@ -85,19 +85,19 @@ impl LeaseValidity {
 
 impl Renewals {
     fn is_current(&self, now: Duration) -> bool {
-        self.renewed_at.is_some_and(|last| now.saturating_sub(last) < SELF_STOP)
+        self.renewed_at.is_some_and(|last| now.saturating_sub(last) < SELF_FENCE_AFTER)
     }
 }
 
 impl fmt::Debug for LeaseValidity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("LeaseValidity")
-            .field(&self.0.as_ref().map(|measured| &measured.renewals))
+            .field(&self.0.as_ref().map(|tracked| &tracked.renewals))
             .finish()
     }
 }
 
-/// The clock of tests whose time is paused.
+/// The clock of tests with paused time.
 #[cfg(test)]
 pub(crate) struct TestUptime {
     started: tokio::time::Instant,
@@ -111,7 +111,7 @@ impl TestUptime {
         Arc::new(Self { started, suspended: Mutex::default() })
     }
 
-    /// The machine has been suspended: no other clock has noticed.
+    /// Simulates a suspended machine: no other clock advances.
     pub(crate) fn suspend(&self, time: Duration) {
         *self.suspended.lock().unwrap() += time;
     }
@@ -131,59 +131,62 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_lapse_is_not_healed_by_the_next_beat() {
+    async fn a_lapse_outlasts_the_next_renewal() {
         let validity = LeaseValidity::unconfirmed(TestUptime::new());
         assert!(!validity.is_valid());
         validity.renewed(validity.start_renewal());
         assert!(validity.is_valid());
-        sleep(SELF_STOP - Duration::from_millis(1)).await;
+        sleep(SELF_FENCE_AFTER - Duration::from_millis(1)).await;
         assert!(validity.is_valid());
         sleep(Duration::from_millis(1)).await;
         assert!(!validity.is_valid());
         validity.renewed(validity.start_renewal());
-        assert!(!validity.is_valid(), "others may have taken over meanwhile");
+        assert!(!validity.is_valid(), "other nodes may have taken over meanwhile");
         validity.clear_lapse();
         assert!(validity.is_valid());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_renewal_that_comes_through_too_late_does_not_heal_it() {
+    async fn a_renewal_that_completes_after_the_lapse_does_not_clear_it() {
         let validity = LeaseValidity::unconfirmed(TestUptime::new());
         validity.renewed(validity.start_renewal());
-        sleep(SELF_STOP - Duration::from_secs(1)).await;
+        sleep(SELF_FENCE_AFTER - Duration::from_secs(1)).await;
         let began = validity.start_renewal();
         sleep(Duration::from_secs(2)).await;
         assert!(!validity.is_valid());
         validity.renewed(began);
-        assert!(!validity.is_valid(), "it had stopped meanwhile, whenever the renewal was begun");
+        assert!(
+            !validity.is_valid(),
+            "the lease expired meanwhile, whenever the renewal was started"
+        );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn renewals_that_end_out_of_order_do_not_set_it_back() {
+    async fn renewals_that_complete_out_of_order_do_not_shorten_it() {
         let validity = LeaseValidity::unconfirmed(TestUptime::new());
         let early = validity.start_renewal();
         sleep(Duration::from_secs(1)).await;
         validity.renewed(validity.start_renewal());
         validity.renewed(early);
-        sleep(SELF_STOP - Duration::from_millis(1)).await;
+        sleep(SELF_FENCE_AFTER - Duration::from_millis(1)).await;
         assert!(validity.is_valid(), "the later of the two counts");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_stops_while_the_machine_is_suspended() {
+    async fn a_suspended_machine_loses_its_lease() {
         let clock = TestUptime::new();
         let validity = LeaseValidity::unconfirmed(clock.clone());
         validity.renewed(validity.start_renewal());
         let under_way = validity.start_renewal();
-        clock.suspend(SELF_STOP);
-        assert!(!validity.is_valid(), "before anything else runs");
+        clock.suspend(SELF_FENCE_AFTER);
+        assert!(!validity.is_valid(), "the lease is invalid before anything else runs");
         validity.renewed(under_way);
         validity.renewed(validity.start_renewal());
-        assert!(!validity.is_valid(), "a renewal does not undo it");
+        assert!(!validity.is_valid(), "a renewal does not clear the lapse");
     }
 
     #[test]
-    fn a_node_alone_has_nobody_to_fear() {
+    fn the_validity_of_a_single_node_never_ends() {
         assert!(LeaseValidity::always().is_valid());
     }
 }

@@ -1,22 +1,22 @@
 //! How the nodes of a cluster divide the work: which nodes are alive, which node owns which shard,
-//! and how work reaches the owner of its shard.
+//! and how wakes reach the owner of a shard.
 //!
-//! The store is the authority: leases and owners are rows in it, and every write of an owner
-//! presents its fence. Messages between nodes are hints, which may be lost.
+//! The store is authoritative: leases and owners are rows in it, and every write by an owner carries
+//! its fence. Messages between nodes are hints and may be lost.
 //!
-//! | File | Is |
+//! | Module | Responsibility |
 //! |---|---|
-//! | [`membership`] | which nodes are alive, by the observer's own clock |
-//! | `lease_renewal` | the renewals of this node's lease |
-//! | [`lease_validity`] | whether this node may still act as an owner |
+//! | [`membership`] | which nodes are alive, judged by the observer's own clock |
+//! | `lease_renewal` | renews this node's lease |
+//! | [`lease_validity`] | whether this node's lease is still valid |
 //! | [`shard_guard`] | the right to work on a shard, as a value |
-//! | [`shard_manager`] | observes, plans and acts: claims shards, and hands them over |
-//! | [`view`] | the cluster as this node sees it at one moment |
-//! | [`route`] | the way of work to the owner of its shard |
-//! | [`wake_forwarder`] | wakes on their way to other nodes |
-//! | `wakes` | wakes as messages |
-//! | [`mesh`] | the connections to the other nodes |
-//! | [`local_node`] | what this node does for the other nodes |
+//! | [`shard_manager`] | observes, plans and acts: claims shards and hands them over |
+//! | [`view`] | a snapshot of the cluster as this node sees it |
+//! | [`route`] | routes wakes to the owner of their shard |
+//! | [`wake_forwarder`] | queues and sends wakes to other nodes |
+//! | `wakes` | encodes wakes as messages and decodes them |
+//! | [`mesh`] | connections to the other nodes |
+//! | [`local_node`] | handles the messages of other nodes |
 
 mod lease_renewal;
 pub mod lease_validity;

@@ -1,5 +1,5 @@
-//! What this node does for its peers: it passes on their wakes, and reads the store when they
-//! tell it that the ownership of a shard has changed.
+//! Handles the messages of other nodes: passes their wakes to the workers, and has the shard manager read
+//! the store when they report that the owner of a shard has changed.
 
 use std::sync::Arc;
 
@@ -13,43 +13,43 @@ use crate::route::Router;
 use crate::view::View;
 use crate::wakes;
 
-/// This node, as its peers reach it.
+/// This node, as other nodes call it.
 pub struct LocalNode {
     router: Router,
     view: watch::Receiver<Arc<View>>,
-    /// Has the shard_manager read the store.
-    look: Arc<Notify>,
+    /// Has the shard manager read the store.
+    check_now: Arc<Notify>,
     instruments: Instruments,
 }
 
 impl LocalNode {
-    /// The node whose shard workers `router` reaches, and that sees the cluster as `view`.
+    /// Creates the handler. `router` leads to the workers, and `check_now` notifies the shard manager.
     #[must_use]
-    pub fn new(router: Router, view: watch::Receiver<Arc<View>>, look: Arc<Notify>) -> Self {
-        Self { router, view, look, instruments: Instruments::new() }
+    pub fn new(router: Router, view: watch::Receiver<Arc<View>>, check_now: Arc<Notify>) -> Self {
+        Self { router, view, check_now, instruments: Instruments::new() }
     }
 
-    /// Tells the owners of shards on this node of work, and names the shards that it does not own.
+    /// Wakes the owners of shards on this node, and returns the shards that this node does not own.
     ///
     /// # Errors
-    /// `Malformed` when the message cannot be read. None of its work is begun then.
+    /// `Malformed` if any of the wakes is invalid. The whole message is then rejected.
     pub fn wake(&self, wakes: WakeMany) -> Result<Woken, CallError> {
         let wakes = wakes::unpack(wakes, self.router.records().shards())?;
         self.instruments.wakes_received(wakes.len());
-        let not_owned = self.router.wake_here(wakes);
-        let mut elsewhere: Vec<Shard> = not_owned.iter().map(Wake::shard).collect();
-        elsewhere.sort_unstable();
-        elsewhere.dedup();
-        if !elsewhere.is_empty() {
-            // The shards may have been handed to this node a moment ago.
+        let not_owned = self.router.wake_local(wakes);
+        let mut shards: Vec<Shard> = not_owned.iter().map(Wake::shard).collect();
+        shards.sort_unstable();
+        shards.dedup();
+        if !shards.is_empty() {
+            // The shards may have been handed over to this node a moment ago.
             self.ownership_changed();
         }
-        Ok(Woken { not_owned: elsewhere })
+        Ok(Woken { not_owned: shards })
     }
 
-    /// Has the shard_manager read from the store which shards this node owns.
+    /// Has the shard manager read from the store which shards this node owns.
     pub fn ownership_changed(&self) {
-        self.look.notify_one();
+        self.check_now.notify_one();
     }
 
     /// The cluster as this node sees it.

@@ -1,10 +1,10 @@
-//! The mesh: which links a node keeps, and what it says over them.
+//! The mesh of connections between the nodes.
 //!
-//! Who takes part: every node keeps a link to every other one that the store knows, dialled by the
-//! younger of the two; wakes and handoffs travel over them, to the other node's gateway. A link that
-//! breaks is looked into at once: a host that says itself that nobody listens there any more has
-//! proved that the process ended, and need not be waited for. Everything else that can be wrong with
-//! a link proves nothing, and the leases decide.
+//! Every node maintains a connection to every other node in the store, dialled by the younger of the two.
+//! Wakes and notices of handoffs are sent over it to the other node's gateway. When a connection breaks,
+//! the node probes the peer's address at once: if the peer's host refuses the connection, the process has
+//! exited, and there is no need to wait for its lease to expire. Any other failure of a connection proves
+//! nothing, and the leases decide.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -19,7 +19,7 @@ use postrider_domain::node::NodeState;
 use postrider_net::gateway::{self, GatewayMessage};
 use postrider_net::messages::{OwnershipChanged, Reply, Request};
 use postrider_net::tasks::Tasks;
-use postrider_net::transport::{self, ConnectError, Event, Link, Peer};
+use postrider_net::transport::{self, ConnectError, Event, Peer, Transport};
 use postrider_store::Wake;
 use ractor::ActorRef;
 use tokio::net::lookup_host;
@@ -34,35 +34,36 @@ use crate::view::{NodeView, View};
 use crate::wake_forwarder::{Unreachable, WakeTransport};
 use crate::wakes;
 
-/// How often links that are missing are dialled.
+/// The interval at which missing connections are dialled.
 const DIAL_INTERVAL: Duration = Duration::from_secs(1);
-/// By when a linked node is seen in the store.
+/// The time within which a connected node must appear in the store.
 const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a node may take to answer that it was woken.
+/// How long a node may take to reply to wakes.
 const WAKE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often, and how many times, a node whose link broke is asked whether it still listens.
+/// How often, and how many times, a node whose connection broke is probed.
 const PROBE_INTERVAL: Duration = Duration::from_millis(50);
 const PROBES: u32 = 40;
 
-/// The links of a node. Clones share them.
+/// The connections of a node. Clones share them.
 #[derive(Clone)]
 pub struct Mesh {
     me: BootId,
-    link: Link,
+    transport: Transport,
     instruments: Instruments,
 }
 
 impl Mesh {
-    /// The mesh over `link`, of node `me`.
+    /// The mesh of node `me` over `transport`.
     #[must_use]
-    pub fn new(me: BootId, link: Link) -> Self {
-        Self { me, link, instruments: Instruments::new() }
+    pub fn new(me: BootId, transport: Transport) -> Self {
+        Self { me, transport, instruments: Instruments::new() }
     }
 
-    /// Keeps links to all nodes that the shard_manager sees, and tells it of those that have ended. Dials
-    /// `seeds` first, given as `host:port`.
+    /// Maintains connections to all nodes in the shard manager's view, and reports nodes whose process has
+    /// exited to it. Dials `seeds` first, given as `host:port`.
     ///
-    /// When one is lost, the owners here look for work that it could not tell of any more.
+    /// When a node is lost, the workers of this node scan the store: the wakes of the lost node may never
+    /// arrive.
     pub fn run(
         &self,
         shard_manager: ShardManager,
@@ -74,62 +75,62 @@ impl Mesh {
             let mesh = self.clone();
             tokio::spawn(async move { mesh.dial_seed(&seed).await });
         }
-        tasks.spawn("dialling", self.clone().dial_missing(shard_manager.clone()));
-        tasks.spawn("looking after losses", rescan_after_losses(shard_manager.view(), router));
-        tasks.spawn("watching links", self.clone().watch(shard_manager));
+        tasks.spawn("peer dialling", self.clone().dial_missing(shard_manager.clone()));
+        tasks.spawn("rescan after node loss", rescan_after_losses(shard_manager.view(), router));
+        tasks.spawn("peer monitoring", self.clone().watch(shard_manager));
     }
 
-    /// This node.
+    /// The id of this node.
     #[must_use]
     pub fn me(&self) -> BootId {
         self.me
     }
 
-    /// The nodes that are linked.
+    /// The connected nodes.
     #[must_use]
     pub fn peers(&self) -> Vec<Peer> {
-        self.link.peers()
+        self.transport.peers()
     }
 
-    fn is_linked(&self, node: BootId) -> bool {
-        self.link.peers().iter().any(|peer| peer.name.boot == node)
+    fn is_connected(&self, node: BootId) -> bool {
+        self.transport.peers().iter().any(|peer| peer.name.boot == node)
     }
 
     fn gateway(&self, node: BootId) -> Option<ActorRef<GatewayMessage>> {
-        let peer = self.link.peers().into_iter().find(|peer| peer.name.boot == node)?;
+        let peer = self.transport.peers().into_iter().find(|peer| peer.name.boot == node)?;
         gateway::of(peer.node_id)
     }
 
     async fn dial_seed(&self, seed: &str) {
         let addresses = match lookup_host(seed).await {
             Ok(addresses) => addresses,
-            Err(error) => return tracing::info!(seed, %error, "a seed cannot be resolved"),
+            Err(error) => return tracing::info!(seed, %error, "resolving a seed failed"),
         };
-        for address in addresses.filter(|address| Some(*address) != self.link.local_addr()) {
-            match self.link.connect(address).await {
+        for address in addresses.filter(|address| Some(*address) != self.transport.local_addr()) {
+            match self.transport.connect(address).await {
                 Ok(()) => return,
-                // It may not have started yet; the store will tell of it.
-                Err(error) => tracing::debug!(seed, %error, "a seed cannot be connected to"),
+                // The seed may not have started yet. It is dialled once it appears in the store.
+                Err(error) => tracing::debug!(seed, %error, "connecting to a seed failed"),
             }
         }
     }
 
     async fn dial_missing(self, shard_manager: ShardManager) {
         let mut view = shard_manager.view();
-        // Those whose trouble was told of; again when they have been linked meanwhile.
-        let mut told = HashSet::new();
+        // Nodes whose failure has been logged. A node that connects in between is logged again.
+        let mut reported = HashSet::new();
         loop {
             let missing = self.missing(&view.borrow_and_update());
-            told.retain(|node| missing.iter().any(|(missing, _)| missing == node));
+            reported.retain(|node| missing.iter().any(|(missing, _)| missing == node));
             for (node, address) in missing {
-                let (link, first) = (self.link.clone(), told.insert(node));
+                let (transport, is_first_attempt) = (self.transport.clone(), reported.insert(node));
                 tokio::spawn(async move {
-                    match link.connect(address).await.map_err(with_causes) {
-                        Err(error) if first => {
-                            tracing::warn!(%node, %address, error, "a node cannot be connected to");
+                    match transport.connect(address).await.map_err(with_causes) {
+                        Err(error) if is_first_attempt => {
+                            tracing::warn!(%node, %address, error, "connecting to a node failed; retrying");
                         }
                         Err(error) => {
-                            tracing::debug!(%node, error, "a node still cannot be connected to");
+                            tracing::debug!(%node, error, "connecting to a node failed again");
                         }
                         Ok(()) => {}
                     }
@@ -141,21 +142,22 @@ impl Mesh {
         }
     }
 
-    /// Those that this node has to dial: the older ones, so that two nodes do not dial each other.
+    /// The nodes without a connection that this node has to dial: older ones only, so that two nodes do
+    /// not dial each other.
     fn missing(&self, view: &View) -> Vec<(BootId, SocketAddr)> {
         let wanted = |node: &&NodeView| {
-            node.node < self.me && node.state != NodeState::Dead && !self.is_linked(node.node)
+            node.node < self.me && node.state != NodeState::Dead && !self.is_connected(node.node)
         };
         let missing = view.nodes.iter().filter(wanted);
         missing.filter_map(|node| Some((node.node, node.address?))).collect()
     }
 
-    /// Looks into every link that breaks, and into nodes that do not renew their lease.
+    /// Probes nodes whose connection breaks or whose lease is overdue.
     async fn watch(self, shard_manager: ShardManager) {
-        let mut events = self.link.events();
+        let mut events = self.transport.events();
         let mut view = shard_manager.view();
         loop {
-            self.instruments.peers(self.link.peers().len());
+            self.instruments.peers(self.transport.peers().len());
             tokio::select! {
                 event = events.recv() => match event {
                     Ok(Event::Down(peer)) => {
@@ -164,7 +166,7 @@ impl Mesh {
                     Ok(Event::Up(peer)) => {
                         tokio::spawn(self.clone().verify_same_cluster(peer, shard_manager.clone()));
                     }
-                    // A node that was missed is seen when it does not renew its lease.
+                    // A missed event is made up for when the node's lease becomes overdue.
                     Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return,
                 },
@@ -172,7 +174,7 @@ impl Mesh {
                     if changed.is_err() {
                         return;
                     }
-                    let suspects = suspects(&view.borrow_and_update());
+                    let suspects = suspect_nodes(&view.borrow_and_update());
                     for node in suspects.into_iter().filter(|node| *node != self.me) {
                         tokio::spawn(self.clone().probe_liveness(node, shard_manager.clone()));
                     }
@@ -181,37 +183,38 @@ impl Mesh {
         }
     }
 
-    /// Says so when a node is linked that is none of this store's: two clusters that share a cookie
-    /// and have seeds in common are not one.
+    /// Logs an error if a connected node does not appear in this node's store. Two clusters with the same
+    /// cookie and common seeds connect to each other, but do not form one cluster.
     async fn verify_same_cluster(self, peer: Peer, shard_manager: ShardManager) {
         tokio::time::sleep(REGISTRATION_TIMEOUT).await;
         let is_node = gateway::of(peer.node_id).is_some();
         if is_node && shard_manager.view().borrow().node(peer.name.boot).is_none() {
             tracing::error!(
                 peer = %peer.name, address = %peer.address,
-                "a linked node is not in this node's store: it has another one, and so is of another \
-                 cluster. The nodes of a cluster share a store; the embedded one is for one host"
+                "a connected node does not appear in this node's store, so it uses a different one and \
+                 belongs to another cluster; all nodes of a cluster must use the same store, and the \
+                 embedded store works on one host only"
             );
         }
     }
 
-    /// How reliable a refused connection to this address is.
+    /// The kind of evidence that a refused connection to this address is.
     fn evidence(&self, address: SocketAddr) -> ExitEvidence {
-        let mine = self.link.local_addr().map(|mine| mine.ip());
+        let mine = self.transport.local_addr().map(|mine| mine.ip());
         let is_here = address.ip().to_canonical().is_loopback() || mine == Some(address.ip());
         if is_here { ExitEvidence::ThisHost } else { ExitEvidence::Network }
     }
 
-    /// Tells the shard_manager when a node's host says that nobody listens there any more.
+    /// Probes a node, and reports its exit to the shard manager if its host refuses the connection.
     async fn probe_liveness(self, node: BootId, shard_manager: ShardManager) {
         for _ in 0..PROBES {
             let known = shard_manager.view().borrow().node(node).cloned();
             let gone = known.filter(|node| node.state != NodeState::Dead);
             let Some(address) = gone.and_then(|node| node.address) else { return };
             if transport::is_refused(address).await {
-                return shard_manager.ended(node, self.evidence(address)).await;
+                return shard_manager.report_exit(node, self.evidence(address)).await;
             }
-            if self.is_linked(node) {
+            if self.is_connected(node) {
                 return;
             }
             tokio::time::sleep(PROBE_INTERVAL).await;
@@ -219,7 +222,7 @@ impl Mesh {
     }
 }
 
-/// An error with what led to it.
+/// The error with its chain of causes.
 fn with_causes(error: ConnectError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -230,25 +233,25 @@ fn with_causes(error: ConnectError) -> String {
     text
 }
 
-/// Has the owners here look whenever a node is lost: what it accepted is durable, and its wakes may
-/// be lost with it.
+/// Has the workers of this node scan the store whenever a node is lost: the events that it accepted are
+/// durable, but their wakes may be lost.
 async fn rescan_after_losses(mut view: watch::Receiver<Arc<View>>, router: Router) {
-    let mut living = living(&view.borrow_and_update());
+    let mut live_nodes = live_nodes(&view.borrow_and_update());
     while view.changed().await.is_ok() {
-        let now = self::living(&view.borrow_and_update());
-        if living.iter().any(|node| !now.contains(node)) {
-            router.look_here();
+        let now = self::live_nodes(&view.borrow_and_update());
+        if live_nodes.iter().any(|node| !now.contains(node)) {
+            router.scan_now();
         }
-        living = now;
+        live_nodes = now;
     }
 }
 
-fn living(view: &View) -> HashSet<BootId> {
-    let living = view.nodes.iter().filter(|node| node.state != NodeState::Dead);
-    living.map(|node| node.node).collect()
+fn live_nodes(view: &View) -> HashSet<BootId> {
+    let live_nodes = view.nodes.iter().filter(|node| node.state != NodeState::Dead);
+    live_nodes.map(|node| node.node).collect()
 }
 
-fn suspects(view: &View) -> Vec<BootId> {
+fn suspect_nodes(view: &View) -> Vec<BootId> {
     let suspects = view.nodes.iter().filter(|node| node.state == NodeState::Suspect);
     suspects.map(|node| node.node).collect()
 }
@@ -258,32 +261,35 @@ impl WakeTransport for Mesh {
     async fn send(&self, to: BootId, wakes: &[Wake]) -> Result<Vec<Shard>, Unreachable> {
         let gateway = self.gateway(to).ok_or(Unreachable)?;
         self.instruments.wakes_sent(wakes.len());
-        let mut elsewhere = Vec::new();
-        for many in wakes::pack(wakes.iter().cloned()) {
-            match gateway::call(&gateway, Request::WakeMany(many), WAKE_TIMEOUT).await {
-                Ok(Reply::Woken(woken)) => elsewhere.extend(woken.not_owned),
+        let mut not_owned = Vec::new();
+        for batch in wakes::pack(wakes.iter().cloned()) {
+            match gateway::call(&gateway, Request::WakeMany(batch), WAKE_TIMEOUT).await {
+                Ok(Reply::Woken(woken)) => not_owned.extend(woken.not_owned),
                 Ok(other) => {
-                    tracing::warn!(node = %to, ?other, "a node does not say whom it woke");
+                    tracing::warn!(node = %to, ?other, "a node sent an unexpected reply to wakes");
                     return Err(Unreachable);
                 }
                 Err(error) => {
-                    tracing::debug!(node = %to, %error, "a node cannot be told of work");
+                    tracing::debug!(node = %to, %error, "sending wakes to a node failed");
                     return Err(Unreachable);
                 }
             }
         }
-        Ok(elsewhere)
+        Ok(not_owned)
     }
 }
 
 impl PeerNotifier for Mesh {
     fn handed_over(&self, fence: Fence) {
-        let told = self.gateway(fence.node).is_some_and(|gateway| {
-            let handed = OwnershipChanged { shards: vec![fence.shard] };
-            gateway::cast(&gateway, Request::OwnershipChanged(handed)).is_ok()
+        let reported = self.gateway(fence.node).is_some_and(|gateway| {
+            let message = OwnershipChanged { shards: vec![fence.shard] };
+            gateway::cast(&gateway, Request::OwnershipChanged(message)).is_ok()
         });
-        if !told {
-            tracing::debug!(shard = fence.shard, "the heir is not linked; it will see for itself");
+        if !reported {
+            tracing::debug!(
+                shard = fence.shard,
+                "the new owner of a shard is not connected; it will read the store later"
+            );
         }
     }
 }

@@ -1,12 +1,12 @@
-//! What a node tells of its part in the cluster.
+//! Metrics of a node's part in the cluster.
 //!
-//! Whoever has something to tell makes its own [`Instruments`], once the process's meter is set
-//! up: those of the same name are the same. Names follow the OpenTelemetry conventions.
+//! Each component creates its own [`Instruments`] once the process's meter provider is set up;
+//! instruments of the same name share their values. Names follow the OpenTelemetry conventions.
 
 use opentelemetry::global;
 use opentelemetry::metrics::{Counter, Gauge};
 
-/// The instruments. Clones share them.
+/// The metric instruments. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Instruments {
     taken_over: Counter<u64>,
@@ -18,7 +18,7 @@ pub struct Instruments {
 }
 
 impl Instruments {
-    /// The instruments of the process's meter.
+    /// Creates the instruments on the process's global meter.
     #[must_use]
     pub fn new() -> Self {
         let meter = global::meter("postrider");
@@ -29,62 +29,58 @@ impl Instruments {
             taken_over: counter(
                 "postrider.shards.taken_over",
                 "{shard}",
-                "Shards that were taken from a node that was lost.",
+                "Shards claimed from a dead node.",
             ),
             fenced: counter(
                 "postrider.writes.fenced",
                 "{write}",
-                "Writes that were refused since the shard has a later owner.",
+                "Writes rejected because the shard has a later owner.",
             ),
-            wakes_sent: counter(
-                "postrider.wakes.sent",
-                "{wake}",
-                "Wakes that were sent to other nodes.",
-            ),
+            wakes_sent: counter("postrider.wakes.sent", "{wake}", "Wakes sent to other nodes."),
             wakes_received: counter(
                 "postrider.wakes.received",
                 "{wake}",
-                "Wakes that came from other nodes.",
+                "Wakes received from other nodes.",
             ),
             peers: meter
                 .u64_gauge("postrider.peers.linked")
                 .with_unit("{node}")
-                .with_description("Nodes that this one is linked with.")
+                .with_description("Nodes that this node is connected to.")
                 .build(),
             emails: counter(
                 "postrider.emails.sent",
                 "{email}",
-                "Emails that the mail server accepted, counted by recipient.",
+                "Emails accepted by the mail server, counted per recipient.",
             ),
         }
     }
 
-    /// Shards were claimed whose owner was lost.
+    /// Counts shards claimed from a dead node.
     pub fn taken_over(&self, shards: usize) {
         self.taken_over.add(count(shards), &[]);
     }
 
-    /// Writes were refused for their fence.
+    /// Counts writes rejected by their fence.
     pub fn fenced(&self, writes: usize) {
         self.fenced.add(count(writes), &[]);
     }
 
-    /// Wakes went out to another node.
+    /// Counts wakes sent to another node.
     pub fn wakes_sent(&self, wakes: usize) {
         self.wakes_sent.add(count(wakes), &[]);
     }
 
-    /// Wakes came in from another node.
+    /// Counts wakes received from another node.
     pub fn wakes_received(&self, wakes: usize) {
         self.wakes_received.add(count(wakes), &[]);
     }
 
-    /// So many nodes are linked with this one now.
-    pub fn peers(&self, linked: usize) {
-        self.peers.record(count(linked), &[]);
+    /// Sets the number of connected nodes.
+    pub fn peers(&self, connected: usize) {
+        self.peers.record(count(connected), &[]);
     }
 
-    /// Emails were accepted by the mail server.
+    /// Counts emails accepted by the mail server.
     pub fn emails_sent(&self, emails: usize) {
         self.emails.add(count(emails), &[]);
     }

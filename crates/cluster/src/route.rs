@@ -1,5 +1,6 @@
-//! How work finds those who do it. Whoever accepts an event or changes an endpoint tells the
-//! [`Router`], which tells the owner of the shard: on this node, or on another by [`WakeForwarder`].
+//! Routes wakes to the owners of their shards. Code that accepts an event or changes an endpoint calls the
+//! [`Router`], which notifies the shard's owner: a worker on this node, or another node through the
+//! [`WakeForwarder`].
 
 use std::sync::{Arc, OnceLock};
 
@@ -14,59 +15,59 @@ use postrider_store::{Records, Wake};
 use crate::trace;
 use crate::wake_forwarder::WakeForwarder;
 
-/// Those who deliver, on this node.
+/// The delivery engine of this node.
 #[async_trait]
 pub trait Workers: Send + Sync + 'static {
-    /// Tells of work, and gives back what is not for a shard that is owned here. A hint that may be
-    /// lost: what it tells of is durable.
+    /// Wakes the owners of shards on this node, and returns the wakes for shards that this node does not
+    /// own. A wake is a hint and may be lost: the work behind it is durable.
     fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake>;
 
-    /// The same of work that another node told of. A delivery that it brings along is not sent
-    /// before the store has confirmed it: nothing goes over the wire that is on no record.
+    /// Like [`wake`](Self::wake), for wakes from another node. A delivery attached to such a wake is read
+    /// from the store before it is sent: no webhook is sent for a delivery that is not on record.
     fn wake_from_peer(&self, wakes: Vec<Wake>) -> Vec<Wake> {
         self.wake(wakes.into_iter().map(Wake::without_delivery).collect())
     }
 
-    /// Somebody was lost who may have had work to tell of: look for it.
+    /// Scans the store for work, because a node that might have sent wakes was lost.
     fn scan_now(&self) {}
 
-    /// Sends an event to an endpoint once, now, and counts it for nothing.
+    /// Sends an event to an endpoint once, immediately. The result does not affect the endpoint's state.
     async fn send_test(&self, endpoint: Endpoint, event: Event) -> TestReport;
 }
 
-/// Whoever tells people by email.
+/// Sends notices by email.
 pub trait Notifier: Send + Sync + 'static {
-    /// Tells that the shard of `fence` has a new notice. A hint that may be lost.
+    /// Announces a new notice in the shard of `fence`. A hint that may be lost.
     fn wake(&self, fence: Fence);
 }
 
-/// What happened to a test event.
+/// The result of a test event.
 #[derive(Clone, Debug)]
 pub struct TestReport {
     pub exchange: Exchange,
-    /// How long each part of it took.
+    /// The durations of its phases.
     pub phases: Phases,
 }
 
-/// The door to those who work. Clones are cheap and share everything.
+/// Routes wakes to workers. Clones are cheap and share everything.
 #[derive(Clone)]
 pub struct Router {
     records: Records,
-    reach: Arc<Reach>,
+    destinations: Arc<Destinations>,
 }
 
-/// Whom the router can tell; set once they are there, and until then nobody is told.
+/// Where the router sends wakes. Set once the recipients have started; wakes before that are dropped.
 #[derive(Default)]
-struct Reach {
+struct Destinations {
     workers: OnceLock<Arc<dyn Workers>>,
     forwarder: OnceLock<WakeForwarder>,
 }
 
 impl Router {
-    /// A router that reaches nobody yet.
+    /// A router without workers. [`attach`](Self::attach) adds them.
     #[must_use]
     pub fn unattached(records: Records) -> Self {
-        Self { records, reach: Arc::default() }
+        Self { records, destinations: Arc::default() }
     }
 
     /// A router to the workers of this node.
@@ -77,16 +78,16 @@ impl Router {
         router
     }
 
-    /// Tells of the workers of this node, once.
+    /// Attaches the workers of this node. May be called once.
     pub fn attach(&self, workers: Arc<dyn Workers>) {
-        let first = self.reach.workers.set(workers).is_ok();
-        assert!(first, "a router has the workers of one node");
+        let first = self.destinations.workers.set(workers).is_ok();
+        assert!(first, "the router already has workers");
     }
 
-    /// Tells of the way to other nodes, once.
+    /// Attaches the forwarder to other nodes. May be called once.
     pub fn attach_forwarder(&self, forwarder: WakeForwarder) {
-        let first = self.reach.forwarder.set(forwarder).is_ok();
-        assert!(first, "a router has one way to other nodes");
+        let first = self.destinations.forwarder.set(forwarder).is_ok();
+        assert!(first, "the router already has a forwarder");
     }
 
     /// The durable records.
@@ -95,52 +96,56 @@ impl Router {
         &self.records
     }
 
-    /// Tells the owners of work.
+    /// Wakes the owners of the shards.
     pub fn wake(&self, mut wakes: Vec<Wake>) {
         if wakes.is_empty() {
             return;
         }
         trace::attach(&mut wakes);
-        trace::nudge(wakes.len()).in_scope(|| {
-            let others = match self.reach.workers.get() {
+        trace::wake_span(wakes.len()).in_scope(|| {
+            let others = match self.destinations.workers.get() {
                 Some(workers) => workers.wake(wakes),
                 None => wakes,
             };
-            if let Some(forwarder) = self.reach.forwarder.get() {
+            if let Some(forwarder) = self.destinations.forwarder.get() {
                 forwarder.send(others);
             }
         });
     }
 
-    /// Tells the owners on this node of work that another node told of, and gives back what is not
-    /// theirs.
+    /// Delivers wakes from another node to the workers of this node, and returns the wakes for shards
+    /// that this node does not own.
     #[must_use]
-    pub fn wake_here(&self, wakes: Vec<Wake>) -> Vec<Wake> {
-        match self.reach.workers.get() {
+    pub fn wake_local(&self, wakes: Vec<Wake>) -> Vec<Wake> {
+        match self.destinations.workers.get() {
             Some(workers) => workers.wake_from_peer(wakes),
             None => wakes,
         }
     }
 
-    /// Has the owners on this node look for work that nobody could tell of.
-    pub fn look_here(&self) {
-        if let Some(workers) = self.reach.workers.get() {
+    /// Has the workers of this node scan the store for work whose wakes may be lost.
+    pub fn scan_now(&self) {
+        if let Some(workers) = self.destinations.workers.get() {
             workers.scan_now();
         }
     }
 
-    /// Tells the owner that an endpoint was changed, enabled, disabled or deleted.
+    /// Notifies the owner that an endpoint was changed, enabled, disabled or deleted.
     pub fn changed(&self, account: AccountId, endpoint: EndpointId) {
         let shard = self.records.shard_of(endpoint);
         self.wake(vec![Wake::Changed { shard, account, endpoint }]);
     }
 
-    /// Sends a test event from this node and waits for what comes of it.
+    /// Sends a test event from this node and waits for the result.
     ///
     /// # Panics
-    /// When the workers are not attached yet: nobody is served before they are.
+    /// If no workers are attached. The node serves no requests before they are.
     pub async fn send_test(&self, endpoint: Endpoint, event: Event) -> TestReport {
-        let workers = self.reach.workers.get().expect("workers are attached before requests come");
+        let workers = self
+            .destinations
+            .workers
+            .get()
+            .expect("workers are attached before requests are served");
         workers.send_test(endpoint, event).await
     }
 }
@@ -159,25 +164,25 @@ mod tests {
 
     use super::*;
 
-    /// Notes whether each wake brought a delivery along.
+    /// Records whether each wake carried a delivery.
     #[derive(Default)]
     struct Notes(Mutex<Vec<bool>>);
 
     #[async_trait]
     impl Workers for Notes {
         fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake> {
-            let brings = |wake: &Wake| matches!(wake, Wake::Endpoint { ready: Some(_), .. });
-            self.0.lock().expect("no panic").extend(wakes.iter().map(brings));
+            let has_delivery = |wake: &Wake| matches!(wake, Wake::Endpoint { ready: Some(_), .. });
+            self.0.lock().expect("no panic").extend(wakes.iter().map(has_delivery));
             Vec::new()
         }
 
         async fn send_test(&self, _endpoint: Endpoint, _event: Event) -> TestReport {
-            unreachable!("nobody asks")
+            unreachable!("no test calls this")
         }
     }
 
     #[tokio::test]
-    async fn only_what_this_node_has_accepted_is_believed() {
+    async fn deliveries_in_wakes_of_other_nodes_are_not_trusted() {
         let store = Store::new(Arc::new(Memory::new()), 1);
         let notes = Arc::new(Notes::default());
         let router = Router::new(Records::open(store, 1).await.expect("opened"), notes.clone());
@@ -196,7 +201,7 @@ mod tests {
         let payload = Payload::from_stored("1".into());
         let ready = Some(Box::new(Ready { delivery, payload, trace: None }));
         let wakes = vec![Wake::Endpoint { shard: 0, account, endpoint, ready }];
-        assert!(router.wake_here(wakes.clone()).is_empty());
+        assert!(router.wake_local(wakes.clone()).is_empty());
         router.wake(wakes);
         assert_eq!(*notes.0.lock().expect("no panic"), [false, true]);
     }

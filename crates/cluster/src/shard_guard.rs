@@ -1,7 +1,7 @@
-//! A shard that is held, as a value. Whoever works on the shard holds a clone of its [`ShardGuard`];
-//! the shard_manager holds the [`ShardGrant`]. When the guard is over nobody begins anything new, and when
-//! the last clone is dropped the shard_manager learns it: only then is the shard given away. So the end
-//! of the work cannot be forgotten, and nobody can work without having been given the right.
+//! The right to work on a shard, as a value. Every task that works on the shard holds a clone of its
+//! [`ShardGuard`]; the shard manager holds the [`ShardGrant`]. Once the guard is revoked no new work
+//! starts, and when the last clone is dropped the shard manager is notified: only then may the shard
+//! move. The end of the work cannot go unnoticed, and no task can work on a shard without the right to.
 
 use std::sync::Arc;
 
@@ -13,18 +13,18 @@ use crate::lease_validity::LeaseValidity;
 
 /// The right to work on a shard. Clones are the same right.
 #[derive(Clone, Debug)]
-pub struct ShardGuard(Arc<Held>);
+pub struct ShardGuard(Arc<GuardState>);
 
 #[derive(Debug)]
-struct Held {
+struct GuardState {
     fence: Fence,
     validity: LeaseValidity,
     revoked: CancellationToken,
-    /// Its end tells the grant that the last clone is gone.
-    _last: oneshot::Sender<()>,
+    /// Dropped with the last clone, which notifies the grant.
+    _last_clone: oneshot::Sender<()>,
 }
 
-/// The shard_manager's side of a guard, which is over when this is dropped.
+/// The shard manager's side of a guard. Dropping it revokes the guard.
 #[derive(Debug)]
 pub struct ShardGrant {
     fence: Fence,
@@ -32,38 +32,40 @@ pub struct ShardGrant {
     released: oneshot::Receiver<()>,
 }
 
-/// Tells when a guard is over, without being part of it.
+/// Waits for a guard to be revoked without keeping it from being released.
 #[derive(Clone, Debug)]
 pub struct ShardRevoked(CancellationToken);
 
 impl ShardGuard {
-    /// Begins a guard under `fence`, which is over as well when the node's `validity` stops.
+    /// Issues a guard under `fence`. The guard also counts as revoked while the node's lease is not
+    /// valid.
     #[must_use]
     pub fn begin(fence: Fence, validity: LeaseValidity) -> (Self, ShardGrant) {
         let revoked = CancellationToken::new();
-        let (last, released) = oneshot::channel();
-        let held = Held { fence, validity, revoked: revoked.clone(), _last: last };
-        (Self(Arc::new(held)), ShardGrant { fence, revoked: revoked.drop_guard(), released })
+        let (last_clone, released) = oneshot::channel();
+        let state =
+            GuardState { fence, validity, revoked: revoked.clone(), _last_clone: last_clone };
+        (Self(Arc::new(state)), ShardGrant { fence, revoked: revoked.drop_guard(), released })
     }
 
-    /// What every write of the shard's owner presents.
+    /// The fence that every write by the shard's owner presents.
     #[must_use]
     pub fn fence(&self) -> Fence {
         self.0.fence
     }
 
-    /// Whether nothing new may begin.
+    /// Whether no new work may start.
     #[must_use]
-    pub fn is_over(&self) -> bool {
+    pub fn is_revoked(&self) -> bool {
         self.0.revoked.is_cancelled() || !self.0.validity.is_valid()
     }
 
-    /// Ends it: the store has refused its fence.
-    pub fn give_up(&self) {
+    /// Revokes the guard, because the store has rejected its fence.
+    pub fn revoke(&self) {
         self.0.revoked.cancel();
     }
 
-    /// For those who wait for its end and must not keep it from being released.
+    /// For tasks that wait for the revocation but must not delay the release.
     #[must_use]
     pub fn revoked(&self) -> ShardRevoked {
         ShardRevoked(self.0.revoked.clone())
@@ -71,47 +73,47 @@ impl ShardGuard {
 }
 
 impl ShardGrant {
-    /// The fence that the guard began under.
+    /// The fence that the guard was issued under.
     #[must_use]
     pub fn fence(&self) -> Fence {
         self.fence
     }
 
-    /// Ends the guard: nothing new begins.
-    pub fn end(&self) {
+    /// Revokes the guard, so that no new work starts.
+    pub fn revoke(&self) {
         self.revoked.token().cancel();
     }
 
     /// Whether it was ended, by either side.
     #[must_use]
-    pub fn is_over(&self) -> bool {
+    pub fn is_revoked(&self) -> bool {
         self.revoked.token().is_cancelled()
     }
 
-    /// Whether nobody works on the shard any more.
+    /// Whether all clones of the guard have been dropped.
     #[must_use]
     pub fn is_released(&mut self) -> bool {
         self.released.is_terminated()
             || !matches!(self.released.try_recv(), Err(oneshot::error::TryRecvError::Empty))
     }
 
-    /// Waits until nobody works on the shard any more.
+    /// Waits until all clones of the guard have been dropped.
     pub async fn released(&mut self) {
         if !self.released.is_terminated() {
-            // The sender sends nothing; it is dropped.
+            // The sender never sends a value; it is only dropped.
             let _ = (&mut self.released).await;
         }
     }
 }
 
 impl ShardRevoked {
-    /// Whether the guard was ended.
+    /// Whether the guard is revoked.
     #[must_use]
     pub fn is_revoked(&self) -> bool {
         self.0.is_cancelled()
     }
 
-    /// Waits for the end of the guard.
+    /// Waits until the guard is revoked.
     pub async fn wait(&self) {
         self.0.cancelled().await;
     }
@@ -127,11 +129,11 @@ mod tests {
     const FENCE: Fence = Fence { shard: 1, epoch: 2, node: BootId::MIN };
 
     #[tokio::test]
-    async fn it_is_released_with_its_last_clone() {
+    async fn a_guard_is_released_with_its_last_clone() {
         let (guard, mut grant) = ShardGuard::begin(FENCE, LeaseValidity::always());
         let clone = guard.clone();
-        grant.end();
-        assert!(clone.is_over() && grant.is_over());
+        grant.revoke();
+        assert!(clone.is_revoked() && grant.is_revoked());
         clone.revoked().wait().await;
         drop(guard);
         assert!(!grant.is_released());
@@ -141,32 +143,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_over_when_the_pulse_stops() {
+    async fn a_guard_is_revoked_when_the_lease_expires() {
         let validity = LeaseValidity::unconfirmed(TestUptime::new());
         let (guard, grant) = ShardGuard::begin(FENCE, validity.clone());
-        assert!(guard.is_over(), "it has not begun to renewals");
+        assert!(guard.is_revoked(), "the lease has not been renewed yet");
         validity.renewed(validity.start_renewal());
-        assert!(!guard.is_over());
-        tokio::time::sleep(crate::membership::SELF_STOP).await;
-        assert!(guard.is_over() && !grant.is_over(), "before anybody has noticed");
+        assert!(!guard.is_revoked());
+        tokio::time::sleep(crate::membership::SELF_FENCE_AFTER).await;
+        assert!(
+            guard.is_revoked() && !grant.is_revoked(),
+            "the guard is revoked before the shard manager has reacted"
+        );
     }
 
-    /// A shard_manager that panicked, or was dropped, can no longer see to it that a shard is released.
+    /// A shard manager that panicked or was dropped can no longer track the release of a shard.
     #[tokio::test]
-    async fn it_is_over_when_the_tenancy_is_gone() {
+    async fn a_guard_is_revoked_when_its_grant_is_dropped() {
         let (guard, grant) = ShardGuard::begin(FENCE, LeaseValidity::always());
-        assert!(!guard.is_over());
+        assert!(!guard.is_revoked());
         drop(grant);
-        assert!(guard.is_over());
+        assert!(guard.is_revoked());
     }
 
     #[tokio::test]
-    async fn those_who_work_can_give_it_up() {
+    async fn a_worker_can_revoke_its_guard() {
         let (guard, mut grant) = ShardGuard::begin(FENCE, LeaseValidity::always());
         let revoked = guard.revoked();
-        guard.give_up();
+        guard.revoke();
         revoked.wait().await;
-        assert!(grant.is_over() && !grant.is_released());
+        assert!(grant.is_revoked() && !grant.is_released());
         drop(guard);
         grant.released().await;
     }

@@ -1,17 +1,19 @@
-//! Keeps this node's share of the shards: observes the store, plans, and acts.
+//! Maintains this node's share of the shards: observes the store, plans, and acts.
 //!
-//! Who takes part: [`lease_renewer`] renews this node's lease in a task of its own; the [`Reconciler`]s read
-//! leases and owners a few times a second and compare them with what is held here; the plan of
-//! [`assignment`] says what to take and what to give; a `handoff` ends a guard, waits until nobody
-//! works on the shard, and only then writes the target as its owner. Nudges (a link that broke, a
-//! shard that was handed over) only make the next round come sooner: happy case and recovery take
-//! one path.
+//! - The lease renewer (`lease_renewal`) renews this node's lease in a separate task.
+//! - The `Reconciler` reads leases and owners a few times a second and compares them with the
+//!   shards that this node works on.
+//! - The pure function [`assignment::plan`](postrider_domain::assignment::plan) decides which shards
+//!   to claim and which to hand over.
+//! - A `handoff` revokes the shard's guard, waits until the work on the shard has ended, and only then
+//!   writes the target as its owner.
 //!
-//! A node that cannot renew its lease ends all its tenures before anybody may take it for dead, and
-//! claims anew, with new epochs, when it can renew again. While the store is away every node waits
-//! so, and none exits.
+//! Notifications (a lost connection, a shard that was handed over) only bring the next pass forward:
+//! normal operation and recovery take the same path.
 //!
-//! [`assignment`]: postrider_domain::assignment
+//! A node that cannot renew its lease revokes all its guards before any other node may consider it
+//! dead, and claims its shards again, with new epochs, once it can renew. While the store is
+//! unavailable every node waits in that state, and none exits.
 
 mod handoff;
 mod reconciler;
@@ -35,125 +37,121 @@ use postrider_domain::node::NodeState;
 use postrider_net::tasks::Tasks;
 use reconciler::Reconciler;
 
-/// How often a node among others looks, even if nobody wakes.
+/// The interval between passes in a cluster, if no notification comes sooner.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// How often a node that is alone looks.
+/// The interval between passes of a single node.
 const CHECK_INTERVAL_SINGLE: Duration = Duration::from_secs(5);
 
-/// Those who work on shards, on this node.
+/// The components of this node that work on shards.
 #[async_trait]
 pub trait ShardWorkers: Send + Sync + 'static {
-    /// Works on a shard until the guard is over, and holds clones of it until nothing is under
-    /// way any more. One that cannot begin drops it.
+    /// Works on a shard until the guard is revoked, and keeps clones of it until all work in flight
+    /// has ended. Drops the guard if it cannot begin.
     async fn begin(&self, guard: ShardGuard);
 }
 
-/// The other nodes.
+/// Notifies other nodes.
 pub trait PeerNotifier: Send + Sync + 'static {
-    /// Tells a node that it was made the owner of a shard. A hint that may be lost.
+    /// Notifies the node in `fence` that it now owns the shard. The message is a hint and may be lost.
     fn handed_over(&self, fence: Fence);
 }
 
-/// What a shard_manager works with.
+/// Options for [`ShardManager::start`].
 pub struct Options {
-    /// The durable records.
     pub records: Records,
     /// This node.
     pub me: Identity,
-    /// Whether there are other nodes.
     pub mode: ClusterMode,
-    /// Those who work.
     pub shard_workers: Arc<dyn ShardWorkers>,
-    /// How long those who work on a shard have, to end what is under way.
+    /// How long work in flight on a shard may take to end after its guard is revoked.
     pub drain_timeout: Duration,
-    /// What the validity of this node's lease is measured by.
+    /// The clock that measures the validity of this node's lease.
     pub uptime: Arc<dyn Uptime>,
-    /// Makes jitter.
+    /// Seeds the jitter before takeovers.
     pub seed: u64,
-    /// Those that the node cannot do without.
+    /// Reports tasks that end unexpectedly.
     pub tasks: Tasks,
 }
 
-/// Whether there are other nodes.
+/// Whether other nodes may use the store.
 #[derive(Clone)]
 pub enum ClusterMode {
-    /// No other process uses the store: no lease is needed, and every shard is this node's.
+    /// No other process uses the store. This node needs no lease and owns every shard.
     Single,
-    /// There are, or may be.
+    /// Other nodes use the store, or may use it.
     Clustered(Arc<dyn PeerNotifier>),
 }
 
-/// The handle on the shard_manager. Clones share it.
+/// A handle to the shard manager. Clones share it.
 #[derive(Clone)]
 pub struct ShardManager {
     me: BootId,
     view: watch::Receiver<Arc<View>>,
-    look: Arc<Notify>,
+    check_now: Arc<Notify>,
     commands: mpsc::Sender<Command>,
 }
 
-/// What the shard_manager is told.
 enum Command {
-    /// A node's process has ended.
-    Ended(BootId, ExitEvidence),
-    /// Give everything away and leave.
+    /// The process of a node is reported to have exited.
+    ReportExit(BootId, ExitEvidence),
+    /// Hand over all shards and leave the cluster.
     Stop(oneshot::Sender<usize>),
 }
 
-/// Commands that wait.
-const COMMANDS: usize = 64;
+/// Maximum number of queued commands.
+const COMMAND_BUFFER: usize = 64;
 
 impl ShardManager {
-    /// Starts to keep this node's share. It owns nothing yet.
+    /// Starts the shard manager. At first the node owns no shard.
     #[must_use]
     pub fn start(options: Options) -> Self {
-        let (view, watched) = watch::channel(Arc::default());
-        let (commands, told) = mpsc::channel(COMMANDS);
-        let look = Arc::new(Notify::new());
+        let (view, view_receiver) = watch::channel(Arc::default());
+        let (commands, command_receiver) = mpsc::channel(COMMAND_BUFFER);
+        let check_now = Arc::new(Notify::new());
         let me = options.me.node;
         let pause = match options.mode {
             ClusterMode::Single => CHECK_INTERVAL_SINGLE,
             ClusterMode::Clustered(_) => CHECK_INTERVAL,
         };
         let tasks = options.tasks.clone();
-        let reconciler = Reconciler::new(options, view, look.clone(), told);
-        tasks.spawn("shard_manager", run(reconciler, look.clone(), pause));
-        Self { me, view: watched, look, commands }
+        let reconciler = Reconciler::new(options, view, check_now.clone(), command_receiver);
+        tasks.spawn("shard manager", run(reconciler, check_now.clone(), pause));
+        Self { me, view: view_receiver, check_now, commands }
     }
 
-    /// The cluster as this node sees it, now and as it changes.
+    /// The cluster as this node sees it. The receiver is notified of every change.
     #[must_use]
     pub fn view(&self) -> watch::Receiver<Arc<View>> {
         self.view.clone()
     }
 
-    /// Looks now. What others do is seen in any case, only later.
-    pub fn look(&self) {
-        self.look.notify_one();
+    /// Reads the store now instead of at the next interval.
+    pub fn check_now(&self) {
+        self.check_now.notify_one();
     }
 
-    /// What makes the shard_manager look.
+    /// A notification on this value has the same effect as [`check_now`](Self::check_now).
     #[must_use]
     pub fn check_trigger(&self) -> Arc<Notify> {
-        self.look.clone()
+        self.check_now.clone()
     }
 
-    /// Tells that a node's process is said to have ended, so that its shards are taken soon. To be wrong
-    /// costs duplicates of what it had in flight, no more.
-    pub async fn ended(&self, node: BootId, evidence: ExitEvidence) {
-        // The shard_manager ends with the node, which then needs to know nothing.
-        let _ = self.commands.send(Command::Ended(node, evidence)).await;
+    /// Reports that a node's process has exited, so that its shards are taken over soon. A wrong report
+    /// only costs duplicates of the deliveries that the node had in flight.
+    pub async fn report_exit(&self, node: BootId, evidence: ExitEvidence) {
+        // The shard manager stops only with the node, which then no longer needs the report.
+        let _ = self.commands.send(Command::ReportExit(node, evidence)).await;
     }
 
-    /// Waits until this node has joined: it is in its own view, and has begun to take its share of what
-    /// nobody owned.
+    /// Waits until this node has joined: it appears in its own view and has begun to claim its share of
+    /// the unowned shards.
     pub async fn joined(&self) {
         let mut view = self.view();
-        // Its sender ends with the node.
+        // The sender is dropped only when the node stops.
         let _ = view.wait_for(|view| !view.nodes.is_empty()).await;
     }
 
-    /// Whether this node counts as alive in its own eyes.
+    /// Whether this node considers itself alive.
     #[must_use]
     pub fn is_member(&self) -> bool {
         let view = self.view.borrow();
@@ -161,29 +159,29 @@ impl ShardManager {
         me.is_some_and(|me| matches!(me.state, NodeState::Alive | NodeState::Draining))
     }
 
-    /// Gives every shard away and leaves. Gives the number of shards on which something was still
-    /// under way when the drain timeout expired.
+    /// Hands over every shard and leaves the cluster. Returns the number of shards whose work in flight
+    /// had not ended when the drain timeout expired.
     pub async fn stop(&self) -> usize {
-        let (reply, left) = oneshot::channel();
+        let (reply, unfinished) = oneshot::channel();
         if self.commands.send(Command::Stop(reply)).await.is_err() {
             return 0;
         }
-        left.await.unwrap_or(0)
+        unfinished.await.unwrap_or(0)
     }
 }
 
-async fn run(mut reconciler: Reconciler, look: Arc<Notify>, pause: Duration) {
+async fn run(mut reconciler: Reconciler, check_now: Arc<Notify>, pause: Duration) {
     loop {
         reconciler.run().await;
         let pause = if reconciler.has_more_to_claim { reconciler::CLAIM_PAUSE } else { pause };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = look.notified() => {}
+            () = check_now.notified() => {}
             ended = reconciler::next_handoff(&mut reconciler.handoffs) => reconciler.finish_handoff(ended),
             command = reconciler.commands.recv() => match command {
-                Some(Command::Ended(node, evidence)) => reconciler.ended(node, evidence),
+                Some(Command::ReportExit(node, evidence)) => reconciler.report_exit(node, evidence),
                 Some(Command::Stop(reply)) => {
-                    // Whoever asked may have given up.
+                    // Ignore a closed channel: the caller was cancelled.
                     let _ = reply.send(reconciler.leave().await);
                     return;
                 }

@@ -1,19 +1,19 @@
-//! How one trace leads from the request that published an event to the attempts that deliver it.
+//! Connects the request that published an event to the attempts that deliver it, in one trace.
 //!
 //! ```text
-//!   accept (server, or consumer)      follows from the caller's traceparent, if it sent one
-//!   ├── nudge (producer)              telling the owners; on to other nodes as text
-//!   └── POST (client)                 an attempt: on whatever node owns the endpoint
-//!        └── commit (internal)        its record's transaction
+//!   accept (server, or consumer)      child of the caller's traceparent, if it sent one
+//!   ├── nudge (producer)              waking the owners, also on other nodes
+//!   └── POST (client)                 an attempt, on the node that owns the endpoint
+//!        └── commit (internal)        the transaction that records the attempt
 //! ```
 //!
-//! What goes on is the context of the accept span: [`attach`] puts it on the deliveries of a
-//! wake, where it rides in memory, and in a message between nodes as text. An attempt whose
-//! delivery was read from the store knows of no trace and begins one; the ids of event and
-//! delivery, which every span has as attributes, lead from one to the other.
+//! The context of the accept span is propagated: [`attach`] adds it to the deliveries of a wake, in memory
+//! and, between nodes, as text in the message. An attempt whose delivery was read from the store has no
+//! such context and starts a new trace; every span has the ids of event and delivery as attributes, which
+//! link the two traces.
 //!
-//! Every span is made at [`TARGET`], in which only the layer that exports traces takes an
-//! interest: while nothing is exported a span costs the look at one atomic, and logs show none.
+//! Every span has the target [`TARGET`], which only the layer that exports traces enables: without an
+//! exporter a span costs one atomic load, and logs show none.
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use postrider_store::Wake;
@@ -22,15 +22,15 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 pub use postrider_domain::trace::TraceContext;
 
-/// The target of every span that is to be exported.
+/// The target of all exported spans.
 pub const TARGET: &str = "postrider::trace";
 
-/// The span of telling the owners of work; within whatever span is the current one.
-pub(crate) fn nudge(wakes: usize) -> Span {
+/// The span of waking owners, a child of the current span.
+pub(crate) fn wake_span(wakes: usize) -> Span {
     tracing::info_span!(target: TARGET, "nudge", otel.kind = "producer", postrider.wakes = wakes)
 }
 
-/// Makes a new span follow from `parent`; without one it begins a trace.
+/// Makes a new span a child of `parent`. Without a parent it starts a trace.
 pub fn follow(span: &Span, parent: Option<TraceContext>) {
     let Some(parent) = parent.filter(|_| !span.is_disabled()) else { return };
     let parent = SpanContext::new(
@@ -41,11 +41,11 @@ pub fn follow(span: &Span, parent: Option<TraceContext>) {
         TraceState::NONE,
     );
     let context = opentelemetry::Context::new().with_remote_span_context(parent);
-    // Refused when traces are not exported, or to a span that others know of already.
+    // Fails if traces are not exported, or if the span has already been propagated.
     let _ = span.set_parent(context);
 }
 
-/// What is to follow from `span`. None when it is not recorded.
+/// The trace context of `span`, for its children. `None` if the span is not recorded.
 #[must_use]
 pub fn of(span: &Span) -> Option<TraceContext> {
     if span.is_disabled() {
@@ -57,13 +57,13 @@ pub fn of(span: &Span) -> Option<TraceContext> {
     TraceContext::new(context.trace_id().to_bytes(), context.span_id().to_bytes(), flags)
 }
 
-/// What is to follow from the current span.
+/// The trace context of the current span.
 #[must_use]
 pub fn current() -> Option<TraceContext> {
     of(&Span::current())
 }
 
-/// Puts deliveries that are ready, and of no trace yet, into the current one.
+/// Adds the current trace context to the deliveries that have none.
 pub fn attach(wakes: &mut [Wake]) {
     let Some(current) = current() else { return };
     for wake in wakes {

@@ -1,5 +1,5 @@
-//! What a node sees of the cluster at one moment, as plain data: the shard_manager publishes it, the
-//! router and those who answer people read it.
+//! A snapshot of the cluster as one node sees it, as plain data. The shard manager publishes it; the
+//! forwarder, the API and the dashboard read it.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -12,41 +12,41 @@ use postrider_store::Owner;
 /// The cluster as one node sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// The nodes that have a lease, or had one until lately.
+    /// The nodes that have a lease. A dead node's lease is kept for a while.
     pub nodes: Vec<NodeView>,
-    /// The owner of each shard, by its number.
+    /// The owner of each shard, indexed by shard number.
     pub owners: Vec<Option<Owner>>,
 }
 
-/// A node as another one sees it.
+/// A node, as another node sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeView {
-    /// The node, in its present run.
+    /// The id of the node's current run.
     pub node: BootId,
-    /// What its operator calls it.
+    /// The configured name.
     pub name: String,
-    /// The version that it runs.
+    /// The version of Postrider.
     pub version: String,
-    /// How it is.
+    /// Whether it is alive.
     pub state: NodeState,
-    /// Where other nodes reach it; none when it is alone.
+    /// The address that other nodes connect to; `None` for a single node.
     pub address: Option<SocketAddr>,
 }
 
 impl View {
-    /// Who owns a shard.
+    /// The owner of a shard.
     #[must_use]
     pub fn owner(&self, shard: Shard) -> Option<Owner> {
         self.owners.get(usize::from(shard)).copied().flatten()
     }
 
-    /// A node that is in the view.
+    /// A node in the view.
     #[must_use]
     pub fn node(&self, node: BootId) -> Option<&NodeView> {
         self.nodes.iter().find(|view| view.node == node)
     }
 
-    /// How many shards each node owns; one that owns none is not among them.
+    /// The number of shards of each node. Nodes without shards are left out.
     #[must_use]
     pub fn counts(&self) -> HashMap<BootId, usize> {
         let mut counts = HashMap::with_capacity(self.nodes.len());
@@ -56,12 +56,12 @@ impl View {
         counts
     }
 
-    /// How many shards nobody owns, or only a node that is dead or that the view does not have.
+    /// The number of shards without a live owner: no owner, a dead one, or one that is not in the view.
     #[must_use]
     pub fn unowned(&self) -> usize {
-        let living = self.nodes.iter().filter(|node| node.state != NodeState::Dead);
-        let living: HashSet<_> = living.map(|node| node.node).collect();
-        let owned = self.owners.iter().flatten().filter(|owner| living.contains(&owner.node));
+        let live = self.nodes.iter().filter(|node| node.state != NodeState::Dead);
+        let live_nodes: HashSet<_> = live.map(|node| node.node).collect();
+        let owned = self.owners.iter().flatten().filter(|owner| live_nodes.contains(&owner.node));
         self.owners.len() - owned.count()
     }
 }
@@ -83,15 +83,15 @@ mod tests {
     }
 
     #[test]
-    fn shards_of_the_dead_and_of_strangers_are_unowned() {
-        let held = |byte| Some(Owner { node: BootId::from_bytes([byte; 16]), epoch: 1 });
+    fn shards_of_dead_and_unknown_nodes_are_unowned() {
+        let owned_by = |byte| Some(Owner { node: BootId::from_bytes([byte; 16]), epoch: 1 });
         let view = View {
             nodes: vec![node(1, NodeState::Suspect), node(2, NodeState::Dead)],
-            owners: vec![held(1), held(1), held(2), held(3), None],
+            owners: vec![owned_by(1), owned_by(1), owned_by(2), owned_by(3), None],
         };
         assert_eq!(view.unowned(), 3);
         assert_eq!(view.counts().get(&BootId::from_bytes([1; 16])), Some(&2));
-        assert_eq!(view.owner(2), held(2));
+        assert_eq!(view.owner(2), owned_by(2));
         assert_eq!((view.owner(4), view.owner(5)), (None, None));
     }
 }

@@ -1,10 +1,9 @@
-//! Wakes on their way to other nodes: one [`PeerQueue`] a node, emptied in batches by a task of its
-//! own, with one batch under way at a time, so that what comes meanwhile travels together.
+//! Forwards wakes to other nodes. Each node has a [`PeerQueue`], which a separate task drains in batches.
+//! Only one batch per node is in flight, so that wakes that arrive meanwhile share the next one.
 //!
-//! A wake is a hint. Everything here is bounded and what exceeds the bounds is dropped: the owner
-//! finds the rows by itself, only later. What cannot be delivered, since the owner is not linked,
-//! has changed or is not known, goes astray for a moment and is routed anew when the picture of the
-//! cluster changes.
+//! A wake is a hint. All queues are bounded, and wakes beyond the bounds are dropped: the owner finds the
+//! work in the store later. A wake whose owner is unknown, has changed or is not connected is kept as
+//! unroutable for a few seconds, and is routed again when the view of the cluster changes.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -20,35 +19,35 @@ use tokio::time::Instant;
 use crate::view::View;
 use postrider_net::tasks::Tasks;
 
-/// Wakes that wait for one node, and wakes that went astray.
-const MAX_WAITING: usize = 8_192;
-/// Beyond so many that wait, wakes travel without their deliveries.
+/// Maximum number of queued wakes per node, and of unroutable wakes.
+const MAX_QUEUED: usize = 8_192;
+/// If a queue is longer than this, wakes are queued without their deliveries.
 const MAX_WITH_DELIVERIES: usize = 1_024;
-/// Most wakes in a batch.
+/// Maximum number of wakes in a batch.
 const MAX_BATCH: usize = 500;
-/// Most bytes of payloads in a batch.
-const MAX_BATCH_PAYLOADS: usize = 512 * 1024;
-/// How often stray wakes are tried again.
+/// Maximum total size of the payloads in a batch.
+const MAX_BATCH_PAYLOAD_BYTES: usize = 512 * 1024;
+/// The interval at which unroutable wakes are routed again.
 const REROUTE_INTERVAL: Duration = Duration::from_millis(250);
-/// How long a wake may be astray: by then its owner has looked for itself.
+/// How long an unroutable wake is kept. By then its owner has scanned the store.
 const UNROUTABLE_TTL: Duration = Duration::from_secs(6);
 
-/// Carries wakes to a node.
+/// Sends wakes to a node.
 #[async_trait]
 pub trait WakeTransport: Send + Sync + 'static {
-    /// Delivers wakes, and gives the shards that the node does not own.
+    /// Sends wakes, and returns the shards that the node does not own.
     ///
     /// # Errors
-    /// When it does not answer in time, or there is no link to it.
+    /// If the node is not connected or does not reply in time.
     async fn send(&self, to: BootId, wakes: &[Wake]) -> Result<Vec<Shard>, Unreachable>;
 }
 
-/// A node cannot be reached now.
+/// A node cannot be reached at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the node cannot be reached")]
 pub struct Unreachable;
 
-/// The way to other nodes. Clones share it.
+/// Forwards wakes to other nodes. Clones share the queues.
 #[derive(Clone)]
 pub struct WakeForwarder(Arc<Forwarder>);
 
@@ -56,24 +55,24 @@ struct Forwarder {
     me: BootId,
     view: watch::Receiver<Arc<View>>,
     transport: Arc<dyn WakeTransport>,
-    /// Told when a node turned out not to own what the view says.
+    /// Notified when a node turns out not to own a shard that the view assigns to it.
     view_is_stale: Arc<Notify>,
     queues: Mutex<HashMap<BootId, Arc<PeerQueue>>>,
-    /// Each since when it has been on its way.
+    /// Wakes that could not be routed, with the time they were first sent.
     unroutable: Mutex<Vec<(Instant, Wake)>>,
 }
 
 #[derive(Default)]
 struct PeerQueue {
-    waiting: Mutex<Vec<(Instant, Wake)>>,
-    filled: Notify,
+    queued: Mutex<Vec<(Instant, Wake)>>,
+    not_empty: Notify,
 }
 
 impl WakeForwarder {
-    /// Opens the forwarder of node `me`. What went astray is given to `route` again; `view_is_stale` is notified
-    /// when the view proves wrong.
+    /// Starts the forwarder of node `me`. Unroutable wakes are passed to `route` again, which returns
+    /// those that are not for this node. `view_is_stale` is notified when the view proves wrong.
     #[must_use]
-    pub fn open(
+    pub fn start(
         me: BootId,
         view: watch::Receiver<Arc<View>>,
         transport: Arc<dyn WakeTransport>,
@@ -85,7 +84,7 @@ impl WakeForwarder {
         let unroutable = Mutex::default();
         let forwarder =
             Arc::new(Forwarder { me, view, transport, view_is_stale, queues, unroutable });
-        tasks.spawn("routing stray wakes", reroute(Arc::downgrade(&forwarder), route));
+        tasks.spawn("wake rerouting", reroute(Arc::downgrade(&forwarder), route));
         Self(forwarder)
     }
 
@@ -101,12 +100,14 @@ impl WakeForwarder {
 impl Forwarder {
     fn dispatch(self: &Arc<Self>, wakes: impl Iterator<Item = (Instant, Wake)>) {
         let view = self.view.borrow().clone();
-        for (since, wake) in wakes {
+        for (queued_at, wake) in wakes {
             match view.owner(wake.shard()) {
-                // The picture says that it is ours, and yet nobody here works on it: not yet, or no
-                // longer.
-                Some(owner) if owner.node != self.me => self.queue(owner.node).push(since, wake),
-                _ => self.add_unroutable(since, wake),
+                Some(owner) if owner.node != self.me => {
+                    self.queue(owner.node).push(queued_at, wake)
+                }
+                // The owner is unknown; or the view says that this node owns the shard, but no worker
+                // accepted the wake: the work on the shard has not started yet or has just ended.
+                _ => self.add_unroutable(queued_at, wake),
             }
         }
     }
@@ -115,81 +116,81 @@ impl Forwarder {
         let mut queues = lock(&self.queues);
         let queue = queues.entry(node).or_insert_with(|| {
             let queue = Arc::<PeerQueue>::default();
-            tokio::spawn(empty(Arc::downgrade(self), node, queue.clone()));
+            tokio::spawn(drain_queue(Arc::downgrade(self), node, queue.clone()));
             queue
         });
         queue.clone()
     }
 
-    fn add_unroutable(&self, since: Instant, wake: Wake) {
+    fn add_unroutable(&self, queued_at: Instant, wake: Wake) {
         let mut unroutable = lock(&self.unroutable);
-        if unroutable.len() < MAX_WAITING {
-            unroutable.push((since, wake.without_delivery()));
+        if unroutable.len() < MAX_QUEUED {
+            unroutable.push((queued_at, wake.without_delivery()));
         }
     }
 
     fn take_unroutable(&self) -> Vec<(Instant, Wake)> {
         let mut unroutable = std::mem::take(&mut *lock(&self.unroutable));
-        unroutable.retain(|(since, _)| since.elapsed() < UNROUTABLE_TTL);
+        unroutable.retain(|(queued_at, _)| queued_at.elapsed() < UNROUTABLE_TTL);
         unroutable
     }
 
-    /// Closes the queues of nodes that are gone.
+    /// Closes the queues of nodes that have left the view.
     fn close_queues(&self) {
         let view = self.view.borrow().clone();
         lock(&self.queues).retain(|node, queue| {
             let stays = view.node(*node).is_some();
             if !stays {
-                queue.filled.notify_one();
+                queue.not_empty.notify_one();
             }
             stays
         });
     }
 
-    /// Whether a node still has an queue here; if not, its task ends.
-    fn serves(&self, node: BootId, queue: &Arc<PeerQueue>) -> bool {
+    /// Whether the queue of a node is still open. The queue's task ends when it is not.
+    fn is_open(&self, node: BootId, queue: &Arc<PeerQueue>) -> bool {
         lock(&self.queues).get(&node).is_some_and(|current| Arc::ptr_eq(current, queue))
     }
 }
 
 impl PeerQueue {
-    fn push(&self, since: Instant, wake: Wake) {
-        let mut waiting = lock(&self.waiting);
-        match waiting.len() {
-            0..MAX_WITH_DELIVERIES => waiting.push((since, wake)),
-            MAX_WITH_DELIVERIES..MAX_WAITING => waiting.push((since, wake.without_delivery())),
+    fn push(&self, queued_at: Instant, wake: Wake) {
+        let mut queued = lock(&self.queued);
+        match queued.len() {
+            0..MAX_WITH_DELIVERIES => queued.push((queued_at, wake)),
+            MAX_WITH_DELIVERIES..MAX_QUEUED => queued.push((queued_at, wake.without_delivery())),
             _ => {}
         }
-        drop(waiting);
-        self.filled.notify_one();
+        drop(queued);
+        self.not_empty.notify_one();
     }
 
-    /// The oldest that wait, as many as travel together, and since when each has been on its way.
+    /// Takes the oldest wakes, up to the limits of a batch, with the time each was first sent.
     fn take(&self) -> (Vec<Instant>, Vec<Wake>) {
-        let mut waiting = lock(&self.waiting);
+        let mut queued = lock(&self.queued);
         let mut payloads = 0;
         let fit = |(_, wake): &&(Instant, Wake)| {
             payloads += wake.payload_bytes();
-            payloads <= MAX_BATCH_PAYLOADS
+            payloads <= MAX_BATCH_PAYLOAD_BYTES
         };
-        // One alone is always within the bound.
-        let count = waiting.iter().take(MAX_BATCH).take_while(fit).count().max(1);
-        let count = count.min(waiting.len());
-        let rest = waiting.split_off(count);
-        std::mem::replace(&mut *waiting, rest).into_iter().unzip()
+        // A single wake is always within the limit.
+        let count = queued.iter().take(MAX_BATCH).take_while(fit).count().max(1);
+        let count = count.min(queued.len());
+        let rest = queued.split_off(count);
+        std::mem::replace(&mut *queued, rest).into_iter().unzip()
     }
 }
 
-/// Empties an queue for as long as its node is there.
-async fn empty(forwarder: Weak<Forwarder>, node: BootId, queue: Arc<PeerQueue>) {
+/// Drains a queue until its node leaves the view.
+async fn drain_queue(forwarder: Weak<Forwarder>, node: BootId, queue: Arc<PeerQueue>) {
     loop {
-        let (since, batch) = queue.take();
+        let (queued_at, batch) = queue.take();
         if batch.is_empty() {
             match forwarder.upgrade() {
-                Some(forwarder) if forwarder.serves(node, &queue) => {}
+                Some(forwarder) if forwarder.is_open(node, &queue) => {}
                 _ => return,
             }
-            queue.filled.notified().await;
+            queue.not_empty.notified().await;
             continue;
         }
         let Some(forwarder) = forwarder.upgrade() else { return };
@@ -198,21 +199,21 @@ async fn empty(forwarder: Weak<Forwarder>, node: BootId, queue: Arc<PeerQueue>) 
             Ok(not_owned) => {
                 forwarder.view_is_stale.notify_one();
                 let not_owned: HashSet<Shard> = not_owned.into_iter().collect();
-                let back = since.into_iter().zip(batch);
+                let back = queued_at.into_iter().zip(batch);
                 let back = back.filter(|(_, wake)| not_owned.contains(&wake.shard()));
-                back.for_each(|(since, wake)| forwarder.add_unroutable(since, wake));
+                back.for_each(|(queued_at, wake)| forwarder.add_unroutable(queued_at, wake));
             }
             Err(Unreachable) => {
-                since
+                queued_at
                     .into_iter()
                     .zip(batch)
-                    .for_each(|(since, wake)| forwarder.add_unroutable(since, wake));
+                    .for_each(|(queued_at, wake)| forwarder.add_unroutable(queued_at, wake));
             }
         }
     }
 }
 
-/// Routes anew what went astray, whenever the view has changed and every now and then.
+/// Routes unroutable wakes again, whenever the view changes and at a regular interval.
 async fn reroute(forwarder: Weak<Forwarder>, route: impl Fn(Vec<Wake>) -> Vec<Wake> + Send) {
     let Some(mut view) = forwarder.upgrade().map(|forwarder| forwarder.view.clone()) else {
         return;
@@ -229,10 +230,10 @@ async fn reroute(forwarder: Weak<Forwarder>, route: impl Fn(Vec<Wake>) -> Vec<Wa
         if unroutable.is_empty() {
             continue;
         }
-        // Each keeps the time since when it has been on its way, or it would be tried for ever.
-        let others = unroutable
-            .into_iter()
-            .flat_map(|(since, wake)| route(vec![wake]).into_iter().map(move |wake| (since, wake)));
+        // Each wake keeps the time it was first sent. Otherwise it would be retried forever.
+        let others = unroutable.into_iter().flat_map(|(queued_at, wake)| {
+            route(vec![wake]).into_iter().map(move |wake| (queued_at, wake))
+        });
         forwarder.dispatch(others);
     }
 }

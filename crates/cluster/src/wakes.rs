@@ -1,4 +1,4 @@
-//! Wakes as messages: how the work that a node tells another node about is packed and read.
+//! Encodes wakes as messages between nodes, and decodes them.
 
 use postrider_domain::assignment::shard_of;
 use postrider_domain::delivery::{Delivery, Progress};
@@ -10,61 +10,61 @@ use postrider_net::messages::{
 };
 use postrider_store::{Ready, Wake};
 
-/// More than one wake has beside its texts and its payload: four ids, numbers, lengths.
-const WAKE_BYTES: usize = 128;
+/// An upper bound of a wake's encoded size without its strings and payload: four ids, numbers, lengths.
+const WAKE_OVERHEAD_BYTES: usize = 128;
 
-/// Packs work into as few messages as its bounds allow.
+/// Packs wakes into as few messages as the limits allow.
 pub fn pack(wakes: impl IntoIterator<Item = Wake>) -> Vec<WakeMany> {
     let mut packed = Vec::new();
-    let mut many = WakeMany::default();
+    let mut batch = WakeMany::default();
     let mut bytes = 0;
     for wake in wakes {
         let traceparent = wake.trace().map(|trace| trace.to_string());
-        let nudge = WakeItem { work: work_of(wake), traceparent };
-        let size = size(&nudge);
-        let full = many.wakes.len() == MAX_WAKES || bytes + size > MAX_WAKE_BYTES;
-        if full && !many.wakes.is_empty() {
-            packed.push(std::mem::take(&mut many));
+        let item = WakeItem { work: work_of(wake), traceparent };
+        let size = size(&item);
+        let full = batch.wakes.len() == MAX_WAKES || bytes + size > MAX_WAKE_BYTES;
+        if full && !batch.wakes.is_empty() {
+            packed.push(std::mem::take(&mut batch));
             bytes = 0;
         }
-        many.wakes.push(nudge);
+        batch.wakes.push(item);
         bytes += size;
     }
-    if !many.wakes.is_empty() {
-        packed.push(many);
+    if !batch.wakes.is_empty() {
+        packed.push(batch);
     }
     packed
 }
 
-/// The work, in a store of so many shards.
+/// Decodes the wakes in a message, in a store with `shards` shards.
 ///
 /// # Errors
-/// `Malformed` when something of it cannot be: nothing of it is to be done.
-pub fn unpack(many: WakeMany, shards: u16) -> Result<Vec<Wake>, CallError> {
+/// `Malformed` if any of the wakes is invalid. The whole message is then rejected.
+pub fn unpack(batch: WakeMany, shards: u16) -> Result<Vec<Wake>, CallError> {
     let unpack = |WakeItem { work, traceparent }: WakeItem| {
         let mut wake = wake_of(work, shards)?;
         if let Wake::Endpoint { ready: Some(ready), .. } = &mut wake {
-            // A trace that cannot be read breaks off, and the work goes on.
+            // A malformed trace context ends the trace, but not the work.
             ready.trace = traceparent.and_then(|text| text.parse().ok());
         }
         Ok(wake)
     };
-    many.wakes.into_iter().map(unpack).collect()
+    batch.wakes.into_iter().map(unpack).collect()
 }
 
-/// At most how many bytes it has in a message.
-fn size(nudge: &WakeItem) -> usize {
-    let ready = match &nudge.work {
+/// An upper bound of the wake's encoded size.
+fn size(item: &WakeItem) -> usize {
+    let ready = match &item.work {
         Work::Endpoint { ready: Some(ready), .. } => ready.event_type.len() + ready.payload.len(),
         _ => 0,
     };
-    WAKE_BYTES + nudge.traceparent.as_ref().map_or(0, String::len) + ready
+    WAKE_OVERHEAD_BYTES + item.traceparent.as_ref().map_or(0, String::len) + ready
 }
 
 fn work_of(wake: Wake) -> Work {
     match wake {
         Wake::Endpoint { account, endpoint, ready, .. } => {
-            let ready = ready.and_then(|ready| small(*ready)).map(Box::new);
+            let ready = ready.and_then(|ready| small_delivery(*ready)).map(Box::new);
             Work::Endpoint { account, endpoint, ready }
         }
         Wake::Changed { account, endpoint, .. } => Work::Changed { account, endpoint },
@@ -84,13 +84,13 @@ fn wake_of(work: Work, shards: u16) -> Result<Wake, CallError> {
         }
         Work::Jobs { shard } if shard < shards => Wake::Jobs { shard },
         Work::Jobs { shard } => {
-            return Err(malformed(format!("there is no shard {shard} of {shards}")));
+            return Err(malformed(format!("shard {shard} does not exist; the store has {shards}")));
         }
     })
 }
 
-/// The delivery, if it is due and small.
-fn small(Ready { delivery, payload, .. }: Ready) -> Option<ReadyDelivery> {
+/// The delivery as a message, if it is pending and its payload is small.
+fn small_delivery(Ready { delivery, payload, .. }: Ready) -> Option<ReadyDelivery> {
     let Progress::Pending { due } = delivery.progress else { return None };
     (payload.bytes().len() <= MAX_WAKE_PAYLOAD_BYTES).then(|| ReadyDelivery {
         id: delivery.id,
@@ -111,7 +111,7 @@ fn ready_of(
 ) -> Result<Ready, CallError> {
     let event_type = EventTypeName::parse(&it.event_type)
         .map_err(|error| malformed(format!("a wake's event type {error}")))?;
-    // A node has accepted it, and the bytes are what it made durable.
+    // The sending node has validated the payload; these are the bytes that it stored.
     let payload = Payload::of_json(it.payload)
         .map_err(|error| malformed(format!("a wake's payload {error}")))?;
     let delivery = Delivery {

@@ -136,7 +136,7 @@ impl Attempts {
         let AttemptTask { guard, endpoint, delivery, .. } = task;
         let payload = self.payload(task).await?;
         // If this process was suspended, the actor's check may be long ago.
-        if guard.is_over() {
+        if guard.is_revoked() {
             return Err(NotSent::Stale);
         }
         let span = spans::attempt(delivery, &endpoint.url, task.trace);

@@ -334,7 +334,8 @@ impl EndpointState {
         while let Snapshot::Enabled(endpoint, read_at) = &self.snapshot {
             let (endpoint, read_at) = (endpoint.clone(), *read_at);
             let now = self.args.resources.clock.now();
-            if self.args.guard.is_over() || self.in_flight.len() >= self.limit(endpoint.ordering) {
+            if self.args.guard.is_revoked() || self.in_flight.len() >= self.limit(endpoint.ordering)
+            {
                 return Dispatched::Saturated;
             }
             if self.queue.needs_read(now) || read_at.elapsed() >= SNAPSHOT_TTL {

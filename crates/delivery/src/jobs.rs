@@ -78,14 +78,14 @@ impl Jobs {
                     tokio::time::sleep(RETRY_DELAY).await;
                 }
             }
-            if guard.is_over() {
+            if guard.is_revoked() {
                 return Ok(());
             }
         }
     }
 
     async fn fan_out(&self, guard: &ShardGuard) -> Result<(), OwnerError> {
-        while !guard.is_over() {
+        while !guard.is_revoked() {
             match self.records.step_fan_out(guard.fence()).await? {
                 Some(wakes) => self.router.wake(wakes),
                 None => break,
@@ -95,7 +95,7 @@ impl Jobs {
     }
 
     async fn sweep(&self, guard: &ShardGuard) -> Result<(), OwnerError> {
-        while !guard.is_over() && self.records.sweep(guard.fence(), self.clock.now()).await? {}
+        while !guard.is_revoked() && self.records.sweep(guard.fence(), self.clock.now()).await? {}
         Ok(())
     }
 
@@ -108,7 +108,7 @@ impl Jobs {
                 let shard = guard.fence().shard;
                 let running = self.records.running_replays(shard, after).await?;
                 for (account, id) in &running {
-                    if guard.is_over() {
+                    if guard.is_revoked() {
                         return Ok(());
                     }
                     let pacing = pacings.entry(*id).or_default();
@@ -190,7 +190,7 @@ impl Jobs {
             *budget -= created as f64;
             wait |= created > 0;
             self.router.wake(wakes);
-            if replay.state != ReplayState::Running || guard.is_over() {
+            if replay.state != ReplayState::Running || guard.is_revoked() {
                 break;
             }
         }

@@ -213,7 +213,7 @@ impl ShardState {
 
     /// The actor of an endpoint, to be sent one message. Starts it if it is not running.
     async fn child(&mut self, key: EndpointKey) -> Option<&EndpointHandle> {
-        if self.guard.is_over() {
+        if self.guard.is_revoked() {
             return None;
         }
         if !self.endpoints.contains_key(&key) {
@@ -338,7 +338,7 @@ impl ShardState {
 
     /// Runs the shard's jobs of this kind in a task. If they are running, they run again afterwards.
     fn run_jobs(&mut self, kind: JobKind) {
-        if self.guard.is_over() {
+        if self.guard.is_revoked() {
             return;
         }
         if let Some(run_again) = self.jobs.get_mut(&kind) {
@@ -366,14 +366,14 @@ impl ShardState {
     }
 
     fn on_fenced(&mut self) {
-        if !self.guard.is_over() {
+        if !self.guard.is_revoked() {
             let fence = self.guard.fence();
             tracing::warn!(
                 shard = fence.shard,
                 epoch = fence.epoch,
                 "lost a shard to a newer owner"
             );
-            self.guard.give_up();
+            self.guard.revoke();
         }
         self.shut_down();
     }

@@ -60,7 +60,7 @@ impl Actor for Supervisor {
                 // The caller may have timed out.
                 let _ = reply.send(started);
             }
-            SupervisorMsg::Restart(guard) if guard.is_over() => {}
+            SupervisorMsg::Restart(guard) if guard.is_revoked() => {}
             SupervisorMsg::Restart(guard) => {
                 if let Err(error) = state.start(guard.clone(), myself.get_cell()).await {
                     let shard = guard.fence().shard;

@@ -63,19 +63,19 @@ impl Exchange {
     }
 }
 
-/// How long the parts of a request took, one after the other, as they were measured. What did not
-/// happen is absent; the last one there is where a failed request broke off.
+/// The measured durations of the phases of a request, in order. A phase that did not happen is absent;
+/// the last phase present is the one in which a failed request stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Phases {
-    /// Until the host's name was resolved; absent when the URL has an address.
+    /// Resolving the host name; absent if the URL contains an IP address.
     pub dns: Option<Duration>,
-    /// Until a TCP connection was there, whichever of the host's addresses gave it.
+    /// Opening a TCP connection to any of the host's addresses.
     pub connect: Option<Duration>,
     /// The TLS handshake; absent without TLS.
     pub tls: Option<Duration>,
-    /// From the connection to the answer's status line and headers: the request's way there, the
-    /// receiver's work and the answer's way back.
+    /// From the connection to the response's status line and headers: sending the request, the
+    /// receiver's processing, and the response's latency.
     pub wait: Option<Duration>,
-    /// Reading the answer's body, as much as is read of it.
+    /// Reading the response body, up to the limit.
     pub read: Option<Duration>,
 }

@@ -1,14 +1,12 @@
-//! The gateway: the one actor of a node that other nodes and other services can send to.
+//! The gateway: the actor of a node that other nodes and services send requests to.
 //!
-//! Who takes part: callers find a gateway through the process group [`GROUP`] and send it the bytes
-//! of a [`Call`]; the gateway reads them, passes the call to its
-//! [`Handler`] and replies. Each call gets a task of its own, so that none waits
-//! for another's transaction; what is light, or what the cluster's work waits for, the actor
-//! answers by itself.
+//! Callers find gateways in the process group [`GROUP`] and send the bytes of a [`Call`]. The gateway
+//! decodes them, passes the call to its [`Handler`] and replies. Each call runs in a separate task, so that
+//! no call waits for another's transaction. The actor itself handles pings, wakes and changes of ownership:
+//! they are cheap, and other nodes may be waiting for them.
 //!
-//! Every reply port is answered: bytes that are no message, a variant that this build does not
-//! know, too many calls at once, and a panic in a task each have an error for an answer. Only who
-//! gives up waiting hears nothing.
+//! The gateway replies to every call. Bytes that cannot be decoded, an unknown variant, too many calls in
+//! flight and a panic in a task all result in an error.
 
 mod message;
 
@@ -36,33 +34,33 @@ use crate::messages::{
 };
 use crate::tasks::Tasks;
 
-/// The process group that every gateway joins.
+/// The process group of all gateways.
 pub const GROUP: &str = "postrider.gateway";
-/// Most calls that a gateway has in hand. Each of them may wait for the store; what is beyond is
-/// refused at once, so that the caller can go elsewhere.
+/// The maximum number of calls in flight per gateway. Further calls fail at once with `Overloaded`, so that
+/// the caller can try another gateway.
 pub const MAX_CALLS: usize = 256;
-/// How long a gateway that stops waits for the calls that it has in hand.
-const LAST_CALLS: Duration = Duration::from_secs(5);
+/// How long a stopping gateway waits for calls in flight.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Does what calls ask for. A gateway answers [`Request::Ping`] itself.
+/// Handles calls. The gateway itself replies to [`Request::Ping`].
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
-    /// Answers a call in a task of its own, so it may wait for the store.
+    /// Handles a call, in a separate task. May wait for the store.
     async fn handle(&self, call: Call) -> Result<Reply, CallError>;
 
-    /// Tells the owners of shards on this node of work, and names the shards that it does not own.
-    /// Runs in the gateway's actor, so it must not wait.
+    /// Wakes the owners of shards on this node, and returns the shards that this node does not own. Runs in
+    /// the gateway's actor and must not block.
     ///
     /// # Errors
-    /// `Malformed` when the message cannot be read. None of its work is begun then.
+    /// `Malformed` if any of the wakes is invalid. The whole message is then rejected.
     fn wake(&self, wakes: WakeMany) -> Result<Woken, CallError>;
 
-    /// Has this node read from the store which shards it owns. Runs in the gateway's actor, so it
-    /// must not wait.
+    /// Has this node read from the store which shards it owns. Runs in the gateway's actor and must not
+    /// block.
     fn ownership_changed(&self);
 }
 
-/// A gateway that runs. Clones are the same gateway.
+/// A handle to a running gateway. Clones share it.
 #[derive(Clone)]
 pub struct Gateway {
     actor: ActorRef<GatewayMessage>,
@@ -70,41 +68,47 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts the gateway of this node, for others to find.
+    /// Starts the gateway of this node and adds it to [`GROUP`].
     ///
     /// # Errors
-    /// When its actor cannot start.
-    pub async fn start(handler: Arc<dyn Handler>, vital: &Tasks) -> Result<Self, SpawnErr> {
+    /// If the actor cannot start.
+    pub async fn start(handler: Arc<dyn Handler>, node_tasks: &Tasks) -> Result<Self, SpawnErr> {
         let tasks = TaskTracker::new();
-        let context =
-            Context { handler, places: Arc::new(Semaphore::new(MAX_CALLS)), tasks: tasks.clone() };
-        let (actor, running) = Actor::spawn(None, GatewayActor, context).await?;
-        vital.watch("gateway", running);
+        let state = GatewayState {
+            handler,
+            permits: Arc::new(Semaphore::new(MAX_CALLS)),
+            tasks: tasks.clone(),
+        };
+        let (actor, running) = Actor::spawn(None, GatewayActor, state).await?;
+        node_tasks.watch("gateway", running);
         Ok(Self { actor, tasks })
     }
 
-    /// Takes no new call, and waits for those in hand, at most 5 s.
+    /// Stops accepting calls, and waits at most 5 s for calls in flight.
     pub async fn stop(&self) {
         pg::leave(GROUP.to_owned(), vec![self.actor.get_cell()]);
-        let last_calls = async {
-            // It fails only when the actor has ended.
+        let draining = async {
+            // Fails only if the actor has already stopped.
             let _ = self.actor.drain_and_wait(None).await;
             self.tasks.close();
             self.tasks.wait().await;
         };
-        if tokio::time::timeout(LAST_CALLS, last_calls).await.is_err() {
-            tracing::warn!(left = self.tasks.len(), "some calls did not end in time");
+        if tokio::time::timeout(DRAIN_TIMEOUT, draining).await.is_err() {
+            tracing::warn!(
+                left = self.tasks.len(),
+                "stopped the gateway with calls still in flight"
+            );
         }
     }
 
-    /// The actor, for calls from this node.
+    /// The actor, for calls from the same node.
     #[must_use]
     pub fn actor(&self) -> &ActorRef<GatewayMessage> {
         &self.actor
     }
 }
 
-/// The gateway of another node, once its session has told of it.
+/// The gateway of a connected node. `None` until the session has announced it.
 #[must_use]
 pub fn of(node: NodeId) -> Option<ActorRef<GatewayMessage>> {
     let members = pg::get_members(&GROUP.to_owned());
@@ -115,18 +119,18 @@ pub fn of(node: NodeId) -> Option<ActorRef<GatewayMessage>> {
     gateway.map(Into::into)
 }
 
-/// The gateways of all other nodes whose sessions have told of one.
+/// The gateways of all connected nodes.
 #[must_use]
 pub fn remote() -> Vec<ActorRef<GatewayMessage>> {
     let members = pg::get_members(&GROUP.to_owned());
     members.into_iter().filter(|member| !member.get_id().is_local()).map(Into::into).collect()
 }
 
-/// Calls a gateway and waits for its answer, at most so long.
+/// Calls a gateway and waits for the reply, at most for `timeout`.
 ///
 /// # Errors
-/// The gateway's error, or `TooLarge`, `TimedOut` or `Lost` when it could not be called or did not
-/// answer.
+/// The gateway's error; `TooLarge` if the request exceeds a limit; `TimedOut` or `ConnectionLost` if no
+/// reply arrived.
 pub async fn call(
     gateway: &ActorRef<GatewayMessage>,
     call: impl Into<Call>,
@@ -136,64 +140,66 @@ pub async fn call(
     decode_reply(&call_raw(gateway, bytes, timeout).await?)
 }
 
-/// Calls a gateway with any bytes, and gives those that it answers.
+/// Calls a gateway with an encoded call, and returns the encoded reply.
 ///
 /// # Errors
-/// `TimedOut` or `Lost`.
+/// `TimedOut` or `ConnectionLost`.
 pub async fn call_raw(
     gateway: &ActorRef<GatewayMessage>,
     bytes: Vec<u8>,
     timeout: Duration,
 ) -> Result<Vec<u8>, CallError> {
-    let lost = |message: &str| CallError::new(CallErrorKind::Lost, message);
+    let lost = |message: &str| CallError::new(CallErrorKind::ConnectionLost, message);
     match gateway.call(|reply| GatewayMessage::Call(bytes, reply), Some(timeout)).await {
-        Ok(CallResult::Success(answer)) => Ok(answer),
+        Ok(CallResult::Success(reply)) => Ok(reply),
         Ok(CallResult::Timeout) => {
-            let message = format!("the gateway did not answer within {timeout:?}");
+            let message = format!("the gateway did not reply within {timeout:?}");
             Err(CallError::new(CallErrorKind::TimedOut, message))
         }
-        Ok(CallResult::SenderError) => Err(lost("the session ended before the answer came")),
-        Err(_) => Err(lost("the gateway is gone")),
+        Ok(CallResult::SenderError) => {
+            Err(lost("the connection was lost before the reply arrived"))
+        }
+        Err(_) => Err(lost("the gateway has stopped")),
     }
 }
 
-/// Sends a gateway a message that needs no answer. It may be lost.
+/// Sends a message to a gateway without waiting for a reply. The message may be lost.
 ///
 /// # Errors
-/// `TooLarge`, or `Lost` when the gateway is known to be gone.
+/// `TooLarge` if the request exceeds a limit; `ConnectionLost` if the gateway is known to have stopped.
 pub fn cast(gateway: &ActorRef<GatewayMessage>, call: impl Into<Call>) -> Result<(), CallError> {
     let bytes = call.into().encode()?;
     let sent = gateway.cast(GatewayMessage::Cast(bytes));
-    sent.map_err(|_| CallError::new(CallErrorKind::Lost, "the gateway is gone"))
+    sent.map_err(|_| CallError::new(CallErrorKind::ConnectionLost, "the gateway has stopped"))
 }
 
-/// The actor's type; all that it knows is in [`Context`].
+/// The actor. Its state is in [`GatewayState`].
 struct GatewayActor;
 
-struct Context {
+struct GatewayState {
     handler: Arc<dyn Handler>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     tasks: TaskTracker,
 }
 
 #[ractor::async_trait]
 impl Actor for GatewayActor {
     type Msg = GatewayMessage;
-    type State = Context;
-    type Arguments = Context;
+    type State = GatewayState;
+    type Arguments = GatewayState;
 
     async fn pre_start(
         &self,
         _myself: ActorRef<GatewayMessage>,
-        context: Context,
-    ) -> Result<Context, ActorProcessingErr> {
-        Ok(context)
+        state: GatewayState,
+    ) -> Result<GatewayState, ActorProcessingErr> {
+        Ok(state)
     }
 
     async fn post_start(
         &self,
         myself: ActorRef<GatewayMessage>,
-        _context: &mut Context,
+        _state: &mut GatewayState,
     ) -> Result<(), ActorProcessingErr> {
         pg::join(GROUP.to_owned(), vec![myself.get_cell()]);
         Ok(())
@@ -203,20 +209,20 @@ impl Actor for GatewayActor {
         &self,
         _myself: ActorRef<GatewayMessage>,
         message: GatewayMessage,
-        context: &mut Context,
+        state: &mut GatewayState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            GatewayMessage::Call(bytes, reply) if Call::is_light(&bytes) => {
-                let outcome = caught(|| context.answer_light(&bytes));
-                answer(reply, &outcome.unwrap_or_else(|| Err(CallError::internal())));
+            GatewayMessage::Call(bytes, reply) if Call::is_inline(&bytes) => {
+                let outcome = catch_panic(|| state.reply_inline(&bytes));
+                send_reply(reply, &outcome.unwrap_or_else(|| Err(CallError::internal())));
             }
-            GatewayMessage::Call(bytes, reply) => context.take(bytes, reply),
+            GatewayMessage::Call(bytes, reply) => state.spawn_call(bytes, reply),
             GatewayMessage::Cast(bytes) => {
-                caught(|| context.handle_cast(&bytes));
+                catch_panic(|| state.handle_cast(&bytes));
             }
             GatewayMessage::Unknown(variant, reply) => {
-                let message = format!("a gateway has no message {variant:?}");
-                answer(reply, &Err(CallError::new(CallErrorKind::UnknownKind, message)));
+                let message = format!("this gateway does not support the message {variant:?}");
+                send_reply(reply, &Err(CallError::new(CallErrorKind::UnknownKind, message)));
             }
         }
         Ok(())
@@ -226,34 +232,34 @@ impl Actor for GatewayActor {
         &self,
         _myself: ActorRef<GatewayMessage>,
         event: SupervisionEvent,
-        _context: &mut Context,
+        _state: &mut GatewayState,
     ) -> Result<(), ActorProcessingErr> {
-        // It has no children, and whatever is told of other actors must not end it.
-        tracing::debug!(%event, "the gateway goes on");
+        // The gateway has no children, and events of other actors must not stop it.
+        tracing::debug!(%event, "ignored a supervision event");
         Ok(())
     }
 }
 
-impl Context {
-    /// Gives a call its task, if there is a place for it.
-    fn take(&self, bytes: Vec<u8>, reply: RpcReplyPort<Vec<u8>>) {
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
-            let message = format!("the gateway has {MAX_CALLS} calls in hand");
-            return answer(reply, &Err(CallError::new(CallErrorKind::Overloaded, message)));
+impl GatewayState {
+    /// Starts a task for a call, if the limit on calls in flight allows it.
+    fn spawn_call(&self, bytes: Vec<u8>, reply: RpcReplyPort<Vec<u8>>) {
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+            let message = format!("the gateway has {MAX_CALLS} calls in flight");
+            return send_reply(reply, &Err(CallError::new(CallErrorKind::Overloaded, message)));
         };
         let handler = self.handler.clone();
         self.tasks.spawn(async move {
-            let answered = async { handler.handle(Call::decode(&bytes)?).await };
-            let outcome = AssertUnwindSafe(answered).catch_unwind().await;
-            // The panic's message has gone to the log, by the process's hook.
+            let handled = async { handler.handle(Call::decode(&bytes)?).await };
+            let outcome = AssertUnwindSafe(handled).catch_unwind().await;
+            // The process's panic hook has logged the panic.
             let outcome = outcome.unwrap_or_else(|_| Err(CallError::internal()));
-            answer(reply, &outcome);
-            drop(place);
+            send_reply(reply, &outcome);
+            drop(permit);
         });
     }
 
-    /// Answers what needs no waiting.
-    fn answer_light(&self, bytes: &[u8]) -> Result<Reply, CallError> {
+    /// Handles a call that needs no waiting.
+    fn reply_inline(&self, bytes: &[u8]) -> Result<Reply, CallError> {
         match Call::decode(bytes)?.request {
             Request::Ping => {
                 let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -262,33 +268,34 @@ impl Context {
             Request::WakeMany(wakes) => self.handler.wake(wakes).map(Reply::Woken),
             Request::OwnershipChanged(_) => {
                 self.handler.ownership_changed();
-                Ok(Reply::Seen)
+                Ok(Reply::Acknowledged)
             }
-            other => Err(CallError::new(CallErrorKind::Internal, format!("{other:?} has to wait"))),
+            other => Err(CallError::new(
+                CallErrorKind::Internal,
+                format!("{other:?} cannot be handled inline"),
+            )),
         }
     }
 
-    /// Handles a message that wants no reply. A request that makes sense only with its reply is
-    /// ignored.
+    /// Handles a message without a reply port. A request that is useful only for its reply is ignored.
     fn handle_cast(&self, bytes: &[u8]) {
-        let outcome = match Call::is_light(bytes) {
-            true => self.answer_light(bytes).map(drop),
+        let outcome = match Call::is_inline(bytes) {
+            true => self.reply_inline(bytes).map(drop),
             false => Call::decode(bytes).map(drop),
         };
         if let Err(error) = outcome {
-            tracing::debug!(%error, "ignored a message");
+            tracing::debug!(%error, "ignored an invalid message");
         }
     }
 }
 
-/// What comes of an act in the actor itself; none if it panicked. The actor must not end with it: it
-/// answers for everybody.
-fn caught<T>(act: impl FnOnce() -> T) -> Option<T> {
-    // The panic's message has gone to the log, by the process's hook.
+/// The result of `act`, or `None` if it panicked. A panic must not stop the actor, which serves all callers.
+fn catch_panic<T>(act: impl FnOnce() -> T) -> Option<T> {
+    // The process's panic hook has logged the panic.
     std::panic::catch_unwind(AssertUnwindSafe(act)).ok()
 }
 
-fn answer(reply: RpcReplyPort<Vec<u8>>, outcome: &Result<Reply, CallError>) {
-    // Whoever asked may have given up.
+fn send_reply(reply: RpcReplyPort<Vec<u8>>, outcome: &Result<Reply, CallError>) {
+    // Ignore a closed channel: the caller was cancelled.
     let _ = reply.send(encode_reply(outcome));
 }

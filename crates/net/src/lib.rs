@@ -1,13 +1,13 @@
-//! Communication between processes: nodes of a cluster with each other, and clients with nodes.
+//! Communication between processes: between the nodes of a cluster, and from clients to nodes.
 //!
-//! | File | Is |
+//! | Module | Responsibility |
 //! |---|---|
-//! | [`transport`] | connections: TLS, the cookie, deadlines, bounds |
-//! | [`messages`] | the actor messaging API: its requests, replies and errors, and their bytes |
-//! | [`gateway`] | the one actor of a node that others send to |
-//! | [`tasks`] | the tasks that a node cannot run without |
+//! | [`transport`] | connections: TLS, the cookie, timeouts, limits |
+//! | [`messages`] | the protocol: requests, replies, errors and their encoding |
+//! | [`gateway`] | the actor of a node that receives these requests |
+//! | [`tasks`] | the tasks whose failure stops a node |
 //!
-//! Nothing here reads the store or knows a use case: a gateway passes each call to its
+//! This crate does not read the store and implements no use case: the gateway passes each call to its
 //! [`Handler`](gateway::Handler).
 
 #![warn(missing_docs)]

@@ -1,10 +1,9 @@
-//! The internal actor messaging API: what another service of the house asks of Postrider by actor
-//! message, and what its nodes ask of each other.
+//! The actor messaging API: the requests that other services and other nodes send to a node.
 //!
-//! Who takes part: a node has one gateway (see [`gateway`](crate::gateway)), an actor in the
-//! process group `postrider.gateway`, and it is called with bytes. Another service uses the crate
-//! `postrider-client`, which joins the cluster, finds the gateways and speaks these messages. This
-//! module is the contract: the messages, their limits, and how they become bytes.
+//! Each node runs one gateway (see [`gateway`](crate::gateway)), an actor in the process group
+//! `postrider.gateway`. Its messages are bytes. Services use the crate `postrider-client`, which joins the
+//! cluster, finds the gateways and encodes these messages. This module defines the messages, their limits
+//! and their encoding.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -23,40 +22,60 @@
 //! let request = Request::Publish(Publish {
 //!     account,
 //!     event,
-//!     // With a key a call can be repeated, to any gateway, without a second event.
+//!     // With a key, the call can be repeated on any gateway without publishing a second event.
 //!     idempotency_key: Some("application-a1-created".to_owned()),
 //! });
 //! match gateway::call(&gateway, request, Duration::from_secs(5)).await {
 //!     Ok(Reply::Published(receipt)) => println!("{} is durable", receipt.id),
-//!     Ok(other) => println!("not an answer to that: {other:?}"),
+//!     Ok(other) => println!("unexpected reply: {other:?}"),
 //!     Err(error) => println!("{error}"),
 //! }
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # Bytes
+//! # Encoding
 //!
-//! | Part of a call | |
+//! A call is a sequence of bytes:
+//!
+//! | Part of a call | Encoding |
 //! |---|---|
 //! | version | 2 bytes, big-endian: [`VERSION`] |
-//! | kind | 2 bytes, big-endian: which request |
-//! | trace context | 1 byte for its length, then a W3C `traceparent` as ASCII; length 0 is none |
-//! | body | the request's fields, as postcard writes them |
+//! | kind | 2 bytes, big-endian: the number of the request |
+//! | trace context | 1 byte length, then a [W3C `traceparent`] in ASCII; length 0 if absent |
+//! | body | the fields of the request, in [postcard] encoding |
 //!
-//! An answer has version, kind and body alike, without a trace context. Its kind is that of the
-//! request, or 0 for a [`CallError`], whose layout is the same in every version. **Every call is
-//! answered**: a version or a kind that the gateway does not know, and bytes that are no message
-//! at all, have an error for an answer, never silence.
+//! A reply consists of version, kind and body, without a trace context. Its kind is the kind of the
+//! request, or 0 for a [`CallError`]. The encoding of an error is the same in every version.
 //!
-//! A field that is added, removed or changed makes a new version, or a new kind beside the old one.
-//! A gateway keeps answering in the version that it was asked in.
+//! The gateway replies to every call. It replies with an error to bytes that it cannot decode and to
+//! versions and kinds that it does not know.
 //!
-//! # Who may call
+//! Ids are 16 bytes. Times are milliseconds since the Unix epoch. Durations are milliseconds. Sizes are
+//! bytes.
 //!
-//! Whoever has joined the cluster has shown its cookie, and with TLS a certificate, and may do
-//! everything, for every account. Accounts are told apart, but not guarded from each other here:
-//! that is what the HTTP API's keys are for.
+//! # Versions
+//!
+//! The bytes of a version never change: adding, removing or changing a field requires a new version, or a
+//! new kind beside the old one. A gateway replies in the version of the call.
+//!
+//! # Limits
+//!
+//! | Limit | Value | Source |
+//! |---|---|---|
+//! | [`MAX_CALL_BYTES`] | 1 MiB + 60 KiB | the transport's frame limit |
+//! | [`MAX_EVENTS`], [`MAX_EVENTS_BYTES`] | 1,000 events, 1 MiB | the limits of a batch over HTTP |
+//! | [`MAX_CALLS`](crate::gateway::MAX_CALLS) | 256 calls in flight | the gateway |
+//! | [`MAX_WAKES`], [`MAX_WAKE_BYTES`] | 1,000 wakes, 256 KiB | keeps calls from waiting behind a long message |
+//!
+//! # Authorization
+//!
+//! Every process that has joined the cluster has presented the cookie and, with TLS, a certificate. It may
+//! call everything for every account. There is no authorization per account, as there is with the API keys
+//! of the HTTP API.
+//!
+//! [W3C `traceparent`]: https://www.w3.org/TR/trace-context/#traceparent-header
+//! [postcard]: https://postcard.jamesmunns.com/wire-format
 
 mod envelope;
 mod error;
@@ -80,153 +99,165 @@ pub use self::status::{
 };
 pub use self::wake::{ReadyDelivery, WakeItem, WakeMany, Work};
 
-/// The version of the messages that this build writes, and the newest that it reads.
+/// The version of the messages that this build encodes, and the newest that it decodes.
 pub const VERSION: u16 = 1;
-/// Most bytes of a call and of an answer: a batch of 1 MiB with what surrounds it. The link takes
-/// frames of 1 MiB and 64 KiB; the rest is for the frame's own fields.
+/// The maximum size of an encoded call or reply: a batch of 1 MiB and its other fields. The transport
+/// accepts frames of 1 MiB and 64 KiB; the difference is left to the frame's own fields.
 pub const MAX_CALL_BYTES: usize = 1024 * 1024 + 60 * 1024;
-/// Most events in one [`PublishBatch`].
+/// The maximum number of events in a [`PublishBatch`], as for a batch over HTTP.
 pub const MAX_EVENTS: usize = limits::MAX_BATCH_EVENTS;
-/// Most bytes of all types and payloads in one [`PublishBatch`]: as much as a batch over HTTP has.
+/// The maximum total size of the types and payloads in a [`PublishBatch`], as for a batch over HTTP.
 pub const MAX_EVENTS_BYTES: usize = limits::MAX_BATCH_BODY_BYTES;
-/// Most wakes in one [`WakeMany`].
+/// The maximum number of wakes in a [`WakeMany`].
 pub const MAX_WAKES: usize = 1_000;
-/// Largest payload that travels with a wake. The owner reads a larger one from the store.
+/// The maximum size of a payload in a wake. The owner reads larger payloads from the store.
 pub const MAX_WAKE_PAYLOAD_BYTES: usize = 16 * 1024;
-/// Most bytes of one [`WakeMany`], so that calls need not wait behind a long one.
+/// The maximum encoded size of a [`WakeMany`], so that calls do not wait behind a long message.
 pub const MAX_WAKE_BYTES: usize = 256 * 1024;
-/// Longest trace context that travels. Version 00 has 55 bytes.
+/// The maximum length of a trace context. Longer ones are dropped. A `traceparent` of version 00 has 55
+/// bytes.
 pub const MAX_TRACEPARENT_BYTES: usize = 128;
 
-/// What a gateway is asked. Each says what answers it.
+/// A request to a gateway.
+///
+/// Besides the errors listed for each request, every call can fail with `UnknownVersion`, `UnknownKind`,
+/// `Malformed`, `TooLarge` (see [`MAX_CALL_BYTES`]), `Internal`, `TimedOut` and `ConnectionLost`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Whether the gateway answers, and what it speaks. Answered by [`Reply::Pong`], also when
-    /// every place for calls is taken.
+    /// Checks that the gateway responds, and returns its version. The gateway replies with
+    /// [`Reply::Pong`], even while the maximum number of calls is in flight.
     Ping,
-    /// To accept one event. Answered by [`Reply::Published`] once it is durable.
+    /// Publishes an event. The gateway replies with [`Reply::Published`] once the event is durable.
     ///
-    /// Errors: `Refused` with everything that is wrong with it, `NotFound` (no such account),
-    /// `Conflict` (the idempotency key was used with another request), `Unavailable`, `Overloaded`.
+    /// Errors:
+    /// - `Invalid`: the event violates a rule; the error lists every violation.
+    /// - `NotFound`: the account does not exist.
+    /// - `Conflict`: the idempotency key was used with another request.
+    /// - `Unavailable`, `Overloaded`.
     Publish(Publish),
-    /// To accept events, all or none. Answered by [`Reply::PublishedBatch`] once all are durable.
+    /// Publishes several events, all or none. The gateway replies with [`Reply::PublishedBatch`] once all
+    /// of them are durable.
     ///
-    /// Errors: as for [`Self::Publish`], and `TooLarge` when there are more than [`MAX_EVENTS`] or
-    /// they have more than [`MAX_EVENTS_BYTES`].
+    /// Errors: as for [`Self::Publish`], and
+    /// - `Malformed`: the batch is empty.
+    /// - `TooLarge`: the batch exceeds [`MAX_EVENTS`] or [`MAX_EVENTS_BYTES`].
     PublishBatch(PublishBatch),
-    /// How an endpoint fares. Answered by [`Reply::Endpoint`].
+    /// Returns the status of an endpoint. The gateway replies with [`Reply::Endpoint`].
     ///
     /// Errors: `NotFound`, `Unavailable`, `Overloaded`.
-    EndpointStatus(OfEndpoint),
-    /// To send to an endpoint again. One that is enabled stays as it is. Answered by
-    /// [`Reply::Endpoint`] as it is then.
+    EndpointStatus(EndpointRef),
+    /// Enables an endpoint. Has no effect on an enabled endpoint. The gateway replies with
+    /// [`Reply::Endpoint`], the status after the change.
     ///
     /// Errors: `NotFound`, `Unavailable`, `Overloaded`.
     EnableEndpoint(EnableEndpoint),
-    /// To send nothing more to an endpoint, and to hold what is pending. One that is disabled stays
-    /// as it is. Answered by [`Reply::Endpoint`] as it is then.
+    /// Disables an endpoint: nothing more is sent to it, and its pending deliveries are held. Has no
+    /// effect on a disabled endpoint. The gateway replies with [`Reply::Endpoint`], the status after the
+    /// change.
     ///
     /// Errors: `NotFound`, `Unavailable`, `Overloaded`.
-    DisableEndpoint(OfEndpoint),
-    /// What became of a delivery. Answered by [`Reply::Delivery`].
+    DisableEndpoint(EndpointRef),
+    /// Returns the status of a delivery and its attempts. The gateway replies with [`Reply::Delivery`].
     ///
     /// Errors: `NotFound`, `Unavailable`, `Overloaded`.
-    DeliveryStatus(OfDelivery),
-    /// Which nodes there are, as the gateway's node sees it. Answered by [`Reply::Cluster`].
+    DeliveryStatus(DeliveryRef),
+    /// Returns the nodes of the cluster, as the gateway's node sees them. The gateway replies with
+    /// [`Reply::Cluster`].
     ///
     /// Errors: `Overloaded`.
     ClusterStatus,
-    /// Between nodes: there is work for shards that the gateway's node owns. A hint that may be
-    /// lost. As a call it is answered by [`Reply::Woken`].
+    /// Between nodes: announces work in shards that the gateway's node owns. The message is a hint and may
+    /// be lost. If it is sent as a call, the gateway replies with [`Reply::Woken`].
     ///
-    /// Errors: `Malformed`, `TooLarge` when there are more than [`MAX_WAKES`].
+    /// Errors: `Malformed`; `TooLarge` if the message exceeds [`MAX_WAKES`].
     WakeMany(WakeMany),
-    /// Between nodes: the gateway's node has been made the owner of shards, or somebody's ownership
-    /// has ended; look at the store now. A hint that may be lost. As a call it is answered by
-    /// [`Reply::Seen`].
+    /// Between nodes: announces that the gateway's node has become the owner of shards, or that another
+    /// node's ownership has ended, so that it reads the store now. The message is a hint and may be lost.
+    /// If it is sent as a call, the gateway replies with [`Reply::Acknowledged`].
     OwnershipChanged(OwnershipChanged),
 }
 
-/// An endpoint of an account.
+/// Identifies an endpoint of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OfEndpoint {
-    /// Whose it is.
+pub struct EndpointRef {
+    /// The account that owns the endpoint.
     pub account: AccountId,
     /// The endpoint.
     pub endpoint: EndpointId,
 }
 
-/// An endpoint to enable.
+/// The parameters of [`Request::EnableEndpoint`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnableEndpoint {
-    /// Whose it is.
+    /// The account that owns the endpoint.
     pub account: AccountId,
     /// The endpoint.
     pub endpoint: EndpointId,
-    /// What becomes of the deliveries that were held.
+    /// Whether held deliveries are sent or discarded.
     pub held: HeldChoice,
 }
 
-/// What becomes of the deliveries that were held while an endpoint was disabled.
+/// What happens to the deliveries that were held while an endpoint was disabled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HeldChoice {
-    /// They are sent, at a measured pace, with the attempts that they have left.
+    /// Send them, at a limited rate, with the attempts that they have left.
     #[default]
     Resume,
-    /// They are given up.
+    /// Discard them.
     Discard,
 }
 
-/// A delivery of an account.
+/// Identifies a delivery of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OfDelivery {
-    /// Whose it is.
+pub struct DeliveryRef {
+    /// The account that owns the delivery.
     pub account: AccountId,
     /// The delivery.
     pub delivery: DeliveryId,
 }
 
-/// Ownership that has changed in the store.
+/// The parameters of [`Request::OwnershipChanged`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnershipChanged {
-    /// The shards that were handed to the gateway's node; empty when it is just to look.
+    /// The shards that were handed over to the gateway's node. May be empty.
     pub shards: Vec<Shard>,
 }
 
-/// What a gateway answers.
+/// A successful reply of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// To [`Request::Ping`].
+    /// Replies to [`Request::Ping`].
     Pong(Pong),
-    /// To [`Request::Publish`]: the event is durable.
+    /// Replies to [`Request::Publish`]: the event is durable.
     Published(Receipt),
-    /// To [`Request::PublishBatch`]: the events are durable. One receipt for each, in their order.
+    /// Replies to [`Request::PublishBatch`]: the events are durable. One receipt per event, in the order
+    /// of the request.
     PublishedBatch(Vec<Receipt>),
-    /// To [`Request::EndpointStatus`], [`Request::EnableEndpoint`] and
+    /// Replies to [`Request::EndpointStatus`], [`Request::EnableEndpoint`] and
     /// [`Request::DisableEndpoint`].
     Endpoint(EndpointStatus),
-    /// To [`Request::DeliveryStatus`].
+    /// Replies to [`Request::DeliveryStatus`].
     Delivery(DeliveryStatus),
-    /// To [`Request::ClusterStatus`].
+    /// Replies to [`Request::ClusterStatus`].
     Cluster(ClusterStatus),
-    /// To [`Request::WakeMany`].
+    /// Replies to [`Request::WakeMany`].
     Woken(Woken),
-    /// To [`Request::OwnershipChanged`].
-    Seen,
+    /// Replies to [`Request::OwnershipChanged`].
+    Acknowledged,
 }
 
-/// That a gateway is there.
+/// The reply to [`Request::Ping`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pong {
-    /// The version of Postrider that it runs.
+    /// The version of Postrider on the gateway's node.
     pub version: String,
-    /// The newest version of these messages that it understands.
+    /// The newest [`VERSION`] of these messages that the gateway supports.
     pub messages: u16,
 }
 
-/// What became of a [`WakeMany`].
+/// The reply to [`Request::WakeMany`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Woken {
-    /// Shards that the node does not own. Who does is in the store.
+    /// Shards that the gateway's node does not own. The store has their owners.
     pub not_owned: Vec<Shard>,
 }

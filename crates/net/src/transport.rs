@@ -1,27 +1,46 @@
-//! The link: the sockets between nodes, under `ractor_cluster`.
+//! The transport: connections between nodes, below `ractor_cluster`.
 //!
-//! Who takes part: [`Link`] starts everything and dials; `accept` takes connections in;
-//! `socket` tunes each, gives it its deadlines and hands it to `ractor_cluster`'s node server;
-//! [`Tls`] and [`Cookie`] say who may talk; `table` knows every connection and what became of
-//! it, tells of peers that come and go ([`Event`]), and ends whoever does not prove itself.
+//! - [`Transport`] starts and stops everything, and dials peers.
+//! - `accept` accepts connections.
+//! - `socket` sets socket options and timeouts, and passes each connection to `ractor_cluster`'s node server.
+//! - [`Tls`] and [`Cookie`] authenticate peers.
+//! - `connections` tracks every connection, publishes [`Event`]s, and closes connections that do not
+//!   authenticate in time.
 //!
-//! The life of a connection: *arriving* (TLS, at most 3 s) → *asked* (the node server has it and
-//! exchanges cookie and names, at most 5 s) → *ready* (a [`Peer`], announced by [`Event::Up`]).
-//! A ready connection on which nothing is heard for 9 s ends (a peer says something every 1 to
-//! 5 s), and so does one that takes nothing for 9 s. The kernel gives up earlier if it can tell.
+//! # Connections
 //!
-//! Why the sockets are ours: the node server's own listener makes TLS handshakes inside its
-//! accept loop, so that one silent connection keeps everybody out, and it knows no deadline. It
-//! cannot be left out, so it is tied to a free port of 127.0.0.1 with TLS that has no
-//! certificate, where no handshake can succeed; nobody is told of that port.
+//! | State | Meaning | Limit |
+//! |---|---|---|
+//! | handshaking | the TLS handshake is in progress | 3 s |
+//! | authenticating | the node server exchanges cookie and names | 5 s |
+//! | ready | a [`Peer`], announced by [`Event::Up`] | closed after 9 s without data |
 //!
-//! A session is a hint, never proof of who owns what: the store decides.
+//! A peer sends a ping every 1 to 5 s, so a connection without data for 9 s is dead. A connection on which
+//! nothing can be written for 9 s is closed as well. TCP keepalive detects some failures earlier.
+//!
+//! # Limits
+//!
+//! | Limit | Value | Reason |
+//! |---|---|---|
+//! | [`MAX_FRAME_BYTES`] | 1 MiB + 64 KiB | a message of 1 MiB and its envelope |
+//! | inbound connections | 256 | bounds memory and file descriptors |
+//! | of these, not yet authenticated | 64 | the oldest one is evicted for a new one |
+//! | bytes read before authentication | 64 KiB | the node server's mailboxes are unbounded |
+//!
+//! # Rejected: the node server's own listener
+//!
+//! The listener of `ractor_cluster`'s node server performs TLS handshakes inside its accept loop, so that a
+//! single silent connection blocks all others, and it has no timeouts. It cannot be disabled. It is therefore
+//! bound to a free port of 127.0.0.1 that is not announced, with a TLS configuration without a certificate,
+//! so that every handshake on it fails.
+//!
+//! A session is only a hint, never proof of ownership: the store decides which node owns a shard.
 
 mod accept;
+mod connections;
 mod cookie;
 mod peer;
 mod socket;
-mod table;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -41,47 +60,47 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::error;
 
-pub use cookie::{Cookie, CookieError, MIN_COOKIE};
+pub use cookie::{Cookie, CookieError, MIN_COOKIE_CHARS};
 pub use peer::{Event, ParsePeerNameError, Peer, PeerName};
 pub use tls::{SERVER_NAME, Tls, TlsError};
 
-use socket::{Hall, Stream};
-use table::{Table, Watcher};
+use connections::{Connections, SessionWatcher};
+use socket::{Acceptor, Stream};
 
 use crate::tasks::Tasks;
 
-/// The largest frame that a peer may send: a message of 1 MiB and its envelope. Whoever sends
-/// more is disconnected, so senders split what is larger.
-pub const MAX_FRAME: u64 = (1 << 20) + (64 << 10);
+/// The maximum size of a frame: a message of 1 MiB and its envelope. A peer that sends a larger one is
+/// disconnected, so senders split larger messages.
+pub const MAX_FRAME_BYTES: u64 = (1 << 20) + (64 << 10);
 
 /// How long the node server may take to stop before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What a link needs to know.
+/// Options for [`Transport::start`].
 #[derive(Debug)]
 pub struct Options {
-    /// Who this node is.
+    /// The name of this node.
     pub name: PeerName,
-    /// Where others may connect; none for a client, which only dials.
+    /// The address to listen on; `None` for a client, which only dials.
     pub listen: Option<SocketAddr>,
     /// The secret that all peers share.
     pub cookie: Cookie,
-    /// Certificates; without them only loopback addresses are listened on and dialled.
+    /// The certificates. Without them, only loopback addresses can be listened on and dialled.
     pub tls: Option<Tls>,
-    /// Those that the node cannot do without.
+    /// Reports tasks of the transport that end unexpectedly.
     pub tasks: Tasks,
 }
 
-/// The sockets between this node and its peers. Clones are cheap and share everything; when
-/// the last is dropped, it is as if [`Link::stop`] had been called.
+/// The connections between this node and its peers. Clones are cheap and share everything. Dropping the last
+/// clone stops the transport, like [`Transport::stop`].
 #[derive(Clone, Debug)]
-pub struct Link {
+pub struct Transport {
     inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    hall: Hall,
+    acceptor: Acceptor,
     local: Option<SocketAddr>,
     tls: Option<Tls>,
     closing: CancellationToken,
@@ -89,24 +108,24 @@ struct Inner {
     _closes_when_dropped: DropGuard,
 }
 
-/// The link could not be started.
+/// The transport could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum LinkError {
-    /// The name is none that a peer would accept.
-    #[error("the node's name: {0}")]
+pub enum TransportError {
+    /// Peers would reject the name.
+    #[error("invalid node name: {0}")]
     Name(#[from] ParsePeerNameError),
-    /// Others could listen in.
+    /// The traffic would not be encrypted, and the address is not on this host.
     #[error(
         "refusing to listen for peers on {0} without TLS: other hosts can reach that address. Set \
          tls_ca, tls_cert and tls_key (scripts/cluster-certs makes them), or listen on 127.0.0.1"
     )]
     Exposed(SocketAddr),
-    /// The address cannot be listened on.
+    /// The address cannot be bound.
     #[error("cannot listen for peers on {address}")]
     Listen {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
     /// The node server did not start.
@@ -114,43 +133,43 @@ pub enum LinkError {
     Start(#[from] SpawnErr),
 }
 
-/// A peer could not be connected to.
+/// Connecting to a peer failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The host answered that nobody listens there.
-    #[error("nobody listens on {0}")]
+    /// The host refused the connection: no process listens on the port.
+    #[error("connection refused by {0}: no process listens on this port")]
     Refused(SocketAddr),
-    /// Others could listen in.
-    #[error("refusing to connect to {0} without TLS: it is on another host")]
+    /// The traffic would not be encrypted, and the address is not on this host.
+    #[error("refusing to connect to {0} without TLS: the address is on another host")]
     Exposed(SocketAddr),
-    /// No connection came about.
+    /// The connection could not be opened.
     #[error("cannot connect to {address}")]
     Connect {
-        /// Where to.
+        /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// The peer, or this node in the peer's eyes, is not who it should be, or is no peer at all.
-    #[error("cannot agree on TLS with {address}")]
+    /// The TLS handshake failed: one side rejected the other's certificate, or the other side is not a peer.
+    #[error("the TLS handshake with {address} failed")]
     Tls {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// The link has been stopped.
-    #[error("the link has been stopped")]
+    /// The transport has been stopped.
+    #[error("the transport has been stopped")]
     Stopped,
 }
 
-impl Link {
-    /// Starts the link: from then on peers may connect.
+impl Transport {
+    /// Starts the transport. Peers may connect from then on.
     ///
     /// # Errors
-    /// If the options cannot be followed, see [`LinkError`].
-    pub async fn start(options: Options) -> Result<Self, LinkError> {
-        options.name.check()?;
+    /// See [`TransportError`].
+    pub async fn start(options: Options) -> Result<Self, TransportError> {
+        options.name.validate()?;
         let listener = match options.listen {
             Some(address) => Some(listen(address, options.tls.is_some()).await?),
             None => None,
@@ -159,49 +178,57 @@ impl Link {
         let (server, running) = node_server(&options).await?;
         let closing = CancellationToken::new();
         let ended = CancellationToken::new();
-        let hall = Hall::new(Arc::new(Table::new()), server);
-        hall.server
+        let acceptor = Acceptor::new(Arc::new(Connections::new()), server);
+        acceptor
+            .server
             .cast(NodeServerMessage::SubscribeToEvents {
-                id: "postrider.link".to_owned(),
-                subscription: Box::new(Watcher(hall.table.clone())),
+                id: "postrider.transport".to_owned(),
+                subscription: Box::new(SessionWatcher(acceptor.connections.clone())),
             })
             .map_err(|error| SpawnErr::StartupFailed(error.into()))?;
         if let Some(listener) = listener {
-            let accepting = accept::run(listener, hall.clone(), options.tls.clone());
-            // It ends with the link, which then says so itself.
+            let accepting = accept::run(listener, acceptor.clone(), options.tls.clone());
+            // Stops together with the transport, whose own task reports an unexpected end.
             let accepting = closing.clone().run_until_cancelled_owned(accepting);
-            options.tasks.spawn("accepting links", accepting.map(drop));
+            options.tasks.spawn("peer listener", accepting.map(drop));
         }
-        let attending = attend(hall.clone(), running, closing.clone(), ended.clone());
-        options.tasks.spawn("link", attending);
+        let supervising = supervise(acceptor.clone(), running, closing.clone(), ended.clone());
+        options.tasks.spawn("transport", supervising);
         let guard = closing.clone().drop_guard();
-        let inner =
-            Inner { hall, local, tls: options.tls, closing, ended, _closes_when_dropped: guard };
+        let inner = Inner {
+            acceptor,
+            local,
+            tls: options.tls,
+            closing,
+            ended,
+            _closes_when_dropped: guard,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Where peers may connect, with the port that was chosen if it was 0; none for a client.
+    /// The address that the transport listens on, with the actual port; `None` for a client.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.inner.local
     }
 
-    /// Dials a peer, and hands the connection to the node server. That the peer is ready is told
-    /// by [`Event::Up`], later, if the peer finds this node worthy: with TLS 1.3 a certificate
-    /// that it refuses shows only then. Does nothing if this link has dialled the address before
-    /// and that connection lives.
+    /// Dials a peer, and passes the connection to the node server. Returns before the peer is ready, which
+    /// [`Event::Up`] announces later. The event does not follow if the peer rejects this node; with TLS 1.3
+    /// a rejected certificate, too, shows only after this method has returned. Does nothing if the transport
+    /// has already dialled the address and the connection is open.
     ///
-    /// Two peers end with one connection. Which, `ractor_cluster` elects; calls on the other fail.
-    /// So do not dial a peer that is up.
+    /// If two peers have two connections, `ractor_cluster` closes one of them, and calls on it fail. Do not
+    /// dial a peer that is up.
     ///
     /// # Errors
-    /// If no connection comes about within 3 s, or no TLS within 3 s more.
+    /// If no connection is opened within 3 s, or the TLS handshake does not finish within another 3 s.
     pub async fn connect(&self, address: SocketAddr) -> Result<(), ConnectError> {
-        let Inner { hall, tls, .. } = &*self.inner;
+        let Inner { acceptor, tls, .. } = &*self.inner;
         if tls.is_none() && !is_loopback(address) {
             return Err(ConnectError::Exposed(address));
         }
-        let Some(ticket) = hall.table.dial(address).map_err(|_| ConnectError::Stopped)? else {
+        let Some(slot) = acceptor.connections.dial(address).map_err(|_| ConnectError::Stopped)?
+        else {
             return Ok(());
         };
         let plain = socket::dial(address).await.map_err(|source| match source.kind() {
@@ -209,37 +236,37 @@ impl Link {
             _ => ConnectError::Connect { address, source },
         })?;
         let stream = match tls {
-            None => Stream::new(plain, ticket),
+            None => Stream::new(plain, slot),
             Some(tls) => {
-                let agreed = tls.dialled(plain).await;
-                Stream::new(agreed.map_err(|source| ConnectError::Tls { address, source })?, ticket)
+                let agreed = tls.connect(plain).await;
+                Stream::new(agreed.map_err(|source| ConnectError::Tls { address, source })?, slot)
             }
         };
-        hall.hand_over(stream).map_err(|_| ConnectError::Stopped)
+        acceptor.hand_over(stream).map_err(|_| ConnectError::Stopped)
     }
 
     /// The peers that are up.
     #[must_use]
     pub fn peers(&self) -> Vec<Peer> {
-        self.inner.hall.table.peers()
+        self.inner.acceptor.connections.peers()
     }
 
-    /// Tells of peers that come and go, from now on. Whoever falls behind by 1,024 events is told
-    /// so (`Lagged`) and looks at [`Link::peers`].
+    /// Subscribes to events. A receiver that falls behind by 1,024 events gets `Lagged` and should read
+    /// [`Transport::peers`].
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.inner.hall.table.events()
+        self.inner.acceptor.connections.events()
     }
 
-    /// Stops: nobody is let in any more, every connection ends, and so does the node server.
+    /// Stops accepting connections, closes all of them, and stops the node server.
     pub async fn stop(&self) {
         self.inner.closing.cancel();
         self.inner.ended.cancelled().await;
     }
 }
 
-/// Whether the host at this address says itself that nobody listens there. Silence, or any
-/// other failure, is no such answer.
+/// Whether the host at this address refuses a connection, which proves that no process listens on the port.
+/// Silence and other failures prove nothing.
 pub async fn is_refused(address: SocketAddr) -> bool {
     let outcome = socket::dial(address).await;
     outcome.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
@@ -250,49 +277,48 @@ fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-async fn listen(address: SocketAddr, has_tls: bool) -> Result<TcpListener, LinkError> {
+async fn listen(address: SocketAddr, has_tls: bool) -> Result<TcpListener, TransportError> {
     if !has_tls && !is_loopback(address) {
-        return Err(LinkError::Exposed(address));
+        return Err(TransportError::Exposed(address));
     }
-    TcpListener::bind(address).await.map_err(|source| LinkError::Listen { address, source })
+    TcpListener::bind(address).await.map_err(|source| TransportError::Listen { address, source })
 }
 
 type Running = (ActorRef<NodeServerMessage>, JoinHandle<()>);
 
-/// Starts the node server. Its host name is the boot id: nodes take each other for themselves
-/// if host name and port of their (here: useless) listeners agree, and on two hosts two ports
-/// of 127.0.0.1 may.
+/// Starts the node server. Its host name is the boot id: a node takes a peer for itself if host name and
+/// port of their (here unused) listeners agree, and two hosts may choose the same port of 127.0.0.1.
 async fn node_server(options: &Options) -> Result<Running, SpawnErr> {
     let server = NodeServer::new(
         0,
         options.cookie.reveal().to_owned(),
         options.name.to_string(),
         options.name.boot.to_string(),
-        Some(IncomingEncryptionMode::Tls(tls::impossible())),
+        Some(IncomingEncryptionMode::Tls(tls::reject_all())),
         Some(NodeConnectionMode::Isolated),
     )
     .with_listen_addr(IpAddr::V4(Ipv4Addr::LOCALHOST))
-    .with_max_inbound_frame_size(MAX_FRAME);
+    .with_max_inbound_frame_size(MAX_FRAME_BYTES);
     Actor::spawn(None, server, ()).await
 }
 
-/// Stops the node server when the link closes, and cleans up after it, also if it ended by
-/// itself.
-async fn attend(
-    hall: Hall,
+/// Stops the node server when the transport closes, and cleans up after it, also if the node server ended
+/// unexpectedly.
+async fn supervise(
+    acceptor: Acceptor,
     running: JoinHandle<()>,
     closing: CancellationToken,
     ended: CancellationToken,
 ) {
     tokio::select! {
         () = closing.cancelled() => {
-            if hall.server.stop_and_wait(None, Some(STOP_TIMEOUT)).await.is_err() {
-                hall.server.kill();
+            if acceptor.server.stop_and_wait(None, Some(STOP_TIMEOUT)).await.is_err() {
+                acceptor.server.kill();
             }
         }
-        _ = running => error!("the node server ended by itself: this node has no peers any more"),
+        _ = running => error!("the node server ended unexpectedly; this node has lost all peers"),
     }
     closing.cancel();
-    hall.table.close();
+    acceptor.connections.close();
     ended.cancel();
 }

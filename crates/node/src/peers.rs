@@ -14,7 +14,7 @@ use postrider_cluster::wake_forwarder::WakeForwarder;
 use postrider_domain::assignment::Fence;
 use postrider_net::gateway::Gateway;
 use postrider_net::tasks::Tasks;
-use postrider_net::transport::{self, Cookie, Link, PeerName, Tls};
+use postrider_net::transport::{self, Cookie, PeerName, Tls, Transport};
 use postrider_service::Service;
 
 use crate::config;
@@ -22,7 +22,7 @@ use crate::data_dir::DataDir;
 
 /// The transport to the other nodes, and the actors that use it.
 pub struct Peers {
-    link: Link,
+    transport: Transport,
     mesh: Mesh,
     seeds: Vec<String>,
     gateway: Option<Gateway>,
@@ -65,9 +65,10 @@ impl Peers {
             tls: tls(peering)?,
             tasks: tasks.clone(),
         };
-        let link = Link::start(options).await.context("cannot start the cluster transport")?;
-        let mesh = Mesh::new(me.node, link.clone());
-        Ok(Self { link, mesh, seeds: peering.seeds.clone(), gateway: None, tasks })
+        let transport =
+            Transport::start(options).await.context("cannot start the cluster transport")?;
+        let mesh = Mesh::new(me.node, transport.clone());
+        Ok(Self { transport, mesh, seeds: peering.seeds.clone(), gateway: None, tasks })
     }
 
     /// Starts the gateway for other nodes and clients, and connects to the seeds.
@@ -88,8 +89,8 @@ impl Peers {
 
     fn forwarder(&self, router: &Router, shard_manager: &ShardManager) -> WakeForwarder {
         let (router, transport) = (router.clone(), Arc::new(self.mesh.clone()));
-        let route = move |wakes| router.wake_here(wakes);
-        WakeForwarder::open(
+        let route = move |wakes| router.wake_local(wakes);
+        WakeForwarder::start(
             self.mesh.me(),
             shard_manager.view(),
             transport,
@@ -104,7 +105,7 @@ impl Peers {
         if let Some(gateway) = self.gateway {
             gateway.stop().await;
         }
-        self.link.stop().await;
+        self.transport.stop().await;
     }
 }
 

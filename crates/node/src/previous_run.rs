@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use postrider_cluster::membership::SELF_STOP;
+use postrider_cluster::membership::SELF_FENCE_AFTER;
 use postrider_domain::ids::BootId;
 use postrider_net::transport;
 use postrider_store::kv::Error;
@@ -19,7 +19,7 @@ use crate::data_dir::DataDir;
 /// How long startup waits for the previous address to respond.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// A node whose lease has not been renewed for this long has stopped itself.
-const STALE_AFTER: Duration = SELF_STOP.saturating_add(Duration::from_millis(500));
+const STALE_AFTER: Duration = SELF_FENCE_AFTER.saturating_add(Duration::from_millis(500));
 
 /// Removes the lease of the previous run, at once or after [`STALE_AFTER`], and records this run. Call
 /// this before the node listens for peers: it may use the address of the previous run.

@@ -274,7 +274,7 @@ impl ShardWorkers for Workers {
         if let Err(error) = self.delivery.own(guard.clone()).await {
             // Give up the shard; the shard manager then tries again.
             tracing::error!(shard, %error, "cannot start working on the shard");
-            guard.give_up();
+            guard.revoke();
             return;
         }
         self.notifier.own(guard);

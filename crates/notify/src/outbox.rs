@@ -437,7 +437,7 @@ impl State {
     fn give_up_shard(&mut self, fence: Fence) {
         debug!(shard = fence.shard, "lost a shard to a newer owner");
         if let Some(guard) = self.owned.under(fence) {
-            guard.give_up();
+            guard.revoke();
         }
         self.owned.remove(fence);
         self.drop_ended_shards();

@@ -13,7 +13,7 @@ pub(super) fn call_error(error: ServiceError) -> CallError {
         | ServiceError::IdempotencyKeyReused
         | ServiceError::ConcurrentUpdate
         | ServiceError::ReplayEnded(_) => CallErrorKind::Conflict,
-        ServiceError::InvalidEvents(findings) => CallErrorKind::Refused(findings.into_vec()),
+        ServiceError::InvalidEvents(findings) => CallErrorKind::Invalid(findings.into_vec()),
         // Unreachable: only the REST API and the dashboard send such fields.
         ServiceError::InvalidFields(_) => CallErrorKind::Malformed,
         ServiceError::Random(error) => {

@@ -62,8 +62,8 @@ impl Fixture {
         })
     }
 
-    fn endpoint_ref(&self) -> OfEndpoint {
-        OfEndpoint { account: self.account, endpoint: self.endpoint }
+    fn endpoint_ref(&self) -> EndpointRef {
+        EndpointRef { account: self.account, endpoint: self.endpoint }
     }
 
     /// The newest delivery to the endpoint.
@@ -71,7 +71,7 @@ impl Fixture {
         let (filter, page) = (DeliveryFilter::default(), PageRequest { limit: 1, after: None });
         let page = self.app.records.deliveries(self.account, self.endpoint, filter, page).await;
         let delivery = page.unwrap().items[0].delivery.id;
-        let target = OfDelivery { account: self.account, delivery };
+        let target = DeliveryRef { account: self.account, delivery };
         match self.call(Request::DeliveryStatus(target)).await {
             Ok(Reply::Delivery(status)) => status,
             other => panic!("{other:?}"),
@@ -109,7 +109,7 @@ async fn published_events_wake_the_owners_of_their_deliveries() {
 async fn all_errors_of_a_batch_are_reported_at_once() {
     let fixture = Fixture::new().await;
     let events = [("a b", "1"), ("free", "{"), ("strict", "[]"), ("gone", "1")];
-    let CallErrorKind::Refused(findings) = fixture.kind(fixture.batch(&events, None)).await else {
+    let CallErrorKind::Invalid(findings) = fixture.kind(fixture.batch(&events, None)).await else {
         panic!("the batch was not rejected");
     };
     let locations: Vec<_> = findings.iter().map(|it| (it.index, it.field)).collect();
@@ -146,11 +146,11 @@ async fn an_endpoint_is_disabled_and_enabled() {
     let target = fixture.endpoint_ref();
     assert_eq!(status(Request::DisableEndpoint(target)).await, (false, 0, 1));
     assert_eq!(status(Request::EndpointStatus(target)).await, (false, 0, 1));
-    let OfEndpoint { account, endpoint } = target;
+    let EndpointRef { account, endpoint } = target;
     let enable = EnableEndpoint { account, endpoint, held: HeldChoice::Resume };
     assert_eq!(status(Request::EnableEndpoint(enable)).await, (true, 1, 0));
     let account = fixture.app.service.ids().id(fixture.app.service.now());
-    let unknown = Request::EndpointStatus(OfEndpoint { account, endpoint });
+    let unknown = Request::EndpointStatus(EndpointRef { account, endpoint });
     assert_eq!(fixture.kind(unknown).await, CallErrorKind::NotFound);
 }
 

@@ -1,5 +1,5 @@
-//! Giving a shard to its target: nothing new begins, what is under way ends and is on record, and only
-//! then is the target written as the owner, by the right of the old fence.
+//! Handing a shard over to its target: no new work starts, work in flight ends and is recorded, and
+//! only then is the target written as the owner, in a transaction that presents the old fence.
 
 use std::time::Duration;
 
@@ -9,25 +9,24 @@ use postrider_store::{OwnerError, Records};
 
 use crate::shard_guard::ShardGrant;
 
-/// A handoff that is done with.
+/// A finished handoff.
 pub(super) struct Handoff {
-    pub(super) ended: Ended,
-    /// Something was still under way when the drain timeout expired.
-    pub(super) overrun: bool,
+    pub(super) outcome: HandoffOutcome,
+    /// Work was still in flight when the drain timeout expired.
+    pub(super) drain_timed_out: bool,
 }
 
-/// What became of a handoff.
-pub(super) enum Ended {
+pub(super) enum HandoffOutcome {
     /// The target owns the shard under this fence.
     HandedOver(Fence),
-    /// Another owner had it already.
+    /// The shard already had a later owner.
     Fenced,
-    /// The store failed: the shard is still this node's, by the store's word.
+    /// The store failed. If the transaction did not commit, this node is still the recorded owner.
     Failed,
 }
 
-/// Hands the shard of `grant` over. One on which something is still under way after `drain_timeout` is
-/// handed over all the same: the fence refuses what comes too late.
+/// Hands over the shard of `grant`. If work is still in flight after `drain_timeout`, the shard is
+/// handed over anyway: the fence rejects late writes.
 pub(super) async fn hand_over(
     records: &Records,
     grant: &mut ShardGrant,
@@ -35,19 +34,19 @@ pub(super) async fn hand_over(
     drain_timeout: Duration,
 ) -> Handoff {
     let fence = grant.fence();
-    grant.end();
-    let overrun = tokio::time::timeout(drain_timeout, grant.released()).await.is_err();
-    if overrun {
+    grant.revoke();
+    let drain_timed_out = tokio::time::timeout(drain_timeout, grant.released()).await.is_err();
+    if drain_timed_out {
         let shard = fence.shard;
-        tracing::warn!(shard, "a shard is handed over while something on it is still under way");
+        tracing::warn!(shard, "handing over a shard with work still in flight");
     }
-    let ended = match records.hand_over(fence, target).await {
-        Ok(fence) => Ended::HandedOver(fence),
-        Err(OwnerError::Fenced) => Ended::Fenced,
+    let outcome = match records.hand_over(fence, target).await {
+        Ok(fence) => HandoffOutcome::HandedOver(fence),
+        Err(OwnerError::Fenced) => HandoffOutcome::Fenced,
         Err(OwnerError::Store(error)) => {
-            tracing::warn!(shard = fence.shard, %error, "a shard cannot be handed over");
-            Ended::Failed
+            tracing::warn!(shard = fence.shard, %error, "handing over a shard failed");
+            HandoffOutcome::Failed
         }
     };
-    Handoff { ended, overrun }
+    Handoff { outcome, drain_timed_out }
 }

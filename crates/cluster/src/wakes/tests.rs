@@ -1,4 +1,4 @@
-//! Wakes arrive as they were sent, and messages of them are bounded.
+//! Wakes survive encoding, and their messages are bounded.
 
 use bytes::Bytes;
 use postrider_domain::ids::Id;
@@ -53,7 +53,7 @@ fn wake(ready: Option<usize>) -> Wake {
 }
 
 #[test]
-fn wakes_arrive_as_they_were() {
+fn wakes_survive_encoding() {
     let shard = shard_of(id::<EndpointId>(2), SHARDS);
     let changed = Wake::Changed { shard, account: id(1), endpoint: id(2) };
     let wakes = [wake(Some(7)), wake(None), changed, Wake::Jobs { shard: 3 }];
@@ -67,7 +67,7 @@ fn wakes_arrive_as_they_were() {
 }
 
 #[test]
-fn large_payloads_stay_behind_and_messages_are_bounded() {
+fn large_payloads_are_left_out_and_messages_are_bounded() {
     let [many] = pack([wake(Some(MAX_WAKE_PAYLOAD_BYTES + 1))]).try_into().unwrap();
     assert!(matches!(many.wakes[0].work, Work::Endpoint { ready: None, .. }));
     for (count, payload) in [(2_500, None), (100, Some(MAX_WAKE_PAYLOAD_BYTES)), (900, Some(600))] {
@@ -82,7 +82,7 @@ fn large_payloads_stay_behind_and_messages_are_bounded() {
 }
 
 #[test]
-fn wakes_that_cannot_be_are_refused() {
+fn invalid_wakes_are_rejected() {
     let refused = |work| {
         let many = WakeMany { wakes: vec![WakeItem { work, traceparent: None }] };
         unpack(many, SHARDS).unwrap_err().kind
@@ -101,7 +101,7 @@ fn wakes_that_cannot_be_are_refused() {
 
 proptest! {
     #[test]
-    fn any_wake_message_is_work_or_an_error(body in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_wake_message_is_decoded_or_rejected(body in prop::collection::vec(any::<u8>(), 0..200)) {
         let bytes = [&[0, 1, 0, 9, 0][..], &body].concat();
         if let Ok(Call { request: Request::WakeMany(many), .. }) = Call::decode(&bytes) {
             let _ = unpack(many, SHARDS);

@@ -221,7 +221,7 @@ async fn a_tenure_that_is_over_before_its_actor_starts_leaves_no_actor() {
     let shard = fixture.records.shard_of(endpoint);
     for fence in fixture.records.claim(&[shard], BootId::MIN).await.expect("claimed") {
         let (guard, mut grant) = ShardGuard::begin(fence, LeaseValidity::always());
-        grant.end();
+        grant.revoke();
         fixture.delivery.own(guard).await.expect("started");
         let released = tokio::time::timeout(TIMEOUT, grant.released());
         released.await.expect("released in time");

@@ -260,7 +260,7 @@ impl Fixture {
     /// Ends every guard and waits until nothing is in flight.
     pub(crate) async fn revoke_all(&mut self) {
         for mut grant in self.tenancies.drain(..) {
-            grant.end();
+            grant.revoke();
             let released = tokio::time::timeout(TIMEOUT, grant.released());
             released.await.expect("released in time");
         }

@@ -1,25 +1,24 @@
-//! What travels to a gateway's mailbox.
+//! The message type of the gateway's actor.
 //!
-//! The derive of ractor_cluster would drop a serialized call whose variant it does not know, and
-//! with it the reply port: the caller of a later version would wait for its timeout. So the trait
-//! is written out, and such a call becomes a message that is answered.
+//! The derive macro of ractor_cluster would drop a serialized call with an unknown variant together with its
+//! reply port, and a caller of a later version would wait for its timeout. The trait is therefore implemented
+//! by hand, and such a call becomes [`GatewayMessage::Unknown`], which gets a reply.
 
 use ractor::RpcReplyPort;
 use ractor::message::{BoxedDowncastErr, SerializedMessage};
 
-/// The names of the variants on the wire. They never change.
+/// The names of the variants in the serialized form. They never change.
 const CALL: &str = "Call";
 const CAST: &str = "Cast";
 
-/// What a gateway is sent.
+/// A message to a gateway.
 #[derive(Debug)]
 pub enum GatewayMessage {
-    /// The bytes of a [`Call`](crate::messages::Call), and where the bytes of the answer go.
+    /// An encoded [`Call`](crate::messages::Call), and the port for the encoded reply.
     Call(Vec<u8>, RpcReplyPort<Vec<u8>>),
-    /// The bytes of a [`Call`](crate::messages::Call) that wants no answer.
+    /// An encoded [`Call`](crate::messages::Call) without a reply.
     Cast(Vec<u8>),
-    /// A call of a variant that this build does not know, by its name. It is answered with an
-    /// error, and never sent.
+    /// A received call with an unknown variant, by name. The gateway replies with an error. Never sent.
     Unknown(String, RpcReplyPort<Vec<u8>>),
 }
 
@@ -53,7 +52,7 @@ impl ractor::Message for GatewayMessage {
             SerializedMessage::Cast { variant, args, .. } if variant == CAST => {
                 Ok(Self::Cast(args))
             }
-            // Nobody waits for an answer to these.
+            // No caller waits for a reply to these.
             SerializedMessage::Cast { .. } | SerializedMessage::CallReply(..) => {
                 Err(BoxedDowncastErr)
             }

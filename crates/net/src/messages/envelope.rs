@@ -1,5 +1,5 @@
-//! How messages become bytes and bytes become messages. Whatever bytes come in, the outcome is a
-//! message or a [`CallError`] that can be sent back.
+//! Encoding and decoding of messages. Decoding any bytes returns a message or a [`CallError`] that can be
+//! sent as the reply.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -8,7 +8,7 @@ use super::{
     CallError, CallErrorKind, MAX_CALL_BYTES, MAX_TRACEPARENT_BYTES, Reply, Request, VERSION,
 };
 
-/// The kinds of message. They never change their meaning; a removed one is not given again.
+/// The numbers of the kinds of message. A number never changes its meaning and is never reused.
 mod kind {
     pub(super) const ERROR: u16 = 0;
     pub(super) const PING: u16 = 1;
@@ -22,16 +22,16 @@ mod kind {
     pub(super) const WAKE_MANY: u16 = 9;
     pub(super) const OWNERSHIP_CHANGED: u16 = 10;
 
-    /// The answer to three requests.
+    /// The kind of the reply to three requests.
     pub(super) const ENDPOINT: u16 = ENDPOINT_STATUS;
 }
 
-/// A request, and where it belongs in a trace.
+/// A request and its trace context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// What is asked.
+    /// The request.
     pub request: Request,
-    /// The caller's span, as a W3C `traceparent`.
+    /// The caller's span, as a W3C `traceparent` of at most [`MAX_TRACEPARENT_BYTES`].
     pub traceparent: Option<String>,
 }
 
@@ -42,52 +42,51 @@ impl From<Request> for Call {
 }
 
 impl Call {
-    /// The call as bytes.
+    /// Encodes the call.
     ///
     /// # Errors
-    /// When there are more than [`MAX_CALL_BYTES`].
+    /// `TooLarge` if the encoding exceeds [`MAX_CALL_BYTES`].
     pub fn encode(&self) -> Result<Vec<u8>, CallError> {
-        let mut bytes = head(self.request.kind());
-        // Beyond the bound a trace breaks off, and the call goes on.
+        let mut bytes = header(self.request.kind());
+        // A trace context over the limit ends the trace, but not the call.
         let trace = self.traceparent.as_deref().unwrap_or("");
         let trace = if trace.len() <= MAX_TRACEPARENT_BYTES { trace } else { "" };
         bytes.push(u8::try_from(trace.len()).expect("bounded"));
         bytes.extend_from_slice(trace.as_bytes());
         let bytes = match &self.request {
             Request::Ping | Request::ClusterStatus => bytes,
-            Request::Publish(body) => with(bytes, body),
-            Request::PublishBatch(body) => with(bytes, body),
-            Request::EndpointStatus(body) | Request::DisableEndpoint(body) => with(bytes, body),
-            Request::EnableEndpoint(body) => with(bytes, body),
-            Request::DeliveryStatus(body) => with(bytes, body),
-            Request::WakeMany(body) => with(bytes, body),
-            Request::OwnershipChanged(body) => with(bytes, body),
+            Request::Publish(body) => append(bytes, body),
+            Request::PublishBatch(body) => append(bytes, body),
+            Request::EndpointStatus(body) | Request::DisableEndpoint(body) => append(bytes, body),
+            Request::EnableEndpoint(body) => append(bytes, body),
+            Request::DeliveryStatus(body) => append(bytes, body),
+            Request::WakeMany(body) => append(bytes, body),
+            Request::OwnershipChanged(body) => append(bytes, body),
         };
         check_length(bytes.len())?;
         Ok(bytes)
     }
 
-    /// The call in `bytes`. Counts are held against their bounds; what the fields say is not
-    /// checked here.
+    /// Decodes a call. Checks the numbers of events and wakes, but not the contents of the fields.
     ///
     /// # Errors
-    /// `UnknownVersion`, `UnknownKind`, `TooLarge`, or `Malformed` with what is wrong.
+    /// `UnknownVersion`, `UnknownKind`, `TooLarge` or `Malformed`.
     pub fn decode(bytes: &[u8]) -> Result<Self, CallError> {
         check_length(bytes.len())?;
-        let (kind, rest) = kind_of(bytes)?;
+        let (kind, rest) = split_header(bytes)?;
         if !(kind::PING..=kind::OWNERSHIP_CHANGED).contains(&kind) {
             return Err(unknown_kind(kind));
         }
         let (traceparent, body) = split_trace(rest)?;
         let request = match kind {
-            kind::PING => bare(body, Request::Ping)?,
+            kind::PING => empty_body(body, Request::Ping)?,
             kind::PUBLISH => Request::Publish(read(body)?),
             kind::PUBLISH_BATCH => Request::PublishBatch(read(body)?),
             kind::ENDPOINT_STATUS => Request::EndpointStatus(read(body)?),
             kind::ENABLE_ENDPOINT => Request::EnableEndpoint(read(body)?),
             kind::DISABLE_ENDPOINT => Request::DisableEndpoint(read(body)?),
             kind::DELIVERY_STATUS => Request::DeliveryStatus(read(body)?),
-            kind::CLUSTER_STATUS => bare(body, Request::ClusterStatus)?,
+            kind::CLUSTER_STATUS => empty_body(body, Request::ClusterStatus)?,
             kind::WAKE_MANY => Request::WakeMany(read(body)?),
             kind::OWNERSHIP_CHANGED => Request::OwnershipChanged(read(body)?),
             kind => return Err(unknown_kind(kind)),
@@ -96,10 +95,13 @@ impl Call {
         Ok(Self { request, traceparent })
     }
 
-    /// Whether `bytes` are a call that the gateway answers by itself, without a place for it: it
-    /// costs next to nothing, or the cluster's work waits for it.
-    pub(crate) fn is_light(bytes: &[u8]) -> bool {
-        matches!(kind_of(bytes), Ok((kind::PING | kind::WAKE_MANY | kind::OWNERSHIP_CHANGED, _)))
+    /// Whether `bytes` are a call that the gateway's actor handles itself, outside the limit on calls in
+    /// flight: the call is cheap, and other nodes may be waiting for it.
+    pub(crate) fn is_inline(bytes: &[u8]) -> bool {
+        matches!(
+            split_header(bytes),
+            Ok((kind::PING | kind::WAKE_MANY | kind::OWNERSHIP_CHANGED, _))
+        )
     }
 }
 
@@ -128,19 +130,20 @@ impl Request {
     }
 }
 
-/// An answer as bytes, at most [`MAX_CALL_BYTES`].
+/// Encodes a reply in at most [`MAX_CALL_BYTES`]. A longer error is shortened; a longer reply becomes an
+/// error.
 #[must_use]
 pub fn encode_reply(reply: &Result<Reply, CallError>) -> Vec<u8> {
     let bytes = match reply {
-        Ok(Reply::Pong(body)) => with(head(kind::PING), body),
-        Ok(Reply::Published(body)) => with(head(kind::PUBLISH), body),
-        Ok(Reply::PublishedBatch(body)) => with(head(kind::PUBLISH_BATCH), body),
-        Ok(Reply::Endpoint(body)) => with(head(kind::ENDPOINT), body),
-        Ok(Reply::Delivery(body)) => with(head(kind::DELIVERY_STATUS), body),
-        Ok(Reply::Cluster(body)) => with(head(kind::CLUSTER_STATUS), body),
-        Ok(Reply::Woken(body)) => with(head(kind::WAKE_MANY), body),
-        Ok(Reply::Seen) => head(kind::OWNERSHIP_CHANGED),
-        Err(error) => with(head(kind::ERROR), &error.wire()),
+        Ok(Reply::Pong(body)) => append(header(kind::PING), body),
+        Ok(Reply::Published(body)) => append(header(kind::PUBLISH), body),
+        Ok(Reply::PublishedBatch(body)) => append(header(kind::PUBLISH_BATCH), body),
+        Ok(Reply::Endpoint(body)) => append(header(kind::ENDPOINT), body),
+        Ok(Reply::Delivery(body)) => append(header(kind::DELIVERY_STATUS), body),
+        Ok(Reply::Cluster(body)) => append(header(kind::CLUSTER_STATUS), body),
+        Ok(Reply::Woken(body)) => append(header(kind::WAKE_MANY), body),
+        Ok(Reply::Acknowledged) => header(kind::OWNERSHIP_CHANGED),
+        Err(error) => append(header(kind::ERROR), &error.to_wire()),
     };
     match (check_length(bytes.len()), reply) {
         (Ok(()), _) => bytes,
@@ -149,17 +152,18 @@ pub fn encode_reply(reply: &Result<Reply, CallError>) -> Vec<u8> {
     }
 }
 
-/// The answer in `bytes`: what the gateway replied, or its error.
+/// Decodes a reply.
 ///
 /// # Errors
-/// The gateway's error, or `Malformed` when the bytes are no answer.
+/// The gateway's error. `UnknownVersion`, `UnknownKind`, `TooLarge` or `Malformed` if the reply cannot be
+/// decoded.
 pub fn decode_reply(bytes: &[u8]) -> Result<Reply, CallError> {
     check_length(bytes.len())?;
-    // An error is laid out alike in every version: whoever answers in another one says why.
-    if let Some(error) = error_in(bytes) {
-        return Err(CallError::of_wire(read(error)?));
+    // The encoding of an error is the same in every version, so that the reason can be decoded.
+    if let Some(error) = error_body(bytes) {
+        return Err(CallError::from_wire(read(error)?));
     }
-    let (kind, body) = kind_of(bytes)?;
+    let (kind, body) = split_header(bytes)?;
     Ok(match kind {
         kind::PING => Reply::Pong(read(body)?),
         kind::PUBLISH => Reply::Published(read(body)?),
@@ -168,35 +172,35 @@ pub fn decode_reply(bytes: &[u8]) -> Result<Reply, CallError> {
         kind::DELIVERY_STATUS => Reply::Delivery(read(body)?),
         kind::CLUSTER_STATUS => Reply::Cluster(read(body)?),
         kind::WAKE_MANY => Reply::Woken(read(body)?),
-        kind::OWNERSHIP_CHANGED => bare(body, Reply::Seen)?,
+        kind::OWNERSHIP_CHANGED => empty_body(body, Reply::Acknowledged)?,
         kind => return Err(unknown_kind(kind)),
     })
 }
 
-fn head(kind: u16) -> Vec<u8> {
+fn header(kind: u16) -> Vec<u8> {
     [VERSION.to_be_bytes(), kind.to_be_bytes()].concat()
 }
 
-fn with(bytes: Vec<u8>, body: &impl Serialize) -> Vec<u8> {
+fn append(bytes: Vec<u8>, body: &impl Serialize) -> Vec<u8> {
     postcard::to_extend(body, bytes).expect("messages are plain data, which always serializes")
 }
 
-/// The body of an answer that is an error, whatever its version.
-fn error_in(reply: &[u8]) -> Option<&[u8]> {
+/// The body of a reply if it is an error, whatever its version.
+fn error_body(reply: &[u8]) -> Option<&[u8]> {
     let (_version, rest) = reply.split_first_chunk::<2>()?;
     let (kind, body) = rest.split_first_chunk()?;
     (u16::from_be_bytes(*kind) == kind::ERROR).then_some(body)
 }
 
-/// The kind of a message of a known version, and what follows.
-fn kind_of(bytes: &[u8]) -> Result<(u16, &[u8]), CallError> {
-    let too_short = || malformed("it ends before its head does");
+/// The kind of a message of a supported version, and the bytes after the header.
+fn split_header(bytes: &[u8]) -> Result<(u16, &[u8]), CallError> {
+    let too_short = || malformed("it ends within its header");
     let (version, rest) = bytes.split_first_chunk().ok_or_else(too_short)?;
     let version = u16::from_be_bytes(*version);
     if version != VERSION {
         return Err(CallError::new(
             CallErrorKind::UnknownVersion,
-            format!("version {version} is not known; {VERSION} is"),
+            format!("version {version} is not supported; this build supports version {VERSION}"),
         ));
     }
     let (kind, rest) = rest.split_first_chunk().ok_or_else(too_short)?;
@@ -206,9 +210,9 @@ fn kind_of(bytes: &[u8]) -> Result<(u16, &[u8]), CallError> {
 fn split_trace(bytes: &[u8]) -> Result<(Option<String>, &[u8]), CallError> {
     let split =
         bytes.split_first().and_then(|(length, rest)| rest.split_at_checked(usize::from(*length)));
-    let (trace, body) = split.ok_or_else(|| malformed("it ends before its trace context does"))?;
+    let (trace, body) = split.ok_or_else(|| malformed("it ends within its trace context"))?;
     let trace =
-        std::str::from_utf8(trace).map_err(|_| malformed("its trace context is no text"))?;
+        std::str::from_utf8(trace).map_err(|_| malformed("its trace context is not UTF-8"))?;
     Ok(((!trace.is_empty()).then(|| trace.to_owned()), body))
 }
 
@@ -216,21 +220,21 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallError> {
     match postcard::take_from_bytes(body) {
         Ok((value, [])) => Ok(value),
         Ok((_, rest)) => Err(malformed(&format!("{} bytes follow its end", rest.len()))),
-        Err(error) => Err(malformed(&format!("its body cannot be read: {error}"))),
+        Err(error) => Err(malformed(&format!("its body is invalid: {error}"))),
     }
 }
 
-/// A message without fields.
-fn bare<T>(body: &[u8], message: T) -> Result<T, CallError> {
+/// Decodes the body of a message without fields.
+fn empty_body<T>(body: &[u8], message: T) -> Result<T, CallError> {
     read::<()>(body).map(|()| message)
 }
 
 fn malformed(why: &str) -> CallError {
-    CallError::new(CallErrorKind::Malformed, format!("the message cannot be read: {why}"))
+    CallError::new(CallErrorKind::Malformed, format!("the message cannot be decoded: {why}"))
 }
 
 fn unknown_kind(kind: u16) -> CallError {
-    let message = format!("there is no message of kind {kind} in version {VERSION}");
+    let message = format!("version {VERSION} has no message of kind {kind}");
     CallError::new(CallErrorKind::UnknownKind, message)
 }
 
@@ -238,6 +242,6 @@ fn check_length(length: usize) -> Result<(), CallError> {
     if length <= MAX_CALL_BYTES {
         return Ok(());
     }
-    let message = format!("the message has {length} bytes; at most {MAX_CALL_BYTES} are taken");
+    let message = format!("the message has {length} bytes; the limit is {MAX_CALL_BYTES}");
     Err(CallError::new(CallErrorKind::TooLarge, message))
 }

@@ -1,56 +1,57 @@
-//! What a call can fail with. The layout of an error is the same in every version, so that whoever
-//! speaks another one can still read why it was not understood.
+//! Errors of calls. Their encoding is the same in every version, so that a caller of another version can
+//! still decode the reason.
 
 use std::fmt;
 
 use postrider_domain::findings::Finding;
 use serde::{Deserialize, Serialize};
 
-/// Why a call was not done.
+/// The error of a call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{kind}: {message}")]
 pub struct CallError {
-    /// What kind of error it is: what a caller goes by.
+    /// The kind of the error, which determines how a caller reacts.
     pub kind: CallErrorKind,
-    /// What happened, in words.
+    /// A description for people.
     pub message: String,
 }
 
-/// The kinds of error of a call.
+/// The kind of a [`CallError`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallErrorKind {
-    /// The gateway does not speak the version that it was asked in.
+    /// The gateway does not support the version of the call.
     UnknownVersion,
-    /// The version has no such message.
+    /// The version has no request of this kind.
     UnknownKind,
-    /// The bytes are no message.
+    /// The bytes of the call or of the reply cannot be decoded, or a required part is missing.
     Malformed,
-    /// The message is over a bound. Split it.
+    /// The request exceeds a limit. Split it into several.
     TooLarge,
-    /// The events break rules: everything that is wrong with them. The same call fails again.
-    Refused(Vec<Finding>),
-    /// The account has no such thing.
+    /// The events violate rules. Lists every violation. Repeating the call fails again.
+    Invalid(Vec<Finding>),
+    /// The account, endpoint or delivery does not exist.
     NotFound,
-    /// It contradicts what is stored: the idempotency key was used with another request.
+    /// The request conflicts with the stored state, for example because the idempotency key was used with
+    /// another request.
     Conflict,
-    /// The store cannot be reached or is full. Nothing was done, or it is not known whether: repeat
-    /// the call, with its idempotency key.
+    /// The store is unavailable or full. The call may or may not have taken effect: repeat it with the
+    /// same idempotency key.
     Unavailable,
-    /// The gateway has too many calls in hand. Nothing was done: repeat the call later, or to
-    /// another gateway.
+    /// The gateway has too many calls in flight. The call had no effect: repeat it later, or on another
+    /// gateway.
     Overloaded,
-    /// The gateway's own mistake, of which its log has the details.
+    /// The gateway failed unexpectedly. The node's log has the details.
     Internal,
-    /// No answer came in time. It is not known whether the call was done.
+    /// The gateway did not reply in time. The call may or may not have taken effect.
     TimedOut,
-    /// The session with the gateway's node ended, or there is no gateway. It is not known whether
-    /// the call was done.
-    Lost,
-    /// An error of a kind that a later version has.
+    /// The connection to the gateway's node was lost, or no gateway is connected. The call may or may not
+    /// have taken effect.
+    ConnectionLost,
+    /// A kind of error that this version does not know.
     Other(u16),
 }
 
-/// An error as it travels.
+/// The encoding of a [`CallError`].
 #[derive(Serialize, Deserialize)]
 pub(super) struct WireError {
     code: u16,
@@ -59,30 +60,30 @@ pub(super) struct WireError {
 }
 
 impl CallError {
-    /// An error.
+    /// Creates an error.
     #[must_use]
     pub fn new(kind: CallErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }
 
-    /// Our own mistake, of which the log tells.
+    /// Creates an `Internal` error that refers to the log.
     #[must_use]
     pub fn internal() -> Self {
-        Self::new(CallErrorKind::Internal, "the node's log has the details")
+        Self::new(CallErrorKind::Internal, "unexpected failure; see the log of the node")
     }
 
-    /// Whether the same call may succeed a little later, or at another gateway. It may have been
-    /// done already: only a call that may be done twice is repeated.
+    /// Whether the same call may succeed later or on another gateway. The failed call may have taken
+    /// effect, so repeat only calls that are safe to execute twice.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        use CallErrorKind::{Lost, Overloaded, TimedOut, Unavailable};
-        matches!(self.kind, Unavailable | Overloaded | TimedOut | Lost)
+        use CallErrorKind::{ConnectionLost, Overloaded, TimedOut, Unavailable};
+        matches!(self.kind, Unavailable | Overloaded | TimedOut | ConnectionLost)
     }
 
-    /// The error with half of its findings, which are all of it that can be long.
+    /// The error with half of its findings, the only part that can be long.
     pub(super) fn shortened(mut self) -> Self {
         match &mut self.kind {
-            CallErrorKind::Refused(findings) if !findings.is_empty() => {
+            CallErrorKind::Invalid(findings) if !findings.is_empty() => {
                 findings.truncate(findings.len() / 2);
             }
             _ => self.message.clear(),
@@ -90,53 +91,53 @@ impl CallError {
         self
     }
 
-    pub(super) fn wire(&self) -> WireError {
+    pub(super) fn to_wire(&self) -> WireError {
         let findings = match &self.kind {
-            CallErrorKind::Refused(findings) => findings.clone(),
+            CallErrorKind::Invalid(findings) => findings.clone(),
             _ => Vec::new(),
         };
         WireError { code: self.kind.code(), message: self.message.clone(), findings }
     }
 
-    pub(super) fn of_wire(WireError { code, message, findings }: WireError) -> Self {
-        Self { kind: CallErrorKind::of_code(code, findings), message }
+    pub(super) fn from_wire(WireError { code, message, findings }: WireError) -> Self {
+        Self { kind: CallErrorKind::from_code(code, findings), message }
     }
 }
 
 impl CallErrorKind {
-    /// Its number on the wire, which never changes.
+    /// The number in the encoding. Numbers never change.
     fn code(&self) -> u16 {
         match self {
             Self::UnknownVersion => 1,
             Self::UnknownKind => 2,
             Self::Malformed => 3,
             Self::TooLarge => 4,
-            Self::Refused(_) => 5,
+            Self::Invalid(_) => 5,
             Self::NotFound => 6,
             Self::Conflict => 7,
             Self::Unavailable => 8,
             Self::Overloaded => 9,
             Self::Internal => 10,
             Self::TimedOut => 11,
-            Self::Lost => 12,
+            Self::ConnectionLost => 12,
             Self::Other(code) => *code,
         }
     }
 
-    fn of_code(code: u16, findings: Vec<Finding>) -> Self {
+    fn from_code(code: u16, findings: Vec<Finding>) -> Self {
         match code {
             1 => Self::UnknownVersion,
             2 => Self::UnknownKind,
             3 => Self::Malformed,
             4 => Self::TooLarge,
-            5 => Self::Refused(findings),
+            5 => Self::Invalid(findings),
             6 => Self::NotFound,
             7 => Self::Conflict,
             8 => Self::Unavailable,
             9 => Self::Overloaded,
             10 => Self::Internal,
             11 => Self::TimedOut,
-            12 => Self::Lost,
+            12 => Self::ConnectionLost,
             other => Self::Other(other),
         }
     }
@@ -149,14 +150,14 @@ impl fmt::Display for CallErrorKind {
             Self::UnknownKind => "unknown message",
             Self::Malformed => "malformed message",
             Self::TooLarge => "too large",
-            Self::Refused(_) => "refused",
+            Self::Invalid(_) => "invalid events",
             Self::NotFound => "not found",
             Self::Conflict => "conflict",
             Self::Unavailable => "unavailable",
             Self::Overloaded => "overloaded",
             Self::Internal => "internal error",
-            Self::TimedOut => "no answer in time",
-            Self::Lost => "no gateway",
+            Self::TimedOut => "timed out",
+            Self::ConnectionLost => "connection lost",
             Self::Other(code) => return write!(f, "error {code}"),
         })
     }

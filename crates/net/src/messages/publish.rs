@@ -1,4 +1,4 @@
-//! Events to publish, as they travel, and how they are read.
+//! Publishing events.
 
 use bytes::Bytes;
 use postrider_domain::ids::{AccountId, EventId};
@@ -7,50 +7,50 @@ use serde::{Deserialize, Serialize};
 
 use super::{CallError, CallErrorKind, MAX_EVENTS, MAX_EVENTS_BYTES};
 
-/// One event to accept.
+/// The parameters of [`Request::Publish`](super::Request::Publish).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Publish {
-    /// Whose endpoints receive it.
+    /// The account whose endpoints receive the event.
     pub account: AccountId,
     /// The event.
     pub event: NewEvent,
-    /// A name for this request, 1 to 256 visible ASCII characters. When the request is sent again
-    /// with the same name within 24 h, it has the same answer and no further effect. The names of
-    /// requests by message and by HTTP are the same names.
+    /// The idempotency key: 1 to 256 visible ASCII characters. Repeating the same request with the same
+    /// key within 24 hours returns the same reply and has no further effect. Messages and the HTTP API
+    /// share one set of keys per account.
     pub idempotency_key: Option<String>,
 }
 
-/// Events to accept, all or none.
+/// The parameters of [`Request::PublishBatch`](super::Request::PublishBatch).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishBatch {
-    /// Whose endpoints receive them.
+    /// The account whose endpoints receive the events.
     pub account: AccountId,
-    /// 1 to 1,000 events.
+    /// 1 to [`MAX_EVENTS`] events, of at most [`MAX_EVENTS_BYTES`] in total.
     pub events: Vec<NewEvent>,
-    /// As in [`Publish`], for all of them.
+    /// The idempotency key of the whole batch, as in [`Publish`].
     pub idempotency_key: Option<String>,
 }
 
 /// An event to publish.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewEvent {
-    /// A type of the catalogue, such as `application.created`.
+    /// The name of an event type in the catalogue, such as `application.created`.
     pub event_type: String,
-    /// What to send: JSON of at most 256 KiB, nested at most 64 deep. Receivers get these very
+    /// The payload: JSON of at most 256 KiB, nested at most 64 levels deep. Receivers get exactly these
     /// bytes.
     pub payload: Bytes,
 }
 
-/// What the sender of an event is told once it is durable.
+/// Confirms that an event is durable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// The event's id; receivers see it as `webhook-id`.
+    /// The id of the event. Receivers see it in the header `webhook-id`.
     pub id: EventId,
-    /// Its type.
+    /// The name of the event's type.
     pub event_type: String,
-    /// When it was accepted, in milliseconds since the Unix epoch.
+    /// When the event was accepted, in milliseconds since the Unix epoch.
     pub created_at: Timestamp,
-    /// How many endpoints receive it.
+    /// The number of endpoints that receive the event.
     pub deliveries: u64,
 }
 
@@ -58,13 +58,13 @@ impl PublishBatch {
     pub(super) fn check_counts(&self) -> Result<(), CallError> {
         let bytes: usize = self.events.iter().map(NewEvent::len).sum();
         if self.events.is_empty() {
-            let message = "a batch must have at least one event";
+            let message = "a batch must contain at least one event";
             Err(CallError::new(CallErrorKind::Malformed, message))
         } else if self.events.len() > MAX_EVENTS {
-            let message = format!("a batch can have at most {MAX_EVENTS} events");
+            let message = format!("a batch can contain at most {MAX_EVENTS} events");
             Err(CallError::new(CallErrorKind::TooLarge, message))
         } else if bytes > MAX_EVENTS_BYTES {
-            let message = format!("a batch can have at most {MAX_EVENTS_BYTES} bytes of events");
+            let message = format!("a batch can contain at most {MAX_EVENTS_BYTES} bytes of events");
             Err(CallError::new(CallErrorKind::TooLarge, message))
         } else {
             Ok(())
@@ -73,8 +73,8 @@ impl PublishBatch {
 }
 
 impl NewEvent {
-    /// How many bytes it counts for in a batch.
-    #[expect(clippy::len_without_is_empty, reason = "no event is empty")]
+    /// The size that counts towards [`MAX_EVENTS_BYTES`]: type and payload, in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "an event is never empty")]
     #[must_use]
     pub fn len(&self) -> usize {
         self.event_type.len() + self.payload.len()

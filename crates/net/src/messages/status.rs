@@ -1,4 +1,4 @@
-//! How endpoints, deliveries and nodes fare, as it is told in messages.
+//! The status of endpoints, deliveries and nodes.
 
 use std::net::SocketAddr;
 
@@ -11,103 +11,103 @@ use postrider_domain::outcome::AttemptError;
 use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// How an endpoint fares. Times are milliseconds since the Unix epoch.
+/// The status of an endpoint. Times are milliseconds since the Unix epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointStatus {
-    /// Its id.
+    /// The id of the endpoint.
     pub id: EndpointId,
-    /// What people call it.
+    /// The display name.
     pub name: String,
-    /// Where its webhooks go.
+    /// The URL that webhooks are sent to.
     pub url: String,
-    /// Whether it is sent to.
+    /// Whether the endpoint is enabled.
     pub state: EndpointState,
-    /// Failed attempts in a row; 0 after a success.
+    /// The number of consecutive failed attempts; 0 after a success.
     pub failure_count: u32,
-    /// The newest failure, kept also after a success.
+    /// The latest failed attempt. It is kept after a success.
     pub last_error: Option<LastError>,
-    /// Deliveries that wait to be sent.
+    /// The number of pending deliveries.
     pub pending: u64,
-    /// Deliveries that are kept while it is disabled.
+    /// The number of deliveries held while the endpoint is disabled.
     pub held: u64,
-    /// Since when the oldest of them waits.
+    /// When the oldest pending or held delivery was created.
     pub oldest_pending_at: Option<Timestamp>,
 }
 
-/// Whether an endpoint is sent to.
+/// Whether an endpoint is enabled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EndpointState {
-    /// It is.
+    /// Webhooks are sent.
     Enabled,
-    /// It is not: how and when that came about.
+    /// Webhooks are held. Contains when and why the endpoint was disabled.
     Disabled(Disabled),
 }
 
-/// What became of a delivery. Times are milliseconds since the Unix epoch.
+/// The status of a delivery. Times are milliseconds since the Unix epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryStatus {
-    /// Its id.
+    /// The id of the delivery.
     pub id: DeliveryId,
-    /// The event.
+    /// The id of the event.
     pub event: EventId,
-    /// The event's type.
+    /// The name of the event's type.
     pub event_type: String,
-    /// The endpoint.
+    /// The id of the endpoint.
     pub endpoint: EndpointId,
-    /// Where it stands.
+    /// The state of the delivery.
     pub state: DeliveryState,
-    /// When the next attempt is due; none when none is to come or it is held.
+    /// When the next attempt is due; `None` if the delivery is held or finished.
     pub next_attempt_at: Option<Timestamp>,
-    /// When it was made.
+    /// When the delivery was created.
     pub created_at: Timestamp,
-    /// When it came to its end.
+    /// When the delivery was finished.
     pub finished_at: Option<Timestamp>,
-    /// Its attempts, at most 11, the first one first.
+    /// The attempts, at most 11, in order.
     pub attempts: Vec<AttemptStatus>,
 }
 
-/// One HTTP request and what came of it, without what was sent and received: that is read over
-/// HTTP.
+/// An attempt: one HTTP request and its result. Times are milliseconds since the Unix epoch. The content of
+/// request and response is available through the HTTP API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptStatus {
-    /// 1 for the first.
+    /// The number of the attempt; the first is 1.
     pub number: u8,
-    /// When it began.
+    /// When the attempt started.
     pub at: Timestamp,
-    /// How long it took, in milliseconds.
+    /// The duration in milliseconds.
     pub duration_ms: u32,
-    /// The HTTP status, if an answer came.
+    /// The HTTP status code, if a response was received.
     pub status: Option<u16>,
-    /// What went wrong; none on success.
+    /// The error; `None` on success.
     pub error: Option<AttemptError>,
-    /// The shard, its epoch and the node under which it was recorded.
+    /// The fence under which the attempt was recorded: the shard, its epoch and the node.
     pub fence: Option<Fence>,
 }
 
-/// Which nodes there are, as one of them sees it.
+/// The nodes of a cluster, as one of them sees them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterStatus {
-    /// How many shards there are.
+    /// The number of shards.
     pub shards: u32,
-    /// How many of them no living node owns.
+    /// The number of shards without a live owner.
     pub unowned: u32,
-    /// The nodes.
+    /// The nodes that have a lease.
     pub nodes: Vec<NodeStatus>,
 }
 
-/// A node, as another one sees it.
+/// A node, as another node sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
-    /// The node, in its present run.
+    /// The id of the node's current run.
     pub id: BootId,
-    /// What its operator calls it.
+    /// The configured name.
     pub name: String,
-    /// The version that it runs.
+    /// The version of Postrider.
     pub version: String,
-    /// How it is.
+    /// Whether the node is alive.
     pub state: NodeState,
-    /// How many shards it owns.
+    /// The number of shards that the node owns.
     pub shards: u32,
-    /// Where nodes and clients reach it; none when it is alone.
+    /// The address that nodes and clients connect to; `None` for a single node.
     pub address: Option<SocketAddr>,
 }

@@ -1,5 +1,5 @@
-//! Every message comes back as it was sent; any other bytes are an error and never a panic; and the
-//! bytes of version 1 stay what they are.
+//! Every message survives encoding; any other bytes are an error and never a panic; and the bytes of
+//! version 1 are pinned.
 
 use std::net::SocketAddr;
 
@@ -47,7 +47,7 @@ fn ready() -> ReadyDelivery {
 fn requests() -> Vec<Request> {
     let (account, endpoint) = (id(1), id(2));
     let key = Some("key".to_owned());
-    let of_endpoint = OfEndpoint { account, endpoint };
+    let of_endpoint = EndpointRef { account, endpoint };
     let wakes = [
         Work::Endpoint { account, endpoint, ready: Some(Box::new(ready())) },
         Work::Endpoint { account, endpoint, ready: None },
@@ -66,7 +66,7 @@ fn requests() -> Vec<Request> {
         Request::EndpointStatus(of_endpoint),
         Request::EnableEndpoint(EnableEndpoint { account, endpoint, held: HeldChoice::Discard }),
         Request::DisableEndpoint(of_endpoint),
-        Request::DeliveryStatus(OfDelivery { account, delivery: id(3) }),
+        Request::DeliveryStatus(DeliveryRef { account, delivery: id(3) }),
         Request::ClusterStatus,
         Request::WakeMany(WakeMany { wakes: wakes.to_vec() }),
         Request::OwnershipChanged(OwnershipChanged { shards: vec![1, 300] }),
@@ -138,14 +138,14 @@ fn replies() -> Vec<Result<Reply, CallError>> {
         Ok(Reply::Delivery(delivery)),
         Ok(Reply::Cluster(ClusterStatus { shards: 256, unowned: 1, nodes: vec![node] })),
         Ok(Reply::Woken(Woken { not_owned: vec![3, 4] })),
-        Ok(Reply::Seen),
-        Err(CallError::new(CallErrorKind::Refused(vec![finding]), "no")),
+        Ok(Reply::Acknowledged),
+        Err(CallError::new(CallErrorKind::Invalid(vec![finding]), "no")),
         Err(CallError::new(CallErrorKind::Other(999), "later")),
     ]
 }
 
 #[test]
-fn requests_come_back_as_they_were_sent() {
+fn requests_survive_encoding() {
     for request in requests() {
         for traceparent in [None, Some(TRACE.to_owned())] {
             let call = Call { request: request.clone(), traceparent };
@@ -155,7 +155,7 @@ fn requests_come_back_as_they_were_sent() {
 }
 
 #[test]
-fn replies_come_back_as_they_were_sent() {
+fn replies_survive_encoding() {
     for reply in replies() {
         assert_eq!(decode_reply(&encode_reply(&reply)), reply);
     }
@@ -171,7 +171,7 @@ fn replies_come_back_as_they_were_sent() {
         Overloaded,
         Internal,
         TimedOut,
-        Lost,
+        ConnectionLost,
     ] {
         let error = Err(CallError::new(kind, "why"));
         assert_eq!(decode_reply(&encode_reply(&error)), error);
@@ -180,27 +180,27 @@ fn replies_come_back_as_they_were_sent() {
 
 /// The bytes as hexadecimal text.
 fn hex(bytes: &[u8]) -> String {
-    data_of(bytes, |byte| format!("{byte:02x}"))
+    concat_bytes(bytes, |byte| format!("{byte:02x}"))
 }
 
-fn data_of(bytes: &[u8], show: impl Fn(&u8) -> String) -> String {
+fn concat_bytes(bytes: &[u8], show: impl Fn(&u8) -> String) -> String {
     bytes.iter().map(show).collect()
 }
 
-/// Whoever changes these bytes has made a new version.
+/// Changing these bytes requires a new version.
 #[test]
-fn the_bytes_of_version_1_stay_what_they_are() {
+fn the_bytes_of_version_1_are_pinned() {
     let ids = |byte: u8| format!("{byte:02x}").repeat(16);
     let event = "03612e6207".to_owned() + &hex(b"{\"n\":1}");
     let trace = "37".to_owned() + &hex(TRACE.as_bytes());
-    let nudge = |work: &str| format!("{work}01{trace}");
+    let wake = |work: &str| format!("{work}01{trace}");
     let ready = format!("{}{}03612e62ac020201ad02ae0202{}", ids(4), ids(5), hex(b"[]"));
     let ends = [ids(1), ids(2)].concat();
     let wakes = [
-        nudge(&format!("00{ends}01{ready}")),
-        nudge(&format!("00{ends}00")),
-        nudge(&format!("01{ends}")),
-        nudge("0207"),
+        wake(&format!("00{ends}01{ready}")),
+        wake(&format!("00{ends}00")),
+        wake(&format!("01{ends}")),
+        wake("0207"),
     ];
     let expected = [
         "0001000100".to_owned(),
@@ -261,7 +261,7 @@ fn the_bytes_of_version_1_stay_what_they_are() {
 }
 
 #[test]
-fn unknown_versions_and_kinds_are_told_from_garbage() {
+fn unknown_versions_and_kinds_are_distinguished_from_malformed_bytes() {
     let kind = |bytes: &[u8]| Call::decode(bytes).unwrap_err().kind;
     assert_eq!(kind(&[0, 2, 0, 1, 0]), CallErrorKind::UnknownVersion);
     assert_eq!(kind(&[0xff; 40]), CallErrorKind::UnknownVersion);
@@ -270,28 +270,28 @@ fn unknown_versions_and_kinds_are_told_from_garbage() {
     assert_eq!(kind(&[]), CallErrorKind::Malformed);
     assert_eq!(kind(&[0, 1, 0]), CallErrorKind::Malformed);
     assert_eq!(kind(&[0, 1, 0, 1]), CallErrorKind::Malformed);
-    assert_eq!(kind(&[0, 1, 0, 1, 0, 7]), CallErrorKind::Malformed, "a byte too many");
-    assert_eq!(kind(&[0, 1, 0, 4, 0, 1, 1, 1]), CallErrorKind::Malformed, "bytes too few");
-    assert_eq!(kind(&[0, 1, 0, 1, 1, 0xff]), CallErrorKind::Malformed, "no text");
+    assert_eq!(kind(&[0, 1, 0, 1, 0, 7]), CallErrorKind::Malformed, "one byte too many");
+    assert_eq!(kind(&[0, 1, 0, 4, 0, 1, 1, 1]), CallErrorKind::Malformed, "too few bytes");
+    assert_eq!(kind(&[0, 1, 0, 1, 1, 0xff]), CallErrorKind::Malformed, "not UTF-8");
     let reply = decode_reply(&[0, 1, 0, 77]).unwrap_err();
     assert_eq!(reply.kind, CallErrorKind::UnknownKind);
 }
 
 #[test]
-fn an_error_is_read_whatever_version_it_comes_in() {
-    let error = CallError::new(CallErrorKind::UnknownVersion, "version 1 is no longer spoken");
+fn an_error_of_any_version_is_decoded() {
+    let error = CallError::new(CallErrorKind::UnknownVersion, "version 1 is no longer supported");
     let mut bytes = encode_reply(&Err(error.clone()));
     bytes[..2].copy_from_slice(&(VERSION + 1).to_be_bytes());
     assert_eq!(decode_reply(&bytes), Err(error));
-    // Anything else of that version is told apart before it is read.
-    let mut bytes = encode_reply(&Ok(Reply::Seen));
+    // Any other reply of that version is rejected before its body is decoded.
+    let mut bytes = encode_reply(&Ok(Reply::Acknowledged));
     bytes[..2].copy_from_slice(&(VERSION + 1).to_be_bytes());
     assert_eq!(decode_reply(&bytes).unwrap_err().kind, CallErrorKind::UnknownVersion);
     assert_eq!(decode_reply(&[0, 1, 0, 0]).unwrap_err().kind, CallErrorKind::Malformed);
 }
 
 #[test]
-fn what_is_over_a_bound_is_refused_on_both_sides() {
+fn limits_are_checked_on_both_sides() {
     let batch = |count: usize, payload: usize| {
         let event = NewEvent { event_type: "a".to_owned(), payload: vec![b'1'; payload].into() };
         let events = vec![event; count];
@@ -308,7 +308,7 @@ fn what_is_over_a_bound_is_refused_on_both_sides() {
     assert_eq!(
         Call::decode(&vec![0; MAX_CALL_BYTES + 1]).unwrap_err(),
         CallError {
-            message: "the message has 1110017 bytes; at most 1110016 are taken".to_owned(),
+            message: "the message has 1110017 bytes; the limit is 1110016".to_owned(),
             ..too_long
         }
     );
@@ -318,34 +318,34 @@ fn what_is_over_a_bound_is_refused_on_both_sides() {
 }
 
 #[test]
-fn an_answer_that_would_be_too_long_is_cut() {
+fn an_error_that_is_too_long_is_shortened() {
     let finding = Finding {
         index: 0,
         field: Field::Payload,
         pointer: "/x".repeat(100_000),
         detail: String::new(),
     };
-    let error = CallError::new(CallErrorKind::Refused(vec![finding; 20]), "no");
+    let error = CallError::new(CallErrorKind::Invalid(vec![finding; 20]), "no");
     let bytes = encode_reply(&Err(error));
     assert!(bytes.len() <= MAX_CALL_BYTES);
     match decode_reply(&bytes).unwrap_err().kind {
-        CallErrorKind::Refused(findings) => assert_eq!(findings.len(), 5),
+        CallErrorKind::Invalid(findings) => assert_eq!(findings.len(), 5),
         other => panic!("{other:?}"),
     }
 }
 
 proptest! {
     #[test]
-    fn any_bytes_are_a_message_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_decode_to_a_message_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Err(error) = Call::decode(&bytes) {
-            let answer = encode_reply(&Err(error.clone()));
-            prop_assert_eq!(decode_reply(&answer), Err(error));
+            let reply = encode_reply(&Err(error.clone()));
+            prop_assert_eq!(decode_reply(&reply), Err(error));
         }
         let _ = decode_reply(&bytes);
     }
 
     #[test]
-    fn any_body_is_a_message_or_an_error(
+    fn any_body_decodes_to_a_message_or_an_error(
         kind in 0_u16..12,
         body in prop::collection::vec(any::<u8>(), 0..200),
     ) {
@@ -355,7 +355,7 @@ proptest! {
     }
 
     #[test]
-    fn damage_is_noticed_or_makes_another_message(
+    fn corrupted_bytes_are_rejected_or_decode_to_another_message(
         which in 0_usize..10,
         at in any::<prop::sample::Index>(),
         byte in any::<u8>(),

@@ -1,7 +1,7 @@
-//! Wakes as they travel between nodes: work for the owner of a shard.
+//! Wakes between nodes: announcements of work to the owner of a shard.
 //!
-//! An endpoint's shard does not travel: the receiver derives it, so that no message can make a
-//! node work on an endpoint under another shard's fence.
+//! A wake does not contain an endpoint's shard. The receiver derives it, so that no message can make a node
+//! work on an endpoint under another shard's fence.
 
 use bytes::Bytes;
 use postrider_domain::assignment::Shard;
@@ -11,66 +11,66 @@ use serde::{Deserialize, Serialize};
 
 use super::{CallError, CallErrorKind, MAX_WAKES};
 
-/// Work for shards that the receiver owns, at most [`MAX_WAKES`].
+/// The parameters of [`Request::WakeMany`](super::Request::WakeMany).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WakeMany {
-    /// The work.
+    /// At most [`MAX_WAKES`] wakes, for shards that the receiver owns.
     pub wakes: Vec<WakeItem>,
 }
 
-/// One piece of work, and where it belongs in a trace.
+/// A wake and its trace context.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WakeItem {
-    /// What there is to do.
+    /// The work.
     pub work: Work,
-    /// The span of what made the work, as a W3C `traceparent`.
+    /// The trace context of the request that caused the work, as a W3C `traceparent`.
     pub traceparent: Option<String>,
 }
 
-/// What there is to do.
+/// The work that a wake announces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Work {
-    /// An endpoint has a delivery due.
+    /// An endpoint has a due delivery.
     Endpoint {
-        /// Whose it is.
+        /// The account that owns the endpoint.
         account: AccountId,
         /// The endpoint.
         endpoint: EndpointId,
-        /// The delivery itself, if it is small. It saves reading it.
+        /// The delivery itself, if its payload has at most [`MAX_WAKE_PAYLOAD_BYTES`](super::MAX_WAKE_PAYLOAD_BYTES).
         ready: Option<Box<ReadyDelivery>>,
     },
-    /// What may be remembered of an endpoint is out of date.
+    /// An endpoint was changed: cached data about it is stale.
     Changed {
-        /// Whose it is.
+        /// The account that owns the endpoint.
         account: AccountId,
         /// The endpoint.
         endpoint: EndpointId,
     },
-    /// A shard has a fan-out or a replay to work on.
+    /// A shard has a fan-out or a replay to run.
     Jobs {
         /// The shard.
         shard: Shard,
     },
 }
 
-/// A delivery that is due, with what it sends. It is durable already.
+/// A pending delivery with its payload. It is already durable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadyDelivery {
-    /// Its id.
+    /// The id of the delivery.
     pub id: DeliveryId,
-    /// The event.
+    /// The id of the event.
     pub event: EventId,
-    /// The event's type.
+    /// The name of the event's type.
     pub event_type: String,
-    /// When it was made, in milliseconds since the Unix epoch.
+    /// When the delivery was created, in milliseconds since the Unix epoch.
     pub created_at: Timestamp,
-    /// Attempts that are on record.
+    /// The number of recorded attempts.
     pub attempt_count: u8,
-    /// When the first attempt began, in milliseconds since the Unix epoch.
+    /// When the first attempt started, in milliseconds since the Unix epoch.
     pub first_attempt_at: Option<Timestamp>,
     /// When the next attempt is due, in milliseconds since the Unix epoch.
     pub due: Timestamp,
-    /// The payload, at most 16 KiB.
+    /// The payload, of at most 16 KiB.
     pub payload: Bytes,
 }
 
@@ -79,7 +79,7 @@ impl WakeMany {
         if self.wakes.len() <= MAX_WAKES {
             return Ok(());
         }
-        let message = format!("a message can have at most {MAX_WAKES} wakes");
+        let message = format!("a message can contain at most {MAX_WAKES} wakes");
         Err(CallError::new(CallErrorKind::TooLarge, message))
     }
 }

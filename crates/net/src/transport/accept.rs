@@ -1,4 +1,4 @@
-//! Taking connections in: nobody waits for anybody else.
+//! Accepts connections. Each is set up in a separate task, so that none waits for another.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,65 +9,65 @@ use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::Tls;
-use super::socket::{Hall, Stream, tune};
-use super::table::{Ticket, Way};
+use super::connections::{ConnectionSlot, Direction};
+use super::socket::{Acceptor, Stream, tune};
 
-/// How long nothing is accepted after the kernel could not give us a connection: when it is out
-/// of file descriptors, it says so again at once.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The delay after a failed accept. If the process is out of file descriptors, the next accept would fail
+/// immediately.
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Where connections come from.
-pub(super) trait Source: Send + 'static {
+/// A source of inbound connections.
+pub(super) trait Incoming: Send + 'static {
     /// The next connection.
     fn next(&mut self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send;
 }
 
-impl Source for TcpListener {
+impl Incoming for TcpListener {
     async fn next(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         self.accept().await
     }
 }
 
-/// Takes connections in until it is dropped, or the table closes.
-pub(super) async fn run(mut source: impl Source, hall: Hall, tls: Option<Tls>) {
+/// Accepts connections until it is dropped.
+pub(super) async fn run(mut incoming: impl Incoming, acceptor: Acceptor, tls: Option<Tls>) {
     loop {
-        let (stream, address) = match source.next().await {
+        let (stream, address) = match incoming.next().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!(%error, "cannot accept a connection from a peer");
-                sleep(PAUSE).await;
+                warn!(%error, "accepting a connection failed; retrying");
+                sleep(ACCEPT_RETRY_INTERVAL).await;
                 continue;
             }
         };
-        if let Some(ticket) = hall.table.admit(address) {
-            tokio::spawn(welcome(stream, address, ticket, hall.clone(), tls.clone()));
+        if let Some(slot) = acceptor.connections.admit(address) {
+            tokio::spawn(set_up(stream, address, slot, acceptor.clone(), tls.clone()));
         }
     }
 }
 
-/// Brings one connection to the node server, unless it loses its place before.
-async fn welcome(
+/// Sets up a connection and passes it to the node server, unless its slot is evicted first.
+async fn set_up(
     stream: TcpStream,
     address: SocketAddr,
-    ticket: Ticket,
-    hall: Hall,
+    slot: ConnectionSlot,
+    acceptor: Acceptor,
     tls: Option<Tls>,
 ) {
-    let given_up = ticket.given_up.clone();
-    let arriving = async move {
+    let evicted = slot.evicted.clone();
+    let handshake = async move {
         tune(&stream)?;
         Ok(match tls {
-            None => Stream::new(stream, ticket),
-            Some(tls) => Stream::new(tls.accepted(stream).await?, ticket),
+            None => Stream::new(stream, slot),
+            Some(tls) => Stream::new(tls.accept(stream).await?, slot),
         })
     };
-    match given_up.run_until_cancelled(arriving).await {
-        None => debug!(%address, "a connection made room before it came in"),
+    match evicted.run_until_cancelled(handshake).await {
+        None => debug!(%address, "evicted an incoming connection before its handshake finished"),
         Some(Err::<_, io::Error>(error)) => {
             debug!(%address, %error, "rejected an incoming connection");
-            hall.table.stranger(Way::In, address);
+            acceptor.connections.note_unauthenticated(Direction::Inbound, address);
         }
-        // The node server ends only together with the link.
-        Some(Ok(stream)) => _ = hall.hand_over(stream),
+        // The node server stops only together with the transport.
+        Some(Ok(stream)) => _ = acceptor.hand_over(stream),
     }
 }

@@ -1,5 +1,5 @@
-//! The cookie: the secret that all nodes of a cluster share. It keeps strangers out where there
-//! is no TLS, and makes a certificate alone not enough where there is.
+//! The cookie: the secret that all nodes of a cluster share. Without TLS it is the only authentication; with
+//! TLS it is required in addition to a certificate.
 
 use std::fmt;
 use std::fs;
@@ -8,89 +8,92 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The fewest characters of a cookie.
-pub const MIN_COOKIE: usize = 32;
-/// The most characters of a cookie.
-const MAX_COOKIE: usize = 1_024;
-/// Permission bits that others than the owner have.
-const OTHERS: u32 = 0o077;
+/// The minimum length of a cookie, in characters.
+pub const MIN_COOKIE_CHARS: usize = 32;
+/// The maximum length of a cookie, in characters.
+const MAX_COOKIE_CHARS: usize = 1_024;
+/// The permission bits of users other than the owner.
+const GROUP_AND_OTHERS: u32 = 0o077;
 
-/// The secret that all nodes share. Clones are cheap. It shows itself to nobody.
+/// The secret that all nodes share. Clones are cheap. Its `Debug` output is redacted.
 #[derive(Clone)]
 pub struct Cookie(Arc<str>);
 
-/// There is no usable cookie.
+/// The cookie cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CookieError {
-    /// It is no secret worth the name.
-    #[error("the cookie must be {MIN_COOKIE} to {MAX_COOKIE} visible characters; it has {0}")]
+    /// The cookie is too short or too long.
+    #[error(
+        "the cookie must be {MIN_COOKIE_CHARS} to {MAX_COOKIE_CHARS} visible characters; it has {0}"
+    )]
     Length(usize),
-    /// It holds what nobody sees.
+    /// The cookie contains a space, a control character or a character outside ASCII.
     #[error("the cookie must be visible ASCII characters only, on one line")]
-    Invisible,
-    /// Others may read the file.
-    #[error("{} can be read by others (mode {mode:03o}): chmod 600 it, and make a new cookie if \
-         others may have seen this one", path.display())]
+    InvalidCharacter,
+    /// Other users can read the file.
+    #[error("{} is accessible to other users (mode {mode:03o}): run chmod 600 on it, and create a new \
+         cookie if others may have read this one", path.display())]
     Exposed {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Its permissions.
+        /// The file's permissions.
         mode: u32,
     },
-    /// The file does not hold a cookie.
+    /// The file does not contain a valid cookie.
     #[error("{}", path.display())]
     File {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: Box<CookieError>,
     },
     /// The file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
 }
 
 impl Cookie {
-    /// Takes a text as cookie. Space around it does not count.
+    /// Parses a cookie: [`MIN_COOKIE_CHARS`] to 1,024 visible ASCII characters. Surrounding white space is
+    /// ignored.
     ///
     /// # Errors
-    /// If it is too short, too long, or not visible.
+    /// `Length` or `InvalidCharacter`.
     pub fn parse(text: &str) -> Result<Self, CookieError> {
         let text = text.trim();
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(CookieError::Invisible);
+            return Err(CookieError::InvalidCharacter);
         }
-        if !(MIN_COOKIE..=MAX_COOKIE).contains(&text.len()) {
+        if !(MIN_COOKIE_CHARS..=MAX_COOKIE_CHARS).contains(&text.len()) {
             return Err(CookieError::Length(text.len()));
         }
         Ok(Self(text.into()))
     }
 
-    /// Reads the cookie from a file that its owner alone may read.
+    /// Reads a cookie from a file. Only the owner may have permissions on the file.
     ///
     /// # Errors
-    /// If the file cannot be read, can be read by others, or holds no cookie.
+    /// `Read`, `Exposed`, or `File` with the reason why the content is not a cookie.
     pub fn read(path: &Path) -> Result<Self, CookieError> {
         let unreadable = |source| CookieError::Read { path: path.to_owned(), source };
         let file = fs::File::open(path).map_err(unreadable)?;
         let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o777;
-        if mode & OTHERS != 0 {
+        if mode & GROUP_AND_OTHERS != 0 {
             return Err(CookieError::Exposed { path: path.to_owned(), mode });
         }
         let mut text = String::new();
-        let most = u64::try_from(2 * MAX_COOKIE).expect("a small number");
+        let most = u64::try_from(2 * MAX_COOKIE_CHARS).expect("a small number");
         file.take(most).read_to_string(&mut text).map_err(unreadable)?;
         Self::parse(&text)
             .map_err(|source| CookieError::File { path: path.to_owned(), source: source.into() })
     }
 
-    /// The secret itself.
+    /// The secret in plain text.
     pub(super) fn reveal(&self) -> &str {
         &self.0
     }
@@ -117,24 +120,27 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_is_long_and_visible() {
+    fn a_cookie_is_long_and_visible_ascii() {
         assert_eq!(Cookie::parse(GOOD).unwrap().reveal(), GOOD);
         assert!(matches!(Cookie::parse(&GOOD[1..]), Err(CookieError::Length(31))));
         assert!(matches!(Cookie::parse(""), Err(CookieError::Length(0))));
         assert!(matches!(Cookie::parse(&"x".repeat(1_025)), Err(CookieError::Length(_))));
         for hidden in [' ', '\n', '\0', 'é'] {
             let text = format!("{GOOD}{hidden}{GOOD}");
-            assert!(matches!(Cookie::parse(&text), Err(CookieError::Invisible)), "{hidden:?}");
+            assert!(
+                matches!(Cookie::parse(&text), Err(CookieError::InvalidCharacter)),
+                "{hidden:?}"
+            );
         }
     }
 
     #[test]
-    fn a_cookie_shows_itself_to_nobody() {
+    fn debug_output_is_redacted() {
         assert_eq!(format!("{:?}", Cookie::parse(GOOD).unwrap()), "Cookie(hidden)");
     }
 
     #[test]
-    fn a_file_that_the_owner_alone_can_read_is_taken() {
+    fn a_file_that_only_the_owner_can_read_is_accepted() {
         for mode in [0o600, 0o400] {
             let (_dir, path) = file(&format!("{GOOD}\n"), mode);
             assert_eq!(Cookie::read(&path).unwrap().reveal(), GOOD);
@@ -142,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_can_read_is_refused() {
+    fn a_file_that_others_can_access_is_rejected() {
         for mode in [0o644, 0o640, 0o604, 0o620] {
             let (_dir, path) = file(GOOD, mode);
             let error = Cookie::read(&path).unwrap_err();
@@ -153,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_cookie_is_refused_and_named() {
+    fn a_file_without_a_cookie_is_rejected_and_named() {
         for text in ["", "\n", "short", &"x".repeat(10_000)] {
             let (_dir, path) = file(text, 0o600);
             let error = Cookie::read(&path).unwrap_err();

@@ -1,4 +1,4 @@
-//! Peers: who is at the other end.
+//! Peers and their names.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,19 +7,19 @@ use std::str::FromStr;
 use postrider_domain::ids::BootId;
 use ractor_cluster::NodeId;
 
-/// The longest name of a node, in bytes.
-const MAX_NAME: usize = 64;
+/// The maximum length of a node's name, in bytes.
+const MAX_NAME_BYTES: usize = 64;
 
-/// Who a node is: its configured name, and the id of this start. In text `name.boot_…`.
+/// The name of a peer: the node's configured name, and the id of its current run. As text: `name.boot_…`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerName {
-    /// The configured name.
+    /// The configured name: 1 to 64 letters, digits, `.`, `_` and `-`.
     pub name: String,
-    /// The id of this start of the node.
+    /// The id of the node's current run.
     pub boot: BootId,
 }
 
-/// The text is no name of a peer.
+/// The text is not the name of a peer.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("must be 1 to 64 letters, digits, '.', '_' and '-', then '.' and a boot id")]
 pub struct ParsePeerNameError;
@@ -27,32 +27,32 @@ pub struct ParsePeerNameError;
 /// A peer that is up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Who it is.
+    /// The name of the peer.
     pub name: PeerName,
-    /// How the ids of its actors begin here: `ActorId::Remote { node_id, .. }`.
+    /// The node id in the ids of its actors: `ActorId::Remote { node_id, .. }`.
     pub node_id: NodeId,
-    /// The far end of the socket. Where this node dialled, it is what was dialled; else a port
-    /// of the peer's host on which nobody listens.
+    /// The remote address of the socket. If this node dialled, it is the dialled address; otherwise its port
+    /// is an ephemeral one of the peer.
     pub address: SocketAddr,
 }
 
-/// A peer came or went.
+/// A change of a peer's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The peer is ready. Told again, without a [`Event::Down`] between, if another connection
-    /// to it took over: then `node_id` is another.
+    /// The peer is up. Published again, without an [`Event::Down`] in between, if another connection to the
+    /// peer takes over; its `node_id` then differs.
     Up(Peer),
-    /// No connection to the peer is left.
+    /// The last connection to the peer has ended.
     Down(Peer),
 }
 
 impl PeerName {
-    /// Whether peers would understand this name.
-    pub(super) fn check(&self) -> Result<(), ParsePeerNameError> {
+    /// Checks that peers can parse this name.
+    pub(super) fn validate(&self) -> Result<(), ParsePeerNameError> {
         is_name(&self.name).then_some(()).ok_or(ParsePeerNameError)
     }
 
-    /// Understands the name that `ractor_cluster` gives: with `@` and a host name after it.
+    /// Parses the name that `ractor_cluster` reports, which ends with `@` and a host name.
     pub(super) fn from_wire(text: &str) -> Result<Self, ParsePeerNameError> {
         let (name, _host) = text.split_once('@').ok_or(ParsePeerNameError)?;
         name.parse()
@@ -60,7 +60,7 @@ impl PeerName {
 }
 
 fn is_name(text: &str) -> bool {
-    (1..=MAX_NAME).contains(&text.len())
+    (1..=MAX_NAME_BYTES).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
@@ -77,7 +77,7 @@ impl FromStr for PeerName {
         let (name, boot) = text.rsplit_once('.').ok_or(ParsePeerNameError)?;
         let boot = boot.parse().map_err(|_| ParsePeerNameError)?;
         let peer = Self { name: name.to_owned(), boot };
-        peer.check().map(|()| peer)
+        peer.validate().map(|()| peer)
     }
 }
 
@@ -86,8 +86,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_goes_through_text() {
-        for name in ["node-1", "a.b.c", &"n".repeat(MAX_NAME)] {
+    fn names_survive_a_round_trip_through_text() {
+        for name in ["node-1", "a.b.c", &"n".repeat(MAX_NAME_BYTES)] {
             let peer = PeerName { name: name.to_owned(), boot: BootId::MAX };
             assert_eq!(peer.to_string().parse(), Ok(peer.clone()));
             assert_eq!(PeerName::from_wire(&format!("{peer}@host")), Ok(peer));
@@ -95,15 +95,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused() {
+    fn invalid_names_are_rejected() {
         let boot = BootId::MAX;
-        let long = "n".repeat(MAX_NAME + 1);
+        let long = "n".repeat(MAX_NAME_BYTES + 1);
         for text in ["", ".", "node-1", "node-1.", "node-1.boot_1", "node 1.boot_1"] {
             assert_eq!(text.parse::<PeerName>(), Err(ParsePeerNameError), "{text}");
         }
         for name in ["", "a@b", "a b", "é", "a\n", &long] {
             assert!(format!("{name}.{boot}").parse::<PeerName>().is_err(), "{name}");
-            assert!(PeerName { name: name.to_owned(), boot }.check().is_err(), "{name}");
+            assert!(PeerName { name: name.to_owned(), boot }.validate().is_err(), "{name}");
         }
         assert!(PeerName::from_wire(&format!("node-1.{boot}")).is_err(), "no host");
     }

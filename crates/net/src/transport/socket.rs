@@ -1,4 +1,4 @@
-//! One connection: how it is tuned, what ends it, and how the node server gets it.
+//! A single connection: its socket options, its timeouts, and how it is passed to the node server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,68 +15,68 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 
-use super::table::{Table, Ticket, Way};
+use super::connections::{ConnectionSlot, Connections, Direction};
 
-/// How long a connection may take to come about.
+/// The timeout for opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a connection lives that does not become ready.
+/// A connection that is not ready after this time is closed.
 pub(super) const READY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection lives on which nothing is heard. Peers send a ping every 1 to 5 s.
+/// A connection without received data for this time is closed. Peers send a ping every 1 to 5 s.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(9);
-/// How long a peer may take nothing of what there is for it.
+/// A connection on which nothing can be written for this time is closed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(9);
-/// How long the kernel waits for a peer's host to acknowledge.
+/// How long the kernel waits for a peer's host to acknowledge data (`TCP_USER_TIMEOUT`).
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(10);
-/// When, and how often, the kernel asks whether a silent peer's host still knows the connection.
+/// The idle time before the kernel sends keepalive probes, and the interval between them.
 const KEEPALIVE: Duration = Duration::from_secs(3);
-/// The most that is read from a peer that has not proved yet that it knows the cookie.
-pub(super) const MAX_UNPROVED: usize = 64 << 10;
+/// The maximum number of bytes read from a peer before it has proved that it knows the cookie.
+pub(super) const MAX_UNAUTHENTICATED_BYTES: usize = 64 << 10;
 
-/// Where connections are handed over. Clones are cheap and share everything.
+/// Passes connections to the node server. Clones are cheap and share everything.
 #[derive(Clone, Debug)]
-pub(super) struct Hall {
-    pub(super) table: Arc<Table>,
+pub(super) struct Acceptor {
+    pub(super) connections: Arc<Connections>,
     pub(super) server: ActorRef<NodeServerMessage>,
 }
 
-/// The node server is gone.
+/// The node server has stopped.
 #[derive(Debug)]
-pub(super) struct Gone;
+pub(super) struct NodeServerStopped;
 
-impl Hall {
-    pub(super) fn new(table: Arc<Table>, server: ActorRef<NodeServerMessage>) -> Self {
-        Self { table, server }
+impl Acceptor {
+    pub(super) fn new(connections: Arc<Connections>, server: ActorRef<NodeServerMessage>) -> Self {
+        Self { connections, server }
     }
 
-    /// Hands a connection to the node server, and ends it if it is not ready in time.
-    pub(super) fn hand_over(&self, stream: Stream) -> Result<(), Gone> {
-        let serial = stream.ticket.serial;
-        let is_server = stream.ticket.way == Way::In;
+    /// Passes a connection to the node server, and closes it if it is not ready in time.
+    pub(super) fn hand_over(&self, stream: Stream) -> Result<(), NodeServerStopped> {
+        let connection_id = stream.slot.connection_id;
+        let is_server = stream.slot.direction == Direction::Inbound;
         let opened =
             NodeServerMessage::ConnectionOpenedExternal { stream: Box::new(stream), is_server };
-        self.server.cast(opened).map_err(|_| Gone)?;
-        let table = self.table.clone();
+        self.server.cast(opened).map_err(|_| NodeServerStopped)?;
+        let connections = self.connections.clone();
         tokio::spawn(async move {
             sleep(READY_TIMEOUT).await;
-            table.expire(serial);
+            connections.expire(connection_id);
         });
         Ok(())
     }
 }
 
-/// Connects, and tunes the socket.
+/// Opens a connection and sets its socket options.
 pub(super) async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await??;
     if stream.local_addr()? == stream.peer_addr()? {
-        // Two ends of one socket: by chance it got the very port that it dialled, which can
-        // only be if nobody listens there.
+        // A TCP self-connect: the kernel assigned the dialled port as the local one, which is only
+        // possible if no process listens on it.
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
     tune(&stream)?;
     Ok(stream)
 }
 
-/// Sets what the kernel does for a connection.
+/// Sets the socket options of a connection.
 pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
@@ -86,10 +86,10 @@ pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
     )
 }
 
-/// A connection that the node server can take.
+/// A connection that can be passed to the node server.
 pub(super) struct Stream {
     bytes: Pin<Box<TimeoutStream<Box<dyn Bytes>>>>,
-    ticket: Ticket,
+    slot: ConnectionSlot,
 }
 
 trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -99,36 +99,43 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 impl Stream {
     pub(super) fn new(
         bytes: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        ticket: Ticket,
+        slot: ConnectionSlot,
     ) -> Self {
         let mut bytes = TimeoutStream::new(Box::new(bytes) as Box<dyn Bytes>);
         bytes.set_read_timeout(Some(IDLE_TIMEOUT));
         bytes.set_write_timeout(Some(WRITE_TIMEOUT));
-        Self { bytes: Box::pin(bytes), ticket }
+        Self { bytes: Box::pin(bytes), slot }
     }
 }
 
 impl ClusterBidiStream for Stream {
     fn split(self: Box<Self>) -> (BoxRead, BoxWrite) {
         let (reader, writer) = tokio::io::split(self.bytes);
-        (Box::new(Wary { reader, ticket: self.ticket, left: MAX_UNPROVED }), Box::new(writer))
+        (
+            Box::new(PreAuthLimit {
+                reader,
+                slot: self.slot,
+                remaining: MAX_UNAUTHENTICATED_BYTES,
+            }),
+            Box::new(writer),
+        )
     }
 
-    /// By this the table recognizes the session.
+    /// The label by which [`Connections`] recognizes the session.
     fn peer_label(&self) -> Option<String> {
-        Some(self.ticket.serial.to_string())
+        Some(self.slot.connection_id.to_string())
     }
 }
 
-/// Reads little from a peer until it has proved itself: the node server puts whatever it reads
-/// into mailboxes without bounds. It also keeps the ticket for as long as the connection is read.
-struct Wary<R> {
+/// Limits the bytes read from a peer until it is authenticated: the node server puts everything that it reads
+/// into unbounded mailboxes. Also keeps the slot for as long as the connection is read.
+struct PreAuthLimit<R> {
     reader: R,
-    ticket: Ticket,
-    left: usize,
+    slot: ConnectionSlot,
+    remaining: usize,
 }
 
-impl<R: AsyncRead + Unpin> AsyncRead for Wary<R> {
+impl<R: AsyncRead + Unpin> AsyncRead for PreAuthLimit<R> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -136,18 +143,18 @@ impl<R: AsyncRead + Unpin> AsyncRead for Wary<R> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let outcome = Pin::new(&mut self.reader).poll_read(cx, buf);
-        if outcome.is_pending() || self.ticket.is_proved() {
+        if outcome.is_pending() || self.slot.is_authenticated() {
             return outcome;
         }
         let read = buf.filled().len() - before;
-        match self.left.checked_sub(read) {
-            Some(left) => {
-                self.left = left;
+        match self.remaining.checked_sub(read) {
+            Some(remaining) => {
+                self.remaining = remaining;
                 outcome
             }
             None => Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "the peer says too much before it has proved that it knows the cookie",
+                "the peer sent too much data before it was authenticated",
             ))),
         }
     }
@@ -162,7 +169,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_kernel_watches_over_a_connection() {
+    async fn socket_options_are_set() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = dial(listener.local_addr().unwrap()).await.unwrap();
         let socket = SockRef::from(&stream);
@@ -172,17 +179,17 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE);
     }
 
-    /// Both halves of a connection, as the node server gets them, and its other end.
+    /// Both halves of a connection, as the node server gets them, and the peer's end.
     fn halves() -> (BoxRead, BoxWrite, tokio::io::DuplexStream) {
         let (near, far) = tokio::io::duplex(1_024);
-        let table = Arc::new(Table::new());
-        let ticket = table.admit(SocketAddr::from(([127, 0, 0, 1], 1))).unwrap();
-        let (reader, writer) = Box::new(Stream::new(near, ticket)).split();
+        let connections = Arc::new(Connections::new());
+        let slot = connections.admit(SocketAddr::from(([127, 0, 0, 1], 1))).unwrap();
+        let (reader, writer) = Box::new(Stream::new(near, slot)).split();
         (reader, writer, far)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_says_nothing_is_given_up() {
+    async fn a_connection_without_received_data_times_out() {
         let (mut reader, _writer, mut far) = halves();
         far.write_all(&[1]).await.unwrap();
         reader.read_u8().await.unwrap();
@@ -193,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_takes_nothing_is_given_up() {
+    async fn a_connection_that_accepts_no_data_times_out() {
         let (_reader, mut writer, _far) = halves();
         let start = Instant::now();
         let error = writer.write_all(&[0; 2_048]).await.unwrap_err();

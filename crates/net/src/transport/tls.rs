@@ -1,9 +1,9 @@
-//! Mutual TLS between nodes: one authority has signed everybody's certificate, and both sides
-//! check the other's. TLS 1.3 and 1.2, with ring, whatever else the process uses.
+//! Mutual TLS between nodes: one CA signs all certificates, and each side verifies the other's. TLS 1.3 and
+//! 1.2 with ring, independent of the process's default crypto provider.
 //!
-//! Every certificate carries the name [`SERVER_NAME`] beside its own: a node dials addresses
-//! that it finds in the store, behind which any node may be, so it asks for *a node of this
-//! cluster*. Which one it is, the exchange of names says that follows.
+//! Every certificate contains the name [`SERVER_NAME`] besides the node's own. A node dials addresses from
+//! the store without knowing which node it will reach, so it only verifies that the peer is *a node of this
+//! cluster*. The exchange of names that follows identifies the node.
 
 use std::fmt;
 use std::io;
@@ -25,15 +25,15 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use tracing::warn;
 
-/// The name that every node's certificate carries among its `subjectAltName`s.
+/// The DNS name that every node's certificate must contain among its `subjectAltName`s.
 pub const SERVER_NAME: &str = "postrider-node";
 
-/// How long a handshake may take.
+/// The timeout of a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 const VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
 
-/// This node's certificate, its key, and the authority that everybody's is checked against.
-/// Clones are cheap. They are read once: a renewed certificate needs a restart.
+/// The certificate and key of this node, and the CA that certificates are verified against. Clones are cheap.
+/// The files are read once: a renewed certificate requires a restart.
 #[derive(Clone)]
 pub struct Tls {
     acceptor: TlsAcceptor,
@@ -43,32 +43,32 @@ pub struct Tls {
 /// The certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read, or is no PEM.
+    /// A file cannot be read or is not valid PEM.
     #[error("cannot read {what} from {}", path.display())]
     Read {
-        /// What was looked for.
+        /// The kind of item that was expected.
         what: &'static str,
-        /// Where.
+        /// The path of the file.
         path: PathBuf,
-        /// Why it was not found.
+        /// The cause.
         source: pem::Error,
     },
-    /// Certificate and key do not fit, or are of a kind that is not understood.
+    /// Certificate and key do not match, or their type is not supported.
     #[error("cannot use the certificates")]
     Unusable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Tls {
-    /// Reads the certificate of the authority (or several, while one replaces another), this
-    /// node's certificate (with those between it and the authority, if any) and its key.
+    /// Reads PEM files: the certificates of the CA (several while one replaces another), this node's
+    /// certificate (followed by intermediate certificates, if any) and its key.
     ///
-    /// A certificate that peers would refuse, such as an expired one, is warned of, but taken:
-    /// a node without peers still works from the store.
+    /// A certificate that peers would reject, such as an expired one, only causes a warning: a node without
+    /// peers still works through the store.
     ///
     /// # Errors
-    /// If a file cannot be read or the certificates cannot be used.
+    /// See [`TlsError`].
     pub fn load(ca: &Path, cert: &Path, key: &Path) -> Result<Self, TlsError> {
-        let authorities = certificates("the authority's certificate", ca)?;
+        let authorities = certificates("the CA's certificate", ca)?;
         let chain = certificates("the node's certificate", cert)?;
         let key = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Read {
             what: "the node's key",
@@ -99,7 +99,7 @@ impl Tls {
             .with_protocol_versions(VERSIONS)?
             .with_client_cert_verifier(clients)
             .with_single_cert(chain.clone(), key.clone_key())?;
-        // Connections are few and long: nothing is gained by resuming one.
+        // Connections are few and long-lived: resumption would gain nothing.
         accepting.send_tls13_tickets = 0;
         let mut dialling = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(VERSIONS)?
@@ -112,16 +112,16 @@ impl Tls {
         })
     }
 
-    /// Agrees on TLS with whoever connected.
-    pub(super) async fn accepted(
+    /// Performs the handshake on an inbound connection.
+    pub(super) async fn accept(
         &self,
         stream: TcpStream,
     ) -> io::Result<server::TlsStream<TcpStream>> {
         timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await?
     }
 
-    /// Agrees on TLS with whom this node connected to.
-    pub(super) async fn dialled(
+    /// Performs the handshake on an outbound connection.
+    pub(super) async fn connect(
         &self,
         stream: TcpStream,
     ) -> io::Result<client::TlsStream<TcpStream>> {
@@ -135,11 +135,11 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// Accepts nobody: it has no certificate to show.
-pub(super) fn impossible() -> TlsAcceptor {
+/// An acceptor that fails every handshake, because it has no certificate.
+pub(super) fn reject_all() -> TlsAcceptor {
     let config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)
-        .expect("ring knows both versions")
+        .expect("ring supports both versions")
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(NoCertificate));
     TlsAcceptor::from(Arc::new(config))
@@ -159,7 +159,7 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 fn server_name() -> ServerName<'static> {
-    ServerName::try_from(SERVER_NAME).expect("the fixed name is a valid one")
+    ServerName::try_from(SERVER_NAME).expect("the constant is a valid name")
 }
 
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -173,6 +173,6 @@ fn warn_if_refused(verifier: &dyn ServerCertVerifier, chain: &[CertificateDer<'s
     let Some((own, between)) = chain.split_first() else { return };
     let now = UnixTime::now();
     if let Err(error) = verifier.verify_server_cert(own, between, &server_name(), &[], now) {
-        warn!(%error, "peers will refuse this node's certificate");
+        warn!(%error, "peers will reject this node's certificate");
     }
 }

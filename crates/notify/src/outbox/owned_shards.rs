@@ -26,7 +26,7 @@ impl OwnedShards {
 
     /// The guard of a shard, unless it is over.
     pub(super) fn of(&self, shard: Shard) -> Option<ShardGuard> {
-        self.lock().get(&shard).filter(|guard| !guard.is_over()).cloned()
+        self.lock().get(&shard).filter(|guard| !guard.is_revoked()).cloned()
     }
 
     /// The guard under a fence, unless it is over.

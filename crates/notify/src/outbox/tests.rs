@@ -364,7 +364,7 @@ async fn an_email_in_flight_holds_only_its_own_shard() {
     let _silent = accept.await.expect("joins");
 
     for mut grant in tenancies {
-        grant.end();
+        grant.revoke();
         if grant.fence() == fixture.fence() {
             assert!(!grant.is_released(), "its email is in flight");
         } else {

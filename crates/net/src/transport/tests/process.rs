@@ -10,14 +10,14 @@ use ractor_cluster::RactorClusterMessage;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::world::{Node, PATIENCE, eventually};
+use super::fixture::{Node, TIMEOUT, eventually};
 use crate::transport::Event;
 
-/// Says to a process that it is the first, or to the second where the first listens.
+/// The role of a test process: `first`, or for the second process the address of the first.
 const ROLE: &str = "POSTRIDER_LINK_TEST_ROLE";
-const GROUP: &str = "postrider.link.tests.echo";
+const GROUP: &str = "postrider.transport.tests.echo";
 
-/// Says what it is told, and who says so.
+/// Replies with the text that it receives, prefixed with its name.
 struct Echo {
     who: &'static str,
     heard: mpsc::UnboundedSender<String>,
@@ -56,34 +56,35 @@ impl Actor for Echo {
     }
 }
 
-/// Calls the other process's echo.
+/// Calls the echo actor of the other process.
 async fn call(text: &str) -> String {
     let remote =
         pg::get_members(&GROUP.to_owned()).into_iter().find(|one| !one.get_id().is_local());
-    let echo = ActorRef::<EchoMessage>::from(remote.expect("the other's echo is known"));
-    let said = |reply| EchoMessage::Say(text.to_owned(), reply);
-    match echo.call(said, Some(PATIENCE)).await.unwrap() {
-        CallResult::Success(answer) => answer,
+    let echo =
+        ActorRef::<EchoMessage>::from(remote.expect("the other process's echo actor is known"));
+    let message = |reply| EchoMessage::Say(text.to_owned(), reply);
+    match echo.call(message, Some(TIMEOUT)).await.unwrap() {
+        CallResult::Success(reply) => reply,
         other => panic!("{other:?}"),
     }
 }
 
-/// This test binary again, with one test.
-fn again(test: &str, role: &str) -> Command {
+/// Runs this test binary with a single test.
+fn test_process(test: &str, role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([&format!("transport::tests::process::{test}"), "--exact", "--nocapture"]);
     command.env(ROLE, role);
     command
 }
 
-/// In processes of their own, since actors are known to the whole process.
+/// Runs in separate processes, because actors are global to a process.
 #[test]
-fn calls_go_both_ways_until_the_other_is_killed() {
-    let output = again("the_first_process", "first").output().unwrap();
+fn calls_work_in_both_directions_until_one_process_is_killed() {
+    let output = test_process("the_first_process", "first").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// No test by itself: what the first process does.
+/// Not a test on its own: the first process.
 #[tokio::test]
 async fn the_first_process() {
     if std::env::var(ROLE).is_err() {
@@ -93,33 +94,34 @@ async fn the_first_process() {
     Actor::spawn(None, Echo { who: "first", heard }, ()).await.unwrap();
     let mut first = Node::plain("first").await;
     let address = first.address().to_string();
-    let mut second = again("the_second_process", &address).stderr(Stdio::null()).spawn().unwrap();
-    let peer = match timeout(PATIENCE, first.events.recv()).await.unwrap().unwrap() {
+    let mut second =
+        test_process("the_second_process", &address).stderr(Stdio::null()).spawn().unwrap();
+    let peer = match timeout(TIMEOUT, first.events.recv()).await.unwrap().unwrap() {
         Event::Up(peer) => peer,
         other => panic!("{other:?}"),
     };
     assert_eq!(peer.name.name, "second");
     assert_eq!(call("hello").await, "second: hello");
-    let heard = timeout(PATIENCE, hearing.recv()).await.unwrap().unwrap();
+    let heard = timeout(TIMEOUT, hearing.recv()).await.unwrap().unwrap();
     assert_eq!(heard, "hi");
 
     second.kill().unwrap();
     assert!(first.down(&peer.name).await < Duration::from_secs(1));
     let own_alone = || pg::get_members(&GROUP.to_owned()).len() == 1;
-    eventually("the dead one's echo is forgotten", own_alone).await;
+    eventually("the killed process's echo actor is removed", own_alone).await;
     second.wait().unwrap();
 }
 
-/// No test by itself: what the second process does, until it is killed.
+/// Not a test on its own: the second process, which runs until it is killed.
 #[tokio::test]
 async fn the_second_process() {
     let Ok(first) = std::env::var(ROLE) else { return };
     let (heard, _hearing) = mpsc::unbounded_channel();
     Actor::spawn(None, Echo { who: "second", heard }, ()).await.unwrap();
     let mut second = Node::plain("second").await;
-    second.link.connect(first.parse::<SocketAddr>().unwrap()).await.unwrap();
-    timeout(PATIENCE, second.events.recv()).await.unwrap().unwrap();
+    second.transport.connect(first.parse::<SocketAddr>().unwrap()).await.unwrap();
+    timeout(TIMEOUT, second.events.recv()).await.unwrap().unwrap();
     assert_eq!(call("hi").await, "first: hi");
-    // Killed long before.
-    tokio::time::sleep(2 * PATIENCE).await;
+    // The process is killed long before this ends.
+    tokio::time::sleep(2 * TIMEOUT).await;
 }

@@ -1,4 +1,4 @@
-//! A network between two nodes that can be made to fail.
+//! A relay between two nodes that can be made to fail.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream, tcp};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Passes bytes on between one connection and an address.
+/// Forwards bytes between one connection and an address.
 pub struct Relay {
     pub address: SocketAddr,
     frozen: CancellationToken,
@@ -26,24 +26,24 @@ impl Relay {
             let far = TcpStream::connect(address).await.unwrap();
             let (near_read, near_write) = near.into_split();
             let (far_read, far_write) = far.into_split();
-            tokio::spawn(pass(near_read, far_write, freezes.clone(), Some(injections)));
-            pass(far_read, near_write, freezes, None).await;
+            tokio::spawn(forward(near_read, far_write, freezes.clone(), Some(injections)));
+            forward(far_read, near_write, freezes, None).await;
         });
         Self { address: own, frozen, injected }
     }
 
-    /// Passes nothing on any more, as if a cable had been cut: neither end is told.
+    /// Stops forwarding, as if a cable had been cut: neither end is notified.
     pub fn freeze(&self) {
         self.frozen.cancel();
     }
 
-    /// Says something to the address, as if whoever connected had said it.
+    /// Sends bytes to the address, as if the connected node had sent them.
     pub async fn inject(&self, bytes: &[u8]) {
         self.injected.send(bytes.to_vec()).await.unwrap();
     }
 }
 
-async fn pass(
+async fn forward(
     mut from: tcp::OwnedReadHalf,
     mut to: tcp::OwnedWriteHalf,
     freezes: CancellationToken,

@@ -1,10 +1,10 @@
-//! What `scripts/cluster-certs` makes.
+//! The files that `scripts/cluster-certs` creates.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use super::world::{Node, join, options};
+use super::fixture::{Node, join, options};
 use crate::transport::{Cookie, Options, Tls};
 
 fn has_openssl() -> bool {
@@ -24,23 +24,23 @@ fn load(dir: &Path, name: &str) -> Options {
 }
 
 #[tokio::test]
-async fn nodes_with_certificates_of_the_script_find_each_other() {
+async fn nodes_with_certificates_of_the_script_connect() {
     if !has_openssl() {
-        return eprintln!("left out: openssl is not installed");
+        return eprintln!("skipped: openssl is not installed");
     }
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();
     let made = run(&[path, "node-1:10.0.0.5,node-1.example.com", "node_2:::1"]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let said = String::from_utf8(made.stdout).unwrap();
+    let stdout = String::from_utf8(made.stdout).unwrap();
     let line = format!("tls_key = \"{}/node-1.key\"", dir.path().canonicalize().unwrap().display());
-    assert!(said.contains(&line), "{said}");
+    assert!(stdout.contains(&line), "{stdout}");
     for file in ["ca.key", "node-1.key", "node_2.key", "cookie"] {
         let mode = dir.path().join(file).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
 
-    // One that is named later has the same authority and cookie.
+    // A node that is added later has the same CA and cookie.
     assert!(run(&[path, "node-3"]).status.success());
     let mut one = Node::start(load(dir.path(), "node-1")).await;
     let mut two = Node::start(load(dir.path(), "node_2")).await;
@@ -57,7 +57,7 @@ async fn nodes_with_certificates_of_the_script_find_each_other() {
 }
 
 #[test]
-fn misuse_is_explained() {
+fn misuse_prints_the_usage() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("certs");
     let path = path.to_str().unwrap();

@@ -1,4 +1,4 @@
-//! Whoever has no business here.
+//! Connections that do not authenticate.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,77 +16,77 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::world::{Authority, Node, PATIENCE, SLACK, closed, cookie, join, options};
-use crate::transport::accept::{self, Source};
-use crate::transport::socket::{MAX_UNPROVED, READY_TIMEOUT};
-use crate::transport::table;
+use super::fixture::{Authority, Node, SLACK, TIMEOUT, closed, cookie, join, options};
+use crate::transport::accept::{self, Incoming};
+use crate::transport::connections;
+use crate::transport::socket::{MAX_UNAUTHENTICATED_BYTES, READY_TIMEOUT};
 use crate::transport::{Cookie, Options, SERVER_NAME, Tls};
 
-/// What ends at once.
+/// The limit for connections that must be closed immediately.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
-/// Checks that a node has not noticed anything, and still has room for a good peer.
-async fn unharmed(mut node: Node, tls: Option<Tls>) {
-    node.heard_nothing();
-    let mut friend = Node::start(options("friend", tls)).await;
-    join(&mut friend, &mut node).await;
+/// Asserts that a node has published no event and still accepts a peer.
+async fn still_accepts_peers(mut node: Node, tls: Option<Tls>) {
+    node.no_event();
+    let mut peer = Node::start(options("peer", tls)).await;
+    join(&mut peer, &mut node).await;
 }
 
 #[tokio::test]
-async fn another_cookie_does_not_get_in() {
+async fn a_peer_with_another_cookie_is_rejected() {
     let a = Node::plain("a").await;
     let cookie = Cookie::parse(&"another".repeat(10)).unwrap();
     let mut b = Node::start(Options { cookie, ..options("b", None) }).await;
-    b.link.connect(a.address()).await.unwrap();
+    b.transport.connect(a.address()).await.unwrap();
     b.empty().await;
-    b.heard_nothing();
-    a.link.connect(b.address()).await.unwrap();
+    b.no_event();
+    a.transport.connect(b.address()).await.unwrap();
     a.empty().await;
-    b.heard_nothing();
-    unharmed(a, None).await;
+    b.no_event();
+    still_accepts_peers(a, None).await;
 }
 
-/// Dials both ways, and checks that neither takes the other for a peer.
-async fn strangers(a: Tls, b: Tls) {
+/// Dials in both directions, and asserts that neither side accepts the other.
+async fn reject_each_other(a: Tls, b: Tls) {
     let mut a = Node::start(options("a", Some(a))).await;
     let mut b = Node::start(options("b", Some(b))).await;
-    // With TLS 1.3, whoever dials learns only later that its own certificate was refused.
-    _ = b.link.connect(a.address()).await;
-    _ = a.link.connect(b.address()).await;
+    // With TLS 1.3, the dialling side learns only later that its certificate was rejected.
+    _ = b.transport.connect(a.address()).await;
+    _ = a.transport.connect(b.address()).await;
     a.empty().await;
     b.empty().await;
-    a.heard_nothing();
-    b.heard_nothing();
+    a.no_event();
+    b.no_event();
 }
 
 #[tokio::test]
-async fn the_certificate_of_another_authority_does_not_get_in() {
+async fn a_certificate_of_another_ca_is_rejected() {
     let (one, other) = (Authority::new(), Authority::new());
-    strangers(one.issue(), other.issue()).await;
-    // Neither does one that trusts us, so that only our side can refuse.
-    strangers(one.issue(), other.issue_to_friend_of(&one)).await;
+    reject_each_other(one.issue(), other.issue()).await;
+    // The other side trusts this CA, so that only this side can reject it.
+    reject_each_other(one.issue(), other.issue_trusting(&one)).await;
 }
 
 #[tokio::test]
-async fn an_expired_certificate_does_not_get_in() {
+async fn an_expired_certificate_is_rejected() {
     let authority = Authority::new();
-    strangers(authority.issue(), authority.issue_for(&[SERVER_NAME], 2_020)).await;
+    reject_each_other(authority.issue(), authority.issue_for(&[SERVER_NAME], 2_020)).await;
 }
 
 #[tokio::test]
-async fn a_certificate_without_the_nodes_name_is_not_dialled() {
+async fn a_certificate_without_the_server_name_is_rejected_when_dialled() {
     let authority = Authority::new();
     let a = Node::start(options("a", Some(authority.issue()))).await;
     let other = authority.issue_for(&["mail.example.com"], 2_099);
     let mut b = Node::start(options("b", Some(other))).await;
-    a.link.connect(b.address()).await.unwrap_err();
+    a.transport.connect(b.address()).await.unwrap_err();
     b.empty().await;
-    b.heard_nothing();
-    unharmed(a, Some(authority.issue())).await;
+    b.no_event();
+    still_accepts_peers(a, Some(authority.issue())).await;
 }
 
 #[tokio::test]
-async fn without_a_certificate_nobody_gets_in() {
+async fn a_peer_without_a_certificate_is_rejected() {
     let authority = Authority::new();
     let a = Node::start(options("a", Some(authority.issue()))).await;
     let mut roots = RootCertStore::empty();
@@ -103,17 +103,17 @@ async fn without_a_certificate_nobody_gets_in() {
     let stream = connector.connect(name, stream).await.unwrap();
     assert!(closed(stream).await < AT_ONCE);
 
-    // Nor does anybody without TLS.
+    // A peer without TLS is rejected as well.
     let mut plain = Node::plain("plain").await;
-    plain.link.connect(a.address()).await.unwrap();
+    plain.transport.connect(a.address()).await.unwrap();
     plain.empty().await;
-    plain.heard_nothing();
+    plain.no_event();
     a.empty().await;
-    unharmed(a, Some(authority.issue())).await;
+    still_accepts_peers(a, Some(authority.issue())).await;
 }
 
-/// What strangers say, and how soon that must end.
-fn sayings() -> Vec<(&'static str, Vec<u8>, Duration)> {
+/// Inputs of unauthenticated connections, and the time within which each connection must be closed.
+fn unauthenticated_inputs() -> Vec<(&'static str, Vec<u8>, Duration)> {
     let frame = |length: u64, body: usize| [length.to_be_bytes().to_vec(), vec![7; body]].concat();
     let late = READY_TIMEOUT + SLACK;
     vec![
@@ -124,51 +124,51 @@ fn sayings() -> Vec<(&'static str, Vec<u8>, Duration)> {
         ("a frame of garbage", frame(100, 100), AT_ONCE),
         ("half a frame", frame(100, 50), late),
         ("an empty frame", frame(0, 0), late),
-        ("too much", frame(1 << 20, MAX_UNPROVED + 1), AT_ONCE),
+        ("too much", frame(1 << 20, MAX_UNAUTHENTICATED_BYTES + 1), AT_ONCE),
     ]
 }
 
 #[tokio::test]
-async fn whatever_a_stranger_says_without_tls_ends_soon() {
+async fn unauthenticated_connections_are_closed_without_tls() {
     let a = Node::plain("a").await;
-    for (what, bytes, limit) in sayings() {
+    for (what, bytes, limit) in unauthenticated_inputs() {
         let mut stream = TcpStream::connect(a.address()).await.unwrap();
         _ = stream.write_all(&bytes).await;
         assert!(closed(stream).await < limit, "{what}");
     }
     a.empty().await;
-    unharmed(a, None).await;
+    still_accepts_peers(a, None).await;
 }
 
 #[tokio::test]
-async fn whatever_a_stranger_says_instead_of_tls_ends_soon() {
+async fn unauthenticated_connections_that_send_no_tls_are_closed() {
     let authority = Authority::new();
     let a = Node::start(options("a", Some(authority.issue()))).await;
-    for (what, bytes, _) in sayings() {
+    for (what, bytes, _) in unauthenticated_inputs() {
         let mut stream = TcpStream::connect(a.address()).await.unwrap();
         _ = stream.write_all(&bytes).await;
         assert!(closed(stream).await < Duration::from_secs(3) + SLACK, "{what}");
     }
     a.empty().await;
-    unharmed(a, Some(authority.issue())).await;
+    still_accepts_peers(a, Some(authority.issue())).await;
 }
 
 #[tokio::test]
-async fn whatever_a_stranger_with_a_certificate_says_ends_soon() {
+async fn unauthenticated_connections_with_a_certificate_are_closed() {
     let authority = Authority::new();
     let a = Node::start(options("a", Some(authority.issue()))).await;
-    for (what, bytes, limit) in sayings() {
+    for (what, bytes, limit) in unauthenticated_inputs() {
         let stream = TcpStream::connect(a.address()).await.unwrap();
-        let mut stream = authority.issue().dialled(stream).await.unwrap();
+        let mut stream = authority.issue().connect(stream).await.unwrap();
         _ = stream.write_all(&bytes).await;
         assert!(closed(stream).await < limit, "{what}");
     }
     a.empty().await;
-    unharmed(a, Some(authority.issue())).await;
+    still_accepts_peers(a, Some(authority.issue())).await;
 }
 
 #[tokio::test]
-async fn one_byte_a_second_is_not_enough() {
+async fn a_slow_unauthenticated_connection_is_closed() {
     let a = Node::plain("a").await;
     let stream = TcpStream::connect(a.address()).await.unwrap();
     let (reader, mut writer) = stream.into_split();
@@ -182,40 +182,40 @@ async fn one_byte_a_second_is_not_enough() {
     assert!(took < READY_TIMEOUT + SLACK, "{took:?}");
 }
 
-/// Keeps saying nothing on 200 connections, while a good peer comes.
-async fn crowd(tls: Option<&Authority>) {
+/// Opens 200 silent connections, and then connects a peer.
+async fn silent_connections(tls: Option<&Authority>) {
     let issue = || tls.map(Authority::issue);
     let mut a = Node::start(options("a", issue())).await;
     let mut silent = Vec::new();
     for _ in 0..200 {
         silent.push(TcpStream::connect(a.address()).await.unwrap());
     }
-    let mut friend = Node::start(options("friend", issue())).await;
-    timeout(Duration::from_secs(2), join(&mut friend, &mut a)).await.expect("room for a friend");
-    assert!(a.link.inner.hall.table.count() <= table::MAX_UNPROVED + 1);
+    let mut peer = Node::start(options("peer", issue())).await;
+    timeout(Duration::from_secs(2), join(&mut peer, &mut a)).await.expect("the peer is accepted");
+    assert!(a.transport.inner.acceptor.connections.count() <= connections::MAX_UNAUTHENTICATED + 1);
     for stream in silent {
         assert!(closed(stream).await < READY_TIMEOUT + SLACK);
     }
-    // A whole crowd later, the friend is still there.
-    a.heard_nothing();
-    friend.heard_nothing();
-    assert_eq!(a.link.peers().len(), 1);
+    // The peer is still up after all silent connections are closed.
+    a.no_event();
+    peer.no_event();
+    assert_eq!(a.transport.peers().len(), 1);
 }
 
 #[tokio::test]
-async fn a_silent_crowd_keeps_no_peer_out() {
-    crowd(None).await;
+async fn silent_connections_do_not_keep_a_peer_out() {
+    silent_connections(None).await;
 }
 
 #[tokio::test]
-async fn a_silent_crowd_keeps_no_peer_out_with_tls() {
-    crowd(Some(&Authority::new())).await;
+async fn silent_connections_do_not_keep_a_peer_out_with_tls() {
+    silent_connections(Some(&Authority::new())).await;
 }
 
 #[tokio::test]
-async fn a_session_with_a_name_that_is_no_peers_is_ended() {
+async fn a_session_without_a_valid_peer_name_is_closed() {
     let a = Node::plain("a").await;
-    for name in ["stranger", "stranger.boot_1", ""] {
+    for name in ["invalid", "invalid.boot_1", ""] {
         let server = NodeServer::new(
             0,
             cookie().reveal().to_owned(),
@@ -225,24 +225,24 @@ async fn a_session_with_a_name_that_is_no_peers_is_ended() {
             Some(NodeConnectionMode::Isolated),
         );
         let (server, running) = Actor::spawn(None, server, ()).await.unwrap();
-        let before = a.link.inner.hall.table.seen();
+        let before = a.transport.inner.acceptor.connections.total_opened();
         client_connect(&server, a.address()).await.unwrap();
-        let came = || a.link.inner.hall.table.seen() > before;
-        super::world::eventually("the stranger came", came).await;
+        let is_opened = || a.transport.inner.acceptor.connections.total_opened() > before;
+        super::fixture::eventually("the session is opened", is_opened).await;
         a.empty().await;
         server.stop(None);
         running.await.unwrap();
     }
-    unharmed(a, None).await;
+    still_accepts_peers(a, None).await;
 }
 
-/// A listener that fails some times.
+/// A listener whose first accepts fail.
 struct Flaky {
     failures: usize,
     listener: TcpListener,
 }
 
-impl Source for Flaky {
+impl Incoming for Flaky {
     async fn next(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         if self.failures > 0 {
             self.failures -= 1;
@@ -254,15 +254,15 @@ impl Source for Flaky {
 }
 
 #[tokio::test]
-async fn accepting_survives_its_failures() {
+async fn the_listener_continues_after_failures() {
     let mut a = Node::start(Options { listen: None, ..options("a", None) }).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let source = Flaky { failures: 3, listener };
-    let accepting = tokio::spawn(accept::run(source, a.link.inner.hall.clone(), None));
+    let accepting = tokio::spawn(accept::run(source, a.transport.inner.acceptor.clone(), None));
     let mut b = Node::plain("b").await;
-    b.link.connect(address).await.unwrap();
-    timeout(PATIENCE, async {
+    b.transport.connect(address).await.unwrap();
+    timeout(TIMEOUT, async {
         b.up(&a.name).await;
         a.up(&b.name).await;
     })

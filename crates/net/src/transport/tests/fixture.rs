@@ -1,4 +1,4 @@
-//! Nodes, their certificates, and strangers.
+//! Nodes and their certificates.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,11 +16,11 @@ use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::tasks::Tasks;
-use crate::transport::{Cookie, Event, Link, Options, Peer, PeerName, SERVER_NAME, Tls};
+use crate::transport::{Cookie, Event, Options, Peer, PeerName, SERVER_NAME, Tls, Transport};
 
-/// Longer than anything takes on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-/// How much later than its limit something may happen on a busy machine.
+/// Longer than any operation takes on a busy machine.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
+/// The tolerance for a time limit on a busy machine.
 pub const SLACK: Duration = Duration::from_secs(2);
 
 pub fn cookie() -> Cookie {
@@ -37,19 +37,19 @@ pub fn options(text: &str, tls: Option<Tls>) -> Options {
     Options { name: name(text), listen, cookie: cookie(), tls, tasks: Tasks::new() }
 }
 
-/// A link, and what it has told.
+/// A transport and its events.
 pub struct Node {
     pub name: PeerName,
-    pub link: Link,
+    pub transport: Transport,
     pub events: Receiver<Event>,
 }
 
 impl Node {
     pub async fn start(options: Options) -> Self {
         let name = options.name.clone();
-        let link = Link::start(options).await.unwrap();
-        let events = link.events();
-        Self { name, link, events }
+        let transport = Transport::start(options).await.unwrap();
+        let events = transport.events();
+        Self { name, transport, events }
     }
 
     pub async fn plain(name: &str) -> Self {
@@ -57,14 +57,14 @@ impl Node {
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.link.local_addr().unwrap()
+        self.transport.local_addr().unwrap()
     }
 
     async fn event(&mut self) -> Event {
-        timeout(PATIENCE, self.events.recv()).await.expect("an event in time").unwrap()
+        timeout(TIMEOUT, self.events.recv()).await.expect("an event in time").unwrap()
     }
 
-    /// The peer, whose coming is the next event.
+    /// The peer. Its [`Event::Up`] must be the next event.
     pub async fn up(&mut self, name: &PeerName) -> Peer {
         match self.event().await {
             Event::Up(peer) if peer.name == *name => peer,
@@ -72,7 +72,7 @@ impl Node {
         }
     }
 
-    /// Waits until the peer goes, which is the next event, and says how long that took.
+    /// Waits for the peer's [`Event::Down`], which must be the next event. Returns how long that took.
     pub async fn down(&mut self, name: &PeerName) -> Duration {
         let start = Instant::now();
         match self.event().await {
@@ -81,48 +81,51 @@ impl Node {
         }
     }
 
-    /// Checks that nothing has been told.
-    pub fn heard_nothing(&mut self) {
+    /// Asserts that there is no event.
+    pub fn no_event(&mut self) {
         assert_eq!(self.events.try_recv(), Err(TryRecvError::Empty));
     }
 
     pub async fn sessions(&self) -> Vec<Session> {
-        let server = &self.link.inner.hall.server;
+        let server = &self.transport.inner.acceptor.server;
         let sessions = ractor::call_t!(server, NodeServerMessage::GetSessions, 5_000).unwrap();
         sessions.into_values().collect()
     }
 
     /// Waits until every connection has ended.
     pub async fn empty(&self) {
-        eventually("no connection is left", || self.link.inner.hall.table.count() == 0).await;
+        eventually("no connection is left", || {
+            self.transport.inner.acceptor.connections.count() == 0
+        })
+        .await;
     }
 }
 
-/// Waits for what nobody tells of.
+/// Waits for a condition by polling.
 pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(start.elapsed() < PATIENCE, "it never came that {what}");
+        assert!(start.elapsed() < TIMEOUT, "timed out waiting until {what}");
         sleep(Duration::from_millis(10)).await;
     }
 }
 
 /// Connects two nodes.
 pub async fn join(from: &mut Node, to: &mut Node) -> (Peer, Peer) {
-    from.link.connect(to.address()).await.unwrap();
+    from.transport.connect(to.address()).await.unwrap();
     (from.up(&to.name).await, to.up(&from.name).await)
 }
 
-/// How long it takes until the other end closes.
+/// Waits until the other end closes the connection. Returns how long that took.
 pub async fn closed(mut stream: impl tokio::io::AsyncRead + Unpin) -> Duration {
     let start = Instant::now();
     let mut bytes = [0; 1_024];
     let reading = async { while stream.read(&mut bytes).await.is_ok_and(|read| read > 0) {} };
-    timeout(PATIENCE, reading).await.expect("the other end closes");
+    timeout(TIMEOUT, reading).await.expect("the other end closes");
     start.elapsed()
 }
 
-/// Who signs certificates.
+/// A CA.
 pub struct Authority {
     dir: TempDir,
     issuer: Issuer<'static, KeyPair>,
@@ -143,19 +146,19 @@ impl Authority {
         self.dir.path().join("ca.pem")
     }
 
-    /// A good certificate.
+    /// A valid certificate.
     pub fn issue(&self) -> Tls {
         self.issue_for(&[SERVER_NAME], 2_099)
     }
 
-    /// A certificate for these names that ends with a year.
+    /// A certificate for these names that expires at the start of the year `until`.
     pub fn issue_for(&self, names: &[&str], until: i32) -> Tls {
         let (cert, key) = self.files(names, until);
         Tls::load(&self.ca(), &cert, &key).unwrap()
     }
 
-    /// A certificate of this authority, whose holder trusts another.
-    pub fn issue_to_friend_of(&self, other: &Self) -> Tls {
+    /// A certificate of this CA, whose holder trusts another CA.
+    pub fn issue_trusting(&self, other: &Self) -> Tls {
         let (cert, key) = self.files(&[SERVER_NAME], 2_099);
         Tls::load(&other.ca(), &cert, &key).unwrap()
     }
