@@ -16,6 +16,7 @@
 //! [`fixture::Fixture`] starts one of each. Tests never sleep for a result: they wait for it, with a
 //! deadline. The [`checker`] holds the invariants, one function each.
 
+mod architecture;
 pub mod archive;
 pub mod background;
 pub mod binary;

@@ -1,4 +1,4 @@
-//! Accepted events: their audience, their deliveries, and the catalogue of their types.
+//! Accepted events: their subscribers, their deliveries, and the catalogue of their types.
 
 pub(crate) mod accept;
 pub(crate) mod event_deliveries;

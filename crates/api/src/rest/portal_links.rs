@@ -99,7 +99,7 @@ async fn create(
 /// Invalidates all existing portal links of the account and ends the sessions that they started. New
 /// links can still be created.
 #[utoipa::path(
-    delete, path = "/v1/accounts/{account}/portal-links", tag = "Portal links",
+    delete, path = "/v1/accounts/{account}/portal-links", tag = "Portal links", operation_id = "end",
     security(("operator_key" = [])),
     responses((status = NO_CONTENT, description = "The portal links were revoked"))
 )]

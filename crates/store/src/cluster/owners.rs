@@ -88,15 +88,15 @@ impl Records {
     /// Hands a shard over from the holder of `fence` to `target`, and returns the new fence.
     pub async fn hand_over(&self, fence: Fence, target: BootId) -> Result<Fence, OwnerError> {
         let before = Some(Owner { epoch: fence.epoch, node: fence.node });
-        let handed = Owner { epoch: next_epoch(before), node: target };
+        let new_owner = Owner { epoch: next_epoch(before), node: target };
         self.store
             .transact(|tx, maybe_committed| async move {
                 let found: Option<Owner> = tx.load(&owner::key(fence.shard)).await?;
                 if found == before {
                     Ok(write(&tx, fence.shard, before, target))
-                } else if maybe_committed && found == Some(handed) {
+                } else if maybe_committed && found == Some(new_owner) {
                     // An earlier run of this transaction handed it over.
-                    Ok(Fence { shard: fence.shard, epoch: handed.epoch, node: target })
+                    Ok(Fence { shard: fence.shard, epoch: new_owner.epoch, node: target })
                 } else {
                     Err(OwnerError::Fenced)
                 }

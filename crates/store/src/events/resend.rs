@@ -72,7 +72,7 @@ impl Records {
         &self,
         account: AccountId,
         id: EventId,
-        audience: ResendTarget,
+        target: ResendTarget,
         id_generator: &IdGenerator,
         now: Timestamp,
     ) -> Result<Resent, ResendError> {
@@ -95,7 +95,7 @@ impl Records {
                 if maybe_committed && let Some(deliveries) = transaction.already_made().await? {
                     return Ok(Resent { deliveries, wakes: Vec::new() });
                 }
-                match audience {
+                match target {
                     ResendTarget::Endpoint(endpoint) => transaction.to_endpoint(endpoint).await,
                     ResendTarget::AllSubscribers => Ok(transaction.to_subscribers().await?),
                 }

@@ -90,7 +90,7 @@ async fn play(world: &mut World, endpoint: EndpointId, actions: Vec<Action>) -> 
             Action::Resend { to_all } => {
                 let page = PageRequest { limit: 1, after: None };
                 let events = world.records.events(account, None, page).await.unwrap();
-                let audience = if to_all {
+                let target = if to_all {
                     ResendTarget::AllSubscribers
                 } else {
                     ResendTarget::Endpoint(endpoint)
@@ -98,7 +98,7 @@ async fn play(world: &mut World, endpoint: EndpointId, actions: Vec<Action>) -> 
                 if let Some(event) = events.items.first() {
                     let resent = world
                         .records
-                        .resend(account, event.id, audience, &world.id_generator, now)
+                        .resend(account, event.id, target, &world.id_generator, now)
                         .await;
                     made += resent.unwrap().deliveries;
                 }

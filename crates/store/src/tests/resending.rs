@@ -11,8 +11,8 @@ use crate::{
 };
 
 impl World {
-    async fn resend(&self, event: EventId, audience: ResendTarget) -> Result<Resent, ResendError> {
-        self.records.resend(self.account, event, audience, &self.id_generator, later(9_000)).await
+    async fn resend(&self, event: EventId, target: ResendTarget) -> Result<Resent, ResendError> {
+        self.records.resend(self.account, event, target, &self.id_generator, later(9_000)).await
     }
 
     /// The deliveries of an event, read in pages of `limit`.
