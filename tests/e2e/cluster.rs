@@ -1,5 +1,8 @@
 //! A cluster of several nodes, from a client's point of view.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use anyhow::{Context, Result, ensure};
 use http::Method;
 use postrider_tests::client::{NewEndpoint, Operator, records};
@@ -91,5 +94,38 @@ async fn every_node_serves_every_endpoint() -> Result<()> {
     ensure!((held.state.as_str(), held.held) == ("disabled", 1), "{held:?}");
     at[0].enable(&endpoint.id, "resume").await?;
     hook.wait_for(4, SOON).await?;
+    cluster.stop().await
+}
+
+/// Nodes with different cookies cannot connect to each other, so the second one is rejected, until
+/// the cookie of the cluster is changed.
+#[tokio::test]
+async fn a_node_with_another_cookie_is_rejected_until_the_cookie_changes() -> Result<()> {
+    let config = Config::short_retries();
+    let mut cluster = Cluster::prepare(&config, 2)?;
+    cluster.start_one(0).await?;
+    let old = cluster.cookie_file().to_string_lossy().into_owned();
+    let new = cluster.files().join("new.cookie");
+    fs::write(&new, "another-cookie-of-the-tests-0123456789abcdef")?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
+    let new = new.to_string_lossy().into_owned();
+
+    cluster.node(1).reconfigure(|config| config.set("cluster", "cookie_file", &*new));
+    cluster.spawn(1)?;
+    let ended = cluster.node(1).ended().await?;
+    let log = cluster.node(1).log();
+    ensure!(ended.code() == Some(2), "{ended:?}: {log}");
+    ensure!(log.contains("previous_cookie_file"), "the error does not name the remedy: {log}");
+
+    cluster.node(1).reconfigure(|config| config.set("cluster", "previous_cookie_file", &*old));
+    cluster.start_one(1).await?;
+    // The first node may still restart with the old cookie.
+    cluster.restart(0).await?;
+    cluster.node(0).reconfigure(|config| config.set("cluster", "cookie_file", &*new));
+    cluster.restart(0).await?;
+    until_cluster(&cluster.operator()?, "both nodes are alive", SOON, |cluster| {
+        cluster.nodes.iter().filter(|node| node.state == "alive").count() == 2
+    })
+    .await?;
     cluster.stop().await
 }

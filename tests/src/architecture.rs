@@ -18,10 +18,7 @@ mod tests {
         ("notify", &["cluster", "domain", "net", "store"]),
         ("api", &["cluster", "domain", "net", "service", "store"]),
         ("client", &["domain", "net"]),
-        (
-            "node",
-            &["api", "cluster", "delivery", "domain", "net", "notify", "service", "store"],
-        ),
+        ("node", &["api", "cluster", "delivery", "domain", "net", "notify", "service", "store"]),
     ];
 
     #[test]

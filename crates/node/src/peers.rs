@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use postrider_api::ActorApi;
 use postrider_cluster::local_node::LocalNode;
 use postrider_cluster::membership::Identity;
@@ -12,10 +12,12 @@ use postrider_cluster::route::Router;
 use postrider_cluster::shard_manager::{ClusterMode, PeerNotifier, ShardManager};
 use postrider_cluster::wake_forwarder::WakeForwarder;
 use postrider_domain::assignment::Fence;
+use postrider_domain::time::Timestamp;
 use postrider_net::gateway::Gateway;
 use postrider_net::tasks::Tasks;
 use postrider_net::transport::{self, Cookie, PeerName, Tls, Transport};
 use postrider_service::Service;
+use postrider_store::{COOKIE_CHANGE_WINDOW, CookieCheck, Records};
 
 use crate::config;
 use crate::data_dir::DataDir;
@@ -46,6 +48,37 @@ struct NoPeers;
 impl PeerNotifier for NoPeers {
     fn handed_over(&self, _: Fence) {}
 }
+
+/// Refuses a cookie that is not the cluster's: the node would own shards that no other node could
+/// wake.
+///
+/// # Errors
+/// If the cookie differs from that of the store, or one of the two cannot be read.
+pub async fn verify_cookie(
+    records: &Records,
+    peering: &config::Peering,
+    dir: &DataDir,
+    now: Timestamp,
+) -> Result<()> {
+    let fingerprint = cookie(peering, dir)?.fingerprint();
+    let previous = match &peering.previous_cookie_file {
+        Some(path) => Some(Cookie::read(path).context("[cluster] previous_cookie_file")?),
+        None => None,
+    };
+    let previous = previous.map(|cookie| cookie.fingerprint());
+    match records.check_cookie(fingerprint, previous, now).await.context("cannot use the store")? {
+        CookieCheck::Accepted => Ok(()),
+        CookieCheck::Changed => {
+            tracing::warn!(window = ?COOKIE_CHANGE_WINDOW, "changed the cluster's cookie; the previous one is still accepted for a while");
+            Ok(())
+        }
+        CookieCheck::Rejected => bail!(OTHER_COOKIE),
+    }
+}
+
+const OTHER_COOKIE: &str = "[cluster] cookie_file: the nodes that use this store have another cookie, so \
+    this node could not connect to them. Give it their cookie. To change the cookie of a running cluster, \
+    set previous_cookie_file to the file with their cookie and restart the nodes one by one, within 24 hours";
 
 impl Peers {
     /// Starts the transport.

@@ -130,6 +130,9 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
     let id_generator = Arc::new(IdGenerator::new());
     let system = Arc::new(SystemClock::default());
     let clock: Arc<dyn Clock> = system.clone();
+    if let Some(peering) = &config.cluster.peering {
+        peers::verify_cookie(&records, peering, &dir, clock.wall()).await?;
+    }
     let router = Router::unattached(records.clone());
     let workers =
         start_workers(&config, &router, id_generator.clone(), clock.clone(), &tasks).await?;

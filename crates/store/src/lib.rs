@@ -37,6 +37,7 @@ mod tests;
 
 pub use postrider_kv as kv;
 
+pub use cluster::cookie::{COOKIE_CHANGE_WINDOW, CookieCheck};
 pub use cluster::leases::Lease;
 pub use cluster::owners::{OwnerError, Ownership};
 pub use deliveries::apply::{Applied, Finished};

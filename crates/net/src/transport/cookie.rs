@@ -8,6 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 /// The minimum length of a cookie, in characters.
 pub const MIN_COOKIE_CHARS: usize = 32;
 /// The maximum length of a cookie, in characters.
@@ -59,6 +61,16 @@ pub enum CookieError {
 }
 
 impl Cookie {
+    /// The fingerprint that identifies the cookie without revealing it: SHA-256 over a fixed prefix and
+    /// the cookie.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        Sha256::new_with_prefix(b"postrider cookie\0")
+            .chain_update(self.0.as_bytes())
+            .finalize()
+            .into()
+    }
+
     /// Parses a cookie: [`MIN_COOKIE_CHARS`] to 1,024 visible ASCII characters. Surrounding white space is
     /// ignored.
     ///

@@ -26,6 +26,9 @@ pub struct Peering {
     pub seeds: Vec<String>,
     /// The file with the shared secret. `None` for the file in the data directory.
     pub cookie_file: Option<PathBuf>,
+    /// The file with the secret that `cookie_file` replaces, while the cookie of a running cluster
+    /// changes.
+    pub previous_cookie_file: Option<PathBuf>,
     /// Certificates for mutual TLS. `None` only on loopback.
     pub tls: Option<TlsFiles>,
 }
@@ -63,12 +66,21 @@ impl Peering {
         let advertise = reader.option("cluster", "advertise", |text: String| reachable(&text));
         let seeds = reader.list("cluster", "seeds", seed);
         let cookie_file = reader.option("cluster", "cookie_file", path);
+        let previous_cookie_file = reader.option("cluster", "previous_cookie_file", path);
         let tls = TlsFiles::build(reader);
         if reader.error_count() > errors_before {
             return None;
         }
         let Some(listen) = listen else {
-            let keys = ["advertise", "seeds", "cookie_file", "tls_ca", "tls_cert", "tls_key"];
+            let keys = [
+                "advertise",
+                "seeds",
+                "cookie_file",
+                "previous_cookie_file",
+                "tls_ca",
+                "tls_cert",
+                "tls_key",
+            ];
             for key in keys {
                 if reader.has("cluster", key) {
                     reader.error("cluster", key, NEEDS_LISTEN.to_owned());
@@ -83,7 +95,8 @@ impl Peering {
             reader.error("cluster", "listen", NEEDS_ADVERTISE.to_owned());
         }
         let advertise = advertise.unwrap_or(listen);
-        Some(Self { listen, advertise, seeds: seeds.unwrap_or_default(), cookie_file, tls })
+        let seeds = seeds.unwrap_or_default();
+        Some(Self { listen, advertise, seeds, cookie_file, previous_cookie_file, tls })
     }
 }
 

@@ -12,6 +12,7 @@
 pub(crate) mod account;
 pub(crate) mod api_key;
 pub(crate) mod attempt;
+pub(crate) mod cookie;
 pub(crate) mod copy_marker;
 pub(crate) mod delivery;
 pub(crate) mod dispatch_state;
@@ -65,6 +66,7 @@ enum Table {
     Probe = 7,
     Copying = 8,
     SessionKey = 9,
+    Cookie = 50,
     // In `a`.
     Account = 10,
     ApiKey = 11,
@@ -280,6 +282,7 @@ mod tests {
         );
         assert_eq!(copy_marker::key(), in_installation(8, &[]));
         assert_eq!(session_key::key(), in_installation(9, &[]));
+        assert_eq!(cookie::key(), in_installation(50, &[]));
 
         assert_eq!(account::key(a), in_account(10, &[]));
         assert_eq!(api_key::key(a, key_id), in_account(11, &[&[6; 16]]));

@@ -1,6 +1,7 @@
 use postrider_domain::ids::{BootId, Id};
 
 use super::*;
+use crate::{COOKIE_CHANGE_WINDOW, CookieCheck};
 use crate::{Lease, Owner, OwnerError};
 
 const ONE: BootId = BootId::MIN;
@@ -89,4 +90,39 @@ async fn handing_a_shard_over_needs_the_fence_and_changes_the_version() {
     let again = world.records.hand_over(world.fences[1], TWO).await;
     assert_eq!(again, Err(OwnerError::Fenced), "the fence is stale");
     assert!(world.records.sweep(target, START).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_node_with_another_cookie_is_rejected() {
+    let world = World::new().await;
+    let check = async |fingerprint: u8, previous: Option<u8>, now| {
+        let previous = previous.map(|byte| [byte; 32]);
+        world.records.check_cookie([fingerprint; 32], previous, now).await.expect("checked")
+    };
+    assert_eq!(check(1, None, START).await, CookieCheck::Accepted, "the first node sets it");
+    assert_eq!(check(1, None, START).await, CookieCheck::Accepted);
+    assert_eq!(check(2, None, START).await, CookieCheck::Rejected);
+    assert_eq!(check(2, Some(3), START).await, CookieCheck::Rejected);
+    assert_eq!(
+        check(1, None, START).await,
+        CookieCheck::Accepted,
+        "a rejected one changes nothing"
+    );
+}
+
+#[tokio::test]
+async fn both_cookies_are_accepted_while_the_cookie_changes() {
+    let world = World::new().await;
+    let check = async |fingerprint: u8, previous: Option<u8>, now| {
+        let previous = previous.map(|byte| [byte; 32]);
+        world.records.check_cookie([fingerprint; 32], previous, now).await.expect("checked")
+    };
+    check(1, None, START).await;
+    assert_eq!(check(2, Some(1), START).await, CookieCheck::Changed);
+    assert_eq!(check(2, Some(1), START).await, CookieCheck::Accepted, "the change is made once");
+    let last = START.plus(COOKIE_CHANGE_WINDOW - Duration::from_millis(1));
+    assert_eq!(check(1, None, last).await, CookieCheck::Accepted, "it may restart meanwhile");
+    let after = START.plus(COOKIE_CHANGE_WINDOW);
+    assert_eq!(check(1, None, after).await, CookieCheck::Rejected);
+    assert_eq!(check(2, None, after).await, CookieCheck::Accepted);
 }
