@@ -184,7 +184,7 @@ impl Backlog {
                 let oldest = [self.oldest_pending_at, view.oldest_pending_at];
                 self.oldest_pending_at = oldest.into_iter().flatten().min();
             }
-            State::Disabled(_) => self.held += view.backlog,
+            State::Disabled(_) => self.held += view.backlog.held(),
             State::Deleted => {}
         }
     }

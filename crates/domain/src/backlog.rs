@@ -21,6 +21,13 @@ impl Backlog {
         }
     }
 
+    /// How many deliveries there are, whichever of the two they are.
+    #[must_use]
+    pub fn count(self) -> u64 {
+        let (Self::Pending(count) | Self::Held(count)) = self;
+        count
+    }
+
     /// How many deliveries wait for their next attempt.
     #[must_use]
     pub fn pending(self) -> u64 {

@@ -147,7 +147,7 @@ fn held(endpoint: &EndpointView) -> String {
         return "The endpoint has been enabled again since then, and webhooks are being sent to it."
             .to_owned();
     }
-    let now = match (endpoint.backlog, endpoint.oldest_pending_at) {
+    let now = match (endpoint.backlog.held(), endpoint.oldest_pending_at) {
         (0, _) => "No deliveries are currently held.".to_owned(),
         (1, Some(since)) => format!("1 delivery is held, since {since}."),
         (1, None) => "1 delivery is held.".to_owned(),

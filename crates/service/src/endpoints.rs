@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use postrider_domain::account::Name;
+use postrider_domain::backlog::Backlog;
 use postrider_domain::endpoint::{Endpoint, Health, Ordering, Secrets, State, Subscription};
 use postrider_domain::event::EventTypeName;
 use postrider_domain::findings::UNKNOWN_TYPE;
@@ -125,7 +126,7 @@ impl Service {
             endpoint,
             state: State::Enabled,
             health: Health::default(),
-            backlog: 0,
+            backlog: Backlog::Pending(0),
             oldest_pending_at: None,
         })
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod endpoint_list;
 
+use postrider_domain::backlog::Backlog;
 use postrider_domain::delivery::{Delivery, DeliveryState};
 use postrider_domain::disable;
 use postrider_domain::endpoint::{Endpoint, Health, Ordering, State, Subscription};
@@ -23,8 +24,7 @@ pub struct EndpointView {
     pub endpoint: Endpoint,
     pub state: State,
     pub health: Health,
-    /// Unfinished deliveries: pending while the endpoint is enabled, held while it is disabled.
-    pub backlog: u64,
+    pub backlog: Backlog,
     /// When the oldest of them was created.
     pub oldest_pending_at: Option<Timestamp>,
 }
@@ -277,11 +277,12 @@ pub(crate) async fn view(tx: &Tx, endpoint: Endpoint) -> Result<Option<EndpointV
     };
     let oldest = tx.snap_range(Range::new(begin, end).limit(1)).await?;
     let oldest = oldest.first().map(|(key, _)| delivery::parse_key(key)).transpose()?;
+    let backlog = Backlog::of(&dispatch.state, count.saturating_sub(dispatch.discarding));
     Ok(Some(EndpointView {
         endpoint,
         state: dispatch.state,
         health: tx.snap_load(&health::key(account, id)).await?.unwrap_or_default(),
-        backlog: count.saturating_sub(dispatch.discarding),
+        backlog,
         oldest_pending_at: oldest.map(ids::created_at),
     }))
 }

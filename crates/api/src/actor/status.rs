@@ -10,7 +10,6 @@ use postrider_store::{DeliveryView, EndpointView, RecordedAttempt};
 
 pub(super) fn endpoint(view: EndpointView) -> EndpointStatus {
     let EndpointView { endpoint, state, health, backlog, oldest_pending_at } = view;
-    let enabled = state == State::Enabled;
     EndpointStatus {
         id: endpoint.id,
         name: endpoint.name.as_str().to_owned(),
@@ -22,8 +21,8 @@ pub(super) fn endpoint(view: EndpointView) -> EndpointStatus {
         },
         failure_count: health.failure_count,
         last_error: health.last_error,
-        pending: if enabled { backlog } else { 0 },
-        held: if enabled { 0 } else { backlog },
+        pending: backlog.pending(),
+        held: backlog.held(),
         oldest_pending_at,
     }
 }

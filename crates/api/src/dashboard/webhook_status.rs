@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::response::{Redirect, Response};
 use axum::routing::{get, post};
 use maud::{Markup, html};
+use postrider_domain::backlog::Backlog;
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::endpoint::{
     Disabled, DisabledReason, Endpoint, LastError, State as EndpointState, Subscription,
@@ -62,7 +63,7 @@ impl WebhookStatus {
     /// Identifies the form that the banner shows, so that a page can tell whether it is out of date.
     fn form_key(&self) -> &'static str {
         match self.view.state {
-            EndpointState::Disabled(_) if self.view.backlog > 0 => "holding",
+            EndpointState::Disabled(_) if self.view.backlog.held() > 0 => "holding",
             EndpointState::Disabled(_) => "disabled",
             EndpointState::Enabled | EndpointState::Deleted => "enabled",
         }
@@ -83,7 +84,7 @@ pub(crate) fn banner(ctx: &PageContext, status: &WebhookStatus) -> Markup {
             @if let EndpointState::Disabled(_) = view.state {
                 form method="post" action=(subpath(&urls.webhook(id), "enable")) {
                     (ctx.csrf())
-                    @if view.backlog > 0 {
+                    @if view.backlog.count() > 0 {
                         fieldset.choice {
                             legend { "Held deliveries" }
                             label { input type="radio" name="held" value="resume" checked; " Send" }
@@ -196,10 +197,13 @@ fn last_error(ctx: &PageContext, view: &EndpointView) -> Markup {
 }
 
 fn backlog(ctx: &PageContext, view: &EndpointView) -> Markup {
-    let word = if matches!(view.state, EndpointState::Disabled(_)) { "held" } else { "pending" };
+    let word = match view.backlog {
+        Backlog::Pending(_) => "pending",
+        Backlog::Held(_) => "held",
+    };
     html! {
         p {
-            @match (view.backlog, view.oldest_pending_at) {
+            @match (view.backlog.count(), view.oldest_pending_at) {
                 (0, _) => { "No " (word) " deliveries." }
                 (n, None) => { (count(n, "delivery ", "deliveries ")) (word) "." }
                 (n, Some(at)) => { (count(n, "delivery ", "deliveries ")) (word) ", the oldest for " (age(at, ctx.now())) "." }

@@ -4,7 +4,8 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use maud::{Markup, html};
-use postrider_domain::endpoint::{State as EndpointState, Subscription};
+use postrider_domain::backlog::Backlog;
+use postrider_domain::endpoint::Subscription;
 use postrider_domain::limits::DEFAULT_PAGE;
 use postrider_domain::statistics::Sparkline;
 use postrider_store::{EndpointFilter, EndpointView, PageRequest};
@@ -153,10 +154,10 @@ fn error_rate(sparkline: &Sparkline) -> Markup {
 
 /// The number of pending or held deliveries, and the age of the oldest.
 fn backlog(ctx: &PageContext, view: &EndpointView) -> Markup {
-    let held = matches!(view.state, EndpointState::Disabled(_));
+    let held = matches!(view.backlog, Backlog::Held(_));
     html! {
-        @if view.backlog > 0 {
-            (grouped(view.backlog)) @if held { " held" }
+        @if view.backlog.count() > 0 {
+            (grouped(view.backlog.count())) @if held { " held" }
             @if let Some(at) = view.oldest_pending_at {
                 span.since { "oldest " (age(at, ctx.now())) }
             }

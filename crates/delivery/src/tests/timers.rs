@@ -66,7 +66,7 @@ async fn an_idle_actor_updates_its_pointer_on_time() {
     let endpoint = fixture.endpoint(&receiver.url, Ordering::Parallel).await;
     fixture.publish("1").await;
     receiver.next().await;
-    fixture.wait_for_endpoint(endpoint, |view| view.backlog == 0).await;
+    fixture.wait_for_endpoint(endpoint, |view| view.backlog.count() == 0).await;
     run_ready_tasks().await;
     fixture.clock.set_back(HOUR);
     time.advance(Duration::from_secs(3)).await;

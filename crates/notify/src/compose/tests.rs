@@ -5,6 +5,8 @@ use postrider_domain::event::EventTypeName;
 use postrider_domain::ids::{DeliveryId, EventId, Id};
 use postrider_domain::outcome::ErrorKind;
 
+use postrider_domain::backlog::Backlog;
+
 use super::*;
 use crate::outbox::test_data;
 
@@ -45,7 +47,7 @@ fn facts() -> Facts {
         endpoint,
         state: State::Disabled(notice.disabled.clone()),
         health: Health::default(),
-        backlog: 42,
+        backlog: Backlog::Held(42),
         oldest_pending_at: Some(AT),
     };
     Facts { notice, account, endpoint, delivery: Some(delivery), page: None }
@@ -155,9 +157,9 @@ fn the_reason_gone_and_an_error_without_a_response() {
 #[test]
 fn counts_use_singular_and_plural() {
     let mut facts = facts();
-    facts.endpoint.backlog = 1;
+    facts.endpoint.backlog = Backlog::Held(1);
     assert!(body(&facts).contains("1 delivery is held, since"));
-    facts.endpoint.backlog = 0;
+    facts.endpoint.backlog = Backlog::Held(0);
     facts.endpoint.oldest_pending_at = None;
     assert!(body(&facts).contains("No deliveries are currently held"));
 }

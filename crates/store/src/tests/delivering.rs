@@ -35,7 +35,7 @@ async fn a_failure_reschedules_the_delivery() {
     assert_eq!(settled.await, Ok(due));
     assert_eq!(world.pointers(endpoint).await, [due.unwrap()]);
     let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
-    assert_eq!((view.health.failure_count, view.backlog), (1, 1));
+    assert_eq!((view.health.failure_count, view.backlog.count()), (1, 1));
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn exhaustion_disables_the_endpoint_and_writes_a_notice_in_one_transaction
     world.accept("a", now).await;
     let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
     let State::Disabled(disabled) = view.state else { panic!("{:?}", view.state) };
-    assert_eq!((disabled.reason, view.backlog), (DisabledReason::Exhausted, 1));
+    assert_eq!((disabled.reason, view.backlog.count()), (DisabledReason::Exhausted, 1));
     assert!(world.pointers(endpoint).await.is_empty());
     let notices = world.notices(endpoint).await;
     assert_eq!(notices.len(), 1);
@@ -72,7 +72,7 @@ async fn a_stale_owner_writes_nothing() {
     let settled = world.records.update_pointer(old, world.account, endpoint).await;
     assert_eq!(settled, Err(OwnerError::Fenced));
     let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
-    assert_eq!(view.backlog, 1);
+    assert_eq!(view.backlog.count(), 1);
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn held_deliveries_resume_or_are_discarded() {
         let view =
             world.records.enable_endpoint(world.account, endpoint, held).await.unwrap().unwrap();
         assert_eq!(view.state, State::Enabled);
-        assert_eq!(view.backlog, if held == HeldAction::Resume { 450 } else { 0 });
+        assert_eq!(view.backlog.count(), if held == HeldAction::Resume { 450 } else { 0 });
         assert!(list().await.iter().all(|view| view.state == state), "{held:?}");
         assert_eq!(world.pointers(endpoint).await, [IMMEDIATELY]);
     }
@@ -166,7 +166,7 @@ async fn the_owner_discards_marked_deliveries_whatever_happens_in_between() {
     for number in 0..450 {
         world.accept("a", later(2 + number)).await;
     }
-    assert_eq!(enable(HeldAction::Discard).await.backlog, 0);
+    assert_eq!(enable(HeldAction::Discard).await.backlog.count(), 0);
     // With a clock that is behind.
     world.accept("a", later(100)).await;
     assert!(matches!(work().await, Work::Discard));
@@ -177,13 +177,13 @@ async fn the_owner_discards_marked_deliveries_whatever_happens_in_between() {
     let settle = || world.records.update_pointer(fence, world.account, endpoint);
     assert_eq!(settle().await, Ok(Some(IMMEDIATELY)), "the owner has not finished discarding");
     let view = enable(HeldAction::Resume).await;
-    assert_eq!(view.backlog, 1);
+    assert_eq!(view.backlog.count(), 1);
     assert!(view.oldest_pending_at > Some(later(451)));
     assert_eq!(step(fence).await, Ok(true));
     assert_eq!(step(fence).await, Ok(false));
     assert!(matches!(work().await, Work::Send(_)));
     let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
-    assert_eq!(view.backlog, 1);
+    assert_eq!(view.backlog.count(), 1);
     world.records.claim(&[fence.shard], BootId::MAX).await.unwrap();
     assert_eq!(step(fence).await, Err(OwnerError::Fenced));
 }

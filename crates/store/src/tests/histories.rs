@@ -168,7 +168,7 @@ async fn check(world: &World, endpoint: EndpointId, made: u64, end: Timestamp) {
     assert_eq!(queued, due, "the queue rows");
     let count = rows(pending::count(account, endpoint)).await.unwrap();
     let count = counter(count.first().map(|(_, value)| value.as_ref()));
-    assert_eq!(u64::try_from(count), Ok(view.backlog));
+    assert_eq!(u64::try_from(count), Ok(view.backlog.count()));
     assert_eq!(usize::try_from(count), Ok(ids.len()), "the counter");
 
     let pointers = world.pointers(endpoint).await;

@@ -133,7 +133,7 @@ impl World {
 
     async fn backlog(&self, endpoint: EndpointId) -> u64 {
         let view = self.records.endpoint(self.account, endpoint).await.unwrap();
-        view.expect("an endpoint").backlog
+        view.expect("an endpoint").backlog.count()
     }
 
     /// Takes one step of the first fan-out of any shard. None if no shard has one.
