@@ -6,8 +6,8 @@ step() {
     printf '\n=== %s\n' "$*"
 }
 
-# The argument `--install` allows a script, and the scripts that it calls, to install missing packages.
-# So does CI=true.
+# The argument `--install` allows a script, and the scripts that it calls, to install missing
+# packages. So does CI=true.
 export POSTRIDER_MAY_INSTALL="${POSTRIDER_MAY_INSTALL:-${CI:-false}}"
 arguments=()
 for argument in "$@"; do
@@ -20,8 +20,8 @@ done
 # This sets the caller's arguments, because the file is sourced.
 set -- "${arguments[@]}"
 
-# Installs Debian packages if allowed, as root or with sudo. Otherwise prints the missing packages and
-# the command to install them.
+# Installs Debian packages if allowed, as root or with sudo. Otherwise prints the missing packages
+# and the command to install them.
 install() {
     local apt=(apt-get)
     [ "$(id -u)" -eq 0 ] || apt=(sudo apt-get)
@@ -41,8 +41,8 @@ need_c_compiler() {
     fi
 }
 
-# Whether the browser tests can run: they need a browser, its driver, and axe-core. If not, prints the
-# reason on one line.
+# Whether the browser tests can run: they need a browser, its driver, and axe-core. If not, prints
+# the reason on one line.
 need_browser() {
     local missing=() reason
     command -v chromium >/dev/null || missing+=(chromium)
@@ -98,8 +98,8 @@ need_foundationdb() {
 # shellcheck disable=SC2034
 over_foundationdb_skip=(--skip embedded::)
 
-# Builds the node for the tests in the profile `debug` or `release`, with FoundationDB if the tests run on
-# it, and exports its path as POSTRIDER_BIN.
+# Builds the node for the tests in the profile `debug` or `release`, with FoundationDB if the tests
+# run on it, and exports its path as POSTRIDER_BIN.
 build_node() {
     local options=()
     [ "$1" = debug ] || options+=("--$1")

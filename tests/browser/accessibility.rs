@@ -6,7 +6,7 @@ use postrider_tests::browser::{Focus, Key, Viewport};
 use crate::sample_account::{Page, SampleAccount, empty_pages, operator_pages, send_test_event};
 use crate::session::BrowserSession;
 
-/// How many presses of the Tab key may lead to a control.
+/// The most presses of the Tab key that may be needed to reach a control.
 const MOST_TABS: usize = 40;
 
 #[tokio::test]
@@ -57,10 +57,10 @@ impl Violations {
 
     /// Checks the current page in every theme and width.
     async fn check(&mut self, session: &BrowserSession, name: &str) -> Result<()> {
-        for look in Viewport::ALL {
-            session.browser.emulate(look).await?;
+        for viewport in Viewport::ALL {
+            session.browser.emulate(viewport).await?;
             if let Err(error) = session.browser.accessible().await {
-                self.0.push(format!("{name}, {look:?}: {error:#}"));
+                self.0.push(format!("{name}, {viewport:?}: {error:#}"));
             }
         }
         session.browser.emulate(Viewport::default()).await
@@ -111,7 +111,7 @@ async fn the_dashboard_works_with_the_keyboard_alone() -> Result<()> {
     session.close().await
 }
 
-/// Presses Tab until the control called `name` has the focus; the focus must be visible at each step.
+/// Presses Tab until the control called `name` has focus; the focus must be visible at each step.
 async fn tab_to(session: &BrowserSession, name: &str) -> Result<Focus> {
     let mut passed = Vec::new();
     for _ in 0..MOST_TABS {

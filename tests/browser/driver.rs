@@ -111,8 +111,8 @@ async fn screenshots_are_taken_in_both_themes_and_widths() -> Result<()> {
     browser.open(&url).await?;
     let folder = tempfile::tempdir()?;
     let mut screenshots = Vec::new();
-    for look in Viewport::ALL {
-        let path = browser.screenshot_in(folder.path(), "page", look).await?;
+    for viewport in Viewport::ALL {
+        let path = browser.screenshot_in(folder.path(), "page", viewport).await?;
         screenshots.push(std::fs::read(path)?);
     }
     assert!(

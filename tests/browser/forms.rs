@@ -10,7 +10,7 @@ use crate::session::BrowserSession;
 
 #[tokio::test]
 async fn errors_appear_beside_their_fields_and_input_is_kept() -> Result<()> {
-    let session = BrowserSession::the_account_pages_fit_every_width().await?;
+    let session = BrowserSession::signed_in().await?;
     let browser = &session.browser;
     session.visit("/webhooks/new").await?;
     // Validation while typing.
@@ -42,7 +42,7 @@ async fn errors_appear_beside_their_fields_and_input_is_kept() -> Result<()> {
 
 #[tokio::test]
 async fn a_webhook_can_be_edited_rotated_and_deleted() -> Result<()> {
-    let session = BrowserSession::the_account_pages_fit_every_width().await?;
+    let session = BrowserSession::signed_in().await?;
     let (fixture, browser) = (&session.fixture, &session.browser);
     let new = NewEndpoint::at("http://127.0.0.1:9/old").of_types(&[ORDER]).header("X-A", "1");
     let endpoint = fixture.account.create(&new).await?;
@@ -87,7 +87,7 @@ async fn a_webhook_can_be_edited_rotated_and_deleted() -> Result<()> {
 
 #[tokio::test]
 async fn webhooks_can_be_searched_by_name_and_state() -> Result<()> {
-    let session = BrowserSession::the_account_pages_fit_every_width().await?;
+    let session = BrowserSession::signed_in().await?;
     let (fixture, browser) = (&session.fixture, &session.browser);
     for name in ["Warehouse", "Billing", "Ware"] {
         let new = NewEndpoint::at(&fixture.hook(name).url()).named(name);
@@ -112,7 +112,7 @@ async fn webhooks_can_be_searched_by_name_and_state() -> Result<()> {
 
 #[tokio::test]
 async fn contacts_keys_and_portal_links_can_be_managed() -> Result<()> {
-    let session = BrowserSession::the_account_pages_fit_every_width().await?;
+    let session = BrowserSession::signed_in().await?;
     let browser = &session.browser;
     session.visit("/settings").await?;
     browser.fill("Email addresses", "new@example.com\nno address").await?;
@@ -129,7 +129,7 @@ async fn contacts_keys_and_portal_links_can_be_managed() -> Result<()> {
     session.visit("/settings").await?;
     browser.fill("New key", "Deploy").await?;
     browser.click("Create key").await?;
-    browser.until("it is not shown again").await?;
+    browser.until("it will not be shown again").await?;
     let code = "return document.querySelector('main [role=status] code').textContent";
     let key = browser.run(code, vec![]).await?;
     let key = key.as_str().filter(|key| key.starts_with("prk_")).context("a key")?;
@@ -148,7 +148,7 @@ async fn contacts_keys_and_portal_links_can_be_managed() -> Result<()> {
 
 #[tokio::test]
 async fn times_are_shown_and_entered_in_the_readers_time_zone() -> Result<()> {
-    let session = BrowserSession::the_account_pages_fit_every_width().await?;
+    let session = BrowserSession::signed_in().await?;
     let browser = &session.browser;
     browser.in_zone("Asia/Kolkata").await?;
     session.visit(&format!("/event-types/{ORDER}")).await?;

@@ -68,7 +68,7 @@ async fn the_injection_check_finds_injected_markup() -> Result<()> {
 /// For a browser, another port of the same host is the same site, so it sends the session cookie.
 #[tokio::test]
 async fn a_cross_site_form_is_rejected() -> Result<()> {
-    let session = BrowserSession::the_account_pages_fit_every_width().await?;
+    let session = BrowserSession::signed_in().await?;
     let (fixture, browser) = (&session.fixture, &session.browser);
     let endpoint = fixture.endpoint(&fixture.hook("orders")).await?;
     let action = session.account_path(&format!("/webhooks/{}/disable", endpoint.id));
@@ -86,7 +86,7 @@ async fn a_cross_site_form_is_rejected() -> Result<()> {
 
 #[tokio::test]
 async fn another_site_cannot_frame_the_dashboard() -> Result<()> {
-    let session = BrowserSession::the_account_pages_fit_every_width().await?;
+    let session = BrowserSession::signed_in().await?;
     let browser = &session.browser;
     let ours = format!("http://{}/dashboard", session.fixture.node.address());
     let (_elsewhere, url) = serve_page(&format!("<iframe src='{ours}'></iframe>"), &[]).await?;
@@ -223,8 +223,8 @@ impl Injection {
     }
 }
 
-/// Asserts that no markup was inserted into the page and no script ran. An open dialog would make every
-/// browser command fail.
+/// Asserts that no markup was inserted into the page and no script ran. An open dialog would make
+/// every browser command fail.
 async fn assert_harmless(browser: &Browser) -> Result<()> {
     let text = browser.text().await?;
     ensure!(browser.count(MARKER).await? == 0, "injected markup became an element: {text}");

@@ -11,7 +11,7 @@ use crate::session::BrowserSession;
 
 #[tokio::test]
 async fn an_event_can_be_resent_to_one_webhook_and_to_all_subscribers() -> Result<()> {
-    let session = BrowserSession::the_account_pages_fit_every_width().await?;
+    let session = BrowserSession::signed_in().await?;
     let (fixture, browser) = (&session.fixture, &session.browser);
     let [first, second, other] = ["first", "second", "other"].map(|name| fixture.hook(name));
     fixture.endpoint(&first).await?;
@@ -48,7 +48,7 @@ async fn an_event_can_be_resent_to_one_webhook_and_to_all_subscribers() -> Resul
 
 #[tokio::test]
 async fn a_replay_can_be_counted_started_paused_and_cancelled() -> Result<()> {
-    let session = BrowserSession::the_account_pages_fit_every_width().await?;
+    let session = BrowserSession::signed_in().await?;
     let (fixture, browser) = (&session.fixture, &session.browser);
     let hook = fixture.hook("orders");
     let endpoint = fixture.endpoint(&hook).await?;
@@ -83,7 +83,7 @@ async fn a_replay_can_be_counted_started_paused_and_cancelled() -> Result<()> {
     browser.click("Resume").await?;
     browser.until("running").await?;
     browser.click("Cancel replay").await?;
-    browser.until("Stopped. Deliveries it has already created").await?;
+    browser.until("Cancelled. Deliveries that it already created").await?;
     let replays: Vec<Replay> = fixture.account.list("/replays?").await?;
     assert_eq!(replays.len(), 1);
     assert_eq!((replays[0].state.as_str(), replays[0].total), ("cancelled", 30));

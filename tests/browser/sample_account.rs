@@ -1,5 +1,5 @@
-//! An account with sample data: healthy, failing and disabled webhooks, and deliveries in every state.
-//! Also the list of its pages.
+//! An account with sample data: healthy, failing and disabled webhooks, and deliveries in every
+//! state. Also the list of its pages.
 
 use anyhow::{Context, Result};
 use postrider_tests::client::NewEndpoint;
@@ -16,7 +16,6 @@ const ORDERS: u64 = 12;
 const APPLICATION: &str = "application.created";
 const INVOICE: &str = "invoice.paid";
 
-/// An account with sample data.
 pub struct SampleAccount {
     healthy: Endpoint,
     failing: Endpoint,
@@ -33,7 +32,6 @@ pub struct SampleAccount {
 pub type Page = (&'static str, String);
 
 impl SampleAccount {
-    /// Creates the sample data.
     pub async fn create(session: &mut BrowserSession) -> Result<Self> {
         let fixture = &mut session.fixture;
         catalogue(fixture).await?;
@@ -111,7 +109,6 @@ impl SampleAccount {
     }
 }
 
-/// The operator's pages.
 pub fn operator_pages(session: &BrowserSession) -> Vec<Page> {
     vec![
         ("accounts", "/accounts".to_owned()),

@@ -8,7 +8,7 @@ use crate::session::BrowserSession;
 
 #[tokio::test]
 async fn the_account_pages_fit_every_width() -> Result<()> {
-    let mut session = BrowserSession::the_account_pages_fit_every_width().await?;
+    let mut session = BrowserSession::signed_in().await?;
     let sample = SampleAccount::create(&mut session).await?;
     screenshot_all(&session, sample.pages(&session)).await?;
     send_test_event(&session, &sample).await?;
@@ -36,10 +36,10 @@ async fn screenshot_all(session: &BrowserSession, pages: Vec<Page>) -> Result<()
 
 /// Takes screenshots of the current page, which must fit every width, including a phone's.
 async fn screenshot(browser: &Browser, name: &str) -> Result<()> {
-    for look in Viewport::ALL {
-        browser.screenshot(name, look).await?;
+    for viewport in Viewport::ALL {
+        browser.screenshot(name, viewport).await?;
         let overflow = browser.overflow().await?;
-        ensure!(overflow.is_empty(), "{name} is wider than {}: {overflow:#?}", look.width);
+        ensure!(overflow.is_empty(), "{name} is wider than {}: {overflow:#?}", viewport.width);
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ impl BrowserSession {
     }
 
     /// Starts both, and signs in with the account's key.
-    pub async fn the_account_pages_fit_every_width() -> Result<Self> {
+    pub async fn signed_in() -> Result<Self> {
         let session = Self::start().await?;
         session.sign_in().await?;
         Ok(session)
@@ -36,7 +36,6 @@ impl BrowserSession {
         self.browser.until("Webhooks").await
     }
 
-    /// Signs in as the operator.
     pub async fn sign_in_as_operator(&self) -> Result<()> {
         self.sign_in_with(&self.fixture.node.operator_key()?).await?;
         self.browser.until("Accounts").await

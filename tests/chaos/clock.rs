@@ -1,12 +1,13 @@
-//! Three nodes under load whose wall clocks are some seconds apart from the start. One of the clocks
-//! jumps back and forth by an hour.
+//! Three nodes under load whose wall clocks are some seconds apart from the start. One of the
+//! clocks jumps back and forth by an hour.
 //!
-//! Times in that node's records cannot be compared with the other nodes' records or with the receiver's
-//! log. The invariants that compare times are therefore not checked: I5 (the schedule), I6 where it
-//! matches requests with records, I7 (the grace period), I13 (recorded lateness), and the parts of I3
-//! that compare times. The others are: nothing is lost (I1) or made up (I2), epochs (I3), attempt numbers
-//! (I4), one success per delivery, which is all of I6 when no node is killed, notices (I8), durations
-//! (I9) and bounds (I12). In addition, no due delivery may stay pending once the clock is right again.
+//! Times in that node's records cannot be compared with the other nodes' records or with the
+//! receiver's log. The invariants that compare times are therefore not checked: I5 (the schedule),
+//! I6 where it matches requests with records, I7 (the grace period), I13 (recorded lateness), and
+//! the parts of I3 that compare times. The others are: nothing is lost (I1) or made up (I2), epochs
+//! (I3), attempt numbers (I4), one success per delivery, which is all of I6 when no node is killed,
+//! notices (I8), durations (I9) and bounds (I12). In addition, no due delivery may stay pending
+//! once the clock is right again.
 
 use anyhow::{Result, ensure};
 use jiff::Timestamp;
@@ -76,8 +77,8 @@ async fn nothing_is_lost_when_a_clock_jumps() -> Result<()> {
     report::print_and_check("clock", seed, &outcome)
 }
 
-/// Pending deliveries were accepted or attempted by the node whose clock was ahead: they are late, not
-/// lost. At a strict endpoint, all later deliveries wait behind them.
+/// Pending deliveries were accepted or attempted by the node whose clock was ahead: they are late,
+/// not lost. At a strict endpoint, all later deliveries wait behind them.
 fn only_future_deliveries_are_pending(evidence: &Evidence) -> Result<()> {
     let now = Timestamp::now();
     let strict = |delivery: &Delivery| {

@@ -1,6 +1,6 @@
-//! Three nodes under load that are repeatedly killed, frozen and restarted, while a fourth joins and
-//! leaves. Over FoundationDB, its server is killed and frozen as well, a tenth as often as the nodes
-//! are killed.
+//! Three nodes under load that are repeatedly killed, frozen and restarted, while a fourth joins
+//! and leaves. Over FoundationDB, its server is killed and frozen as well, a tenth as often as the
+//! nodes are killed.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ const LONG_PAUSE: Duration = millis(300);
 async fn nothing_is_lost_when_nodes_are_killed() -> Result<()> {
     let (seed, kills) = run::seed_and_kills(FEW_KILLS)?;
     let over_foundationdb = foundationdb::chosen()?.is_some();
-    let form = if over_foundationdb { with_store_faults(form(kills)) } else { form(kills) };
-    let plan = Plan::generate(seed, &form);
+    let counts = if over_foundationdb { with_store_faults(form(kills)) } else { form(kills) };
+    let plan = Plan::generate(seed, &counts);
     eprintln!(
         "cluster: {:?}; repeat with POSTRIDER_SEED={seed} POSTRIDER_KILLS={kills}",
         plan.faults()
@@ -65,10 +65,10 @@ fn form(kills: usize) -> FaultCounts {
 }
 
 /// Adds faults of the store; its freezes last a moment, less than a lease, and longer than one.
-fn with_store_faults(form: FaultCounts) -> FaultCounts {
+fn with_store_faults(counts: FaultCounts) -> FaultCounts {
     let mut store_freezes_s = vec![3];
-    for _ in 0..form.kills / LONG_RUN_KILLS {
+    for _ in 0..counts.kills / LONG_RUN_KILLS {
         store_freezes_s.extend([1, 8, 15]);
     }
-    FaultCounts { store_kills: (form.kills / 10).max(1), store_freezes_s, ..form }
+    FaultCounts { store_kills: (counts.kills / 10).max(1), store_freezes_s, ..counts }
 }

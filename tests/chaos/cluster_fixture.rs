@@ -1,5 +1,5 @@
-//! A cluster with a receiver, a mail server, and an account that can publish through every node. Over
-//! FoundationDB, the cluster has its own fdbserver, which can be killed and frozen.
+//! A cluster with a receiver, a mail server, and an account that can publish through every node.
+//! Over FoundationDB, the cluster has its own fdbserver, which can be killed and frozen.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -46,7 +46,8 @@ impl ClusterFixture {
         Self::start_with(cluster, running, mail, Receiver::start().await?).await
     }
 
-    /// Starts `running` nodes, each in its own namespace of `network`; the store is on the host side.
+    /// Starts `running` nodes, each in its own namespace of `network`; the store is on the host
+    /// side.
     pub(crate) async fn start_in_namespaces(
         config: Config,
         network: Network,
@@ -79,9 +80,9 @@ impl ClusterFixture {
         Ok(fixture)
     }
 
-    /// Waits until exactly `nodes` nodes are alive and each owns at least `part` of its fair share of
-    /// the shards. After a fault the share may stay small for a while: a shard that moved stays put
-    /// for a minute.
+    /// Waits until exactly `nodes` nodes are alive and each owns at least `part` of its fair share
+    /// of the shards. After a fault the share may stay small for a while: a shard that moved stays
+    /// put for a minute.
     pub(crate) async fn wait_for_balance(&self, nodes: usize, part: f64) -> Result<()> {
         let what = format!("{nodes} nodes each own {part} of their share of the shards");
         until_cluster(&self.operator, &what, BALANCED_WITHIN, |cluster| {

@@ -99,8 +99,8 @@ async fn run(seed: u64, kills: usize) -> Result<Evidence> {
     })
 }
 
-/// Creates endpoints of every kind: healthy ones, some that need retries, and two that never return a
-/// 2xx status.
+/// Creates endpoints of every kind: healthy ones, some that need retries, and two that never return
+/// a 2xx status.
 async fn subscribe(fixture: &Fixture) -> Result<Vec<Subscriber>> {
     let behaviours = [
         ("healthy", Behaviour::default()),
@@ -126,8 +126,8 @@ async fn subscribe(fixture: &Fixture) -> Result<Vec<Subscriber>> {
     Ok(subscribers)
 }
 
-/// Lets the node run for a random time, kills it, and starts it again. Some nodes are killed before they
-/// are ready.
+/// Lets the node run for a random time, kills it, and starts it again. Some nodes are killed before
+/// they are ready.
 async fn kill_once(node: &mut Node, rng: &mut StdRng) -> Result<Fault> {
     if rng.random_ratio(3, 4) {
         node.ready().await?;

@@ -1,15 +1,16 @@
 //! A fan-out load: an account with more subscribed endpoints than one transaction can reach, whose
 //! subscriptions change while events are fanned out.
 //!
-//! Most endpoints are disabled, so that their deliveries are held at no cost. The others cover what can
-//! go wrong in a fan-out:
-//! - *resubscribing* endpoints switch constantly between `*` and the names of the same types: they stay
-//!   subscribed throughout and receive each event once;
+//! Most endpoints are disabled, so that their deliveries are held at no cost. The others cover what
+//! can go wrong in a fan-out:
+//! - *resubscribing* endpoints switch constantly between `*` and the names of the same types: they
+//!   stay subscribed throughout and receive each event once;
 //! - *transient* endpoints are created, disabled, enabled and deleted;
 //! - *replayed* endpoints have their past deliveries replayed.
 //!
-//! Meanwhile the load publishes events for all of them, batches with more deliveries than one transaction
-//! can create, and events of a type whose schema changes between a request and its repetition.
+//! Meanwhile the load publishes events for all of them, batches with more deliveries than one
+//! transaction can create, and events of a type whose schema changes between a request and its
+//! repetition.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,7 +44,7 @@ pub(crate) const CONTACT: &str = "fan-out@example.com";
 /// The prefix of the load's receiver paths.
 const PATH: &str = "/fan-out-";
 
-/// The type that every endpoint is subscribed to: more than 500, so that each event is fanned out.
+/// The type with more than 500 subscribers, so that each of its events is fanned out.
 const NEWS: &str = "fan_out.news";
 /// The type published in batches.
 const BULK: &str = "fan_out.bulk";
@@ -58,8 +59,8 @@ const RESUBSCRIBING: usize = 8;
 const REPLAYED: usize = 4;
 /// Transient endpoints at a time.
 const MAX_TRANSIENT: usize = 6;
-/// Events per batch. Multiplied by the subscribed endpoints, this exceeds the 1,500 deliveries that one
-/// transaction creates, so that the last events of each batch are fanned out.
+/// Events per batch. Multiplied by the subscribed endpoints, this exceeds the 1,500 deliveries that
+/// one transaction creates, so that the last events of each batch are fanned out.
 const BATCH: usize = 16;
 /// Every third publication is a batch.
 const BATCH_EVERY: usize = 3;
@@ -192,8 +193,8 @@ impl FanOutLoad {
             && log.batches >= BATCHES_TO_REPLAY
     }
 
-    /// Publishes some final events after the last fault and stops the workers. No fault excuses a late
-    /// delivery of these events.
+    /// Publishes some final events after the last fault and stops the workers. No fault excuses a
+    /// late delivery of these events.
     pub(crate) async fn stop(mut self) -> Result<FanOutRecords> {
         self.shared.stopped.send_replace(true);
         let rng = StdRng::seed_from_u64(self.seed);
@@ -213,8 +214,8 @@ impl FanOutLoad {
 }
 
 impl FanOutRecords {
-    /// Waits until nothing is pending and every event has reached all its subscribers. On a timeout it
-    /// only prints a message: the checker reports what is missing.
+    /// Waits until nothing is pending and every event has reached all its subscribers. On a timeout
+    /// it only prints a message: the checker reports what is missing.
     pub(crate) async fn settle(&self, within: Duration) -> Result<()> {
         let deadline = Instant::now() + within;
         loop {
@@ -381,10 +382,10 @@ impl Worker {
     async fn subscribe(&mut self, endpoint: &str, types: &[&str]) -> Result<bool> {
         let account = self.random_node();
         let path = account.path(&format!("/endpoints/{endpoint}"));
-        let sent_at = self.record_intent(endpoint, types);
+        let index = self.record_intent(endpoint, types);
         let outcome =
             CallOutcome::of(account.api.patch(&path, &json!({"event_types": types})).await)?;
-        self.record_outcome(endpoint, sent_at, &outcome);
+        self.record_outcome(endpoint, index, &outcome);
         Ok(matches!(outcome, CallOutcome::Succeeded(_)))
     }
 
@@ -399,12 +400,12 @@ impl Worker {
     }
 
     /// Records the outcome of a requested subscription.
-    fn record_outcome(&self, endpoint: &str, sent_at: usize, outcome: &CallOutcome) {
+    fn record_outcome(&self, endpoint: &str, index: usize, outcome: &CallOutcome) {
         let mut log = self.shared.log();
         let subscriptions = &mut log.subscriber(endpoint).subscriptions;
         match outcome {
-            CallOutcome::Succeeded(_) => subscriptions[sent_at].answered = Some(Timestamp::now()),
-            CallOutcome::NoEffect => drop(subscriptions.remove(sent_at)),
+            CallOutcome::Succeeded(_) => subscriptions[index].answered = Some(Timestamp::now()),
+            CallOutcome::NoEffect => drop(subscriptions.remove(index)),
             CallOutcome::Unknown => {}
         }
     }
@@ -483,7 +484,7 @@ impl Worker {
     }
 
     async fn delete(&mut self, endpoint: &str) -> Result<()> {
-        let sent_at = self.record_intent(endpoint, &[]);
+        let index = self.record_intent(endpoint, &[]);
         let deadline = Instant::now() + ANSWERED_WITHIN;
         let mut may_be_done = false;
         loop {
@@ -493,7 +494,7 @@ impl Worker {
             let outcome = if gone && may_be_done { None } else { Some(CallOutcome::of(answer)?) };
             if matches!(outcome, None | Some(CallOutcome::Succeeded(_))) {
                 let answered = Some(Timestamp::now());
-                self.shared.log().subscriber(endpoint).subscriptions[sent_at].answered = answered;
+                self.shared.log().subscriber(endpoint).subscriptions[index].answered = answered;
                 return Ok(());
             }
             may_be_done |= matches!(outcome, Some(CallOutcome::Unknown));
@@ -517,8 +518,8 @@ impl Worker {
         }
     }
 
-    /// Unsubscribes each endpoint in turn and then replays its past deliveries. The first endpoint is
-    /// replayed even if the load is stopped before.
+    /// Unsubscribes each endpoint in turn and then replays its past deliveries. The first endpoint
+    /// is replayed even if the load is stopped before.
     async fn replay(mut self, replayed: Vec<String>) -> Result<()> {
         for (n, endpoint) in replayed.into_iter().enumerate() {
             while self.shared.log().batches < BATCHES_TO_REPLAY + n {
@@ -542,8 +543,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Waits until an endpoint has nothing pending and every clock is past its last delivery: a replay
-    /// selects earlier deliveries by their ids, which contain the time.
+    /// Waits until an endpoint has nothing pending and every clock is past its last delivery: a
+    /// replay selects earlier deliveries by their ids, which contain the time.
     async fn wait_until_idle(&mut self, endpoint: &str) -> Result<()> {
         let deadline = Instant::now() + ANSWERED_WITHIN;
         loop {
@@ -565,7 +566,7 @@ impl Worker {
         let past: Vec<String> = past.map(|past| past.id).collect();
         let wanted = json!({"endpoint": endpoint, "rate": REPLAY_RATE});
         let deadline = Instant::now() + ANSWERED_WITHIN;
-        let sent_at = loop {
+        let outcome = loop {
             let account = match self.shared.config.replay_at {
                 Some(node) => self.shared.nodes[node].clone(),
                 None => self.random_node(),
@@ -577,7 +578,7 @@ impl Worker {
             ensure!(Instant::now() < deadline, "no node creates a replay of {endpoint}");
             tokio::time::sleep(RETRY_PAUSE).await;
         };
-        let id = match sent_at {
+        let id = match outcome {
             CallOutcome::Succeeded(answer) => Some(answer.parse::<Replay>(202)?.id),
             CallOutcome::Unknown | CallOutcome::NoEffect => {
                 let all: Vec<Replay> = self.list_with_retries("/replays?").await?;
@@ -592,7 +593,7 @@ impl Worker {
         Ok(run)
     }
 
-    /// Waits until a replay has completed, or until its time after the last fault is up.
+    /// Waits until a replay has completed, or until the time allowed after the last fault is up.
     async fn wait_for_replay(&mut self, id: &str) -> Result<Replay> {
         let mut stopped_since = None;
         loop {
@@ -622,8 +623,8 @@ impl Worker {
         }
     }
 
-    /// Publishes with a key, sets a schema that the payload violates, and repeats the key at each node: a
-    /// client that got no response the first time must still learn what was accepted.
+    /// Publishes with a key, sets a schema that the payload violates, and repeats the key at each
+    /// node: a client that got no response the first time must still learn what was accepted.
     async fn repeat_keys_across_schema_changes(mut self) -> Result<()> {
         for n in 0_usize.. {
             self.shared.sleep_unless_stopped(SCHEMA_CHANGES_EVERY).await;
@@ -673,12 +674,12 @@ impl Worker {
         let account = self.shared.nodes[0].clone();
         let endpoints: Vec<Endpoint> = account.list("/endpoints?").await?;
         for endpoint in endpoints {
-            let Some((hook, sent_at)) = unconfirmed.get(&endpoint.name) else { continue };
+            let Some((hook, subscription)) = unconfirmed.get(&endpoint.name) else { continue };
             let secrets: Value =
                 account.read(&format!("/endpoints/{}/secret", endpoint.id)).await?;
             let mut subscriber = Subscriber::new(&endpoint, hook);
             subscriber.secret = secrets["signing_secret"].as_str().unwrap_or_default().to_owned();
-            subscriber.subscriptions = vec![sent_at.clone()];
+            subscriber.subscriptions = vec![subscription.clone()];
             self.shared.log().subscribers.push(subscriber);
         }
         Ok(())

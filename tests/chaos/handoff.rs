@@ -1,6 +1,6 @@
 //! Planned handoffs of shards, as the receiver sees them: when a node joins or leaves, and when all
-//! nodes are restarted one after another, no request is duplicated and no endpoint waits for more than
-//! a second.
+//! nodes are restarted one after another, no request is duplicated and no endpoint waits for more
+//! than a second.
 
 use std::time::Duration;
 
@@ -108,8 +108,8 @@ impl SteadyLoadReport {
     }
 }
 
-/// The default configuration except for the number of shards: enough for every node, and few enough to
-/// move within the test.
+/// The default configuration except for the number of shards: enough for every node, and few enough
+/// to move within the test.
 pub(crate) fn config() -> Config {
     Config::new().set("cluster", "shards", 48)
 }

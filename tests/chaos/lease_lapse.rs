@@ -1,7 +1,7 @@
-//! A node fails to renew its lease in time while an email is in flight to a silent mail server. It gives
-//! up all its shards, and no other node may claim them because its lease has not expired yet. The node
-//! must resume them itself, the email's shard as soon as the others. Writes under the old epoch must fail
-//! by then.
+//! A node fails to renew its lease in time while an email is in flight to a silent mail server. It
+//! gives up all its shards, and no other node may claim them because its lease has not expired yet.
+//! The node must resume them itself, the email's shard as soon as the others. Writes under the old
+//! epoch must fail by then.
 
 use std::time::Duration;
 
@@ -23,12 +23,13 @@ const ENDPOINTS: usize = 12;
 const TIMEOUT: Duration = millis(500);
 const WINDOW: Duration = seconds(4);
 const RETRIES: u8 = 2;
-/// Longer than the 6 s that a node works without a renewal, and shorter than the 10 s after which other
-/// nodes claim its shards.
+/// Longer than the 6 s that a node works without a renewal, and shorter than the 10 s after which
+/// other nodes claim its shards.
 const FROZEN_FOR: Duration = seconds(7);
 /// How soon the first delivery to the failing endpoint is exhausted and its email begins.
 const EMAIL_WITHIN: Duration = seconds(40);
-/// Freezes until a node survives one: a node frozen while it holds the store's lock is killed.
+/// The most freezes until a node survives one: a node frozen while it holds the store's lock is
+/// killed.
 const MAX_ROUNDS: usize = 10;
 /// Little load, so that a node seldom holds the store's lock.
 const PAUSE: Duration = millis(1_000);

@@ -1,9 +1,9 @@
 //! Three nodes under load, each in its own network namespace, with network partitions.
 //!
-//! The embedded store is on one disk, so a partition never separates a node from it: the node keeps its
-//! lease and its shards and continues as far as it reaches its receivers; only wakes between nodes are
-//! lost. Over FoundationDB, a fully partitioned node loses its store as well: it stops before its lease
-//! expires, and the others take over.
+//! The embedded store is on one disk, so a partition never separates a node from it: the node keeps
+//! its lease and its shards and continues as far as it reaches its receivers; only wakes between
+//! nodes are lost. Over FoundationDB, a fully partitioned node loses its store as well: it stops
+//! before its lease expires, and the others take over.
 
 use std::time::Duration;
 
@@ -44,12 +44,12 @@ async fn nothing_is_lost_when_the_network_breaks() -> Result<()> {
         return Ok(());
     }
     let (seed, kills) = run::seed_and_kills(FEW_KILLS)?;
-    let mut form = form(kills);
+    let mut counts = form(kills);
     if foundationdb::chosen()?.is_some() {
         // Without its store a node records nothing, so it disables no endpoints.
-        form.partitions_s.push((Partition::Full, LONGER_THAN_A_LEASE_S));
+        counts.partitions_s.push((Partition::Full, LONGER_THAN_A_LEASE_S));
     }
-    let plan = Plan::generate(seed, &form);
+    let plan = Plan::generate(seed, &counts);
     eprintln!(
         "partition: {:?}; repeat with POSTRIDER_SEED={seed} POSTRIDER_KILLS={kills}",
         plan.faults()
@@ -87,8 +87,8 @@ fn form(kills: usize) -> FaultCounts {
     }
 }
 
-/// A node loses only its connection to the store and still reaches its receivers and its clients. This
-/// cannot happen to a cluster on one disk.
+/// A node loses only its connection to the store and still reaches its receivers and its clients.
+/// This cannot happen to a cluster on one disk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_cut_off_from_its_store_is_replaced_and_returns() -> Result<()> {
     let title = "a_node_cut_off_from_its_store_is_replaced_and_returns";

@@ -47,8 +47,8 @@ const BACKLOG_PER_FAULT: Duration = seconds(2);
 /// The minimum of the fan-out load: accepted events, replays and subscription changes.
 const FAN_OUT_MIN: Minimum =
     Minimum { events: 40, faults: Vec::new(), disabled: 0, replays: 1, changes: 100 };
-/// How long fan-outs may take after the last fault. Longer than the product's own bound, so that the
-/// checker sees late deliveries.
+/// How long fan-outs may take after the last fault. Longer than the product's own bound, so that
+/// the checker sees late deliveries.
 const FANNED_OUT_WITHIN: Duration = seconds(75);
 /// Pause before the next node is tried.
 const RETRY_PAUSE: Duration = millis(50);
@@ -296,7 +296,8 @@ impl Run {
                 minimum: Minimum { faults: evidence.minimum.faults.clone(), ..FAN_OUT_MIN },
             }),
             None => {
-                // Without a fan-out load, requests to its paths are spurious: the checker must see them.
+                // Without a fan-out load, requests to its paths are spurious: the checker must see
+                // them.
                 evidence.received.extend(to_fan_out);
                 None
             }
@@ -305,8 +306,8 @@ impl Run {
         Ok(RunOutcome { evidence, fan_out })
     }
 
-    /// Keeps the load running until the run has reached its minimum, however slow the machine is. If it
-    /// never does, the checker reports what is missing.
+    /// Keeps the load running until the run has reached its minimum, however slow the machine is.
+    /// If it never does, the checker reports what is missing.
     async fn wait_for_minimum(&self) {
         let enough = async || {
             let fan_out =
@@ -327,8 +328,8 @@ impl Run {
         Ok(())
     }
 
-    /// Declares that the nodes' clocks differ: deliveries due only in the future by a wrong clock are not
-    /// waited for.
+    /// Declares that the nodes' clocks differ: deliveries that a wrong clock made due in the future
+    /// are not waited for.
     pub(crate) fn with_differing_clocks(mut self) -> Self {
         self.clocks_agree = false;
         self
@@ -340,8 +341,8 @@ impl Run {
     }
 }
 
-/// Creates endpoints of every kind: healthy ones, some that need retries, and two that never return a
-/// 2xx status.
+/// Creates endpoints of every kind: healthy ones, some that need retries, and two that never return
+/// a 2xx status.
 async fn subscribe(fixture: &ClusterFixture) -> Result<Vec<Subscriber>> {
     let elsewhere = fixture.receiver.hook("elsewhere").url();
     let too_late = Behaviour::Slow(TIMEOUT + millis(200));
@@ -367,8 +368,8 @@ async fn subscribe(fixture: &ClusterFixture) -> Result<Vec<Subscriber>> {
     Ok(subscribers)
 }
 
-/// Disables an endpoint and enables it again after a while, trying one node after another until each
-/// command is acknowledged.
+/// Disables an endpoint and enables it again after a while, trying one node after another until
+/// each command is acknowledged.
 async fn disable_and_enable(accounts: Vec<Account>, endpoint: String) -> Result<ManualDisable> {
     tokio::time::sleep(seconds(2)).await;
     command(&accounts, &endpoint, "disable").await?;

@@ -1,6 +1,6 @@
-//! A node is frozen with requests in flight for longer than its lease. It resumes after another node has
-//! taken over its shards and is sending the same deliveries. The results of the stale owner come too
-//! late, and only the fence keeps it from committing them.
+//! A node is frozen with requests in flight for longer than its lease. It resumes after another
+//! node has taken over its shards and is sending the same deliveries. The results of the stale
+//! owner come too late, and only the fence keeps it from committing them.
 
 use std::time::Duration;
 

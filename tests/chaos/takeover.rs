@@ -24,7 +24,7 @@ const IN_FLIGHT: Duration = millis(20);
 const FEW_KILLS: usize = 3;
 const MANY_KILLS: usize = 50;
 
-/// How long the endpoint that waited longest waited after `lost`.
+/// The longest time that any endpoint waited after `lost`.
 fn longest_wait(received: &[Received], paths: &[String], lost: Timestamp) -> Result<Duration> {
     let from = after(lost, IN_FLIGHT);
     let first = |path: &String| {
@@ -108,11 +108,11 @@ async fn a_partition_between_nodes_stalls_an_endpoint_for_at_most_fifteen_second
     let open = load.fixture.cluster.partition(1, Partition::Peers)?;
     tokio::time::sleep(SILENCE_TAKEOVER_WITHIN + seconds(1)).await;
     load.fixture.cluster.heal(&open)?;
-    let mended = Timestamp::now();
+    let healed = Timestamp::now();
     let paths = load.paths.clone();
     let report = load.finish(seconds(3)).await?;
     let wait = longest_wait(&report.received, &paths, cut)?;
-    let gaps = steady_load::gaps(&report.received, &paths, cut, mended);
+    let gaps = steady_load::gaps(&report.received, &paths, cut, healed);
     let gap = gaps.first().map(|gap| gap.lasted).unwrap_or_default();
     let duplicates = duplicates(&report);
     eprintln!(

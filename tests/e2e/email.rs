@@ -34,7 +34,7 @@ async fn disable(fixture: &Fixture, hook: &Hook, endpoint: &Endpoint) -> Result<
 }
 
 #[tokio::test]
-async fn each_disabling_sends_one_email_with_the_details() -> Result<()> {
+async fn each_disable_sends_one_email_with_the_details() -> Result<()> {
     let fixture = Fixture::start(two_attempts()).await?;
     let hook = fixture.hook("broken");
     let created = fixture.endpoint(&hook).await?;
@@ -50,7 +50,7 @@ async fn each_disabling_sends_one_email_with_the_details() -> Result<()> {
     assert!(mail.raw.to_ascii_lowercase().contains("message-id:"), "{}", mail.raw);
     assert!(mail.raw.to_ascii_lowercase().contains("date:"), "{}", mail.raw);
 
-    // Disabling it again sends a second email; had the first disabling sent two, there would be three.
+    // Disabling it again sends a second email; had the first disable sent two, there would be three.
     hook.set_behaviour(Behaviour::default());
     fixture.account.enable(&endpoint.id, "discard").await?;
     disable(&fixture, &hook, &endpoint).await?;

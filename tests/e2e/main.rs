@@ -25,6 +25,6 @@ mod test_events;
 
 use std::time::Duration;
 
-/// Timeout for things that happen at once on an idle machine. It is generous because tests share two
-/// processors, and costs time only when a test fails.
+/// Timeout for things that happen at once on an idle machine. It is generous because tests share
+/// two processors, and costs time only when a test fails.
 const SOON: Duration = Duration::from_secs(10);

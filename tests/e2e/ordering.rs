@@ -1,4 +1,5 @@
-//! Strict endpoints receive one event at a time, in order; parallel endpoints receive several at once.
+//! Strict endpoints receive one event at a time, in order; parallel endpoints receive several at
+//! once.
 
 use anyhow::Result;
 use postrider_tests::client::NewEndpoint;

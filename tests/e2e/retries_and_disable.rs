@@ -21,7 +21,8 @@ fn ended(delivery: &Delivery) -> bool {
 
 #[tokio::test]
 async fn an_endpoint_is_disabled_after_eleven_failed_attempts() -> Result<()> {
-    // Delays of 51 ms to 2 s: the default number of retries, on a shorter scale and with another factor.
+    // Delays of 51 ms to 2 s: the default number of retries, on a shorter scale and with another
+    // factor.
     let config = Config::new().timeout("300ms").retry("10s", 10).set("retry", "factor", 1.5);
     let schedule = Schedule { factor: 1.5, ..Schedule::new(seconds(10), 10, millis(300)) };
     let fixture = Fixture::start(config).await?;

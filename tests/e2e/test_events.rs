@@ -1,5 +1,5 @@
-//! Test events: one attempt, shown exactly as it went over the wire, without effect on the endpoint's
-//! statistics or state.
+//! Test events: one attempt, shown exactly as it went over the wire, without effect on the
+//! endpoint's statistics or state.
 
 use anyhow::{Context, Result};
 use postrider_tests::client::NewEndpoint;

@@ -42,7 +42,8 @@ mod tests {
         }
     }
 
-    /// The crates of this repository among the dependencies of a manifest, those of tests excluded.
+    /// The crates of this repository among the dependencies of a manifest, without
+    /// dev-dependencies.
     fn dependencies(manifest: &str) -> Vec<&str> {
         let mut section = "";
         let mut found = Vec::new();

@@ -1,9 +1,12 @@
-//! Data directories written by earlier versions. Each archive, `tests/fixtures/format-N.tar.gz`, holds
-//! the data directory of a node killed while it was working, and a description of its contents,
-//! [`Expected`].
+//! Data directories written by earlier versions. Each archive, `tests/fixtures/format-N.tar.gz`,
+//! holds the data directory of a node killed while it was working, and a description of its
+//! contents, [`Expected`].
 //!
 //! An archive is created once, by the last version that writes its format, and never changed:
-//! `POSTRIDER_BIN=… cargo run --package postrider-tests --bin fixture -- tests/fixtures/format-N.tar.gz`.
+//!
+//! ```sh
+//! POSTRIDER_BIN=… cargo run -p postrider-tests --bin fixture -- tests/fixtures/format-N.tar.gz
+//! ```
 
 use std::collections::BTreeMap;
 use std::fs;

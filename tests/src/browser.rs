@@ -1,4 +1,4 @@
-//! A real browser, driven like a user: by the visible text of a page, never by ids and classes.
+//! A real browser, driven as by a user: by the visible text of a page, never by ids and classes.
 //!
 //! ```text
 //!   test ──▶ Browser ──WebDriver──▶ chromedriver ──▶ Chromium ──HTTP──▶ Node
@@ -9,8 +9,8 @@
 //!               └─ axe       accessibility
 //! ```
 //!
-//! [`Browser::close`] ends a test, and fails it if the browser logged errors, such as a script blocked
-//! by the page's content security policy.
+//! [`Browser::close`] ends a test, and fails it if the browser logged errors, such as a script
+//! blocked by the page's content security policy.
 
 mod axe;
 mod devtools;
@@ -143,7 +143,7 @@ impl Browser {
         self.with_page(waited).await
     }
 
-    /// Waits until the page has a link with a URL that ends with `end`; its text may be a time or an id.
+    /// Waits until the page has a link whose URL ends with `end`; its text may be a time or an id.
     pub async fn until_link(&self, end: &str) -> Result<()> {
         let link = format!("main a[href$='{end}']");
         let there = async || Ok((self.count(&link).await? > 0).then_some(()));
@@ -152,7 +152,7 @@ impl Browser {
         self.with_page(waited).await
     }
 
-    /// Clicks on the button, link or summary with this name.
+    /// Clicks the button, link or summary with this name.
     pub async fn click(&self, name: &str) -> Result<()> {
         self.use_found(Locator::new(Kind::Action, name), async |found| found.click().await).await
     }
@@ -177,7 +177,7 @@ impl Browser {
         self.use_found(Locator::new(Kind::Field, label), write).await
     }
 
-    /// Sets the value of a field at once, like pasting, including text that cannot be typed.
+    /// Sets the value of a field at once, as pasting does, including text that cannot be typed.
     pub async fn paste(&self, label: &str, text: &str) -> Result<()> {
         let paste = async |field: Element| {
             let script = "arguments[0].value = arguments[1]; \
@@ -248,7 +248,6 @@ impl Browser {
         self.client.active_element().await?.send_keys(text).await.context("press a key")
     }
 
-    /// The focused element.
     pub async fn focus(&self) -> Result<Focus> {
         let focus = self.run(FOCUS, vec![]).await?;
         serde_json::from_value(focus).context("read what has the focus")

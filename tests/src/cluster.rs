@@ -1,12 +1,13 @@
-//! Several nodes over one store. Each can be killed, frozen, partitioned, drained and restarted, and
-//! every fault is recorded.
+//! Several nodes over one store. Each can be killed, frozen, partitioned, drained and restarted,
+//! and every fault is recorded.
 //!
-//! Over the embedded store the nodes share a data directory, like nodes on one host. Over FoundationDB
-//! each node has its own directory, and gets the operator key and the cookie from its configuration,
-//! like nodes on separate hosts. The fdbserver may belong to the cluster ([`Cluster::with_store_server`]) and is
-//! then killed and frozen like the nodes.
+//! Over the embedded store the nodes share a data directory, like nodes on one host. Over
+//! FoundationDB each node has its own directory, and gets the operator key and the cookie from its
+//! configuration, like nodes on separate hosts. The fdbserver may belong to the cluster
+//! ([`Cluster::with_store_server`]) and is then killed and frozen like the nodes.
 //!
-//! With `POSTRIDER_OTHER_BIN`, the nodes run two versions: each start of a node changes its version.
+//! With `POSTRIDER_OTHER_BIN`, the nodes run two versions: each start of a node changes its
+//! version.
 //!
 //! A cluster runs on 127.0.0.1, or with each node in its own network namespace ([`network`], as
 //! root), where packets can be dropped. Its nodes are named `node-1` and so on. A
@@ -143,8 +144,8 @@ impl Cluster {
         self.store.as_mut().context("the cluster has no store server")
     }
 
-    /// Starts the first `count` nodes and waits until they are ready. The first node creates the store;
-    /// the others start together, so that each gets its share at once.
+    /// Starts the first `count` nodes and waits until they are ready. The first node creates the
+    /// store; the others start together, so that each gets its share at once.
     pub async fn start(&mut self, count: usize) -> Result<()> {
         self.start_one(0).await?;
         for index in 1..count {

@@ -56,7 +56,7 @@ impl Config {
         self.set("retry", "window", window).set("retry", "max_retries", max_retries)
     }
 
-    /// Rejects loopback and private targets, the product's default.
+    /// Rejects loopback and private targets, as the product does by default.
     #[must_use]
     pub fn public_targets_only(self) -> Self {
         self.set("delivery", "allow_private_targets", json!([]))

@@ -32,7 +32,6 @@ pub struct Evidence {
     /// The store's records at the end of the run.
     pub store: StoreRecords,
     pub subscribers: Vec<Subscriber>,
-    /// The injected faults.
     pub faults: Vec<Fault>,
     /// The time at which the last fault was over and every node was ready.
     pub healed: Timestamp,

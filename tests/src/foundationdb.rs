@@ -1,10 +1,10 @@
-//! FoundationDB for the nodes of a test: the server named by the environment, or a dedicated fdbserver
-//! that can be killed, frozen and restarted.
+//! FoundationDB for the nodes of a test: the server named by the environment, or a dedicated
+//! fdbserver that can be killed, frozen and restarted.
 //!
 //! With `POSTRIDER_TEST_STORE=foundationdb`, every node without a configured store
-//! ([`Config::with_selected_store`]) uses the server in `FDB_CLUSTER_FILE`, each test under its own subspace.
-//! Fault tests start a dedicated [`Server`]. `fdbserver` and `fdbcli` must be in PATH, and
-//! `libfdb_c.so` where the nodes find it: `scripts/foundationdb run` sets all this up.
+//! ([`Config::with_selected_store`]) uses the server in `FDB_CLUSTER_FILE`, each test under its own
+//! subspace. Fault tests start a dedicated [`Server`]. `fdbserver` and `fdbcli` must be in PATH,
+//! and `libfdb_c.so` where the nodes find it: `scripts/foundationdb run` sets all this up.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};

@@ -13,8 +13,8 @@
 //! The nodes use the embedded store, or FoundationDB if the environment selects it
 //! ([`foundationdb`]). The same scenarios run over both.
 //!
-//! [`fixture::Fixture`] starts one of each. Tests never sleep for a result: they wait for it, with a
-//! deadline. The [`checker`] holds the invariants, one function each.
+//! [`fixture::Fixture`] starts one of each. Tests never sleep for a result: they wait for it, with
+//! a deadline. The [`checker`] holds the invariants, one function each.
 
 mod architecture;
 pub mod archive;

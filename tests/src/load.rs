@@ -1,5 +1,5 @@
-//! A client that publishes continuously while nodes fail. It logs each call before sending it, and its
-//! response.
+//! A client that publishes continuously while nodes fail. It logs each call before sending it, and
+//! its response.
 //!
 //! Three kinds of publications, mixed by a seed:
 //! - with an idempotency key, repeated until accepted (some once more after that);
@@ -95,8 +95,8 @@ impl Load {
         Self::start_at_each(vec![account], event_type, seed, PAUSE)
     }
 
-    /// Like [`Self::start`], over several nodes. Each worker stays with a node until a call fails, and
-    /// then continues at the next one, with the same idempotency key.
+    /// Like [`Self::start`], over several nodes. Each worker stays with a node until a call fails,
+    /// and then continues at the next one, with the same idempotency key.
     #[must_use]
     pub fn start_at_each(
         accounts: Vec<Account>,
@@ -351,8 +351,8 @@ fn outcome_or_unknown(answer: Result<Answer>) -> Result<Outcome> {
     answer.map_or(Ok(Outcome::Unknown), |answer| outcome(&answer))
 }
 
-/// The outcome of a call of the load. All its events are valid, so a node accepts them or rejects them
-/// temporarily.
+/// The outcome of a call of the load. All its events are valid, so a node accepts them or rejects
+/// them temporarily.
 fn outcome(answer: &Answer) -> Result<Outcome> {
     match Outcome::of(answer)? {
         Outcome::Refused(status) if !is_temporary(status) => {

@@ -80,8 +80,8 @@ impl Node {
         Self::prepare_in(config, directory, data.to_owned(), Address::Reserved(Port::reserve()?))
     }
 
-    /// Prepares a node with its data in `data` and its API at `listen`, in the network namespace it is
-    /// launched into, without starting it.
+    /// Prepares a node with its data in `data` and its API at `listen`, in the network namespace it
+    /// is launched into, without starting it.
     pub fn prepare_in_namespaces(config: Config, data: &Path, listen: SocketAddr) -> Result<Self> {
         let directory = tempfile::tempdir().context("create the node's directory")?;
         Self::prepare_in(config, directory, data.to_owned(), Address::Namespace(listen))

@@ -1,4 +1,5 @@
-//! An OTLP collector: an HTTP server that accepts traces, metrics and logs in protobuf and keeps them.
+//! An OTLP collector: an HTTP server that accepts traces, metrics and logs in protobuf and keeps
+//! them.
 //!
 //! It can stop and listen again on the same port. Tests wait for telemetry with
 //! [`Collector::until`]. A [`Trace`] has all spans of one trace, from any node.
@@ -77,7 +78,6 @@ pub struct Span {
     pub attributes: Attributes,
 }
 
-/// A log record.
 #[derive(Clone, Debug)]
 pub struct Log {
     pub resource: Attributes,

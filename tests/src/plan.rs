@@ -82,20 +82,20 @@ impl Plan {
     /// # Panics
     /// If there are no nodes.
     #[must_use]
-    pub fn generate(seed: u64, form: &FaultCounts) -> Self {
-        assert!(form.nodes > 0, "the plan has no nodes");
+    pub fn generate(seed: u64, counts: &FaultCounts) -> Self {
+        assert!(counts.nodes > 0, "the plan has no nodes");
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut steps = steps(form, &mut rng);
+        let mut steps = steps(counts, &mut rng);
         steps.shuffle(&mut rng);
         // Joins and leaves alternate, at random positions among the other steps.
         let mut positions: Vec<_> =
-            (0..2 * form.joins).map(|_| rng.random_range(0..=steps.len())).collect();
+            (0..2 * counts.joins).map(|_| rng.random_range(0..=steps.len())).collect();
         positions.sort_unstable();
         for (n, position) in positions.into_iter().enumerate().rev() {
             steps.insert(position, if n % 2 == 0 { Step::Join } else { Step::Leave });
         }
         let mut pause = || millis(rng.random_range(PAUSE_MS));
-        Self { steps: steps.into_iter().map(|step| (pause(), step)).collect(), nodes: form.nodes }
+        Self { steps: steps.into_iter().map(|step| (pause(), step)).collect(), nodes: counts.nodes }
     }
 
     /// The number of faults of each kind in the plan.
@@ -123,29 +123,29 @@ impl Plan {
     }
 }
 
-fn steps(form: &FaultCounts, rng: &mut StdRng) -> Vec<Step> {
-    let nodes = form.nodes;
+fn steps(counts: &FaultCounts, rng: &mut StdRng) -> Vec<Step> {
+    let nodes = counts.nodes;
     let mut steps = Vec::new();
-    for _ in 0..form.kills {
+    for _ in 0..counts.kills {
         let node = rng.random_range(0..nodes);
         steps.push(Step::Kill { node, downtime: millis(rng.random_range(DOWNTIME_MS)) });
     }
-    steps.extend(std::iter::repeat_n(Step::KillAll, form.kills_of_all));
-    for (index, &duration) in form.freezes_s.iter().enumerate() {
+    steps.extend(std::iter::repeat_n(Step::KillAll, counts.kills_of_all));
+    for (index, &duration) in counts.freezes_s.iter().enumerate() {
         let node = rng.random_range(0..nodes);
         let other = (node + rng.random_range(1..nodes.max(2))) % nodes;
         let killed = (index % 2 == 1 && other != node).then_some(other);
         steps.push(Step::Freeze { node, duration: seconds(duration), killed });
     }
-    for &(cut, duration) in &form.partitions_s {
+    for &(cut, duration) in &counts.partitions_s {
         let node = rng.random_range(0..nodes);
         steps.push(Step::Partition { node, cut, duration: seconds(duration) });
     }
-    steps.extend(std::iter::repeat_n(Step::RollingRestart, form.rolling_restarts));
-    for _ in 0..form.store_kills {
+    steps.extend(std::iter::repeat_n(Step::RollingRestart, counts.rolling_restarts));
+    for _ in 0..counts.store_kills {
         steps.push(Step::KillStore { downtime: millis(rng.random_range(STORE_DOWNTIME_MS)) });
     }
-    let freezes = form.store_freezes_s.iter();
+    let freezes = counts.store_freezes_s.iter();
     steps.extend(freezes.map(|&duration| Step::FreezeStore { duration: seconds(duration) }));
     steps
 }
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_has_every_fault_asked_for() {
+    fn a_plan_has_every_requested_fault() {
         for seed in 0..100 {
             let faults = Plan::generate(seed, &form()).faults();
             assert_eq!(

@@ -6,15 +6,16 @@ use anyhow::{Context, Result, bail};
 use rand::RngExt;
 use tokio::net::{TcpListener, TcpSocket};
 
-/// Below Linux's ephemeral ports. Otherwise the kernel would eventually pick the port of a killed node
-/// as the local port of a connection to that same port, and TCP would connect the client to itself.
+/// Below Linux's ephemeral ports. Otherwise the kernel would eventually pick the port of a killed
+/// node as the local port of a connection to that same port, and TCP would connect the client to
+/// itself.
 const RANGE: std::ops::Range<u16> = 12_000..32_000;
 const MAX_TRIES: usize = 100;
 
 /// A port reserved for one test, even while no process listens on it and connections are refused.
 ///
-/// A bound socket that does not listen holds the reservation. Servers that set SO_REUSEADDR can still
-/// listen on the port; another [`Port::reserve`] finds it taken.
+/// A bound socket that does not listen holds the reservation. Servers that set SO_REUSEADDR can
+/// still listen on the port; another [`Port::reserve`] finds it taken.
 #[derive(Debug)]
 pub struct Port {
     address: SocketAddr,
@@ -30,7 +31,7 @@ impl Port {
     /// Reserves a free port on `host`, which must be an address of this machine.
     #[expect(
         clippy::disallowed_methods,
-        reason = "any port will do: the choice need not be repeatable"
+        reason = "any port will do: the choice need not be reproducible"
     )]
     pub fn reserve_at(host: Ipv4Addr) -> Result<Self> {
         for _ in 0..MAX_TRIES {

@@ -39,7 +39,8 @@ pub struct Gap {
 }
 
 impl SteadyPublisher {
-    /// Publishes events of this type through the nodes of `accounts`, failing over to the next node.
+    /// Publishes events of this type through the nodes of `accounts`, failing over to the next
+    /// node.
     #[must_use]
     pub fn start(accounts: Vec<Account>, event_type: &str) -> Self {
         let stopped = Arc::<AtomicBool>::default();

@@ -29,8 +29,8 @@ where
     }
 }
 
-/// Polls `left` until nothing is left to do. The deadline moves with every progress: the speed
-/// depends on how busy the machine is and is the business of other checks.
+/// Polls `left` until nothing is left to do. Any progress extends the deadline: the speed depends
+/// on how busy the machine is, and other checks cover it.
 ///
 /// # Errors
 /// If `left` fails, or makes no progress in time. The error names the condition, `what`.

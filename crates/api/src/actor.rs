@@ -1,5 +1,5 @@
-//! The actor API: parses each call into domain values, calls the [`Service`], and returns the result
-//! as a message.
+//! The actor API: parses each call into domain values, calls the [`Service`], and returns the
+//! result as a message.
 
 mod error;
 mod publish;

@@ -1,16 +1,16 @@
 //! A client for services that publish events to a Postrider cluster by actor message.
 //!
-//! [`Client::join`] connects to a cluster without becoming one of its nodes. A background task connects
-//! to the seeds, discovers the other nodes through any of them, and maintains a session with each.
-//! Calls are distributed round-robin over the connected nodes.
+//! [`Client::join`] connects to a cluster without becoming one of its nodes. A background task
+//! connects to the seeds, discovers the other nodes through any of them, and maintains a session
+//! with each. Calls are distributed round-robin over the connected nodes.
 //!
-//! - **Backpressure.** At most [`MAX_IN_FLIGHT`] calls of a client and its clones run at once; further
-//!   calls wait without a time limit.
+//! - **Backpressure.** At most [`MAX_IN_FLIGHT`] calls of a client and its clones run at once;
+//!   further calls wait without a time limit.
 //! - **Timeouts.** A running call fails after [`CALL_TIMEOUT`], including all retries.
-//! - **Retries.** If a node fails or is overloaded, the client repeats the call on another node if that
-//!   is safe. Publishing is always safe, because every request carries an idempotency key; the client
-//!   generates one if the caller passes `None`. Enabling and disabling an endpoint is repeated only
-//!   if no node can have executed it.
+//! - **Retries.** If a node fails or is overloaded, the client repeats the call on another node if
+//!   that is safe. Publishing is always safe, because every request carries an idempotency key; the
+//!   client generates one if the caller passes `None`. Enabling and disabling an endpoint is
+//!   repeated only if no node can have executed it.
 //!
 //! There is no authorization per account: a client that has the cluster's cookie (and, with TLS, a
 //! certificate) can act for every account. See [`messages`] for the protocol and its limits.
@@ -86,8 +86,8 @@ use messages::{
     Call, DeliveryRef, EnableEndpoint, EndpointRef, Publish, PublishBatch, Reply, Request,
 };
 
-/// The maximum number of calls in flight per client. Further calls wait for one to finish. This is half of what one
-/// gateway accepts, so that a single client cannot overload it.
+/// The maximum number of calls in flight per client. Further calls wait for one to finish. This is
+/// half of what one gateway accepts, so that a single client cannot overload it.
 pub const MAX_IN_FLIGHT: usize = gateway::MAX_CALLS / 2;
 /// The timeout of a call once it is in flight, including all retries.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -113,8 +113,8 @@ pub struct Options {
     pub tls: Option<Tls>,
 }
 
-/// A client of a Postrider cluster. Cloning is cheap; clones share all sessions. Dropping the last clone
-/// closes them, like [`Client::leave`].
+/// A client of a Postrider cluster. Cloning is cheap; clones share all sessions. Dropping the last
+/// clone closes them, like [`Client::leave`].
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -140,7 +140,8 @@ pub enum JoinError {
     /// The transport could not start.
     #[error("cannot start the client's transport")]
     Transport(#[from] TransportError),
-    /// No session was established within [`JOIN_TIMEOUT`]. The debug log has the error of each seed.
+    /// No session was established within [`JOIN_TIMEOUT`]. The debug log has the error of each
+    /// seed.
     #[error(
         "no node accepted a session within {JOIN_TIMEOUT:?}; check the seeds, the cookie and the TLS files"
     )]
@@ -195,19 +196,20 @@ impl Client {
         }
     }
 
-    /// Returns a client that shares this client's sessions and sends `traceparent` (W3C Trace Context,
-    /// at most 128 bytes) with each call, so that the nodes' spans join that trace.
+    /// Returns a client that shares this client's sessions and sends `traceparent` (W3C Trace
+    /// Context, at most 128 bytes) with each call, so that the nodes' spans join that trace.
     #[must_use]
     pub fn in_trace(&self, traceparent: &str) -> Self {
         Self { shared: self.shared.clone(), traceparent: Some(traceparent.into()) }
     }
 
-    /// Publishes an event to the subscribed endpoints of an account. Returns once the event is durable.
+    /// Publishes an event to the subscribed endpoints of an account. Returns once the event is
+    /// durable.
     ///
-    /// `event.payload` is JSON text of at most 256 KiB. `idempotency_key` has 1 to 256 visible ASCII
-    /// characters: if the same event was accepted with the same key within the last 24 hours, the
-    /// original receipt is returned and no event is created. If it is `None`, the client generates a
-    /// key, which protects against duplicates only within this call.
+    /// `event.payload` is JSON text of at most 256 KiB. `idempotency_key` has 1 to 256 visible
+    /// ASCII characters: if the same event was accepted with the same key within the last 24 hours,
+    /// the original receipt is returned and no event is created. If it is `None`, the client
+    /// generates a key, which protects against duplicates only within this call.
     ///
     /// # Errors
     ///
@@ -217,8 +219,8 @@ impl Client {
     /// - `NotFound` if the account does not exist;
     /// - `Conflict` if the idempotency key was used with a different request;
     /// - `Unavailable` or `Overloaded` if the cluster could not accept the event in time;
-    /// - `TimedOut` or `ConnectionLost` if no node replied. The event may have been accepted: call again with
-    ///   the same key.
+    /// - `TimedOut` or `ConnectionLost` if no node replied. The event may have been accepted: call
+    ///   again with the same key.
     pub async fn publish(
         &self,
         account: AccountId,
@@ -233,8 +235,8 @@ impl Client {
         }
     }
 
-    /// Publishes a batch of events atomically: either all are accepted or none. Returns once all are
-    /// durable, with one receipt per event, in the order of `events`.
+    /// Publishes a batch of events atomically: either all are accepted or none. Returns once all
+    /// are durable, with one receipt per event, in the order of `events`.
     ///
     /// A batch has 1 to 1,000 events ([`messages::MAX_EVENTS`]) of at most 1 MiB together
     /// ([`messages::MAX_EVENTS_BYTES`]). `idempotency_key` applies to the whole batch, as in
@@ -261,8 +263,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// `NotFound` if the account has no such endpoint; `Unavailable`, `Overloaded`, `TimedOut` or `ConnectionLost`
-    /// if no node could reply in time.
+    /// `NotFound` if the account has no such endpoint; `Unavailable`, `Overloaded`, `TimedOut` or
+    /// `ConnectionLost` if no node could reply in time.
     pub async fn endpoint_status(
         &self,
         account: AccountId,
@@ -272,14 +274,14 @@ impl Client {
         self.call_endpoint(request, RetrySafety::Safe).await
     }
 
-    /// Enables an endpoint, and sends or discards its held deliveries according to `held`. Returns the
-    /// status afterwards. Has no effect on an endpoint that is already enabled.
+    /// Enables an endpoint, and sends or discards its held deliveries according to `held`. Returns
+    /// the status afterwards. Has no effect on an endpoint that is already enabled.
     ///
     /// # Errors
     ///
-    /// As for [`Self::endpoint_status`]. After `TimedOut` or `ConnectionLost`, the endpoint may or may not be
-    /// enabled: the client does not repeat the call, because someone else may have disabled the
-    /// endpoint in the meantime.
+    /// As for [`Self::endpoint_status`]. After `TimedOut` or `ConnectionLost`, the endpoint may or
+    /// may not be enabled: the client does not repeat the call, because someone else may have
+    /// disabled the endpoint in the meantime.
     pub async fn enable_endpoint(
         &self,
         account: AccountId,
@@ -290,8 +292,8 @@ impl Client {
         self.call_endpoint(request, RetrySafety::Unsafe).await
     }
 
-    /// Disables an endpoint: its pending and new deliveries are held. Returns the status afterwards. Has
-    /// no effect on an endpoint that is already disabled.
+    /// Disables an endpoint: its pending and new deliveries are held. Returns the status
+    /// afterwards. Has no effect on an endpoint that is already disabled.
     ///
     /// # Errors
     ///
@@ -334,8 +336,8 @@ impl Client {
         }
     }
 
-    /// Closes all sessions of this client and its clones. Calls in flight, and later calls, fail with
-    /// `ConnectionLost`.
+    /// Closes all sessions of this client and its clones. Calls in flight, and later calls, fail
+    /// with `ConnectionLost`.
     pub async fn leave(&self) {
         self.shared.sessions.abort();
         self.shared.permits.close();

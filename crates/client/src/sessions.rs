@@ -1,8 +1,8 @@
 //! Maintains a session with every node: connects, discovers nodes, reconnects.
 //!
-//! The client dials the seeds only while it has no session. Afterwards it asks a connected node for the
-//! advertised addresses of all nodes, and dials those without a session. A node with two addresses
-//! thus gets only one session.
+//! The client dials the seeds only while it has no session. Afterwards it asks a connected node for
+//! the advertised addresses of all nodes, and dials those without a session. A node with two
+//! addresses thus gets only one session.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a gateway may take to reply with the list.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(3);
-/// The first and the largest delay before an address is dialled again.
+/// The initial and the maximum delay before an address is dialled again.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(200);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
@@ -87,8 +87,8 @@ async fn dial(
     let due: Vec<_> = addresses.iter().filter(due).copied().collect();
     let dialled = join_all(due.iter().map(|address| transport.connect(*address))).await;
     for (address, dialled) in due.into_iter().zip(dialled) {
-        // A connection is not a session yet: the peer may still reject this client. So the delay grows
-        // until a session makes the address drop out of the list.
+        // A connection is not a session yet: the peer may still reject this client. So the delay
+        // grows until a session removes the address from the list.
         let delay =
             backoffs.get(&address).map_or(INITIAL_BACKOFF, |it| MAX_BACKOFF.min(it.delay * 2));
         backoffs.insert(address, Backoff { retry_at: Instant::now() + delay, delay });

@@ -1,6 +1,6 @@
-//! Tests a client and a gateway in two processes. Ractor's process groups are global to a process, so one
-//! process cannot be both. The tests start this binary again with the name of a test that acts as the
-//! node, and that does nothing otherwise.
+//! Tests a client and a gateway in two processes. Ractor's process groups are global to a process,
+//! so one process cannot be both. The tests start this binary again with the name of a test that
+//! acts as the node, and that does nothing otherwise.
 //!
 //! A process can also have only one client: `cargo nextest` runs each test in its own process.
 

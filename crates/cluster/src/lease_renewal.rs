@@ -96,8 +96,8 @@ impl Shared {
         self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The lease to write next. No revision is written twice: a failed renewal may have been committed,
-    /// and writing the same revision again would not look like a renewal to other nodes.
+    /// The lease to write next. No revision is written twice: a failed renewal may have been
+    /// committed, and writing the same revision again would not look like a renewal to other nodes.
     fn next_revision(&self) -> Lease {
         let mut lease = self.lock();
         lease.revision += 1;
@@ -129,7 +129,7 @@ async fn renew(records: Records, shared: Arc<Shared>) {
             Some((started_at, outcome)) = in_flight.next() => match outcome {
                 Ok(existed) => {
                     if failing {
-                        tracing::info!("renewed this node's lease again");
+                        tracing::info!("renewing this node's lease succeeded again");
                     }
                     if !existed && joined {
                         tracing::warn!("this node's lease had expired; it has been renewed");

@@ -1,6 +1,6 @@
-//! Whether this node may still act as the owner of its shards: it has renewed its lease recently enough
-//! that no other node can consider it dead. Checked before every attempt, so that a process that was
-//! paused starts no attempt when it resumes, before it has even noticed the pause.
+//! Whether this node may still act as the owner of its shards: it has renewed its lease recently
+//! enough that no other node can consider it dead. Checked before every attempt, so that a process
+//! that was paused starts no attempt when it resumes, before it has even noticed the pause.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use crate::membership::SELF_FENCE_AFTER;
 
-/// How long the machine has been running. This clock cannot be set, and it advances while the machine is
-/// suspended (CLOCK_BOOTTIME on Linux), as do the clocks of the nodes that watch the lease. The clock
-/// behind tokio's `Instant` stops meanwhile.
+/// How long the machine has been running. This clock cannot be set, and it advances while the
+/// machine is suspended (CLOCK_BOOTTIME on Linux), as do the clocks of the nodes that watch the
+/// lease. The clock behind tokio's `Instant` stops meanwhile.
 pub trait Uptime: Send + Sync + 'static {
     /// The time since a fixed moment.
     fn uptime(&self) -> Duration;

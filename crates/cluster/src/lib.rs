@@ -1,8 +1,8 @@
 //! How the nodes of a cluster divide the work: which nodes are alive, which node owns which shard,
 //! and how wakes reach the owner of a shard.
 //!
-//! The store is authoritative: leases and owners are rows in it, and every write by an owner carries
-//! its fence. Messages between nodes are hints and may be lost.
+//! The store is authoritative: leases and owners are rows in it, and every write by an owner
+//! carries its fence. Messages between nodes are hints and may be lost.
 //!
 //! | Module | Responsibility |
 //! |---|---|
@@ -17,6 +17,8 @@
 //! | `wakes` | encodes wakes as messages and decodes them |
 //! | [`mesh`] | connections to the other nodes |
 //! | [`local_node`] | handles the messages of other nodes |
+//! | [`trace`] | connects publish requests to their attempts in one trace |
+//! | [`metrics`] | the metric instruments |
 
 mod lease_renewal;
 pub mod lease_validity;

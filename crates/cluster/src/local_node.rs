@@ -1,5 +1,5 @@
-//! Handles the messages of other nodes: passes their wakes to the workers, and has the shard manager read
-//! the store when they report that the owner of a shard has changed.
+//! Handles the messages of other nodes: passes their wakes to the workers, and has the shard
+//! manager read the store when they report that the owner of a shard has changed.
 
 use std::sync::Arc;
 
@@ -23,7 +23,8 @@ pub struct LocalNode {
 }
 
 impl LocalNode {
-    /// Creates the handler. `router` leads to the workers, and `check_now` notifies the shard manager.
+    /// Creates the handler. `router` leads to the workers, and `check_now` notifies the shard
+    /// manager.
     #[must_use]
     pub fn new(router: Router, view: watch::Receiver<Arc<View>>, check_now: Arc<Notify>) -> Self {
         Self { router, view, check_now, instruments: Instruments::new() }

@@ -1,5 +1,5 @@
-//! Which nodes are alive. A node counts as alive while the revision of its lease changes, measured on the
-//! observer's own monotonic clock: clocks of different nodes are never compared.
+//! Which nodes are alive. A node counts as alive while the revision of its lease changes, measured
+//! on the observer's own monotonic clock: clocks of different nodes are never compared.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,13 +15,14 @@ use postrider_domain::node::NodeState;
 pub const RENEW_INTERVAL: Duration = Duration::from_secs(2);
 /// A node whose lease has not been renewed for this long is dead, and its shards are taken over.
 pub const LEASE_TTL: Duration = Duration::from_secs(10);
-/// A node that has not renewed its lease for this long, by its own clock, fences itself: it starts no new
-/// work. This is well before any other node may consider it dead.
+/// A node that has not renewed its lease for this long, by its own clock, fences itself: it starts
+/// no new work. This is well before any other node may consider it dead.
 pub const SELF_FENCE_AFTER: Duration = Duration::from_secs(6);
 /// Time beyond this between two observations is not counted against the observed nodes.
 const MAX_OBSERVE_GAP: Duration = Duration::from_secs(1);
-/// A node on another host whose process is reported to have exited counts as dead once its lease has not
-/// been renewed for this long: even if the report is wrong, the node has fenced itself by then.
+/// A node on another host whose process is reported to have exited counts as dead once its lease
+/// has not been renewed for this long: even if the report is wrong, the node has fenced itself by
+/// then.
 const REPORTED_DEAD_AFTER: Duration = SELF_FENCE_AFTER;
 /// A node that has not renewed its lease for this long is suspect, and receives no shards.
 const SUSPECT_AFTER: Duration = Duration::from_secs(5);
@@ -48,8 +49,8 @@ pub struct Identity {
 pub enum ExitEvidence {
     /// This host's kernel refused a connection. Conclusive.
     ThisHost,
-    /// Another host refused a connection. A firewall may have refused it, so a second sign is needed: an
-    /// overdue lease.
+    /// Another host refused a connection. A firewall may have refused it, so a second sign is
+    /// needed: an overdue lease.
     Network,
 }
 
@@ -70,8 +71,8 @@ struct ObservedLease {
 }
 
 impl Membership {
-    /// Records the leases that were read at `now`. Time in which this observer read none, because its
-    /// process was paused or the store was unavailable, counts against no node.
+    /// Records the leases that were read at `now`. Time in which this observer read none, because
+    /// its process was paused or the store was unavailable, counts against no node.
     pub fn observe(&mut self, leases: Vec<Lease>, now: Instant) {
         let elapsed = self.observed_at.replace(now).map_or(Duration::ZERO, |at| now - at);
         let unobserved = elapsed.saturating_sub(MAX_OBSERVE_GAP);
@@ -89,9 +90,9 @@ impl Membership {
         }
     }
 
-    /// Records a report that a node's process has exited. With conclusive evidence the node counts as
-    /// dead at once, otherwise once it has not renewed its lease for [`REPORTED_DEAD_AFTER`]. A later
-    /// renewal cancels the report.
+    /// Records a report that a node's process has exited. With conclusive evidence the node counts
+    /// as dead at once, otherwise once it has not renewed its lease for [`REPORTED_DEAD_AFTER`]. A
+    /// later renewal cancels the report.
     pub fn report_exit(&mut self, node: BootId, evidence: ExitEvidence) {
         if let Some(observed) = self.nodes.get_mut(&node)
             && observed.exit != Some(ExitEvidence::ThisHost)
@@ -115,7 +116,8 @@ impl Membership {
         nodes
     }
 
-    /// The leases of nodes that have been dead for longer than the retention time, as id and revision.
+    /// The leases of nodes that have been dead for longer than the retention time, as id and
+    /// revision.
     #[must_use]
     pub fn long_dead(&self, now: Instant) -> Vec<(BootId, u64)> {
         let long_dead = self

@@ -1,10 +1,10 @@
 //! The mesh of connections between the nodes.
 //!
-//! Every node maintains a connection to every other node in the store, dialled by the younger of the two.
-//! Wakes and notices of handoffs are sent over it to the other node's gateway. When a connection breaks,
-//! the node probes the peer's address at once: if the peer's host refuses the connection, the process has
-//! exited, and there is no need to wait for its lease to expire. Any other failure of a connection proves
-//! nothing, and the leases decide.
+//! Every node maintains a connection to every other node in the store, dialled by the younger of
+//! the two. Wakes and notices of handoffs are sent over it to the other node's gateway. When a
+//! connection breaks, the node probes the peer's address at once: if the peer's host refuses the
+//! connection, the process has exited, and there is no need to wait for its lease to expire. Any
+//! other failure of a connection proves nothing, and the leases decide.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -59,11 +59,11 @@ impl Mesh {
         Self { me, transport, instruments: Instruments::new() }
     }
 
-    /// Maintains connections to all nodes in the shard manager's view, and reports nodes whose process has
-    /// exited to it. Dials `seeds` first, given as `host:port`.
+    /// Maintains connections to all nodes in the shard manager's view, and reports nodes whose
+    /// process has exited to it. Dials `seeds` first, given as `host:port`.
     ///
-    /// When a node is lost, the workers of this node scan the store: the wakes of the lost node may never
-    /// arrive.
+    /// When a node is lost, the workers of this node scan the store: the wakes of the lost node may
+    /// never arrive.
     pub fn run(
         &self,
         shard_manager: ShardManager,
@@ -142,8 +142,8 @@ impl Mesh {
         }
     }
 
-    /// The nodes without a connection that this node has to dial: older ones only, so that two nodes do
-    /// not dial each other.
+    /// The nodes without a connection that this node has to dial: older ones only, so that two
+    /// nodes do not dial each other.
     fn missing(&self, view: &View) -> Vec<(BootId, SocketAddr)> {
         let wanted = |node: &&NodeView| {
             node.node < self.me && node.state != NodeState::Dead && !self.is_connected(node.node)
@@ -183,8 +183,8 @@ impl Mesh {
         }
     }
 
-    /// Logs an error if a connected node does not appear in this node's store. Two clusters with the same
-    /// cookie and common seeds connect to each other, but do not form one cluster.
+    /// Logs an error if a connected node does not appear in this node's store. Two clusters with
+    /// the same cookie and common seeds connect to each other, but do not form one cluster.
     async fn verify_same_cluster(self, peer: Peer, shard_manager: ShardManager) {
         tokio::time::sleep(REGISTRATION_TIMEOUT).await;
         let is_node = gateway::of(peer.node_id).is_some();
@@ -198,7 +198,7 @@ impl Mesh {
         }
     }
 
-    /// The kind of evidence that a refused connection to this address is.
+    /// What kind of evidence a refused connection to this address is.
     fn evidence(&self, address: SocketAddr) -> ExitEvidence {
         let mine = self.transport.local_addr().map(|mine| mine.ip());
         let is_here = address.ip().to_canonical().is_loopback() || mine == Some(address.ip());
@@ -209,8 +209,8 @@ impl Mesh {
     async fn probe_liveness(self, node: BootId, shard_manager: ShardManager) {
         for _ in 0..PROBES {
             let known = shard_manager.view().borrow().node(node).cloned();
-            let gone = known.filter(|node| node.state != NodeState::Dead);
-            let Some(address) = gone.and_then(|node| node.address) else { return };
+            let live = known.filter(|node| node.state != NodeState::Dead);
+            let Some(address) = live.and_then(|node| node.address) else { return };
             if transport::is_refused(address).await {
                 return shard_manager.report_exit(node, self.evidence(address)).await;
             }
@@ -233,8 +233,8 @@ fn with_causes(error: ConnectError) -> String {
     text
 }
 
-/// Has the workers of this node scan the store whenever a node is lost: the events that it accepted are
-/// durable, but their wakes may be lost.
+/// Has the workers of this node scan the store whenever a node is lost: the events that it accepted
+/// are durable, but their wakes may be lost.
 async fn rescan_after_losses(mut view: watch::Receiver<Arc<View>>, router: Router) {
     let mut live_nodes = live_nodes(&view.borrow_and_update());
     while view.changed().await.is_ok() {

@@ -1,6 +1,6 @@
-//! Routes wakes to the owners of their shards. Code that accepts an event or changes an endpoint calls the
-//! [`Router`], which notifies the shard's owner: a worker on this node, or another node through the
-//! [`WakeForwarder`].
+//! Routes wakes to the owners of their shards. Code that accepts an event or changes an endpoint
+//! calls the [`Router`], which notifies the shard's owner: a worker on this node, or another node
+//! through the [`WakeForwarder`].
 
 use std::sync::{Arc, OnceLock};
 
@@ -18,12 +18,13 @@ use crate::wake_forwarder::WakeForwarder;
 /// The delivery engine of this node.
 #[async_trait]
 pub trait Workers: Send + Sync + 'static {
-    /// Wakes the owners of shards on this node, and returns the wakes for shards that this node does not
-    /// own. A wake is a hint and may be lost: the work behind it is durable.
+    /// Wakes the owners of shards on this node, and returns the wakes for shards that this node
+    /// does not own. A wake is a hint and may be lost: the work behind it is durable.
     fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake>;
 
-    /// Like [`wake`](Self::wake), for wakes from another node. A delivery attached to such a wake is read
-    /// from the store before it is sent: no webhook is sent for a delivery that is not on record.
+    /// Like [`wake`](Self::wake), for wakes from another node. A delivery attached to such a wake
+    /// is read from the store before it is sent: no webhook is sent for a delivery that is not on
+    /// record.
     fn wake_from_peer(&self, wakes: Vec<Wake>) -> Vec<Wake> {
         self.wake(wakes.into_iter().map(Wake::without_delivery).collect())
     }
@@ -31,7 +32,8 @@ pub trait Workers: Send + Sync + 'static {
     /// Scans the store for work, because a node that might have sent wakes was lost.
     fn scan_now(&self) {}
 
-    /// Sends an event to an endpoint once, immediately. The result does not affect the endpoint's state.
+    /// Sends an event to an endpoint once, immediately. The result does not affect the endpoint's
+    /// state.
     async fn send_test(&self, endpoint: Endpoint, event: Event) -> TestReport;
 }
 
@@ -56,7 +58,8 @@ pub struct Router {
     destinations: Arc<Destinations>,
 }
 
-/// Where the router sends wakes. Set once the recipients have started; wakes before that are dropped.
+/// Where the router sends wakes. Set once the recipients have started; wakes before that are
+/// dropped.
 #[derive(Default)]
 struct Destinations {
     workers: OnceLock<Arc<dyn Workers>>,
@@ -113,8 +116,8 @@ impl Router {
         });
     }
 
-    /// Delivers wakes from another node to the workers of this node, and returns the wakes for shards
-    /// that this node does not own.
+    /// Delivers wakes from another node to the workers of this node, and returns the wakes for
+    /// shards that this node does not own.
     #[must_use]
     pub fn wake_local(&self, wakes: Vec<Wake>) -> Vec<Wake> {
         match self.destinations.workers.get() {

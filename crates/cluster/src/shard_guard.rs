@@ -1,7 +1,8 @@
-//! The right to work on a shard, as a value. Every task that works on the shard holds a clone of its
-//! [`ShardGuard`]; the shard manager holds the [`ShardGrant`]. Once the guard is revoked no new work
-//! starts, and when the last clone is dropped the shard manager is notified: only then may the shard
-//! move. The end of the work cannot go unnoticed, and no task can work on a shard without the right to.
+//! The right to work on a shard, as a value. Every task that works on the shard holds a clone of
+//! its [`ShardGuard`]; the shard manager holds the [`ShardGrant`]. Once the guard is revoked no new
+//! work starts, and when the last clone is dropped the shard manager is notified: only then may the
+//! shard move. The end of the work cannot go unnoticed, and no task can work on a shard without
+//! that right.
 
 use std::sync::Arc;
 
@@ -84,7 +85,7 @@ impl ShardGrant {
         self.revoked.token().cancel();
     }
 
-    /// Whether it was ended, by either side.
+    /// Whether the guard was revoked, by either side.
     #[must_use]
     pub fn is_revoked(&self) -> bool {
         self.revoked.token().is_cancelled()

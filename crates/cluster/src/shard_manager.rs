@@ -3,13 +3,13 @@
 //! - The lease renewer (`lease_renewal`) renews this node's lease in a separate task.
 //! - The `Reconciler` reads leases and owners a few times a second and compares them with the
 //!   shards that this node works on.
-//! - The pure function [`assignment::plan`](postrider_domain::assignment::plan) decides which shards
-//!   to claim and which to hand over.
-//! - A `handoff` revokes the shard's guard, waits until the work on the shard has ended, and only then
-//!   writes the target as its owner.
+//! - The pure function [`assignment::plan`](postrider_domain::assignment::plan) decides which
+//!   shards to claim and which to hand over.
+//! - A `handoff` revokes the shard's guard, waits until the work on the shard has ended, and only
+//!   then writes the target as its owner.
 //!
-//! Notifications (a lost connection, a shard that was handed over) only bring the next pass forward:
-//! normal operation and recovery take the same path.
+//! Notifications (a lost connection, a shard that was handed over) only bring the next pass
+//! forward: normal operation and recovery take the same path.
 //!
 //! A node that cannot renew its lease revokes all its guards before any other node may consider it
 //! dead, and claims its shards again, with new epochs, once it can renew. While the store is
@@ -52,7 +52,8 @@ pub trait ShardWorkers: Send + Sync + 'static {
 
 /// Notifies other nodes.
 pub trait PeerNotifier: Send + Sync + 'static {
-    /// Notifies the node in `fence` that it now owns the shard. The message is a hint and may be lost.
+    /// Notifies the node in `fence` that it now owns the shard. The message is a hint and may be
+    /// lost.
     fn handed_over(&self, fence: Fence);
 }
 
@@ -136,15 +137,15 @@ impl ShardManager {
         self.check_now.clone()
     }
 
-    /// Reports that a node's process has exited, so that its shards are taken over soon. A wrong report
-    /// only costs duplicates of the deliveries that the node had in flight.
+    /// Reports that a node's process has exited, so that its shards are taken over soon. A wrong
+    /// report only costs duplicates of the deliveries that the node had in flight.
     pub async fn report_exit(&self, node: BootId, evidence: ExitEvidence) {
         // The shard manager stops only with the node, which then no longer needs the report.
         let _ = self.commands.send(Command::ReportExit(node, evidence)).await;
     }
 
-    /// Waits until this node has joined: it appears in its own view and has begun to claim its share of
-    /// the unowned shards.
+    /// Waits until this node has joined: it appears in its own view and has begun to claim its
+    /// share of the unowned shards.
     pub async fn joined(&self) {
         let mut view = self.view();
         // The sender is dropped only when the node stops.
@@ -159,8 +160,8 @@ impl ShardManager {
         me.is_some_and(|me| matches!(me.state, NodeState::Alive | NodeState::Draining))
     }
 
-    /// Hands over every shard and leaves the cluster. Returns the number of shards whose work in flight
-    /// had not ended when the drain timeout expired.
+    /// Hands over every shard and leaves the cluster. Returns the number of shards whose work in
+    /// flight had not ended when the drain timeout expired.
     pub async fn stop(&self) -> usize {
         let (reply, unfinished) = oneshot::channel();
         if self.commands.send(Command::Stop(reply)).await.is_err() {

@@ -7,13 +7,13 @@
 //!        └── commit (internal)        the transaction that records the attempt
 //! ```
 //!
-//! The context of the accept span is propagated: [`attach`] adds it to the deliveries of a wake, in memory
-//! and, between nodes, as text in the message. An attempt whose delivery was read from the store has no
-//! such context and starts a new trace; every span has the ids of event and delivery as attributes, which
-//! link the two traces.
+//! The context of the accept span is propagated: [`attach`] adds it to the deliveries of a wake, in
+//! memory and, between nodes, as text in the message. An attempt whose delivery was read from the
+//! store has no such context and starts a new trace; every span has the ids of event and delivery
+//! as attributes, which link the two traces.
 //!
-//! Every span has the target [`TARGET`], which only the layer that exports traces enables: without an
-//! exporter a span costs one atomic load, and logs show none.
+//! Every span has the target [`TARGET`], which only the layer that exports traces enables: without
+//! an exporter a span costs one atomic load, and logs show none.
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use postrider_store::Wake;

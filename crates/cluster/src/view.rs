@@ -1,5 +1,5 @@
-//! A snapshot of the cluster as one node sees it, as plain data. The shard manager publishes it; the
-//! forwarder, the API and the dashboard read it.
+//! A snapshot of the cluster as one node sees it, as plain data. The shard manager publishes it;
+//! the forwarder, the API and the dashboard read it.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -56,7 +56,8 @@ impl View {
         counts
     }
 
-    /// The number of shards without a live owner: no owner, a dead one, or one that is not in the view.
+    /// The number of shards without a live owner: no owner, a dead one, or one that is not in the
+    /// view.
     #[must_use]
     pub fn unowned(&self) -> usize {
         let live = self.nodes.iter().filter(|node| node.state != NodeState::Dead);

@@ -1,9 +1,11 @@
-//! Forwards wakes to other nodes. Each node has a [`PeerQueue`], which a separate task drains in batches.
-//! Only one batch per node is in flight, so that wakes that arrive meanwhile share the next one.
+//! Forwards wakes to other nodes. Each node has a [`PeerQueue`], which a separate task drains in
+//! batches. Only one batch per node is in flight, so that wakes that arrive meanwhile share the
+//! next one.
 //!
-//! A wake is a hint. All queues are bounded, and wakes beyond the bounds are dropped: the owner finds the
-//! work in the store later. A wake whose owner is unknown, has changed or is not connected is kept as
-//! unroutable for a few seconds, and is routed again when the view of the cluster changes.
+//! A wake is a hint. All queues are bounded, and wakes beyond the bounds are dropped: the owner
+//! finds the work in the store later. A wake whose owner is unknown, has changed or is not
+//! connected is kept as unroutable for a few seconds, and is routed again when the view of the
+//! cluster changes.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -69,8 +71,9 @@ struct PeerQueue {
 }
 
 impl WakeForwarder {
-    /// Starts the forwarder of node `me`. Unroutable wakes are passed to `route` again, which returns
-    /// those that are not for this node. `view_is_stale` is notified when the view proves wrong.
+    /// Starts the forwarder of node `me`. Unroutable wakes are passed to `route` again, which
+    /// returns those that are not for this node. `view_is_stale` is notified when the view proves
+    /// wrong.
     #[must_use]
     pub fn start(
         me: BootId,
@@ -105,8 +108,9 @@ impl Forwarder {
                 Some(owner) if owner.node != self.me => {
                     self.queue(owner.node).push(queued_at, wake)
                 }
-                // The owner is unknown; or the view says that this node owns the shard, but no worker
-                // accepted the wake: the work on the shard has not started yet or has just ended.
+                // The owner is unknown; or the view says that this node owns the shard, but no
+                // worker accepted the wake: the work on the shard has not started yet or has just
+                // ended.
                 _ => self.add_unroutable(queued_at, wake),
             }
         }

@@ -10,7 +10,8 @@ use postrider_net::messages::{
 };
 use postrider_store::{Ready, Wake};
 
-/// An upper bound of a wake's encoded size without its strings and payload: four ids, numbers, lengths.
+/// An upper bound on a wake's encoded size without its strings and payload: four ids, numbers,
+/// lengths.
 const WAKE_OVERHEAD_BYTES: usize = 128;
 
 /// Packs wakes into as few messages as the limits allow.
@@ -52,7 +53,7 @@ pub fn unpack(batch: WakeMany, shards: u16) -> Result<Vec<Wake>, CallError> {
     batch.wakes.into_iter().map(unpack).collect()
 }
 
-/// An upper bound of the wake's encoded size.
+/// An upper bound on the wake's encoded size.
 fn size(item: &WakeItem) -> usize {
     let ready = match &item.work {
         Work::Endpoint { ready: Some(ready), .. } => ready.event_type.len() + ready.payload.len(),

@@ -39,7 +39,7 @@ pub(crate) struct AttemptTask {
     pub(crate) payload: Option<Payload>,
     pub(crate) trace: Option<TraceContext>,
     pub(crate) permit: Permit,
-    /// Internal errors of its last attempts.
+    /// The delivery's current streak of internal errors.
     pub(crate) errors: Option<ErrorStreak>,
 }
 
@@ -52,8 +52,8 @@ pub(crate) enum Completion {
         /// Whether the attempt disabled the endpoint.
         disabled: bool,
     },
-    /// The attempt was not recorded, because the delivery finished or was deleted meanwhile, or it was
-    /// not made, because the guard was over. The store has the delivery's current state.
+    /// The attempt was not recorded, because the delivery finished or was deleted meanwhile, or it
+    /// was not made, because the guard was revoked. The store has the delivery's current state.
     Stale { delivery: DeliveryId },
     /// The attempt could not be made or recorded, through no fault of the endpoint. It is retried
     /// after a pause, as the error may recur.
@@ -72,10 +72,11 @@ struct AttemptRecord {
 
 /// Why there is no exchange to record.
 enum NotSent {
-    /// The guard is over, or the event no longer exists.
+    /// The guard was revoked, or the event no longer exists.
     Stale,
     /// An internal error, through no fault of the endpoint. Carries the exchange to record if the
-    /// error keeps recurring for this delivery alone; none if the error is unrelated to the delivery.
+    /// error keeps recurring for this delivery alone; none if the error is unrelated to the
+    /// delivery.
     InternalError(Option<Box<AttemptRecord>>),
 }
 
@@ -108,7 +109,7 @@ impl Attempts {
         TestReport { exchange, phases }
     }
 
-    /// Makes an attempt, records it, then updates metrics and notifies the notifier.
+    /// Makes an attempt, records it, then updates the metrics and wakes the notifier.
     pub(crate) async fn run(&self, task: AttemptTask) -> Completion {
         let requested = AssertUnwindSafe(self.request(&task)).catch_unwind().await;
         // The panic hook has logged the message.
@@ -135,7 +136,7 @@ impl Attempts {
     async fn request(&self, task: &AttemptTask) -> Result<AttemptRecord, NotSent> {
         let AttemptTask { guard, endpoint, delivery, .. } = task;
         let payload = self.payload(task).await?;
-        // If this process was suspended, the actor's check may be long ago.
+        // If this process was suspended, the actor's check may have been long ago.
         if guard.is_revoked() {
             return Err(NotSent::Stale);
         }
@@ -147,7 +148,7 @@ impl Attempts {
         match sent {
             Ok(exchange) => Ok(AttemptRecord { at, exchange, trace: trace::of(&span) }),
             Err(OutOfResources { source, exchange }) => {
-                tracing::error!(error = %source, "out of resources to make requests");
+                tracing::error!(error = %source, "ran out of resources for requests");
                 // Local ports run out for one address at a time; descriptors and memory for all.
                 let record = (source.raw_os_error() == Some(failure::EADDRNOTAVAIL)).then(|| {
                     Box::new(AttemptRecord { at, exchange: *exchange, trace: trace::of(&span) })
@@ -174,7 +175,7 @@ impl Attempts {
                 return Err(NotSent::InternalError(None));
             }
         };
-        // The read may have taken long, and the endpoint may have been disabled meanwhile.
+        // The read may have taken a long time, and the endpoint may have been disabled meanwhile.
         match self.records.should_send(account, endpoint, id).await {
             Ok(true) => Ok(payload),
             Ok(false) => Err(NotSent::Stale),
@@ -219,8 +220,8 @@ impl Attempts {
             attempted: self.attempt_result(delivery.attempt_count + 1, at, exchange),
         };
         let applied = self.recorder.record(finished).await;
-        // The attempt counts as in flight until it is recorded: no new one starts while the store is
-        // unavailable.
+        // The attempt counts as in flight until it is recorded: no new one starts while the store
+        // is unavailable.
         drop(permit);
         spans::record_commit(&Span::current(), applied.as_ref());
         match applied {

@@ -1,12 +1,12 @@
 //! A node's backlog: how many deliveries are held for disabled endpoints, and how old the oldest
 //! pending one is.
 //!
-//! One task scans all endpoints, account by account, and totals those whose shards are owned here. At
-//! the end of a scan the totals become the node's [`Backlog`], which the metrics export. One tick reads
-//! at most [`ROWS_PER_TICK`] endpoints and accounts, so its cost does not depend on their number. A
-//! longer scan takes several ticks, and the metrics lag accordingly: a hundred thousand endpoints
-//! take four minutes. An endpoint that moves between nodes during a scan may be missed or counted
-//! twice until the next scan.
+//! One task scans all endpoints, account by account, and totals those whose shards are owned here.
+//! At the end of a scan the totals become the node's [`Backlog`], which the metrics export. One
+//! tick reads at most [`ROWS_PER_TICK`] endpoints and accounts, so its cost does not depend on
+//! their number. A longer scan takes several ticks, and the metrics lag accordingly: a hundred
+//! thousand endpoints take four minutes. An endpoint that moves between nodes during a scan may be
+//! missed or counted twice until the next scan.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +30,7 @@ const ROWS_PER_TICK: usize = 2_000;
 /// Maximum rows in one read of the store.
 const PAGE_ROWS: usize = 200;
 
-/// The undelivered deliveries of a node.
+/// A summary of the deliveries that a node still has to make.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
     /// Deliveries held because their endpoints are disabled.

@@ -35,8 +35,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause after an internal error: an attempt could not be made or recorded, through no fault of the
 /// endpoint. The request may have been sent, so it is not repeated at once.
 const INTERNAL_ERROR_PAUSE: Duration = Duration::from_secs(10);
-/// Shortest and longest delay of the actor's timer. A longer wait is split, because due times follow
-/// the wall clock, which may be set during the wait.
+/// Shortest and longest delay of the actor's timer. A longer wait is split, because due times
+/// follow the wall clock, which may be set during the wait.
 const MIN_DELAY: Duration = Duration::from_millis(1);
 const MAX_DELAY: Duration = Duration::from_secs(60);
 /// Delay before a failed store operation is retried.
@@ -93,7 +93,7 @@ pub(crate) struct Arguments {
     pub(crate) endpoint: EndpointId,
 }
 
-/// A handle on an endpoint's actor.
+/// A handle to an endpoint's actor.
 pub(crate) struct EndpointHandle(ActorRef<EndpointMsg>);
 
 impl EndpointHandle {
@@ -164,7 +164,7 @@ enum Snapshot {
 enum Dispatched {
     /// Every due attempt was started.
     AllDue,
-    /// As many as may run are running, the permit was requested, or the ownership has ended.
+    /// The concurrency limit is reached, a permit was requested, or the guard is revoked.
     Saturated,
     /// The state or the queue has to be read again first.
     QueueStale,
@@ -226,7 +226,7 @@ impl EndpointState {
         match message {
             EndpointMsg::Wake(ready) => {
                 self.handled += 1;
-                // There is work, so the endpoint may have been enabled without this node hearing of it.
+                // There is work: the endpoint may have been enabled without this node noticing.
                 if let Snapshot::Closed(learnt_at) = self.snapshot
                     && learnt_at.elapsed() >= SNAPSHOT_TTL
                 {
@@ -318,7 +318,7 @@ impl EndpointState {
                 Dispatched::QueueStale => {
                     self.snapshot = Snapshot::Unknown;
                     if refreshed {
-                        // The queue was read just now and must be read again: the rules exclude this.
+                        // The queue was just read, so it should not need another read.
                         tracing::error!(endpoint = %self.args.endpoint, "an endpoint's queue is inconsistent");
                         return self.wake_in(STORE_RETRY_DELAY);
                     }

@@ -1,4 +1,4 @@
-//! The handle on the delivery engine: starts it, starts owned shards and routes wakes to them.
+//! The handle to the delivery engine: starts it, starts owned shards and routes wakes to them.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -130,8 +130,8 @@ impl DeliveryEngine {
         Ok(Self(Arc::new(engine)))
     }
 
-    /// Delivers from a shard until its guard is over. Attempts in flight at that time hold the guard
-    /// until they are recorded.
+    /// Delivers from a shard until its guard is revoked. Attempts in flight at that time hold the
+    /// guard until they are recorded.
     pub async fn own(&self, guard: ShardGuard) -> Result<(), StartError> {
         let own = |reply| SupervisorMsg::Own(guard, reply);
         match self.0.supervisor.call(own, Some(START_TIMEOUT)).await {
@@ -177,11 +177,11 @@ impl Workers for DeliveryEngine {
             }
         }
         if !deliveries.is_empty() {
-            let context = self.0.clone();
+            let engine = self.0.clone();
             tokio::spawn(async move {
-                let verified = peer_deliveries::verify(&context.records, deliveries).await;
+                let verified = peer_deliveries::verify(&engine.records, deliveries).await;
                 // If a shard has moved meanwhile, its new owner finds the delivery by a scan.
-                let _ = context.shards.wake(verified);
+                let _ = engine.shards.wake(verified);
                 drop(permit);
             });
         }

@@ -16,9 +16,9 @@ pub(crate) fn classify(error: &reqwest::Error) -> Failure {
     }
     let root = causes(error).last().map(ToString::to_string).unwrap_or_default();
     if error.is_dns() {
-        Failure::new(ErrorKind::Dns, &format!("the host name could not be resolved: {root}"))
+        Failure::new(ErrorKind::Dns, &format!("could not resolve the host name: {root}"))
     } else if error.is_connect() {
-        Failure::new(ErrorKind::Connect, &format!("no connection could be made: {root}"))
+        Failure::new(ErrorKind::Connect, &format!("could not connect: {root}"))
     } else {
         let message = format!("the connection broke or the response was not valid HTTP: {root}");
         Failure::new(ErrorKind::Protocol, &message)
@@ -43,9 +43,9 @@ pub(crate) enum Destination {
 
 /// Whether an OS error says that this machine ran out of file descriptors, ports or memory.
 ///
-/// EADDRNOTAVAIL has two meanings. For IPv4, the local ports are used up. For IPv6, this machine most
-/// likely has no IPv6 address, as in Docker by default. The endpoint is then unreachable, as if there
-/// were no route to it.
+/// EADDRNOTAVAIL has two meanings. For IPv4, the local ports are used up. For IPv6, this machine
+/// most likely has no IPv6 address, as in Docker by default. The endpoint is then unreachable, as
+/// if there were no route to it.
 pub(crate) fn is_resource_exhaustion(code: i32, destination: Destination) -> bool {
     match code {
         EADDRNOTAVAIL => destination != Destination::Ipv6Only,

@@ -2,8 +2,8 @@
 //!
 //! Our own outage is not the endpoint's failure: an attempt that this node could not make is not
 //! recorded. But an error that affects only one delivery would recur forever, without a record, a
-//! final state or an email, and block the deliveries behind it. So it counts as a failure once it has
-//! recurred often enough while this node kept making and recording other requests.
+//! final state or an email, and block the deliveries behind it. So it counts as a failure once it
+//! has recurred often enough while this node kept making and recording other requests.
 
 use std::collections::HashMap;
 
@@ -32,8 +32,8 @@ impl NodeProgress {
     }
 }
 
-/// The deliveries of an endpoint whose last attempts failed with internal errors. Kept only in memory:
-/// a new owner starts counting from zero.
+/// The deliveries of an endpoint whose last attempts failed with internal errors. Kept only in
+/// memory: a new owner starts counting from zero.
 #[derive(Debug, Default)]
 pub(crate) struct InternalErrors(HashMap<DeliveryId, ErrorStreak>);
 

@@ -26,7 +26,8 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum JobKind {
-    /// Creates the remaining deliveries of events, new or resent, that have not reached all endpoints.
+    /// Creates the remaining deliveries of events, new or resent, that have not reached all
+    /// endpoints.
     FanOut,
     Replay,
     /// Deletes expired rows.
@@ -59,7 +60,7 @@ pub(crate) struct Jobs {
 }
 
 impl Jobs {
-    /// Runs until the shard has no jobs of this kind left or the guard is over.
+    /// Runs until the shard has no jobs of this kind left or the guard is revoked.
     pub(crate) async fn run(&self, kind: JobKind, guard: &ShardGuard) -> Result<(), Fenced> {
         loop {
             let ran = match kind {
@@ -132,8 +133,8 @@ impl Jobs {
         Ok(())
     }
 
-    /// Runs a replay for one tick, unless it is paused. Returns whether to wait for the next tick. A
-    /// failure pauses only this replay.
+    /// Runs a replay for one tick, unless it is paused. Returns whether to wait for the next tick.
+    /// A failure pauses only this replay.
     async fn run_replay(
         &self,
         guard: &ShardGuard,
@@ -157,8 +158,8 @@ impl Jobs {
         }
     }
 
-    /// Runs a replay's steps of one tick. Returns whether to wait for the next tick: true if deliveries
-    /// were created or the budget is used up.
+    /// Runs a replay's steps of one tick. Returns whether to wait for the next tick: true if
+    /// deliveries were created or the budget is used up.
     async fn run_tick(
         &self,
         guard: &ShardGuard,
@@ -184,7 +185,7 @@ impl Jobs {
                 .step_replay(guard.fence(), account, id, limit, &self.id_generator, now)
                 .await?;
             let Some((replay, wakes)) = step else { break };
-            // Deliveries to a disabled endpoint cause no wake, but they count against the budget too.
+            // Deliveries to a disabled endpoint cause no wake, but they use the budget too.
             let created = replay.done.saturating_sub(done);
             done = replay.done;
             *budget -= created as f64;
@@ -207,13 +208,13 @@ fn log_failure(replay: ReplayId, error: &Error, first: bool) {
     }
 }
 
-/// Longest time whose deliveries are granted in one refill: if many replays run or the store is slow,
-/// a tick takes longer than its interval.
+/// Longest time whose deliveries are granted in one refill: if many replays run or the store is
+/// slow, a tick takes longer than its interval.
 const MAX_REFILL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A token bucket: the new budget after `elapsed`, given what is `left` of the old one. At most one
-/// tick's worth (but at least one delivery) carries over, so that a delay is not followed by a burst
-/// while slow rates still add up to whole deliveries.
+/// tick's worth (but at least one delivery) carries over, so that a delay is not followed by a
+/// burst while slow rates still add up to whole deliveries.
 fn refill(left: f64, rate: u32, elapsed: Duration) -> f64 {
     let rate = f64::from(rate);
     let rest = left.min((rate * TICK.as_secs_f64()).max(1.0));

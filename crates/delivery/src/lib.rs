@@ -27,7 +27,7 @@
 //! | `memory_budget` | bounds the memory of all buffered deliveries |
 //! | `endpoint`, `shard`, `supervisor` | the actors |
 //! | `jobs` | fan-outs, replays and sweeps |
-//! | `owned_shards` | the shards that this node owns, and the way of wakes to their actors |
+//! | `owned_shards` | the shards that this node owns, and the routing of wakes to their actors |
 //! | `rng` | the source of jitter |
 //! | `metrics`, `spans` | telemetry |
 //! | `backlog` | how many deliveries are held, and the age of the oldest pending one |

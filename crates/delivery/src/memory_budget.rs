@@ -12,8 +12,8 @@ use postrider_domain::limits::MAX_IN_FLIGHT_PER_ENDPOINT;
 
 /// Maximum payload bytes that a node caches with queued deliveries.
 pub(crate) const MAX_CACHED_BYTES: usize = 64 * 1024 * 1024;
-/// With more buffered deliveries than this on a node, at a few hundred bytes each, every endpoint is
-/// limited to the small window.
+/// With more buffered deliveries than this on a node, at a few hundred bytes each, every endpoint
+/// is limited to the small window.
 const SMALL_WINDOW_THRESHOLD: usize = 256 * 1024;
 /// Maximum deliveries that an actor buffers of each queue; the rest stay in the store.
 pub(crate) const WINDOW: usize = 128;
@@ -50,8 +50,8 @@ impl MemoryBudget {
         BufferedSlot(self.clone())
     }
 
-    /// Caches a copy of a payload, if it fits in the budget. It is copied because the original may be
-    /// a slice of a large request buffer.
+    /// Caches a copy of a payload, if it fits in the budget. It is copied because the original may
+    /// be a slice of a large request buffer.
     pub(crate) fn cache(self: &Arc<Self>, payload: &Payload) -> Option<CachedPayload> {
         let size = payload.bytes().len();
         let reserve =

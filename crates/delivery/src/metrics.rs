@@ -66,7 +66,7 @@ impl Metrics {
                 .i64_up_down_counter("postrider.endpoints.active")
                 .with_unit("{endpoint}")
                 .with_description(
-                    "Endpoints with an actor, that is with deliveries due or in flight.",
+                    "Endpoints with an actor, that is, with deliveries due or in flight.",
                 )
                 .build(),
             cluster: Instruments::new(),

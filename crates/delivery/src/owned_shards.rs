@@ -1,4 +1,4 @@
-//! The shards that this node owns, and the way of wakes to their actors.
+//! The shards that this node owns, and the routing of wakes to their actors.
 
 use std::collections::HashSet;
 use std::sync::{PoisonError, RwLock};

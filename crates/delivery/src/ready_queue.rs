@@ -5,8 +5,8 @@
 //! events a failing endpoint receives, its oldest deliveries keep their schedule, and the endpoint
 //! is disabled in time.
 //!
-//! The store is the source of truth. A wake may carry a delivery, which saves a read, but it is used
-//! only if this queue cannot have seen it already. Any other wake is a hint to read again.
+//! The store is the source of truth. A wake may carry a delivery, which saves a read, but it is
+//! used only if this queue cannot have seen it already. Any other wake is a hint to read again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -80,7 +80,8 @@ impl ReadyQueue {
         self.budget.window()
     }
 
-    /// Replaces the contents by the deliveries read from the store at `now`, except those in flight.
+    /// Replaces the contents with the deliveries read from the store at `now`, except those in
+    /// flight.
     pub(crate) fn load(
         &mut self,
         ordering: Ordering,
@@ -90,7 +91,8 @@ impl ReadyQueue {
         now: Timestamp,
     ) {
         self.ordering = ordering;
-        // Ids received with wakes may be ahead of this node's clock, and may already have been sent.
+        // Deliveries received with wakes may have ids ahead of this node's clock, and may have been
+        // sent already.
         let read = retries.deliveries.iter().chain(&firsts.deliveries).map(|delivery| delivery.id);
         let newest = read.chain(self.seen.keys().copied()).max();
         let made_by_now = ids::floor(now.plus(Duration::from_millis(1)));
@@ -124,7 +126,8 @@ impl ReadyQueue {
             self.read_through = self.read_through.max(newest);
             self.stale = true;
         }
-        // In strict order an earlier delivery may still be on its way here, so only the store decides.
+        // In strict order an earlier delivery may still be on its way here, so only the store
+        // decides.
         if !new || self.ordering == Ordering::Strict {
             self.stale |= !self.firsts.contains(delivery.id);
             return;

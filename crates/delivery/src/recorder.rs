@@ -23,7 +23,7 @@ const QUEUE_CAPACITY: usize = MAX_IN_FLIGHT;
 /// Delay before a failed transaction is retried.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// A handle on the recorder. Clones share it.
+/// A handle to the recorder. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Recorder {
     sender: mpsc::Sender<Entry>,
@@ -77,8 +77,8 @@ async fn apply(entries: Vec<Entry>, records: &Records, rules: &Rules) {
     }
 }
 
-/// Records a batch. A batch that cannot be recorded is bisected down to the attempt at fault, so that
-/// it does not block the others.
+/// Records a batch. A batch that cannot be recorded is bisected down to the attempt at fault, so
+/// that it does not block the others.
 async fn record(batch: &[Finished], records: &Records, rules: &Rules) -> Vec<Option<Applied>> {
     let mut warned = false;
     loop {

@@ -27,8 +27,8 @@ impl GuardedResolver {
         Ok(Self { resolver, policy })
     }
 
-    /// What kind of address a request to this target goes to, considering only allowed addresses. If
-    /// the name can no longer be resolved, IPv4 is assumed.
+    /// What kind of address a request to this target goes to, considering only allowed addresses.
+    /// If the name can no longer be resolved, IPv4 is assumed.
     pub(crate) async fn destination(&self, target: &TargetUrl) -> Destination {
         let url = target.url();
         let has_ipv4 = match url.domain() {

@@ -30,8 +30,8 @@ use crate::permits::MAX_IN_FLIGHT;
 use crate::resolver::{GuardedResolver, ResolverError};
 use crate::stopwatch::{Phase, Stopwatch, TimedResolver};
 
-/// How long an idle connection is kept open. Common servers close theirs after 5 s; a shorter time makes
-/// it rare that a request meets a closing connection.
+/// How long an idle connection is kept open. Common servers close theirs after 5 s; a shorter time
+/// makes it rare that a request is sent on a closing connection.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 const USER_AGENT_VALUE: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
@@ -76,13 +76,13 @@ pub(crate) struct Webhook<'a> {
     pub(crate) payload: &'a Payload,
 }
 
-/// This machine ran out of a resource, such as file descriptors. That is not the endpoint's failure,
-/// whatever the outcome says.
+/// This machine ran out of a resource, such as file descriptors. That is not the endpoint's
+/// failure, whatever the outcome says.
 #[derive(Debug, thiserror::Error)]
-#[error("out of resources to make requests: {source}")]
+#[error("ran out of resources for requests: {source}")]
 pub struct OutOfResources {
     pub source: io::Error,
-    /// The exchange, to be recorded if the error persists for one endpoint alone.
+    /// The exchange, to be recorded if the error persists for one delivery alone.
     pub exchange: Box<Exchange>,
 }
 
@@ -97,8 +97,8 @@ pub(crate) fn never_sent(endpoint: &Endpoint, reason: &str) -> Exchange {
 }
 
 impl Sender {
-    /// Creates a sender that connects only to addresses allowed by `policy`, with a `timeout` for the
-    /// whole exchange.
+    /// Creates a sender that connects only to addresses allowed by `policy`, with a `timeout` for
+    /// the whole exchange.
     ///
     /// # Errors
     /// If the system has no DNS configuration or no certificate store.

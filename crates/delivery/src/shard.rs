@@ -31,7 +31,7 @@ const NEXT_BATCH_DELAY: Duration = Duration::from_millis(100);
 
 enum ShardMsg {
     Wake(Wake),
-    /// A report of an endpoint's actor.
+    /// A report from an endpoint's actor.
     Endpoint(EndpointKey, EndpointReport),
     /// Read the due rows.
     Scan,
@@ -39,7 +39,7 @@ enum ShardMsg {
     JobsDone(JobKind),
     /// A write was fenced off: the shard has a newer owner.
     Fenced,
-    /// The ownership has ended.
+    /// The guard was revoked.
     Revoked,
 }
 
@@ -70,12 +70,12 @@ pub(crate) struct ShardResources {
 /// Includes the account, so that no account can wake or block another's endpoint.
 type EndpointKey = (AccountId, EndpointId);
 
-/// A handle on a shard's actor.
+/// A handle to a shard's actor.
 #[derive(Clone)]
 pub(crate) struct ShardHandle(ActorRef<ShardMsg>);
 
 impl ShardHandle {
-    /// Starts the actor, supervised by `supervisor`. It runs until the guard is over.
+    /// Starts the actor, supervised by `supervisor`. It runs until the guard is revoked.
     pub(crate) async fn start(
         resources: Arc<ShardResources>,
         guard: ShardGuard,
@@ -90,7 +90,8 @@ impl ShardHandle {
         self.0.get_id()
     }
 
-    /// Tells it of work. An actor that has just stopped ignores it: the new owner scans.
+    /// Tells it that there may be work. An actor that has just stopped ignores this: the new owner
+    /// scans.
     pub(crate) fn wake(&self, wake: Wake) {
         let _ = self.0.cast(ShardMsg::Wake(wake));
     }
@@ -267,8 +268,8 @@ impl ShardState {
         }
     }
 
-    /// Reads the due rows, wakes the endpoints with due deliveries, and starts pending jobs. Running
-    /// actors are woken too: their wake may have been lost.
+    /// Reads the due rows, wakes the endpoints with due deliveries, and starts pending jobs.
+    /// Running actors are woken too: their wake may have been lost.
     async fn scan(&mut self) {
         self.stop_timer();
         let now = self.resources.clock.now();
@@ -336,7 +337,8 @@ impl ShardState {
         }
     }
 
-    /// Runs the shard's jobs of this kind in a task. If they are running, they run again afterwards.
+    /// Runs the shard's jobs of this kind in a task. If they are running, they run again
+    /// afterwards.
     fn run_jobs(&mut self, kind: JobKind) {
         if self.guard.is_revoked() {
             return;
@@ -389,10 +391,10 @@ impl ShardState {
 }
 
 fn stop_on_revocation(guard: &ShardGuard, shard: ActorRef<ShardMsg>) {
-    let ending = guard.revoked();
+    let revoked = guard.revoked();
     tokio::spawn(async move {
-        ending.wait().await;
-        // If the actor has failed, the supervisor does not restart it once the guard is over.
+        revoked.wait().await;
+        // If the actor has failed, the supervisor does not restart it once the guard is revoked.
         let _ = shard.cast(ShardMsg::Revoked);
     });
 }

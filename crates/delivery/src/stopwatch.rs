@@ -161,7 +161,7 @@ impl<R: Resolve> Resolve for TimedResolver<R> {
     }
 }
 
-/// Stores no TLS sessions, so that every handshake is a full one, and takes a request for a ticket
+/// Stores no TLS sessions, so that every handshake is a full one, and treats a request for a ticket
 /// as the beginning of a handshake.
 impl ClientSessionStore for Stopwatch {
     fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {

@@ -82,11 +82,11 @@ impl Actor for Supervisor {
             SupervisionEvent::ActorFailed(actor, error) => {
                 if let Some(guard) = state.remove(&actor) {
                     let shard = guard.fence().shard;
-                    tracing::error!(shard, %error, "a shard failed; restarting it");
+                    tracing::error!(shard, %error, "a shard actor failed; restarting it");
                     myself.send_after(RESTART_DELAY, move || SupervisorMsg::Restart(guard));
                 }
             }
-            // Its ownership has ended.
+            // It stopped because its guard was revoked.
             SupervisionEvent::ActorTerminated(actor, ..) => {
                 state.remove(&actor);
             }

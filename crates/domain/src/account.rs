@@ -33,7 +33,7 @@ pub struct Name(String);
 
 /// The text is not a [`Name`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("must have 1 to {MAX_NAME_CHARS} characters, without control characters")]
+#[error("must be 1 to {MAX_NAME_CHARS} characters long, without control characters")]
 pub struct NameError;
 
 impl Name {

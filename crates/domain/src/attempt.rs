@@ -63,8 +63,8 @@ impl Exchange {
     }
 }
 
-/// The measured durations of the phases of a request, in order. A phase that did not happen is absent;
-/// the last phase present is the one in which a failed request stopped.
+/// The measured durations of the phases of a request, in order. A phase that did not happen is
+/// absent; the last phase present is the one in which a failed request stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Phases {
     /// Resolving the host name; absent if the URL contains an IP address.

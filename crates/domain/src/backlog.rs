@@ -1,4 +1,5 @@
-//! The unfinished deliveries of an endpoint: pending while it is enabled, held while it is disabled.
+//! The unfinished deliveries of an endpoint: pending while it is enabled, held while it is
+//! disabled.
 
 use crate::endpoint::State;
 

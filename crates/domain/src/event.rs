@@ -29,8 +29,8 @@ pub struct EventTypeName(String);
 /// The text is not an [`EventTypeName`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "must be parts of letters, digits, _ and - joined by dots, such as application.created, \
-     of at most {MAX_EVENT_TYPE_BYTES} bytes"
+    "must be segments of letters, digits, _ and - separated by dots, such as application.created, \
+     and at most {MAX_EVENT_TYPE_BYTES} bytes long"
 )]
 pub struct EventTypeNameError;
 
@@ -99,9 +99,9 @@ pub enum PayloadError {
     #[error("has {0} bytes; at most {MAX_BODY_BYTES} are allowed")]
     TooLarge(usize),
     /// Arrays and objects nested too deep.
-    #[error("is nested more than {MAX_JSON_DEPTH} deep")]
+    #[error("is nested more than {MAX_JSON_DEPTH} levels deep")]
     TooDeep,
-    #[error("is not JSON: {0}")]
+    #[error("is not valid JSON: {0}")]
     Malformed(String),
 }
 

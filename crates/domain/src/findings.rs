@@ -1,26 +1,27 @@
-//! Everything that is wrong with a request to publish, so that its sender can mend it at once.
+//! Everything that is wrong with a request to publish, reported at once so that the sender can fix
+//! all of it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{MAX_ERROR_CHARS, clip};
 
-/// Most findings that one refusal lists.
+/// Most findings that one response lists.
 pub const MAX_FINDINGS: usize = 1_000;
-/// What is said of a name that the catalogue does not have.
+/// The detail for an event type that is not in the catalogue.
 pub const UNKNOWN_TYPE: &str = "is not in the catalogue of event types";
 
-/// Everything that was found to be wrong, at most [`MAX_FINDINGS`].
+/// The problems found in a request, at most [`MAX_FINDINGS`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings(Vec<Finding>);
 
-/// One thing that is wrong with an event.
+/// One problem with an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// Which event, from 0.
+    /// The index of the event, from 0.
     pub index: u32,
-    /// Which part of it.
+    /// The part of the event.
     pub field: Field,
-    /// Where within a payload, as a JSON pointer (RFC 6901); `""` is all of it.
+    /// The location within the payload, as a JSON pointer (RFC 6901); `""` is the whole payload.
     pub pointer: String,
     /// What is wrong.
     pub detail: String,
@@ -29,17 +30,15 @@ pub struct Finding {
 /// The parts of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Field {
-    /// Its type.
     EventType,
-    /// What it sends.
     Payload,
 }
 
 impl Findings {
-    /// Adds one, unless there are too many already.
+    /// Adds a finding, unless there are already [`MAX_FINDINGS`].
     ///
     /// # Panics
-    /// If a request has more events than a `u32` counts, which no bound lets through.
+    /// If `index` exceeds a `u32`; requests are too small for that.
     pub fn add(&mut self, index: usize, field: Field, pointer: String, detail: &str) {
         if self.0.len() < MAX_FINDINGS {
             let index = u32::try_from(index).expect("requests are bounded");
@@ -48,7 +47,7 @@ impl Findings {
         }
     }
 
-    /// These and, for each event of `unknown`, that its type is unknown.
+    /// Adds a finding for each event in `unknown`: its type is not in the catalogue.
     #[must_use]
     pub fn with_unknown_types(mut self, unknown: &[usize]) -> Self {
         for index in unknown {
@@ -57,19 +56,19 @@ impl Findings {
         self
     }
 
-    /// Adds those of `others` that still fit.
+    /// Adds the findings of `others`, as many as still fit.
     pub fn extend(&mut self, others: Self) {
-        let room = MAX_FINDINGS.saturating_sub(self.0.len());
-        self.0.extend(others.0.into_iter().take(room));
+        let remaining = MAX_FINDINGS.saturating_sub(self.0.len());
+        self.0.extend(others.0.into_iter().take(remaining));
     }
 
-    /// Whether nothing is wrong.
+    /// Whether no problem was found.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The findings, in the order in which they were made.
+    /// The findings in the order in which they were added.
     #[must_use]
     pub fn into_vec(self) -> Vec<Finding> {
         self.0
@@ -77,7 +76,7 @@ impl Findings {
 }
 
 impl Field {
-    /// Its name in JSON.
+    /// The name in JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -17,8 +17,8 @@ pub enum HeaderError {
     Name,
     /// The value has control characters, is not ASCII, or is too long.
     #[error(
-        "must be visible ASCII characters, spaces and tabs, at most {MAX_HEADER_VALUE_BYTES}, \
-         with no space at either end"
+        "must be at most {MAX_HEADER_VALUE_BYTES} visible ASCII characters, spaces and tabs, \
+         without leading or trailing whitespace"
     )]
     Value,
     /// Postrider or HTTP itself sets this header.

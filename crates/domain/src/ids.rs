@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 
 /// The text is not an id of the expected type.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("must be an id of the form {prefix}_ and 26 characters of base32")]
+#[error("must be an ID of the form {prefix}_ followed by 26 base32 characters")]
 pub struct ParseIdError {
     prefix: &'static str,
 }
@@ -129,8 +129,8 @@ pub struct IdGenerator {
 
 struct Contexts {
     now: ContextV7,
-    /// Counters for times ahead of this node's clock. They are separate so that another node's clock does
-    /// not push all of this node's ids into the future.
+    /// Counters for times ahead of this node's clock. They are separate so that another node's
+    /// clock does not push all of this node's ids into the future.
     future: BTreeMap<Timestamp, ContextV7>,
 }
 

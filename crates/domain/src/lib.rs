@@ -19,7 +19,7 @@
 //! | What state is a node in? | [`node`] |
 //! | How long does a replaced secret still sign? | [`secret`] |
 //! | How long does a portal link work? | [`portal_link`] |
-//! | Which past deliveries does a replay take, and how fast? | [`replay`] |
+//! | Which past deliveries does a replay cover, and how fast is it? | [`replay`] |
 //! | Are unfinished deliveries pending or held? | [`backlog`] |
 //! | What are the size limits? | [`limits`] |
 //! | How is a duration written? | [`duration`] |

@@ -2,22 +2,22 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How a node is.
+/// The state of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeState {
     /// It renews its lease.
     Alive,
-    /// It renews its lease and gives its shards away, to stop.
+    /// It renews its lease, and hands its shards over before it stops.
     Draining,
-    /// It has missed renewals, and may yet come back in time.
+    /// It has missed renewals, but may recover before its lease expires.
     Suspect,
-    /// Its lease has ended.
+    /// Its lease has expired.
     Dead,
 }
 
 impl NodeState {
-    /// The state as the interface writes it.
+    /// The name in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -5,7 +5,8 @@ use crate::ids::{AccountId, EndpointId};
 use crate::time::Timestamp;
 
 /// A change that an account's contacts must be emailed about. It is written in the same
-/// transaction as the change, and removed once the mail server has accepted the email.
+/// transaction as the change, and removed once the email has been accepted or permanently refused
+/// for every contact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     pub account: AccountId,

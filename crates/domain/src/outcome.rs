@@ -110,11 +110,11 @@ pub fn of_status(status: u16, location: Option<&str>, retry_after: Option<&str>)
     let message = match status {
         300..=399 => match location {
             Some(to) => {
-                format!("answered {status}, a redirect to {to}; redirects are not followed")
+                format!("responded with {status}, a redirect to {to}; redirects are not followed")
             }
-            None => format!("answered {status}; only 2XX is success"),
+            None => format!("responded with {status}; expected a 2xx status"),
         },
-        _ => format!("answered {status}; only 2XX is success"),
+        _ => format!("responded with {status}; expected a 2xx status"),
     };
     let retry_after = matches!(status, 429 | 503).then(|| retry_after.and_then(seconds)).flatten();
     Outcome::Failure(Failure {

@@ -6,26 +6,26 @@ use crate::duration;
 use crate::ids::AccountId;
 use crate::time::Timestamp;
 
-/// The lifetime of a link that does not name one.
+/// The lifetime of a link if the request does not specify one.
 pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
 /// The longest lifetime.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// What a link grants, to whoever holds it.
+/// What a link grants to its holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The account that it signs in to.
     pub account: AccountId,
-    /// The account's generation of links. Revoking the links of an account begins the next one.
+    /// The generation of the account's links. Revoking the links starts the next generation.
     pub generation: u64,
-    /// When it ends, and with it the sessions that it began.
+    /// When the link expires, together with the sessions started from it.
     pub expires_at: Timestamp,
 }
 
-/// Reads a lifetime, such as `30m` or `1h30m`, from `1s` to [`MAX_LIFETIME`].
+/// Parses a lifetime, such as `30m` or `1h30m`, from `1s` to [`MAX_LIFETIME`].
 ///
 /// # Errors
-/// The rule that the text breaks.
+/// The rule that the text violates.
 pub fn parse_lifetime(text: &str) -> Result<Duration, String> {
     let lifetime = duration::parse(text).map_err(|error| error.to_string())?;
     let range = Duration::from_secs(1)..=MAX_LIFETIME;

@@ -30,11 +30,11 @@ pub struct Replay {
     pub finished_at: Option<Timestamp>,
 }
 
-/// New deliveries a second of a replay that does not name a rate.
+/// The rate of a replay if the request does not specify one, in new deliveries per second.
 pub const DEFAULT_RATE: u32 = 100;
-/// The highest rate of a replay, in new deliveries a second.
+/// The highest rate of a replay, in new deliveries per second.
 pub const MAX_RATE: u32 = 10_000;
-/// The states of deliveries that can be replayed: those that have ended.
+/// The states of deliveries that can be replayed: the final ones.
 pub const REPLAYABLE: [DeliveryState; 3] =
     [DeliveryState::Delivered, DeliveryState::Exhausted, DeliveryState::Discarded];
 
@@ -54,7 +54,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether a delivery in this state matches.
+    /// Whether `delivery`, whose state is `state`, matches.
     #[must_use]
     pub fn matches(&self, delivery: &Delivery, state: DeliveryState) -> bool {
         let Self { endpoint, event_types, states, since, until } = self;

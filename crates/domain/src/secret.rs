@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use crate::duration;
 
-/// The overlap of a rotation that does not name one.
+/// The overlap of a rotation if the request does not specify one.
 pub const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 3600);
 /// The longest overlap.
 pub const MAX_OVERLAP: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Reads an overlap, such as `90s` or `1h30m`, from `0s` to [`MAX_OVERLAP`].
+/// Parses an overlap, such as `90s` or `1h30m`, from `0s` to [`MAX_OVERLAP`].
 ///
 /// # Errors
-/// The rule that the text breaks.
+/// The rule that the text violates.
 pub fn parse_overlap(text: &str) -> Result<Duration, String> {
     match duration::parse(text) {
         Ok(overlap) if overlap <= MAX_OVERLAP => Ok(overlap),

@@ -1,4 +1,4 @@
-//! Standard Webhooks signatures (specification 1.0, «Symmetric signatures»): HMAC-SHA256 of
+//! Standard Webhooks signatures (specification 1.0, "Symmetric signatures"): HMAC-SHA256 of
 //! `id.timestamp.body`, written `v1,BASE64`.
 
 use std::fmt;

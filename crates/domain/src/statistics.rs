@@ -1,9 +1,10 @@
 //! Statistics of an endpoint's attempts.
 //!
-//! Each attempt is counted by its result (an [`ResultCode`]), its latency bucket (a [`Latency`]; buckets
-//! grow by a factor of √2) and its start time, truncated to a [`Resolution`]. A [`Chart`] aggregates
-//! such counts into the [`Statistics`] of a [`Span`]: a series of points, each with the successes,
-//! the failures, the counts by result, and the median and 99th percentile of the response time.
+//! Each attempt is counted by its result (a [`ResultCode`]), its latency bucket (a [`Latency`];
+//! buckets grow by a factor of √2) and its start time, truncated to a [`Resolution`]. A [`Chart`]
+//! aggregates such counts into the [`Statistics`] of a [`Span`]: a series of points, each with the
+//! successes, the failures, the counts by result, and the median and 99th percentile of the
+//! response time.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -99,8 +100,8 @@ impl fmt::Display for ResultCode {
     }
 }
 
-/// The latency bucket of an attempt. Bucket 0 is below one millisecond, and bucket i is from √2^(i-1)
-/// to √2^i milliseconds, so the bucket determines the latency to within a factor of √2.
+/// The latency bucket of an attempt. Bucket 0 is below one millisecond, and bucket i is from
+/// √2^(i-1) to √2^i milliseconds, so the bucket determines the latency to within a factor of √2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Latency(u8);
 
@@ -442,8 +443,8 @@ impl Tally {
     }
 }
 
-/// A percentile by the nearest-rank method, interpolated linearly within a bucket. The estimate is in
-/// the same bucket as the exact value.
+/// A percentile by the nearest-rank method, interpolated linearly within a bucket. The estimate is
+/// in the same bucket as the exact value.
 fn percentile(responses: &BTreeMap<Latency, u64>, percent: u64) -> Option<u32> {
     let total: u64 = responses.values().sum();
     let rank = u128::from(total) * u128::from(percent);

@@ -12,8 +12,8 @@ pub struct Timestamp(u64);
 
 /// The source of time. The binary uses the system's clock, tests use their own.
 pub trait Clock: Send + Sync + 'static {
-    /// The time for everything that Postrider schedules and records. It may lag a step of the
-    /// system's clock, which has to persist for a while before it is followed.
+    /// The time for everything that Postrider schedules and records. It follows a step of
+    /// the system's clock only once the step has persisted for a while.
     fn now(&self) -> Timestamp;
 
     /// The current time of the system's clock, for values that others compare with their own

@@ -2,9 +2,9 @@
 //!
 //! Participants: the C client library, whose network thread runs once per process (`network`);
 //! [`FoundationDb`], a database named by its cluster file; its transactions (`transaction`), which
-//! read at one version and buffer their writes; the committer (`committer`), which batches concurrent
-//! transactions into one commit; and the health check (`health_check`), which detects within about a
-//! second that the cluster does not answer.
+//! read at one version and buffer their writes; the committer (`committer`), which batches
+//! concurrent transactions into one commit; and the health check (`health_check`), which detects
+//! within about a second that the cluster does not answer.
 //!
 //! Data flow: a transaction uses snapshot reads and records which key ranges must not have changed.
 //! To commit, it sends these ranges, its read version and its writes to the committer. The

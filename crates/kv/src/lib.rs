@@ -218,7 +218,7 @@ impl Counters {
     }
 }
 
-/// Keeps the data.
+/// A storage engine: keeps the data and begins transactions.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
     /// Begins a transaction on the latest committed state.

@@ -1,12 +1,11 @@
 //! The LMDB engine: a local store shared by the processes of one host.
 //!
 //! Participants: transactions read from LMDB snapshots on the thread of their task, and buffer
-//! their writes. One [`committer`] thread per process acquires the [write lock](write_lock), validates
-//! and applies all queued transactions, and makes them durable in a single commit. One [`watchdog`]
-//! thread per process inspects the [`process`] that holds the lock, and kills it on a
-//! [stall](stall).
-//! [`files`] checks the files before they are mapped. [`disk_reserve`] keeps disk space in reserve, and
-//! distinguishes a full disk from a failed one.
+//! their writes. One [`committer`] thread per process acquires the [write lock](write_lock),
+//! validates and applies all queued transactions, and makes them durable in a single commit. One
+//! [`watchdog`] thread per process inspects the [`process`] that holds the lock, and kills it on a
+//! [stall](stall). [`files`] checks the files before they are mapped. [`disk_reserve`] keeps disk
+//! space in reserve, and distinguishes a full disk from a failed one.
 //!
 //! Data flow: a commit sends the transaction's [`Buffer`] to the committer over a bounded channel
 //! and waits for the reply. It releases the snapshot first, since an open snapshot keeps LMDB from
@@ -64,7 +63,7 @@ static OPENING: Mutex<()> = Mutex::new(());
 
 type Rows = heed::Database<'static, Raw, Raw>;
 
-/// A store in a directory of the local disk.
+/// A store in a directory on the local disk.
 pub struct Lmdb {
     /// Declared before `env`, so that it is dropped first. The store cannot be reopened while `env`
     /// exists; closing the lock files later would release the locks of the new [`WriteLock`].

@@ -227,7 +227,7 @@ impl Tx {
     /// See [`Transaction::prefetch`].
     ///
     /// # Errors
-    /// As for all methods of `Tx`: return it from the closure.
+    /// A store error; return it from the closure.
     pub async fn prefetch(&self, keys: impl Iterator<Item = Vec<u8>> + Send) -> Result<(), Error> {
         if !self.0.transaction.supports_prefetch() {
             return Ok(());
@@ -242,7 +242,7 @@ impl Tx {
     /// Reads `key`; the transaction conflicts if the value changes before the commit.
     ///
     /// # Errors
-    /// Return it from the closure.
+    /// A store error; return it from the closure.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>, Error> {
         let key = key.as_ref();
         self.check_key(key)?;
@@ -252,7 +252,7 @@ impl Tx {
     /// Reads `key`; the value may change before the commit.
     ///
     /// # Errors
-    /// Return it from the closure.
+    /// A store error; return it from the closure.
     pub async fn snap_get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>, Error> {
         let key = key.as_ref();
         self.check_key(key)?;
@@ -263,7 +263,7 @@ impl Tx {
     /// the last one returned under a limit are not checked.
     ///
     /// # Errors
-    /// Return it from the closure.
+    /// A store error; return it from the closure.
     pub async fn range(&self, range: Range) -> Result<Vec<Pair>, Error> {
         self.record_failure(self.0.transaction.range(range).await)
     }
@@ -271,7 +271,7 @@ impl Tx {
     /// Reads `range`; the rows may change before the commit.
     ///
     /// # Errors
-    /// Return it from the closure.
+    /// A store error; return it from the closure.
     pub async fn snap_range(&self, range: Range) -> Result<Vec<Pair>, Error> {
         self.record_failure(self.0.transaction.snap_range(range).await)
     }

@@ -1,12 +1,12 @@
 //! The gateway: the actor of a node that other nodes and services send requests to.
 //!
-//! Callers find gateways in the process group [`GROUP`] and send the bytes of a [`Call`]. The gateway
-//! decodes them, passes the call to its [`Handler`] and replies. Each call runs in a separate task, so that
-//! no call waits for another's transaction. The actor itself handles pings, wakes and changes of ownership:
-//! they are cheap, and other nodes may be waiting for them.
+//! Callers find gateways in the process group [`GROUP`] and send the bytes of a [`Call`]. The
+//! gateway decodes them, passes the call to its [`Handler`] and replies. Each call runs in a
+//! separate task, so that no call waits for another's transaction. The actor itself handles pings,
+//! wakes and changes of ownership: they are cheap, and other nodes may be waiting for them.
 //!
-//! The gateway replies to every call. Bytes that cannot be decoded, an unknown variant, too many calls in
-//! flight and a panic in a task all result in an error.
+//! The gateway replies to every call. Bytes that cannot be decoded, an unknown variant, too many
+//! calls in flight and a panic in a task all result in an error.
 
 mod message;
 
@@ -36,8 +36,8 @@ use crate::tasks::Tasks;
 
 /// The process group of all gateways.
 pub const GROUP: &str = "postrider.gateway";
-/// The maximum number of calls in flight per gateway. Further calls fail at once with `Overloaded`, so that
-/// the caller can try another gateway.
+/// The maximum number of calls in flight per gateway. Further calls fail at once with `Overloaded`,
+/// so that the caller can try another gateway.
 pub const MAX_CALLS: usize = 256;
 /// How long a stopping gateway waits for calls in flight.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,15 +48,15 @@ pub trait Handler: Send + Sync + 'static {
     /// Handles a call, in a separate task. May wait for the store.
     async fn handle(&self, call: Call) -> Result<Reply, CallError>;
 
-    /// Wakes the owners of shards on this node, and returns the shards that this node does not own. Runs in
-    /// the gateway's actor and must not block.
+    /// Wakes the owners of shards on this node, and returns the shards that this node does not own.
+    /// Runs in the gateway's actor and must not block.
     ///
     /// # Errors
     /// `Malformed` if any of the wakes is invalid. The whole message is then rejected.
     fn wake(&self, wakes: WakeMany) -> Result<Woken, CallError>;
 
-    /// Has this node read from the store which shards it owns. Runs in the gateway's actor and must not
-    /// block.
+    /// Has this node read from the store which shards it owns. Runs in the gateway's actor and must
+    /// not block.
     fn ownership_changed(&self);
 }
 
@@ -129,8 +129,8 @@ pub fn remote() -> Vec<ActorRef<GatewayMessage>> {
 /// Calls a gateway and waits for the reply, at most for `timeout`.
 ///
 /// # Errors
-/// The gateway's error; `TooLarge` if the request exceeds a limit; `TimedOut` or `ConnectionLost` if no
-/// reply arrived.
+/// The gateway's error; `TooLarge` if the request exceeds a limit; `TimedOut` or `ConnectionLost`
+/// if no reply arrived.
 pub async fn call(
     gateway: &ActorRef<GatewayMessage>,
     call: impl Into<Call>,
@@ -166,7 +166,8 @@ pub async fn call_raw(
 /// Sends a message to a gateway without waiting for a reply. The message may be lost.
 ///
 /// # Errors
-/// `TooLarge` if the request exceeds a limit; `ConnectionLost` if the gateway is known to have stopped.
+/// `TooLarge` if the request exceeds a limit; `ConnectionLost` if the gateway is known to have
+/// stopped.
 pub fn cast(gateway: &ActorRef<GatewayMessage>, call: impl Into<Call>) -> Result<(), CallError> {
     let bytes = call.into().encode()?;
     let sent = gateway.cast(GatewayMessage::Cast(bytes));
@@ -277,7 +278,8 @@ impl GatewayState {
         }
     }
 
-    /// Handles a message without a reply port. A request that is useful only for its reply is ignored.
+    /// Handles a message without a reply port. A request that is useful only for its reply is
+    /// ignored.
     fn handle_cast(&self, bytes: &[u8]) {
         let outcome = match Call::is_inline(bytes) {
             true => self.reply_inline(bytes).map(drop),
@@ -289,7 +291,8 @@ impl GatewayState {
     }
 }
 
-/// The result of `act`, or `None` if it panicked. A panic must not stop the actor, which serves all callers.
+/// The result of `act`, or `None` if it panicked. A panic must not stop the actor, which serves all
+/// callers.
 fn catch_panic<T>(act: impl FnOnce() -> T) -> Option<T> {
     // The process's panic hook has logged the panic.
     std::panic::catch_unwind(AssertUnwindSafe(act)).ok()

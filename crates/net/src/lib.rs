@@ -7,8 +7,8 @@
 //! | [`gateway`] | the actor of a node that receives these requests |
 //! | [`tasks`] | the tasks whose failure stops a node |
 //!
-//! This crate does not read the store and implements no use case: the gateway passes each call to its
-//! [`Handler`](gateway::Handler).
+//! This crate does not read the store and implements no use case: the gateway passes each call to
+//! its [`Handler`](gateway::Handler).
 
 #![warn(missing_docs)]
 

@@ -1,9 +1,9 @@
 //! The actor messaging API: the requests that other services and other nodes send to a node.
 //!
 //! Each node runs one gateway (see [`gateway`](crate::gateway)), an actor in the process group
-//! `postrider.gateway`. Its messages are bytes. Services use the crate `postrider-client`, which joins the
-//! cluster, finds the gateways and encodes these messages. This module defines the messages, their limits
-//! and their encoding.
+//! `postrider.gateway`. Its messages are bytes. Services use the crate `postrider-client`, which
+//! joins the cluster, finds the gateways and encodes these messages. This module defines the
+//! messages, their limits and their encoding.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -48,16 +48,16 @@
 //! A reply consists of version, kind and body, without a trace context. Its kind is the kind of the
 //! request, or 0 for a [`CallError`]. The encoding of an error is the same in every version.
 //!
-//! The gateway replies to every call. It replies with an error to bytes that it cannot decode and to
-//! versions and kinds that it does not know.
+//! The gateway replies to every call. It replies with an error to bytes that it cannot decode and
+//! to versions and kinds that it does not know.
 //!
-//! Ids are 16 bytes. Times are milliseconds since the Unix epoch. Durations are milliseconds. Sizes are
-//! bytes.
+//! Ids are 16 bytes. Times are milliseconds since the Unix epoch. Durations are milliseconds. Sizes
+//! are bytes.
 //!
 //! # Versions
 //!
-//! The bytes of a version never change: adding, removing or changing a field requires a new version, or a
-//! new kind beside the old one. A gateway replies in the version of the call.
+//! The bytes of a version never change: adding, removing or changing a field requires a new
+//! version, or a new kind beside the old one. A gateway replies in the version of the call.
 //!
 //! # Limits
 //!
@@ -70,9 +70,9 @@
 //!
 //! # Authorization
 //!
-//! Every process that has joined the cluster has presented the cookie and, with TLS, a certificate. It may
-//! call everything for every account. There is no authorization per account, as there is with the API keys
-//! of the HTTP API.
+//! Every process that has joined the cluster has presented the cookie and, with TLS, a certificate.
+//! It may call everything for every account. There is no authorization per account, as there is
+//! with the API keys of the HTTP API.
 //!
 //! [W3C `traceparent`]: https://www.w3.org/TR/trace-context/#traceparent-header
 //! [postcard]: https://postcard.jamesmunns.com/wire-format
@@ -101,12 +101,13 @@ pub use self::wake::{ReadyDelivery, WakeItem, WakeMany, Work};
 
 /// The version of the messages that this build encodes, and the newest that it decodes.
 pub const VERSION: u16 = 1;
-/// The maximum size of an encoded call or reply: a batch of 1 MiB and its other fields. The transport
-/// accepts frames of 1 MiB and 64 KiB; the difference is left to the frame's own fields.
+/// The maximum size of an encoded call or reply: a batch of 1 MiB and its other fields. The
+/// transport accepts frames of 1 MiB and 64 KiB; the difference is left to the frame's own fields.
 pub const MAX_CALL_BYTES: usize = 1024 * 1024 + 60 * 1024;
 /// The maximum number of events in a [`PublishBatch`], as for a batch over HTTP.
 pub const MAX_EVENTS: usize = limits::MAX_BATCH_EVENTS;
-/// The maximum total size of the types and payloads in a [`PublishBatch`], as for a batch over HTTP.
+/// The maximum total size of the types and payloads in a [`PublishBatch`], as for a batch over
+/// HTTP.
 pub const MAX_EVENTS_BYTES: usize = limits::MAX_BATCH_BODY_BYTES;
 /// The maximum number of wakes in a [`WakeMany`].
 pub const MAX_WAKES: usize = 1_000;
@@ -114,14 +115,15 @@ pub const MAX_WAKES: usize = 1_000;
 pub const MAX_WAKE_PAYLOAD_BYTES: usize = 16 * 1024;
 /// The maximum encoded size of a [`WakeMany`], so that calls do not wait behind a long message.
 pub const MAX_WAKE_BYTES: usize = 256 * 1024;
-/// The maximum length of a trace context. Longer ones are dropped. A `traceparent` of version 00 has 55
-/// bytes.
+/// The maximum length of a trace context. Longer ones are dropped. A `traceparent` of version 00
+/// has 55 bytes.
 pub const MAX_TRACEPARENT_BYTES: usize = 128;
 
 /// A request to a gateway.
 ///
-/// Besides the errors listed for each request, every call can fail with `UnknownVersion`, `UnknownKind`,
-/// `Malformed`, `TooLarge` (see [`MAX_CALL_BYTES`]), `Internal`, `TimedOut` and `ConnectionLost`.
+/// Besides the errors listed for each request, every call can fail with `UnknownVersion`,
+/// `UnknownKind`, `Malformed`, `TooLarge` (see [`MAX_CALL_BYTES`]), `Internal`, `TimedOut` and
+/// `ConnectionLost`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Checks that the gateway responds, and returns its version. The gateway replies with
@@ -135,8 +137,8 @@ pub enum Request {
     /// - `Conflict`: the idempotency key was used with another request.
     /// - `Unavailable`, `Overloaded`.
     Publish(Publish),
-    /// Publishes several events, all or none. The gateway replies with [`Reply::PublishedBatch`] once all
-    /// of them are durable.
+    /// Publishes several events, all or none. The gateway replies with [`Reply::PublishedBatch`]
+    /// once all of them are durable.
     ///
     /// Errors: as for [`Self::Publish`], and
     /// - `Malformed`: the batch is empty.
@@ -151,13 +153,14 @@ pub enum Request {
     ///
     /// Errors: `NotFound`, `Unavailable`, `Overloaded`.
     EnableEndpoint(EnableEndpoint),
-    /// Disables an endpoint: nothing more is sent to it, and its pending deliveries are held. Has no
-    /// effect on a disabled endpoint. The gateway replies with [`Reply::Endpoint`], the status after the
-    /// change.
+    /// Disables an endpoint: nothing more is sent to it, and its pending deliveries are held. Has
+    /// no effect on a disabled endpoint. The gateway replies with [`Reply::Endpoint`], the status
+    /// after the change.
     ///
     /// Errors: `NotFound`, `Unavailable`, `Overloaded`.
     DisableEndpoint(EndpointRef),
-    /// Returns the status of a delivery and its attempts. The gateway replies with [`Reply::Delivery`].
+    /// Returns the status of a delivery and its attempts. The gateway replies with
+    /// [`Reply::Delivery`].
     ///
     /// Errors: `NotFound`, `Unavailable`, `Overloaded`.
     DeliveryStatus(DeliveryRef),
@@ -166,14 +169,14 @@ pub enum Request {
     ///
     /// Errors: `Overloaded`.
     ClusterStatus,
-    /// Between nodes: announces work in shards that the gateway's node owns. The message is a hint and may
-    /// be lost. If it is sent as a call, the gateway replies with [`Reply::Woken`].
+    /// Between nodes: announces work in shards that the gateway's node owns. The message is a hint
+    /// and may be lost. If it is sent as a call, the gateway replies with [`Reply::Woken`].
     ///
     /// Errors: `Malformed`; `TooLarge` if the message exceeds [`MAX_WAKES`].
     WakeMany(WakeMany),
-    /// Between nodes: announces that the gateway's node has become the owner of shards, or that another
-    /// node's ownership has ended, so that it reads the store now. The message is a hint and may be lost.
-    /// If it is sent as a call, the gateway replies with [`Reply::Acknowledged`].
+    /// Between nodes: announces that the gateway's node has become the owner of shards, or that
+    /// another node's ownership has ended, so that it reads the store now. The message is a hint
+    /// and may be lost. If it is sent as a call, the gateway replies with [`Reply::Acknowledged`].
     OwnershipChanged(OwnershipChanged),
 }
 
@@ -230,8 +233,8 @@ pub enum Reply {
     Pong(Pong),
     /// Replies to [`Request::Publish`]: the event is durable.
     Published(Receipt),
-    /// Replies to [`Request::PublishBatch`]: the events are durable. One receipt per event, in the order
-    /// of the request.
+    /// Replies to [`Request::PublishBatch`]: the events are durable. One receipt per event, in the
+    /// order of the request.
     PublishedBatch(Vec<Receipt>),
     /// Replies to [`Request::EndpointStatus`], [`Request::EnableEndpoint`] and
     /// [`Request::DisableEndpoint`].

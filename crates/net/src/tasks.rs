@@ -1,8 +1,9 @@
-//! The essential tasks of a node. Each has a name, and one that ends before the node does is reported.
-//! Otherwise a node whose shard manager or recorder has stopped would look healthy and do nothing.
+//! The essential tasks of a node. Each has a name, and one that ends before the node does is
+//! reported. Otherwise a node whose shard manager or recorder has stopped would look healthy and do
+//! nothing.
 //!
-//! Components spawn such tasks through [`Tasks`]. The node's `run` waits for the first one that ends, logs
-//! its name, and stops the node. A task that its owner aborts does not count as ended.
+//! Components spawn such tasks through [`Tasks`]. The node's `run` waits for the first one that
+//! ends, logs its name, and stops the node. A task that its owner aborts does not count as ended.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -78,8 +79,8 @@ impl Tasks {
             Err(panic) => (format!("it panicked: {}", panic_message(&*panic)), true),
         };
         self.0.send_if_modified(|first| {
-            // A panicking task drops its values before its panic is recorded here, which may cause other
-            // tasks to return first. A panic therefore replaces a return as the cause.
+            // A panicking task drops its values before its panic is recorded here, which may cause
+            // other tasks to return first. A panic therefore replaces a return as the cause.
             let is_cause = first.as_ref().is_none_or(|first| panicked && !first.panicked);
             if is_cause {
                 *first = Some(Ended { task, why, panicked });

@@ -2,10 +2,11 @@
 //!
 //! - [`Transport`] starts and stops everything, and dials peers.
 //! - `accept` accepts connections.
-//! - `socket` sets socket options and timeouts, and passes each connection to `ractor_cluster`'s node server.
+//! - `socket` sets socket options and timeouts, and passes each connection to `ractor_cluster`'s
+//!   node server.
 //! - [`Tls`] and [`Cookie`] authenticate peers.
-//! - `connections` tracks every connection, publishes [`Event`]s, and closes connections that do not
-//!   authenticate in time.
+//! - `connections` tracks every connection, publishes [`Event`]s, and closes connections that do
+//!   not authenticate in time.
 //!
 //! # Connections
 //!
@@ -15,8 +16,9 @@
 //! | authenticating | the node server exchanges cookie and names | 5 s |
 //! | ready | a [`Peer`], announced by [`Event::Up`] | closed after 9 s without data |
 //!
-//! A peer sends a ping every 1 to 5 s, so a connection without data for 9 s is dead. A connection on which
-//! nothing can be written for 9 s is closed as well. TCP keepalive detects some failures earlier.
+//! A peer sends a ping every 1 to 5 s, so a connection without data for 9 s is dead. A connection
+//! on which nothing can be written for 9 s is closed as well. TCP keepalive detects some failures
+//! earlier.
 //!
 //! # Limits
 //!
@@ -29,10 +31,10 @@
 //!
 //! # Rejected: the node server's own listener
 //!
-//! The listener of `ractor_cluster`'s node server performs TLS handshakes inside its accept loop, so that a
-//! single silent connection blocks all others, and it has no timeouts. It cannot be disabled. It is therefore
-//! bound to a free port of 127.0.0.1 that is not announced, with a TLS configuration without a certificate,
-//! so that every handshake on it fails.
+//! The listener of `ractor_cluster`'s node server performs TLS handshakes inside its accept loop,
+//! so that a single silent connection blocks all others, and it has no timeouts. It cannot be
+//! disabled. It is therefore bound to a free port of 127.0.0.1 that is not announced, with a TLS
+//! configuration without a certificate, so that every handshake on it fails.
 //!
 //! A session is only a hint, never proof of ownership: the store decides which node owns a shard.
 
@@ -69,8 +71,8 @@ use socket::{Acceptor, Stream};
 
 use crate::tasks::Tasks;
 
-/// The maximum size of a frame: a message of 1 MiB and its envelope. A peer that sends a larger one is
-/// disconnected, so senders split larger messages.
+/// The maximum size of a frame: a message of 1 MiB and its envelope. A peer that sends a larger one
+/// is disconnected, so senders split larger messages.
 pub const MAX_FRAME_BYTES: u64 = (1 << 20) + (64 << 10);
 
 /// How long the node server may take to stop before it is killed.
@@ -91,8 +93,8 @@ pub struct Options {
     pub tasks: Tasks,
 }
 
-/// The connections between this node and its peers. Clones are cheap and share everything. Dropping the last
-/// clone stops the transport, like [`Transport::stop`].
+/// The connections between this node and its peers. Clones are cheap and share everything. Dropping
+/// the last clone stops the transport, like [`Transport::stop`].
 #[derive(Clone, Debug)]
 pub struct Transport {
     inner: Arc<Inner>,
@@ -117,7 +119,7 @@ pub enum TransportError {
     /// The traffic would not be encrypted, and the address is not on this host.
     #[error(
         "refusing to listen for peers on {0} without TLS: other hosts can reach that address. Set \
-         tls_ca, tls_cert and tls_key (scripts/cluster-certs makes them), or listen on 127.0.0.1"
+         tls_ca, tls_cert and tls_key (scripts/cluster-certs creates them), or listen on 127.0.0.1"
     )]
     Exposed(SocketAddr),
     /// The address cannot be bound.
@@ -150,7 +152,8 @@ pub enum ConnectError {
         /// The cause.
         source: io::Error,
     },
-    /// The TLS handshake failed: one side rejected the other's certificate, or the other side is not a peer.
+    /// The TLS handshake failed: one side rejected the other's certificate, or the other side is
+    /// not a peer.
     #[error("the TLS handshake with {address} failed")]
     Tls {
         /// The address.
@@ -212,16 +215,17 @@ impl Transport {
         self.inner.local
     }
 
-    /// Dials a peer, and passes the connection to the node server. Returns before the peer is ready, which
-    /// [`Event::Up`] announces later. The event does not follow if the peer rejects this node; with TLS 1.3
-    /// a rejected certificate, too, shows only after this method has returned. Does nothing if the transport
-    /// has already dialled the address and the connection is open.
+    /// Dials a peer, and passes the connection to the node server. Returns before the peer is
+    /// ready, which [`Event::Up`] announces later. The event does not follow if the peer rejects
+    /// this node; with TLS 1.3 even the rejection of a certificate shows only after this method has
+    /// returned. Does nothing if the transport has already dialled the address and the connection
+    /// is open.
     ///
-    /// If two peers have two connections, `ractor_cluster` closes one of them, and calls on it fail. Do not
-    /// dial a peer that is up.
+    /// If two peers have two connections, `ractor_cluster` closes one of them, and calls on it
+    /// fail. Do not dial a peer that is up.
     ///
     /// # Errors
-    /// If no connection is opened within 3 s, or the TLS handshake does not finish within another 3 s.
+    /// If no connection is opened within 3 s, or the TLS handshake takes longer than another 3 s.
     pub async fn connect(&self, address: SocketAddr) -> Result<(), ConnectError> {
         let Inner { acceptor, tls, .. } = &*self.inner;
         if tls.is_none() && !is_loopback(address) {
@@ -238,8 +242,11 @@ impl Transport {
         let stream = match tls {
             None => Stream::new(plain, slot),
             Some(tls) => {
-                let agreed = tls.connect(plain).await;
-                Stream::new(agreed.map_err(|source| ConnectError::Tls { address, source })?, slot)
+                let connected = tls.connect(plain).await;
+                Stream::new(
+                    connected.map_err(|source| ConnectError::Tls { address, source })?,
+                    slot,
+                )
             }
         };
         acceptor.hand_over(stream).map_err(|_| ConnectError::Stopped)
@@ -251,8 +258,8 @@ impl Transport {
         self.inner.acceptor.connections.peers()
     }
 
-    /// Subscribes to events. A receiver that falls behind by 1,024 events gets `Lagged` and should read
-    /// [`Transport::peers`].
+    /// Subscribes to events. A receiver that falls behind by 1,024 events gets `Lagged` and should
+    /// read [`Transport::peers`].
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.inner.acceptor.connections.events()
@@ -265,8 +272,8 @@ impl Transport {
     }
 }
 
-/// Whether the host at this address refuses a connection, which proves that no process listens on the port.
-/// Silence and other failures prove nothing.
+/// Whether the host at this address refuses a connection, which proves that no process listens on
+/// the port. Silence and other failures prove nothing.
 pub async fn is_refused(address: SocketAddr) -> bool {
     let outcome = socket::dial(address).await;
     outcome.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
@@ -286,8 +293,9 @@ async fn listen(address: SocketAddr, has_tls: bool) -> Result<TcpListener, Trans
 
 type Running = (ActorRef<NodeServerMessage>, JoinHandle<()>);
 
-/// Starts the node server. Its host name is the boot id: a node takes a peer for itself if host name and
-/// port of their (here unused) listeners agree, and two hosts may choose the same port of 127.0.0.1.
+/// Starts the node server. Its host name is the boot id: a node mistakes a peer for itself if the
+/// host name and port of their (here unused) listeners match, and two hosts may choose the same
+/// port of 127.0.0.1.
 async fn node_server(options: &Options) -> Result<Running, SpawnErr> {
     let server = NodeServer::new(
         0,
@@ -302,8 +310,8 @@ async fn node_server(options: &Options) -> Result<Running, SpawnErr> {
     Actor::spawn(None, server, ()).await
 }
 
-/// Stops the node server when the transport closes, and cleans up after it, also if the node server ended
-/// unexpectedly.
+/// Stops the node server when the transport closes, and cleans up after it, even if the node server
+/// ended unexpectedly.
 async fn supervise(
     acceptor: Acceptor,
     running: JoinHandle<()>,

@@ -94,8 +94,8 @@ pub struct Status {
     pub owners: bool,
 }
 
-/// Accepts only `http` URLs without a path. The operator key is sent there in plain text, so the node
-/// must be on a trusted network.
+/// Accepts only `http` URLs without a path. The operator key is sent there in plain text, so the
+/// node must be on a trusted network.
 fn node_url(text: &str) -> Result<http::Uri, &'static str> {
     let url: http::Uri = text.parse().map_err(|_| "is not a URL")?;
     let plain = url.scheme_str() == Some("http") && url.host().is_some();

@@ -1,5 +1,5 @@
-//! The data directory. It is locked by one node, or shared by the nodes of a cluster on this host, and
-//! holds the operator key and the cluster cookie.
+//! The data directory. It is locked by one node, or shared by the nodes of a cluster on this host,
+//! and holds the operator key and the cluster cookie.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -15,8 +15,8 @@ use rand::rngs::SysRng;
 /// The allowed length of a secret, in characters.
 const SECRET_LENGTH: RangeInclusive<usize> = 16..=512;
 
-/// A locked data directory. The operating system releases the locks when the process ends, however it
-/// ends.
+/// A locked data directory. The operating system releases the locks when the process ends, however
+/// it ends.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
@@ -64,8 +64,8 @@ impl DataDir {
     /// Locks the directory for a node, creating it if necessary.
     ///
     /// # Errors
-    /// If the directory cannot be written, is locked exclusively, or is in use by a node of the same
-    /// name.
+    /// If the directory cannot be written, is locked exclusively, or is in use by a node of the
+    /// same name.
     pub fn open(path: &Path, node: &str, mode: LockMode) -> Result<Self, DataDirError> {
         let not_writable = |source| DataDirError::NotWritable { path: path.to_owned(), source };
         std::fs::create_dir_all(path).map_err(not_writable)?;
@@ -89,7 +89,7 @@ impl DataDir {
         &self.path
     }
 
-    /// The boot ID of this node's previous run, if known. The locks show that that run has ended.
+    /// The boot ID of this node's previous run, if known. The locks show that it has ended.
     #[must_use]
     pub fn last_run(&self) -> Option<BootId> {
         std::fs::read_to_string(&self.last_run_file).ok()?.trim().parse().ok()

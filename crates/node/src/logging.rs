@@ -14,8 +14,8 @@ use crate::telemetry::Otlp;
 
 /// Variables that may hold the log filter. The first one that is set applies.
 const FILTER_VARIABLES: [&str; 2] = ["POSTRIDER_LOG", "RUST_LOG"];
-/// OpenTelemetry logs its own start and every failed export, which our telemetry summarizes; ractor's
-/// spans would appear in every line that an actor logs.
+/// OpenTelemetry logs its own start and every failed export, which our telemetry summarizes;
+/// ractor's spans would appear in every line that an actor logs.
 const DEFAULT_FILTER: &str = "info,opentelemetry=warn,opentelemetry_sdk=off,opentelemetry-otlp=off,ractor=warn,ractor_cluster=error";
 /// Targets involved in exporting. Exporting their logs would cause a feedback loop.
 const EXPORT_TARGETS: [&str; 7] =

@@ -76,8 +76,8 @@ pub async fn verify_cookie(
     }
 }
 
-const OTHER_COOKIE: &str = "[cluster] cookie_file: the nodes that use this store have another cookie, so \
-    this node could not connect to them. Give it their cookie. To change the cookie of a running cluster, \
+const OTHER_COOKIE: &str = "[cluster] cookie_file: the nodes that use this store have a different cookie, so \
+    this node cannot connect to them. Use the same cookie. To change the cookie of a running cluster, \
     set previous_cookie_file to the file with their cookie and restart the nodes one by one, within 24 hours";
 
 impl Peers {

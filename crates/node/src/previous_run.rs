@@ -1,9 +1,10 @@
 //! Removes the lease of this node's previous run.
 //!
-//! The locks on the data directory show that the previous run has ended, so other nodes need not wait
-//! for its lease to expire. However, the data directory may be a copy, restored on another host while
-//! the original node keeps running. The lease is therefore removed only if connections to its address
-//! are refused, or if it has not been renewed for so long that its node must have stopped itself.
+//! The locks on the data directory show that the previous run has ended, so other nodes need not
+//! wait for its lease to expire. However, the data directory may be a copy, restored on another
+//! host while the original node keeps running. The lease is therefore removed only if connections
+//! to its address are refused, or if it has not been renewed for so long that its node must have
+//! stopped itself.
 
 use std::time::Duration;
 
@@ -21,8 +22,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// A node whose lease has not been renewed for this long has stopped itself.
 const STALE_AFTER: Duration = SELF_FENCE_AFTER.saturating_add(Duration::from_millis(500));
 
-/// Removes the lease of the previous run, at once or after [`STALE_AFTER`], and records this run. Call
-/// this before the node listens for peers: it may use the address of the previous run.
+/// Removes the lease of the previous run, at once or after [`STALE_AFTER`], and records this run.
+/// Call this before the node listens for peers: it may use the address of the previous run.
 pub async fn clear_previous_lease(records: &Records, dir: &DataDir, this: BootId) -> Result<()> {
     if let Some(last) = dir.last_run() {
         remove(records, last)

@@ -1,10 +1,10 @@
 //! The life of a node: the order in which its parts start and stop.
 //!
-//! Start: data directory → store → notifier and delivery engine → cluster transport → shard manager,
-//! which claims this node's share of the shards → HTTP. The node serves no request before everything
-//! that the request needs is running. Stop: the HTTP server finishes requests in flight, while the
-//! shard manager hands over each shard as soon as it has no work in flight; then the notifier stops.
-//! The store closes with the process.
+//! Start: data directory → store → notifier and delivery engine → cluster transport → shard
+//! manager, which claims this node's share of the shards → HTTP. The node serves no request before
+//! everything that the request needs is running. Stop: the HTTP server finishes requests in flight,
+//! while the shard manager hands over each shard as soon as it has no work in flight; then the
+//! notifier stops. The store closes with the process.
 //!
 //! If an essential task ends unexpectedly, the node reports that it is not ready, stops, and fails.
 
@@ -183,8 +183,8 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
     Ok(Running { workers, shard_manager, peers, server, stop, tasks, _dir: dir })
 }
 
-/// Serves requests once the node has joined the cluster. A node that cannot join because the store is
-/// unavailable can still be stopped.
+/// Serves requests once the node has joined the cluster. A node that cannot join because the store
+/// is unavailable can still be stopped.
 async fn serve_once_joined(
     shard_manager: ShardManager,
     message: String,
@@ -211,8 +211,8 @@ async fn open_store(config: &Config, dir: &DataDir, tasks: &Tasks) -> Result<Rec
 }
 
 impl Running {
-    /// Drains the node: accepts no new requests, starts no new attempts, finishes the work in flight,
-    /// and hands over the shards.
+    /// Drains the node: accepts no new requests, starts no new attempts, finishes the work in
+    /// flight, and hands over the shards.
     async fn stop(self) -> Result<()> {
         tracing::info!("draining: no new requests or attempts");
         self.stop.cancel();
@@ -316,14 +316,14 @@ fn print_line(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Raises the soft limit of open files to the hard limit. The usual soft limit of 1,024 is less than
-/// the number of connections that a node has open.
+/// Raises the soft limit of open files to the hard limit. The usual soft limit of 1,024 is less
+/// than the number of connections that a node has open.
 fn raise_fd_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum
         && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
     {
-        tracing::warn!(%error, ?current, "cannot raise the limit of open files");
+        tracing::warn!(%error, ?current, "cannot raise the open file limit");
     }
 }
 

@@ -1,5 +1,5 @@
-//! Telemetry: metrics in Prometheus text format and, if a collector is configured, traces, metrics and
-//! logs over OTLP.
+//! Telemetry: metrics in Prometheus text format and, if a collector is configured, traces, metrics
+//! and logs over OTLP.
 //!
 //! | File | Contents |
 //! |---|---|

@@ -12,8 +12,8 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// The delay after `failures` consecutive failures (from 1). `jitter`, from 0 to 1, shortens it by
-    /// up to a half.
+    /// The delay after `failures` consecutive failures (from 1). `jitter`, from 0 to 1, shortens it
+    /// by up to a half.
     pub(crate) fn delay(&self, failures: u32, jitter: f64) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
         let full = self.initial.saturating_mul(1 << doublings).min(self.max);

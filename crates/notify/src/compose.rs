@@ -83,7 +83,7 @@ fn body(facts: &Facts) -> String {
             one_line(facts.account.name.as_str())
         ),
         format!(
-            "  Endpoint:    {}\n  Id:          {}\n  URL:         {}\n  Disabled at: {}",
+            "  Endpoint:    {}\n  ID:          {}\n  URL:         {}\n  Disabled at: {}",
             one_line(endpoint.name.as_str()),
             endpoint.id,
             one_line(endpoint.url.as_str()),

@@ -1,12 +1,12 @@
 //! The outbox: one actor per node that sends the emails of notices, and its handle.
 //!
 //! The actor runs one step per message, and a step reads one page of a shard's notices or sends one
-//! email, so that it can be stopped between steps. While the mail server or the store is unavailable
-//! it backs off completely; wakes do not shorten the wait. A notice is retried separately, without
-//! blocking others, if a contact's server defers it, if its SMTP session is aborted, if its step
-//! panics, or if it needs a corrupt record. An unreadable notice is skipped. Deferred notices do not
-//! block those after them or other shards: a scan reads one page at a time, and the shards take
-//! turns.
+//! email, so that it can be stopped between steps. While the mail server or the store is
+//! unavailable it backs off completely; wakes do not shorten the wait. A notice is retried
+//! separately, without blocking others, if a contact's server defers it, if its SMTP session is
+//! aborted, if its step panics, or if it needs a corrupt record. An unreadable notice is skipped.
+//! Deferred notices do not block those after them or other shards: a scan reads one page at a time,
+//! and the shards take turns.
 
 mod notice_sender;
 mod owned_shards;
@@ -63,7 +63,7 @@ pub struct Outbox;
 #[error("cannot start the outbox")]
 pub struct StartError(#[from] SpawnErr);
 
-/// A handle on the outbox. Clones are cheap and share it.
+/// A handle to the outbox. Clones are cheap and share it.
 #[derive(Clone)]
 pub struct OutboxHandle {
     actor: ActorRef<OutboxMsg>,
@@ -71,7 +71,8 @@ pub struct OutboxHandle {
     owned: OwnedShards,
 }
 
-/// Shards with new notices. A set outside the mailbox, so that ten thousand wakes become one message.
+/// Shards with new notices. A set outside the mailbox, so that ten thousand wakes become one
+/// message.
 type WokenShards = Arc<Mutex<BTreeSet<Shard>>>;
 
 #[derive(Clone, Copy)]
@@ -91,8 +92,8 @@ const INTERVALS: Intervals = Intervals {
 };
 
 impl Outbox {
-    /// Starts the outbox. It owns no shards yet. `page_of` returns the URL of an endpoint's dashboard
-    /// page, and `seed` seeds the jitter.
+    /// Starts the outbox. It owns no shards yet. `page_of` returns the URL of an endpoint's
+    /// dashboard page, and `seed` seeds the jitter.
     pub async fn start(
         records: Records,
         clock: Arc<dyn Clock>,
@@ -133,21 +134,21 @@ async fn start(
 }
 
 impl OutboxHandle {
-    /// Sends a shard's notices, including those left by an earlier owner, until the guard is over. An
-    /// email in flight at that time holds the guard until it is sent and recorded.
+    /// Sends a shard's notices, including those left by an earlier owner, until the guard is
+    /// revoked. An email in flight at that time holds the guard until it is sent and recorded.
     pub fn own(&self, guard: ShardGuard) {
-        let (fence, ending, handle) = (guard.fence(), guard.revoked(), self.clone());
+        let (fence, revoked, handle) = (guard.fence(), guard.revoked(), self.clone());
         self.owned.insert(guard);
         self.send(OutboxMsg::Own(fence.shard));
         tokio::spawn(async move {
-            ending.wait().await;
+            revoked.wait().await;
             handle.owned.remove(fence);
             handle.send(OutboxMsg::OwnershipEnded);
         });
     }
 
-    /// Stops the outbox. Waits a few seconds for an email in flight; if it has not completed by then,
-    /// it is aborted, and the next owner sends it again.
+    /// Stops the outbox. Waits a few seconds for an email in flight; if it has not completed by
+    /// then, it is aborted, and the next owner sends it again.
     pub async fn stop(&self) {
         let stopped = self.actor.stop_and_wait(None, Some(STOP_TIMEOUT)).await;
         if stopped.is_err() {
@@ -177,7 +178,7 @@ impl Notifier for OutboxHandle {
 enum OutboxMsg {
     /// This node owns the shard.
     Own(Shard),
-    /// A guard is over.
+    /// A guard was revoked.
     OwnershipEnded,
     /// Some shards have new notices.
     Woken,
@@ -282,8 +283,8 @@ impl State {
         self.drop_ended_shards();
     }
 
-    /// Drops the shards whose guard is over. Notices queued under an older fence are dropped too; the
-    /// next scan finds them again.
+    /// Drops the shards whose guard was revoked. Notices queued under an older fence are dropped
+    /// too; the next scan finds them again.
     fn drop_ended_shards(&mut self) {
         let owned = &self.owned;
         self.scan_queue.retain(|shard| owned.of(shard).is_some());
@@ -300,8 +301,9 @@ impl State {
         !self.queue.is_empty() || !self.scan_queue.is_empty()
     }
 
-    /// Runs a step and turns a panic into an error, because no supervisor would restart the actor. A
-    /// notice leaves the queue at the end of its step, so the one that panicked is still in front.
+    /// Runs a step and turns a panic into an error, because no supervisor would restart the actor.
+    /// A notice leaves the queue at the end of its step, so the one that panicked is still in
+    /// front.
     async fn step_catching_panics(&mut self) -> Result<(), OutboxError> {
         let stepped = AssertUnwindSafe(self.step()).catch_unwind().await;
         stepped.unwrap_or_else(|_| {
@@ -358,7 +360,7 @@ impl State {
     /// Sends one notice's email. The notice leaves the queue unless sending failed.
     async fn send_notice(&mut self, fence: Fence, notice: &Notice) -> Result<(), OutboxError> {
         // Held until the email is sent and recorded.
-        let Some(_tenure) = self.owned.under(fence) else {
+        let Some(_guard) = self.owned.under(fence) else {
             self.drop_ended_shards();
             return Ok(());
         };
@@ -383,7 +385,8 @@ impl State {
         Ok(())
     }
 
-    /// Records a deferred email, so that the account can see it. If this fails, the next try records it.
+    /// Records a deferred email, so that the account can see it. If this fails, the next try
+    /// records it.
     async fn log(&mut self, fence: Fence, notice: &Notice, email: Option<&Email>) {
         let Some(email) = email else { return };
         match self.notice_sender.records.log_email(fence, notice, email).await {
@@ -403,11 +406,11 @@ impl State {
         }
     }
 
-    /// Logs once that a record needed by the first queued notice cannot be read or written, and defers
-    /// the notice.
+    /// Logs once that a record needed by the first queued notice cannot be read or written, and
+    /// defers the notice.
     fn on_corrupt_notice(&mut self, notice: &Notice, damage: &kv::Error) {
         if self.retry_states.get(notice).internal_failures == 0 {
-            error!(endpoint = %notice.endpoint, %damage, "a notice needs a corrupt record; its email is delayed");
+            error!(endpoint = %notice.endpoint, %damage, "a notice depends on a corrupt record; its email is delayed");
         }
         self.defer_internal(notice);
     }

@@ -1,8 +1,8 @@
 //! The mail server: one connection and one SMTP session for each email.
 //!
-//! The session is driven here, command by command, because the meaning of a rejection depends on the
-//! command: a rejected recipient says nothing about the others, while a server that rejects the sender
-//! has to be fixed by the operator and must not cost a notice.
+//! The session is driven here, command by command, because the meaning of a rejection depends on
+//! the command: a rejected recipient says nothing about the others, while a server that rejects the
+//! sender has to be fixed by the operator and must not cause the loss of a notice.
 //!
 //! If a session is aborted before the server has accepted the sender, the server counts as
 //! unavailable. A later abort may be caused by this particular email (a relay that dislikes a link

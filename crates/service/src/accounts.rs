@@ -70,8 +70,8 @@ impl Service {
         };
         let account = self.records().update_account(id, apply_if_current).await?;
         let account = account.ok_or(ServiceError::NotFound(Resource::Account))?;
-        // Compare results instead of versions: if a commit's result was unknown, the transaction ran
-        // again and may have found its own update.
+        // Compare results instead of versions: if a commit's result was unknown, the transaction
+        // ran again and may have found its own update.
         let mut updated = account.clone();
         update.apply(&mut updated, now);
         if account == updated { Ok(account) } else { Err(ServiceError::ConcurrentUpdate) }

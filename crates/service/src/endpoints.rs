@@ -153,8 +153,8 @@ impl Service {
         };
         let view = self.records().update_endpoint(account, id, apply_if_current).await?;
         let view = self.notify_changed(view)?;
-        // Compare results instead of versions: if a commit's result was unknown, the transaction ran
-        // again and may have found its own update.
+        // Compare results instead of versions: if a commit's result was unknown, the transaction
+        // ran again and may have found its own update.
         let mut updated = view.endpoint.clone();
         update.apply(&mut updated, now);
         if view.endpoint == updated { Ok(view) } else { Err(ServiceError::ConcurrentUpdate) }

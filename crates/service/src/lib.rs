@@ -97,7 +97,7 @@ impl Service {
         self.router().records()
     }
 
-    /// The node's monotonic time, for timestamps of records.
+    /// The time for everything that is scheduled and recorded; see [`Clock::now`].
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.0.clock.now()

@@ -39,8 +39,8 @@ impl PartialEvent {
 }
 
 impl Service {
-    /// Accepts all events or none. When this returns, the events are durable and the owners of their
-    /// deliveries have been woken.
+    /// Accepts all events or none. When this returns, the events are durable and the owners of
+    /// their deliveries have been woken.
     ///
     /// # Errors
     /// No event was accepted, except for [`kv::Error::MaybeCommitted`](postrider_store::kv::Error):

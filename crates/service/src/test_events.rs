@@ -27,8 +27,8 @@ pub struct SentTestEvent {
 }
 
 impl Service {
-    /// Sends a test event to an endpoint, which may be disabled, and waits for the response. A failed
-    /// request is not an error; the report contains the failure.
+    /// Sends a test event to an endpoint, which may be disabled, and waits for the response. A
+    /// failed request is not an error; the report contains the failure.
     pub async fn send_test_event(
         &self,
         account: AccountId,

@@ -55,7 +55,8 @@ impl Records {
         Ok(page(items, request.limit, |account| account.id.to_string()))
     }
 
-    /// Changes an account; `change` may run more than once. Returns none if the account does not exist.
+    /// Changes an account; `change` may run more than once. Returns none if the account does not
+    /// exist.
     pub async fn update_account(
         &self,
         id: AccountId,
@@ -74,11 +75,11 @@ impl Records {
             .await
     }
 
-    /// Removes an account and all its data. Attempts in flight are not recorded. Returns false if the
-    /// account does not exist.
+    /// Removes an account and all its data. Attempts in flight are not recorded. Returns false if
+    /// the account does not exist.
     ///
-    /// The first commit removes the account. Its data is removed afterwards in bounded steps; if this
-    /// call is interrupted, [`Records::sweep`] continues them.
+    /// The first commit removes the account. Its data is removed afterwards in bounded steps; if
+    /// this call is interrupted, [`Records::sweep`] continues them.
     pub async fn delete_account(&self, id: AccountId) -> Result<bool, Error> {
         if !self.close_account(id).await? {
             return Ok(false);
@@ -107,9 +108,9 @@ impl Records {
             .await
     }
 
-    /// Removes a batch of a deleted account's rows, and returns whether there may be more. Endpoints'
-    /// dispatch states and events' metadata sort before all rows written by transactions that read
-    /// them, so nothing can be added behind the last step.
+    /// Removes a batch of a deleted account's rows, and returns whether there may be more.
+    /// Endpoints' dispatch states and events' metadata sort before all rows written by transactions
+    /// that read them, so nothing can be added behind the last step.
     pub(crate) async fn remove_batch(&self, tx: &Tx, id: AccountId) -> Result<bool, Error> {
         const BATCH_SIZE: usize = 200;
         let rows = tx.range(Range::prefix(account_space(id)).limit(BATCH_SIZE)).await?;

@@ -1,4 +1,4 @@
-//! Nodes that are alive, and the owners of shards.
+//! The nodes' leases, the owners of shards, and the cluster's cookie.
 
 pub(crate) mod cookie;
 pub(crate) mod leases;

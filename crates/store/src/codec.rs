@@ -1,9 +1,9 @@
 //! Record encoding: a version byte, then the fields in postcard format.
 //!
 //! postcard is compact but not self-describing, so the fields of a version never change (leases may
-//! append fields). Each record has its own structs per version, in its file in `keys/`, so domain types
-//! can change freely. A record that needs other fields gets a new version, and all old versions stay
-//! readable.
+//! append fields). Each record has its own structs per version, in its file in `keys/`, so domain
+//! types can change freely. A record that needs other fields gets a new version, and all old
+//! versions stay readable.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

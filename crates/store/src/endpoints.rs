@@ -82,8 +82,8 @@ impl Records {
             .await
     }
 
-    /// Changes the configuration; `change` may run more than once. Returns none if the endpoint does
-    /// not exist.
+    /// Changes the configuration; `change` may run more than once. Returns none if the endpoint
+    /// does not exist.
     pub async fn update_endpoint(
         &self,
         account: AccountId,
@@ -231,10 +231,11 @@ async fn schedule_immediately(tx: &Tx, endpoint_key: EndpointKey) -> Result<(), 
 
 /// Marks all currently pending deliveries to be discarded by the owner.
 ///
-/// The reads are not checked at commit: every event accepted for the endpoint changes these rows, and
-/// under load the transaction would never commit. An accepting transaction that has not seen the new
-/// dispatch state conflicts with this one. One that committed in between has added a held delivery,
-/// which is sent, or discarded if its id is not greater.
+/// The reads are not checked at commit: every event accepted for the endpoint changes these rows,
+/// and under load the transaction would never commit. An accepting transaction that has not seen
+/// the new dispatch state conflicts with this one. One that committed in between has added a held
+/// delivery, which is discarded if its id is not greater than `discard_through`, and sent
+/// otherwise.
 async fn mark_for_discard(
     tx: &Tx,
     endpoint_key: EndpointKey,

@@ -1,23 +1,22 @@
 //! Durable records.
 //!
 //! [`kv`] is an ordered map of bytes with optimistic transactions, kept by one of several
-//! engines (LMDB, FoundationDB, memory). On it stand
-//! the [`Records`]: what each of them writes together, and what must have been so for the write to
-//! be right, is decided here, in one transaction a call. Nothing above this crate knows which
-//! engine runs.
+//! engines (LMDB, FoundationDB, memory). [`Records`] is the layer above it: each method is one or
+//! more transactions, which decide what is written together and which rows must be unchanged for
+//! the write to be valid. No code above this crate depends on the engine.
 //!
-//! | Directory | What it keeps |
+//! | Module | What it contains |
 //! |---|---|
-//! | `events` | accepted events, who wants them, fan-outs, resent events, the catalogue of types |
+//! | `events` | accepted events, their subscribers, fan-outs, resends, the catalogue of types |
 //! | `deliveries` | the two-level queue of deliveries, finished attempts, statistics, the log of deliveries |
 //! | `endpoints` | endpoints with their subscriptions and state |
-//! | `accounts` | accounts, their API keys and portal links, the key that signs sessions |
+//! | `accounts` | accounts, their API keys and portal links, the key that signs sessions and links |
 //! | `replays` | durable jobs that deliver past events again |
-//! | `cluster` | leases of nodes, owners of shards |
+//! | `cluster` | the leases of nodes, the owners of shards, the cluster's cookie |
 //! | `mail` | notices, and the emails about them |
 //! | `maintenance` | copies of a store, probes, removal of expired rows |
-//! | `keys` | one file for each key: its layout, its record and the bytes of both |
-//! | `records` | the handle on all of this |
+//! | `keys` | one file per key: its layout, its record and golden tests of both |
+//! | `records` | the handle to the records |
 //! | `codec` | the encoding of records |
 
 mod accounts;

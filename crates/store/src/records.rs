@@ -15,8 +15,8 @@ use crate::keys::copy_marker;
 use crate::keys::meta::{self, Meta};
 use crate::kv::{Error, Range, Store, Tx, lock};
 
-/// The store format that this version reads and writes. Earlier formats stay readable. Opening a store
-/// upgrades it to this format, after which earlier versions refuse to open it.
+/// The store format that this version reads and writes. Earlier formats stay readable. Opening a
+/// store upgrades it to this format, after which earlier versions refuse to open it.
 ///
 /// - 2 added node leases and the fence of each attempt.
 /// - 3 added resends, statistics, the index of an event's deliveries and the log of emails. Earlier
@@ -27,8 +27,8 @@ pub const FORMAT: u32 = 4;
 /// The durable records, on any engine. Clones are cheap and share all state.
 ///
 /// Unless documented otherwise, methods only return errors of the store: after
-/// [`Error::Unavailable`] or [`Error::Full`] nothing was written; after [`Error::MaybeCommitted`] the
-/// write may or may not have taken effect.
+/// [`Error::Unavailable`] or [`Error::Full`] nothing was written; after [`Error::MaybeCommitted`]
+/// the write may or may not have taken effect.
 #[derive(Clone, Debug)]
 pub struct Records {
     pub(crate) store: Store,
@@ -81,8 +81,8 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
-/// A hint to the owner of a shard that there is work. The work itself is durable: without the hint, the
-/// owner finds it later.
+/// A hint to the owner of a shard that there is work. The work itself is durable: without the hint,
+/// the owner finds it later.
 #[derive(Clone, Debug)]
 pub enum Wake {
     /// An endpoint has a delivery due.
@@ -109,7 +109,7 @@ pub struct Ready {
 }
 
 impl Wake {
-    /// The shard whose owner it is for.
+    /// The shard whose owner the hint is for.
     #[must_use]
     pub fn shard(&self) -> Shard {
         match *self {
@@ -201,7 +201,8 @@ impl Records {
         if self.store.is_nearly_full() { Err(Error::Full) } else { Ok(()) }
     }
 
-    /// Logs an unreadable row that is skipped so that it does not block others. Each row is logged once.
+    /// Logs an unreadable row that is skipped so that it does not block others. Each row is logged
+    /// once.
     pub(crate) fn skip_unreadable(&self, key: &[u8], error: &Error) {
         let mut logged_unreadable = lock(&self.logged_unreadable);
         if logged_unreadable.len() < MAX_LOGGED_UNREADABLE

@@ -1,10 +1,10 @@
-//! Replays: durable jobs that create new deliveries of past events. The owner of the replay's shard runs
-//! them in bounded steps with a durable cursor.
+//! Replays: durable jobs that create new deliveries of past events. The owner of the replay's shard
+//! runs them in bounded steps with a durable cursor.
 //!
-//! A replay covers deliveries whose ids are below its own. Because the nodes' clocks differ, the ids are
-//! chosen accordingly: a replay's id is greater than those of all deliveries that exist when it is
-//! created, and the deliveries that it creates have greater ids than its own. A delivery that another
-//! node creates at the same time may fall on either side.
+//! A replay covers deliveries whose ids are below its own. Because the nodes' clocks differ, the
+//! ids are chosen accordingly: a replay's id is greater than those of all deliveries that exist
+//! when it is created, and the deliveries that it creates have greater ids than its own. A delivery
+//! that another node creates at the same time may fall on either side.
 
 pub(crate) mod waiting_jobs;
 
@@ -29,10 +29,10 @@ use crate::records::{Page, PageRequest, Records, Wake, page};
 
 /// Deliveries scanned per transaction.
 const STEP_SIZE: usize = 200;
-/// How far a delivery id's time may be ahead of its `created_at` for a replay with `until` to find the
-/// delivery. It is never behind, but it is ahead if the node's id generator has run ahead of its clock.
-/// A replay with `until` scans this much further, so this is the tolerated skew. Deliveries that an
-/// earlier version fanned out later than that are not found.
+/// How far a delivery id's time may be ahead of its `created_at` for a replay with `until` to find
+/// the delivery. It is never behind, but it is ahead if the node's id generator has run ahead of
+/// its clock. A replay with `until` scans this much further, so this is the tolerated skew.
+/// Deliveries that an earlier version fanned out later than that are not found.
 const MAX_ID_LEAD: Duration = Duration::from_secs(5 * 60);
 /// Most running replays that one read returns.
 pub const MAX_RUNNING_REPLAYS_PAGE: usize = 100;
@@ -129,7 +129,7 @@ impl Records {
                 if !account_exists(&tx, account).await? {
                     return Ok(None);
                 }
-                // An earlier run may have been committed, and the replay have started.
+                // An earlier run may have been committed, and the replay started since.
                 if tx.get(replay::key(account, record.id)).await?.is_none() {
                     save(&tx, shard, record);
                 }
@@ -156,8 +156,8 @@ impl Records {
         Ok(page(items, request.limit, |replay: &Replay| replay.id.to_string()))
     }
 
-    /// Applies a command to a replay. Returns the changed replay with wake-ups, or the state in which
-    /// the command is invalid; none if the replay does not exist.
+    /// Applies a command to a replay. Returns the changed replay with wake-ups, or the state in
+    /// which the command is invalid; none if the replay does not exist.
     pub async fn command_replay(
         &self,
         account: AccountId,
@@ -190,8 +190,8 @@ impl Records {
             .await
     }
 
-    /// Lists at most [`MAX_RUNNING_REPLAYS_PAGE`] of a shard's running replays by id, from the first or after
-    /// `after`.
+    /// Lists at most [`MAX_RUNNING_REPLAYS_PAGE`] of a shard's running replays by id, from the
+    /// first or after `after`.
     pub async fn running_replays(
         &self,
         shard: Shard,
@@ -205,8 +205,8 @@ impl Records {
         self.readable_rows(range, read).await
     }
 
-    /// Takes one step of a replay, with at most `most` new deliveries. Returns the changed replay with
-    /// wake-ups; none if it is not running.
+    /// Takes one step of a replay, with at most `most` new deliveries. Returns the changed replay
+    /// with wake-ups; none if it is not running.
     pub async fn step_replay(
         &self,
         fence: Fence,
@@ -268,8 +268,8 @@ fn save(tx: &Tx, shard: Shard, record: &Replay) {
     }
 }
 
-/// Scans deliveries after `cursor` with ids below `made_before`, until `most` of them match the filter.
-/// Returns the matching ones and the last one scanned; none at the end.
+/// Scans deliveries after `cursor` with ids below `made_before`, until `most` of them match the
+/// filter. Returns the matching ones and the last one scanned; none at the end.
 async fn scan(
     tx: &Tx,
     account: AccountId,

@@ -52,7 +52,7 @@ impl Browser {
         Ok(())
     }
 
-    /// Loads axe into the page by WebDriver, which is exempt from its content security policy.
+    /// Loads axe into the page through WebDriver, which is exempt from its content security policy.
     async fn load_axe(&self) -> Result<()> {
         if self.run("return 'axe' in window", vec![]).await? == Value::Bool(true) {
             return Ok(());

@@ -67,8 +67,8 @@ impl WebDriverCompatibleCommand for Extension {
 }
 
 impl Entry {
-    /// Pages with a 4xx status (an invalid form, a page that does not exist) are also logged. They may
-    /// be what a test is about, unlike missing assets.
+    /// Pages with a 4xx status (an invalid form, a page that does not exist) are also logged. They
+    /// may be what a test is about, unlike missing assets.
     fn is_error(&self) -> bool {
         let rejected = self.source == "network" && self.message.contains(" a status of 4");
         self.level == "SEVERE" && (!rejected || self.message.contains(ASSETS))

@@ -1,4 +1,4 @@
-// Finds elements like a user would: by kind, name, and nearby text. An exact name is preferred to a
+// Finds elements as a user would: by kind, name, and nearby text. An exact name is preferred to a
 // prefix, which allows for a hint within a label. Elements in <main> take precedence over those in
 // the layout of every page.
 const [kind, name, near] = arguments;

@@ -54,7 +54,7 @@ impl Viewport {
         Self { theme, width: NARROW }
     }
 
-    /// All in which a page must be usable.
+    /// All viewports in which a page must be usable.
     pub const ALL: [Self; 3] =
         [Self::desktop(Theme::Light), Self::desktop(Theme::Dark), Self::phone(Theme::Light)];
 

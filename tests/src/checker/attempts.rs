@@ -48,8 +48,8 @@ pub fn spaced(evidence: &Evidence) -> Violations {
 fn spacing(evidence: &Evidence, delivery: &Delivery) -> Violations {
     let (id, schedule) = (&delivery.id, &evidence.schedule);
     let mut violations = Vec::new();
-    // On an overloaded machine attempts also end late. The last one has no successor if its endpoint
-    // was disabled meanwhile.
+    // On an overloaded machine attempts also end late. The last one has no successor if its
+    // endpoint was disabled meanwhile.
     let retried = delivery.attempts.iter().filter(|attempt| attempt.next_attempt_at.is_some());
     let mut late: Duration = retried.map(|attempt| overtime(attempt, schedule)).sum();
     for (pair, retry) in delivery.attempts.windows(2).zip(1_u32..) {

@@ -20,8 +20,8 @@ const TOLERANCE: Duration = seconds(1);
 /// I13: after the last fault heals, nothing is overdue within backlog ÷ rate + 30 s.
 ///
 /// Per endpoint: the backlog consists of the attempts that were due before the last fault ended and
-/// began after it, and their retries due soon after. The rate is half of that in the first 30 s, and
-/// at least one request at a time, each taking the full timeout.
+/// began after it, and their retries due soon after. The rate is half of that in the first 30 s,
+/// and at least one request at a time, each taking the full timeout.
 #[must_use]
 pub fn drained(evidence: &Evidence) -> Violations {
     let mut endpoints: HashMap<&str, Vec<&Delivery>> = HashMap::new();

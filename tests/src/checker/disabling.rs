@@ -15,8 +15,8 @@ use crate::wait::seconds;
 
 /// The time after the acknowledgement during which an attempt may still start.
 const GRACE: Duration = seconds(1);
-/// The same while a node or the store is unreachable: the lease time, after which a node that cannot
-/// renew its lease is considered dead and has stopped.
+/// The same while a node or the store is unreachable: the lease time, after which a node that
+/// cannot renew its lease is considered dead and has stopped.
 const LEASE: Duration = seconds(10);
 
 /// I7: after a disable is acknowledged and a grace period has passed, no attempt starts until the

@@ -16,12 +16,12 @@ use crate::wait::seconds;
 /// Retention of an idempotency key.
 const KEY_RETENTION: Duration = seconds(24 * 3_600);
 
-/// I1: every accepted event × subscribed endpoint ends delivered, exhausted, held or
-/// discarded, or has exactly one due row.
+/// I1: every accepted event × subscribed endpoint ends delivered, exhausted, held or discarded, or
+/// is pending with exactly one next attempt.
 ///
 /// A call without a response took effect as a whole or not at all. An endpoint that changed during
-/// the fan-out may or may not receive the event, but at most once. An endpoint that was not subscribed
-/// from before the event on does not receive it.
+/// the fan-out may or may not receive the event, but at most once. An endpoint that was not
+/// subscribed from before the event on does not receive it.
 #[must_use]
 pub fn nothing_is_lost(evidence: &Evidence) -> Violations {
     let mut violations = not_stored(evidence);
@@ -59,8 +59,8 @@ pub fn nothing_is_lost(evidence: &Evidence) -> Violations {
     violations
 }
 
-/// Whether every event has reached all endpoints subscribed throughout: as far as can be observed, all
-/// fan-outs are complete.
+/// Whether every event has reached all endpoints subscribed throughout: as far as can be observed,
+/// all fan-outs are complete.
 #[must_use]
 pub fn fan_out_is_complete(
     publications: &[Publication],
@@ -216,8 +216,8 @@ impl<'a> Known<'a> {
     }
 }
 
-/// A batch without a response is stored as a whole or not at all. Stored events show at the receiver,
-/// because some endpoint of every run accepts all requests.
+/// A batch without a response is stored as a whole or not at all. Stored events show at the
+/// receiver, because some endpoint of every run accepts all requests.
 fn partial_batches(evidence: &Evidence) -> Violations {
     let seen: HashSet<&[u8]> = evidence.received.iter().map(|r| &r.body[..]).collect();
     let unknown = |p: &&Publication| p.outcome() == Outcome::Unknown && p.payloads.len() > 1;

@@ -72,7 +72,8 @@ pub const INVARIANTS: [Invariant; 16] = [
     always("a replay repeats past deliveries, once", replays::repeated_once),
 ];
 
-/// The largest difference between timestamps of one moment taken by the receiver, a node and a test.
+/// The largest difference between timestamps of one moment taken by the receiver, a node and a
+/// test.
 const SKEW: Duration = millis(150);
 /// The most violations shown per invariant.
 const MAX_SHOWN: usize = 10;

@@ -25,7 +25,7 @@ pub fn one_owner_at_a_time(evidence: &Evidence) -> Violations {
 }
 
 /// I3 without timestamps: one node per epoch, epochs never decrease within a delivery, and no
-/// attempt is recorded under an epoch already known to be over.
+/// attempt is recorded under an epoch already known to be superseded.
 #[must_use]
 pub fn epochs_only_grow(evidence: &Evidence) -> Violations {
     let mut violations: Violations =
@@ -183,7 +183,8 @@ impl OwnershipHistory {
         span.last_seen = span.last_seen.max(to);
     }
 
-    /// Whether the node of this name may have owned the endpoint's shard at `time`. True if unknown.
+    /// Whether the node of this name may have owned the endpoint's shard at `time`. True if
+    /// unknown.
     #[must_use]
     pub fn may_have_owned(&self, name: &str, endpoint: &str, time: Timestamp) -> bool {
         let Some(epochs) = self.shard_of.get(endpoint).and_then(|shard| self.shards.get(shard))

@@ -1,4 +1,5 @@
-//! I1 by receipt: compares the delivery counts that publishers received with the deliveries that exist.
+//! I1 by receipt: compares the delivery counts that publishers received with the deliveries that
+//! exist.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,8 +10,8 @@ use crate::evidence::{Evidence, Subscribed};
 use crate::load::Publication;
 
 /// I1 by receipt: the receipt's count equals the number of deliveries, except for endpoints that
-/// changed during the fan-out, and the number of subscribers, except for endpoints that changed while
-/// the event was being accepted.
+/// changed during the fan-out, and the number of subscribers, except for endpoints that changed
+/// while the event was being accepted.
 ///
 /// Deliveries are taken from the event's own list, which must be complete.
 #[must_use]

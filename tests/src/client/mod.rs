@@ -1,5 +1,5 @@
-//! An API client: [`Api`] sends HTTP requests and returns any response, [`Operator`] and [`Account`]
-//! have typed calls that must succeed, and [`records`] has the response types.
+//! An API client: [`Api`] sends HTTP requests and returns any response, [`Operator`] and
+//! [`Account`] have typed calls that must succeed, and [`records`] has the response types.
 
 mod account;
 mod operator;

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use super::records::{AccountRecord, Cluster, NewKey, PortalLink};
 use super::{Account, Api};
 
-/// The operator of the installation.
 #[derive(Clone, Debug)]
 pub struct Operator {
     /// For untyped calls.

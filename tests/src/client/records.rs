@@ -1,5 +1,5 @@
-//! The API's response types. Fields that callers must not rely on are left out, and unknown fields are
-//! ignored.
+//! The API's response types. Fields that callers must not rely on are left out, and unknown fields
+//! are ignored.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! An adjustable wall clock for one node, by libfaketime. The monotonic clock is not changed.
+//! An adjustable wall clock for one node, using libfaketime. The monotonic clock is not changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};

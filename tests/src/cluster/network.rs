@@ -1,8 +1,8 @@
 //! A network for the nodes of a cluster: a namespace per node, connected by a bridge. This process,
 //! with the receiver and the mail server, is on the host side of the bridge.
 //!
-//! Needs root, `ip` and `nft`. A [`Partition`] drops packets silently, like a broken switch: no connection
-//! is closed.
+//! Needs root, `ip` and `nft`. A [`Partition`] drops packets silently, like a broken switch: no
+//! connection is closed.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -36,7 +36,6 @@ pub enum Partition {
 }
 
 impl Partition {
-    /// The kind of fault.
     #[must_use]
     pub fn kind(self) -> Kind {
         match self {

@@ -1,10 +1,10 @@
-//! Responses of a hook, proper and misbehaving.
+//! The responses of a hook, correct and faulty.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-/// The handling of a request.
+/// How a hook handles a request.
 #[derive(Clone, Debug)]
 pub enum Behaviour {
     /// A complete response.
@@ -29,7 +29,6 @@ pub enum Behaviour {
     InformationalOnly,
 }
 
-/// A response.
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub status: u16,

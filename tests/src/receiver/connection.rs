@@ -38,13 +38,13 @@ struct Connection {
 enum After {
     Open,
     Closed,
-    /// The sender has given up. Success is still sent after this time.
+    /// The sender has given up. A 200 is still sent after this time.
     Abandoned(Duration),
 }
 
 impl Connection {
-    /// Serves requests until either side closes. A request that stays incomplete, because its sender was
-    /// killed, is not recorded.
+    /// Serves requests until either side closes. A request that stays incomplete, because its
+    /// sender was killed, is not recorded.
     async fn serve(mut self, state: Arc<State>) -> io::Result<()> {
         while let Some(request) = self.next_request().await? {
             let (index, behaviour) = state.record(request);
@@ -96,8 +96,8 @@ impl Connection {
         }))
     }
 
-    /// The body, by its `Content-Length`. Postrider always sends one: a chunked body would be a bug and
-    /// is read as empty.
+    /// The body, by its `Content-Length`. Postrider always sends one: a chunked body would be a bug
+    /// and is read as empty.
     async fn body(&mut self, head: &[u8]) -> io::Result<Option<Bytes>> {
         let text = String::from_utf8_lossy(head).to_ascii_lowercase();
         let length = text

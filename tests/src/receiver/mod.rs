@@ -1,5 +1,5 @@
-//! The webhook receiver: an HTTP/1.1 server that keeps every request byte for byte and misbehaves as
-//! configured, per path.
+//! The webhook receiver: an HTTP/1.1 server that keeps every request byte for byte and misbehaves
+//! as configured, per path.
 //!
 //! A [`Hook`] is one path. A test gives its URL to an endpoint, configures its behaviour, and waits
 //! for requests. Connections are served in [`connection`], requests are kept as in [`request`], and

@@ -19,7 +19,7 @@ pub struct Received {
     pub connection: usize,
     /// Without the query.
     pub path: String,
-    /// The request line and the headers, to the empty line, byte for byte.
+    /// The request line and the headers, up to and including the empty line, byte for byte.
     pub head: Bytes,
     /// The body, byte for byte.
     pub body: Bytes,
@@ -78,7 +78,6 @@ impl Received {
         Timestamp::from_second(stamp).ok()
     }
 
-    /// The body as JSON.
     pub fn json(&self) -> Result<Value> {
         serde_json::from_slice(&self.body).context("parse the body as JSON")
     }

@@ -1,4 +1,4 @@
-//! Static files, each at a URL with a hash of its content, so that browsers may cache it for ever.
+//! Static files, each at a URL with a hash of its content, so that browsers may cache it forever.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -49,7 +49,7 @@ static ASSETS: LazyLock<HashMap<&'static str, Asset>> = LazyLock::new(|| {
 /// The URL of a file.
 ///
 /// # Panics
-/// When there is no such file.
+/// If there is no such file.
 pub(crate) fn url(name: &str) -> &'static str {
     &ASSETS[name].url
 }
@@ -59,7 +59,7 @@ pub(crate) fn routes() -> Router<App> {
 }
 
 /// Serves a file. A URL with another hash gets this node's version, uncached: during a rolling
-/// upgrade, a page of one node may ask a node of another version.
+/// upgrade, a page from one node may load its files from a node of another version.
 async fn file(uri: Uri, PathText(name): PathText) -> Result<Response, Problem> {
     let asset = ASSETS.get(name.as_str()).ok_or_else(|| Problem::not_found("file"))?;
     let is_current = uri.path() == asset.url;

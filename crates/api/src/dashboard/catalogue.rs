@@ -12,9 +12,9 @@ use super::format::grouped;
 use crate::App;
 use crate::web::problem::Problem;
 
-/// Most entries listed.
+/// The maximum number of entries listed.
 const MAX_LISTED: usize = 1_000;
-/// Most names looked up in addition; no valid form has more.
+/// The maximum number of names looked up in addition; no valid form has more.
 const MAX_LOOKUPS: usize = MAX_EVENT_TYPES_PER_ENDPOINT + 1;
 
 /// Names and descriptions of the listed event types. Examples and schemas are large and left out.

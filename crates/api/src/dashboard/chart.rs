@@ -1,9 +1,9 @@
 //! Charts of an endpoint's attempts, as SVG without inline styles and scripts, which the content
 //! security policy forbids.
 //!
-//! To a screen reader, a chart is an image with a description; a table has the same data. Each point
-//! in time has a tooltip. The script converts the times on the axis (`data-time`) to the user's time
-//! zone; without it, the axis is labelled as UTC.
+//! To a screen reader, a chart is an image with a description; a table has the same data. Each
+//! point in time has a tooltip. The script converts the times on the axis (`data-time`) to the
+//! user's time zone; without it, the axis is labelled as UTC.
 
 mod axis;
 
@@ -29,7 +29,7 @@ const TOP: f64 = 12.0;
 const BOTTOM: f64 = 148.0;
 /// The gap between bars, as a fraction of their slot.
 const GAP: f64 = 0.2;
-/// Smallest height of a bar: one failure among thousands has to be visible.
+/// The minimum height of a bar: one failure among thousands has to be visible.
 const MIN_HEIGHT: f64 = 1.5;
 
 /// One series of a stacked bar chart: CSS class and count at each point.
@@ -163,9 +163,9 @@ fn status_code_chart(statistics: &Statistics) -> Markup {
     figure("chart-answers", "Status codes", &description, legend, statistics, drawing)
 }
 
-/// Most responses listed in a tooltip or a row of the table.
+/// The maximum number of responses listed in a tooltip or a row of the table.
 const MAX_LISTED: usize = 6;
-/// Most responses listed in the description of a chart.
+/// The maximum number of responses listed in the description of a chart.
 const MAX_DESCRIBED: usize = 20;
 
 /// The responses with their counts, most frequent first.
@@ -271,8 +271,8 @@ fn bars(layers: &[Layer]) -> Markup {
     }
 }
 
-/// Adds a bar to a path, as a vertical stroke from `bottom`. A page has many bars, and a stroke takes
-/// half the bytes of an outline.
+/// Adds a bar to a path, as a vertical stroke from `bottom`. A page has many bars, and a stroke
+/// takes half the bytes of an outline.
 fn bar(path: &mut String, middle: f64, bottom: f64, height: f64) {
     let [middle, bottom, height] = [middle, bottom, height].map(coordinate);
     // Writing to a string cannot fail.

@@ -21,7 +21,8 @@ use crate::web::auth::Operator;
 use crate::web::page::Params;
 use crate::web::problem::Problem;
 
-/// Colours of the map. More nodes than that share colours and differ by number.
+/// The number of colours on the map. With more nodes, some share a colour and differ only by
+/// number.
 const COLOURS: usize = 8;
 /// The side of a square, including the gap to the next one.
 const SIDE: usize = 14;

@@ -14,7 +14,7 @@ use crate::web::choice::json_name;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The colour of a badge. Its text always says the same.
+/// The colour of a badge. The text alone conveys the same information.
 #[derive(Clone, Copy)]
 pub(crate) enum Tone {
     Good,
@@ -133,7 +133,7 @@ fn heading(column: Column) -> Markup {
     }
 }
 
-/// The pager's link of a list with the newest first.
+/// The text of the link to the next page of a list that is sorted newest first.
 pub(crate) const OLDER: &str = "Older";
 
 /// The link to the next page of a list.

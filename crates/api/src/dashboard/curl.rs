@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use postrider_domain::attempt::RequestHead;
 
-/// Largest body in the command itself, in bytes. A larger one is read from a file.
+/// The maximum size in bytes of a body within the command. A larger body is read from a file.
 const MAX_BODY_BYTES: usize = 8 * 1024;
 /// The file for a larger body.
 pub(crate) const BODY_FILE: &str = "body.json";

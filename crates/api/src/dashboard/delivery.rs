@@ -40,7 +40,7 @@ struct Detail {
     payload: Option<Bytes>,
     /// The delivery's endpoint; none if it was deleted.
     endpoint: Option<EndpointView>,
-    /// Most attempts of a delivery.
+    /// The maximum number of attempts of a delivery.
     max_attempts: u32,
 }
 
@@ -155,12 +155,12 @@ fn status_text(ctx: &PageContext, DeliveryView { delivery, state }: &DeliveryVie
             }
             (DeliveryState::Held, _) => {
                 "On hold while " a href=(webhook) { "the webhook" } " is disabled. "
-                "It is sent once the webhook is enabled, unless you discard held deliveries."
+                "It will be sent once the webhook is enabled, unless you discard held deliveries."
             }
             (DeliveryState::Discarded, _) => {
                 "Discarded"
                 @if let Some(end) = delivery.finished_at() { " at " (time(end)) }
-                ", with all held deliveries or because the webhook was deleted. Nothing more is sent."
+                " because held deliveries were discarded or the webhook was deleted. Nothing more will be sent."
             }
         }
     }
@@ -245,7 +245,7 @@ fn timeline_end(ctx: &PageContext, Detail { view, attempts, .. }: &Detail) -> Ma
                 }
             }
             (DeliveryState::Held, ..) => {
-                li.next { span.strong { "Attempt " (attempts.len() + 1) } " is made once the webhook is enabled." }
+                li.next { span.strong { "Attempt " (attempts.len() + 1) } " will be made once the webhook is enabled." }
             }
             (DeliveryState::Delivered, _, Some(end)) => { li.good { (time(end)) " Delivered." } }
             (DeliveryState::Exhausted, _, Some(end)) => { li.bad { (time(end)) " Gave up: no attempts left." } }

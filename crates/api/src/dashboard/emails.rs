@@ -6,7 +6,7 @@ use postrider_domain::email::{Email, Recipient, RecipientStatus};
 use super::components::Column::Text;
 use super::components::{Tone, badge, empty_state, table, time};
 
-/// Most emails shown.
+/// The maximum number of emails shown.
 pub(crate) const MAX_SHOWN: usize = 20;
 
 /// The email log, newest first.

@@ -112,7 +112,7 @@ fn facts(urls: &Urls, event: &Event, receivers: u64) -> Markup {
 struct EventDeliveries {
     page: ListPage<DeliveryView>,
     after: Option<DeliveryId>,
-    /// Without deleted webhooks.
+    /// The names of the webhooks. Deleted webhooks are absent.
     names: HashMap<EndpointId, String>,
 }
 
@@ -211,7 +211,7 @@ fn resend_form(
         );
     }
     html! {
-        p { "Creates new deliveries with fresh retries. Deliveries to disabled webhooks are held." }
+        p { "Creates new deliveries, each with its own retry schedule. Deliveries to disabled webhooks are held." }
         form method="post" action=(action) {
             (ctx.csrf())
             (webhooks.field(None, endpoint, Errors::of(problem)))

@@ -13,7 +13,7 @@ use super::curl;
 use super::indent::indented;
 use super::payload::{payload, scrolled};
 
-/// Most bytes of a request's body shown.
+/// The maximum number of bytes shown of a request's body.
 const MAX_BODY_SHOWN_BYTES: usize = 16 * 1024;
 
 /// A request as it was sent.

@@ -1,4 +1,4 @@
-//! Flash messages: after a form, the redirect names one of these in its query.
+//! Flash messages. After a form is submitted, the redirect names the message in its query.
 
 use std::str::FromStr;
 
@@ -72,11 +72,11 @@ impl Flash {
             Self::Started => "The replay is running.",
             Self::ReplayPaused => "The replay is paused.",
             Self::ReplayCancelled => {
-                "The replay is cancelled. Deliveries it has already created are not withdrawn."
+                "The replay is cancelled. Deliveries that it already created are still sent."
             }
             Self::KeyDeleted => "API key deleted. It no longer works.",
             Self::LinksEnded => {
-                "Portal links revoked. Everyone signed in through one has been signed out."
+                "Portal links revoked. Anyone who signed in with one has been signed out."
             }
         }
     }
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_removed_from_the_url() {
+    fn a_flash_message_is_removed_from_the_url() {
         let take = |text: &str| {
             let mut uri: Uri = text.parse().unwrap();
             (Flash::take(&mut uri), uri.to_string())

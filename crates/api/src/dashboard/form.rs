@@ -1,5 +1,4 @@
-//! Submitted forms (application/x-www-form-urlencoded), their conversion to the JSON of the API, and
-//! their errors.
+//! Submitted forms (application/x-www-form-urlencoded) and their errors.
 
 use std::time::Duration;
 
@@ -14,14 +13,13 @@ use url::form_urlencoded;
 
 use crate::web::problem::{FieldError, Problem};
 
-/// Largest form, in bytes: the largest body of an API call, in which every byte may be
-/// percent-encoded to three.
+/// The maximum size of a form in bytes: that of an API request, with every byte percent-encoded.
 pub(crate) const MAX_BYTES: usize = 3 * postrider_domain::limits::MAX_BODY_BYTES;
-/// Most values in a form.
+/// The maximum number of values in a form.
 const MAX_VALUES: usize = 10_000;
 /// The name of the field that [`seen`] renders.
 const VERSION: &str = "seen";
-/// Deadline for reading a form.
+/// How long reading a form may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A form's names and values, in order.
@@ -46,7 +44,7 @@ impl Form {
         Ok(Self::parse(&bytes))
     }
 
-    /// Parses an encoded form. Malformed input is not an error: it parses into odd names.
+    /// Parses an encoded form. Malformed input is not an error; it yields unknown names.
     pub(crate) fn parse(text: &[u8]) -> Self {
         let pairs = form_urlencoded::parse(text).take(MAX_VALUES);
         Self(pairs.map(|(name, value)| (name.into_owned(), normalize_newlines(&value))).collect())

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_have_two_units() {
+    fn durations_have_two_units() {
         let text = |ms| short_duration(Duration::from_millis(ms));
         assert_eq!(
             [text(0), text(999), text(1_000), text(59_999)],

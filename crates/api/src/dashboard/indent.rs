@@ -1,9 +1,9 @@
-//! Pretty-prints JSON text. Only white space changes: numbers, strings and the order of fields stay
+//! Pretty-prints JSON text. Only whitespace changes: numbers, strings and the order of fields stay
 //! exactly as written, which parsing and serializing would not guarantee.
 
 use serde::de::IgnoredAny;
 
-/// Largest result, in bytes. Indentation can make a text much longer.
+/// The maximum size of the result in bytes. Indentation can make a text much longer.
 const MAX_INDENTED_BYTES: usize = 32 * 1024;
 /// The indentation of one level.
 const INDENT: &str = "  ";
@@ -32,7 +32,7 @@ pub(crate) fn indented(text: &str) -> Option<String> {
     Some(lines.text)
 }
 
-/// JSON's white space (RFC 8259 §2).
+/// JSON's whitespace (RFC 8259 §2).
 fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\r')
 }
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn indenting_changes_only_white_space() {
+    fn indenting_changes_only_whitespace() {
         let text = " {\"z\":1.0,\"a\" : [ 1e400 , {} ,[ ], {\"b\":\"x,{\\\"}\\\\\"}] , \"z\":12345678901234567890123 }\n";
         let expected = r#"{
   "z": 1.0,

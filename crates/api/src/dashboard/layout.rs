@@ -230,7 +230,7 @@ fn field_name(pointer: &str) -> String {
 }
 
 impl Page {
-    /// The page with another status than 200.
+    /// The page with a status other than 200.
     pub(crate) fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }

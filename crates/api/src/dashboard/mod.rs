@@ -1,13 +1,13 @@
 //! The dashboard: web pages for the users of an account, and for the operator.
 //!
-//! A request first passes through [`middleware`], which requires a session, keeps accounts apart and
-//! rejects forms from other sites. The page's handler then reads the same records as the API. It
-//! passes a form, as JSON, to the same functions as the API, so that no rule exists twice.
-//! [`layout`] renders the result below the navigation.
+//! A request first passes through [`middleware`], which requires a session, keeps accounts apart
+//! and rejects forms from other sites. The page's handler then reads the same records as the API.
+//! It parses a form into the same commands as the API, so that no rule exists twice. [`layout`]
+//! renders the result below the navigation.
 //!
-//! All HTML is built with [`maud`], which escapes text. Pages work with plain links and forms; `htmx`
-//! refreshes the parts that change. The content security policy allows only our own files, so that
-//! injected scripts cannot run.
+//! All HTML is built with [`maud`], which escapes text. Pages work with plain links and forms;
+//! `htmx` refreshes the parts that change. The content security policy allows only our own files,
+//! so that injected scripts cannot run.
 //!
 //! | Module | Contents |
 //! |---|---|

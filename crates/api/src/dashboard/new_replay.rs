@@ -70,7 +70,7 @@ impl Values {
         }
     }
 
-    /// The same with times as the API reads them.
+    /// The same values, with the times in RFC 3339 as the API expects them.
     fn rfc3339(&self) -> Self {
         let time = |text: &String| if text.is_empty() { String::new() } else { to_rfc3339(text) };
         Self { since: time(&self.since), until: time(&self.until), ..self.clone() }
@@ -151,7 +151,7 @@ impl Values {
 
 fn state_hint(state: DeliveryState) -> &'static str {
     match state {
-        DeliveryState::Delivered => "Answered with a 2xx status.",
+        DeliveryState::Delivered => "The server responded with a 2xx status.",
         DeliveryState::Exhausted => "Every attempt failed.",
         DeliveryState::Discarded => "Held deliveries that were discarded.",
         DeliveryState::Pending | DeliveryState::Held => "Not finished yet.",
@@ -174,8 +174,8 @@ fn without_zone(text: &str) -> &str {
     time.filter(|time| time.ends_with(|last: char| last.is_ascii_digit())).unwrap_or(text)
 }
 
-/// The RFC 3339 time for a browser's time without a zone, taken as UTC. Other input is left as it is,
-/// for the API to reject.
+/// The RFC 3339 time for a browser's time without a zone, taken as UTC. Other input is left as it
+/// is, for the API to reject.
 fn to_rfc3339(text: &str) -> String {
     match text.len() {
         // 2026-01-31T12:00, and with seconds or their fractions.
@@ -230,7 +230,7 @@ async fn page(
     let body = html! {
         p.crumbs { a href=(urls.replays()) { "Replays" } }
         h1 { "New replay" }
-        p { "Every matching delivery is sent again to the same webhook, with fresh retries." }
+        p { "Every matching delivery is sent again to the same webhook, with its own retry schedule." }
         form method="post" action=(urls.new_replay()) {
             (ctx.csrf())
             (values.show(&webhooks, &catalogue, problem))

@@ -10,7 +10,7 @@ use super::format::micros;
 /// The bar's width and height, in SVG units.
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 24.0;
-/// Smallest width of a phase, so that it stays visible.
+/// The minimum width of a phase, so that it stays visible.
 const MIN_WIDTH: f64 = 4.0;
 
 /// A measured phase: CSS class, name and duration.

@@ -12,7 +12,7 @@ use postrider_domain::replay::{Command, Replay, ReplayState};
 
 use super::components::{copyable, time, with_query};
 use super::flash::Flash;
-use super::format::{grouped, short_duration};
+use super::format::{count, grouped, short_duration};
 use super::layout::{NavItem, Page, PageContext, refreshed};
 use super::replays::{filter_summary, progress_bar, state_badge};
 use super::urls::subpath;
@@ -60,8 +60,8 @@ async fn show(
             h2 #takes { "Deliveries to resend" }
             p { (filter_summary(&urls, &replay.filter)) }
             p {
-                "Created " (time(replay.created_at)) ". At most " (grouped(replay.rate.into()))
-                " deliveries per second."
+                "Created " (time(replay.created_at)) ". At most " (count(replay.rate.into(), "delivery", "deliveries"))
+                " per second."
             }
         }
     };
@@ -97,7 +97,7 @@ fn status_text(replay: &Replay) -> String {
         ReplayState::Running => "Looking for more deliveries.".to_owned(),
         ReplayState::Paused => "No deliveries are created until you resume it.".to_owned(),
         ReplayState::Cancelled => {
-            "Stopped. Deliveries it has already created are not withdrawn.".to_owned()
+            "Cancelled. Deliveries that it already created are still sent.".to_owned()
         }
         ReplayState::Completed if replay.done == 0 => "No deliveries matched.".to_owned(),
         ReplayState::Completed => "All matching deliveries were queued again.".to_owned(),

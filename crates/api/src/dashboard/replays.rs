@@ -42,7 +42,7 @@ async fn show(
             h1 { "Replays" }
             a.button.primary href=(urls.new_replay()) { "New replay" }
         }
-        p { "A replay resends past deliveries at a rate you parse_choice. It keeps running even if a server fails." }
+        p { "A replay resends past deliveries at a rate you choose. It keeps running even if a server fails." }
         @if page.items.is_empty() {
             (empty_state("No replays yet",
                 "After an outage, a replay resends what your service missed.",

@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-/// Length of a signature.
+/// The length of a signature.
 const MAC_BYTES: usize = 32;
-/// Longest accepted token.
+/// The maximum length of a token.
 const MAX_TOKEN_BYTES: usize = 512;
 
 /// A session of the dashboard.

@@ -70,7 +70,7 @@ async fn page(ctx: &PageContext, app: &App, extra: Extra<'_>) -> Result<Page, Pr
             h2 #keys { "API keys" }
             @if let Extra::NewKey(key) = extra {
                 div.said role="status" {
-                    p { "API key created. Copy it now; it is not shown again:" }
+                    p { "API key created. Copy it now; it will not be shown again:" }
                     p { (copyable(key)) }
                 }
             }
@@ -165,7 +165,7 @@ fn links_form(ctx: &PageContext) -> Markup {
                 summary { "Revoke all links" }
                 form method="post" action=(subpath(&ctx.urls().settings(), "links/end")) {
                     (ctx.csrf())
-                    p.hint { "All links stop working, and everyone signed in through one is signed out immediately." }
+                    p.hint { "All links stop working, and anyone who signed in with one is signed out immediately." }
                     button.bad type="submit" { "Revoke links" }
                 }
             }

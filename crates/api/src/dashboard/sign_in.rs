@@ -24,9 +24,9 @@ use crate::web::extract::PathText;
 use crate::web::page::Params;
 use crate::web::problem::Problem;
 
-/// Lifetime of a session opened with a key.
+/// The lifetime of a session opened with a key.
 const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 3600);
-/// Largest form accepted without a session, in bytes.
+/// The maximum size in bytes of a form accepted without a session.
 const MAX_FORM_BYTES: usize = 4 * 1024;
 const PATH: &str = "/dashboard/sign-in";
 
@@ -88,8 +88,8 @@ fn page(back: &str, reason: Option<&str>, error: Option<&str>) -> Page {
                 input #key type="password" name="key" required autofocus autocomplete="current-password"
                     spellcheck="false" aria-describedby="key-hint key-error";
                 p #key-hint .hint {
-                    "Your account's API key (" code { "prk_…" } ") or the operator key. If you came here through a link, "
-                    "go back to the page it was on and open it again."
+                    "Your account's API key (" code { "prk_…" } ") or the operator key. If you followed a link to get here, "
+                    "go back to the page you came from and open the link again."
                 }
                 (error_text(error))
                 button type="submit" { "Sign in" }
@@ -136,8 +136,8 @@ async fn open(State(app): State<App>, PathText(token): PathText) -> Result<Respo
 fn link_expired() -> Response {
     let body = html! {
         h1 { "This link has expired" }
-        p { "Links to the dashboard are valid for a limited time. Go back to the page it was on "
-            "and open it again." }
+        p { "Links to the dashboard are valid for a limited time. Go back to the page with the link "
+            "and open the link again." }
     };
     layout::signed_out_page("Link expired", body).with_status(StatusCode::GONE).into_response()
 }

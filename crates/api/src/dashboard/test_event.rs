@@ -184,7 +184,8 @@ fn form(
     let page = ctx.urls().test(endpoint.id);
     let errors = Errors::of(problem);
     if catalogue.is_empty() {
-        let text = "A test event needs an event type. The operator adds them to the catalogue.";
+        let text =
+            "A test event needs an event type. The operator adds event types to the catalogue.";
         return empty_state("No event types yet", text, None);
     }
     html! {
@@ -292,7 +293,10 @@ mod tests {
         ] {
             let errors = payload(form).unwrap_err();
             let detail = &errors[0].detail;
-            assert!(detail.starts_with("is not JSON: ") && detail.ends_with(place), "{errors:?}");
+            assert!(
+                detail.starts_with("is not valid JSON: ") && detail.ends_with(place),
+                "{errors:?}"
+            );
         }
     }
 }

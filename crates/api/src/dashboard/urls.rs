@@ -26,7 +26,7 @@ pub(crate) fn account_segment(path: &str) -> Option<&str> {
     below.split('/').next()
 }
 
-/// Longest path that a portal link may open, below the account's root, in bytes.
+/// The maximum length in bytes of a path that a portal link may open, below the account's root.
 pub(crate) const MAX_PORTAL_PATH_BYTES: usize = 200;
 
 /// Resolves a caller's path, absolute or relative to the account's root, to a page of the account;

@@ -1,4 +1,4 @@
-//! The form fields of a new or edited webhook, and their conversion to the JSON of the API.
+//! The form fields of a new or edited webhook, and their conversion to the fields of the request.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! The status banner of a webhook's page: its state and the reason for it, and the buttons to enable
-//! and disable the webhook.
+//! The status banner of a webhook's page: its state and the reason for it, and the buttons to
+//! enable and disable the webhook.
 
 use axum::Router;
 use axum::extract::State;
@@ -41,7 +41,7 @@ pub(crate) struct WebhookStatus {
     pub view: EndpointView,
     /// The delivery that disabled the webhook, or else the one whose attempt failed last.
     failed_delivery: Option<DeliveryView>,
-    /// Most attempts of a delivery.
+    /// The maximum number of attempts of a delivery.
     max_attempts: u32,
 }
 
@@ -60,7 +60,8 @@ impl WebhookStatus {
         Ok(Self { view, failed_delivery, max_attempts })
     }
 
-    /// Identifies the form that the banner shows, so that a page can tell whether it is out of date.
+    /// Identifies the form that the banner shows, so that a page can tell whether it is out of
+    /// date.
     fn form_key(&self) -> &'static str {
         match self.view.state {
             EndpointState::Disabled(_) if self.view.backlog.held() > 0 => "holding",
@@ -149,7 +150,7 @@ fn why_disabled(disabled: &Disabled) -> Markup {
         @match disabled.reason {
             DisabledReason::Exhausted => { "Disabled on " (since) ": a delivery failed on every attempt, including all retries." }
             DisabledReason::Manual => { "Disabled manually on " (since) "." }
-            DisabledReason::Gone => { "Disabled on " (since) ": your server answered 410 Gone, which means that it no longer wants webhooks." }
+            DisabledReason::Gone => { "Disabled on " (since) ": your server responded with 410 Gone, which means that it no longer accepts webhooks." }
         }
         " New events are held and nothing is lost."
         @if disabled.reason != DisabledReason::Manual { " Fix your endpoint, send a test event, then enable the webhook." }
@@ -170,7 +171,7 @@ fn attempts(status: &WebhookStatus, ctx: &PageContext) -> Markup {
                     (count(used, "attempt", "attempts")) " made, " (left) " left"
                     @match (delivery_state, delivery.due()) {
                         (DeliveryState::Pending, Some(due)) => { "; next attempt at " (time(due)) "." }
-                        (DeliveryState::Held, _) => { "; the next attempt is made once the webhook is enabled." }
+                        (DeliveryState::Held, _) => { "; the next attempt will be made once the webhook is enabled." }
                         _ => ".",
                     }
                     @if matches!(status.view.state, EndpointState::Enabled) && *delivery_state == DeliveryState::Pending {

@@ -23,9 +23,9 @@ use crate::web::auth::Tenant;
 use crate::web::page::Params;
 use crate::web::problem::Problem;
 
-/// Most event types shown for a webhook.
+/// The maximum number of event types shown for a webhook.
 const MAX_TYPES_SHOWN: usize = 3;
-/// Most characters of a URL shown; the webhook's page has all of it.
+/// The maximum number of characters of a URL shown; the webhook's page shows all of it.
 const MAX_URL_CHARS: usize = 120;
 
 pub(crate) fn routes() -> Router<App> {
@@ -60,7 +60,7 @@ async fn show(
         @if found.items.is_empty() && first && next.is_none() && filter_params(&filter) == ("", "") {
             (empty_state(
                 "No webhooks yet",
-                "A webhook sends events of the types you parse_choice to your URL, as POST requests.",
+                "A webhook sends events of the types you choose to your URL, as POST requests.",
                 Some((&urls.new_webhook(), "New webhook")),
             ))
         } @else {

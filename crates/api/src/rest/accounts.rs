@@ -29,7 +29,8 @@ pub(crate) struct NewAccount {
     /// The account's name, 1 to 200 characters.
     #[schema(value_type = String, example = "Example Ltd")]
     name: Name,
-    /// The email addresses to notify when one of the account's endpoints is disabled, 1 to 20 addresses.
+    /// The email addresses to notify when one of the account's endpoints is disabled, 1 to 20
+    /// addresses.
     #[schema(value_type = Vec<String>, example = json!(["ops@example.com"]))]
     contact_emails: Vec<EmailAddress>,
 }
@@ -51,7 +52,8 @@ pub(crate) struct AccountUpdate {
     /// The account's name, 1 to 200 characters.
     #[schema(value_type = Option<String>)]
     name: Option<Name>,
-    /// The email addresses to notify when one of the account's endpoints is disabled, 1 to 20 addresses.
+    /// The email addresses to notify when one of the account's endpoints is disabled, 1 to 20
+    /// addresses.
     #[schema(value_type = Option<Vec<String>>)]
     contact_emails: Option<Vec<EmailAddress>>,
 }

@@ -47,8 +47,8 @@ struct ClusterBody {
     nodes: Vec<NodeBody>,
     /// The number of shards without a live owner.
     unowned: usize,
-    /// The age of the oldest pending delivery in milliseconds; null if there is none. Only the first
-    /// 10,000 endpoints with pending deliveries are considered.
+    /// The age of the oldest pending delivery in milliseconds; null if there is none. Only the
+    /// first 10,000 endpoints with pending deliveries are considered.
     oldest_pending_age_ms: Option<u64>,
     /// The owners of the shards, ordered by shard. Unowned shards are omitted. Present only with
     /// `owners=true`.

@@ -55,8 +55,8 @@ impl FilterParams {
 
 /// List an endpoint's deliveries
 ///
-/// Returns the endpoint's deliveries, newest first. With a filter, a page may contain fewer items than
-/// `limit`, or none, and still have a `next_cursor`.
+/// Returns the endpoint's deliveries, newest first. With a filter, a page may contain fewer items
+/// than `limit`, or none, and still have a `next_cursor`.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/endpoints/{endpoint}/deliveries", tag = "Deliveries",
     params(FilterParams, ListParams),
@@ -100,8 +100,8 @@ async fn get(
 
 /// Retry a delivery
 ///
-/// Creates a new delivery of the same event to the same endpoint, with its own retry schedule. If the
-/// endpoint is disabled, the new delivery is held.
+/// Creates a new delivery of the same event to the same endpoint, with its own retry schedule. If
+/// the endpoint is disabled, the new delivery is held.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/deliveries/{delivery}/retry", tag = "Deliveries",
     responses(

@@ -1,7 +1,7 @@
 //! The OpenAPI document, and the API reference that renders it.
 //!
-//! Each handler declares its own operation. This module adds what operations have in common: security
-//! schemes, path parameters, and error responses.
+//! Each handler declares its own operation. This module adds what operations have in common:
+//! security schemes, path parameters, and error responses.
 
 use std::sync::Arc;
 

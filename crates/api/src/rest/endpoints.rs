@@ -86,9 +86,9 @@ pub(crate) struct NewEndpoint {
     /// Custom headers to add to each request, as a map of names to values. At most 32 headers.
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     headers: Option<CustomHeaders>,
-    /// The ordering of deliveries. `parallel`: several deliveries at a time; later ones may overtake a
-    /// failing one. `strict`: one delivery at a time, in the order of acceptance; a failing delivery
-    /// blocks later ones. Defaults to `parallel`.
+    /// The ordering of deliveries. `parallel`: several deliveries at a time; later ones may
+    /// overtake a failing one. `strict`: one delivery at a time, in the order of acceptance; a
+    /// failing delivery blocks later ones. Defaults to `parallel`.
     #[schema(schema_with = ordering)]
     ordering: Option<Ordering>,
 }
@@ -129,23 +129,24 @@ pub(crate) struct EndpointUpdate {
     #[schema(value_type = Option<String>)]
     url: Option<TargetUrl>,
     /// The event types to subscribe to: up to 100 types of the catalogue, `["*"]` for all types, or
-    /// `[]` for none. Types that the endpoint already subscribes to are accepted even if they are no
-    /// longer in the catalogue.
+    /// `[]` for none. Types that the endpoint already subscribes to are accepted even if they are
+    /// no longer in the catalogue.
     #[schema(value_type = Option<Vec<String>>)]
     event_types: Option<ListedTypes>,
     /// Custom headers to add to each request, as a map of names to values. At most 32 headers. They
     /// replace all existing custom headers.
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     headers: Option<CustomHeaders>,
-    /// The ordering of deliveries. `parallel`: several deliveries at a time; later ones may overtake a
-    /// failing one. `strict`: one delivery at a time, in the order of acceptance; a failing delivery
-    /// blocks later ones.
+    /// The ordering of deliveries. `parallel`: several deliveries at a time; later ones may
+    /// overtake a failing one. `strict`: one delivery at a time, in the order of acceptance; a
+    /// failing delivery blocks later ones.
     #[schema(schema_with = ordering)]
     ordering: Option<Ordering>,
 }
 
 impl EndpointUpdate {
-    /// Parses the command for an endpoint with the `current` subscription, or returns all field errors.
+    /// Parses the command for an endpoint with the `current` subscription, or returns all field
+    /// errors.
     pub(crate) async fn parse(
         mut fields: Fields<'_>,
         app: &App,
@@ -196,8 +197,9 @@ impl ListedTypes {
         Some(listed)
     }
 
-    /// Adds the errors of the list as a whole. If there are other errors, adds those of unknown event
-    /// types too, so that all errors are reported at once. Otherwise the service checks the types.
+    /// Adds the errors of the list as a whole. If there are other errors, adds those of unknown
+    /// event types too, so that all errors are reported at once. Otherwise the service checks the
+    /// types.
     async fn check(
         &self,
         fields: &mut Fields<'_>,
@@ -256,8 +258,8 @@ impl EnableEndpoint {
 
 /// List endpoints
 ///
-/// Returns the account's endpoints, newest first. With a filter, a page may contain fewer items than
-/// `limit`, or none, and still have a `next_cursor`.
+/// Returns the account's endpoints, newest first. With a filter, a page may contain fewer items
+/// than `limit`, or none, and still have a `next_cursor`.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/endpoints", tag = "Endpoints",
     params(FilterParams, ListParams),
@@ -344,8 +346,8 @@ async fn delete(
 
 /// Enable an endpoint
 ///
-/// Enables the endpoint, and sends its held deliveries at a limited rate or discards them. Has no effect
-/// on an enabled endpoint. The body may be omitted.
+/// Enables the endpoint, and sends its held deliveries at a limited rate or discards them. Has no
+/// effect on an enabled endpoint. The body may be omitted.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/endpoints/{endpoint}/enable", tag = "Endpoints",
     request_body(content = Option<EnableEndpoint>),
@@ -363,8 +365,8 @@ async fn enable(
 
 /// Disable an endpoint
 ///
-/// Stops sending to the endpoint. Pending and new deliveries are held until it is enabled again. Has no
-/// effect on a disabled endpoint.
+/// Stops sending to the endpoint. Pending and new deliveries are held until it is enabled again.
+/// Has no effect on a disabled endpoint.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/endpoints/{endpoint}/disable", tag = "Endpoints",
     responses((status = OK, description = "The updated endpoint", body = EndpointBody))

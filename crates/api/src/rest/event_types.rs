@@ -26,15 +26,15 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// The event type to create or replace.
 #[derive(ToSchema)]
 struct NewEventType {
-    /// A description of the event type for people. At most 2,000 characters.
+    /// A human-readable description of the event type. At most 2,000 characters.
     #[schema(example = "An application was created.")]
     description: String,
-    /// An example payload, which is also the default payload of test events. At most 32 KiB. It must
-    /// conform to the schema.
+    /// An example payload, which is also the default payload of test events. At most 32 KiB. It
+    /// must conform to the schema.
     #[schema(value_type = Value, example = json!({"application_id": "a1"}))]
     example: String,
-    /// A JSON Schema (2020-12) to validate payloads of this type. At most 32 KiB. External references
-    /// are not supported, and patterns do not support lookaround or backreferences.
+    /// A JSON Schema (2020-12) to validate payloads of this type. At most 32 KiB. External
+    /// references are not supported, and patterns do not support lookaround or backreferences.
     #[schema(value_type = Option<Value>)]
     schema: Option<String>,
 }

@@ -1,7 +1,8 @@
 //! Operations on events.
 //!
-//! Publishing is the hot path. The payload is located in the body and kept as raw bytes; it is parsed
-//! only if its type has a schema. If the fast parser fails, a slower one collects all errors.
+//! Publishing is the hot path. The payload is located in the body and kept as raw bytes; it is
+//! parsed only if its type has a schema. If the fast parser fails, a slower one collects all
+//! errors.
 
 use std::borrow::Cow;
 
@@ -51,7 +52,8 @@ struct NewEvent<'a> {
     #[serde(borrow)]
     #[schema(value_type = String, example = "application.created")]
     event_type: Cow<'a, str>,
-    /// The payload. At most 256 KiB, and nested at most 64 levels deep. It is delivered byte for byte.
+    /// The payload. At most 256 KiB, and nested at most 64 levels deep. It is delivered byte for
+    /// byte.
     #[serde(borrow)]
     #[schema(value_type = Value, example = json!({"application_id": "a1", "name": "Ada"}))]
     payload: &'a RawValue,
@@ -72,8 +74,9 @@ struct EventBatch<'a> {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 struct IdempotencyParams {
-    /// A unique key for this request, 1 to 256 visible ASCII characters. A repeated request with the
-    /// same key and the same body within 24 hours returns the original response and has no further effect.
+    /// A unique key for this request, 1 to 256 visible ASCII characters. A repeated request with
+    /// the same key and the same body within 24 hours returns the original response and has no
+    /// further effect.
     #[param(rename = "Idempotency-Key", value_type = Option<String>)]
     key: Option<IdempotencyKey>,
 }
@@ -185,7 +188,8 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyParams {
 
 /// Publish an event
 ///
-/// Returns once the event is stored durably, with the number of endpoints that it will be delivered to.
+/// Returns once the event is stored durably, with the number of endpoints that it will be delivered
+/// to.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/events", tag = "Events",
     params(IdempotencyParams),
@@ -273,8 +277,8 @@ impl FilterParams {
 
 /// List events
 ///
-/// Returns the account's events without their payloads, newest first. With a filter, a page may contain
-/// fewer items than `limit`, or none, and still have a `next_cursor`.
+/// Returns the account's events without their payloads, newest first. With a filter, a page may
+/// contain fewer items than `limit`, or none, and still have a `next_cursor`.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/events", tag = "Events",
     params(FilterParams, ListParams),

@@ -28,12 +28,12 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// The portal link to create.
 #[derive(ToSchema)]
 struct NewPortalLink {
-    /// The lifetime of the link and of the sessions that it starts, such as `30m` or `1h30m`. From `1s`
-    /// to `7d`. Defaults to `1h`.
+    /// The lifetime of the link and of the sessions that it starts, such as `30m` or `1h30m`. From
+    /// `1s` to `7d`. Defaults to `1h`.
     #[schema(value_type = Option<String>, example = "1h")]
     expires_in: Option<Duration>,
-    /// The page of the account's dashboard to open, such as `/webhooks/ep_…` for an endpoint. Defaults to
-    /// the list of webhooks.
+    /// The page of the account's dashboard to open, such as `/webhooks/ep_…` for an endpoint.
+    /// Defaults to the list of webhooks.
     #[schema(example = "/webhooks")]
     path: Option<String>,
 }
@@ -67,8 +67,8 @@ struct PortalLinkBody {
 
 /// Create a portal link
 ///
-/// Creates a URL that signs the user in to the account's dashboard without an API key. It is valid until
-/// it expires or the account's portal links are revoked. Its base is the configured
+/// Creates a URL that signs the user in to the account's dashboard without an API key. It is valid
+/// until it expires or the account's portal links are revoked. Its base is the configured
 /// `[dashboard] public_url`, or else the host of this request. The body may be omitted.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/portal-links", tag = "Portal links",
@@ -96,8 +96,8 @@ async fn create(
 
 /// Revoke all portal links
 ///
-/// Invalidates all existing portal links of the account and ends the sessions that they started. New
-/// links can still be created.
+/// Invalidates all existing portal links of the account and ends the sessions that they started.
+/// New links can still be created.
 #[utoipa::path(
     delete, path = "/v1/accounts/{account}/portal-links", tag = "Portal links", operation_id = "end",
     security(("operator_key" = [])),

@@ -37,7 +37,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(cancel))
 }
 
-/// The replay to create. Omitted filters match everything.
+/// The replay to create. Omitted filters match everything, except that `states` defaults to all
+/// finished states.
 #[derive(ToSchema)]
 pub(crate) struct NewReplay {
     /// Replays only deliveries to this endpoint.
@@ -116,8 +117,8 @@ fn states(field: Field<'_, '_>) -> Option<Vec<DeliveryState>> {
 /// Create a replay
 ///
 /// Starts a durable job that redelivers past events. For each matching delivery it creates a new
-/// delivery to the same endpoint, with its own retry schedule. With `dry_run`, the matching deliveries
-/// are only counted and the response is 200.
+/// delivery to the same endpoint, with its own retry schedule. With `dry_run`, the matching
+/// deliveries are only counted and the response is 200.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/replays", tag = "Replays",
     request_body = NewReplay,

@@ -48,8 +48,8 @@ async fn deliveries(
 #[derive(ToSchema)]
 #[schema(as = Resend)]
 pub(crate) struct ResendEvent {
-    /// The ID of the endpoint to resend to, whether or not it subscribes to the event type. If omitted,
-    /// the event is resent to all endpoints that are currently subscribed to its type.
+    /// The ID of the endpoint to resend to, whether or not it subscribes to the event type. If
+    /// omitted, the event is resent to all endpoints that are currently subscribed to its type.
     #[schema(value_type = Option<String>)]
     endpoint: Option<EndpointId>,
 }

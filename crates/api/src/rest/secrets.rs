@@ -25,8 +25,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 #[derive(ToSchema)]
 #[schema(as = Rotation)]
 struct RotateSecret {
-    /// How long requests are signed with both the old and the new secret, such as `90s` or `1h30m`. At
-    /// most `30d`; `0s` expires the old secret immediately. Defaults to `24h`.
+    /// How long requests are signed with both the old and the new secret, such as `90s` or `1h30m`.
+    /// At most `30d`; `0s` expires the old secret immediately. Defaults to `24h`.
     #[schema(value_type = Option<String>, example = "24h")]
     overlap: Option<Duration>,
 }
@@ -56,9 +56,9 @@ async fn get_secret(
 
 /// Rotate an endpoint's signing secret
 ///
-/// Creates a new signing secret. During the overlap, requests are signed with both the old and the new
-/// secret. At most four replaced secrets are kept: a further rotation expires the oldest of them
-/// immediately. The body may be omitted.
+/// Creates a new signing secret. During the overlap, requests are signed with both the old and the
+/// new secret. At most four replaced secrets are kept: a further rotation expires the oldest of
+/// them immediately. The body may be omitted.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/endpoints/{endpoint}/rotate-secret", tag = "Endpoints",
     request_body(content = Option<RotateSecret>),

@@ -24,8 +24,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct SpanParams {
-    /// The time span up to now: `1h` in steps of 5 minutes, `24h` in steps of 30 minutes, `7d` in steps
-    /// of 6 hours, or `30d` in steps of a day. Defaults to `24h`.
+    /// The time span up to now: `1h` in steps of 5 minutes, `24h` in steps of 30 minutes, `7d` in
+    /// steps of 6 hours, or `30d` in steps of a day. Defaults to `24h`.
     #[param(schema_with = span)]
     span: Option<Span>,
 }
@@ -40,8 +40,8 @@ impl SpanParams {
 
 /// Get an endpoint's statistics
 ///
-/// Returns the results of the endpoint's attempts by start time. Test events are not included. Steps are
-/// aligned to UTC, and the last step is still in progress.
+/// Returns the results of the endpoint's attempts by start time. Test events are not included.
+/// Steps are aligned to UTC, and the last step is still in progress.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/endpoints/{endpoint}/statistics", tag = "Endpoints",
     params(SpanParams),

@@ -54,8 +54,8 @@ impl TestEvent {
 
 /// Send a test event
 ///
-/// Sends a signed request to the endpoint, even if it is disabled, and returns the response. Test events
-/// are not retried, stored or included in statistics.
+/// Sends a signed request to the endpoint, even if it is disabled, and returns the response. Test
+/// events are not retried, stored or included in statistics.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/endpoints/{endpoint}/test", tag = "Endpoints",
     request_body = TestEvent,

@@ -34,7 +34,7 @@ impl<'a> Browser<'a> {
         Self { root, ..Self::with_key(app, &account.key).await }
     }
 
-    /// A browser who opened a portal link to the account.
+    /// A browser that opened a portal link to the account.
     pub(super) async fn with_portal_link(app: &'a TestApp, account: &Account, body: Value) -> Self {
         let mut browser = Self::anonymous(app);
         let response = browser.get(&portal_link_path(app, account, body).await).await;

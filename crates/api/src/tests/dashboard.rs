@@ -162,7 +162,7 @@ async fn portal_links_and_sessions_expire_by_the_wall_clock() {
     let app = TestApp::new().await;
     let account = app.account().await;
     let anonymous = Browser::anonymous(&app);
-    // The steadied clock has not yet accepted this step of ten minutes.
+    // The filtered clock has not yet accepted this step of ten minutes.
     app.clock.step_wall(Duration::from_secs(600));
     let created = create_portal_link(&app, &account, json!({"expires_in": "5m"})).await;
     let expires_at: Timestamp = created["expires_at"].as_str().unwrap().parse().unwrap();

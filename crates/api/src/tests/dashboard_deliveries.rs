@@ -131,11 +131,11 @@ async fn each_final_state_is_explained() {
         &["Gave up after 11 attempts", "11 of 11 attempts", "Gave up: no attempts left"],
     );
     let shown = browser.page(&format!("/deliveries/{held}")).await;
-    assert_contains(&shown, &["On hold while", "is made once the webhook is enabled"]);
+    assert_contains(&shown, &["On hold while", "will be made once the webhook is enabled"]);
     let delete = format!("DELETE /endpoints/{}", fixture.endpoint);
     fixture.app.as_account(&fixture.account, &delete, Value::Null).await.expect(204);
     let shown = browser.page(&format!("/deliveries/{held}")).await;
-    assert_contains(&shown, &["Discarded, with all held deliveries", "was deleted"]);
+    assert_contains(&shown, &["Discarded because held deliveries were discarded", "was deleted"]);
     assert!(!shown.contains("Resend"), "a delivery to a deleted endpoint can still be sent again");
     let again = browser.submit(&format!("/deliveries/{held}/retry"), &[]).await;
     assert_contains(&again.page(409), &["Deleted endpoints cannot receive deliveries."]);

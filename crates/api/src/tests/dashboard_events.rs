@@ -101,7 +101,7 @@ async fn an_event_can_be_resent_from_its_page() {
     assert_contains(&follow(&browser, &to_all).await, &["New deliveries were created", "Yes"]);
 
     let odd = browser.submit_from(&page, &resend, &[("to", "one"), ("endpoint", "x")]).await;
-    assert_contains(&odd.page(422), &["It must be an id of the form ep_"]);
+    assert_contains(&odd.page(422), &["It must be an ID of the form ep_"]);
     app.as_account(&account, &format!("DELETE /endpoints/{not}"), Value::Null).await.expect(204);
     let gone = browser.submit_from(&page, &resend, &[("to", "one"), ("endpoint", &not)]).await;
     assert_eq!(gone.status, 409);

@@ -61,7 +61,7 @@ async fn a_test_event_shows_its_request_and_response() {
     let rejected = browser.submit(&page, &fields).await.page(422);
     assert_contains(
         &rejected,
-        &["It is not JSON: trailing characters at line 1 column 14.", "1.0}&lt;!--"],
+        &["It is not valid JSON: trailing characters at line 1 column 14.", "1.0}&lt;!--"],
     );
 
     let fields = [("event_type", "a.first"), ("payload", "{\"mine\": 1.0}")];

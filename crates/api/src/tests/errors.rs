@@ -118,7 +118,7 @@ async fn a_body_that_never_arrives_times_out() {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_gets_400() {
+async fn an_incomplete_body_gets_400() {
     let app = TestApp::new().await;
     let broken = stream::iter([Ok(Bytes::from_static(b"{")), Err(std::io::Error::other("gone"))]);
     let broken = Body::from_stream(broken);

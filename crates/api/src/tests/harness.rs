@@ -306,8 +306,8 @@ impl Workers for RecordingWorkers {
     }
 }
 
-/// A monotonic clock that may lag behind the wall clock: the first field is its time in milliseconds,
-/// the second is the lag.
+/// A monotonic clock that may lag behind the wall clock: the first field is its time in
+/// milliseconds, the second is the lag.
 pub(crate) struct TestClock(AtomicU64, AtomicU64);
 
 impl TestClock {

@@ -1,7 +1,7 @@
 //! Authentication and authorization of REST requests.
 //!
-//! [`require_key`] runs before every path under `/v1`, including unknown ones, and before the body is
-//! read. It authenticates the key, authorizes access to the account in the path, and stores
+//! [`require_key`] runs before every path under `/v1`, including unknown ones, and before the body
+//! is read. It authenticates the key, authorizes access to the account in the path, and stores
 //! [`Caller`] and [`Tenant`] in the request's extensions. A handler that takes a [`Tenant`] cannot
 //! access another account's data; a handler that takes an [`Operator`] rejects account keys.
 

@@ -1,9 +1,10 @@
-//! Draining of unread request bodies. Most requests are rejected before their body is read, and many
-//! clients read the response only after sending the whole body. A server that closes a connection
-//! with unread bytes resets it, and the client never sees the response.
+//! Draining of unread request bodies. Most requests are rejected before their body is read, and
+//! many clients read the response only after sending the whole body. A server that closes a
+//! connection with unread bytes resets it, and the client never sees the response.
 //!
-//! Handlers therefore receive a wrapper of the body that returns the unread rest when it is dropped.
-//! The rest is drained before the response is sent, no matter which layer created the response.
+//! Handlers therefore receive a wrapper of the body that returns the unread rest when it is
+//! dropped. The rest is drained before the response is sent, no matter which layer created the
+//! response.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -15,8 +15,8 @@ pub(crate) const UNKNOWN_CURSOR: &str = "must be a next_cursor returned for this
 /// An invalid field of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
-    /// A JSON pointer (RFC 6901) to the invalid field of the request body. With status 400, it points
-    /// to the invalid query parameter instead. The empty pointer refers to the whole body.
+    /// A JSON pointer (RFC 6901) to the invalid field of the request body. With status 400, it
+    /// points to the invalid query parameter instead. The empty pointer refers to the whole body.
     #[schema(example = "/event_types/3")]
     pub pointer: String,
     /// The reason why the field is invalid.

@@ -1,8 +1,8 @@
 //! Parses requests field by field, from JSON or from a form, and collects all errors.
 //!
 //! [`Fields`] is an object with unparsed fields. A request type takes each field by name and parses
-//! it. An invalid field adds an error with its pointer and returns `None`. [`Fields::finish`] adds an
-//! error for each field that was not taken, and returns all errors or the parsed request.
+//! it. An invalid field adds an error with its pointer and returns `None`. [`Fields::finish`] adds
+//! an error for each field that was not taken, and returns all errors or the parsed request.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -62,7 +62,8 @@ impl<'a> Fields<'a> {
         Self { pointer: String::new(), remaining, errors: FieldErrors::default(), body: None }
     }
 
-    /// The fields of a JSON body that may be empty or `null`, because all of its fields are optional.
+    /// The fields of a JSON body that may be empty or `null`, because all of its fields are
+    /// optional.
     pub(crate) fn from_optional_json(body: &'a Bytes) -> Result<Self, Problem> {
         if matches!(&body[..], b"" | b"null") {
             let errors = FieldErrors::default();
@@ -125,7 +126,8 @@ impl<'a> Fields<'a> {
     /// Returns the parsed request if there are no errors.
     ///
     /// # Panics
-    /// If nothing was parsed and there are no errors: every parser that returns `None` adds an error.
+    /// If nothing was parsed and there are no errors: every parser that returns `None` adds an
+    /// error.
     pub(crate) fn finish<T>(self, parsed: Option<T>) -> Result<T, Problem> {
         self.into_errors().into_result()?;
         Ok(parsed.expect("a field that cannot be parsed has an error"))
@@ -252,7 +254,7 @@ impl<'a> Field<'_, 'a> {
     /// Parses any JSON value within the nesting limit.
     pub(crate) fn value(self) -> Option<Value> {
         if nests_deeper_than(self.json().as_bytes(), MAX_JSON_DEPTH) {
-            return self.fail(format!("is nested more than {MAX_JSON_DEPTH} deep"));
+            return self.fail(format!("is nested more than {MAX_JSON_DEPTH} levels deep"));
         }
         match serde_json::from_str(self.json()) {
             Ok(value) => Some(value),
@@ -260,8 +262,8 @@ impl<'a> Field<'_, 'a> {
         }
     }
 
-    /// Parses an array whose length is within `lengths`. All items are parsed, so that all errors are
-    /// found. Returns the valid items with their pointers.
+    /// Parses an array whose length is within `lengths`. All items are parsed, so that all errors
+    /// are found. Returns the valid items with their pointers.
     pub(crate) fn list<T>(
         self,
         lengths: RangeInclusive<usize>,

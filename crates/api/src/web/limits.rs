@@ -11,8 +11,8 @@ use http::StatusCode;
 use crate::App;
 use crate::web::problem::{Problem, RETRY_SOON_SECONDS};
 
-/// The maximum number of concurrent requests. Because a body has at most 1 MiB, and a dashboard form
-/// less, this also bounds memory.
+/// The maximum number of concurrent requests. Because a body has at most 1 MiB, and a dashboard
+/// form less, this also bounds memory.
 pub(crate) const MAX_IN_FLIGHT: usize = 2_048;
 
 /// Rejects requests over the concurrency limit. Health checks and metrics are exempt, so that they

@@ -92,7 +92,7 @@ impl Params {
     /// Returns all errors. Parameters that were not taken are errors too.
     pub(crate) fn finish(mut self) -> Result<(), Problem> {
         for (name, _) in &self.remaining {
-            self.errors.add(pointer_to("", name), "is not a known parameter, or is duplicated");
+            self.errors.add(pointer_to("", name), "is an unknown or repeated parameter");
         }
         if self.errors.is_empty() {
             return Ok(());

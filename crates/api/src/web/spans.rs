@@ -1,5 +1,5 @@
-//! The span of a publish request, following the OpenTelemetry semantic conventions for HTTP servers.
-//! It continues the trace of the caller's `traceparent`, and the deliveries continue it.
+//! The span of a publish request, following the OpenTelemetry semantic conventions for HTTP
+//! servers. It continues the trace of the caller's `traceparent`, and the deliveries continue it.
 
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
@@ -52,8 +52,8 @@ fn end(span: &Span, response: &Response) {
     }
 }
 
-/// The caller's trace context. Invalid or multiple `traceparent` headers are ignored, as required by
-/// the W3C specification.
+/// The caller's trace context. Invalid or multiple `traceparent` headers are ignored, as required
+/// by the W3C specification.
 fn parent(headers: &HeaderMap) -> Option<TraceContext> {
     let mut values = headers.get_all("traceparent").iter();
     match (values.next(), values.next()) {

@@ -82,8 +82,8 @@ pub(super) struct Reconciler {
 enum ShardState {
     /// This node works on the shard.
     Owned(ShardGrant),
-    /// The guard is revoked, and work is still in flight. The shard is released at `deadline` even so:
-    /// the fence rejects late writes.
+    /// The guard is revoked, and work is still in flight. The shard is released at `deadline` even
+    /// so: the fence rejects late writes.
     Draining { grant: ShardGrant, deadline: Instant },
     /// This task hands the shard over. It takes at most the drain timeout and one transaction.
     HandingOver(task::Id),
@@ -139,9 +139,9 @@ impl Reconciler {
         }
     }
 
-    /// Records a report that a node's process has exited. The report takes effect when the leases are
-    /// next read: only then is the last revision that the process wrote known, which might otherwise be
-    /// mistaken for a sign of life.
+    /// Records a report that a node's process has exited. The report takes effect when the leases
+    /// are next read: only then is the last revision that the process wrote known, which might
+    /// otherwise be mistaken for a sign of life.
     pub(super) fn report_exit(&mut self, node: BootId, evidence: ExitEvidence) {
         tracing::info!(%node, ?evidence, "a node's process is reported to have exited");
         let known = self.reported_exits.entry(node).or_insert(evidence);
@@ -186,8 +186,8 @@ impl Reconciler {
         self.remove_dead_leases().await
     }
 
-    /// Hands over every shard and leaves the cluster. Returns the number of shards whose work in flight
-    /// had not ended when the drain timeout expired.
+    /// Hands over every shard and leaves the cluster. Returns the number of shards whose work in
+    /// flight had not ended when the drain timeout expired.
     pub(super) async fn leave(mut self) -> usize {
         self.leaving = true;
         self.drain_timeouts = 0;
@@ -207,8 +207,8 @@ impl Reconciler {
             }
             self.collect_handoffs();
         }
-        // Unfinished handoffs continue in the background. The other nodes claim the remaining shards
-        // once the lease is removed.
+        // Unfinished handoffs continue in the background. The other nodes claim the remaining
+        // shards once the lease is removed.
         self.handoffs.detach_all();
         self.revoke_all();
         self.collect_handoffs();

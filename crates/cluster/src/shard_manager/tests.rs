@@ -565,18 +565,18 @@ async fn a_shard_whose_work_does_not_end_after_a_lapse_is_claimed_again() {
 async fn a_shard_is_not_stuck_when_its_handoff_panics() {
     let cluster = Cluster::new().await;
     // Only the first node is affected by the panic.
-    let beside =
+    let unaffected =
         Arc::new(FaultyStore { memory: cluster.store.memory.clone(), ..FaultyStore::default() });
-    let beside = Records::open(Store::new(beside, 1), SHARDS).await.unwrap();
+    let unaffected = Records::open(Store::new(unaffected, 1), SHARDS).await.unwrap();
     let _one = cluster.node(1);
     cluster.until_balanced(&[1]).await;
     cluster.store.panic_on_next_new_task();
-    let _two = ShardManager::start(Options { records: beside, ..cluster.options(2) });
+    let _two = ShardManager::start(Options { records: unaffected, ..cluster.options(2) });
     cluster.until_balanced(&[1, 2]).await;
     assert!(cluster.store.has_panicked(), "a handoff panicked");
 }
 
-/// Panics when work is to begin.
+/// Panics when asked to begin work.
 struct PanickingWorkers;
 
 #[async_trait]
@@ -606,7 +606,7 @@ async fn a_lease_renewal_that_panics_is_reported() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_renewal_that_stops_in_order_is_not_reported() {
+async fn a_lease_renewal_that_is_stopped_deliberately_is_not_reported() {
     let cluster = Cluster::new().await;
     let node = cluster.node(1);
     cluster.until_balanced(&[1]).await;

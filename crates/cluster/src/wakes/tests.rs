@@ -83,7 +83,7 @@ fn large_payloads_are_left_out_and_messages_are_bounded() {
 
 #[test]
 fn invalid_wakes_are_rejected() {
-    let refused = |work| {
+    let rejected = |work| {
         let many = WakeMany { wakes: vec![WakeItem { work, traceparent: None }] };
         unpack(many, SHARDS).unwrap_err().kind
     };
@@ -92,11 +92,11 @@ fn invalid_wakes_are_rejected() {
         endpoint: id(2),
         ready: Some(Box::new(ready)),
     };
-    assert_eq!(refused(Work::Jobs { shard: SHARDS }), CallErrorKind::Malformed);
+    assert_eq!(rejected(Work::Jobs { shard: SHARDS }), CallErrorKind::Malformed);
     let event_type = "a\r\nx: y".to_owned();
-    assert_eq!(refused(with(ReadyDelivery { event_type, ..ready() })), CallErrorKind::Malformed);
+    assert_eq!(rejected(with(ReadyDelivery { event_type, ..ready() })), CallErrorKind::Malformed);
     let payload = vec![b'['; 300].into();
-    assert_eq!(refused(with(ReadyDelivery { payload, ..ready() })), CallErrorKind::Malformed);
+    assert_eq!(rejected(with(ReadyDelivery { payload, ..ready() })), CallErrorKind::Malformed);
 }
 
 proptest! {

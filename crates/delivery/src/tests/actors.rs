@@ -93,7 +93,7 @@ async fn failures_are_retried_on_schedule_then_the_endpoint_is_disabled() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), notified).await.expect("the notifier is woken");
+    tokio::time::timeout(Duration::from_secs(5), notified).await.expect("the notifier is called");
 }
 
 #[tokio::test]
@@ -201,7 +201,7 @@ async fn hanging_endpoints_do_not_slow_down_others() {
 }
 
 #[tokio::test]
-async fn a_tenure_is_held_until_attempts_in_flight_are_recorded() {
+async fn a_guard_is_held_until_attempts_in_flight_are_recorded() {
     let mut receiver = Receiver::start(|_| Answer::Hang).await;
     let mut fixture = Fixture::new(fast_retries()).await;
     let endpoint = fixture.endpoint(&receiver.url, Ordering::Parallel).await;
@@ -214,7 +214,7 @@ async fn a_tenure_is_held_until_attempts_in_flight_are_recorded() {
 }
 
 #[tokio::test]
-async fn a_tenure_that_is_over_before_its_actor_starts_leaves_no_actor() {
+async fn a_guard_revoked_before_its_actor_starts_leaves_no_actor() {
     let mut fixture = Fixture::new(fast_retries()).await;
     let endpoint = fixture.endpoint("http://127.0.0.1:9/hook", Ordering::Parallel).await;
     fixture.revoke_all().await;
@@ -232,7 +232,7 @@ async fn a_tenure_that_is_over_before_its_actor_starts_leaves_no_actor() {
 }
 
 #[tokio::test]
-async fn a_delivery_accepted_between_two_tenures_is_sent_in_the_second() {
+async fn a_delivery_accepted_between_two_ownerships_is_sent_in_the_second() {
     let mut receiver = Receiver::start(|_| OK).await;
     let mut fixture = Fixture::new(fast_retries()).await;
     let endpoint = fixture.endpoint(&receiver.url, Ordering::Parallel).await;
@@ -256,7 +256,7 @@ async fn a_superseded_owner_records_nothing_and_gives_up_the_shard() {
     fixture.publish("1").await;
     receiver.next().await;
     let grant = &mut fixture.tenancies[usize::from(shard)];
-    tokio::time::timeout(TIMEOUT, grant.released()).await.expect("it gives up");
+    tokio::time::timeout(TIMEOUT, grant.released()).await.expect("the shard is given up");
     let view = fixture.records.endpoint(fixture.account, endpoint).await.unwrap().unwrap();
     assert_eq!(view.backlog.count(), 1, "the new owner finds it");
 }
@@ -269,7 +269,8 @@ async fn a_panic_only_delays_deliveries() {
     fixture.publish("1").await;
     receiver.next().await;
     fixture.wait_for_endpoint(endpoint, |view| view.backlog.count() == 0).await;
-    // The endpoint actor panics, then its shard actor on the supervision event, then that one again.
+    // The endpoint actor panics, then its shard actor on the supervision event, then the shard
+    // actor again.
     fixture.clock.panics.store(3, SeqCst);
     fixture.publish("2").await;
     assert_eq!(receiver.next().await.1, "2");

@@ -1,4 +1,5 @@
-//! Which clock is used where: receivers check signatures against theirs, we schedule by ours.
+//! Which clock is used where: webhooks are signed by the wall clock, because receivers compare it
+//! with their own, and deliveries are scheduled by the smoothed clock.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use postrider_domain::time::{Clock, Timestamp};
 
 use super::fixture::{BROKEN, Fixture, RealClock, Receiver, fast_retries, name};
 
-/// The wall clock has just been corrected by this much.
+/// How far the wall clock is stepped forward.
 const STEP: Duration = Duration::from_secs(600);
 /// Much longer than a request takes, and much shorter than the step.
 const NEAR: Duration = Duration::from_secs(60);

@@ -29,7 +29,7 @@ struct InjectedFault {
 #[derive(Clone)]
 pub(crate) enum Fault {
     Error(Error),
-    /// It waits for a permit.
+    /// The read waits for a permit.
     Block(Arc<Semaphore>),
 }
 

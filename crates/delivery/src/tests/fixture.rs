@@ -33,7 +33,7 @@ pub(crate) const SHARDS: u16 = 4;
 /// Long enough for the slowest machine; a test that reaches it fails.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The system clock, advancing with tokio's clock: a test that pauses that one pauses this one too.
+/// The system clock, advancing with tokio's clock: a test that pauses it pauses this clock too.
 pub(crate) struct RealClock;
 
 impl Clock for RealClock {
@@ -46,7 +46,8 @@ impl Clock for RealClock {
     }
 }
 
-/// The system clock, which can be set back and can be made to panic. Its wall clock may run ahead.
+/// The system clock, which a test can set back or make panic, and whose wall clock it can set
+/// ahead.
 #[derive(Default)]
 pub(crate) struct TestClock {
     pub(crate) panics: AtomicUsize,
@@ -123,13 +124,13 @@ pub(crate) async fn with_timeout<T>(waiting: impl Future<Output = T>) -> T {
 
 /// Polls until `done` returns true.
 pub(crate) async fn eventually(mut done: impl AsyncFnMut() -> bool) {
-    let looking = async {
+    let polling = async {
         while !done().await {
             let pause = || std::thread::sleep(Duration::from_millis(2));
             tokio::task::spawn_blocking(pause).await.expect("it sleeps");
         }
     };
-    with_timeout(looking).await;
+    with_timeout(polling).await;
 }
 
 /// Counts calls of the notifier.
@@ -257,7 +258,7 @@ impl Fixture {
         }
     }
 
-    /// Ends every guard and waits until nothing is in flight.
+    /// Revokes every guard and waits until nothing is in flight.
     pub(crate) async fn revoke_all(&mut self) {
         for mut grant in self.tenancies.drain(..) {
             grant.revoke();
@@ -387,7 +388,7 @@ impl Receiver {
         with_timeout(self.requests.recv()).await.expect("the receiver is running")
     }
 
-    /// Number of received requests that were not taken yet.
+    /// Number of received requests that have not been taken yet.
     pub(crate) fn waiting(&self) -> usize {
         self.requests.len()
     }

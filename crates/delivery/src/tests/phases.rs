@@ -145,13 +145,13 @@ async fn the_tls_handshake_is_timed_separately_from_connecting() {
 
 #[tokio::test]
 async fn a_failed_request_has_the_phases_before_the_failure() {
-    let fast_retries = Sender::new(loopback(), DELAY * 3).unwrap();
+    let short_timeout = Sender::new(loopback(), DELAY * 3).unwrap();
     let silent = serve(async |stream: TcpStream| {
         std::future::pending::<()>().await;
         drop(stream);
     });
     let silent = silent.await;
-    let (exchange, phases) = time(&fast_retries, &format!("http://127.0.0.1:{silent}/")).await;
+    let (exchange, phases) = time(&short_timeout, &format!("http://127.0.0.1:{silent}/")).await;
     assert_eq!(kind(&exchange), Some(ErrorKind::Timeout));
     assert_eq!(occurred(phases), ["connect", "wait"]);
     assert!(phases.wait.unwrap() >= DELAY * 2, "{phases:?}");
@@ -170,7 +170,7 @@ async fn a_failed_request_has_the_phases_before_the_failure() {
     assert_eq!(kind(&exchange), Some(ErrorKind::Connect));
     assert_eq!(occurred(phases), ["connect"]);
 
-    let (exchange, phases) = time(&fast_retries, "http://no-such-host.invalid/").await;
+    let (exchange, phases) = time(&short_timeout, "http://no-such-host.invalid/").await;
     // Behind a firewall the DNS query itself may time out.
     assert!(matches!(kind(&exchange), Some(ErrorKind::Dns | ErrorKind::Timeout)), "{exchange:?}");
     assert_eq!(occurred(phases), ["dns"]);

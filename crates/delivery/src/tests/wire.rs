@@ -138,8 +138,8 @@ async fn each_failure_has_its_kind() {
     assert_eq!(kind(&send_to(&tls).await), Some(ErrorKind::Tls));
 }
 
-/// With IPv6, the connection is refused. Without it, the OS returns EADDRNOTAVAIL, which is not resource
-/// exhaustion.
+/// With IPv6, the connection is refused. Without it, the OS returns EADDRNOTAVAIL, which is not
+/// resource exhaustion.
 #[tokio::test]
 async fn an_unreachable_ipv6_address_is_a_connect_failure() {
     let policy = || AddressPolicy::new(vec!["::1/128".parse().expect("a network")]);

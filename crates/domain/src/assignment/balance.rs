@@ -4,8 +4,8 @@
 /// A node may deviate from the fair share by one part in this many.
 const TOLERANCE: usize = 10;
 
-/// The permitted number of shards per node when `shards` are distributed over `nodes`. Every node can
-/// be within the band at once, because `least × nodes ≤ shards ≤ most × nodes`.
+/// The permitted number of shards per node when `shards` are distributed over `nodes`. Every node
+/// can be within the band at once, because `least × nodes ≤ shards ≤ most × nodes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Band {
     /// A node with fewer receives shards.

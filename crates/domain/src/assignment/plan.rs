@@ -1,21 +1,22 @@
 //! Which shards a node claims and which it hands over: a pure function of the members and the
 //! current owners.
 //!
-//! Every node computes the same assignment for the whole cluster and carries out its own part. There
-//! is no leader, and two nodes with the same view never want the same shard. A plan does one of two
-//! things:
+//! Every node computes the same assignment for the whole cluster and carries out its own part.
+//! There is no leader, and two nodes with the same view never want the same shard. A plan does one
+//! of two things:
 //!
 //! 1. **Assign unowned shards**, all of them at once: shards of dead nodes are claimed by their new
 //!    owners, shards of draining nodes are handed over by them. A shard goes to the preferred node
 //!    (`rendezvous`) with capacity (`balance`).
 //! 2. **Rebalance** between living nodes, but only if no shard is unowned and a node is outside its
-//!    band. It takes the minimum number of moves, from the most to the least loaded nodes, a bounded
-//!    number per plan.
+//!    band. It takes the minimum number of moves, from the most to the least loaded nodes, a
+//!    bounded number per plan.
 //!
-//! Nodes carry out their plans step by step and concurrently, and plan again after every observation.
-//! Plans are therefore stable: after any part of a plan has been carried out, the new plan is the
-//! rest of it (and more, if the bound had cut it short). This is why one plan never does both, and
-//! why sources and targets are matched in the order of their names rather than by current load.
+//! Nodes carry out their plans step by step and concurrently, and plan again after every
+//! observation. Plans are therefore stable: after any part of a plan has been carried out, the new
+//! plan is the rest of it (and more, if the bound had cut it short). This is why one plan never
+//! does both, and why sources and targets are matched in the order of their names rather than by
+//! current load.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -151,7 +152,7 @@ impl Assignment {
 
     /// Adds every shard to its owner, or to the unowned shards.
     fn distribute(&mut self, shards: &[(Shard, &Holding)], draining: &HashSet<BootId>) {
-        let candidates: HashMap<_, _> = self.candidates.iter().map(|s| s.node).zip(0..).collect();
+        let candidates: HashMap<_, _> = self.candidates.iter().map(|c| c.node).zip(0..).collect();
         for &(shard, holding) in shards {
             match holding.owner.and_then(|owner| candidates.get(&owner)) {
                 Some(&candidate) => self.candidates[candidate].add(shard, holding.movable),
@@ -169,7 +170,7 @@ impl Assignment {
     fn assign_unowned(&mut self) -> Vec<Change> {
         let Band { least, fair, .. } = self.band;
         let mut reserved: usize =
-            self.candidates.iter().map(|s| least.saturating_sub(s.load)).sum();
+            self.candidates.iter().map(|c| least.saturating_sub(c.load)).sum();
         let mut remaining = self.unowned.len();
         let mut changes = Vec::with_capacity(remaining);
         for &(shard, source) in &self.unowned {
@@ -213,9 +214,10 @@ impl Assignment {
     /// the most loaded node with a movable shard to the least loaded one.
     ///
     /// Each move helps the most loaded node while it is above the band, and the least loaded one
-    /// while it is below. So the number of moves is the total excess or the total shortage, whichever
-    /// is greater. No node both releases and claims: a source keeps `most`, or `least` once only
-    /// shortages remain; a target stays at `least`, or at or below `most` once only excesses remain.
+    /// while it is below. So the number of moves is the total excess or the total shortage,
+    /// whichever is greater. No node both releases and claims: a source keeps `most`, or `least`
+    /// once only shortages remain; a target stays at `least`, or at or below `most` once only
+    /// excesses remain.
     fn transfers(&self) -> Transfers {
         let Band { least, most, .. } = self.band;
         let candidates = || self.candidates.iter().enumerate();

@@ -1,5 +1,6 @@
-//! Which node is preferred for a shard: rendezvous hashing. Each pair of node and shard has a score,
-//! and a shard goes to the node with the highest. When a node leaves, only its own shards move.
+//! Which node is preferred for a shard: rendezvous hashing. Each pair of node and shard has a
+//! score, and a shard goes to the node with the highest. When a node leaves, only its own shards
+//! move.
 
 use super::{Shard, fnv1a};
 

@@ -128,7 +128,7 @@ fn delays_are_kept_after_our_own_outage() {
 }
 
 #[test]
-fn without_retries_the_first_failure_exhausts() {
+fn without_retries_the_first_failure_exhausts_the_delivery() {
     let policy = Policy::new(0, Duration::ZERO, 2.5, 0.2, 5 * SECOND).expect("fits");
     let at = Timestamp::from_millis(1);
     let failed =

@@ -102,8 +102,8 @@ fn a_disabled_endpoint_gets_no_second_notice() {
 }
 
 proptest! {
-    /// Whatever the responses, a delivery finishes after at most 11 consecutively numbered attempts,
-    /// and an exhausted one has disabled its endpoint with exactly one notice.
+    /// Whatever the responses, a delivery finishes after at most 11 consecutively numbered
+    /// attempts, and an exhausted one has disabled its endpoint with exactly one notice.
     #[test]
     fn every_delivery_finishes(statuses in prop::collection::vec(100_u16..600, 11), gone in any::<bool>()) {
         let rules = Rules { disable: disable::Policy { on_gone: gone }, ..Rules::default() };

@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn who_read_what_an_earlier_member_writes_is_refused() {
+    fn a_read_of_a_key_written_by_an_earlier_member_is_rejected() {
         let mut group = Group::default();
         let mut replies = Vec::new();
         for (reads, writes) in [

@@ -38,7 +38,7 @@ pub(super) fn monitor(cluster: Arc<Cluster>) -> (AbortOnDropHandle<()>, watch::R
     let task = tokio::spawn(async move {
         loop {
             let result = check(&cluster, CHECK_TIMEOUT).await;
-            // A retryable error is an answer too.
+            // A retryable error counts as an answer.
             let is_unreachable = matches!(result, Err(Error::Unavailable(_)));
             unreachable.send_if_modified(|was_unreachable| {
                 let changed = *was_unreachable != is_unreachable;

@@ -250,7 +250,7 @@ impl Committer {
             Ok(guard) => {
                 self.status.nearly_full.store(!self.reserve.ensure(&guard), Ordering::Relaxed)
             }
-            Err(error) => tracing::warn!(%error, "checking for free disk space failed"),
+            Err(error) => tracing::warn!(%error, "checking the free disk space failed"),
         }
     }
 }

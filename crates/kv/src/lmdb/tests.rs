@@ -292,7 +292,7 @@ async fn child_on_a_full_disk() -> TestResult {
     }
 
     setrlimit(Resource::Fsize, unlimited)?;
-    // An idle store notices too that disk space is available again.
+    // An idle store also notices that disk space is available again.
     let space_available = async {
         while store.is_nearly_full() {
             tokio::task::yield_now().await;

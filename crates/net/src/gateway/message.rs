@@ -1,8 +1,9 @@
 //! The message type of the gateway's actor.
 //!
-//! The derive macro of ractor_cluster would drop a serialized call with an unknown variant together with its
-//! reply port, and a caller of a later version would wait for its timeout. The trait is therefore implemented
-//! by hand, and such a call becomes [`GatewayMessage::Unknown`], which gets a reply.
+//! The derive macro of ractor_cluster would drop a serialized call with an unknown variant together
+//! with its reply port, and a caller of a later version would wait for its timeout. The trait is
+//! therefore implemented by hand, and such a call becomes [`GatewayMessage::Unknown`], which gets a
+//! reply.
 
 use ractor::RpcReplyPort;
 use ractor::message::{BoxedDowncastErr, SerializedMessage};
@@ -18,7 +19,8 @@ pub enum GatewayMessage {
     Call(Vec<u8>, RpcReplyPort<Vec<u8>>),
     /// An encoded [`Call`](crate::messages::Call) without a reply.
     Cast(Vec<u8>),
-    /// A received call with an unknown variant, by name. The gateway replies with an error. Never sent.
+    /// A received call with an unknown variant, by name. The gateway replies with an error.
+    /// Never sent.
     Unknown(String, RpcReplyPort<Vec<u8>>),
 }
 

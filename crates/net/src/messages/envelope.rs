@@ -1,5 +1,5 @@
-//! Encoding and decoding of messages. Decoding any bytes returns a message or a [`CallError`] that can be
-//! sent as the reply.
+//! Encoding and decoding of messages. Decoding any bytes returns a message or a [`CallError`] that
+//! can be sent as the reply.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -95,8 +95,8 @@ impl Call {
         Ok(Self { request, traceparent })
     }
 
-    /// Whether `bytes` are a call that the gateway's actor handles itself, outside the limit on calls in
-    /// flight: the call is cheap, and other nodes may be waiting for it.
+    /// Whether `bytes` are a call that the gateway's actor handles itself, outside the limit on
+    /// calls in flight: the call is cheap, and other nodes may be waiting for it.
     pub(crate) fn is_inline(bytes: &[u8]) -> bool {
         matches!(
             split_header(bytes),
@@ -130,8 +130,8 @@ impl Request {
     }
 }
 
-/// Encodes a reply in at most [`MAX_CALL_BYTES`]. A longer error is shortened; a longer reply becomes an
-/// error.
+/// Encodes a reply in at most [`MAX_CALL_BYTES`]. A longer error is shortened; a longer reply
+/// becomes an error.
 #[must_use]
 pub fn encode_reply(reply: &Result<Reply, CallError>) -> Vec<u8> {
     let bytes = match reply {
@@ -155,8 +155,8 @@ pub fn encode_reply(reply: &Result<Reply, CallError>) -> Vec<u8> {
 /// Decodes a reply.
 ///
 /// # Errors
-/// The gateway's error. `UnknownVersion`, `UnknownKind`, `TooLarge` or `Malformed` if the reply cannot be
-/// decoded.
+/// The gateway's error. `UnknownVersion`, `UnknownKind`, `TooLarge` or `Malformed` if the reply
+/// cannot be decoded.
 pub fn decode_reply(bytes: &[u8]) -> Result<Reply, CallError> {
     check_length(bytes.len())?;
     // The encoding of an error is the same in every version, so that the reason can be decoded.

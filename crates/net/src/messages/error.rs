@@ -1,5 +1,5 @@
-//! Errors of calls. Their encoding is the same in every version, so that a caller of another version can
-//! still decode the reason.
+//! Errors of calls. Their encoding is the same in every version, so that a caller of another
+//! version can still decode the reason.
 
 use std::fmt;
 
@@ -31,21 +31,21 @@ pub enum CallErrorKind {
     Invalid(Vec<Finding>),
     /// The account, endpoint or delivery does not exist.
     NotFound,
-    /// The request conflicts with the stored state, for example because the idempotency key was used with
-    /// another request.
+    /// The request conflicts with the stored state, for example because the idempotency key was
+    /// used with another request.
     Conflict,
-    /// The store is unavailable or full. The call may or may not have taken effect: repeat it with the
-    /// same idempotency key.
+    /// The store is unavailable or full. The call may or may not have taken effect: repeat it with
+    /// the same idempotency key.
     Unavailable,
-    /// The gateway has too many calls in flight. The call had no effect: repeat it later, or on another
-    /// gateway.
+    /// The gateway has too many calls in flight. The call had no effect: repeat it later, or on
+    /// another gateway.
     Overloaded,
     /// The gateway failed unexpectedly. The node's log has the details.
     Internal,
     /// The gateway did not reply in time. The call may or may not have taken effect.
     TimedOut,
-    /// The connection to the gateway's node was lost, or no gateway is connected. The call may or may not
-    /// have taken effect.
+    /// The connection to the gateway's node was lost, or no gateway is connected. The call may or
+    /// may not have taken effect.
     ConnectionLost,
     /// A kind of error that this version does not know.
     Other(u16),
@@ -72,8 +72,8 @@ impl CallError {
         Self::new(CallErrorKind::Internal, "unexpected failure; see the log of the node")
     }
 
-    /// Whether the same call may succeed later or on another gateway. The failed call may have taken
-    /// effect, so repeat only calls that are safe to execute twice.
+    /// Whether the same call may succeed later or on another gateway. The failed call may have
+    /// taken effect, so repeat only calls that are safe to execute twice.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         use CallErrorKind::{ConnectionLost, Overloaded, TimedOut, Unavailable};

@@ -14,9 +14,9 @@ pub struct Publish {
     pub account: AccountId,
     /// The event.
     pub event: NewEvent,
-    /// The idempotency key: 1 to 256 visible ASCII characters. Repeating the same request with the same
-    /// key within 24 hours returns the same reply and has no further effect. Messages and the HTTP API
-    /// share one set of keys per account.
+    /// The idempotency key: 1 to 256 visible ASCII characters. Repeating the same request with the
+    /// same key within 24 hours returns the same reply and has no further effect. Messages and the
+    /// HTTP API share one set of keys per account.
     pub idempotency_key: Option<String>,
 }
 
@@ -36,8 +36,8 @@ pub struct PublishBatch {
 pub struct NewEvent {
     /// The name of an event type in the catalogue, such as `application.created`.
     pub event_type: String,
-    /// The payload: JSON of at most 256 KiB, nested at most 64 levels deep. Receivers get exactly these
-    /// bytes.
+    /// The payload: JSON of at most 256 KiB, nested at most 64 levels deep. Receivers get exactly
+    /// these bytes.
     pub payload: Bytes,
 }
 

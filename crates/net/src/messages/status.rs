@@ -39,7 +39,7 @@ pub struct EndpointStatus {
 pub enum EndpointState {
     /// Webhooks are sent.
     Enabled,
-    /// Webhooks are held. Contains when and why the endpoint was disabled.
+    /// Deliveries are held. Contains when and why the endpoint was disabled.
     Disabled(Disabled),
 }
 
@@ -66,8 +66,8 @@ pub struct DeliveryStatus {
     pub attempts: Vec<AttemptStatus>,
 }
 
-/// An attempt: one HTTP request and its result. Times are milliseconds since the Unix epoch. The content of
-/// request and response is available through the HTTP API.
+/// An attempt: one HTTP request and its result. Times are milliseconds since the Unix epoch. The
+/// content of request and response is available through the HTTP API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptStatus {
     /// The number of the attempt; the first is 1.

@@ -1,5 +1,5 @@
-//! Every message survives encoding; any other bytes are an error and never a panic; and the bytes of
-//! version 1 are pinned.
+//! Every message survives encoding; any other bytes are an error and never a panic; and the bytes
+//! of version 1 are pinned.
 
 use std::net::SocketAddr;
 

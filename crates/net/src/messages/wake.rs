@@ -1,7 +1,7 @@
 //! Wakes between nodes: announcements of work to the owner of a shard.
 //!
-//! A wake does not contain an endpoint's shard. The receiver derives it, so that no message can make a node
-//! work on an endpoint under another shard's fence.
+//! A wake does not contain an endpoint's shard. The receiver derives it, so that no message can
+//! make a node work on an endpoint under another shard's fence.
 
 use bytes::Bytes;
 use postrider_domain::assignment::Shard;
@@ -36,7 +36,8 @@ pub enum Work {
         account: AccountId,
         /// The endpoint.
         endpoint: EndpointId,
-        /// The delivery itself, if its payload has at most [`MAX_WAKE_PAYLOAD_BYTES`](super::MAX_WAKE_PAYLOAD_BYTES).
+        /// The delivery itself, if its payload has at most
+        /// [`MAX_WAKE_PAYLOAD_BYTES`](super::MAX_WAKE_PAYLOAD_BYTES).
         ready: Option<Box<ReadyDelivery>>,
     },
     /// An endpoint was changed: cached data about it is stale.

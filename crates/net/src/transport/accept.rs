@@ -12,8 +12,8 @@ use super::Tls;
 use super::connections::{ConnectionSlot, Direction};
 use super::socket::{Acceptor, Stream, tune};
 
-/// The delay after a failed accept. If the process is out of file descriptors, the next accept would fail
-/// immediately.
+/// The delay after a failed accept. If the process is out of file descriptors, the next accept
+/// would fail immediately.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A source of inbound connections.

@@ -1,14 +1,15 @@
 //! Tracks every connection of the transport. The node server reports its sessions to the
-//! [`SessionWatcher`]. Events and the list of peers are derived under the same lock, so they always agree.
+//! [`SessionWatcher`]. Events and the list of peers are derived under the same lock, so they always
+//! agree.
 //!
-//! At most [`MAX_CONNECTIONS`] connections are inbound, and at most [`MAX_UNAUTHENTICATED`] of these are not
-//! authenticated. Beyond that, a new connection evicts the oldest unauthenticated one: silent connections
-//! cannot keep out a peer, which authenticates within milliseconds.
+//! At most [`MAX_CONNECTIONS`] connections are inbound, and at most [`MAX_UNAUTHENTICATED`] of
+//! these are not authenticated. Beyond that, a new connection evicts the oldest unauthenticated
+//! one: silent connections cannot keep out a peer, which authenticates within milliseconds.
 //!
-//! When the last ready connection to a peer ends while others are being set up, one of them may lead to the
-//! same peer: two nodes that dial each other at once become ready on one connection, elect the other, and
-//! close the first. [`Event::Down`] is therefore delayed by [`DOWN_GRACE`], and not published if another
-//! connection becomes ready in time.
+//! When the last ready connection to a peer ends while others are being set up, one of them may
+//! lead to the same peer: two nodes that dial each other at once become ready on one connection,
+//! elect the other, and close the first. [`Event::Down`] is therefore delayed by [`DOWN_GRACE`],
+//! and not published if another connection becomes ready in time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -30,7 +31,7 @@ use super::peer::{Event, Peer, PeerName};
 pub(super) const MAX_CONNECTIONS: usize = 256;
 /// Maximum number of inbound connections that are not authenticated.
 pub(super) const MAX_UNAUTHENTICATED: usize = 64;
-/// How long [`Event::Down`] is delayed while another connection to the peer may be being set up.
+/// How long [`Event::Down`] is delayed while another connection to the peer may be in progress.
 pub(super) const DOWN_GRACE: Duration = Duration::from_millis(250);
 /// The minimum interval between warnings about unauthenticated connections.
 const UNAUTHENTICATED_LOG_INTERVAL: Duration = Duration::from_secs(30);
@@ -112,7 +113,7 @@ impl Connections {
             return None;
         }
         if !state.reserve() {
-            warn!(%address, "rejected an incoming connection: {MAX_CONNECTIONS} peers are connected already");
+            warn!(%address, "rejected an incoming connection: {MAX_CONNECTIONS} peers are already connected");
             return None;
         }
         Some(self.insert(&mut state, Direction::Inbound, address))
@@ -230,7 +231,8 @@ impl Connections {
 }
 
 impl State {
-    /// Makes room for another inbound connection, if necessary by evicting one. Returns whether there is room.
+    /// Makes room for another inbound connection, if necessary by evicting one. Returns whether
+    /// there is room.
     fn reserve(&mut self) -> bool {
         let inbound = || {
             self.connections
@@ -303,7 +305,7 @@ impl ConnectionSlot {
 }
 
 impl Drop for ConnectionSlot {
-    /// Once the node server has the connection, the node server reports its end instead.
+    /// Once the node server has the connection, it reports the end of the connection instead.
     fn drop(&mut self) {
         let mut state = self.connections.lock();
         let handshaking =

@@ -1,5 +1,5 @@
-//! The cookie: the secret that all nodes of a cluster share. Without TLS it is the only authentication; with
-//! TLS it is required in addition to a certificate.
+//! The cookie: the secret that all nodes of a cluster share. Without TLS it is the only
+//! authentication; with TLS it is required in addition to a certificate.
 
 use std::fmt;
 use std::fs;
@@ -30,7 +30,7 @@ pub enum CookieError {
     )]
     Length(usize),
     /// The cookie contains a space, a control character or a character outside ASCII.
-    #[error("the cookie must be visible ASCII characters only, on one line")]
+    #[error("the cookie must consist of visible ASCII characters, on one line")]
     InvalidCharacter,
     /// Other users can read the file.
     #[error("{} is accessible to other users (mode {mode:03o}): run chmod 600 on it, and create a new \
@@ -61,8 +61,8 @@ pub enum CookieError {
 }
 
 impl Cookie {
-    /// The fingerprint that identifies the cookie without revealing it: SHA-256 over a fixed prefix and
-    /// the cookie.
+    /// The fingerprint that identifies the cookie without revealing it: SHA-256 over a fixed prefix
+    /// and the cookie.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         Sha256::new_with_prefix(b"postrider cookie\0")
@@ -71,8 +71,8 @@ impl Cookie {
             .into()
     }
 
-    /// Parses a cookie: [`MIN_COOKIE_CHARS`] to 1,024 visible ASCII characters. Surrounding white space is
-    /// ignored.
+    /// Parses a cookie: [`MIN_COOKIE_CHARS`] to 1,024 visible ASCII characters. Surrounding white
+    /// space is ignored.
     ///
     /// # Errors
     /// `Length` or `InvalidCharacter`.

@@ -10,7 +10,8 @@ use ractor_cluster::NodeId;
 /// The maximum length of a node's name, in bytes.
 const MAX_NAME_BYTES: usize = 64;
 
-/// The name of a peer: the node's configured name, and the id of its current run. As text: `name.boot_…`.
+/// The name of a peer: the node's configured name, and the id of its current run. As text:
+/// `name.boot_…`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerName {
     /// The configured name: 1 to 64 letters, digits, `.`, `_` and `-`.
@@ -31,16 +32,16 @@ pub struct Peer {
     pub name: PeerName,
     /// The node id in the ids of its actors: `ActorId::Remote { node_id, .. }`.
     pub node_id: NodeId,
-    /// The remote address of the socket. If this node dialled, it is the dialled address; otherwise its port
-    /// is an ephemeral one of the peer.
+    /// The remote address of the socket. If this node dialled, it is the dialled address; otherwise
+    /// its port is an ephemeral one of the peer.
     pub address: SocketAddr,
 }
 
 /// A change of a peer's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The peer is up. Published again, without an [`Event::Down`] in between, if another connection to the
-    /// peer takes over; its `node_id` then differs.
+    /// The peer is up. Published again, without an [`Event::Down`] in between, if another
+    /// connection to the peer takes over; its `node_id` then differs.
     Up(Peer),
     /// The last connection to the peer has ended.
     Down(Peer),

@@ -127,8 +127,9 @@ impl ClusterBidiStream for Stream {
     }
 }
 
-/// Limits the bytes read from a peer until it is authenticated: the node server puts everything that it reads
-/// into unbounded mailboxes. Also keeps the slot for as long as the connection is read.
+/// Limits the bytes read from a peer until it is authenticated: the node server puts everything
+/// that it reads into unbounded mailboxes. Also keeps the slot for as long as the connection is
+/// read.
 struct PreAuthLimit<R> {
     reader: R,
     slot: ConnectionSlot,

@@ -1,9 +1,9 @@
-//! Mutual TLS between nodes: one CA signs all certificates, and each side verifies the other's. TLS 1.3 and
-//! 1.2 with ring, independent of the process's default crypto provider.
+//! Mutual TLS between nodes: one CA signs all certificates, and each side verifies the other's. TLS
+//! 1.3 and 1.2 with ring, independent of the process's default crypto provider.
 //!
-//! Every certificate contains the name [`SERVER_NAME`] besides the node's own. A node dials addresses from
-//! the store without knowing which node it will reach, so it only verifies that the peer is *a node of this
-//! cluster*. The exchange of names that follows identifies the node.
+//! Every certificate contains the name [`SERVER_NAME`] besides the node's own. A node dials
+//! addresses from the store without knowing which node it will reach, so it only verifies that the
+//! peer is *a node of this cluster*. The exchange of names that follows identifies the node.
 
 use std::fmt;
 use std::io;
@@ -32,8 +32,8 @@ pub const SERVER_NAME: &str = "postrider-node";
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 const VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
 
-/// The certificate and key of this node, and the CA that certificates are verified against. Clones are cheap.
-/// The files are read once: a renewed certificate requires a restart.
+/// The certificate and key of this node, and the CA that certificates are verified against. Clones
+/// are cheap. The files are read once: a renewed certificate requires a restart.
 #[derive(Clone)]
 pub struct Tls {
     acceptor: TlsAcceptor,
@@ -59,11 +59,11 @@ pub enum TlsError {
 }
 
 impl Tls {
-    /// Reads PEM files: the certificates of the CA (several while one replaces another), this node's
-    /// certificate (followed by intermediate certificates, if any) and its key.
+    /// Reads PEM files: the certificates of the CA (several while one replaces another), this
+    /// node's certificate (followed by intermediate certificates, if any) and its key.
     ///
-    /// A certificate that peers would reject, such as an expired one, only causes a warning: a node without
-    /// peers still works through the store.
+    /// A certificate that peers would reject, such as an expired one, only causes a warning: a node
+    /// without peers still works through the store.
     ///
     /// # Errors
     /// See [`TlsError`].

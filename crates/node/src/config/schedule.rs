@@ -9,7 +9,8 @@ use postrider_domain::retry::Policy;
 /// One row per attempt: the delay after the previous attempt, and the start relative to the first.
 /// The latest start assumes that every attempt times out.
 pub fn table(policy: &Policy) -> String {
-    let mut table = String::from("attempt   delay before it           starts after the first\n");
+    let mut table =
+        String::from("attempt   delay                     time since the first attempt\n");
     let _ = writeln!(table, "{:>7}   {:<25} at once", 1, "");
     let (mut earliest, mut latest) = (Duration::ZERO, Duration::ZERO);
     for retry in 1..=policy.max_retries() {

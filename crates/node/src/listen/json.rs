@@ -1,5 +1,5 @@
-//! Indents JSON and changes nothing else. Serializing a parsed value would lose the order of keys and
-//! the spelling of numbers.
+//! Indents JSON and changes nothing else. Serializing a parsed value would lose the order of keys
+//! and the spelling of numbers.
 
 /// Indents `text`, which must be valid JSON.
 pub fn indent(text: &str) -> String {

@@ -1,12 +1,12 @@
-//! Keep-alive and header timeouts. The keep-alive timeout is long: load balancers keep connections open
-//! for a minute or more, and must not send a request on a connection that is being closed. The header
-//! timeout is short, and starts with the first byte of a request.
+//! Keep-alive and header timeouts. The keep-alive timeout is long: load balancers keep connections
+//! open for a minute or more, and must not send a request on a connection that is being closed. The
+//! header timeout is short, and starts with the first byte of a request.
 //!
-//! [`ReadTimeout`] wraps the stream and sees the bytes; [`TrackedService`] wraps the service and knows
-//! when a request header has been read and when its response has been sent. They share the
-//! connection's [`Phase`]. When a timeout expires, the stream reports end of file, and the HTTP server
-//! closes the connection. (Hyper's own header timeout also runs while a connection is idle, so it
-//! cannot distinguish the two.)
+//! [`ReadTimeout`] wraps the stream and sees the bytes; [`TrackedService`] wraps the service and
+//! knows when a request header has been read and when its response has been sent. They share the
+//! connection's [`Phase`]. When a timeout expires, the stream reports end of file, and the HTTP
+//! server closes the connection. (Hyper's own header timeout also runs while a connection is idle,
+//! so it cannot distinguish the two.)
 
 use std::convert::Infallible;
 use std::io;

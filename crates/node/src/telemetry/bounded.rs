@@ -1,5 +1,5 @@
-//! Bounded export queues. Emitting a span or log never blocks: records that do not fit in the queue, and
-//! records that the collector does not accept, are dropped and counted.
+//! Bounded export queues. Emitting a span or log never blocks: records that do not fit in the
+//! queue, and records that the collector does not accept, are dropped and counted.
 //!
 //! ```text
 //!   span or log ──▶ Bounded: is there room? ──▶ the SDK's batches, on a thread ──▶ Counted ──▶ HTTP

@@ -39,7 +39,7 @@ fn facts() -> Facts {
             at: AT,
             kind: ErrorKind::Status,
             status: Some(503),
-            message: "answered 503; only 2XX is success".to_owned(),
+            message: "responded with 503; expected a 2xx status".to_owned(),
             delivery: delivery.id,
         }),
     };
@@ -109,7 +109,7 @@ fn the_body_has_the_endpoint_the_reason_the_held_count_and_the_next_step() {
         &DeliveryId::from_bytes([3; 16]).to_string(),
         &EventId::from_bytes([4; 16]).to_string(),
         "The last 23 attempts to reach this endpoint all failed.",
-        "answered 503; only 2XX is success",
+        "responded with 503; expected a 2xx status",
         "HTTP status: 503",
         "Kind:        status",
         "42 deliveries are held, the oldest since 2023-11-14T22:13:20.000Z",
@@ -168,7 +168,7 @@ fn counts_use_singular_and_plural() {
 fn external_text_stays_on_its_line() {
     let mut facts = facts();
     let error = facts.notice.last_error.as_mut().expect("an error");
-    error.message = "answered 302, a redirect to x\r\n.\r\nBcc: y@example.com".to_owned();
+    error.message = "responded with 302, a redirect to x\r\n.\r\nBcc: y@example.com".to_owned();
     let text = text(&facts);
     assert!(text.contains("a redirect to x  .  Bcc: y@example.com"));
     let (head, _) = parts(&text);

@@ -1,5 +1,5 @@
-//! Sends the email of one notice and decides, from the mail server's reply for each contact, whether
-//! the notice is done.
+//! Sends the email of one notice and decides, from the mail server's reply for each contact,
+//! whether the notice is done.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub(super) enum OutboxError {
 }
 
 impl NoticeSender {
-    /// Sends the email to the contacts not yet notified, and records the results in `state`.
+    /// Sends the email to the contacts not yet notified, and records the results in `retry_state`.
     pub(super) async fn run(
         &self,
         notice: &Notice,
@@ -107,15 +107,16 @@ impl NoticeSender {
         for recipients in sessions(&mut pending, retry_state.session_aborted, retry_state.deferrals)
         {
             if started.elapsed() >= SESSION_TIMEOUT {
-                // The other recipients get their turn in the next try, which starts with another one.
+                // The other recipients get their turn in the next try, which starts with a
+                // different one.
                 status = SendStatus::Deferred;
                 break;
             }
             let SessionResult { verdicts, session_aborted } =
                 match self.mailer.send(recipients, &message).await {
                     Ok(result) => result,
-                    // A server that has just deferred this email may refuse the next connection for the
-                    // same reason. That must not delay other notices.
+                    // A server that has just deferred this email may refuse the next connection for
+                    // the same reason. That must not delay other notices.
                     Err(error) if status == SendStatus::Deferred => {
                         debug!(%error, "the mail server refused another connection for this email");
                         break;
@@ -178,8 +179,8 @@ impl NoticeSender {
                     RecipientStatus::Refused(reason)
                 }
                 RecipientStatus::Deferred(reason) if last_try => {
-                    error!(%endpoint, %contact, %reason, "gave up an email that the mail server deferred too often");
-                    RecipientStatus::Refused(format!("given up after too many deferrals: {reason}"))
+                    error!(%endpoint, %contact, %reason, "gave up on an email that the mail server deferred too often");
+                    RecipientStatus::Refused(format!("gave up after too many deferrals: {reason}"))
                 }
                 RecipientStatus::Deferred(reason) => {
                     warn!(%endpoint, %contact, %reason, "the mail server deferred the email");
@@ -193,9 +194,9 @@ impl NoticeSender {
     }
 }
 
-/// Groups the recipients by SMTP session: all in one, or, once a session has been aborted, one each,
-/// so that a recipient at whom the server aborts cannot keep the email from the others. Each try
-/// starts with another recipient.
+/// Groups the recipients by SMTP session: all in one, or, once a session has been aborted, one
+/// each, so that a recipient for whom the server aborts cannot keep the email from the others. Each
+/// try starts with another recipient.
 fn sessions(
     pending: &mut [Address],
     separately: bool,
@@ -213,8 +214,8 @@ fn new_email(facts: &Facts, now: Timestamp) -> Email {
     Email { disabled_at: facts.notice.at(), at: now, subject: subject(facts), to: Vec::new() }
 }
 
-/// The account's contacts without duplicates. An address that the mail library rejects is logged and
-/// left out.
+/// The account's contacts without duplicates. An address that the mail library rejects is logged
+/// and left out.
 fn contacts(facts: &Facts) -> Vec<Address> {
     let mut seen = BTreeSet::new();
     let mut contacts = Vec::new();

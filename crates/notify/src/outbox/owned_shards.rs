@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use postrider_cluster::shard_guard::ShardGuard;
 use postrider_domain::assignment::{Fence, Shard};
 
-/// The tenures of a node's shards. Clones share them.
+/// The guards of a node's shards. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct OwnedShards(Arc<Mutex<BTreeMap<Shard, ShardGuard>>>);
 
@@ -18,18 +18,18 @@ impl OwnedShards {
 
     /// Releases a guard, unless a newer one has replaced it.
     pub(super) fn remove(&self, fence: Fence) {
-        let mut tenures = self.lock();
-        if tenures.get(&fence.shard).is_some_and(|guard| guard.fence() == fence) {
-            tenures.remove(&fence.shard);
+        let mut guards = self.lock();
+        if guards.get(&fence.shard).is_some_and(|guard| guard.fence() == fence) {
+            guards.remove(&fence.shard);
         }
     }
 
-    /// The guard of a shard, unless it is over.
+    /// The guard of a shard, unless it is revoked.
     pub(super) fn of(&self, shard: Shard) -> Option<ShardGuard> {
         self.lock().get(&shard).filter(|guard| !guard.is_revoked()).cloned()
     }
 
-    /// The guard under a fence, unless it is over.
+    /// The guard under a fence, unless it is revoked.
     pub(super) fn under(&self, fence: Fence) -> Option<ShardGuard> {
         self.of(fence.shard).filter(|guard| guard.fence() == fence)
     }

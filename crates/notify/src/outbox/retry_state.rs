@@ -1,5 +1,5 @@
-//! Which contacts each notice has reached, and when to retry the others. Kept only in memory: after a
-//! restart all contacts are notified again, which at-least-once delivery allows.
+//! Which contacts each notice has reached, and when to retry the others. Kept only in memory: after
+//! a restart all contacts are notified again, which at-least-once delivery allows.
 
 use std::collections::BTreeMap;
 

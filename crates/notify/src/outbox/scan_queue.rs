@@ -15,8 +15,8 @@ pub(super) struct ScanQueue {
 }
 
 impl ScanQueue {
-    /// Adds shards. A scan in progress continues where it is: newer notices come later in it, or the
-    /// next scan finds them.
+    /// Adds shards. A scan in progress continues where it is: newer notices come later in it, or
+    /// the next scan finds them.
     pub(super) fn add(&mut self, shards: impl IntoIterator<Item = Shard>) {
         for shard in shards {
             self.shards.entry(shard).or_default();

@@ -58,7 +58,7 @@ impl Clock for PanicsOnce {
     }
 }
 
-/// Corrupts records when the clock is read, that is between reading the email's data and sending it.
+/// Corrupts records when the clock is read: between reading the email's data and sending it.
 struct CorruptsOnRead(Store, Vec<Pair>);
 
 impl Clock for CorruptsOnRead {
@@ -359,11 +359,11 @@ async fn an_email_in_flight_holds_only_its_own_shard() {
         notifier.own(guard);
         grant
     };
-    let tenancies: Vec<_> = fixture.fences.iter().map(begin).collect();
+    let grants: Vec<_> = fixture.fences.iter().map(begin).collect();
     let accept = tokio::task::spawn_blocking(move || listener.accept().expect("a connection"));
     let _silent = accept.await.expect("joins");
 
-    for mut grant in tenancies {
+    for mut grant in grants {
         grant.revoke();
         if grant.fence() == fixture.fence() {
             assert!(!grant.is_released(), "its email is in flight");
@@ -532,7 +532,7 @@ async fn an_aborted_session_does_not_delay_others() {
 }
 
 #[tokio::test]
-async fn a_contact_at_whom_the_server_aborts_does_not_affect_the_others() {
+async fn a_contact_for_whom_the_server_aborts_does_not_affect_the_others() {
     let (listener, smtp) = listen();
     let mut inbox = serve(listener, 0);
     let fixture = Fixture::new(&["cut@example.com", "ops@example.com"]).await;

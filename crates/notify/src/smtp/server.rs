@@ -86,7 +86,8 @@ impl fmt::Debug for Server {
     }
 }
 
-/// The host without brackets. For schemes other than http the parser leaves IPv4 addresses as names.
+/// The host without brackets. For schemes other than http the parser leaves IPv4 addresses as
+/// names.
 fn host(url: &Url) -> Option<String> {
     match url.host()? {
         Host::Domain("") => None,

@@ -1,5 +1,5 @@
-//! The generation of an account's portal links. Only links of the current generation are valid, so all
-//! links can be revoked at once without storing any of them.
+//! The generation of an account's portal links. Only links of the current generation are valid, so
+//! all links can be revoked at once without storing any of them.
 
 use postrider_domain::ids::AccountId;
 
@@ -23,8 +23,8 @@ impl Records {
             .await
     }
 
-    /// Starts a new generation, which revokes all links of earlier ones. Returns false if the account
-    /// does not exist.
+    /// Starts a new generation, which revokes all links of earlier ones. Returns false if the
+    /// account does not exist.
     pub async fn revoke_links(&self, id: AccountId) -> Result<bool, Error> {
         // Outside the transaction, which may run more than once.
         let Some(current) = self.link_generation(id).await? else {

@@ -1,4 +1,5 @@
-//! The key that signs the dashboard's sessions and links. It is shared by all nodes and never changes.
+//! The key that signs the dashboard's sessions and links. It is shared by all nodes and never
+//! changes.
 
 use bytes::Bytes;
 

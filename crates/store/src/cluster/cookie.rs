@@ -1,5 +1,5 @@
 //! The cookie of the cluster that uses this store. Nodes with different cookies cannot connect to
-//! each other, so a node with another cookie is refused.
+//! each other, so a node with another cookie is rejected.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub const COOKIE_CHANGE_WINDOW: Duration = Duration::from_secs(24 * 3600);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CookieCheck {
     Accepted,
-    /// It replaced the previous cookie, which is accepted for [`COOKIE_CHANGE_WINDOW`].
+    /// It has replaced the previous cookie, which is accepted for [`COOKIE_CHANGE_WINDOW`].
     Changed,
     /// The cluster has another cookie.
     Rejected,

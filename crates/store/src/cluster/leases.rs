@@ -1,6 +1,6 @@
-//! Node leases. A node renews its lease by writing a greater revision. Each observer decides by its own
-//! clock whether the node is alive, from how long the revision has not changed. No data transaction
-//! reads a lease.
+//! Node leases. A node renews its lease by writing a greater revision. Each observer decides by its
+//! own clock whether the node is alive, from how long the revision has not changed. No data
+//! transaction reads a lease.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,8 +33,8 @@ pub struct Lease {
 }
 
 impl Records {
-    /// Writes a lease, unless a later revision has been written. Returns whether the node had a lease
-    /// before.
+    /// Writes a lease, unless a later revision has been written. Returns whether the node had a
+    /// lease before.
     pub async fn renew_lease(&self, lease: &Lease) -> Result<bool, Error> {
         let key = lease::key(lease.node);
         let key = &key;
@@ -59,8 +59,8 @@ impl Records {
             .await
     }
 
-    /// Returns all leases, including those of dead nodes and unreadable ones, which must not hide the
-    /// others.
+    /// Returns all leases, including those of dead nodes and unreadable ones, which must not hide
+    /// the others.
     pub async fn leases(&self) -> Result<Vec<Lease>, Error> {
         let rows = self.store.rows(Range::prefix(lease::all())).await?;
         rows.iter().map(|(key, value)| Ok(lease::decode(lease::node_of(key)?, value))).collect()

@@ -1,4 +1,5 @@
-//! Shard ownership. Every write of an owner goes through [`Records::as_owner`], which checks its fence.
+//! Shard ownership. Every write of an owner goes through [`Records::as_owner`], which checks its
+//! fence.
 
 use std::future::Future;
 
@@ -34,8 +35,8 @@ pub struct Ownership {
 }
 
 impl Records {
-    /// Makes `node` the owner of `shards` unconditionally, and returns the new fences. Earlier fences
-    /// become invalid. This is for a single node; in a cluster use [`Records::take_over`].
+    /// Makes `node` the owner of `shards` unconditionally, and returns the new fences. Earlier
+    /// fences become invalid. This is for a single node; in a cluster use [`Records::take_over`].
     pub async fn claim(&self, shards: &[Shard], node: BootId) -> Result<Vec<Fence>, Error> {
         let mut fences = Vec::with_capacity(shards.len());
         for shards in shards.chunks(BATCH_SIZE) {
@@ -108,8 +109,8 @@ impl Records {
     pub async fn ownership(&self, since: Option<i64>) -> Result<Option<Ownership>, Error> {
         self.store
             .read(|tx| async move {
-                let moves = kv::counter(tx.snap_get(ownership_version::key()).await?.as_deref());
-                if since == Some(moves) {
+                let version = kv::counter(tx.snap_get(ownership_version::key()).await?.as_deref());
+                if since == Some(version) {
                     return Ok(None);
                 }
                 for shards in (0..self.shards()).collect::<Vec<_>>().chunks(BATCH_SIZE) {
@@ -119,13 +120,13 @@ impl Records {
                 for shard in 0..self.shards() {
                     owners.push(tx.snap_load(&owner::key(shard)).await?);
                 }
-                Ok(Some(Ownership { version: moves, owners }))
+                Ok(Some(Ownership { version, owners }))
             })
             .await
     }
 
-    /// Runs `body` in a transaction as the owner of a shard. If the shard has a later owner, it fails
-    /// with `Fenced` and writes nothing.
+    /// Runs `body` in a transaction as the owner of a shard. If the shard has a later owner, it
+    /// fails with `Fenced` and writes nothing.
     pub(crate) async fn as_owner<T, F, Fut>(&self, fence: Fence, body: F) -> Result<T, OwnerError>
     where
         T: Send,

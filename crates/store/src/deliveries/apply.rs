@@ -1,5 +1,5 @@
-//! Recording finished attempts as [`transition::decide`] says. One transaction records many attempts, each
-//! under its shard's fence.
+//! Records finished attempts as [`transition::decide`] determines. One transaction records many
+//! attempts, each under its shard's fence.
 
 use std::collections::HashMap;
 
@@ -125,8 +125,8 @@ async fn before(
     Ok(Some((DeliveryContext { delivery, endpoint, health: health.unwrap_or_default() }, dispatch)))
 }
 
-/// Handles an attempt whose number is already recorded, either for this attempt, by a commit with an
-/// unknown result, or for another.
+/// Handles an attempt whose number is already recorded, either for this attempt, by a commit with
+/// an unknown result, or for another.
 async fn recorded(
     tx: &Tx,
     now: DeliveryContext,

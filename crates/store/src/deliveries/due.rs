@@ -1,5 +1,5 @@
-//! The two-level queue as read by the owner of a shard: pointers lead to the due endpoints, and each
-//! endpoint has its own queue of deliveries.
+//! The two-level queue as read by the owner of a shard: pointers lead to the due endpoints, and
+//! each endpoint has its own queue of deliveries.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -22,7 +22,7 @@ use crate::keys::{delivery, due, endpoint, event, health, pending, queue};
 use crate::kv::{Error, Pair, Range, Tx};
 use crate::records::{Ready, Records};
 
-/// Endpoints that are searched for the oldest pending delivery.
+/// Due endpoints that are searched for the oldest pending delivery.
 const OLDEST_PENDING_SAMPLE: usize = 10_000;
 /// Shards that are searched in parallel.
 const MAX_PARALLEL_SHARDS: usize = 32;
@@ -63,9 +63,11 @@ pub enum Work {
 pub struct Workload {
     pub endpoint: Endpoint,
     pub health: Health,
-    /// In parallel ordering, the retries that are due first. They have priority over first attempts.
+    /// In parallel ordering, the retries that are due first. They have priority over first
+    /// attempts.
     pub retries: QueuePage,
-    /// The first attempts that are due first; in strict ordering, the oldest deliveries.
+    /// Deliveries that wait for their first attempt, earliest first; in strict ordering, the oldest
+    /// deliveries.
     pub firsts: QueuePage,
 }
 
@@ -98,7 +100,7 @@ impl Records {
     }
 
     /// Returns when the oldest pending delivery was created, among the first 10,000 due endpoints,
-    /// evenly across the shards. None if there is none.
+    /// spread evenly across the shards. None if there is none.
     pub async fn oldest_pending(&self) -> Result<Option<Timestamp>, Error> {
         let limit = (OLDEST_PENDING_SAMPLE / usize::from(self.shards())).max(1);
         let shards = (0..self.shards()).map(|shard| self.oldest_pending_in(shard, limit));
@@ -175,8 +177,8 @@ impl Records {
         self.store.read(|tx| async move { load_payload(&tx, account, event).await }).await
     }
 
-    /// Returns each of these deliveries that waits for its first attempt, if its payload has at most
-    /// `most_payload_bytes` and fits into one row. One read for all of them.
+    /// Returns each of these deliveries that waits for its first attempt, if its payload has at
+    /// most `most_payload_bytes` and fits into one row. All are read in one transaction.
     pub async fn ready_deliveries(
         &self,
         wanted: &[DeliveryRef],
@@ -198,9 +200,9 @@ impl Records {
                 }
                 let events: HashSet<_> =
                     found.iter().flatten().map(|record| (record.account, record.event)).collect();
-                let heads = events.iter().map(|(account, id)| event::meta_key(*account, *id));
+                let metas = events.iter().map(|(account, id)| event::meta_key(*account, *id));
                 let chunks = events.iter().map(|(account, id)| event::chunk(*account, *id, 0));
-                tx.prefetch(heads.chain(chunks)).await?;
+                tx.prefetch(metas.chain(chunks)).await?;
                 let mut payloads = HashMap::new();
                 let mut ready = Vec::with_capacity(wanted.len());
                 for (DeliveryRef { account, .. }, found) in wanted.iter().zip(found) {
@@ -224,8 +226,8 @@ impl Records {
             .await
     }
 
-    /// Whether a pending delivery is still to be sent: its endpoint is enabled, and it is not marked
-    /// to be discarded.
+    /// Whether a pending delivery is still to be sent: its endpoint is enabled, and it is not
+    /// marked to be discarded.
     pub async fn should_send(
         &self,
         account: AccountId,
@@ -240,9 +242,10 @@ impl Records {
         }))
     }
 
-    /// Sets an endpoint's pointer to the time when its queue is next due, and returns that time; none
-    /// if nothing is pending. While deliveries remain to be discarded, the pointer is unchanged. The
-    /// ordering is read from the endpoint's record, because the caller may not know of a change.
+    /// Sets an endpoint's pointer to the time when its queue is next due, and returns that time;
+    /// none if nothing is pending. While deliveries remain to be discarded, the pointer is
+    /// unchanged. The ordering is read from the endpoint's record, because the caller may not know
+    /// of a change.
     pub async fn update_pointer(
         &self,
         fence: Fence,
@@ -265,8 +268,8 @@ impl Records {
         .await
     }
 
-    /// Discards a batch of the deliveries that are marked to be discarded, and returns whether there
-    /// may be more.
+    /// Discards a batch of the deliveries that are marked to be discarded, and returns whether
+    /// there may be more.
     pub async fn discard_some(
         &self,
         fence: Fence,
@@ -306,11 +309,11 @@ async fn small_payload(
     event: EventId,
     most_bytes: usize,
 ) -> Result<Option<Payload>, Error> {
-    let head: Option<event::EventMeta> = tx.snap_load(&event::meta_key(account, event)).await?;
-    let fits = |head: event::EventMeta| {
-        usize::try_from(head.payload_bytes).is_ok_and(|it| it <= most_bytes)
+    let meta: Option<event::EventMeta> = tx.snap_load(&event::meta_key(account, event)).await?;
+    let fits = |meta: event::EventMeta| {
+        usize::try_from(meta.payload_bytes).is_ok_and(|it| it <= most_bytes)
     };
-    if !head.is_some_and(fits) {
+    if !meta.is_some_and(fits) {
         return Ok(None);
     }
     let chunk = tx.snap_get(event::chunk(account, event, 0)).await?;

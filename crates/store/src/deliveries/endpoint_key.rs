@@ -1,5 +1,5 @@
-//! The rows of a delivery. They are only written here, so that the queue, the pending list, the counter
-//! and the pointer stay consistent.
+//! The rows of a delivery. They are only written here, so that the queue, the pending list, the
+//! counter and the pointer stay consistent.
 
 use postrider_domain::assignment::Shard;
 use postrider_domain::delivery::{Delivery, Progress};

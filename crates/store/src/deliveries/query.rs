@@ -71,9 +71,9 @@ impl Records {
             .await
     }
 
-    /// Lists an account's events, or those of one type, newest first, without their payloads. A page
-    /// with fewer items than the limit may still have a next one, because a call scans a bounded
-    /// number of rows.
+    /// Lists an account's events, or those of one type, newest first, without their payloads. A
+    /// page with fewer items than the limit may still have a next one, because a call scans a
+    /// bounded number of rows.
     pub async fn events(
         &self,
         account: AccountId,
@@ -106,8 +106,8 @@ impl Records {
         Ok(Page { items, next: None })
     }
 
-    /// Lists an endpoint's deliveries, newest first. A page with fewer items than the limit may still
-    /// have a next one, because a call scans a bounded number of rows.
+    /// Lists an endpoint's deliveries, newest first. A page with fewer items than the limit may
+    /// still have a next one, because a call scans a bounded number of rows.
     pub async fn deliveries(
         &self,
         account: AccountId,

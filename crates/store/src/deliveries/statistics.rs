@@ -1,7 +1,7 @@
 //! Statistics of attempts.
 //!
-//! The transaction that records an attempt increments one counter per resolution. The increments are
-//! atomic additions without reads, so they never conflict. Readers scan ranges of counters.
+//! The transaction that records an attempt increments one counter per resolution. The increments
+//! are atomic additions without reads, so they never conflict. Readers scan ranges of counters.
 
 use futures::future::try_join_all;
 use postrider_domain::ids::{AccountId, EndpointId};
@@ -16,8 +16,8 @@ use crate::keys::statistics::{self, Counts};
 use crate::kv::{Error, Pair, Range, Tx, counter};
 use crate::records::Records;
 
-/// Counters that are read for an endpoint's statistics: for each hour of a month, about one per latency
-/// bucket. An endpoint that responds with many different statuses has more.
+/// Counters that are read for an endpoint's statistics: for each hour of a month, about one per
+/// latency bucket. An endpoint that responds with many different statuses has more.
 const MAX_COUNTERS: usize = 50_000;
 /// Counters that are read for an endpoint's sparkline.
 pub(crate) const MAX_SPARKLINE_COUNTERS: usize = 2_000;
@@ -36,8 +36,8 @@ pub(crate) fn count(tx: &Tx, endpoint_key: EndpointKey, attempted: &AttemptResul
 }
 
 impl Records {
-    /// Returns an endpoint's statistics over a span up to now; empty for an unknown endpoint. Only a
-    /// bounded number of counters is read, newest first.
+    /// Returns an endpoint's statistics over a span up to now; empty for an unknown endpoint. Only
+    /// a bounded number of counters is read, newest first.
     pub async fn statistics(
         &self,
         account: AccountId,

@@ -1,4 +1,4 @@
-//! A delivery as it is read.
+//! A delivery as queries return it.
 
 use postrider_domain::delivery::{Delivery, DeliveryState};
 

@@ -1,7 +1,7 @@
 //! Listing and searching an account's endpoints.
 //!
-//! A search reads the configurations in batches, then the dispatch states of those that match the text.
-//! Health and backlog are only read for the endpoints on the page.
+//! A search reads the configurations in batches, then the dispatch states of those that match the
+//! text. Health and backlog are only read for the endpoints on the page.
 
 use futures::future::try_join_all;
 use postrider_domain::endpoint::{Endpoint, State};
@@ -38,8 +38,8 @@ impl Records {
         self.find_endpoints(account, EndpointFilter::default(), request).await
     }
 
-    /// Lists an account's endpoints that match a filter, newest first. A page with fewer items than the
-    /// limit may still have a next one, because a call scans a bounded number of endpoints.
+    /// Lists an account's endpoints that match a filter, newest first. A page with fewer items than
+    /// the limit may still have a next one, because a call scans a bounded number of endpoints.
     pub async fn find_endpoints(
         &self,
         account: AccountId,

@@ -1,11 +1,11 @@
-//! Accepting events: one transaction writes the idempotency key, the events, and a delivery with its
-//! queue rows for every subscribed endpoint. There is no queue outside the store, so a crash cannot
-//! lose anything between two writes.
+//! Accepting events: one transaction writes the idempotency key, the events, and a delivery with
+//! its queue rows for every subscribed endpoint. There is no queue outside the store, so a crash
+//! cannot lose anything between two writes.
 //!
-//! Deliveries get their ids in the order of the request, and the strict [`Ordering`] of an endpoint is
-//! the order of those ids. It is only guaranteed for deliveries created here. An event that exceeds one
-//! of this transaction's two limits is fanned out in steps afterwards (see `fan_out`), independently of
-//! other events, and later events may overtake it.
+//! Deliveries get their ids in the order of the request, and the strict [`Ordering`] of an endpoint
+//! is the order of those ids. It is only guaranteed for deliveries created here. An event that
+//! exceeds one of this transaction's two limits is fanned out in steps afterwards (see `fan_out`),
+//! independently of other events, and later events may overtake it.
 //!
 //! [`Ordering`]: postrider_domain::endpoint::Ordering
 
@@ -98,8 +98,8 @@ struct AcceptTransaction<'a> {
 }
 
 impl Records {
-    /// Returns the receipts of the earlier request with the same idempotency key; none if the key is
-    /// unknown or has expired, and the request is to be accepted.
+    /// Returns the receipts of the earlier request with the same idempotency key; none if the key
+    /// is unknown or has expired, and the request is to be accepted.
     ///
     /// # Errors
     /// When the key was used with a different request, or the store fails.
@@ -286,7 +286,8 @@ fn event_of(event: &Event) -> EventOf<'_> {
     EventOf { id: event.id, event_type: &event.event_type, created_at: event.created_at }
 }
 
-/// Creates the delivery of an event to an endpoint, due immediately, unless the endpoint is deleted.
+/// Creates the delivery of an event to an endpoint, due immediately, unless the endpoint is
+/// deleted.
 pub(crate) async fn deliver(
     tx: &Tx,
     endpoint_key: EndpointKey,
@@ -332,8 +333,8 @@ fn event_ids(events: &[Event]) -> Vec<EventId> {
     events.iter().map(|event| event.id).collect()
 }
 
-/// The receipts for an idempotency key that is valid at `now`. An expired key's row is ignored until it
-/// is swept.
+/// The receipts for an idempotency key that is valid at `now`. An expired key's row is ignored
+/// until it is swept.
 async fn recall(
     tx: &Tx,
     account: AccountId,
@@ -366,9 +367,9 @@ fn remember(
     tx.set(expiry::key(shard, expires_at, account, &key_sha256), Vec::new());
 }
 
-/// Whether an earlier run whose commit result was unknown accepted the events. Every run checks this at
-/// commit: if an earlier commit takes effect after this read, as it may on FoundationDB when the
-/// cluster changes its version, one of the two fails.
+/// Whether an earlier run whose commit result was unknown accepted the events. Every run checks
+/// this at commit: if an earlier commit takes effect after this read, as it may on FoundationDB
+/// when the cluster changes its version, one of the two fails.
 async fn is_accepted(tx: &Tx, account: AccountId, events: &[Event]) -> Result<bool, Error> {
     match events.first() {
         Some(first) => Ok(tx.get(event::meta_key(account, first.id)).await?.is_some()),

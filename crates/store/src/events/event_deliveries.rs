@@ -1,5 +1,5 @@
-//! The index of an event's deliveries. Deliveries that are created together share one row. Deliveries
-//! created by early versions are not indexed.
+//! The index of an event's deliveries. Deliveries that are created together share one row.
+//! Deliveries created by early versions are not indexed.
 
 use postrider_domain::delivery::Delivery;
 use postrider_domain::ids::{AccountId, DeliveryId, EventId};
@@ -11,8 +11,8 @@ use crate::keys::{delivery, dispatch_state, event, event_delivery};
 use crate::kv::{Error, Range, Tx, prefix_end};
 use crate::records::{Page, PageRequest, Records};
 
-/// Index rows that are read in one batch. A row usually has at least one delivery, and at most as many
-/// as one transaction creates for an event.
+/// Index rows that are read in one batch. A row usually has at least one delivery, and at most as
+/// many as one transaction creates for an event.
 const READ_BATCH_SIZE: usize = 64;
 
 /// Indexes a batch of an event's deliveries. `batch_id` is not greater than any of their ids.

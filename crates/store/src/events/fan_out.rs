@@ -1,13 +1,13 @@
-//! Fan-out: if an event's deliveries do not fit into the transaction that accepts it, the owner of the
-//! event's shard creates them in bounded steps with a durable cursor.
+//! Fan-out: if an event's deliveries do not fit into the transaction that accepts it, the owner of
+//! the event's shard creates them in bounded steps with a durable cursor.
 //!
-//! Events are fanned out independently, by the owners of different shards and concurrently with newly
-//! accepted ones. An event that is fanned out in steps may therefore be overtaken: strict ordering is
-//! only guaranteed for deliveries created in the accepting transaction.
+//! Events are fanned out independently, by the owners of different shards and concurrently with
+//! newly accepted ones. An event that is fanned out in steps may therefore be overtaken: strict
+//! ordering is only guaranteed for deliveries created in the accepting transaction.
 //!
 //! The accepting transaction decides which endpoints receive an event, not clocks: those up to the
-//! greatest id that it read. An endpoint that subscribes during the fan-out may receive the event too,
-//! if its id is not greater. A subscribed endpoint is never left out.
+//! greatest id that it read. An endpoint that subscribes during the fan-out may receive the event
+//! too, if its id is not greater. A subscribed endpoint is never left out.
 //!
 //! Resends to many endpoints work the same way. They have their own rows, because the event's first
 //! fan-out, or another resend of it, may be in progress.
@@ -125,8 +125,9 @@ impl Records {
             }
         };
         job.save(tx, shard, next);
-        // The ids have the event's time, however late the step runs, so that they do not sort behind
-        // deliveries of later events. The node's shared generator would use the current time.
+        // The ids have the event's time, however late the step runs, so that they do not sort
+        // behind deliveries of later events. The node's shared generator would use the current
+        // time.
         let id_generator = IdGenerator::new();
         let (mut made, mut wakes) = (Vec::new(), Vec::new());
         tx.prefetch(endpoints.iter().map(|endpoint| dispatch_state::key(account, *endpoint)))
@@ -165,8 +166,8 @@ async fn merged(
     Ok((endpoints, next))
 }
 
-/// Continues a fan-out started by an earlier version, which excluded endpoints created after the event
-/// according to their ids.
+/// Continues a fan-out started by an earlier version, which excluded endpoints created after the
+/// event according to their ids.
 async fn list_by_list(
     tx: &Tx,
     account: AccountId,

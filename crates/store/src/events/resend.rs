@@ -1,9 +1,10 @@
-//! Resending a past event: new deliveries to one endpoint, whether or not it subscribes to the type, or
-//! to all current subscribers. If they do not fit into one transaction, the owner of a shard creates
-//! them in the steps of `fan_out`.
+//! Resending a past event: new deliveries to one endpoint, whether or not it subscribes to the
+//! type, or to all current subscribers. If they do not fit into one transaction, the owner of a
+//! shard creates them in the steps of `fan_out`.
 //!
-//! The resending transaction writes a row with its own batch id to the index of the event's deliveries.
-//! A rerun after a commit with an unknown result finds the row and creates nothing twice.
+//! The resending transaction writes a row with its own batch id to the index of the event's
+//! deliveries. A rerun after a commit with an unknown result finds the row and creates nothing
+//! twice.
 
 use postrider_domain::endpoint::State;
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId, IdGenerator};

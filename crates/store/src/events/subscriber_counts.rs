@@ -9,19 +9,20 @@ use postrider_domain::ids::AccountId;
 use crate::keys::{subscriber_delta, subscription};
 use crate::kv::{Error, Range, Tx, counter, lock, prefix_end};
 
-/// The lengths of long lists of subscribers. Each process counts a list once: the number of rows minus
-/// the delta counter at that moment is the base. From then on, base plus counter is the length.
+/// The lengths of long lists of subscribers. Each process counts a list once: the number of rows
+/// minus the delta counter at that moment is the base. From then on, base plus counter is the
+/// length.
 #[derive(Debug, Default)]
 pub(crate) struct SubscriberCounts {
     lists: Mutex<HashMap<List, i64>>,
-    /// Held while counting, so that of many concurrent publishes only one counts.
+    /// Held while counting, so that only one of many concurrent publishes counts.
     counting: tokio::sync::Mutex<()>,
 }
 
 /// An account and an event type; `None` is the list of subscribers to every type.
 type List = (AccountId, Option<EventTypeName>);
 
-/// Most lists whose counts are cached. Beyond it one is evicted, and recounted when needed.
+/// Most lists whose counts are cached. Beyond that, one is evicted, to be recounted when needed.
 const MAX_CACHED: usize = 10_000;
 
 impl SubscriberCounts {
@@ -42,7 +43,7 @@ impl SubscriberCounts {
             Some(base) => base,
             None => {
                 let rows = count(tx, subscription::of_type(account, event_type)).await?;
-                let base = i64::try_from(rows).expect("fewer rows than that") - delta;
+                let base = i64::try_from(rows).expect("the number of rows fits in an i64") - delta;
                 self.insert(list, base);
                 base
             }

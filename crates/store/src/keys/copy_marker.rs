@@ -1,9 +1,9 @@
-//! An unfinished copy of another store into this one. While this row exists, the store is incomplete
-//! and cannot be opened.
+//! An unfinished copy of another store into this one. While this row exists, the store is
+//! incomplete and cannot be opened.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
-//! | `g` | [`Marker`] | `copy`, with every batch of rows; removed by the last one |
+//! | `g` | [`Marker`] | `copy`, with every batch of rows; removed once the copy is complete and compared |
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! The part of an endpoint that transactions that create deliveries read.
+//! The part of an endpoint that is read by every transaction that creates deliveries.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
@@ -16,8 +16,8 @@ use super::{Key, Table, Tail};
 use crate::codec::{self, Record};
 use crate::kv::Error;
 
-/// An endpoint's state and pointer. It rarely changes while the endpoint is busy, so transactions that
-/// accept events, which read it, rarely conflict.
+/// An endpoint's state and pointer. It rarely changes while the endpoint is busy, so transactions
+/// that accept events, which read it, rarely conflict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DispatchState {
     pub(crate) state: State,
@@ -41,8 +41,8 @@ impl DispatchState {
         self.state != State::Deleted
     }
 
-    /// The id of a new delivery, created at `now`. It is greater than `discard_through`, even if this
-    /// node's clock is behind that of the node that created those deliveries.
+    /// The id of a new delivery, created at `now`. It is greater than `discard_through`, even if
+    /// this node's clock is behind that of the node that created those deliveries.
     pub(crate) fn new_id(&self, id_generator: &IdGenerator, now: Timestamp) -> DeliveryId {
         self.new_id_no_earlier(id_generator, now, Timestamp::EPOCH)
     }

@@ -14,9 +14,9 @@ use postrider_domain::time::Timestamp;
 use super::{Key, Table, Tail};
 use crate::kv::Error;
 
-/// The pointer's time for an endpoint that is due immediately. It is not taken from a clock: if a node
-/// whose clock is ahead of the owner's accepts an event and its hint is lost, the owner would not find
-/// the delivery until its own clock has caught up.
+/// The pointer's time for an endpoint that is due immediately. It is not taken from a clock: if a
+/// node whose clock is ahead of the owner's accepts an event and its hint is lost, the owner would
+/// not find the delivery until its own clock has caught up.
 pub(crate) const IMMEDIATELY: Timestamp = Timestamp::EPOCH;
 
 pub(crate) fn key(shard: Shard, due: Timestamp, endpoint: EndpointId) -> Vec<u8> {

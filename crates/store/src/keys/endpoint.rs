@@ -1,4 +1,5 @@
-//! The configuration of an endpoint. [`super::dispatch_state`] and [`super::health`] change more often.
+//! The configuration of an endpoint. [`super::dispatch_state`] and [`super::health`] change more
+//! often.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|

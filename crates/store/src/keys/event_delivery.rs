@@ -4,8 +4,8 @@
 //! |---|---|---|
 //! | `a account event batch_id` | the ids of a batch of deliveries, in order | `event_deliveries`, when deliveries are created |
 //!
-//! The batch id is not greater than the first delivery's id, and usually equals it. In the common case
-//! an event has one small row.
+//! The batch id is not greater than the first delivery's id, and usually equals it. In the common
+//! case an event has one small row.
 
 use bytes::Bytes;
 use postrider_domain::ids::{AccountId, DeliveryId, EventId};

@@ -2,7 +2,7 @@
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
-//! | `g name` | [`EventType`] | `event_types`, when a type is put |
+//! | `g name` | [`EventType`] | `event_types`, when a type is added or replaced |
 
 use bytes::Bytes;
 use postrider_domain::event::EventType;

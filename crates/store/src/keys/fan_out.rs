@@ -1,5 +1,5 @@
-//! Fan-outs: events with more subscribers than fit into one transaction, and the progress of creating
-//! their deliveries.
+//! Fan-outs: events with more subscribers than fit into one transaction, and the progress of
+//! creating their deliveries.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
@@ -10,8 +10,8 @@
 //! | 1 | account, whether the list of `*` is being read, the last endpoint served |
 //! | 2 | account, the last endpoint served, the last endpoint to serve |
 //!
-//! Version 2 has its own table: during a rolling upgrade, nodes of an earlier version do not see its
-//! rows, and continue with those that they can read.
+//! Version 2 has its own table: during a rolling upgrade, nodes of an earlier version do not see
+//! its rows, and continue with those that they can read.
 
 use bytes::Bytes;
 use postrider_domain::assignment::Shard;
@@ -71,7 +71,7 @@ pub(super) enum Layout {
 }
 
 impl FanOut {
-    /// A fan-out that has served nobody yet.
+    /// A fan-out that has not served any endpoint yet.
     pub(crate) fn new(account: AccountId, last: EndpointId) -> Self {
         Self { account, cursor: Cursor::Merged { after: None, last } }
     }

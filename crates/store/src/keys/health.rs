@@ -1,4 +1,5 @@
-//! An endpoint's health. It is separate from [`super::dispatch_state`] because it changes with every failure.
+//! An endpoint's health. It is separate from [`super::dispatch_state`] because it changes with
+//! every failure.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|

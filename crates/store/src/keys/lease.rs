@@ -4,10 +4,10 @@
 //! |---|---|---|
 //! | `g boot` | [`Lease`] | `leases`, with every renewal; removed when the node leaves or is declared dead |
 //!
-//! During a rolling upgrade, nodes of two versions read each other's leases, and neither may consider
-//! the other dead. Fields are therefore only appended. An earlier build ignores the extra bytes; a
-//! later build must handle a record that ends before the new fields, because postcard has no
-//! defaults. Any other change needs a new version, which earlier builds treat as unreadable.
+//! During a rolling upgrade, nodes of two versions read each other's leases, and neither may
+//! consider the other dead. Fields are therefore only appended. An earlier build ignores the extra
+//! bytes; a later build must handle a record that ends before the new fields, because postcard has
+//! no defaults. Any other change needs a new version, which earlier builds treat as unreadable.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! Every durable key, one file each: its layout, its value, and a round-trip test.
 //!
-//! A key consists of a space, the owner, a table, and the fields that order the table's rows. All are
-//! big-endian, so that keys sort like their fields:
+//! A key consists of a space, the owner, a table, and the fields that order the table's rows. All
+//! are big-endian, so that keys sort like their fields:
 //!
 //! | Space | Then | Contains |
 //! |---|---|---|

@@ -1,4 +1,4 @@
-//! An endpoint's backlog deliveries, oldest first, and their count.
+//! An endpoint's unfinished deliveries, oldest first, and their count.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|

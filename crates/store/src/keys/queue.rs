@@ -1,5 +1,5 @@
-//! An endpoint's pending deliveries in the order of their due times: the lower level of the two-level
-//! queue (see [`super::due`]).
+//! An endpoint's pending deliveries in the order of their due times: the lower level of the
+//! two-level queue (see [`super::due`]).
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
@@ -12,8 +12,8 @@ use postrider_domain::time::Timestamp;
 use super::{Key, Table, Tail};
 use crate::kv::Error;
 
-/// Retries are separate from first attempts: new deliveries for a failing endpoint, however many, do
-/// not delay the retries of earlier ones.
+/// Retries are separate from first attempts: new deliveries for a failing endpoint, however many,
+/// do not delay the retries of earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Rank {

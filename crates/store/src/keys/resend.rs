@@ -4,8 +4,8 @@
 //! |---|---|---|
 //! | `s shard batch_id` | [`Resend`] | `resend`; changed and removed by `fan_out` |
 //!
-//! The batch id, which no delivery has, distinguishes a resend from the event's own fan-out and from
-//! other resends of the event.
+//! The batch id, which no delivery has, distinguishes a resend from the event's own fan-out and
+//! from other resends of the event.
 
 use bytes::Bytes;
 use postrider_domain::assignment::Shard;

@@ -2,9 +2,10 @@
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
-//! | `a account resolution endpoint time answer latency` | a counter | `statistics`, when an attempt is recorded |
+//! | `a account resolution endpoint time result latency` | a counter | `statistics`, when an attempt is recorded |
 //!
-//! The rows do not expire: each represents at least one attempt, whose record is larger and also kept.
+//! The rows do not expire: each represents at least one attempt, whose record is larger and also
+//! kept.
 
 use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::statistics::{Latency, Resolution, ResultCode};

@@ -34,7 +34,7 @@ const BATCH_BYTES: usize = 800_000;
 const BATCH_ROWS: usize = 5_000;
 /// The target size of a page read at once. A snapshot is held for as long as the read takes.
 const PAGE_BYTES: usize = 1 << 20;
-/// The most rows of a page. A page of the longest values has 46 MB.
+/// The most rows of a page. A page of values of maximum length is 46 MB.
 const PAGE_ROWS: usize = 512;
 /// The row limit of the first page.
 const FIRST_PAGE_ROWS: usize = 64;

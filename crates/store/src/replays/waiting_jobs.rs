@@ -16,7 +16,7 @@ pub struct WaitingJobs {
 }
 
 impl Records {
-    /// Returns the kinds of jobs that a shard has, with one read of at most five rows.
+    /// Returns the kinds of jobs that a shard has, in one transaction that reads at most five rows.
     pub async fn waiting_jobs(&self, shard: Shard) -> Result<WaitingJobs, Error> {
         self.store
             .read(|tx| async move {

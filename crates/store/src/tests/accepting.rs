@@ -32,16 +32,16 @@ async fn a_batch_is_accepted_completely_or_not_at_all() {
     let world = World::new().await;
     let endpoint = world.endpoint(&["*"]).await;
     let events = vec![world.event("a", later(1)), world.event("unknown", later(1))];
-    let refused =
+    let rejected =
         world.records.accept(world.account, events, Some(KEY), &world.id_generator, later(1)).await;
-    assert!(matches!(refused, Err(AcceptError::UnknownEventType { index: 1 })));
+    assert!(matches!(rejected, Err(AcceptError::UnknownEventType { index: 1 })));
     let page = PageRequest { limit: 10, after: None };
     assert!(world.records.events(world.account, None, page).await.unwrap().items.is_empty());
     let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
     assert_eq!(view.backlog.count(), 0);
     let unknown = world.id_generator.id(START);
-    let refused = world.records.accept(unknown, vec![], None, &world.id_generator, later(1)).await;
-    assert!(matches!(refused, Err(AcceptError::NoSuchAccount)));
+    let rejected = world.records.accept(unknown, vec![], None, &world.id_generator, later(1)).await;
+    assert!(matches!(rejected, Err(AcceptError::NoSuchAccount)));
 }
 
 #[tokio::test]

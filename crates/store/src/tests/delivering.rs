@@ -17,8 +17,8 @@ async fn a_success_finishes_a_delivery() {
     let (view, attempts) =
         world.records.delivery(world.account, step.delivery.id).await.unwrap().unwrap();
     assert_eq!((view.state, attempts.len()), (DeliveryState::Delivered, 1));
-    let settled = world.records.update_pointer(world.fence(endpoint), world.account, endpoint);
-    assert_eq!(settled.await, Ok(None));
+    let updated = world.records.update_pointer(world.fence(endpoint), world.account, endpoint);
+    assert_eq!(updated.await, Ok(None));
     assert!(world.pointers(endpoint).await.is_empty());
 }
 
@@ -31,8 +31,8 @@ async fn a_failure_reschedules_the_delivery() {
         panic!("applied")
     };
     let due = step.delivery.due();
-    let settled = world.records.update_pointer(world.fence(endpoint), world.account, endpoint);
-    assert_eq!(settled.await, Ok(due));
+    let updated = world.records.update_pointer(world.fence(endpoint), world.account, endpoint);
+    assert_eq!(updated.await, Ok(due));
     assert_eq!(world.pointers(endpoint).await, [due.unwrap()]);
     let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
     assert_eq!((view.health.failure_count, view.backlog.count()), (1, 1));
@@ -69,8 +69,8 @@ async fn a_stale_owner_writes_nothing() {
     let old = world.fence(endpoint);
     world.records.claim(&[old.shard], BootId::MAX).await.unwrap();
     assert_eq!(world.attempt(endpoint, 200, later(5)).await, Applied::Fenced);
-    let settled = world.records.update_pointer(old, world.account, endpoint).await;
-    assert_eq!(settled, Err(OwnerError::Fenced));
+    let updated = world.records.update_pointer(old, world.account, endpoint).await;
+    assert_eq!(updated, Err(OwnerError::Fenced));
     let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
     assert_eq!(view.backlog.count(), 1);
 }
@@ -174,8 +174,12 @@ async fn the_owner_discards_marked_deliveries_whatever_happens_in_between() {
     let step = |fence| world.records.discard_some(fence, world.account, endpoint, later(901));
     assert_eq!(step(fence).await, Ok(true));
     disable(later(902)).await;
-    let settle = || world.records.update_pointer(fence, world.account, endpoint);
-    assert_eq!(settle().await, Ok(Some(IMMEDIATELY)), "the owner has not finished discarding");
+    let update_pointer = || world.records.update_pointer(fence, world.account, endpoint);
+    assert_eq!(
+        update_pointer().await,
+        Ok(Some(IMMEDIATELY)),
+        "the owner has not finished discarding"
+    );
     let view = enable(HeldAction::Resume).await;
     assert_eq!(view.backlog.count(), 1);
     assert!(view.oldest_pending_at > Some(later(451)));
@@ -221,8 +225,8 @@ async fn in_strict_ordering_the_oldest_comes_first() {
     };
     let workload = world.workload(endpoint, 10).await;
     assert_eq!(workload.first().id, step.delivery.id);
-    let settled = world.records.update_pointer(world.fence(endpoint), world.account, endpoint);
-    assert_eq!(settled.await, Ok(step.delivery.due()));
+    let updated = world.records.update_pointer(world.fence(endpoint), world.account, endpoint);
+    assert_eq!(updated.await, Ok(step.delivery.due()));
 }
 
 #[tokio::test]
@@ -235,16 +239,16 @@ async fn new_work_is_due_immediately_whatever_the_clocks() {
         let hour = later(3_600_000);
         world.accept("a", hour).await;
         assert_eq!(pointers().await, [IMMEDIATELY]);
-        let settle = async || {
+        let update_pointer = async || {
             world
                 .records
                 .update_pointer(world.fence(endpoint), world.account, endpoint)
                 .await
                 .unwrap()
         };
-        assert_eq!(settle().await, Some(IMMEDIATELY), "it has not been sent");
+        assert_eq!(update_pointer().await, Some(IMMEDIATELY), "it has not been sent");
         world.attempt(endpoint, 500, later(5)).await;
-        let retry = settle().await.expect("a retry");
+        let retry = update_pointer().await.expect("a retry");
         assert!(retry > IMMEDIATELY && pointers().await == [retry], "a retry has its due time");
         world.records.disable_endpoint(world.account, endpoint, hour).await.unwrap();
         assert_eq!(pointers().await, []);
@@ -265,9 +269,9 @@ async fn the_pointer_follows_the_current_ordering() {
     // The owner is not notified, and would wait for the retry of the first delivery.
     let parallel = |it: &mut Endpoint| it.ordering = Ordering::Parallel;
     world.records.update_endpoint(world.account, endpoint, parallel).await.unwrap();
-    let settled =
+    let updated =
         world.records.update_pointer(world.fence(endpoint), world.account, endpoint).await;
-    assert_eq!(settled, Ok(Some(IMMEDIATELY)));
+    assert_eq!(updated, Ok(Some(IMMEDIATELY)));
 }
 
 #[tokio::test]

@@ -114,7 +114,7 @@ async fn a_late_fan_out_creates_deliveries_with_the_events_time() {
 }
 
 #[tokio::test]
-async fn a_fan_out_of_an_earlier_version_is_completed_its_way() {
+async fn a_fan_out_of_an_earlier_version_is_completed_in_its_own_way() {
     let world = World::new().await;
     let (all, named) = (world.endpoint(&["*"]).await, world.endpoint(&["a"]).await);
     let served = world.endpoint(&["a"]).await;

@@ -1,5 +1,5 @@
-//! Random histories on a store with conflicts and unknown commit results. After each, the rows of every
-//! endpoint are consistent with each other and with the accepted events.
+//! Random histories on a store with conflicts and unknown commit results. After each, the rows of
+//! every endpoint are consistent with each other and with the accepted events.
 
 use std::collections::{BTreeMap, BTreeSet};
 

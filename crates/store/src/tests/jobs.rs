@@ -275,7 +275,8 @@ async fn a_replay_that_is_created_twice_does_not_start_over() {
     }
 }
 
-/// A node whose clock is an hour ahead has accepted an event. Only the replay's id is after it.
+/// A node whose clock is an hour ahead has accepted an event. The replay's id is greater than the
+/// ids of that event's deliveries, but other new ids keep the time of this node's clock.
 #[tokio::test]
 async fn a_replay_does_not_propagate_another_nodes_fast_clock() {
     let world = World::new().await;

@@ -1,5 +1,5 @@
-//! Tests of the records: the guarantees of each transaction, also under conflicts and unknown commit
-//! results.
+//! Tests of the records: the guarantees of each transaction, also under conflicts and unknown
+//! commit results.
 
 mod accepting;
 mod damage;

@@ -128,13 +128,13 @@ async fn missing_events_and_endpoints_are_rejected() {
     let event = world.accept("a", later(1)).await.receipts[0].id;
     let (no_event, no_endpoint) =
         (world.id_generator.id(later(2)), world.id_generator.id(later(2)));
-    let refused = world.resend(no_event, ResendTarget::AllSubscribers).await;
-    assert!(matches!(refused, Err(ResendError::NoSuchEvent)));
-    let refused = world.resend(event, ResendTarget::Endpoint(no_endpoint)).await;
-    assert!(matches!(refused, Err(ResendError::NoSuchEndpoint)));
+    let rejected = world.resend(no_event, ResendTarget::AllSubscribers).await;
+    assert!(matches!(rejected, Err(ResendError::NoSuchEvent)));
+    let rejected = world.resend(event, ResendTarget::Endpoint(no_endpoint)).await;
+    assert!(matches!(rejected, Err(ResendError::NoSuchEndpoint)));
     world.records.delete_endpoint(world.account, endpoint).await.unwrap();
-    let refused = world.resend(event, ResendTarget::Endpoint(endpoint)).await;
-    assert!(matches!(refused, Err(ResendError::EndpointDeleted)));
+    let rejected = world.resend(event, ResendTarget::Endpoint(endpoint)).await;
+    assert!(matches!(rejected, Err(ResendError::EndpointDeleted)));
     assert_eq!(world.received(event, 9).await.len(), 1);
 }
 
@@ -154,7 +154,7 @@ async fn a_resend_is_not_discarded_with_held_deliveries() {
 }
 
 #[tokio::test]
-async fn resends_in_steps_run_beside_the_first_fan_out_and_each_other() {
+async fn resends_in_steps_run_concurrently_with_the_first_fan_out_and_each_other() {
     let world = World::new().await;
     let count = MAX_FAN_OUT_PER_TRANSACTION + 30;
     let mut endpoints = Vec::new();

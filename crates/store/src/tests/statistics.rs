@@ -63,7 +63,7 @@ async fn on_record(
         let (_, attempts) = world.records.delivery(world.account, id).await.unwrap().unwrap();
         let attempts = attempts.iter().map(|it| &it.attempt);
         for attempt in attempts.filter(|it| it.at >= since && it.at < until) {
-            // The tests' attempts keep the status in the error's message alone.
+            // In these tests the status is only in the error's message.
             let code = match &attempt.error {
                 None => 200,
                 Some(error) if error.kind == ErrorKind::Status => {
@@ -176,9 +176,9 @@ async fn sparklines_are_in_the_requested_order() {
         attempt(&world, busy, outcome::of_status(status, None, None), 20, now).await;
     }
     let now = START.plus(MINUTE * 60 * 25);
-    let asked: Vec<_> = [idle, busy].into_iter().cycle().take(101).collect();
-    let lines = world.records.sparklines(world.account, &asked, now).await.unwrap();
-    assert_eq!(lines.iter().map(|line| line.endpoint).collect::<Vec<_>>(), asked);
+    let requested: Vec<_> = [idle, busy].into_iter().cycle().take(101).collect();
+    let lines = world.records.sparklines(world.account, &requested, now).await.unwrap();
+    assert_eq!(lines.iter().map(|line| line.endpoint).collect::<Vec<_>>(), requested);
     assert_eq!((lines[1].total().succeeded, lines[1].total().failed), (2, 0));
     assert_eq!((lines[1].hours[0].succeeded, lines[1].hours[23].succeeded), (1, 1));
     assert_eq!(lines[100].total(), Default::default());

@@ -1,10 +1,10 @@
 //! Measures several nodes over one store on this machine.
 //!
-//! This process is the client, which spreads its calls over the nodes, and the receiver. The nodes are
-//! real processes, and some are killed. Each part starts its own nodes, so that none inherits another's
-//! backlog.
+//! This process is the client, which spreads its calls over the nodes, and the receiver. The nodes
+//! are real processes, and some are killed. Each part starts its own nodes, so that none inherits
+//! another's backlog.
 //!
-//! | File | Measures |
+//! | Module | Measures |
 //! |---|---|
 //! | [`takeover`] | how long deliveries wait when a node is killed, under the load of [`steady_load`], computed in [`kill_impact`] |
 //! | [`throughput`] | deliveries a second: one node alone, one with `[cluster]`, all |

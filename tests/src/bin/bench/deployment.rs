@@ -11,8 +11,8 @@ use postrider_tests::node::Node;
 use postrider_tests::port::Port;
 use postrider_tests::wait::seconds;
 
-/// The deadline for each node to have its share. A shard that has moved stays for a minute, so nodes that
-/// came back recently may have to wait.
+/// The deadline for each node to have its share. A shard that has moved stays for a minute, so
+/// nodes that came back recently may have to wait.
 const BALANCED_WITHIN: Duration = seconds(150);
 
 /// Running nodes, killed on drop.

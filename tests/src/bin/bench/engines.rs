@@ -1,9 +1,9 @@
-//! Measures a node over the embedded store and over FoundationDB, one after the other, with the same
-//! binary, receiver and load.
+//! Measures a node over the embedded store and over FoundationDB, one after the other, with the
+//! same binary, receiver and load.
 //!
-//! Besides throughput and latency, the report has the store's work from the node's metrics: commits,
-//! each of a group of transactions, and transactions retried after a conflict. Background work of the
-//! node, such as lease renewals, is included.
+//! Besides throughput and latency, the report has the store's work from the node's metrics:
+//! commits, each of a group of transactions, and transactions retried after a conflict. Background
+//! work of the node, such as lease renewals, is included.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,12 +1,12 @@
-//! Compares a durable node with a bare loop that sends the same requests without a store, in one run,
-//! with the same bodies, receiver and number in flight.
+//! Compares a durable node with a bare loop that sends the same requests without a store, in one
+//! run, with the same bodies, receiver and number in flight.
 //!
-//! This process is the client and the receiver; the node is the real binary. On few processors, this
-//! measures the total cost of a delivery: accepting it over HTTP, making it durable, sending it, and
-//! recording the attempt.
+//! This process is the client and the receiver; the node is the real binary. On few processors,
+//! this measures the total cost of a delivery: accepting it over HTTP, making it durable, sending
+//! it, and recording the attempt.
 //!
-//! It also measures the latency of the dashboard's pages; see [`pages`]. With `--nodes` it measures a
-//! cluster instead; see [`cluster`]. With `--store foundationdb` it compares the two engines; see
+//! It also measures the latency of the dashboard's pages; see [`pages`]. With `--nodes` it measures
+//! a cluster instead; see [`cluster`]. With `--store foundationdb` it compares the two engines; see
 //! [`engines`].
 
 mod baseline;
@@ -35,8 +35,8 @@ use deployment::Deployment;
 use receiver::Receiver;
 use report::Report;
 
-/// Compare a durable node with a bare request loop, a cluster with one node, or FoundationDB with the
-/// embedded store, and print the results.
+/// Compare a durable node with a bare request loop, a cluster with one node, or FoundationDB with
+/// the embedded store, and print the results.
 #[derive(Clone, Parser)]
 struct Options {
     /// Duration of each throughput measurement, in seconds.
@@ -85,7 +85,6 @@ struct Options {
 
 const CLUSTER: &str = "Options with --nodes";
 
-/// The store of the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Store {
     Embedded,
@@ -96,8 +95,8 @@ enum Store {
 /// A part of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// Deliveries per second: one node compared with the bare loop, with the latency at half that rate;
-    /// several nodes compared with one.
+    /// Deliveries per second: one node compared with the bare loop, with the latency at half that
+    /// rate; several nodes compared with one.
     Throughput,
     /// One node: memory with many endpoints.
     Memory,

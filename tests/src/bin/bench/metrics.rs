@@ -6,7 +6,6 @@ use crate::node::Bench;
 
 /// Wakes sent to other nodes.
 pub const WAKES_SENT: &str = "postrider_wakes_sent_total";
-/// Finished deliveries.
 pub const DELIVERIES_FINISHED: &str = "postrider_deliveries_finished_total";
 /// Commits to the disk or to FoundationDB, each of a group of transactions.
 pub const COMMITS: &str = "postrider_store_commits_total";

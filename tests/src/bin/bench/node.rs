@@ -1,4 +1,4 @@
-//! The client that loads the nodes.
+//! The client that puts load on the nodes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -21,8 +21,8 @@ const DRAINED_WITHIN: Duration = Duration::from_secs(120);
 /// Endpoints per group, with one event type.
 const GROUP_SIZE: usize = 100;
 
-/// An account with endpoints, each with its own event type, so that one event is one delivery. Calls go
-/// to the nodes in turn.
+/// An account with endpoints, each with its own event type, so that one event is one delivery.
+/// Calls go to the nodes in turn.
 pub struct Bench {
     pub options: Options,
     pub receiver: Arc<Receiver>,

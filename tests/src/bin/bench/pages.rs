@@ -1,11 +1,11 @@
 //! Measures the latency of the dashboard's pages for an account with much data.
 //!
-//! This process is the browser, which signs in by a portal link and requests one page after another,
-//! and the receiver. The node is the real binary and otherwise idle. A mail server accepts the emails
-//! about disabled webhooks. Latency counts from sending the request to the last byte of the page. Sizes
-//! are those on the wire.
+//! This process is the browser, which signs in through a portal link and requests one page after
+//! another, and the receiver. The node is the real binary and otherwise idle. A mail server accepts
+//! the emails about disabled webhooks. Latency counts from sending the request to the last byte of
+//! the page. Sizes are those on the wire.
 //!
-//! | File | Is |
+//! | Module | Contents |
 //! |---|---|
 //! | [`history`] | an account with many webhooks, one of them with a long history |
 //! | [`largest`] | accounts with the largest possible pages |
@@ -119,7 +119,7 @@ async fn pages(history: &History) -> Result<Vec<PageSpec>> {
         ("24 h", "?span=24h".to_owned()),
         ("30 d", "?span=30d".to_owned()),
         ("only exhausted deliveries", "?state=exhausted".to_owned()),
-        ("only no deliveries of the event type", "?event_type=pages.none".to_owned()),
+        ("an event type without deliveries", "?event_type=pages.none".to_owned()),
         ("the second page of deliveries", format!("?cursor={next}")),
         ("deliveries from the middle of the history", format!("?cursor={middle}")),
     ];

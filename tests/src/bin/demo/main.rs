@@ -1,5 +1,5 @@
-//! `scripts/demo`: a healthy and a failing endpoint in half a minute, with a real node, a real receiver
-//! and a real mail server. Exits with 0 if every step succeeded.
+//! `scripts/demo`: a healthy and a failing endpoint in half a minute, with a real node, a real
+//! receiver and a real mail server. Exits with 0 if every step succeeded.
 
 mod console;
 mod steps;

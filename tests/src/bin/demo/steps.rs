@@ -135,7 +135,7 @@ async fn exhausted(
     let last = delivery.attempts.last().context("an attempt")?;
     let response = last.response.as_ref().context("a response")?;
     let (number, status, body) = (last.number, response.status, &response.body);
-    let record = format!("recorded: attempt {number} got {status} «{body}»");
+    let record = format!("recorded: attempt {number} got {status} \"{body}\"");
     console.line(Colour::Bad, broken.name, &record);
     Ok(())
 }

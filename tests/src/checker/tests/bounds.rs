@@ -25,8 +25,8 @@ fn a_node_beyond_its_limits() {
 
 #[test]
 fn too_many_requests_in_flight() {
-    // Requests `made` after the first one. Half of them begin `apart` later, and the receiver learns of
-    // their end much later. The fault starts `fault_after` the first one.
+    // Requests `made` after the first one. Half of them begin `apart` later, and the receiver
+    // learns of their end much later. The fault starts `fault_after` the first one.
     let crowded = |kind, made, apart, fault_after| {
         let mut run = flawless();
         let (arrived, first) = (run.received[0].arrived, run.received[0].began);

@@ -28,7 +28,7 @@ fn a_recorded_attempt_without_a_request() {
 }
 
 #[test]
-fn only_the_owner_s_death_is_a_reason() {
+fn only_the_owners_death_is_a_reason() {
     let of = |node: &str| {
         caught(|run| {
             let first = duplicate_under_boot_a(run);
@@ -61,7 +61,7 @@ fn a_slow_disk_delays_the_record_of_an_attempt() {
 }
 
 #[test]
-fn a_pause_is_a_reason_and_a_handoff_is_none() {
+fn a_pause_is_a_reason_and_a_handoff_is_not() {
     let during = |kind| {
         caught(|run| {
             let first = duplicate_under_boot_a(run);
@@ -137,7 +137,8 @@ fn a_frozen_request_arrives_right_after_the_thaw() {
 
 #[test]
 fn a_request_sent_into_a_partition_may_arrive_after_it_heals() {
-    // Sent and received at these seconds after the first attempt. The partition lasts from 5 s to 8 s.
+    // Sent and received at these seconds after the first attempt. The partition lasts from
+    // 5 s to 8 s.
     let sent_and_arrived = |sent: u64, arrived: u64| {
         caught(|run| {
             let first = run.received[0].arrived;

@@ -18,8 +18,8 @@ fn an_endpoint_left_out_of_the_fan_out() {
     assert!(caught(|run| run.store.deliveries[0].state = "pending".to_owned()).contains("I1"));
 }
 
-/// Adds a third, disabled endpoint with this subscription history and number of held deliveries. The
-/// event was published and accepted at one moment.
+/// Adds a third, disabled endpoint with this subscription history and number of held deliveries.
+/// The event was published and accepted at one moment.
 fn add_third_endpoint(run: &mut Evidence, subscriptions: Vec<Subscription>, deliveries: usize) {
     let start = run.healed;
     run.subscribers.push(Subscriber { subscriptions, ..subscriber("third") });
@@ -91,7 +91,7 @@ fn an_endpoint_that_was_created_before_the_event_is_reached() {
                 "{deliveries}, {receipt}"
             );
         }
-        // No endpoint left that the receipt could have counted.
+        // No endpoint is left that the receipt could have counted.
         assert_eq!(created(sent_at, answered, 0, 4), name("I1: every"));
         assert!(created(sent_at, answered, 2, 3).contains(name("I1: nothing")));
     }

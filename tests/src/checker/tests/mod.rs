@@ -1,5 +1,5 @@
-//! The checker is worth what it catches. Each test takes the evidence of a flawless run, breaks it as
-//! a mutant of the product would, and expects the invariant to be violated.
+//! The checker is only as good as what it catches. Each test takes the evidence of a flawless run,
+//! breaks it as a mutant of the product would, and expects the invariant to be violated.
 
 mod attempts;
 mod bounds;

@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// Adds a replay to the good endpoint that reports `reported` deliveries (`None`: unknown whether it
-/// exists), and `made` repeated deliveries.
+/// Adds a replay to the good endpoint that reports `reported` deliveries (`None`: unknown whether
+/// it exists), and `made` repeated deliveries.
 fn replayed(run: &mut Evidence, past: &[&str], reported: Option<u64>, made: usize) {
     let past = past.iter().map(|&id| id.to_owned()).collect();
     let replay = reported.map(|done| -> Replay {

@@ -1,5 +1,5 @@
-// Progressive enhancement: times in the user's time zone, copy buttons, the "All" checkbox, and a note
-// when a page is stale. Pages work without scripts; times are then in UTC.
+// Progressive enhancement: times in the user's time zone, copy buttons, the "All" checkbox, and a
+// note when a page is stale. Pages work without scripts; times are then in UTC.
 "use strict";
 (() => {
   const shown = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
@@ -24,7 +24,8 @@
     }
   }
 
-  // Time fields are rendered in UTC. Users edit them in local time, and the form is submitted in UTC.
+  // Time fields are rendered in UTC. Users edit them in local time, and the form is submitted in
+  // UTC.
   function localizeField(field) {
     field.dataset.local = "";
     const hint = document.getElementById(`${field.id}-hint`);

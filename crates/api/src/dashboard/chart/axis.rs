@@ -13,7 +13,7 @@ pub(super) struct CountAxis {
 }
 
 impl CountAxis {
-    /// Most gridlines above zero.
+    /// The maximum number of gridlines above zero.
     const MAX_STEPS: u64 = 4;
 
     /// An axis up to at least `max`, in steps of 1, 2 or 5 times a power of ten.
@@ -47,8 +47,8 @@ fn compact(count: u64) -> String {
     }
 }
 
-/// A logarithmic axis of milliseconds, because the median response may be a hundred times faster than
-/// the slowest.
+/// A logarithmic axis of milliseconds, because the median response may be a hundred times faster
+/// than the slowest.
 pub(super) struct LogAxis {
     first: u32,
     last: u32,

@@ -36,9 +36,9 @@ pub(crate) struct DeliveryBody {
     endpoint_id: EndpointId,
     /// The event type.
     event_type: String,
-    /// The delivery's state. `pending`: an attempt is scheduled or in progress. `delivered`: an attempt
-    /// succeeded. `exhausted`: all attempts failed. `held`: waiting until the endpoint is enabled.
-    /// `discarded`: discarded by a user or with its endpoint.
+    /// The delivery's state. `pending`: an attempt is scheduled or in progress. `delivered`: an
+    /// attempt succeeded. `exhausted`: all attempts failed. `held`: waiting until the endpoint is
+    /// enabled. `discarded`: discarded by a user or with its endpoint.
     #[schema(schema_with = delivery_state)]
     state: DeliveryState,
     /// The number of attempts so far.
@@ -46,8 +46,8 @@ pub(crate) struct DeliveryBody {
     /// When the next attempt is due; null if the delivery is finished or held.
     #[schema(value_type = Option<String>, format = DateTime)]
     next_attempt_at: Option<Timestamp>,
-    /// When the delivery was created: when the event was accepted, or when the delivery was requested
-    /// again.
+    /// When the delivery was created: when the event was accepted, or when the delivery was
+    /// requested again.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
     /// When the delivery was finished; null if it is pending or held.
@@ -105,9 +105,11 @@ pub(crate) struct AttemptBody {
     /// When the next attempt was due; null if the attempt succeeded or was the last.
     #[schema(value_type = Option<String>, format = DateTime)]
     next_attempt_at: Option<Timestamp>,
-    /// The endpoint's shard. Null, like `epoch` and `node`, for attempts recorded by early versions.
+    /// The endpoint's shard. Null, like `epoch` and `node`, for attempts recorded by early
+    /// versions.
     shard: Option<Shard>,
-    /// The shard's epoch when the attempt was recorded. It increases with every change of ownership.
+    /// The shard's epoch when the attempt was recorded. It increases with every change of
+    /// ownership.
     epoch: Option<u64>,
     /// The ID of the node that made the attempt.
     #[schema(value_type = Option<String>, example = "boot_06b2k1d5h3vqf8m2c9r7t4w0xg")]

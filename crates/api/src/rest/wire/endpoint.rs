@@ -46,9 +46,9 @@ pub(crate) struct EndpointBody {
     event_types: Vec<String>,
     /// Custom headers that are added to each request, as a map of names to values.
     headers: BTreeMap<String, String>,
-    /// The ordering of deliveries. `parallel`: several deliveries at a time; later ones may overtake a
-    /// failing one. `strict`: one delivery at a time, in the order of acceptance; a failing delivery
-    /// blocks later ones.
+    /// The ordering of deliveries. `parallel`: several deliveries at a time; later ones may
+    /// overtake a failing one. `strict`: one delivery at a time, in the order of acceptance; a
+    /// failing delivery blocks later ones.
     #[schema(schema_with = ordering)]
     ordering: Ordering,
     /// The endpoint's state. Deliveries to a disabled endpoint are held.
@@ -79,8 +79,8 @@ pub(crate) struct EndpointBody {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Disabled)]
 struct DisabledBody {
-    /// The reason: `exhausted` (a delivery used up its attempts), `manual` (disabled by a user or through
-    /// the API) or `gone` (the endpoint returned 410 Gone).
+    /// The reason: `exhausted` (a delivery used up its attempts), `manual` (disabled by a user or
+    /// through the API) or `gone` (the endpoint returned 410 Gone).
     #[schema(schema_with = disabled_reason)]
     reason: DisabledReason,
     /// When the endpoint was disabled.

@@ -38,7 +38,7 @@ pub(crate) struct RequestBody {
     body: Option<String>,
 }
 
-/// A response of an endpoint.
+/// A response from an endpoint.
 #[derive(Serialize, ToSchema)]
 #[schema(as = WebhookResponse)]
 pub(crate) struct ResponseBody {
@@ -79,9 +79,9 @@ pub(crate) struct TestBody {
     pub phases: PhasesBody,
 }
 
-/// The durations of a request's consecutive phases, in milliseconds with three decimals. A phase that
-/// did not take place is null. If there is no response, the request failed in the last phase with a
-/// value.
+/// The durations of a request's consecutive phases, in milliseconds to three decimal places. A phase
+/// that did not take place is null. If there is no response, the request failed in the last phase
+/// with a value.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Phases)]
 pub(crate) struct PhasesBody {

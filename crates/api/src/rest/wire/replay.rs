@@ -39,8 +39,8 @@ pub(crate) struct ReplayBody {
     /// The replay's state.
     #[schema(schema_with = replay_state)]
     state: ReplayState,
-    /// The number of matching deliveries when the replay was created. A lower bound if more than 100,000
-    /// deliveries had to be scanned.
+    /// The number of matching deliveries when the replay was created. A lower bound if more than
+    /// 100,000 deliveries had to be scanned.
     total: u64,
     /// The number of deliveries created so far.
     done: u64,
@@ -79,7 +79,8 @@ impl From<Replay> for ReplayBody {
 pub(crate) struct DryRunBody {
     /// The number of matching deliveries.
     pub total: u64,
-    /// Whether `total` is exact. It is a lower bound if more than 100,000 deliveries had to be scanned.
+    /// Whether `total` is exact. It is a lower bound if more than 100,000 deliveries had to be
+    /// scanned.
     pub exact: bool,
     /// Always `true`: no replay was created.
     pub dry_run: bool,

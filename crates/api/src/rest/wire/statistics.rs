@@ -20,8 +20,8 @@ pub(crate) struct StatisticsBody {
     /// The duration of each step in milliseconds.
     #[schema(example = 1_800_000)]
     step_ms: u64,
-    /// Whether all attempts are included. If `false`, the endpoint returned too many different results,
-    /// and the oldest attempts are missing.
+    /// Whether all attempts are included. If `false`, the endpoint returned too many different
+    /// results, and the oldest attempts are missing.
     complete: bool,
     /// The results of all attempts in the span.
     total: FiguresBody,
@@ -48,8 +48,8 @@ struct FiguresBody {
     succeeded: u64,
     /// The number of failed attempts.
     failed: u64,
-    /// The median response time in milliseconds, of attempts that received a response or timed out. It
-    /// is accurate to a factor of √2. Null if there are no such attempts.
+    /// The median response time in milliseconds, of attempts that received a response or timed out.
+    /// It is accurate to within a factor of √2. Null if there are no such attempts.
     p50_ms: Option<u32>,
     /// The 99th percentile of the response time in milliseconds, with the accuracy of `p50_ms`.
     p99_ms: Option<u32>,

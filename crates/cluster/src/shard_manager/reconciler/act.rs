@@ -44,8 +44,8 @@ impl Reconciler {
                 }
             }
         }
-        // This node is still the recorded owner, but its guard for that epoch has ended: a new epoch
-        // is needed.
+        // This node is still the recorded owner, but its guard for that epoch was revoked: a new
+        // epoch is needed.
         self.claim(&reclaims).await.map(drop)
     }
 
@@ -79,8 +79,8 @@ impl Reconciler {
             if !is_first && self.lease_renewer.is_some() {
                 tokio::time::sleep(CLAIM_PAUSE).await;
             }
-            let is_due = !self.commands.is_empty() || began.elapsed() >= CLAIM_TIME_LIMIT;
-            if !self.validity.is_valid() || !is_first && is_due {
+            let must_stop = !self.commands.is_empty() || began.elapsed() >= CLAIM_TIME_LIMIT;
+            if !self.validity.is_valid() || !is_first && must_stop {
                 self.has_more_to_claim = true;
                 break;
             }
@@ -110,8 +110,8 @@ impl Reconciler {
         self.shards.insert(shard, ShardState::HandingOver(task.id()));
     }
 
-    /// Processes everything that has ended since the last pass: handoffs, revoked guards and drained
-    /// shards.
+    /// Processes everything that has ended since the last pass: handoffs, revoked guards and
+    /// drained shards.
     pub(super) fn collect_handoffs(&mut self) {
         while let Some(ended) = self.handoffs.try_join_next_with_id() {
             self.finish_handoff(ended);

@@ -34,7 +34,8 @@ impl Reconciler {
             NodeState::Dead => return None,
             _ if leaves => MemberState::Draining,
             NodeState::Alive if lease.is_readable => MemberState::Alive,
-            // Keeps its shards: a node whose lease cannot be decoded may be a healthy later version.
+            // Keeps its shards: a node whose lease cannot be decoded may be a healthy later
+            // version.
             NodeState::Alive | NodeState::Suspect => MemberState::Suspect,
             NodeState::Draining => MemberState::Draining,
         };

@@ -203,8 +203,8 @@ fn any_cluster(blocked: f64) -> impl Strategy<Value = Cluster> {
 }
 
 proptest! {
-    /// Together the parts are one assignment: no shard appears twice, all unowned shards are assigned
-    /// at once, and no shard moves that must not.
+    /// Together the parts are one assignment: no shard appears twice, all unowned shards are
+    /// assigned at once, and no shard moves that must not.
     #[test]
     fn the_parts_of_all_nodes_are_consistent(cluster in any_cluster(0.3)) {
         let (alive, draining) = (cluster.alive(), cluster.draining());

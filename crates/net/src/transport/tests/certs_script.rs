@@ -24,7 +24,7 @@ fn load(dir: &Path, name: &str) -> Options {
 }
 
 #[tokio::test]
-async fn nodes_with_certificates_of_the_script_connect() {
+async fn nodes_with_certificates_from_the_script_connect() {
     if !has_openssl() {
         return eprintln!("skipped: openssl is not installed");
     }

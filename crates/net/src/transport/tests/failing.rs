@@ -46,7 +46,7 @@ async fn a_silent_partition_is_detected_with_tls() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_stays() {
+async fn an_idle_connection_stays_open() {
     let (mut a, mut b) = (Node::plain("a").await, Node::plain("b").await);
     join(&mut a, &mut b).await;
     tokio::time::sleep(2 * IDLE_TIMEOUT).await;

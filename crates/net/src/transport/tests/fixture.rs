@@ -72,7 +72,7 @@ impl Node {
         }
     }
 
-    /// Waits for the peer's [`Event::Down`], which must be the next event. Returns how long that took.
+    /// Waits for the peer's [`Event::Down`], which must be the next event. Returns the wait.
     pub async fn down(&mut self, name: &PeerName) -> Duration {
         let start = Instant::now();
         match self.event().await {

@@ -54,7 +54,7 @@ async fn put(store: &Store, key: &[u8], value: Bytes) {
         .unwrap();
 }
 
-/// Fills the store as a node would that left a lease behind.
+/// Fills the store as if by a node that left a lease behind.
 async fn fill(store: &Store) {
     let records = Records::open(store.clone(), SHARDS).await.unwrap();
     let shards: Vec<_> = (0..SHARDS).collect();

@@ -11,7 +11,7 @@ use super::steady_load::Log;
 
 /// Undisturbed load before each kill.
 pub const WARM_UP: Duration = seconds(2);
-/// The time after a kill in which its cost shows.
+/// The time after a kill in which its effect is measured.
 const DURING: Duration = seconds(1);
 /// Downtime of a killed node.
 pub const DOWNTIME: Duration = seconds(3);
@@ -36,7 +36,7 @@ pub struct Takeover {
     /// The longest delay of a delivery in one of these shards.
     pub max_delay: Duration,
     /// The longest delay of any other delivery. The dead node may have accepted the event without
-    /// waking the owner, who then finds it by polling.
+    /// waking the owner, which then finds it by polling.
     pub max_delay_elsewhere: Duration,
     /// The longest delay before the kill.
     pub max_delay_before: Duration,

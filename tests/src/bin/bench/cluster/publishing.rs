@@ -1,5 +1,5 @@
-//! Compares publishing by actor message with publishing over HTTP. Both send an idempotency key with each
-//! call, because the client alchannels does.
+//! Compares publishing by actor message with publishing over HTTP. Both send an idempotency key
+//! with each call, because the client always does.
 
 use std::future::Future;
 use std::sync::Arc;

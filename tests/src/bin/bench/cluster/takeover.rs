@@ -1,9 +1,9 @@
 //! Measures how long deliveries wait when a node is killed, and how many duplicates there are.
 //!
-//! Two times are measured for each SIGKILL: until every shard of the dead node has a new owner, as seen
-//! by another node, and the longest delay of a delivery in these shards. The delay counts from the kill
-//! or, for a later event, from its scheduled publication. Events are published at a constant rate, so
-//! this is also the longest time that any endpoint went without a due delivery.
+//! Two times are measured for each SIGKILL: until every shard of the dead node has a new owner, as
+//! seen by another node, and the longest delay of a delivery in these shards. The delay counts from
+//! the kill or, for a later event, from its scheduled publication. Events are published at a
+//! constant rate, so this is also the longest time that any endpoint went without a due delivery.
 
 use std::sync::Arc;
 use std::time::Duration;

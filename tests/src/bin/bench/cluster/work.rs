@@ -1,9 +1,9 @@
 //! Measures the memory of endpoints with work.
 //!
-//! Each endpoint has one delivery, and the receiver hangs. Every node sends as many requests as it has
-//! permits, and the actors of all other endpoints wait for a permit. The timeout is the longest that can
-//! be configured, so that no attempt ends meanwhile. Then the receiver recovers, and everything is
-//! delivered.
+//! Each endpoint has one delivery, and the receiver hangs. Every node sends as many requests as it
+//! has permits, and the actors of all other endpoints wait for a permit. The timeout is the longest
+//! that can be configured, so that no attempt ends meanwhile. Then the receiver recovers, and
+//! everything is delivered.
 
 use std::sync::Arc;
 use std::time::Duration;

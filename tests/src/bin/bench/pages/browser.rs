@@ -18,7 +18,7 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Signs in by a portal link.
+    /// Signs in through a portal link.
     pub async fn sign_in(operator: &Operator, account: &Account) -> Result<Self> {
         let link =
             operator.api.post(&account.path("/portal-links"), &json!({})).await?.expect(201)?;

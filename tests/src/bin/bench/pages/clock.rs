@@ -1,8 +1,8 @@
 //! The node's wall clock, set back by up to a month while the history is created.
 //!
-//! A history created within a minute would be one point of a chart. So the node's clock advances while
-//! its history is created, first by days and then by half hours. A running node ignores such jumps, so
-//! it is restarted for each. For the measurements it uses the system clock.
+//! A history created within a minute would be a single point in a chart. So the node's clock
+//! advances while its history is created, first by days and then by half hours. A running node
+//! ignores such jumps, so it is restarted for each. For the measurements it uses the system clock.
 
 use anyhow::Result;
 use postrider_tests::cluster::clock::Clock as Faked;
@@ -23,8 +23,8 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The ages of the parts of a history, oldest first: days of a month, then the half hours of the last
-    /// day.
+    /// The ages of the parts of a history, oldest first: days of a month, then the half hours of
+    /// the last day.
     pub fn ages_s() -> Vec<i64> {
         let days = (2..30).rev().map(|days| days * DAY_S);
         let half_hours = (0..48).rev().map(|half_hours| half_hours * HOUR_S / 2);

@@ -1,8 +1,8 @@
 //! An account with a thousand webhooks, the oldest of them with a long history.
 //!
-//! The history is created like in production: events are published through the API and delivered to the
-//! receiver, with some failures and some outages. In the end the webhook is disabled, so that its page
-//! shows everything: full charts, a last error, and deliveries in every state but pending.
+//! The history is created as in production: events are published through the API and delivered to
+//! the receiver, with some failures and some outages. In the end the webhook is disabled, so that
+//! its page shows everything: full charts, a last error, and deliveries in every state but pending.
 
 use std::time::Duration;
 
@@ -43,7 +43,6 @@ const OWN: &str = "pages.history";
 /// The event type of all webhooks.
 const FOR_ALL: &str = "pages.all";
 
-/// An account with a history.
 pub struct History {
     pub account: Account,
     /// The webhook with the history.
@@ -144,7 +143,7 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// Three outages; returns the delivery that disabled the webhook in the last one.
+    /// Simulates three outages; returns the delivery that disabled the webhook in the last one.
     async fn outages(&self) -> Result<Delivery> {
         for held in ["discard", "resume"] {
             self.outage().await?;
@@ -161,7 +160,7 @@ impl Builder<'_> {
         Ok(exhausted)
     }
 
-    /// A month in which most attempts succeed; returns the last event to all webhooks.
+    /// Simulates a month in which most attempts succeed; returns the last event to all webhooks.
     async fn month(&self, clock: &mut Clock) -> Result<String> {
         let mut left = self.options.history - EVENTS_FOR_ALL - 3 * DURING_OUTAGE - HELD;
         let mut event_for_all = String::new();

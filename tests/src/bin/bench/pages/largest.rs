@@ -1,5 +1,5 @@
-//! Accounts with the largest possible pages: a backlog as long as the history, and texts and lists at
-//! the API's limits, with characters that HTML must escape.
+//! Accounts with the largest possible pages: a backlog as long as the history, and texts and lists
+//! at the API's limits, with characters that HTML must escape.
 
 use anyhow::{Context, Result};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -38,7 +38,7 @@ const BATCH: usize = 1_000;
 const STATUSES: std::ops::Range<u16> = 200..300;
 const WITHIN: std::time::Duration = seconds(60);
 
-/// A webhook with a full backlog deliveries as the other one has in its history.
+/// A webhook that holds as many deliveries as the other one has in its history.
 pub async fn backlog(
     options: &Options,
     receiver: &Receiver,
@@ -53,8 +53,11 @@ pub async fn backlog(
     publish(&history.account, TYPE, |_| "{}".to_owned(), options.history, BATCH).await?;
     let page = format!("/webhooks/{endpoint}");
     Ok(vec![
-        PageSpec::new("webhook with a full backlog", page.clone()).target(Target::FastAndSmall),
-        PageSpec::new("webhook with a full backlog, refresh of its state", format!("{page}/facts")),
+        PageSpec::new("webhook with held deliveries", page.clone()).target(Target::FastAndSmall),
+        PageSpec::new(
+            "webhook with held deliveries, refresh of its state",
+            format!("{page}/facts"),
+        ),
         PageSpec::new("webhooks, with that one", "/webhooks").target(Target::Fast),
     ])
 }

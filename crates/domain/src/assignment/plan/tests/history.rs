@@ -1,14 +1,14 @@
-//! Histories of a cluster in rounds. In each round every node observes the cluster, plans and carries
-//! out its plan. A slow node carries it out in the next round, after the others have acted. A change
-//! whose precondition no longer holds fails, like a compare-and-set in the store.
+//! Histories of a cluster in rounds. In each round every node observes the cluster, plans and
+//! carries out its plan. A slow node carries it out in the next round, after the others have acted.
+//! A change whose precondition no longer holds fails, like a compare-and-set in the store.
 
 use super::*;
 
 /// The rounds in the minute during which a shard does not move again.
 const MINUTE: usize = 30;
 /// The rounds within which the cluster settles after the last membership change: recently moved
-/// shards are movable again after a minute, then at least a tenth of the shards moves in every other
-/// round, or a single one if there are fewer than ten.
+/// shards are movable again after a minute, then at least a tenth of the shards moves in every
+/// other round, or a single one if there are fewer than ten.
 const MAX_SETTLE_ROUNDS: usize = MINUTE + 4 * MOVES_DIVISOR;
 
 #[derive(Clone, Copy, Debug)]
@@ -124,8 +124,8 @@ impl World {
         }
     }
 
-    /// Every node plans from the current state. The slow nodes of the last round act after all nodes
-    /// have observed it.
+    /// Every node plans from the current state. The slow nodes of the last round act after all
+    /// nodes have observed it.
     fn round(&mut self) {
         self.round += 1;
         for (holding, moved) in self.cluster.holdings.iter_mut().zip(&self.moved) {
@@ -167,7 +167,7 @@ impl World {
         if !self.cluster.holdings[index].movable {
             self.moved[index] = Some(self.round);
         }
-        // A node acting on stale state may hand over too much, some of which comes back, once.
+        // A node that acts on stale state may hand over too many shards; each may come back once.
         let earlier = self.owners[index].iter().filter(|owner| **owner == target).count();
         assert!(earlier <= usize::from(self.had_delayed), "shard {shard} goes back to {target}");
         self.owners[index].push(target);
