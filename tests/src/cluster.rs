@@ -165,7 +165,8 @@ impl Cluster {
         let member = &mut self.members[index];
         if let Some(other) = binary::other_path()? {
             // Every other node begins with the other version, and each start changes the version.
-            let binary = if (index + member.starts) % 2 == 0 { binary::path()? } else { other };
+            let binary =
+                if (index + member.starts).is_multiple_of(2) { binary::path()? } else { other };
             member.node.use_binary(&binary);
         }
         member.starts += 1;
