@@ -19,9 +19,10 @@ use postrider_client::messages::{
 };
 use postrider_client::{CallError, Client, Cookie, HeldChoice, JoinError, NewEvent, Options};
 use postrider_cluster::local_node::LocalNode;
-use postrider_cluster::route::{Router, TestReport, Workers};
+use postrider_cluster::route::{LocalShards, Router};
 use postrider_cluster::view::{NodeView, View};
 use postrider_domain::account::{Account, Name};
+use postrider_domain::attempt::TestReport;
 use postrider_domain::endpoint::{Endpoint, Ordering, Secrets, Subscription};
 use postrider_domain::event::{Event, EventType, EventTypeName};
 use postrider_domain::headers::CustomHeaders;
@@ -33,7 +34,7 @@ use postrider_domain::time::{Clock, Timestamp};
 use postrider_net::gateway::{self, Gateway, GatewayMessage};
 use postrider_net::tasks::Tasks;
 use postrider_net::transport::{self, PeerName, Transport};
-use postrider_service::Service;
+use postrider_service::{Service, TestSender};
 use postrider_store::kv::Store;
 use postrider_store::kv::lmdb::Lmdb;
 use postrider_store::{Owner, Records, Wake};
@@ -295,8 +296,13 @@ async fn node_process() -> Result<()> {
         tasks: Tasks::new(),
     };
     let _link = Transport::start(options).await?;
-    let router = Router::new(records, Arc::new(NoWorkers));
-    let service = Service::new(router, Arc::new(IdGenerator::new()), Arc::new(FixedClock));
+    let service = Service::new(
+        records.clone(),
+        Router::new(records, Arc::new(NoShards), None),
+        Arc::new(NoTestSender),
+        Arc::new(IdGenerator::new()),
+        Arc::new(FixedClock),
+    );
     let other = std::fs::read_to_string(dir.join("other")).ok();
     let other = other.map(|text| text.parse()).transpose()?;
     let (_view, view) = watch::channel(Arc::new(view(boot, address, other)));
@@ -346,16 +352,20 @@ async fn populate(records: &Records) -> Result<()> {
     Ok(())
 }
 
-/// Workers that deliver nothing.
-struct NoWorkers;
+/// Shards that deliver nothing.
+struct NoShards;
 
-#[async_trait]
-impl Workers for NoWorkers {
+impl LocalShards for NoShards {
     fn wake(&self, _: Vec<Wake>) -> Vec<Wake> {
         Vec::new()
     }
+}
 
-    async fn send_test(&self, _: Endpoint, _: Event) -> TestReport {
+struct NoTestSender;
+
+#[async_trait]
+impl TestSender for NoTestSender {
+    async fn send_test(&self, _: &Endpoint, _: &Event) -> TestReport {
         panic!("no test event is sent in these tests")
     }
 }

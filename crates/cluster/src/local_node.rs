@@ -1,4 +1,4 @@
-//! Handles the messages of other nodes: passes their wakes to the workers, and has the shard
+//! Handles the messages of other nodes: passes their wakes to the router, and has the shard
 //! manager read the store when they report that the owner of a shard has changed.
 
 use std::sync::Arc;
@@ -23,8 +23,7 @@ pub struct LocalNode {
 }
 
 impl LocalNode {
-    /// Creates the handler. `router` leads to the workers, and `check_now` notifies the shard
-    /// manager.
+    /// Creates the handler. `check_now` notifies the shard manager.
     #[must_use]
     pub fn new(router: Router, view: watch::Receiver<Arc<View>>, check_now: Arc<Notify>) -> Self {
         Self { router, view, check_now, instruments: Instruments::new() }
@@ -35,9 +34,9 @@ impl LocalNode {
     /// # Errors
     /// `Malformed` if any of the wakes is invalid. The whole message is then rejected.
     pub fn wake(&self, wakes: WakeMany) -> Result<Woken, CallError> {
-        let wakes = wakes::unpack(wakes, self.router.records().shards())?;
+        let wakes = wakes::unpack(wakes, self.router.shards())?;
         self.instruments.wakes_received(wakes.len());
-        let not_owned = self.router.wake_local(wakes);
+        let not_owned = self.router.wake_from_peer(wakes);
         let mut shards: Vec<Shard> = not_owned.iter().map(Wake::shard).collect();
         shards.sort_unstable();
         shards.dedup();

@@ -66,6 +66,10 @@ pub struct Options {
     pub shard_workers: Arc<dyn ShardWorkers>,
     /// How long work in flight on a shard may take to end after its guard is revoked.
     pub drain_timeout: Duration,
+    /// Where the shard manager publishes the cluster as this node sees it.
+    pub view: watch::Sender<Arc<View>>,
+    /// A notification makes the shard manager read the store now instead of at the next interval.
+    pub check_now: Arc<Notify>,
     /// The clock that measures the validity of this node's lease.
     pub uptime: Arc<dyn Uptime>,
     /// Seeds the jitter before takeovers.
@@ -88,7 +92,6 @@ pub enum ClusterMode {
 pub struct ShardManager {
     me: BootId,
     view: watch::Receiver<Arc<View>>,
-    check_now: Arc<Notify>,
     commands: mpsc::Sender<Command>,
 }
 
@@ -106,35 +109,22 @@ impl ShardManager {
     /// Starts the shard manager. At first the node owns no shard.
     #[must_use]
     pub fn start(options: Options) -> Self {
-        let (view, view_receiver) = watch::channel(Arc::default());
         let (commands, command_receiver) = mpsc::channel(COMMAND_BUFFER);
-        let check_now = Arc::new(Notify::new());
-        let me = options.me.node;
+        let (me, view) = (options.me.node, options.view.subscribe());
         let pause = match options.mode {
             ClusterMode::Single => CHECK_INTERVAL_SINGLE,
             ClusterMode::Clustered(_) => CHECK_INTERVAL,
         };
         let tasks = options.tasks.clone();
-        let reconciler = Reconciler::new(options, view, check_now.clone(), command_receiver);
-        tasks.spawn("shard manager", run(reconciler, check_now.clone(), pause));
-        Self { me, view: view_receiver, check_now, commands }
+        let reconciler = Reconciler::new(options, command_receiver);
+        tasks.spawn("shard manager", run(reconciler, pause));
+        Self { me, view, commands }
     }
 
     /// The cluster as this node sees it. The receiver is notified of every change.
     #[must_use]
     pub fn view(&self) -> watch::Receiver<Arc<View>> {
         self.view.clone()
-    }
-
-    /// Reads the store now instead of at the next interval.
-    pub fn check_now(&self) {
-        self.check_now.notify_one();
-    }
-
-    /// A notification on this value has the same effect as [`check_now`](Self::check_now).
-    #[must_use]
-    pub fn check_trigger(&self) -> Arc<Notify> {
-        self.check_now.clone()
     }
 
     /// Reports that a node's process has exited, so that its shards are taken over soon. A wrong
@@ -171,13 +161,13 @@ impl ShardManager {
     }
 }
 
-async fn run(mut reconciler: Reconciler, check_now: Arc<Notify>, pause: Duration) {
+async fn run(mut reconciler: Reconciler, pause: Duration) {
     loop {
         reconciler.run().await;
         let pause = if reconciler.has_more_to_claim { reconciler::CLAIM_PAUSE } else { pause };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = check_now.notified() => {}
+            () = reconciler.check_now.notified() => {}
             ended = reconciler::next_handoff(&mut reconciler.handoffs) => reconciler.finish_handoff(ended),
             command = reconciler.commands.recv() => match command {
                 Some(Command::ReportExit(node, evidence)) => reconciler.report_exit(node, evidence),

@@ -18,6 +18,7 @@ use postrider_store::Wake;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::route::LocalShards;
 use crate::view::View;
 use postrider_net::tasks::Tasks;
 
@@ -71,23 +72,22 @@ struct PeerQueue {
 }
 
 impl WakeForwarder {
-    /// Starts the forwarder of node `me`. Unroutable wakes are passed to `route` again, which
-    /// returns those that are not for this node. `view_is_stale` is notified when the view proves
-    /// wrong.
+    /// Starts the forwarder of node `me`. Unroutable wakes are first offered to `local` again.
+    /// `view_is_stale` is notified when the view proves wrong.
     #[must_use]
     pub fn start(
         me: BootId,
         view: watch::Receiver<Arc<View>>,
         transport: Arc<dyn WakeTransport>,
         view_is_stale: Arc<Notify>,
-        route: impl Fn(Vec<Wake>) -> Vec<Wake> + Send + 'static,
+        local: Arc<dyn LocalShards>,
         tasks: &Tasks,
     ) -> Self {
         let queues = Mutex::default();
         let unroutable = Mutex::default();
         let forwarder =
             Arc::new(Forwarder { me, view, transport, view_is_stale, queues, unroutable });
-        tasks.spawn("wake rerouting", reroute(Arc::downgrade(&forwarder), route));
+        tasks.spawn("wake rerouting", reroute(Arc::downgrade(&forwarder), local));
         Self(forwarder)
     }
 
@@ -218,7 +218,7 @@ async fn drain_queue(forwarder: Weak<Forwarder>, node: BootId, queue: Arc<PeerQu
 }
 
 /// Routes unroutable wakes again, whenever the view changes and at a regular interval.
-async fn reroute(forwarder: Weak<Forwarder>, route: impl Fn(Vec<Wake>) -> Vec<Wake> + Send) {
+async fn reroute(forwarder: Weak<Forwarder>, local: Arc<dyn LocalShards>) {
     let Some(mut view) = forwarder.upgrade().map(|forwarder| forwarder.view.clone()) else {
         return;
     };
@@ -236,7 +236,7 @@ async fn reroute(forwarder: Weak<Forwarder>, route: impl Fn(Vec<Wake>) -> Vec<Wa
         }
         // Each wake keeps the time it was first sent. Otherwise it would be retried forever.
         let others = unroutable.into_iter().flat_map(|(queued_at, wake)| {
-            route(vec![wake]).into_iter().map(move |wake| (queued_at, wake))
+            local.wake(vec![wake]).into_iter().map(move |wake| (queued_at, wake))
         });
         forwarder.dispatch(others);
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::FutureExt;
-use postrider_cluster::route::{Notifier, TestReport};
+use postrider_cluster::route::Notifier;
 use postrider_cluster::shard_guard::ShardGuard;
 use postrider_cluster::trace;
-use postrider_domain::attempt::Exchange;
+use postrider_domain::attempt::{Exchange, TestReport};
 use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::{Event, Payload};

@@ -43,7 +43,7 @@ pub struct Backlog {
 pub(crate) struct BacklogMonitor {
     records: Records,
     clock: Arc<dyn Clock>,
-    shards: Arc<OwnedShards>,
+    shards: OwnedShards,
     latest: Mutex<Backlog>,
 }
 
@@ -52,7 +52,7 @@ impl BacklogMonitor {
     pub(crate) fn start(
         records: Records,
         clock: Arc<dyn Clock>,
-        shards: Arc<OwnedShards>,
+        shards: OwnedShards,
         tasks: &Tasks,
     ) -> Arc<Self> {
         let monitor = Arc::new(Self { records, clock, shards, latest: Mutex::default() });

@@ -1,22 +1,21 @@
-//! The handle to the delivery engine: starts it, starts owned shards and routes wakes to them.
+//! The handle to the delivery engine: starts it and the shards that this node owns.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use postrider_cluster::route::{Notifier, Router, TestReport, Workers};
+use postrider_cluster::route::{Notifier, Router};
 use postrider_cluster::shard_guard::ShardGuard;
+use postrider_domain::attempt::TestReport;
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Event;
 use postrider_domain::ids::IdGenerator;
 use postrider_domain::time::Clock;
 use postrider_domain::transition::Rules;
 use postrider_net::tasks::Tasks;
-use postrider_store::{Records, Wake};
+use postrider_store::Records;
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorRef, SpawnErr};
-use tokio::sync::Semaphore;
 
 use crate::attempt::Attempts;
 use crate::backlog::{Backlog, BacklogMonitor};
@@ -24,7 +23,6 @@ use crate::endpoint::EndpointResources;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 use crate::owned_shards::OwnedShards;
-use crate::peer_deliveries::{self, PeerDelivery};
 use crate::permits::Permits;
 use crate::recorder::Recorder;
 use crate::rng::SharedRng;
@@ -34,12 +32,11 @@ use crate::supervisor::{Supervisor, SupervisorMsg};
 
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum concurrent reads that verify deliveries from other nodes.
-const MAX_PEER_READS: usize = 16;
-
 /// The engine's dependencies.
 pub struct Options {
     pub records: Records,
+    /// The router's [`LocalShards`](postrider_cluster::route::LocalShards).
+    pub owned_shards: OwnedShards,
     /// Routes wakes to the owners of their shards, on any node.
     pub router: Router,
     pub rules: Rules,
@@ -59,12 +56,8 @@ pub struct Options {
 pub struct DeliveryEngine(Arc<Engine>);
 
 struct Engine {
-    records: Records,
-    shards: Arc<OwnedShards>,
     attempts: Arc<Attempts>,
     permits: Permits,
-    /// Limits concurrent reads that verify deliveries from other nodes.
-    peer_reads: Arc<Semaphore>,
     backlog: Arc<BacklogMonitor>,
     supervisor: ActorRef<SupervisorMsg>,
 }
@@ -87,8 +80,18 @@ impl DeliveryEngine {
     }
 
     pub(crate) async fn start_within(bounds: Bounds, options: Options) -> Result<Self, StartError> {
-        let Options { records, router, rules, sender, notifier, clock, id_generator, rng, tasks } =
-            options;
+        let Options {
+            records,
+            owned_shards,
+            router,
+            rules,
+            sender,
+            notifier,
+            clock,
+            id_generator,
+            rng,
+            tasks,
+        } = options;
         let metrics = Arc::new(Metrics::new());
         let permits = Permits::new();
         let recorder = Recorder::start(records.clone(), Arc::new(rules), &tasks);
@@ -120,14 +123,11 @@ impl DeliveryEngine {
             jobs: Arc::new(jobs),
             endpoints: Arc::new(endpoints),
         };
-        let shards = Arc::new(OwnedShards::new(records.shards()));
-        let backlog = BacklogMonitor::start(records.clone(), clock, shards.clone(), &tasks);
-        let supervised = (Arc::new(resources), shards.clone());
+        let backlog = BacklogMonitor::start(records, clock, owned_shards.clone(), &tasks);
+        let supervised = (Arc::new(resources), owned_shards);
         let (supervisor, running) = Actor::spawn(None, Supervisor, supervised).await?;
         tasks.watch("supervisor of shards", running);
-        let peer_reads = Arc::new(Semaphore::new(MAX_PEER_READS));
-        let engine = Engine { records, shards, attempts, permits, peer_reads, backlog, supervisor };
-        Ok(Self(Arc::new(engine)))
+        Ok(Self(Arc::new(Engine { attempts, permits, backlog, supervisor })))
     }
 
     /// Delivers from a shard until its guard is revoked. Attempts in flight at that time hold the
@@ -144,6 +144,12 @@ impl DeliveryEngine {
         }
     }
 
+    /// Sends an event to an endpoint once, immediately. The result does not affect the endpoint's
+    /// state.
+    pub async fn send_test(&self, endpoint: &Endpoint, event: &Event) -> TestReport {
+        self.0.attempts.test(endpoint, event).await
+    }
+
     /// The node's backlog as of the last scan.
     #[must_use]
     pub fn backlog(&self) -> Backlog {
@@ -154,45 +160,5 @@ impl DeliveryEngine {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.0.permits.in_use()
-    }
-}
-
-#[async_trait]
-impl Workers for DeliveryEngine {
-    fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake> {
-        self.0.shards.wake(wakes)
-    }
-
-    fn wake_from_peer(&self, wakes: Vec<Wake>) -> Vec<Wake> {
-        let (mut deliveries, mut hints) = (Vec::new(), Vec::new());
-        let permit = self.0.peer_reads.clone().try_acquire_owned();
-        for wake in wakes {
-            match PeerDelivery::from_wake(wake) {
-                Ok(delivery) if permit.is_ok() && self.0.shards.owns(delivery.shard()) => {
-                    deliveries.push(delivery);
-                }
-                // Its owner reads it from the store.
-                Ok(delivery) => hints.push(delivery.wake(None)),
-                Err(hint) => hints.push(hint),
-            }
-        }
-        if !deliveries.is_empty() {
-            let engine = self.0.clone();
-            tokio::spawn(async move {
-                let verified = peer_deliveries::verify(&engine.records, deliveries).await;
-                // If a shard has moved meanwhile, its new owner finds the delivery by a scan.
-                let _ = engine.shards.wake(verified);
-                drop(permit);
-            });
-        }
-        self.0.shards.wake(hints)
-    }
-
-    fn scan_now(&self) {
-        self.0.shards.scan_now();
-    }
-
-    async fn send_test(&self, endpoint: Endpoint, event: Event) -> TestReport {
-        self.0.attempts.test(&endpoint, &event).await
     }
 }

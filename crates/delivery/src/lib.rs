@@ -13,7 +13,7 @@
 //!
 //! | File | Contents |
 //! |---|---|
-//! | `engine` | the handle: starting, owning shards, routing wakes to their actors |
+//! | `engine` | the handle: starting, owning shards, sending test events |
 //! | `peer_deliveries` | verifies deliveries that other nodes attach to their wakes |
 //! | `attempt` | one attempt, from start to committed record |
 //! | [`sender`](Sender) | one HTTP request with its deadline, and the record of what was sent |
@@ -60,6 +60,7 @@ mod tests;
 
 pub use backlog::Backlog;
 pub use engine::{DeliveryEngine, Options, StartError};
+pub use owned_shards::OwnedShards;
 pub use resolver::ResolverError;
 pub use rng::SharedRng;
 pub use sender::{OutOfResources, Sender, SenderError};

@@ -1,16 +1,29 @@
 //! The shards that this node owns, and the routing of wakes to their actors.
 
 use std::collections::HashSet;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use postrider_cluster::route::LocalShards;
 use postrider_cluster::shard_guard::{ShardGuard, ShardRevoked};
 use postrider_domain::assignment::{Fence, Shard};
-use postrider_store::Wake;
+use postrider_store::{Records, Wake};
+use tokio::sync::Semaphore;
 
+use crate::peer_deliveries::{self, PeerDelivery};
 use crate::shard::ShardHandle;
 
-/// The actors of the shards that this node owns, by shard.
-pub(crate) struct OwnedShards(RwLock<Vec<Option<OwnedShard>>>);
+/// Maximum concurrent reads that verify deliveries from other nodes.
+const MAX_PEER_READS: usize = 16;
+
+/// The actors of the shards that this node owns. Clones share them.
+#[derive(Clone)]
+pub struct OwnedShards {
+    /// By shard.
+    shards: Arc<RwLock<Vec<Option<OwnedShard>>>>,
+    records: Records,
+    /// Limits concurrent reads that verify deliveries from other nodes.
+    peer_reads: Arc<Semaphore>,
+}
 
 struct OwnedShard {
     fence: Fence,
@@ -19,39 +32,23 @@ struct OwnedShard {
 }
 
 impl OwnedShards {
-    pub(crate) fn new(count: u16) -> Self {
-        Self(RwLock::new((0..count).map(|_| None).collect()))
-    }
-
-    /// Routes wakes to the shards owned here and returns the others.
-    pub(crate) fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake> {
-        let shards = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let mut others = Vec::new();
-        for wake in wakes {
-            match shards.get(usize::from(wake.shard())) {
-                Some(Some(owned)) if !owned.revoked.is_revoked() => owned.handle.wake(wake),
-                _ => others.push(wake),
-            }
-        }
-        others
-    }
-
-    /// Makes every shard owned here scan its due rows.
-    pub(crate) fn scan_now(&self) {
-        let shards = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        for owned in shards.iter().flatten() {
-            owned.handle.scan_now();
+    /// Creates the registry. This node owns no shard yet.
+    #[must_use]
+    pub fn new(records: Records) -> Self {
+        let shards = (0..records.shards()).map(|_| None).collect();
+        Self {
+            shards: Arc::new(RwLock::new(shards)),
+            records,
+            peer_reads: Arc::new(Semaphore::new(MAX_PEER_READS)),
         }
     }
 
     pub(crate) fn owns(&self, shard: Shard) -> bool {
-        let shards = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        shards.get(usize::from(shard)).is_some_and(Option::is_some)
+        self.read().get(usize::from(shard)).is_some_and(Option::is_some)
     }
 
     pub(crate) fn owned(&self) -> HashSet<Shard> {
-        let shards = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        shards.iter().flatten().map(|owned| owned.fence.shard).collect()
+        self.read().iter().flatten().map(|owned| owned.fence.shard).collect()
     }
 
     pub(crate) fn insert(&self, guard: &ShardGuard, handle: ShardHandle) {
@@ -67,7 +64,56 @@ impl OwnedShards {
     }
 
     fn slot<T>(&self, shard: Shard, change: impl FnOnce(&mut Option<OwnedShard>) -> T) -> T {
-        let mut shards = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
         change(&mut shards[usize::from(shard)])
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Vec<Option<OwnedShard>>> {
+        self.shards.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LocalShards for OwnedShards {
+    fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake> {
+        let shards = self.read();
+        let mut others = Vec::new();
+        for wake in wakes {
+            match shards.get(usize::from(wake.shard())) {
+                Some(Some(owned)) if !owned.revoked.is_revoked() => owned.handle.wake(wake),
+                _ => others.push(wake),
+            }
+        }
+        others
+    }
+
+    fn wake_from_peer(&self, wakes: Vec<Wake>) -> Vec<Wake> {
+        let (mut deliveries, mut hints) = (Vec::new(), Vec::new());
+        let permit = self.peer_reads.clone().try_acquire_owned();
+        for wake in wakes {
+            match PeerDelivery::from_wake(wake) {
+                Ok(delivery) if permit.is_ok() && self.owns(delivery.shard()) => {
+                    deliveries.push(delivery);
+                }
+                // Its owner reads it from the store.
+                Ok(delivery) => hints.push(delivery.wake(None)),
+                Err(hint) => hints.push(hint),
+            }
+        }
+        if !deliveries.is_empty() {
+            let shards = self.clone();
+            tokio::spawn(async move {
+                let verified = peer_deliveries::verify(&shards.records, deliveries).await;
+                // If a shard has moved meanwhile, its new owner finds the delivery by a scan.
+                let _ = shards.wake(verified);
+                drop(permit);
+            });
+        }
+        self.wake(hints)
+    }
+
+    fn scan_now(&self) {
+        for owned in self.read().iter().flatten() {
+            owned.handle.scan_now();
+        }
     }
 }

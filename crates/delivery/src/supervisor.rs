@@ -30,7 +30,7 @@ pub(crate) struct Supervisor;
 
 pub(crate) struct SupervisorState {
     resources: Arc<ShardResources>,
-    owned: Arc<OwnedShards>,
+    owned: OwnedShards,
     shards: HashMap<ActorId, ShardGuard>,
 }
 
@@ -38,12 +38,12 @@ pub(crate) struct SupervisorState {
 impl Actor for Supervisor {
     type Msg = SupervisorMsg;
     type State = SupervisorState;
-    type Arguments = (Arc<ShardResources>, Arc<OwnedShards>);
+    type Arguments = (Arc<ShardResources>, OwnedShards);
 
     async fn pre_start(
         &self,
         _myself: ActorRef<SupervisorMsg>,
-        (resources, owned): (Arc<ShardResources>, Arc<OwnedShards>),
+        (resources, owned): (Arc<ShardResources>, OwnedShards),
     ) -> Result<SupervisorState, ActorProcessingErr> {
         Ok(SupervisorState { resources, owned, shards: HashMap::new() })
     }

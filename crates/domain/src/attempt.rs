@@ -55,6 +55,13 @@ pub struct Exchange {
     pub duration: Duration,
 }
 
+/// The result of a test event.
+#[derive(Clone, Debug)]
+pub struct TestReport {
+    pub exchange: Exchange,
+    pub phases: Phases,
+}
+
 impl Exchange {
     /// The duration in whole milliseconds.
     #[must_use]

@@ -164,7 +164,7 @@ pub struct StoreCopy {
     /// FoundationDB's cluster file
     #[arg(long, value_name = "CLUSTER_FILE")]
     pub to: PathBuf,
-    /// Prefix of all keys in FoundationDB; must match [store] subspace in the nodes' configuration
+    /// Prefix of all keys in FoundationDB; must match the subspace in the nodes' configuration
     #[arg(long, value_name = "NAME", value_parser = Subspace::parse, default_value_t)]
     pub subspace: Subspace,
 }

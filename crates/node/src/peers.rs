@@ -8,8 +8,9 @@ use postrider_api::ActorApi;
 use postrider_cluster::local_node::LocalNode;
 use postrider_cluster::membership::Identity;
 use postrider_cluster::mesh::Mesh;
-use postrider_cluster::route::Router;
+use postrider_cluster::route::{LocalShards, Router};
 use postrider_cluster::shard_manager::{ClusterMode, PeerNotifier, ShardManager};
+use postrider_cluster::view::View;
 use postrider_cluster::wake_forwarder::WakeForwarder;
 use postrider_domain::assignment::Fence;
 use postrider_domain::time::Timestamp;
@@ -18,25 +19,31 @@ use postrider_net::tasks::Tasks;
 use postrider_net::transport::{self, Cookie, PeerName, Tls, Transport};
 use postrider_service::Service;
 use postrider_store::{COOKIE_CHANGE_WINDOW, CookieCheck, Records};
+use tokio::sync::{Notify, watch};
 
 use crate::config;
 use crate::data_dir::DataDir;
 
-/// The transport to the other nodes, and the actors that use it.
-pub struct Peers {
+/// The connections to the other nodes. The node does not serve their calls yet.
+pub struct Connections {
     transport: Transport,
     mesh: Mesh,
     seeds: Vec<String>,
-    gateway: Option<Gateway>,
     tasks: Tasks,
+}
+
+/// The transport to the other nodes, and the gateway that serves their calls.
+pub struct Peers {
+    transport: Transport,
+    gateway: Gateway,
 }
 
 /// Whether this node is alone. The locks of an embedded store keep other nodes away if `[cluster]
 /// listen` is not set. FoundationDB has no such locks: other nodes may use the same subspace, and
 /// leases divide the shards between them.
-pub fn cluster_mode(peers: Option<&Peers>, store: &config::Store) -> ClusterMode {
-    match (peers, store) {
-        (Some(peers), _) => ClusterMode::Clustered(Arc::new(peers.mesh.clone())),
+pub fn cluster_mode(connections: Option<&Connections>, store: &config::Store) -> ClusterMode {
+    match (connections, store) {
+        (Some(connections), _) => ClusterMode::Clustered(Arc::new(connections.mesh.clone())),
         (None, config::Store::FoundationDb(_)) => ClusterMode::Clustered(Arc::new(NoPeers)),
         (None, config::Store::Embedded) => ClusterMode::Single,
     }
@@ -80,7 +87,7 @@ const OTHER_COOKIE: &str = "[cluster] cookie_file: the nodes that use this store
     this node cannot connect to them. Use the same cookie. To change the cookie of a running cluster, \
     set previous_cookie_file to the file with their cookie and restart the nodes one by one, within 24 hours";
 
-impl Peers {
+impl Connections {
     /// Starts the transport.
     ///
     /// # Errors
@@ -101,43 +108,43 @@ impl Peers {
         let transport =
             Transport::start(options).await.context("cannot start the cluster transport")?;
         let mesh = Mesh::new(me.node, transport.clone());
-        Ok(Self { transport, mesh, seeds: peering.seeds.clone(), gateway: None, tasks })
+        Ok(Self { transport, mesh, seeds: peering.seeds.clone(), tasks })
+    }
+
+    /// Starts the forwarder of wakes for shards that other nodes own.
+    pub fn forwarder(
+        &self,
+        view: watch::Receiver<Arc<View>>,
+        check_now: Arc<Notify>,
+        local: Arc<dyn LocalShards>,
+    ) -> WakeForwarder {
+        let transport = Arc::new(self.mesh.clone());
+        WakeForwarder::start(self.mesh.me(), view, transport, check_now, local, &self.tasks)
     }
 
     /// Starts the gateway for other nodes and clients, and connects to the seeds.
     ///
     /// # Errors
     /// If the gateway cannot start.
-    pub async fn join(&mut self, service: Service, shard_manager: &ShardManager) -> Result<()> {
-        let router = service.router().clone();
-        let node =
-            LocalNode::new(router.clone(), shard_manager.view(), shard_manager.check_trigger());
+    pub async fn join(
+        self,
+        service: Service,
+        router: Router,
+        shard_manager: &ShardManager,
+        check_now: Arc<Notify>,
+    ) -> Result<Peers> {
+        let node = LocalNode::new(router.clone(), shard_manager.view(), check_now);
         let api = ActorApi::new(service, Arc::new(node));
-        let gateway = Gateway::start(api, &self.tasks).await;
-        self.gateway = Some(gateway.context("cannot start the gateway")?);
-        router.attach_forwarder(self.forwarder(&router, shard_manager));
-        self.mesh.run(shard_manager.clone(), router, self.seeds.clone(), &self.tasks);
-        Ok(())
+        let gateway = Gateway::start(api, &self.tasks).await.context("cannot start the gateway")?;
+        self.mesh.run(shard_manager.clone(), router, self.seeds, &self.tasks);
+        Ok(Peers { transport: self.transport, gateway })
     }
+}
 
-    fn forwarder(&self, router: &Router, shard_manager: &ShardManager) -> WakeForwarder {
-        let (router, transport) = (router.clone(), Arc::new(self.mesh.clone()));
-        let route = move |wakes| router.wake_local(wakes);
-        WakeForwarder::start(
-            self.mesh.me(),
-            shard_manager.view(),
-            transport,
-            shard_manager.check_trigger(),
-            route,
-            &self.tasks,
-        )
-    }
-
+impl Peers {
     /// Stops the gateway, then closes the transport.
     pub async fn leave(self) {
-        if let Some(gateway) = self.gateway {
-            gateway.stop().await;
-        }
+        self.gateway.stop().await;
         self.transport.stop().await;
     }
 }

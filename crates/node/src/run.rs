@@ -1,7 +1,7 @@
 //! The life of a node: the order in which its parts start and stop.
 //!
-//! Start: data directory → store → notifier and delivery engine → cluster transport → shard
-//! manager, which claims this node's share of the shards → HTTP. The node serves no request before
+//! Start: data directory → store → cluster transport → notifier and delivery engine → shard
+//! manager, which claims this node's share of the shards → gateway → HTTP. The node serves no request before
 //! everything that the request needs is running. Stop: the HTTP server finishes requests in flight,
 //! while the shard manager hands over each shard as soon as it has no work in flight; then the
 //! notifier stops. The store closes with the process.
@@ -20,7 +20,10 @@ use postrider_cluster::membership::Identity;
 use postrider_cluster::route::Router;
 use postrider_cluster::shard_guard::ShardGuard;
 use postrider_cluster::shard_manager::{self, ShardManager, ShardWorkers};
-use postrider_delivery::{DeliveryEngine, Options, Sender, SharedRng};
+use postrider_delivery::{DeliveryEngine, Options, OwnedShards, Sender, SharedRng};
+use postrider_domain::attempt::TestReport;
+use postrider_domain::endpoint::Endpoint;
+use postrider_domain::event::Event;
 use postrider_domain::ids::IdGenerator;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::Clock;
@@ -28,7 +31,7 @@ use postrider_domain::transition::Rules;
 use postrider_net::tasks::{Ended, Tasks};
 use postrider_notify::smtp::Mailer;
 use postrider_notify::{Outbox, OutboxHandle};
-use postrider_service::Service;
+use postrider_service::{Service, TestSender};
 use postrider_store::Records;
 use postrider_store::kv::Store;
 use rand::TryRng;
@@ -36,13 +39,14 @@ use rand::rngs::SysRng;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::data_dir::{DataDir, LockMode, check_secret};
-use crate::peers::{self, Peers};
+use crate::peers::{self, Connections, Peers};
 use crate::telemetry::{self, Telemetry};
 use crate::{previous_run, server, store};
 
@@ -133,9 +137,6 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
     if let Some(peering) = &config.cluster.peering {
         peers::verify_cookie(&records, peering, &dir, clock.wall()).await?;
     }
-    let router = Router::unattached(records.clone());
-    let workers =
-        start_workers(&config, &router, id_generator.clone(), clock.clone(), &tasks).await?;
     let me = Identity {
         node: id_generator.id(clock.now()),
         name: name.clone(),
@@ -143,24 +144,46 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     previous_run::clear_previous_lease(&records, &dir, me.node).await?;
-    let mut peers = match &config.cluster.peering {
-        Some(peering) => Some(Peers::start(peering, &dir, &me, tasks.clone()).await?),
+    let connections = match &config.cluster.peering {
+        Some(peering) => Some(Connections::start(peering, &dir, &me, tasks.clone()).await?),
         None => None,
     };
+    let (view, watched_view) = watch::channel(Arc::default());
+    let check_now = Arc::new(Notify::new());
+    let owned_shards = OwnedShards::new(records.clone());
+    let forwarder = connections.as_ref().map(|connections| {
+        connections.forwarder(watched_view, check_now.clone(), Arc::new(owned_shards.clone()))
+    });
+    let router = Router::new(records.clone(), Arc::new(owned_shards.clone()), forwarder);
+    let parts = Parts {
+        records: records.clone(),
+        router: router.clone(),
+        owned_shards,
+        id_generator: id_generator.clone(),
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+    };
+    let workers = start_workers(&config, parts).await?;
     let shard_manager = ShardManager::start(shard_manager::Options {
         records: records.clone(),
         me,
-        mode: peers::cluster_mode(peers.as_ref(), &config.store),
+        mode: peers::cluster_mode(connections.as_ref(), &config.store),
         shard_workers: Arc::new(workers.clone()),
         drain_timeout: config.retry.timeout() + RECORD_GRACE,
+        view,
+        check_now: check_now.clone(),
         uptime: system,
         seed: seed()?,
         tasks: tasks.clone(),
     });
-    let service = Service::new(router, id_generator, clock);
-    if let Some(peers) = &mut peers {
-        peers.join(service.clone(), &shard_manager).await?;
-    }
+    let test_sender = Arc::new(workers.clone());
+    let service = Service::new(records.clone(), router.clone(), test_sender, id_generator, clock);
+    let peers = match connections {
+        Some(connections) => {
+            Some(connections.join(service.clone(), router, &shard_manager, check_now).await?)
+        }
+        None => None,
+    };
     let api = Api {
         service,
         view: shard_manager.view(),
@@ -240,33 +263,37 @@ impl Running {
     }
 }
 
-/// Starts the workers. They own no shards yet.
-async fn start_workers(
-    config: &Config,
-    router: &Router,
+/// What the workers share with the rest of the node.
+struct Parts {
+    records: Records,
+    router: Router,
+    owned_shards: OwnedShards,
     id_generator: Arc<IdGenerator>,
     clock: Arc<dyn Clock>,
-    tasks: &Tasks,
-) -> Result<Workers> {
-    let records = router.records().clone();
+    tasks: Tasks,
+}
+
+/// Starts the workers. They own no shards yet.
+async fn start_workers(config: &Config, parts: Parts) -> Result<Workers> {
+    let Parts { records, router, owned_shards, id_generator, clock, tasks } = parts;
     let mailer = Mailer::new(config.email.server.clone(), config.email.sender.clone())?;
     let dashboard = config.dashboard.clone();
     let page_of = Arc::new(move |account, endpoint| dashboard.endpoint_page(account, endpoint));
     let notifier =
-        Outbox::start(records.clone(), clock.clone(), mailer, page_of, seed()?, tasks).await?;
+        Outbox::start(records.clone(), clock.clone(), mailer, page_of, seed()?, &tasks).await?;
     let delivery = DeliveryEngine::start(Options {
         records,
-        router: router.clone(),
+        owned_shards,
+        router,
         rules: Rules { retry: config.retry.clone(), disable: config.delivery.disable },
         sender: Sender::new(targets(config), config.retry.timeout())?,
         notifier: Arc::new(notifier.clone()),
         clock,
         id_generator,
         rng: SharedRng::new(seed()?),
-        tasks: tasks.clone(),
+        tasks,
     })
     .await?;
-    router.attach(Arc::new(delivery.clone()));
     Ok(Workers { delivery, notifier })
 }
 
@@ -281,6 +308,13 @@ impl ShardWorkers for Workers {
             return;
         }
         self.notifier.own(guard);
+    }
+}
+
+#[async_trait]
+impl TestSender for Workers {
+    async fn send_test(&self, endpoint: &Endpoint, event: &Event) -> TestReport {
+        self.delivery.send_test(endpoint, event).await
     }
 }
 
@@ -426,6 +460,8 @@ mod tests {
             mode: ClusterMode::Single,
             shard_workers: Arc::new(NoWorkers),
             drain_timeout: RECORD_GRACE,
+            view: watch::Sender::default(),
+            check_now: Arc::default(),
             uptime: system,
             seed: 1,
             tasks: tasks.clone(),

@@ -7,7 +7,7 @@
 //! | [`copy`] | `postrider store copy`: from an embedded store to FoundationDB |
 //! | [`progress`] | the progress of a copy, as a bar or as log lines |
 //! | [`disk`] | size and type of the disk that holds an embedded store |
-//! | [`format`] | numbers, sizes and times for people |
+//! | [`mod@format`] | numbers, sizes and times for people |
 
 pub mod check;
 pub mod copy;

@@ -56,7 +56,7 @@ pub use self::error::{InvalidField, Resource, ServiceError};
 pub use self::event_types::validate_schema;
 pub use self::idempotency::{IdempotencyKey, IdempotencyKeyError};
 pub use self::publish::{NewEvent, PartialEvent};
-pub use self::test_events::{SentTestEvent, TestEvent};
+pub use self::test_events::{SentTestEvent, TestEvent, TestSender};
 use crate::metrics::Instruments;
 use crate::schemas::Schemas;
 
@@ -65,7 +65,9 @@ use crate::schemas::Schemas;
 pub struct Service(Arc<Shared>);
 
 struct Shared {
+    records: Records,
     router: Router,
+    test_sender: Arc<dyn TestSender>,
     ids: Arc<IdGenerator>,
     clock: Arc<dyn Clock>,
     schemas: Schemas,
@@ -73,11 +75,19 @@ struct Shared {
 }
 
 impl Service {
-    /// Creates the service. It uses the records of `router`, and wakes shard owners through it.
+    /// Creates the service.
     #[must_use]
-    pub fn new(router: Router, ids: Arc<IdGenerator>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        records: Records,
+        router: Router,
+        test_sender: Arc<dyn TestSender>,
+        ids: Arc<IdGenerator>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self(Arc::new(Shared {
+            records,
             router,
+            test_sender,
             ids,
             clock,
             schemas: Schemas::default(),
@@ -94,7 +104,7 @@ impl Service {
     /// The durable records.
     #[must_use]
     pub fn records(&self) -> &Records {
-        self.router().records()
+        &self.0.records
     }
 
     /// The time for everything that is scheduled and recorded; see [`Clock::now`].

@@ -1,12 +1,22 @@
 //! Test events: a single request to an endpoint that is not recorded.
 
-use postrider_cluster::route::TestReport;
+use async_trait::async_trait;
+use postrider_domain::attempt::TestReport;
+use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::{Event, EventTypeName, Payload};
 use postrider_domain::findings::UNKNOWN_TYPE;
 use postrider_domain::ids::{AccountId, EndpointId};
 
 use crate::Service;
 use crate::error::ServiceError;
+
+/// Sends test events: the delivery engine.
+#[async_trait]
+pub trait TestSender: Send + Sync + 'static {
+    /// Sends an event to an endpoint once, immediately. The result does not affect the endpoint's
+    /// state.
+    async fn send_test(&self, endpoint: &Endpoint, event: &Event) -> TestReport;
+}
 
 /// A test event to send.
 #[derive(Clone, Debug)]
@@ -44,7 +54,7 @@ impl Service {
         let now = self.now();
         let id = self.ids().id(now);
         let event = Event { id, account, event_type, created_at: now, payload: payload.clone() };
-        let report = self.router().send_test(endpoint, event).await;
+        let report = self.0.test_sender.send_test(&endpoint, &event).await;
         Ok(SentTestEvent { payload, report })
     }
 }

@@ -1,9 +1,10 @@
-//! Tests of the service over an in-memory store, with workers that record their wakes.
+//! Tests of the service over an in-memory store, with shards that record their wakes.
 
 use std::sync::Mutex;
 
 use async_trait::async_trait;
 use postrider_domain::account::{Account, EmailAddress, Name};
+use postrider_domain::attempt::TestReport;
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::endpoint::{Endpoint, Ordering, Secrets, State, Subscription};
 use postrider_domain::event::{Event, EventType, EventTypeName, Payload};
@@ -18,35 +19,39 @@ use postrider_store::{HeldAction, Idempotency, PageRequest, ResendTarget, Wake};
 
 use super::*;
 use crate::metrics::Channel;
-use postrider_cluster::route::{TestReport, Workers};
+use postrider_cluster::route::LocalShards;
 
 /// A service with an account, two event types and an endpoint that subscribes to all types. A
 /// payload of `strict` must be an object whose `n` is a number; `free` allows any payload.
 struct Fixture {
     service: Service,
     memory: Memory,
-    workers: Arc<RecordingWorkers>,
+    shards: Arc<RecordingShards>,
     account: AccountId,
     endpoint: EndpointId,
 }
 
-/// Workers that only record their wakes.
+/// Shards that only record their wakes.
 #[derive(Default)]
-struct RecordingWorkers(Mutex<Vec<Wake>>);
+struct RecordingShards(Mutex<Vec<Wake>>);
 
-#[async_trait]
-impl Workers for RecordingWorkers {
+impl LocalShards for RecordingShards {
     fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake> {
         self.0.lock().unwrap().extend(wakes);
         Vec::new()
     }
+}
 
-    async fn send_test(&self, _: Endpoint, _: Event) -> TestReport {
+struct NoTestSender;
+
+#[async_trait]
+impl TestSender for NoTestSender {
+    async fn send_test(&self, _: &Endpoint, _: &Event) -> TestReport {
         panic!("these tests send no test events")
     }
 }
 
-impl RecordingWorkers {
+impl RecordingShards {
     fn take(&self) -> Vec<Wake> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
@@ -64,9 +69,14 @@ impl Fixture {
     async fn new() -> Self {
         let memory = Memory::with_faults(1, Faults::default());
         let records = Records::open(Store::new(Arc::new(memory.clone()), 1), 4).await.unwrap();
-        let workers = Arc::new(RecordingWorkers::default());
-        let router = Router::new(records.clone(), workers.clone());
-        let service = Service::new(router, Arc::new(IdGenerator::new()), Arc::new(FixedClock));
+        let shards = Arc::new(RecordingShards::default());
+        let service = Service::new(
+            records.clone(),
+            Router::new(records.clone(), shards.clone(), None),
+            Arc::new(NoTestSender),
+            Arc::new(IdGenerator::new()),
+            Arc::new(FixedClock),
+        );
         let now = service.now();
         let account = Account {
             id: service.ids().id(now),
@@ -101,7 +111,7 @@ impl Fixture {
             updated_at: now,
         };
         assert!(records.create_endpoint(&endpoint).await.unwrap());
-        Self { service, memory, workers, account: account.id, endpoint: endpoint.id }
+        Self { service, memory, shards, account: account.id, endpoint: endpoint.id }
     }
 
     /// The newest delivery to the endpoint.
@@ -150,7 +160,7 @@ async fn published_events_wake_the_owners_of_their_deliveries() {
     let receipts =
         fixture.service.publish(Channel::Http, fixture.account, events, None).await.unwrap();
     assert_eq!(receipts.iter().map(|it| it.deliveries).collect::<Vec<_>>(), [1, 1]);
-    assert_eq!(fixture.workers.take().len(), 2);
+    assert_eq!(fixture.shards.take().len(), 2);
 }
 
 #[tokio::test]
@@ -180,7 +190,7 @@ async fn all_invalid_events_are_reported_at_once() {
             .unwrap_err();
         assert_eq!(locations(error), [unknown.clone(), (1, Field::EventType, String::new())]);
     }
-    assert!(fixture.workers.take().is_empty());
+    assert!(fixture.shards.take().is_empty());
 }
 
 #[tokio::test]
@@ -216,7 +226,7 @@ async fn a_repeated_request_returns_its_first_receipts() {
     fixture.service.records().delete_event_type(&name).await.unwrap();
     assert_eq!(publish(1).await.unwrap(), first);
     assert!(matches!(publish(2).await, Err(ServiceError::IdempotencyKeyReused)));
-    assert_eq!(fixture.workers.take().len(), 1);
+    assert_eq!(fixture.shards.take().len(), 1);
 }
 
 #[tokio::test]
@@ -254,7 +264,7 @@ async fn an_endpoint_is_disabled_and_enabled() {
     let view = fixture.service.enable_endpoint(account, id, HeldAction::Resume).await.unwrap();
     assert_eq!(view.state, State::Enabled);
     assert_eq!(fixture.service.endpoint(account, id).await.unwrap().state, State::Enabled);
-    let wakes = fixture.workers.take();
+    let wakes = fixture.shards.take();
     assert!(matches!(wakes[..], [Wake::Changed { .. }, Wake::Changed { .. }]), "{wakes:?}");
 }
 
@@ -286,7 +296,7 @@ async fn another_accounts_resources_are_not_found_and_wake_nobody() {
         service.retry_delivery(other, delivery).await,
         Err(ServiceError::NotFound(Resource::Delivery))
     ));
-    assert!(fixture.workers.take().is_empty());
+    assert!(fixture.shards.take().is_empty());
 }
 
 #[tokio::test]
@@ -298,7 +308,7 @@ async fn a_delivery_can_be_retried_until_its_endpoint_is_deleted() {
     let again = service.retry_delivery(account, first).await.unwrap();
     assert_eq!(again.state, DeliveryState::Pending);
     assert_ne!(again.delivery.id, first);
-    assert_eq!(fixture.workers.take().len(), 2);
+    assert_eq!(fixture.shards.take().len(), 2);
     service.records().delete_endpoint(account, fixture.endpoint).await.unwrap();
     assert!(matches!(
         service.retry_delivery(account, first).await,
@@ -313,10 +323,10 @@ async fn a_past_event_can_be_resent_until_its_endpoint_is_deleted() {
     let receipts =
         service.publish(Channel::Http, account, vec![new_event("free", "1")], None).await;
     let event = receipts.unwrap()[0].id;
-    fixture.workers.take();
+    fixture.shards.take();
     for target in [ResendTarget::Endpoint(endpoint), ResendTarget::AllSubscribers] {
         assert_eq!(service.resend_event(account, event, target).await.unwrap(), 1);
-        assert_eq!(fixture.workers.take().len(), 1);
+        assert_eq!(fixture.shards.take().len(), 1);
     }
     let other = service.ids().id(service.now());
     let result = service.resend_event(other, event, ResendTarget::AllSubscribers).await;
@@ -327,7 +337,7 @@ async fn a_past_event_can_be_resent_until_its_endpoint_is_deleted() {
     service.records().delete_endpoint(account, endpoint).await.unwrap();
     let result = service.resend_event(account, event, ResendTarget::Endpoint(endpoint)).await;
     assert!(matches!(result, Err(ServiceError::EndpointDeleted)));
-    assert!(fixture.workers.take().is_empty());
+    assert!(fixture.shards.take().is_empty());
 }
 
 #[tokio::test]

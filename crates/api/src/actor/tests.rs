@@ -34,7 +34,7 @@ impl Fixture {
         let view = tokio::sync::watch::channel(view()).1;
         let node = LocalNode::new(app.service.router().clone(), view, Arc::default());
         let api = ActorApi::new(app.service.clone(), Arc::new(node));
-        app.workers.take();
+        app.shards.take();
         Self { app, api, account: account.id, endpoint }
     }
 
@@ -100,7 +100,7 @@ async fn published_events_wake_the_owners_of_their_deliveries() {
         panic!("no receipts");
     };
     let ids: Vec<EventId> = receipts.iter().map(|receipt| receipt.id).collect();
-    assert_eq!(fixture.app.workers.take().len(), 3);
+    assert_eq!(fixture.app.shards.take().len(), 3);
     let newest = fixture.newest_delivery().await;
     assert_eq!((newest.event, newest.state), (ids[1], DeliveryState::Pending));
 }
@@ -114,7 +114,7 @@ async fn all_errors_of_a_batch_are_reported_at_once() {
     };
     let locations: Vec<_> = findings.iter().map(|it| (it.index, it.field)).collect();
     assert_eq!(locations, [(0, EventType), (1, Payload), (2, Payload), (3, EventType)]);
-    assert!(fixture.app.workers.take().is_empty());
+    assert!(fixture.app.shards.take().is_empty());
 }
 
 #[tokio::test]
@@ -172,5 +172,5 @@ async fn wakes_for_unknown_shards_are_rejected() {
     };
     assert_eq!(fixture.api.wake(wakes(3)), Ok(Woken::default()));
     assert_eq!(fixture.api.wake(wakes(4)).unwrap_err().kind, CallErrorKind::Malformed);
-    assert_eq!(fixture.app.workers.take().len(), 1);
+    assert_eq!(fixture.app.shards.take().len(), 1);
 }

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use maud::{Markup, html};
-use postrider_cluster::route::TestReport;
+use postrider_domain::attempt::TestReport;
 use postrider_domain::endpoint::{Endpoint, State as EndpointState, Subscription};
 use postrider_domain::event::EventTypeName;
 use postrider_domain::findings::UNKNOWN_TYPE;

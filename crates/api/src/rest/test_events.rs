@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use postrider_cluster::route::TestReport;
+use postrider_domain::attempt::TestReport;
 use postrider_domain::event::{EventTypeName, Payload};
 use postrider_domain::findings::UNKNOWN_TYPE;
 use postrider_domain::ids::EndpointId;

@@ -43,11 +43,11 @@ async fn an_endpoint_is_created_updated_disabled_enabled_and_deleted() {
         })
     );
 
-    app.workers.take();
+    app.shards.take();
     let body = json!({"event_types": ["*"], "headers": {}});
     let changed = app.as_account(&account, &call("PATCH"), body).await.expect(200);
     assert_eq!((&changed["event_types"], &changed["name"]), (&json!(["*"]), &json!("Billing")));
-    assert!(matches!(app.workers.take()[..], [Wake::Changed { .. }]));
+    assert!(matches!(app.shards.take()[..], [Wake::Changed { .. }]));
 
     let off = app.as_account(&account, &call("POST /disable"), Value::Null).await.expect(200);
     assert_eq!((&off["state"], &off["disabled"]["reason"]), (&json!("disabled"), &json!("manual")));
@@ -284,12 +284,12 @@ async fn deliveries_are_listed_shown_and_retried() {
     let shown = app.as_account(&account, &format!("GET {path}"), Value::Null).await.expect(200);
     assert_eq!((&shown["id"], &shown["attempts"]), (&delivery["id"], &json!([])));
 
-    app.workers.take();
+    app.shards.take();
     let again =
         app.as_account(&account, &format!("POST {path}/retry"), Value::Null).await.expect(201);
     assert_ne!(again["id"], delivery["id"]);
     assert_eq!(again["event_id"], event["id"]);
-    assert!(!app.workers.take().is_empty());
+    assert!(!app.shards.take().is_empty());
 
     for (query, count) in [
         ("?state=pending", 2),
@@ -308,11 +308,11 @@ async fn deliveries_are_listed_shown_and_retried() {
     assert_eq!(found, ["/state", "/event_type", "/since", "/limit", "/cursor"]);
 
     app.as_account(&account, &format!("DELETE /endpoints/{id}"), Value::Null).await.expect(204);
-    app.workers.take();
+    app.shards.take();
     let rejected = app.as_account(&account, &format!("POST {path}/retry"), Value::Null).await;
     rejected.assert_problem(409);
     assert_eq!(rejected.json()["title"], "The endpoint was deleted");
-    assert!(app.workers.take().is_empty());
+    assert!(app.shards.take().is_empty());
     let unknown = format!("POST /deliveries/dlv_{}/retry", "0".repeat(26));
     app.as_account(&account, &unknown, Value::Null).await.assert_problem(404);
 }
@@ -328,10 +328,10 @@ async fn an_event_is_resent_to_one_endpoint_or_to_all_subscribers() {
     let page = app.as_account(&account, &list, Value::Null).await.expect(200);
     assert_eq!(page["data"].as_array().unwrap().len(), 2);
 
-    app.workers.take();
+    app.shards.take();
     let all = app.as_account(&account, &resend, Value::Null).await.expect(202);
     assert_eq!(all, json!({"deliveries": 2}));
-    assert_eq!(app.workers.take().len(), 2);
+    assert_eq!(app.shards.take().len(), 2);
     let off = json!({"event_types": []});
     app.as_account(&account, &format!("PATCH /endpoints/{first}"), off).await.expect(200);
     let one = app.as_account(&account, &resend, json!({"endpoint": first})).await.expect(202);
@@ -417,10 +417,10 @@ async fn a_replay_is_created_paused_resumed_and_cancelled() {
     let counted = app.as_account(&account, "POST /replays", body).await.expect(200);
     assert_eq!((&counted["dry_run"], &counted["exact"]), (&json!(true), &json!(true)));
     assert_eq!(counted["total"], 1, "deliveries are discarded as soon as the call returns");
-    app.workers.take();
+    app.shards.take();
     let body = json!({"endpoint": id, "states": ["discarded", "exhausted"], "rate": 5});
     let created = app.as_account(&account, "POST /replays", body).await.expect(202);
-    assert!(matches!(app.workers.take()[..], [Wake::Jobs { .. }]));
+    assert!(matches!(app.shards.take()[..], [Wake::Jobs { .. }]));
     assert_eq!(
         (&created["state"], &created["rate"], &created["done"]),
         (&json!("running"), &json!(5), &json!(0))

@@ -241,7 +241,7 @@ async fn an_account_cannot_access_another_accounts_resources() {
         ("{replay}", replay["id"].as_str().unwrap().to_owned()),
     ];
     let before = snapshot(&app, &other).await;
-    app.workers.take();
+    app.shards.take();
     for call in calls(&app).await {
         let Some((part, id)) = ids.iter().find(|(part, _)| call.name.contains(part)) else {
             continue;
@@ -250,7 +250,7 @@ async fn an_account_cannot_access_another_accounts_resources() {
         let body =
             if call.name.ends_with("/test") { json!({"event_type": "a.b"}) } else { json!({}) };
         app.call(&mine.key, &path, body).await.assert_problem(404);
-        assert!(app.workers.take().is_empty(), "{} woke a worker of another account", call.name);
+        assert!(app.shards.take().is_empty(), "{} woke a shard of another account", call.name);
     }
     assert_eq!(snapshot(&app, &other).await, before);
 }

@@ -29,12 +29,12 @@ async fn publish(
 async fn a_payload_keeps_its_bytes() {
     let (app, account) = setup().await;
     app.endpoint(&account).await;
-    app.workers.take();
+    app.shards.take();
     let payload = "{ \"z\" : 1.50, \"a\":\t[1e2, \"\\u00e9\\ud83d\\ude00\"],\n\"big\": 12345678901234567890123 }";
     let body = format!("{{\"event_type\":\"a\\u002eb\", \"payload\" : {payload} }}");
     let receipt = publish(&app, &account, "", false, &body).await.expect(202);
     assert_eq!((&receipt["deliveries"], &receipt["event_type"]), (&json!(1), &json!("a.b")));
-    assert_eq!(app.workers.take().len(), 1);
+    assert_eq!(app.shards.take().len(), 1);
     let id = receipt["id"].as_str().unwrap();
     let (stored, _) = app.records.event(account.id, id.parse().unwrap()).await.unwrap().unwrap();
     assert_eq!(stored.payload.bytes(), payload.as_bytes());

@@ -1,4 +1,4 @@
-//! The API over an in-memory store, with workers that only record their wakes and a clock that
+//! The API over an in-memory store, with shards that only record their wakes and a clock that
 //! advances only on demand.
 
 use std::sync::Arc;
@@ -11,10 +11,9 @@ use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
-use postrider_cluster::route::{self, TestReport, Workers};
+use postrider_cluster::route::{self, LocalShards};
 use postrider_cluster::view::{NodeView, View};
-use postrider_domain::attempt::Phases;
-use postrider_domain::attempt::{Exchange, RequestHead, Response};
+use postrider_domain::attempt::{Exchange, Phases, RequestHead, Response, TestReport};
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Event;
 use postrider_domain::ids::{AccountId, BootId, DeliveryId, EndpointId, Id, IdGenerator};
@@ -24,7 +23,7 @@ use postrider_domain::retry;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_domain::transition::{AttemptResult, Rules};
-use postrider_service::Service;
+use postrider_service::{Service, TestSender};
 use postrider_store::kv::Store;
 use postrider_store::kv::memory::Memory;
 use postrider_store::{Applied, DeliveryView, Finished, Owner, Records, Wake, Work, Workload};
@@ -40,7 +39,7 @@ pub(crate) struct TestApp {
     pub router: Router,
     pub service: Service,
     pub records: Records,
-    pub workers: Arc<RecordingWorkers>,
+    pub shards: Arc<RecordingShards>,
     pub clock: Arc<TestClock>,
 }
 
@@ -127,10 +126,12 @@ impl TestApp {
     /// An app whose dashboard is configured like this.
     pub(crate) async fn with_dashboard(memory: Memory, dashboard: Dashboard) -> Self {
         let records = Records::open(Store::new(Arc::new(memory), 1), 4).await.unwrap();
-        let workers = Arc::new(RecordingWorkers::default());
+        let shards = Arc::new(RecordingShards::default());
         let clock = Arc::new(TestClock(AtomicU64::new(1_800_000_000_000), AtomicU64::new(0)));
         let service = Service::new(
-            route::Router::new(records.clone(), workers.clone()),
+            records.clone(),
+            route::Router::new(records.clone(), shards.clone(), None),
+            Arc::new(FakeTestSender),
             Arc::new(IdGenerator::new()),
             clock.clone(),
         );
@@ -143,7 +144,7 @@ impl TestApp {
             dashboard,
             probe: Arc::new(AlwaysReady),
         });
-        Self { router, service, records, workers, clock }
+        Self { router, service, records, shards, clock }
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> TestResponse {
@@ -263,26 +264,31 @@ pub(crate) fn request(key: Option<&str>, call: &str, body: impl Into<Body>) -> R
     request
 }
 
-/// Workers that only record their wakes.
+/// Shards that only record their wakes.
 #[derive(Default)]
-pub(crate) struct RecordingWorkers {
+pub(crate) struct RecordingShards {
     wakes: Mutex<Vec<Wake>>,
 }
 
-impl RecordingWorkers {
+impl RecordingShards {
     pub(crate) fn take(&self) -> Vec<Wake> {
         std::mem::take(&mut self.wakes.lock().unwrap())
     }
 }
 
-#[async_trait]
-impl Workers for RecordingWorkers {
+impl LocalShards for RecordingShards {
     fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake> {
         self.wakes.lock().unwrap().extend(wakes);
         Vec::new()
     }
+}
 
-    async fn send_test(&self, endpoint: Endpoint, event: Event) -> TestReport {
+/// Sends nothing, and reports a success.
+struct FakeTestSender;
+
+#[async_trait]
+impl TestSender for FakeTestSender {
+    async fn send_test(&self, endpoint: &Endpoint, event: &Event) -> TestReport {
         assert_ne!(event.event_type.as_str(), "test.panic", "the test asked for a panic");
         let headers = vec![("webhook-id".to_owned(), event.id.to_string())];
         TestReport {

@@ -50,7 +50,7 @@ pub(super) struct Reconciler {
     drain_timeout: Duration,
     rng: SmallRng,
     view: watch::Sender<Arc<View>>,
-    check_now: Arc<Notify>,
+    pub(super) check_now: Arc<Notify>,
     pub(super) commands: mpsc::Receiver<Command>,
     /// None for a single node.
     lease_renewer: Option<LeaseRenewer>,
@@ -93,14 +93,19 @@ enum ShardState {
 pub(super) type HandoffResult = Result<(task::Id, Handoff), JoinError>;
 
 impl Reconciler {
-    pub(super) fn new(
-        options: Options,
-        view: watch::Sender<Arc<View>>,
-        check_now: Arc<Notify>,
-        commands: mpsc::Receiver<Command>,
-    ) -> Self {
-        let Options { records, me, mode, shard_workers, drain_timeout, uptime, seed, tasks } =
-            options;
+    pub(super) fn new(options: Options, commands: mpsc::Receiver<Command>) -> Self {
+        let Options {
+            records,
+            me,
+            mode,
+            shard_workers,
+            drain_timeout,
+            view,
+            check_now,
+            uptime,
+            seed,
+            tasks,
+        } = options;
         let validity = match mode {
             ClusterMode::Single => LeaseValidity::always(),
             ClusterMode::Clustered(_) => LeaseValidity::unconfirmed(uptime),

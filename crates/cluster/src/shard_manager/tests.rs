@@ -161,6 +161,8 @@ impl Cluster {
             mode: ClusterMode::Clustered(Arc::new(NoPeers)),
             shard_workers: Arc::new(FakeWorkers(self.activity.clone())),
             drain_timeout: DRAIN_TIMEOUT,
+            view: watch::Sender::default(),
+            check_now: Arc::default(),
             uptime: self.uptime.clone(),
             seed: number.into(),
             tasks: self.tasks.clone(),
@@ -334,14 +336,11 @@ async fn kill(cluster: &Cluster, runtime: tokio::task::JoinHandle<()>) {
 
 /// A shard manager that can be aborted with all of its tasks.
 fn killable_node(cluster: &Cluster, number: u8) -> tokio::task::JoinHandle<()> {
-    let options = cluster.options(number);
-    let (view, _watched) = watch::channel(Arc::default());
     let (commands, command_receiver) = mpsc::channel(COMMAND_BUFFER);
-    let check_now = Arc::new(Notify::new());
-    let reconciler = Reconciler::new(options, view, check_now.clone(), command_receiver);
+    let reconciler = Reconciler::new(cluster.options(number), command_receiver);
     tokio::spawn(async move {
         let _commands = commands;
-        run(reconciler, check_now, CHECK_INTERVAL).await;
+        run(reconciler, CHECK_INTERVAL).await;
     })
 }
 

@@ -47,6 +47,18 @@ impl WakeTransport for FakeTransport {
     }
 }
 
+/// This node's shards: shard 0. Reports the wakes for it.
+struct Shard0(mpsc::UnboundedSender<Shard>);
+
+impl LocalShards for Shard0 {
+    fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake> {
+        let (local, others): (Vec<_>, Vec<_>) =
+            wakes.into_iter().partition(|wake| wake.shard() == 0);
+        local.iter().for_each(|wake| self.0.send(wake.shard()).unwrap());
+        others
+    }
+}
+
 struct Fixture {
     forwarder: WakeForwarder,
     view: watch::Sender<Arc<View>>,
@@ -65,18 +77,12 @@ fn fixture() -> Fixture {
     let transport = Arc::new(transport);
     let view_is_stale = Arc::new(Notify::new());
     let (local_sender, local) = mpsc::unbounded_channel();
-    let route = move |wakes: Vec<Wake>| {
-        let (local_wakes, others): (Vec<_>, Vec<_>) =
-            wakes.into_iter().partition(|w| w.shard() == 0);
-        local_wakes.iter().for_each(|wake| local_sender.send(wake.shard()).unwrap());
-        others
-    };
     let forwarder = WakeForwarder::start(
         ME,
         view_receiver,
         transport.clone(),
         view_is_stale.clone(),
-        route,
+        Arc::new(Shard0(local_sender)),
         &Tasks::new(),
     );
     Fixture { forwarder, view, transport, sent: receiver, local, view_is_stale }

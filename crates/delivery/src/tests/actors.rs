@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use postrider_cluster::lease_validity::LeaseValidity;
-use postrider_cluster::route::Workers;
+use postrider_cluster::route::LocalShards;
 use postrider_cluster::shard_guard::ShardGuard;
 use postrider_domain::endpoint::{Ordering, State};
 use postrider_domain::event::Payload;
@@ -115,7 +115,7 @@ async fn a_delivery_whose_endpoint_is_disabled_during_its_read_is_not_sent() {
     fixture.engine.clear_fault();
     fixture.records.enable_endpoint(fixture.account, endpoint, HeldAction::Discard).await.unwrap();
     let (shard, account) = (fixture.records.shard_of(endpoint), fixture.account);
-    assert!(fixture.delivery.wake(vec![Wake::Changed { shard, account, endpoint }]).is_empty());
+    assert!(fixture.owned_shards.wake(vec![Wake::Changed { shard, account, endpoint }]).is_empty());
     fixture.publish("2").await;
     assert_eq!(receiver.next().await.1, "2");
     assert_eq!(receiver.waiting(), 0);
@@ -130,7 +130,7 @@ async fn a_delivery_from_another_node_is_sent_as_stored_or_not_at_all() {
     let (_, mut wakes) = fixture.accept_without_wake("1").await;
     let Wake::Endpoint { ready: Some(ready), .. } = &mut wakes[0] else { panic!("{wakes:?}") };
     ready.payload = Payload::from_stored("another one".into());
-    assert!(fixture.delivery.wake_from_peer(wakes.clone()).is_empty());
+    assert!(fixture.owned_shards.wake_from_peer(wakes.clone()).is_empty());
     assert_eq!(receiver.next().await.1, "1");
     fixture.wait_for_endpoint(endpoint, |view| view.backlog.count() == 0).await;
 
@@ -139,7 +139,7 @@ async fn a_delivery_from_another_node_is_sent_as_stored_or_not_at_all() {
     let Wake::Endpoint { ready: Some(ready), .. } = &mut unknown[0] else { panic!("{wakes:?}") };
     ready.delivery.id = fixture.id_generator.id(RealClock.now());
     wakes.extend(unknown);
-    assert!(fixture.delivery.wake_from_peer(wakes).is_empty());
+    assert!(fixture.owned_shards.wake_from_peer(wakes).is_empty());
     run_ready_tasks().await;
     fixture.publish("2").await;
     assert_eq!(receiver.next().await.1, "2");
@@ -158,7 +158,7 @@ async fn held_deliveries_resume() {
     fixture.records.enable_endpoint(fixture.account, endpoint, HeldAction::Resume).await.unwrap();
     let shard = fixture.records.shard_of(endpoint);
     let account = fixture.account;
-    fixture.delivery.wake(vec![Wake::Changed { shard, account, endpoint }]);
+    fixture.owned_shards.wake(vec![Wake::Changed { shard, account, endpoint }]);
     receiver.next().await;
     fixture.wait_for_endpoint(endpoint, |view| view.backlog.count() == 0).await;
 }
@@ -228,7 +228,11 @@ async fn a_guard_revoked_before_its_actor_starts_leaves_no_actor() {
     }
     let (_, wakes) = fixture.accept_without_wake("1").await;
     assert!(!wakes.is_empty());
-    assert_eq!(fixture.delivery.wake(wakes.clone()).len(), wakes.len(), "no actor here is woken");
+    assert_eq!(
+        fixture.owned_shards.wake(wakes.clone()).len(),
+        wakes.len(),
+        "no actor here is woken"
+    );
 }
 
 #[tokio::test]
@@ -240,7 +244,7 @@ async fn a_delivery_accepted_between_two_ownerships_is_sent_in_the_second() {
     receiver.next().await;
     fixture.revoke_all().await;
     let (_, wakes) = fixture.accept_without_wake("2").await;
-    assert_eq!(fixture.delivery.wake(wakes).len(), 1, "the shard is not owned here");
+    assert_eq!(fixture.owned_shards.wake(wakes).len(), 1, "the shard is not owned here");
     fixture.own_all().await;
     assert_eq!(receiver.next().await.1, "2");
     fixture.wait_for_endpoint(endpoint, |view| view.backlog.count() == 0).await;
@@ -255,7 +259,7 @@ async fn a_superseded_owner_records_nothing_and_gives_up_the_shard() {
     fixture.records.claim(&[shard], BootId::MAX).await.unwrap();
     fixture.publish("1").await;
     receiver.next().await;
-    let grant = &mut fixture.tenancies[usize::from(shard)];
+    let grant = &mut fixture.grants[usize::from(shard)];
     tokio::time::timeout(TIMEOUT, grant.released()).await.expect("the shard is given up");
     let view = fixture.records.endpoint(fixture.account, endpoint).await.unwrap().unwrap();
     assert_eq!(view.backlog.count(), 1, "the new owner finds it");
@@ -286,9 +290,9 @@ async fn an_account_cannot_block_deliveries_to_anothers_endpoint() {
     let shard = fixture.records.shard_of(endpoint);
     let other_account = postrider_domain::ids::AccountId::MAX;
     let changed = || vec![Wake::Changed { shard, account: other_account, endpoint }];
-    let _ = fixture.delivery.wake(changed());
+    let _ = fixture.owned_shards.wake(changed());
     fixture.publish("1").await;
-    let _ = fixture.delivery.wake(changed());
+    let _ = fixture.owned_shards.wake(changed());
     receiver.next().await;
     fixture.wait_for_endpoint(endpoint, |view| view.backlog.count() == 0).await;
 }

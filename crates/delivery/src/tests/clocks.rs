@@ -4,7 +4,6 @@
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use postrider_cluster::route::Workers;
 use postrider_domain::endpoint::Ordering;
 use postrider_domain::event::{Event, Payload};
 use postrider_domain::time::{Clock, Timestamp};
@@ -59,7 +58,7 @@ async fn test_events_are_signed_by_the_wall_clock() {
         created_at: now,
         payload: Payload::from_stored("1".to_owned().into()),
     };
-    fixture.delivery.send_test(endpoint, event).await;
+    fixture.delivery.send_test(&endpoint, &event).await;
     let (head, _) = receiver.next().await;
     assert!(is_near(signed_at(&head), RealClock.now().plus(STEP)), "{head}");
 }

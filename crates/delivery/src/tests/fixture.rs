@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use postrider_cluster::lease_validity::LeaseValidity;
-use postrider_cluster::route::{Notifier, Router, Workers};
+use postrider_cluster::route::{LocalShards, Notifier, Router};
 use postrider_cluster::shard_guard::{ShardGrant, ShardGuard};
 use postrider_domain::account::{Account, Name};
 use postrider_domain::assignment::Fence;
@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 
 use super::faulty_engine::FaultyEngine;
 use crate::shard::Bounds;
-use crate::{DeliveryEngine, Options, Sender, SharedRng};
+use crate::{DeliveryEngine, Options, OwnedShards, Sender, SharedRng};
 
 pub(crate) const SHARDS: u16 = 4;
 /// Long enough for the slowest machine; a test that reaches it fails.
@@ -147,13 +147,14 @@ pub(crate) struct Fixture {
     pub(crate) engine: FaultyEngine,
     pub(crate) store: Store,
     pub(crate) records: Records,
+    pub(crate) owned_shards: OwnedShards,
     pub(crate) delivery: DeliveryEngine,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) notifier_calls: Arc<NotifierCalls>,
     pub(crate) id_generator: Arc<IdGenerator>,
     pub(crate) account: AccountId,
     /// By shard.
-    pub(crate) tenancies: Vec<ShardGrant>,
+    pub(crate) grants: Vec<ShardGrant>,
 }
 
 pub(crate) fn loopback() -> AddressPolicy {
@@ -217,10 +218,12 @@ impl Fixture {
         }
         let notifier_calls = Arc::new(NotifierCalls::default());
         let clock = Arc::new(TestClock::default());
-        let router = Router::unattached(records.clone());
+        let owned_shards = OwnedShards::new(records.clone());
+        let router = Router::new(records.clone(), Arc::new(owned_shards.clone()), None);
         let options = Options {
             records: records.clone(),
-            router: router.clone(),
+            owned_shards: owned_shards.clone(),
+            router,
             sender: Sender::new(loopback(), retry.timeout()).expect("a sender"),
             rules: Rules { retry, ..Rules::default() },
             notifier: notifier_calls.clone(),
@@ -230,19 +233,19 @@ impl Fixture {
             tasks: Tasks::new(),
         };
         let delivery = DeliveryEngine::start_within(bounds, options).await.expect("started");
-        router.attach(Arc::new(delivery.clone()));
         let account = account.id;
-        let tenancies = Vec::new();
+        let grants = Vec::new();
         let mut fixture = Self {
             engine,
             store,
             records,
+            owned_shards,
             delivery,
             clock,
             notifier_calls,
             id_generator,
             account,
-            tenancies,
+            grants,
         };
         fixture.own_all().await;
         fixture
@@ -254,13 +257,13 @@ impl Fixture {
         for fence in self.records.claim(&shards, BootId::MIN).await.expect("claimed") {
             let (guard, grant) = ShardGuard::begin(fence, LeaseValidity::always());
             self.delivery.own(guard).await.expect("started");
-            self.tenancies.push(grant);
+            self.grants.push(grant);
         }
     }
 
     /// Revokes every guard and waits until nothing is in flight.
     pub(crate) async fn revoke_all(&mut self) {
-        for mut grant in self.tenancies.drain(..) {
+        for mut grant in self.grants.drain(..) {
             grant.revoke();
             let released = tokio::time::timeout(TIMEOUT, grant.released());
             released.await.expect("released in time");
@@ -318,12 +321,12 @@ impl Fixture {
         let now = RealClock.now();
         let accepted =
             self.records.accept(self.account, vec![event], None, &self.id_generator, now).await;
-        assert!(self.delivery.wake(accepted.expect("accepted").wakes).is_empty());
+        assert!(self.owned_shards.wake(accepted.expect("accepted").wakes).is_empty());
     }
 
     pub(crate) async fn publish(&self, payload: &str) -> EventId {
         let (id, wakes) = self.accept_without_wake(payload).await;
-        assert!(self.delivery.wake(wakes).is_empty());
+        assert!(self.owned_shards.wake(wakes).is_empty());
         id
     }
 

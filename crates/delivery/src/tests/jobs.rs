@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider_cluster::route::Workers;
+use postrider_cluster::route::LocalShards;
 use postrider_domain::endpoint::Ordering;
 use postrider_domain::event::Event;
 use postrider_domain::ids::{EndpointId, IdGenerator};
@@ -77,7 +77,7 @@ async fn a_replay_to_a_disabled_endpoint_keeps_its_rate() {
     let endpoint = fixture.disabled_endpoint(50).await;
     let replay = fixture.replay_without_wake(endpoint, 10).await;
     let shard = fixture.records.shard_of(replay.id);
-    assert!(fixture.delivery.wake(vec![Wake::Jobs { shard }]).is_empty());
+    assert!(fixture.owned_shards.wake(vec![Wake::Jobs { shard }]).is_empty());
     time.advance(Duration::from_secs(1)).await;
     let made = fixture.done(&replay).await;
     assert!((5..=12).contains(&made), "{made} in a second");
@@ -89,7 +89,7 @@ async fn a_running_replay_does_not_delay_the_sweep() {
     let fixture = Fixture::with(slow_retries(), 1).await;
     let endpoint = fixture.disabled_endpoint(200).await;
     let replay = fixture.replay_without_wake(endpoint, 1).await;
-    assert!(fixture.delivery.wake(vec![Wake::Jobs { shard: 0 }]).is_empty());
+    assert!(fixture.owned_shards.wake(vec![Wake::Jobs { shard: 0 }]).is_empty());
     time.advance(Duration::from_secs(2)).await;
     assert!(fixture.done(&replay).await >= 1, "it runs");
 
@@ -131,7 +131,7 @@ async fn a_requested_scan_finds_jobs_at_once() {
     let endpoint = fixture.disabled_endpoint(1).await;
     time.advance(Duration::from_millis(100)).await;
     let replay = fixture.replay_without_wake(endpoint, 1_000).await;
-    fixture.delivery.scan_now();
+    fixture.owned_shards.scan_now();
     eventually(async || fixture.done(&replay).await == 1).await;
 }
 
@@ -144,7 +144,7 @@ async fn slow_replays_do_not_block_others() {
     for _ in 0..=MAX_RUNNING_REPLAYS_PAGE {
         replays.push(fixture.replay_without_wake(endpoint, 1).await);
     }
-    assert!(fixture.delivery.wake(vec![Wake::Jobs { shard: 0 }]).is_empty());
+    assert!(fixture.owned_shards.wake(vec![Wake::Jobs { shard: 0 }]).is_empty());
     time.advance(Duration::from_secs(3)).await;
     for replay in &replays {
         let made = fixture.done(replay).await;

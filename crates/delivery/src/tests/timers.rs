@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider_cluster::route::Workers;
+use postrider_cluster::route::LocalShards;
 use postrider_domain::endpoint::Ordering;
 use postrider_domain::time::Clock;
 use postrider_store::kv::Error;
@@ -26,7 +26,7 @@ async fn a_pause_after_an_internal_error_ends_on_time() {
     fixture
         .engine
         .inject(event, Fault::Error(Error::Unavailable("injected by the test".to_owned())));
-    assert!(fixture.delivery.wake(wakes).is_empty());
+    assert!(fixture.owned_shards.wake(wakes).is_empty());
     eventually(async || fixture.engine.faults_hit() > 0).await;
     run_ready_tasks().await;
     fixture.engine.clear_fault();
@@ -50,7 +50,7 @@ async fn a_clock_set_back_does_not_extend_how_long_an_endpoints_state_is_trusted
     fixture.records.disable_endpoint(fixture.account, endpoint, RealClock.now()).await.unwrap();
     fixture.clock.set_back(HOUR);
     time.advance(Duration::from_secs(6)).await;
-    assert!(fixture.delivery.wake(wakes).is_empty());
+    assert!(fixture.owned_shards.wake(wakes).is_empty());
     fixture.publish("3").await;
     for body in ["1", "2", "3"] {
         assert_eq!(other.next().await.1, body);
@@ -89,7 +89,7 @@ async fn an_endpoint_enabled_without_a_wake_receives_deliveries() {
     fixture.publish("1").await;
     receiver.next().await;
     fixture.records.disable_endpoint(account, endpoint, RealClock.now()).await.unwrap();
-    assert!(fixture.delivery.wake(vec![Wake::Changed { shard, account, endpoint }]).is_empty());
+    assert!(fixture.owned_shards.wake(vec![Wake::Changed { shard, account, endpoint }]).is_empty());
     run_ready_tasks().await;
     fixture.accept_without_wake("2").await;
     fixture.records.enable_endpoint(account, endpoint, HeldAction::Resume).await.unwrap();
