@@ -1,7 +1,7 @@
 //! The external APIs of Postrider: REST, dashboard and actor messages.
 //!
-//! Each API parses a request into domain values, calls the
-//! [`Service`](postrider_service::Service), and renders the result.
+//! Each API parses a request into domain values, calls the [`Service`], and
+//! renders the result.
 //!
 //! | Directory | Contents |
 //! |---|---|

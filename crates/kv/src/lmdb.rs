@@ -4,7 +4,7 @@
 //! their writes. One [`committer`] thread per process acquires the [write lock](write_lock),
 //! validates and applies all queued transactions, and makes them durable in a single commit. One
 //! [`watchdog`] thread per process inspects the [`process`] that holds the lock, and kills it on a
-//! [stall](stall). [`files`] checks the files before they are mapped. [`disk_reserve`] keeps disk
+//! [`stall`]. [`files`] checks the files before they are mapped. [`disk_reserve`] keeps disk
 //! space in reserve, and distinguishes a full disk from a failed one.
 //!
 //! Data flow: a commit sends the transaction's [`Buffer`] to the committer over a bounded channel

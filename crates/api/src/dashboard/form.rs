@@ -17,7 +17,7 @@ use crate::web::problem::{FieldError, Problem};
 pub(crate) const MAX_BYTES: usize = 3 * postrider_domain::limits::MAX_BODY_BYTES;
 /// The maximum number of values in a form.
 const MAX_VALUES: usize = 10_000;
-/// The name of the field that [`seen`] renders.
+/// The name of the field that [`version_field`] renders.
 const VERSION: &str = "seen";
 /// How long reading a form may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -61,7 +61,7 @@ impl Form {
         named.map(|(_, value)| value.as_str()).collect()
     }
 
-    /// The version that the user was editing, from the hidden field of [`seen`]. Without the field,
+    /// The version that the user was editing, from the hidden [`version_field`]. Without the field,
     /// a version that never existed.
     pub(crate) fn version(&self) -> Timestamp {
         self.text(VERSION).parse().unwrap_or(Timestamp::EPOCH)

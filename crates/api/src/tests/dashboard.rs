@@ -377,7 +377,9 @@ async fn a_webhook_is_created_updated_disabled_enabled_and_deleted() {
     let rejected = browser.submit_from(&new, &new, &fields).await;
     assert_eq!(rejected.status, StatusCode::UNPROCESSABLE_ENTITY);
     let text = rejected.text();
-    for what in ["no colon", "name-error", "must have", "10.0.0.1", "is not in the catalogue"] {
+    for what in
+        ["no colon", "name-error", "1 to 200 characters", "10.0.0.1", "is not in the catalogue"]
+    {
         assert!(text.contains(what), "{what}: {text}");
     }
 

@@ -67,7 +67,7 @@ async fn on_record(
             let code = match &attempt.error {
                 None => 200,
                 Some(error) if error.kind == ErrorKind::Status => {
-                    error.message.split([' ', ';']).nth(1).unwrap().parse().unwrap()
+                    error.message.split([' ', ';', ',']).find_map(|it| it.parse().ok()).unwrap()
                 }
                 Some(error) => ResultCode::NoResponse(error.kind).code(),
             };
