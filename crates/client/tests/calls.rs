@@ -286,7 +286,7 @@ async fn node_process() -> Result<()> {
     let store = Store::new(Arc::new(Lmdb::open(&dir)?), 1);
     let records = Records::open(store, SHARDS).await?;
     populate(&records).await?;
-    let boot: BootId = IdGenerator::new().id(FixedClock.now());
+    let boot: BootId = IdGenerator::new(1).id(FixedClock.now());
     let name = PeerName { name: "node".to_owned(), boot };
     let options = transport::Options {
         name,
@@ -300,7 +300,7 @@ async fn node_process() -> Result<()> {
         records.clone(),
         Router::new(records, Arc::new(NoShards), None),
         Arc::new(NoTestSender),
-        Arc::new(IdGenerator::new()),
+        Arc::new(IdGenerator::new(2)),
         Arc::new(FixedClock),
     );
     let other = std::fs::read_to_string(dir.join("other")).ok();

@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn the_number_of_remembered_deliveries_is_bounded() {
         let mut errors = InternalErrors::default();
-        let id_generator = postrider_domain::ids::IdGenerator::new();
+        let id_generator = postrider_domain::ids::IdGenerator::new(1);
         for time in 0..2 * MAX_TRACKED as u64 {
             let at = postrider_domain::time::Timestamp::from_millis(time);
             errors.note(id_generator.id(at), progress(1, 1));

@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn parallel_is_oldest_due_first_and_strict_is_oldest_first() {
-        let id_generator = IdGenerator::new();
+        let id_generator = IdGenerator::new(1);
         let (first, second) =
             (delivery(&id_generator, 1, 900_000), delivery(&id_generator, 2, 800_000));
         let both = vec![first.clone(), second.clone()];
@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn due_retries_go_first_oldest_delivery_first() {
-        let id_generator = IdGenerator::new();
+        let id_generator = IdGenerator::new(1);
         let (oldest, newer, new) = (
             delivery(&id_generator, 1, 900_000),
             delivery(&id_generator, 2, 800_000),
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_first_attempt_is_due_at_once_whatever_the_accepting_nodes_clock_said() {
-        let id_generator = IdGenerator::new();
+        let id_generator = IdGenerator::new(1);
         let hour = NOW.plus(Duration::from_secs(3600));
         for ordering in [Ordering::Parallel, Ordering::Strict] {
             let ahead = Delivery { attempt_count: 0, ..delivery(&id_generator, 1, hour.millis()) };
@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn in_strict_order_a_delivery_that_is_not_due_blocks_later_ones() {
-        let id_generator = IdGenerator::new();
+        let id_generator = IdGenerator::new(1);
         let deliveries = vec![delivery(&id_generator, 1, 2_000_000), delivery(&id_generator, 2, 1)];
         let mut queue = loaded(Ordering::Strict, deliveries, false);
         assert!(queue.pop_due(NOW).is_none());
@@ -358,7 +358,7 @@ mod tests {
 
     #[test]
     fn a_delivery_that_a_read_may_have_seen_is_only_a_hint() {
-        let id_generator = IdGenerator::new();
+        let id_generator = IdGenerator::new(1);
         let old = delivery(&id_generator, NOW.millis(), 1);
         let new = delivery(&id_generator, NOW.millis() + 5, 1);
         let mut queue = loaded(Ordering::Parallel, vec![], false);
@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn a_sent_delivery_is_not_new_again_even_if_its_id_is_ahead_of_the_clock() {
-        let id_generator = IdGenerator::new();
+        let id_generator = IdGenerator::new(1);
         let mut queue = loaded(Ordering::Parallel, vec![], false);
         let ahead = Delivery {
             attempt_count: 0,
@@ -395,7 +395,7 @@ mod tests {
 
     #[test]
     fn a_trace_lasts_through_reads_until_the_first_attempt() {
-        let id_generator = IdGenerator::new();
+        let id_generator = IdGenerator::new(1);
         let new = delivery(&id_generator, NOW.millis() + 5, 1);
         for ordering in [Ordering::Parallel, Ordering::Strict] {
             let mut queue = loaded(ordering, vec![], false);
@@ -411,7 +411,7 @@ mod tests {
 
     #[test]
     fn deliveries_in_flight_are_not_loaded() {
-        let id_generator = IdGenerator::new();
+        let id_generator = IdGenerator::new(1);
         let in_flight_delivery = delivery(&id_generator, 1, 1);
         let mut queue = ReadyQueue::new(Arc::default());
         let in_flight = HashSet::from([in_flight_delivery.id]);
@@ -422,7 +422,7 @@ mod tests {
 
     #[test]
     fn a_delivery_past_the_window_is_left_to_the_store() {
-        let id_generator = IdGenerator::new();
+        let id_generator = IdGenerator::new(1);
         let mut queue = loaded(Ordering::Parallel, vec![delivery(&id_generator, 1, 10)], true);
         queue.offer(ready(delivery(&id_generator, NOW.millis() + 5, 20)));
         assert_eq!(ids(&mut queue, NOW).len(), 1);
@@ -431,7 +431,7 @@ mod tests {
 
     #[test]
     fn the_window_is_bounded() {
-        let id_generator = IdGenerator::new();
+        let id_generator = IdGenerator::new(1);
         let mut queue = loaded(Ordering::Parallel, vec![], false);
         for _ in 0..2 * WINDOW {
             queue.offer(ready(delivery(&id_generator, NOW.millis() + 5, 20)));
@@ -443,7 +443,7 @@ mod tests {
     #[test]
     fn payloads_are_cached_within_the_budget_and_read_from_the_store_otherwise() {
         const LARGEST: usize = MAX_CACHED_PAYLOAD_BYTES;
-        let (id_generator, budget) = (IdGenerator::new(), Arc::<MemoryBudget>::default());
+        let (id_generator, budget) = (IdGenerator::new(1), Arc::<MemoryBudget>::default());
         let mut queues: Vec<_> = (0..1_000).map(|_| ReadyQueue::new(budget.clone())).collect();
         for queue in &mut queues {
             queue.load(

@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn shards_are_stable_and_evenly_distributed() {
         assert_eq!(shard_of(EndpointId::from_bytes([1; 16]), 256), 158);
-        let id_generator = IdGenerator::new();
+        let id_generator = IdGenerator::new(1);
         let mut counts = vec![0_u32; 256];
         for step in 0..256_000 {
             let id: EndpointId = id_generator.id(Timestamp::from_millis(1_700_000_000_000 + step));

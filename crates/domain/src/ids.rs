@@ -7,11 +7,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use data_encoding::BASE32_DNSSEC as BASE32HEX;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use uuid::{ContextV7, Uuid};
+use uuid::Builder;
 
 use crate::time::Timestamp;
 
@@ -119,31 +122,34 @@ ids! {
     BootId = "boot";
 }
 
-/// How many future times the generator keeps a counter for.
-const MAX_FUTURE_COUNTERS: usize = 1_000;
+/// How many future times the generator keeps a sequence for.
+const MAX_FUTURE_SEQUENCES: usize = 1_000;
+/// The size of the counter within a millisecond.
+const COUNTER_BITS: u32 = 42;
 
 /// Generates ids. Those from [`Self::id`] are strictly increasing, even within a millisecond.
-pub struct IdGenerator {
-    contexts: std::sync::Mutex<Contexts>,
-}
+pub struct IdGenerator(Mutex<State>);
 
-struct Contexts {
-    now: ContextV7,
-    /// Counters for times ahead of this node's clock. They are separate so that another node's
+struct State {
+    rng: StdRng,
+    now: Sequence,
+    /// Sequences for times ahead of this node's clock. They are separate so that another node's
     /// clock does not push all of this node's ids into the future.
-    future: BTreeMap<Timestamp, ContextV7>,
+    future: BTreeMap<Timestamp, Sequence>,
 }
 
 impl IdGenerator {
+    /// A generator whose random bits follow from `seed`. Two generators need different seeds.
     #[must_use]
-    pub fn new() -> Self {
-        let contexts = Contexts { now: ContextV7::new(), future: BTreeMap::new() };
-        Self { contexts: std::sync::Mutex::new(contexts) }
+    pub fn new(seed: u64) -> Self {
+        let (rng, now) = (StdRng::seed_from_u64(seed), Sequence::default());
+        Self(Mutex::new(State { rng, now, future: BTreeMap::new() }))
     }
 
-    /// A new id with the time `now`. Its random bits come from the operating system.
+    /// A new id with the time `now`.
     pub fn id<T: Id>(&self, now: Timestamp) -> T {
-        new_id(&self.lock().now, now)
+        let State { rng, now: sequence, .. } = &mut *self.lock();
+        sequence.next(now, rng)
     }
 
     /// A new id with the time `now`, or `earliest` if that is not in the past. Ids with the same
@@ -152,29 +158,50 @@ impl IdGenerator {
         if earliest < now {
             return self.id(now);
         }
-        let mut contexts = self.lock();
-        let future = &mut contexts.future;
+        let State { rng, future, .. } = &mut *self.lock();
         *future = future.split_off(&now);
-        if future.len() >= MAX_FUTURE_COUNTERS && !future.contains_key(&earliest) {
+        if future.len() >= MAX_FUTURE_SEQUENCES && !future.contains_key(&earliest) {
             future.pop_first();
         }
-        new_id(future.entry(earliest).or_default(), earliest)
+        future.entry(earliest).or_default().next(earliest, rng)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Contexts> {
-        self.contexts.lock().expect("no thread panics while it holds this lock")
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no thread panics while it holds this lock")
     }
 }
 
-fn new_id<T: Id>(context: &ContextV7, time: Timestamp) -> T {
-    let nanos = u32::try_from(time.millis() % 1000).expect("below 1000") * 1_000_000;
-    let time = uuid::Timestamp::from_unix(context, time.seconds(), nanos);
-    T::from_bytes(Uuid::new_v7(time).into_bytes())
+/// Strictly increasing UUIDs with a 42-bit counter (RFC 9562 §6.2, method 1).
+#[derive(Default)]
+struct Sequence(Option<Last>);
+
+struct Last {
+    millis: u64,
+    counter: u64,
 }
 
-impl Default for IdGenerator {
-    fn default() -> Self {
-        Self::new()
+impl Sequence {
+    /// The next id. Its time is later than `now` if the previous one's was, or if the counter of
+    /// the millisecond is exhausted.
+    fn next<T: Id>(&mut self, now: Timestamp, rng: &mut StdRng) -> T {
+        // The highest bit starts as 0, which leaves room to count up.
+        let start = rng.next_u64() >> (64 - COUNTER_BITS + 1);
+        let last = match self.0.take() {
+            Some(Last { millis, counter }) if now.millis() <= millis => {
+                match counter + 1 < 1 << COUNTER_BITS {
+                    true => Last { millis, counter: counter + 1 },
+                    false => Last { millis: millis + 1, counter: start },
+                }
+            }
+            _ => Last { millis: now.millis(), counter: start },
+        };
+        // 12 bits of the counter follow the version, 30 the variant, and 32 random bits follow.
+        let (high, low) = (last.counter >> 30, last.counter & ((1 << 30) - 1));
+        let bits = u128::from(high) << 64 | u128::from(low << 32 | u64::from(rng.next_u32()));
+        let bytes = bits.to_be_bytes()[6..].try_into().expect("ten bytes");
+        let uuid = Builder::from_unix_timestamp_millis(last.millis, &bytes).into_uuid();
+        self.0 = Some(last);
+        T::from_bytes(uuid.into_bytes())
     }
 }
 
@@ -201,6 +228,7 @@ pub fn floor<T: Id>(time: Timestamp) -> T {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use uuid::{Uuid, Variant};
 
     use super::*;
 
@@ -215,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_future_time_does_not_affect_other_ids() {
-        let (id_generator, at) = (IdGenerator::new(), Timestamp::from_millis);
+        let (id_generator, at) = (IdGenerator::new(1), Timestamp::from_millis);
         let mut last = EventId::MIN;
         for step in 0..1_000 {
             let next = id_generator.id_no_earlier(at(1_000 + step), at(9_000));
@@ -226,18 +254,18 @@ mod tests {
         }
         let later: EventId = id_generator.id_no_earlier(at(9_001), at(9_000));
         assert!(later > last && created_at(later) == at(9_001));
-        for step in 0..2 * MAX_FUTURE_COUNTERS as u64 {
+        for step in 0..2 * MAX_FUTURE_SEQUENCES as u64 {
             id_generator.id_no_earlier::<EventId>(at(9_002), at(10_000 + step));
         }
-        assert!(id_generator.lock().future.len() <= MAX_FUTURE_COUNTERS);
-        let first = at(10_000 + MAX_FUTURE_COUNTERS as u64);
+        assert!(id_generator.lock().future.len() <= MAX_FUTURE_SEQUENCES);
+        let first = at(10_000 + MAX_FUTURE_SEQUENCES as u64);
         let ids: [EventId; 2] = [(); 2].map(|()| id_generator.id_no_earlier(at(9_002), first));
         assert!(ids[0] < ids[1], "a full generator keeps its counters");
     }
 
     #[test]
     fn generated_ids_never_go_backwards() {
-        let id_generator = IdGenerator::new();
+        let id_generator = IdGenerator::new(1);
         let mut last = id_generator.id::<EventId>(Timestamp::from_millis(1_000));
         for step in 0..100_000_u64 {
             let next = id_generator.id::<EventId>(Timestamp::from_millis(1_000 + step / 50_000));
@@ -247,9 +275,26 @@ mod tests {
     }
 
     #[test]
+    fn an_exhausted_counter_advances_the_time() {
+        let (mut rng, at) = (StdRng::seed_from_u64(1), Timestamp::from_millis(1_000));
+        let mut sequence = Sequence(Some(Last { millis: 1_000, counter: (1 << COUNTER_BITS) - 2 }));
+        let ids: [EventId; 3] = [(); 3].map(|()| sequence.next(at, &mut rng));
+        assert!(ids.is_sorted(), "{ids:?}");
+        assert_eq!(ids.map(|id| created_at(id).millis()), [1_000, 1_001, 1_001]);
+    }
+
+    #[test]
+    fn an_id_is_a_uuid_of_version_7() {
+        let id: EventId = IdGenerator::new(1).id(Timestamp::from_millis(1_700_000_000_123));
+        let uuid = Uuid::from_bytes(id.bytes());
+        assert_eq!(uuid.get_version_num(), 7);
+        assert_eq!(uuid.get_variant(), Variant::RFC4122);
+    }
+
+    #[test]
     fn an_id_contains_its_creation_time() {
         let time = Timestamp::from_millis(1_700_000_000_123);
-        let id = IdGenerator::new().id::<EventId>(time);
+        let id = IdGenerator::new(1).id::<EventId>(time);
         assert_eq!(created_at(id), time);
         assert!(floor::<EventId>(time) <= id);
         assert!(floor::<EventId>(time.plus(std::time::Duration::from_millis(1))) > id);
@@ -257,7 +302,7 @@ mod tests {
 
     #[test]
     fn ids_of_other_types_and_garbage_are_rejected() {
-        let id = IdGenerator::new().id::<EventId>(Timestamp::from_millis(1)).to_string();
+        let id = IdGenerator::new(1).id::<EventId>(Timestamp::from_millis(1)).to_string();
         assert!(id.replace("evt_", "ep_").parse::<EventId>().is_err());
         assert!(id.to_uppercase().parse::<EventId>().is_err());
         for text in ["", "evt_", "evt_zz", "evt_é", "evt"] {

@@ -298,7 +298,7 @@ mod tests {
         let one = DataDir::open(dir.path(), "one", LockMode::Shared).unwrap();
         let two = DataDir::open(dir.path(), "two", LockMode::Shared).unwrap();
         assert_eq!(one.last_run(), None);
-        let id_generator = IdGenerator::new();
+        let id_generator = IdGenerator::new(1);
         let runs: [BootId; 2] =
             [id_generator.id(Timestamp::EPOCH), id_generator.id(Timestamp::EPOCH)];
         for run in runs {

@@ -131,7 +131,7 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         .with_context(|| format!("cannot listen on {}", config.http.listen))?;
     let tasks = Tasks::new();
     let records = open_store(&config, &dir, &tasks).await?;
-    let id_generator = Arc::new(IdGenerator::new());
+    let id_generator = Arc::new(IdGenerator::new(seed()?));
     let system = Arc::new(SystemClock::default());
     let clock: Arc<dyn Clock> = system.clone();
     if let Some(peering) = &config.cluster.peering {
@@ -452,7 +452,7 @@ mod tests {
         let shard_manager = ShardManager::start(shard_manager::Options {
             records: records.clone(),
             me: Identity {
-                node: IdGenerator::new().id(system.now()),
+                node: IdGenerator::new(1).id(system.now()),
                 name: "node".to_owned(),
                 address: None,
                 version: "1".to_owned(),

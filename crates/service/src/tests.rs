@@ -74,7 +74,7 @@ impl Fixture {
             records.clone(),
             Router::new(records.clone(), shards.clone(), None),
             Arc::new(NoTestSender),
-            Arc::new(IdGenerator::new()),
+            Arc::new(IdGenerator::new(1)),
             Arc::new(FixedClock),
         );
         let now = service.now();

@@ -132,7 +132,7 @@ impl TestApp {
             records.clone(),
             route::Router::new(records.clone(), shards.clone(), None),
             Arc::new(FakeTestSender),
-            Arc::new(IdGenerator::new()),
+            Arc::new(IdGenerator::new(1)),
             clock.clone(),
         );
         let router = app(Api {
@@ -222,7 +222,7 @@ impl TestApp {
         let fences = self.records.claim(&[self.records.shard_of(endpoint)], BootId::MIN).await;
         let now = self.clock.now();
         let attempted = AttemptResult {
-            id: IdGenerator::new().id(now),
+            id: IdGenerator::new(2).id(now),
             number: delivery.attempt_count + 1,
             at: now,
             exchange: Exchange {

@@ -195,7 +195,7 @@ impl Fixture {
         let engine = FaultyEngine::default();
         let store = Store::new(Arc::new(engine.clone()), 1);
         let records = Records::open(store.clone(), shards).await.expect("opened");
-        let id_generator = Arc::new(IdGenerator::new());
+        let id_generator = Arc::new(IdGenerator::new(1));
         let now = RealClock.now();
         let account = Account {
             id: id_generator.id(now),

@@ -39,7 +39,7 @@ impl Fixture {
     async fn accept_with_key(&self, key_sha256: [u8; 32], now: Timestamp) {
         let idempotency = Idempotency { key_sha256, body_sha256: [8; 32] };
         // A separate id generator: this node's does not go back in time.
-        let id = IdGenerator::new().id(now);
+        let id = IdGenerator::new(2).id(now);
         let event = Event { id, created_at: now, ..self.build_event("{}") };
         let accept = self.records.accept(
             self.account,

@@ -18,7 +18,7 @@ pub(crate) const AT: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 pub(crate) fn account(contacts: &[&str]) -> Account {
     let contacts = contacts.iter().map(|contact| EmailAddress::parse(contact).expect("an address"));
     Account {
-        id: IdGenerator::new().id::<AccountId>(AT),
+        id: IdGenerator::new(1).id::<AccountId>(AT),
         name: name("Acme"),
         contact_emails: contacts.collect(),
         created_at: AT,
@@ -29,7 +29,7 @@ pub(crate) fn account(contacts: &[&str]) -> Account {
 pub(crate) fn endpoint(account: &Account, called: &str) -> Endpoint {
     let url = TargetUrl::parse("https://example.com/hooks", &AddressPolicy::default());
     Endpoint {
-        id: IdGenerator::new().id::<EndpointId>(AT),
+        id: IdGenerator::new(2).id::<EndpointId>(AT),
         account: account.id,
         name: name(called),
         url: url.expect("a URL"),

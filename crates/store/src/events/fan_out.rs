@@ -128,7 +128,7 @@ impl Records {
         // The ids have the event's time, however late the step runs, so that they do not sort
         // behind deliveries of later events. The node's shared generator would use the current
         // time.
-        let id_generator = IdGenerator::new();
+        let id_generator = IdGenerator::new(1);
         let (mut made, mut wakes) = (Vec::new(), Vec::new());
         tx.prefetch(endpoints.iter().map(|endpoint| dispatch_state::key(account, *endpoint)))
             .await?;

@@ -60,7 +60,7 @@ async fn clocks_do_not_decide_who_receives_an_event() {
     // The node that creates the endpoint has a clock 50 ms ahead of the one that accepts.
     let world = World::new().await;
     let older = world.endpoint(&["a"]).await;
-    let new = world.unsaved(IdGenerator::new().id(later(50)), &["a"]);
+    let new = world.unsaved(IdGenerator::new(2).id(later(50)), &["a"]);
     assert!(world.records.create_endpoint(&new).await.unwrap());
     let events: Vec<_> = (0..1_000).map(|_| world.event("a", later(10))).collect();
     let accepted = world
@@ -70,9 +70,9 @@ async fn clocks_do_not_decide_who_receives_an_event() {
         .unwrap();
     assert!(accepted.receipts.iter().all(|receipt| receipt.deliveries == 2));
     // This endpoint did not exist yet, although it has the smallest id.
-    let smallest = world.unsaved(IdGenerator::new().id(Timestamp::EPOCH), &["b"]);
+    let smallest = world.unsaved(IdGenerator::new(3).id(Timestamp::EPOCH), &["b"]);
     assert!(world.records.create_endpoint(&smallest).await.unwrap());
-    let greatest = world.unsaved(IdGenerator::new().id(later(60)), &["a"]);
+    let greatest = world.unsaved(IdGenerator::new(4).id(later(60)), &["a"]);
     assert!(world.records.create_endpoint(&greatest).await.unwrap());
     world.fan_out().await;
     for (endpoint, received) in
@@ -88,7 +88,7 @@ async fn clocks_do_not_decide_who_receives_a_resent_event() {
     let (_, event) = wide_event(&world, &["a"]).await;
     world.fan_out().await;
     // Created by a node whose clock is an hour ahead.
-    let new = world.unsaved(IdGenerator::new().id(later(3_600_000)), &["a"]);
+    let new = world.unsaved(IdGenerator::new(5).id(later(3_600_000)), &["a"]);
     assert!(world.records.create_endpoint(&new).await.unwrap());
     let resent = world.records.resend(
         world.account,

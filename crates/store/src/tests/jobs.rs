@@ -149,7 +149,7 @@ async fn a_replay_whose_owners_clock_is_behind_excludes_its_own_deliveries() {
     let delivered = Filter { states: Some(vec![DeliveryState::Delivered]), ..Filter::default() };
     let job = replay(&world, delivered, later(1_000)).await;
     let (fence, behind) =
-        (world.fences[usize::from(world.records.shard_of(job.id))], IdGenerator::new());
+        (world.fences[usize::from(world.records.shard_of(job.id))], IdGenerator::new(2));
     let mut done = 0;
     for _ in 0..100 {
         let step =
@@ -167,7 +167,7 @@ async fn a_replay_whose_owners_clock_is_behind_excludes_its_own_deliveries() {
 async fn a_replay_covers_deliveries_created_with_a_fast_clock() {
     let world = World::new().await;
     world.endpoint(&["a"]).await;
-    let (event, ahead) = (world.event("a", later(5_000)), IdGenerator::new());
+    let (event, ahead) = (world.event("a", later(5_000)), IdGenerator::new(3));
     let accepted = world.records.accept(world.account, vec![event], None, &ahead, later(5_000));
     accepted.await.unwrap();
     let job = replay(&world, Filter::default(), later(1_000)).await;
@@ -193,7 +193,7 @@ async fn until_is_compared_with_the_creation_time_and_not_with_the_id() {
 /// An endpoint whose held deliveries, created with a clock a second ahead, are to be discarded.
 async fn discarding(world: &World) -> (EndpointId, postrider_domain::ids::DeliveryId) {
     let endpoint = world.endpoint(&["a"]).await;
-    let (event, ahead) = (world.event("a", later(1_000)), IdGenerator::new());
+    let (event, ahead) = (world.event("a", later(1_000)), IdGenerator::new(4));
     world.records.disable_endpoint(world.account, endpoint, later(1)).await.unwrap();
     let accepted = world.records.accept(world.account, vec![event], None, &ahead, later(1_000));
     let receipt = accepted.await.unwrap().receipts.remove(0);
@@ -210,7 +210,7 @@ async fn a_retry_is_not_discarded_with_held_deliveries() {
     let world = World::new().await;
     let (endpoint, held) = discarding(&world).await;
     let retried =
-        world.records.retry_delivery(world.account, held, &IdGenerator::new(), later(900)).await;
+        world.records.retry_delivery(world.account, held, &IdGenerator::new(5), later(900)).await;
     let (view, wake) = retried.unwrap().expect("a delivery");
     assert_eq!((view.state, wake.is_some()), (DeliveryState::Pending, true));
     world.discard(endpoint, later(910)).await;
@@ -283,10 +283,10 @@ async fn a_replay_does_not_propagate_another_nodes_fast_clock() {
     let endpoint = world.endpoint(&["a"]).await;
     let ahead = later(3_600_000);
     let event = world.event("a", later(0));
-    let event = Event { id: IdGenerator::new().id(ahead), created_at: ahead, ..event };
+    let event = Event { id: IdGenerator::new(6).id(ahead), created_at: ahead, ..event };
     world
         .records
-        .accept(world.account, vec![event], None, &IdGenerator::new(), ahead)
+        .accept(world.account, vec![event], None, &IdGenerator::new(7), ahead)
         .await
         .unwrap();
     let job = replay(&world, Filter::default(), later(1)).await;

@@ -71,7 +71,7 @@ impl World {
         let memory = Arc::new(Memory::with_faults(seed, Faults::default()));
         let records =
             Records::open(Store::new(memory.clone(), seed), SHARDS).await.expect("opened");
-        let id_generator = IdGenerator::new();
+        let id_generator = IdGenerator::new(1);
         let account = Account {
             id: id_generator.id(START),
             name: Name::parse("Acme").expect("a name"),

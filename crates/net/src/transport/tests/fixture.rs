@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use postrider_domain::ids::IdGenerator;
@@ -27,8 +28,12 @@ pub fn cookie() -> Cookie {
     Cookie::parse("0123456789abcdef0123456789abcdef").unwrap()
 }
 
+/// The id of each node's run differs, also between the processes of a test.
+static BOOTS: LazyLock<IdGenerator> =
+    LazyLock::new(|| IdGenerator::new(u64::from(std::process::id())));
+
 pub fn name(name: &str) -> PeerName {
-    let boot = IdGenerator::new().id(Timestamp::from_millis(1_700_000_000_000));
+    let boot = BOOTS.id(Timestamp::from_millis(1_700_000_000_000));
     PeerName { name: name.to_owned(), boot }
 }
 
