@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::SOON;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
-const SPANS: [&str; 4] = ["POST /v1/accounts/{account}/events", "nudge", "POST", "commit"];
+const SPANS: [&str; 4] = ["POST /v1/accounts/{account}/events", "wake", "POST", "commit"];
 
 /// One node accepts the event and another delivers it: one trace spans both.
 #[tokio::test]

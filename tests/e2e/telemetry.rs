@@ -16,7 +16,7 @@ use crate::SOON;
 
 const CALLER: &str = "b7ad6b7169203331";
 /// The spans of every event that is delivered at its first attempt.
-const SPANS: [&str; 4] = ["POST /v1/accounts/{account}/events", "nudge", "POST", "commit"];
+const SPANS: [&str; 4] = ["POST /v1/accounts/{account}/events", "wake", "POST", "commit"];
 
 /// A configuration that exports to `endpoint` with short delays.
 fn exporting_to(endpoint: &str) -> Config {
@@ -51,14 +51,14 @@ async fn one_trace_spans_the_request_the_attempt_and_the_commit() -> Result<()> 
     let event = publish(&fixture, &trace_id(1)).await?;
 
     let trace = collector.trace(&trace_id(1), &SPANS, SOON).await?;
-    let [accept, nudge, attempt, commit] = SPANS.map(|name| trace.span(name));
-    let (accept, nudge, attempt, commit) = (accept?, nudge?, attempt?, commit?);
+    let [accept, wake, attempt, commit] = SPANS.map(|name| trace.span(name));
+    let (accept, wake, attempt, commit) = (accept?, wake?, attempt?, commit?);
     assert_eq!(accept.parent_id, CALLER);
-    assert_eq!(nudge.parent_id, accept.span_id);
+    assert_eq!(wake.parent_id, accept.span_id);
     assert_eq!(attempt.parent_id, accept.span_id);
     assert_eq!(commit.parent_id, attempt.span_id);
     assert_eq!(trace.path_to("commit")?, [SPANS[0], "POST", "commit"]);
-    assert_eq!([accept.kind, nudge.kind, attempt.kind, commit.kind], [2, 4, 3, 1]);
+    assert_eq!([accept.kind, wake.kind, attempt.kind, commit.kind], [2, 4, 3, 1]);
     assert!(attempt.ended <= commit.began, "{attempt:?} {commit:?}");
     assert_eq!(trace.nodes().into_iter().collect::<Vec<_>>(), ["node-7"]);
     assert_eq!(accept.resource["service.name"], "postrider");

@@ -65,6 +65,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use postrider_domain::backoff::Backoff;
 use postrider_domain::ids::{AccountId, BootId, DeliveryId, EndpointId, Id};
 use postrider_net::gateway::{self, GatewayMessage};
 use postrider_net::tasks::Tasks;
@@ -95,10 +96,9 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long [`Client::join`] waits for the first session.
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(15);
-/// The delay before the first retry. It doubles with each further retry.
-const INITIAL_BACKOFF: Duration = Duration::from_millis(20);
-/// The maximum delay before a retry.
-const MAX_BACKOFF: Duration = Duration::from_secs(1);
+/// The delays before retries.
+const BACKOFF: Backoff =
+    Backoff { initial: Duration::from_millis(20), max: Duration::from_secs(1) };
 
 /// Options for [`Client::join`].
 #[derive(Debug)]
@@ -363,7 +363,7 @@ impl Client {
         let call = Call { request, traceparent: self.traceparent.as_deref().map(str::to_owned) };
         let bytes = call.encode()?;
         let deadline = Instant::now() + CALL_TIMEOUT;
-        let mut backoff = INITIAL_BACKOFF;
+        let mut failures = 0;
         loop {
             let Some(gateway) = self.pick_gateway(deadline).await else {
                 return Err(CallError::new(CallErrorKind::ConnectionLost, "no node is connected"));
@@ -373,11 +373,12 @@ impl Client {
                 Ok(answer) => messages::decode_reply(&answer),
                 Err(error) => Err(error),
             };
+            failures += 1;
+            let delay = BACKOFF.delay(failures, rand::random());
             match outcome {
-                Err(error) if may_retry(&error, retry) && Instant::now() + backoff < deadline => {
+                Err(error) if may_retry(&error, retry) && Instant::now() + delay < deadline => {
                     tracing::debug!(%error, "call failed; retrying");
-                    tokio::time::sleep(backoff).await;
-                    backoff = MAX_BACKOFF.min(backoff * 2);
+                    tokio::time::sleep(delay).await;
                 }
                 outcome => return outcome,
             }
@@ -386,18 +387,19 @@ impl Client {
 
     /// The next gateway in round-robin order. Waits for one to connect until `deadline`.
     async fn pick_gateway(&self, deadline: Instant) -> Option<ActorRef<GatewayMessage>> {
-        let mut backoff = INITIAL_BACKOFF;
+        let mut failures = 0;
         loop {
             let mut gateways = gateway::remote();
             if !gateways.is_empty() {
                 let turn = self.shared.next_gateway.fetch_add(1, Ordering::Relaxed);
                 return Some(gateways.swap_remove(turn % gateways.len()));
             }
-            if Instant::now() + backoff > deadline {
+            failures += 1;
+            let delay = BACKOFF.delay(failures, rand::random());
+            if Instant::now() + delay > deadline {
                 return None;
             }
-            tokio::time::sleep(backoff).await;
-            backoff = MAX_BACKOFF.min(backoff * 2);
+            tokio::time::sleep(delay).await;
         }
     }
 

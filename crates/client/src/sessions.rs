@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::future::join_all;
+use postrider_domain::backoff::Backoff;
 use postrider_domain::node::NodeState;
 use postrider_net::gateway;
 use postrider_net::messages::{ClusterStatus, Reply, Request};
@@ -20,32 +21,32 @@ use tokio::time::{Instant, sleep, timeout};
 const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a gateway may take to reply with the list.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(3);
-/// The initial and the maximum delay before an address is dialled again.
-const INITIAL_BACKOFF: Duration = Duration::from_millis(200);
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// The delays before an address is dialled again.
+const BACKOFF: Backoff =
+    Backoff { initial: Duration::from_millis(200), max: Duration::from_secs(5) };
 
-/// When an address may be dialled again. The delay doubles with each attempt.
-struct Backoff {
+/// The attempts to dial an address that has no session.
+struct Attempts {
+    count: u32,
     retry_at: Instant,
-    delay: Duration,
 }
 
 /// Maintains the sessions of `transport` until the task is aborted.
 pub(crate) async fn maintain(transport: Transport, seeds: Vec<SocketAddr>) {
     let mut events = transport.events();
-    let mut backoffs = HashMap::new();
+    let mut attempts = HashMap::new();
     loop {
         let addresses = match transport.peers().is_empty() {
             true => seeds.clone(),
             false => unconnected_nodes(&transport).await,
         };
-        dial(&transport, &addresses, &mut backoffs).await;
+        dial(&transport, &addresses, &mut attempts).await;
         let now = Instant::now();
-        let next = backoffs.values().map(|backoff: &Backoff| backoff.retry_at).min();
+        let next = attempts.values().map(|it: &Attempts| it.retry_at).min();
         let wait = next
             .map_or(REFRESH_INTERVAL, |at| REFRESH_INTERVAL.min(at.saturating_duration_since(now)));
         // Refresh at once when a session was opened or closed.
-        match timeout(wait.max(INITIAL_BACKOFF), events.recv()).await {
+        match timeout(wait.max(BACKOFF.initial), events.recv()).await {
             Ok(Err(RecvError::Closed)) => sleep(REFRESH_INTERVAL).await,
             Ok(Ok(_) | Err(RecvError::Lagged(_))) | Err(_) => {}
         }
@@ -79,19 +80,19 @@ fn without_session(transport: &Transport, status: &ClusterStatus) -> Vec<SocketA
 async fn dial(
     transport: &Transport,
     addresses: &[SocketAddr],
-    backoffs: &mut HashMap<SocketAddr, Backoff>,
+    attempts: &mut HashMap<SocketAddr, Attempts>,
 ) {
-    backoffs.retain(|address, _| addresses.contains(address));
+    attempts.retain(|address, _| addresses.contains(address));
     let now = Instant::now();
-    let due = |address: &&SocketAddr| backoffs.get(address).is_none_or(|it| it.retry_at <= now);
+    let due = |address: &&SocketAddr| attempts.get(address).is_none_or(|it| it.retry_at <= now);
     let due: Vec<_> = addresses.iter().filter(due).copied().collect();
     let dialled = join_all(due.iter().map(|address| transport.connect(*address))).await;
     for (address, dialled) in due.into_iter().zip(dialled) {
         // A connection is not a session yet: the peer may still reject this client. So the delay
         // grows until a session removes the address from the list.
-        let delay =
-            backoffs.get(&address).map_or(INITIAL_BACKOFF, |it| MAX_BACKOFF.min(it.delay * 2));
-        backoffs.insert(address, Backoff { retry_at: Instant::now() + delay, delay });
+        let count = attempts.get(&address).map_or(0, |it| it.count).saturating_add(1);
+        let retry_at = Instant::now() + BACKOFF.delay(count, rand::random());
+        attempts.insert(address, Attempts { count, retry_at });
         if let Err(error) = dialled {
             tracing::debug!(%address, %error, "cannot connect to a node");
         }

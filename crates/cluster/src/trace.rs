@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   accept (server, or consumer)      child of the caller's traceparent, if it sent one
-//!   ├── nudge (producer)              waking the owners, also on other nodes
+//!   ├── wake (producer)               waking the owners, also on other nodes
 //!   └── POST (client)                 an attempt, on the node that owns the endpoint
 //!        └── commit (internal)        the transaction that records the attempt
 //! ```
@@ -27,7 +27,7 @@ pub const TARGET: &str = "postrider::trace";
 
 /// The span of waking owners, a child of the current span.
 pub(crate) fn wake_span(wakes: usize) -> Span {
-    tracing::info_span!(target: TARGET, "nudge", otel.kind = "producer", postrider.wakes = wakes)
+    tracing::info_span!(target: TARGET, "wake", otel.kind = "producer", postrider.wakes = wakes)
 }
 
 /// Makes a new span a child of `parent`. Without a parent it starts a trace.

@@ -22,7 +22,9 @@
 //! | Which past deliveries does a replay cover, and how fast is it? | [`replay`] |
 //! | Are unfinished deliveries pending or held? | [`backlog`] |
 //! | What are the size limits? | [`limits`] |
+//! | How long does a client of a server wait before it retries? | [`backoff`] |
 //! | How is a duration written? | [`duration`] |
+//! | How is JSON indented? | [`json`] |
 //! | Which trace does a request belong to? | [`trace`] |
 //! | How are attempts counted and summarized? | [`statistics`] |
 
@@ -30,6 +32,7 @@ pub mod account;
 pub mod assignment;
 pub mod attempt;
 pub mod backlog;
+pub mod backoff;
 pub mod concurrency_limit;
 pub mod delivery;
 pub mod disable;
@@ -40,6 +43,7 @@ pub mod event;
 pub mod findings;
 pub mod headers;
 pub mod ids;
+pub mod json;
 pub mod limits;
 pub mod node;
 pub mod notice;

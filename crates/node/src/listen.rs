@@ -4,7 +4,6 @@
 //! printed ([`report`]) before the response is sent, so the output is never behind the sender.
 
 mod attempt_counter;
-mod json;
 mod report;
 #[cfg(test)]
 mod tests;

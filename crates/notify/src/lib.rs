@@ -19,11 +19,9 @@
 //! | `outbox` | the actor and its handle |
 //! | `outbox/notice_sender` | sends the email of one notice |
 //! | `outbox/retry_state` | which contacts a notice has reached, and when to retry the others |
-//! | `backoff` | the delay after the nth failure |
 //! | `compose` | the text of the email |
 //! | [`smtp`] | the mail server: its URL, and one SMTP session |
 
-mod backoff;
 mod compose;
 mod outbox;
 pub mod smtp;

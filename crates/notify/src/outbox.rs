@@ -28,6 +28,7 @@ use postrider_cluster::metrics::Instruments;
 use postrider_cluster::route::Notifier;
 use postrider_cluster::shard_guard::ShardGuard;
 use postrider_domain::assignment::{Fence, Shard};
+use postrider_domain::backoff::Backoff;
 use postrider_domain::email::Email;
 use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::notice::Notice;
@@ -40,7 +41,6 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
-use crate::backoff::Backoff;
 use crate::smtp::Mailer;
 use notice_sender::{NoticeSender, OutboxError, SendStatus};
 use owned_shards::OwnedShards;

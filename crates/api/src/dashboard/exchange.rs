@@ -10,8 +10,8 @@ use url::Url;
 
 use super::components::{Tone, badge};
 use super::curl;
-use super::indent::indented;
 use super::payload::{payload, scrolled};
+use postrider_domain::json::indented;
 
 /// The maximum number of bytes shown of a request's body.
 const MAX_BODY_SHOWN_BYTES: usize = 16 * 1024;

@@ -34,7 +34,6 @@ mod field;
 mod flash;
 mod form;
 mod format;
-mod indent;
 mod layout;
 mod middleware;
 mod new_replay;

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::format::{bytes as size, grouped};
-use super::indent::indented;
+use postrider_domain::json::indented;
 
 /// Shows at most `most` bytes of a payload. `id` is the element id of the text as sent.
 pub(crate) fn payload(id: &str, title: &str, bytes: &[u8], most: usize) -> Markup {

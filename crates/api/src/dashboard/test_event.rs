@@ -19,7 +19,6 @@ use super::components::{Tone, badge, empty_state, with_query};
 use super::exchange::{self as parts, SentRequest, error_text, status_badge};
 use super::field::Field;
 use super::form::{Errors, Form};
-use super::indent::indented;
 use super::layout::{NavItem, Page, PageContext};
 use super::phases::phases as phase_bars;
 use crate::App;
@@ -29,6 +28,7 @@ use crate::web::extract::PathId;
 use crate::web::fields::{Fields, Raw};
 use crate::web::page::Params;
 use crate::web::problem::{FieldError, Problem};
+use postrider_domain::json::indented;
 
 /// The name of the button that loads a type's example without scripts.
 const LOAD_EXAMPLE: &str = "show";

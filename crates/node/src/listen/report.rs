@@ -5,10 +5,9 @@
 use std::io::{self, Write};
 
 use http::{HeaderMap, HeaderValue};
+use postrider_domain::json;
 use postrider_domain::time::Timestamp;
-use serde::de::IgnoredAny;
 
-use super::json;
 use super::verify::Verification;
 
 /// Longer bodies are truncated.
@@ -68,14 +67,13 @@ impl Webhook<'_> {
     }
 }
 
-/// The body, indented if it is JSON, and truncated to [`MAX_BODY_CHARS`].
+/// The body, indented if it is JSON of moderate size, and truncated to [`MAX_BODY_CHARS`].
 fn body_text(body: &[u8]) -> String {
     if body.is_empty() {
         return "(no body)".to_owned();
     }
     let text = String::from_utf8_lossy(body);
-    let is_json = serde_json::from_str::<IgnoredAny>(&text).is_ok();
-    let indented = if is_json { json::indent(&text) } else { text.into_owned() };
+    let indented = json::indented(&text).unwrap_or_else(|| text.into_owned());
     let mut printed: String = indented.chars().take(MAX_BODY_CHARS).map(sanitize_char).collect();
     if printed.len() < indented.len() && indented.chars().nth(MAX_BODY_CHARS).is_some() {
         printed.push_str(&format!("\n… truncated; the body has {} bytes", body.len()));

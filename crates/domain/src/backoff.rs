@@ -1,10 +1,11 @@
-//! Exponential backoff with jitter, so that nodes that lost the mail server at the same time do not
-//! all retry at the same time.
+//! Exponential backoff with jitter, so that those that lost the same server at the same time do
+//! not all retry at the same time.
 
 use std::time::Duration;
 
+/// How long to wait before each retry. The delay doubles with each consecutive failure.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     /// Delay after the first failure, before jitter.
     pub initial: Duration,
     /// Maximum delay.
@@ -12,12 +13,13 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// The delay after `failures` consecutive failures (from 1). `jitter`, from 0 to 1, shortens it
+    /// The delay after `failures` consecutive failures (from 1). `random`, from 0 to 1, shortens it
     /// by up to a half.
-    pub(crate) fn delay(&self, failures: u32, jitter: f64) -> Duration {
+    #[must_use]
+    pub fn delay(&self, failures: u32, random: f64) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
         let full = self.initial.saturating_mul(1 << doublings).min(self.max);
-        full.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
+        full.mul_f64(1.0 - random.clamp(0.0, 1.0) / 2.0)
     }
 }
 

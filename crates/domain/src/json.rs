@@ -1,4 +1,4 @@
-//! Pretty-prints JSON text. Only whitespace changes: numbers, strings and the order of fields stay
+//! Indents JSON text. Only whitespace changes: numbers, strings and the order of fields stay
 //! exactly as written, which parsing and serializing would not guarantee.
 
 use serde::de::IgnoredAny;
@@ -9,7 +9,8 @@ const MAX_INDENTED_BYTES: usize = 32 * 1024;
 const INDENT: &str = "  ";
 
 /// The indented text; none if it is not JSON or would be too long.
-pub(crate) fn indented(text: &str) -> Option<String> {
+#[must_use]
+pub fn indented(text: &str) -> Option<String> {
     if text.len() > MAX_INDENTED_BYTES {
         return None;
     }
