@@ -13,12 +13,13 @@
 //! repetition.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use postrider_tests::checker::loss;
 use postrider_tests::client::records::{Delivery, Endpoint, Replay};
 use postrider_tests::client::{Account, Answer, NewEndpoint, Operator};
@@ -239,7 +240,7 @@ impl FanOutRecords {
 
 impl Shared {
     fn log(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+        self.log.lock()
     }
 
     fn is_stopped(&self) -> bool {

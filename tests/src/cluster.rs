@@ -23,11 +23,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -362,12 +363,12 @@ pub struct OngoingFault {
 impl ProcessTable {
     #[must_use]
     pub fn running(&self) -> Vec<Process> {
-        let process_table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let process_table = self.0.lock();
         process_table.iter().flatten().cloned().collect()
     }
 
     fn set(&self, index: usize, process: Option<Process>) {
-        let mut process_table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut process_table = self.0.lock();
         if process_table.len() <= index {
             process_table.resize(index + 1, None);
         }

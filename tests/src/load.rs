@@ -6,12 +6,13 @@
 //! - without a key, sent once: without a response, the outcome is unknown;
 //! - batches, sent once: accepted as a whole or not at all.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
@@ -244,7 +245,7 @@ impl Shared {
     }
 
     fn log(&self) -> MutexGuard<'_, Vec<Publication>> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+        self.log.lock()
     }
 }
 

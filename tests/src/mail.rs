@@ -2,13 +2,14 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use mail_parser::MessageParser;
 use mailin::{Action, Handler, Response, SessionBuilder, response};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -228,7 +229,7 @@ impl Handler for IncomingMessage {
 
 impl Inbox {
     fn emails(&self) -> MutexGuard<'_, Vec<Email>> {
-        self.emails.lock().unwrap_or_else(PoisonError::into_inner)
+        self.emails.lock()
     }
 
     fn take(&self, mail: Email) {

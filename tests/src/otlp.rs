@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -23,6 +23,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::resource::v1::Resource;
+use parking_lot::{Mutex, MutexGuard};
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -312,7 +313,7 @@ impl Span {
 impl State {
     fn exported(&self) -> MutexGuard<'_, Exported> {
         // A panic while holding the lock fails that test; the data stays consistent.
-        self.exported.lock().unwrap_or_else(PoisonError::into_inner)
+        self.exported.lock()
     }
 }
 

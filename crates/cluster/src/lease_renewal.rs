@@ -1,11 +1,12 @@
 //! Renews this node's lease in a separate task, so that no other work can delay it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use parking_lot::Mutex;
 use postrider_store::kv::Error;
 use postrider_store::{Lease, Records};
 use tokio::sync::Notify;
@@ -78,7 +79,7 @@ impl LeaseRenewer {
         self.task.abort();
         // The task was aborted, which is not an error here.
         let _ = (&mut self.task).await;
-        let Lease { node, revision, .. } = self.shared.lock().clone();
+        let Lease { node, revision, .. } = self.shared.lease.lock().clone();
         if let Err(error) = self.records.remove_lease(node, revision).await {
             tracing::warn!(%error, "removing this node's lease failed; it will expire");
         }
@@ -92,14 +93,10 @@ impl Drop for LeaseRenewer {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Lease> {
-        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The lease to write next. No revision is written twice: a failed renewal may have been
     /// committed, and writing the same revision again would not look like a renewal to other nodes.
     fn next_revision(&self) -> Lease {
-        let mut lease = self.lock();
+        let mut lease = self.lease.lock();
         lease.revision += 1;
         lease.draining = self.draining.load(Ordering::Acquire);
         lease.clone()

@@ -3,8 +3,10 @@
 //! that was paused starts no attempt when it resumes, before it has even noticed the pause.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::membership::SELF_FENCE_AFTER;
 
@@ -78,7 +80,7 @@ impl LeaseValidity {
 
     fn with<T>(&self, act: impl FnOnce(&mut Renewals, Duration) -> T) -> Option<T> {
         let Tracked { clock, renewals } = &**self.0.as_ref()?;
-        let mut renewals = renewals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut renewals = renewals.lock();
         Some(act(&mut renewals, clock.uptime()))
     }
 }
@@ -113,14 +115,14 @@ impl TestUptime {
 
     /// Simulates a suspended machine: no other clock advances.
     pub(crate) fn suspend(&self, time: Duration) {
-        *self.suspended.lock().unwrap() += time;
+        *self.suspended.lock() += time;
     }
 }
 
 #[cfg(test)]
 impl Uptime for TestUptime {
     fn uptime(&self) -> Duration {
-        self.started.elapsed() + *self.suspended.lock().unwrap()
+        self.started.elapsed() + *self.suspended.lock()
     }
 }
 

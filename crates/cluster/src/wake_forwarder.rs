@@ -8,10 +8,11 @@
 //! cluster changes.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use postrider_domain::assignment::Shard;
 use postrider_domain::ids::BootId;
 use postrider_store::Wake;
@@ -117,7 +118,7 @@ impl Forwarder {
     }
 
     fn queue(self: &Arc<Self>, node: BootId) -> Arc<PeerQueue> {
-        let mut queues = lock(&self.queues);
+        let mut queues = self.queues.lock();
         let queue = queues.entry(node).or_insert_with(|| {
             let queue = Arc::<PeerQueue>::default();
             tokio::spawn(drain_queue(Arc::downgrade(self), node, queue.clone()));
@@ -127,14 +128,14 @@ impl Forwarder {
     }
 
     fn add_unroutable(&self, queued_at: Instant, wake: Wake) {
-        let mut unroutable = lock(&self.unroutable);
+        let mut unroutable = self.unroutable.lock();
         if unroutable.len() < MAX_QUEUED {
             unroutable.push((queued_at, wake.without_delivery()));
         }
     }
 
     fn take_unroutable(&self) -> Vec<(Instant, Wake)> {
-        let mut unroutable = std::mem::take(&mut *lock(&self.unroutable));
+        let mut unroutable = std::mem::take(&mut *self.unroutable.lock());
         unroutable.retain(|(queued_at, _)| queued_at.elapsed() < UNROUTABLE_TTL);
         unroutable
     }
@@ -142,7 +143,7 @@ impl Forwarder {
     /// Closes the queues of nodes that have left the view.
     fn close_queues(&self) {
         let view = self.view.borrow().clone();
-        lock(&self.queues).retain(|node, queue| {
+        self.queues.lock().retain(|node, queue| {
             let stays = view.node(*node).is_some();
             if !stays {
                 queue.not_empty.notify_one();
@@ -153,13 +154,13 @@ impl Forwarder {
 
     /// Whether the queue of a node is still open. The queue's task ends when it is not.
     fn is_open(&self, node: BootId, queue: &Arc<PeerQueue>) -> bool {
-        lock(&self.queues).get(&node).is_some_and(|current| Arc::ptr_eq(current, queue))
+        self.queues.lock().get(&node).is_some_and(|current| Arc::ptr_eq(current, queue))
     }
 }
 
 impl PeerQueue {
     fn push(&self, queued_at: Instant, wake: Wake) {
-        let mut queued = lock(&self.queued);
+        let mut queued = self.queued.lock();
         match queued.len() {
             0..MAX_WITH_DELIVERIES => queued.push((queued_at, wake)),
             MAX_WITH_DELIVERIES..MAX_QUEUED => queued.push((queued_at, wake.without_delivery())),
@@ -171,7 +172,7 @@ impl PeerQueue {
 
     /// Takes the oldest wakes, up to the limits of a batch, with the time each was first sent.
     fn take(&self) -> (Vec<Instant>, Vec<Wake>) {
-        let mut queued = lock(&self.queued);
+        let mut queued = self.queued.lock();
         let mut payloads = 0;
         let fit = |(_, wake): &&(Instant, Wake)| {
             payloads += wake.payload_bytes();
@@ -240,10 +241,6 @@ async fn reroute(forwarder: Weak<Forwarder>, local: Arc<dyn LocalShards>) {
         });
         forwarder.dispatch(others);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -9,10 +9,11 @@
 //! missed or counted twice until the next scan.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::global;
+use parking_lot::Mutex;
 use postrider_domain::assignment::Shard;
 use postrider_domain::endpoint::State;
 use postrider_domain::ids::{AccountId, EndpointId};
@@ -74,7 +75,7 @@ impl BacklogMonitor {
 
     /// The backlog as of the last scan.
     pub(crate) fn latest(&self) -> Backlog {
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.latest.lock()
     }
 }
 
@@ -141,7 +142,7 @@ impl BacklogScan {
             remaining = remaining.saturating_sub(rows.max(1));
             if complete {
                 let scan = std::mem::take(self);
-                *monitor.latest.lock().unwrap_or_else(PoisonError::into_inner) = scan.totals;
+                *monitor.latest.lock() = scan.totals;
                 return Ok(());
             }
         }

@@ -1,8 +1,9 @@
 //! The shards that this node owns, and the routing of wakes to their actors.
 
 use std::collections::HashSet;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
+use parking_lot::{RwLock, RwLockReadGuard};
 use postrider_cluster::route::LocalShards;
 use postrider_cluster::shard_guard::{ShardGuard, ShardRevoked};
 use postrider_domain::assignment::{Fence, Shard};
@@ -64,12 +65,12 @@ impl OwnedShards {
     }
 
     fn slot<T>(&self, shard: Shard, change: impl FnOnce(&mut Option<OwnedShard>) -> T) -> T {
-        let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
+        let mut shards = self.shards.write();
         change(&mut shards[usize::from(shard)])
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Vec<Option<OwnedShard>>> {
-        self.shards.read().unwrap_or_else(PoisonError::into_inner)
+        self.shards.read()
     }
 }
 

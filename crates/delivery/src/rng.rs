@@ -1,6 +1,6 @@
 //! The source of randomness of a node's deliveries.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -17,6 +17,6 @@ impl SharedRng {
 
     /// A uniform random number in `[0, 1)`.
     pub fn random(&self) -> f64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).random()
+        self.0.lock().random()
     }
 }

@@ -8,11 +8,12 @@
 //! The HTTP client treats its connector as a black box. Our own resolver marks the end of name
 //! resolution, and the TLS library asks for a session ticket exactly when it begins a handshake.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
+use parking_lot::{Mutex, MutexGuard};
 use postrider_domain::attempt::Phases;
 use postrider_domain::target::TargetUrl;
 use reqwest::dns::{Name, Resolve, Resolving};
@@ -76,7 +77,7 @@ impl Stopwatch {
     }
 
     fn timings(&self) -> MutexGuard<'_, Timings> {
-        self.timings.lock().unwrap_or_else(PoisonError::into_inner)
+        self.timings.lock()
     }
 }
 

@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use data_encoding::BASE32_DNSSEC as BASE32HEX;
+use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -148,7 +148,7 @@ impl IdGenerator {
 
     /// A new id with the time `now`.
     pub fn id<T: Id>(&self, now: Timestamp) -> T {
-        let State { rng, now: sequence, .. } = &mut *self.lock();
+        let State { rng, now: sequence, .. } = &mut *self.0.lock();
         sequence.next(now, rng)
     }
 
@@ -158,16 +158,12 @@ impl IdGenerator {
         if earliest < now {
             return self.id(now);
         }
-        let State { rng, future, .. } = &mut *self.lock();
+        let State { rng, future, .. } = &mut *self.0.lock();
         *future = future.split_off(&now);
         if future.len() >= MAX_FUTURE_SEQUENCES && !future.contains_key(&earliest) {
             future.pop_first();
         }
         future.entry(earliest).or_default().next(earliest, rng)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no thread panics while it holds this lock")
     }
 }
 
@@ -257,7 +253,7 @@ mod tests {
         for step in 0..2 * MAX_FUTURE_SEQUENCES as u64 {
             id_generator.id_no_earlier::<EventId>(at(9_002), at(10_000 + step));
         }
-        assert!(id_generator.lock().future.len() <= MAX_FUTURE_SEQUENCES);
+        assert!(id_generator.0.lock().future.len() <= MAX_FUTURE_SEQUENCES);
         let first = at(10_000 + MAX_FUTURE_SEQUENCES as u64);
         let ids: [EventId; 2] = [(); 2].map(|()| id_generator.id_no_earlier(at(9_002), first));
         assert!(ids[0] < ids[1], "a full generator keeps its counters");

@@ -29,7 +29,6 @@ pub use store::{BUDGET, Store, Tx};
 pub(crate) use writes::{Change, Writes};
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -293,9 +292,4 @@ pub trait Transaction: Send + Sync {
     /// Checks the reads and makes all writes durable, or none. A read-only transaction is not
     /// checked, as its reads came from one consistent snapshot.
     async fn commit(self: Box<Self>) -> Result<(), Error>;
-}
-
-/// Ignores poisoning: for locks whose critical sections leave no partial updates on a panic.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

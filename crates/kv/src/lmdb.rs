@@ -29,18 +29,19 @@ use std::fs::File;
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use heed::types::Bytes as Raw;
 use heed::{AnyTls, CommitOrAbort, Env, EnvOpenOptions, MdbError, RoTxn, WithoutTls};
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use crate::{Buffer, Counters, Engine, Error, Pair, Range, Snapshot, Stats, Transaction, lock};
+use crate::{Buffer, Counters, Engine, Error, Pair, Range, Snapshot, Stats, Transaction};
 use committer::{Committer, CommitterMsg, Submission, Urgent};
 use disk_reserve::DiskReserve;
 use files::FileError;
@@ -112,7 +113,7 @@ impl Lmdb {
     }
 
     fn try_open(dir: &Path) -> Result<Self, FileError> {
-        let _opening = lock(&OPENING);
+        let _opening = OPENING.lock();
         std::fs::create_dir_all(dir)?;
         // Opening the files of a store that this process already has open would release its locks.
         if heed::env_closing_event(dir.canonicalize()?).is_some() {
@@ -271,45 +272,44 @@ struct TxState {
 #[async_trait]
 impl Transaction for LmdbTransaction {
     async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        let TxState { view, buffer, .. } = &mut *lock(&self.state);
+        let TxState { view, buffer, .. } = &mut *self.state.lock();
         buffer.get(&view.reader(), key, true)
     }
 
     async fn snap_get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        let TxState { view, buffer, .. } = &mut *lock(&self.state);
+        let TxState { view, buffer, .. } = &mut *self.state.lock();
         buffer.get(&view.reader(), key, false)
     }
 
     async fn range(&self, range: Range) -> Result<Vec<Pair>, Error> {
-        let TxState { view, buffer, .. } = &mut *lock(&self.state);
+        let TxState { view, buffer, .. } = &mut *self.state.lock();
         buffer.range(&view.reader(), range, true)
     }
 
     async fn snap_range(&self, range: Range) -> Result<Vec<Pair>, Error> {
-        let TxState { view, buffer, .. } = &mut *lock(&self.state);
+        let TxState { view, buffer, .. } = &mut *self.state.lock();
         buffer.range(&view.reader(), range, false)
     }
 
     fn set(&self, key: Vec<u8>, value: Bytes) {
-        lock(&self.state).buffer.writes.set(key, value);
+        self.state.lock().buffer.writes.set(key, value);
     }
 
     fn clear(&self, key: Vec<u8>) {
-        lock(&self.state).buffer.writes.clear(key);
+        self.state.lock().buffer.writes.clear(key);
     }
 
     fn clear_range(&self, begin: Vec<u8>, end: Vec<u8>) {
-        lock(&self.state).buffer.writes.clear_range(begin, end);
+        self.state.lock().buffer.writes.clear_range(begin, end);
     }
 
     fn add(&self, key: Vec<u8>, delta: i64) {
-        lock(&self.state).buffer.writes.add(key, delta);
+        self.state.lock().buffer.writes.add(key, delta);
     }
 
     async fn commit(self: Box<Self>) -> Result<(), Error> {
         let Self { state, submissions, urgent } = *self;
-        let TxState { view, buffer, permit } =
-            state.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let TxState { view, buffer, permit } = state.into_inner();
         if buffer.writes.is_empty() {
             return Ok(());
         }

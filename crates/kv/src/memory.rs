@@ -6,16 +6,17 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::{Buffer, Engine, Error, Pair, Range, Snapshot, Transaction, Writes, lock};
+use crate::{Buffer, Engine, Error, Pair, Range, Snapshot, Transaction, Writes};
 
 /// A store in memory; clones share the data.
 #[derive(Clone, Default)]
@@ -87,7 +88,7 @@ impl Memory {
     /// Changes the faults; no effect on a store created without faults.
     pub fn set_faults(&self, faults: Faults) {
         if let Some(injector) = &self.faults {
-            lock(injector).faults = faults;
+            injector.lock().faults = faults;
         }
     }
 
@@ -99,14 +100,14 @@ impl Memory {
     /// The number of commits.
     #[must_use]
     pub fn version(&self) -> u64 {
-        lock(&self.data).version
+        self.data.lock().version
     }
 
     async fn inject_fault(&self) -> InjectedFault {
         let Some(injector) = &self.faults else {
             return InjectedFault::None;
         };
-        let (fault, delay) = lock(injector).next_fault();
+        let (fault, delay) = injector.lock().next_fault();
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
@@ -136,7 +137,7 @@ impl FaultInjector {
 impl Engine for Memory {
     async fn begin(&self) -> Result<Box<dyn Transaction>, Error> {
         let version = {
-            let mut data = lock(&self.data);
+            let mut data = self.data.lock();
             let version = data.version;
             *data.open.entry(version).or_default() += 1;
             version
@@ -151,13 +152,13 @@ impl Engine for Memory {
 
 impl MemoryTransaction {
     fn read<T>(&self, read: impl FnOnce(&mut Buffer, &AsOf<'_>) -> T) -> T {
-        let data = lock(&self.memory.data);
-        read(&mut lock(&self.buffer), &AsOf(&data, self.version))
+        let data = self.memory.data.lock();
+        read(&mut self.buffer.lock(), &AsOf(&data, self.version))
     }
 
     fn apply(&self) -> Result<(), Error> {
-        let mut data = lock(&self.memory.data);
-        let buffer = lock(&self.buffer);
+        let mut data = self.memory.data.lock();
+        let buffer = self.buffer.lock();
         if !buffer.is_unchanged_in(&AsOf(&data, data.version))? {
             return Err(Error::Conflict);
         }
@@ -185,23 +186,23 @@ impl Transaction for MemoryTransaction {
     }
 
     fn set(&self, key: Vec<u8>, value: Bytes) {
-        lock(&self.buffer).writes.set(key, value);
+        self.buffer.lock().writes.set(key, value);
     }
 
     fn clear(&self, key: Vec<u8>) {
-        lock(&self.buffer).writes.clear(key);
+        self.buffer.lock().writes.clear(key);
     }
 
     fn clear_range(&self, begin: Vec<u8>, end: Vec<u8>) {
-        lock(&self.buffer).writes.clear_range(begin, end);
+        self.buffer.lock().writes.clear_range(begin, end);
     }
 
     fn add(&self, key: Vec<u8>, delta: i64) {
-        lock(&self.buffer).writes.add(key, delta);
+        self.buffer.lock().writes.add(key, delta);
     }
 
     async fn commit(self: Box<Self>) -> Result<(), Error> {
-        if lock(&self.buffer).writes.is_empty() {
+        if self.buffer.lock().writes.is_empty() {
             return Ok(());
         }
         match self.memory.inject_fault().await {
@@ -215,7 +216,7 @@ impl Transaction for MemoryTransaction {
 
 impl Drop for MemoryTransaction {
     fn drop(&mut self) {
-        let mut data = lock(&self.memory.data);
+        let mut data = self.memory.data.lock();
         if let Some(count) = data.open.get_mut(&self.version) {
             *count -= 1;
             if *count == 0 {

@@ -2,17 +2,16 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use super::{
-    Engine, Error, MAX_KEY, MAX_TRANSACTION, MAX_VALUE, Pair, Range, Stats, Transaction, lock,
-};
+use super::{Engine, Error, MAX_KEY, MAX_TRANSACTION, MAX_VALUE, Pair, Range, Stats, Transaction};
 
 /// The time limit for one call of [`Store::transact`] or [`Store::read`], including retries.
 pub const BUDGET: Duration = Duration::from_secs(5);
@@ -208,7 +207,7 @@ impl Store {
             return;
         }
         let most = 1_u64.checked_shl(retries).unwrap_or(MAX_PAUSE_MS).min(MAX_PAUSE_MS);
-        let pause = lock(&self.rng).random_range(0..=most);
+        let pause = self.rng.lock().random_range(0..=most);
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
 }
@@ -309,7 +308,7 @@ impl Tx {
     async fn finish<T, E>(self, result: Result<T, E>, commit: bool) -> Result<Result<T, E>, Error> {
         let inner =
             Arc::into_inner(self.0).expect("no clone of a transaction outlives its closure");
-        let state = inner.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let state = inner.state.into_inner();
         match (result, state.failure) {
             // The store error takes precedence even if the closure converted it: only the retry
             // loop knows whether an earlier run may have been committed.
@@ -330,7 +329,7 @@ impl Tx {
 
     /// Accounts for a write; false if it exceeds a limit.
     fn reserve(&self, key: &[u8], value: usize) -> bool {
-        let mut state = lock(&self.0.state);
+        let mut state = self.0.state.lock();
         state.written += key.len() + value;
         let checked = check_limit("key", key.len(), MAX_KEY)
             .and_then(|()| check_limit("value", value, MAX_VALUE))
@@ -342,7 +341,7 @@ impl Tx {
 
     fn record_failure<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
         if let Err(error) = &result {
-            lock(&self.0.state).failure.get_or_insert_with(|| error.clone());
+            self.0.state.lock().failure.get_or_insert_with(|| error.clone());
         }
         result
     }

@@ -7,9 +7,9 @@
 //! wall clock ([`Clock::wall`]), because receivers with correct clocks reject timestamps that are
 //! minutes off.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use postrider_cluster::lease_validity::Uptime;
 use postrider_domain::time::{Clock, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
@@ -25,7 +25,7 @@ pub struct SystemClock(Mutex<StepFilter>);
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let mut filter = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut filter = self.0.lock();
         filter.now(self.wall(), self.uptime())
     }
 

@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +24,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use postrider_domain::signature::Secret;
 use postrider_domain::time::Clock;
 use tokio::net::TcpListener;
@@ -270,7 +271,7 @@ impl Receiver {
 
     /// Prints something. Stops the receiver if the output is closed (`postrider listen | head`).
     fn with_printer(&self, print: impl FnOnce(&mut Printer) -> io::Result<()>) {
-        let mut printer = self.printer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut printer = self.printer.lock();
         if print(&mut printer).and_then(|()| printer.out.flush()).is_err() {
             self.output_closed.notify_one();
         }

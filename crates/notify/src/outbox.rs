@@ -19,11 +19,12 @@ mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
+use parking_lot::Mutex;
 use postrider_cluster::metrics::Instruments;
 use postrider_cluster::route::Notifier;
 use postrider_cluster::shard_guard::ShardGuard;
@@ -165,7 +166,7 @@ impl OutboxHandle {
 
 impl Notifier for OutboxHandle {
     fn wake(&self, fence: Fence) {
-        let mut woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut woken = self.woken.lock();
         let first = woken.is_empty();
         woken.insert(fence.shard);
         drop(woken);
@@ -292,7 +293,7 @@ impl State {
     }
 
     fn take_woken(&mut self) {
-        let woken = std::mem::take(&mut *self.woken.lock().unwrap_or_else(PoisonError::into_inner));
+        let woken = std::mem::take(&mut *self.woken.lock());
         let ours = woken.into_iter().filter(|s| self.owned.of(*s).is_some());
         self.scan_queue.add(ours);
     }

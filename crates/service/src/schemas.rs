@@ -4,10 +4,11 @@
 //! linear time, and external references are never fetched.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
+use parking_lot::Mutex;
 use postrider_domain::event::EventTypeName;
 use serde_json::Value;
 
@@ -58,6 +59,7 @@ impl Schemas {
         text: &str,
     ) -> Result<Arc<Validator>, Vec<Violation>> {
         let cached = self
+            .0
             .lock()
             .get(name)
             .filter(|cached| cached.text == text)
@@ -69,17 +71,13 @@ impl Schemas {
             serde_json::from_str(text).map_err(|error| vec![(String::new(), error.to_string())])?;
         let validator = Arc::new(compile(&schema)?);
         let compiled = Compiled { text: text.to_owned(), validator: validator.clone() };
-        let mut cache = self.lock();
+        let mut cache = self.0.lock();
         if cache.len() >= MAX_CACHED_SCHEMAS && !cache.contains_key(name) {
             let evicted = cache.keys().next().cloned();
             evicted.map(|evicted| cache.remove(&evicted));
         }
         cache.insert(name.clone(), compiled);
         Ok(validator)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<EventTypeName, Compiled>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -223,6 +221,6 @@ mod tests {
             let name = EventTypeName::parse(&format!("t{n}")).unwrap();
             assert!(schemas.check(&name, "true", b"1").is_empty());
         }
-        assert_eq!(schemas.lock().len(), MAX_CACHED_SCHEMAS);
+        assert_eq!(schemas.0.lock().len(), MAX_CACHED_SCHEMAS);
     }
 }

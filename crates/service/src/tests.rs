@@ -1,6 +1,6 @@
 //! Tests of the service over an in-memory store, with shards that record their wakes.
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 
 use async_trait::async_trait;
 use postrider_domain::account::{Account, EmailAddress, Name};
@@ -37,7 +37,7 @@ struct RecordingShards(Mutex<Vec<Wake>>);
 
 impl LocalShards for RecordingShards {
     fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake> {
-        self.0.lock().unwrap().extend(wakes);
+        self.0.lock().extend(wakes);
         Vec::new()
     }
 }
@@ -53,7 +53,7 @@ impl TestSender for NoTestSender {
 
 impl RecordingShards {
     fn take(&self) -> Vec<Wake> {
-        std::mem::take(&mut self.0.lock().unwrap())
+        std::mem::take(&mut self.0.lock())
     }
 }
 

@@ -1,8 +1,9 @@
 //! The handle to the durable records, with helpers shared by the other modules.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use postrider_domain::assignment::{Shard, shard_of};
 use postrider_domain::delivery::Delivery;
 use postrider_domain::event::Payload;
@@ -13,7 +14,7 @@ use crate::codec::RecordTx;
 use crate::events::subscriber_counts::SubscriberCounts;
 use crate::keys::copy_marker;
 use crate::keys::meta::{self, Meta};
-use crate::kv::{Error, Range, Store, Tx, lock};
+use crate::kv::{Error, Range, Store, Tx};
 
 /// The store format that this version reads and writes. Earlier formats stay readable. Opening a
 /// store upgrades it to this format, after which earlier versions refuse to open it.
@@ -204,7 +205,7 @@ impl Records {
     /// Logs an unreadable row that is skipped so that it does not block others. Each row is logged
     /// once.
     pub(crate) fn skip_unreadable(&self, key: &[u8], error: &Error) {
-        let mut logged_unreadable = lock(&self.logged_unreadable);
+        let mut logged_unreadable = self.logged_unreadable.lock();
         if logged_unreadable.len() < MAX_LOGGED_UNREADABLE
             && logged_unreadable.insert(key.to_owned())
         {

@@ -2,10 +2,11 @@
 //! usage of the processes, and the speed of the disk.
 
 use std::io::Write as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use super::ProcessTable;
@@ -53,7 +54,7 @@ impl ClusterMonitor {
     pub fn stop(self) -> Observations {
         self.sampling.abort();
         self.flushing.abort();
-        lock(&self.seen).clone()
+        self.seen.lock().clone()
     }
 }
 
@@ -65,10 +66,10 @@ async fn sample(
     for operator in operators.iter().cycle() {
         for (name, pid) in process_table.running() {
             // The process may have exited meanwhile.
-            lock(&seen).usage.extend(Usage::of(&name, pid).ok());
+            seen.lock().usage.extend(Usage::of(&name, pid).ok());
         }
         if let Ok(cluster) = operator.cluster().await {
-            lock(&seen).cluster_samples.push(ClusterSample { at: Timestamp::now(), cluster });
+            seen.lock().cluster_samples.push(ClusterSample { at: Timestamp::now(), cluster });
         }
         tokio::time::sleep(INTERVAL).await;
     }
@@ -88,12 +89,8 @@ async fn flush(seen: Arc<Mutex<Observations>>) {
         file = back;
         let flush = Flush { from, to: Timestamp::now() };
         if since(flush.to, flush.from) >= SLOW {
-            lock(&seen).slow_flushes.push(flush);
+            seen.lock().slow_flushes.push(flush);
         }
         tokio::time::sleep(INTERVAL).await;
     }
-}
-
-fn lock(seen: &Mutex<Observations>) -> MutexGuard<'_, Observations> {
-    seen.lock().unwrap_or_else(PoisonError::into_inner)
 }

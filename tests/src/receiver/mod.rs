@@ -11,10 +11,11 @@ pub mod request;
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -164,7 +165,7 @@ impl Hook {
 impl State {
     fn log(&self) -> MutexGuard<'_, Log> {
         // A panic while holding the lock fails that test; the log stays consistent.
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+        self.log.lock()
     }
 
     /// Logs a request, and returns its index and the behaviour for it.

@@ -2,18 +2,17 @@
 //! the security headers of responses.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HOST, ORIGIN, REFERRER_POLICY,
-    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use postrider_domain::account::Account;
 use postrider_domain::ids::AccountId;
 
@@ -22,17 +21,13 @@ use super::form::{self, Form};
 use super::layout::{self, PageContext};
 use super::origin::Origin;
 use super::session::{Principal, Session};
+use super::session_cookie;
 use super::sign_in::{self, SessionEnd};
 use super::urls;
 use crate::App;
 use crate::web::auth::{Caller, Tenant};
 use crate::web::problem::Problem;
 
-/// The session cookie: over plain HTTP, and over TLS with the prefix that binds it to its host
-/// (RFC 6265bis §4.1.3.2).
-const COOKIE_NAMES: (&str, &str) = ("postrider_session", "__Host-postrider_session");
-/// How long the browser keeps the cookie of a session that has ended.
-const COOKIE_GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Pages may load our own scripts and styles and send requests to this host, nothing else.
 const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; \
@@ -88,7 +83,7 @@ impl From<Problem> for Rejection {
 }
 
 async fn authenticate(app: &App, request: Request) -> Result<(Request, PageContext), Rejection> {
-    let token = cookie(app, request.headers()).unwrap_or_default().to_owned();
+    let token = session_cookie::token(&app.0.api.dashboard, request.headers()).unwrap_or_default();
     let signer = app.signer().await?;
     let session = signer.verify_session(&token, app.wall_time());
     let caller = match session {
@@ -189,7 +184,7 @@ fn current_page(headers: &HeaderMap) -> Option<&str> {
     let url = headers.get("hx-current-url")?.to_str().ok()?;
     let (_, rest) = url.split_once("://")?;
     let path = &rest[rest.find('/')?..];
-    return_path(path.split(['?', '#']).next()?)
+    urls::return_path(path.split(['?', '#']).next()?)
 }
 
 /// Rejects form submissions from other sites.
@@ -262,44 +257,6 @@ fn csp(app: &App) -> HeaderValue {
     HeaderValue::try_from(format!("{CSP}{ancestors}")).expect("origins are ASCII")
 }
 
-/// The session token in a request's cookies.
-fn cookie<'a>(app: &App, headers: &'a HeaderMap) -> Option<&'a str> {
-    let name = cookie_name(app);
-    let texts = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = texts.flat_map(|text| text.split(';')).filter_map(|pair| pair.split_once('='));
-    pairs.find(|(other, _)| other.trim() == name).map(|(_, value)| value.trim())
-}
-
-fn cookie_name(app: &App) -> &'static str {
-    if app.0.api.dashboard.is_secure() { COOKIE_NAMES.1 } else { COOKIE_NAMES.0 }
-}
-
-/// The Set-Cookie header for a session; a lifetime of zero removes it. The browser keeps the cookie
-/// for a while after the session's end, so that the sign-in page can say that it has ended.
-pub(crate) fn set_cookie(app: &App, token: &str, lifetime: Duration) -> HeaderValue {
-    let max_age = if lifetime.is_zero() { lifetime } else { lifetime + COOKIE_GRACE };
-    let seconds = max_age.as_secs();
-    let name = cookie_name(app);
-    let embedded = !app.0.api.dashboard.embed_in.is_empty();
-    // Within another site's page, browsers send only cookies with these attributes, over TLS.
-    let scope = match (app.0.api.dashboard.is_secure(), embedded) {
-        (true, true) => "; Secure; SameSite=None; Partitioned",
-        (true, false) => "; Secure; SameSite=Lax",
-        (false, _) => "; SameSite=Lax",
-    };
-    let value = format!("{name}={token}; Path=/; Max-Age={seconds}; HttpOnly{scope}");
-    HeaderValue::try_from(value).expect("a session token is base64")
-}
-
-/// The path to return to after sign-in, if it lies within the dashboard.
-pub(crate) fn return_path(text: &str) -> Option<&str> {
-    let uri: Uri = text.parse().ok()?;
-    let local = uri.authority().is_none() && uri.scheme().is_none();
-    let in_dashboard = text == super::ROOT || text.starts_with("/dashboard/");
-    let plain = !text.contains(['\\', '\r', '\n']);
-    (local && in_dashboard && plain).then_some(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -334,17 +291,6 @@ mod tests {
         assert_eq!(good.as_deref(), Some("/dashboard/accounts/a/webhooks/e"));
         for bad in ["", "https://a", "https://a/v1/", "/dashboard", "https://a//evil/dashboard"] {
             assert_eq!(page(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn only_dashboard_paths_are_returned_to() {
-        for good in ["/dashboard", "/dashboard/accounts/a/webhooks"] {
-            assert_eq!(return_path(good), Some(good));
-        }
-        for bad in ["", "//evil", "https://evil/dashboard/", "/dashboardx", "/v1", "/dashboard/\\e"]
-        {
-            assert_eq!(return_path(bad), None, "{bad}");
         }
     }
 }

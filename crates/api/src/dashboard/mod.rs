@@ -44,6 +44,7 @@ mod phases;
 mod replay;
 mod replays;
 mod session;
+mod session_cookie;
 mod settings;
 mod sign_in;
 mod test_event;

@@ -15,8 +15,9 @@ use url::form_urlencoded;
 
 use super::form::Form;
 use super::layout::{self, Page};
-use super::middleware::{return_path, set_cookie};
 use super::session::{Principal, Session};
+use super::session_cookie;
+use super::urls::return_path;
 use crate::App;
 use crate::web::auth::{self, VerifiedKey};
 use crate::web::choice::{json_name, parse_choice};
@@ -150,10 +151,11 @@ async fn start_session(
 ) -> Result<Response, Problem> {
     let session = Session { principal, expires_at: app.wall_time().plus(lifetime) };
     let token = app.signer().await?.sign_session(&session);
-    let cookie = set_cookie(app, &token, lifetime);
+    let cookie = session_cookie::start(&app.0.api.dashboard, &token, lifetime);
     Ok(([(SET_COOKIE, cookie)], Redirect::to(page)).into_response())
 }
 
 async fn sign_out(State(app): State<App>) -> Response {
-    ([(SET_COOKIE, set_cookie(&app, "", Duration::ZERO))], Redirect::to(PATH)).into_response()
+    ([(SET_COOKIE, session_cookie::remove(&app.0.api.dashboard))], Redirect::to(PATH))
+        .into_response()
 }

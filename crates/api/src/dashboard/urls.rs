@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use http::Uri;
 use postrider_domain::event::EventTypeName;
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId, ReplayId};
 
@@ -117,6 +118,15 @@ pub(crate) fn subpath(page: &str, part: impl Display) -> String {
     format!("{page}/{part}")
 }
 
+/// The path to return to after sign-in, if it lies within the dashboard.
+pub(crate) fn return_path(text: &str) -> Option<&str> {
+    let uri: Uri = text.parse().ok()?;
+    let local = uri.authority().is_none() && uri.scheme().is_none();
+    let in_dashboard = text == super::ROOT || text.starts_with("/dashboard/");
+    let plain = !text.contains(['\\', '\r', '\n']);
+    (local && in_dashboard && plain).then_some(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +162,17 @@ mod tests {
         let long = "x".repeat(MAX_PORTAL_PATH_BYTES + 1);
         for bad in ["/../x", "/a/./b", "https://evil.example", "/a b", "/%2e%2e/", "/\\e", &long] {
             assert_eq!(page(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_dashboard_paths_are_returned_to() {
+        for good in ["/dashboard", "/dashboard/accounts/a/webhooks"] {
+            assert_eq!(return_path(good), Some(good));
+        }
+        for bad in ["", "//evil", "https://evil/dashboard/", "/dashboardx", "/v1", "/dashboard/\\e"]
+        {
+            assert_eq!(return_path(bad), None, "{bad}");
         }
     }
 }

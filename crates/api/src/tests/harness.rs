@@ -2,7 +2,6 @@
 //! advances only on demand.
 
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
+use parking_lot::Mutex;
 use postrider_cluster::route::{self, LocalShards};
 use postrider_cluster::view::{NodeView, View};
 use postrider_domain::attempt::{Exchange, Phases, RequestHead, Response, TestReport};
@@ -272,13 +272,13 @@ pub(crate) struct RecordingShards {
 
 impl RecordingShards {
     pub(crate) fn take(&self) -> Vec<Wake> {
-        std::mem::take(&mut self.wakes.lock().unwrap())
+        std::mem::take(&mut self.wakes.lock())
     }
 }
 
 impl LocalShards for RecordingShards {
     fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake> {
-        self.wakes.lock().unwrap().extend(wakes);
+        self.wakes.lock().extend(wakes);
         Vec::new()
     }
 }

@@ -7,7 +7,7 @@
 //! response.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use http::HeaderValue;
 use http::header::{CONNECTION, EXPECT};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
+use parking_lot::Mutex;
 
 /// The maximum number of bytes to drain, and the deadline.
 const MAX_DRAIN_BYTES: usize = 4 * 1024 * 1024;
@@ -71,11 +72,11 @@ struct UnreadBody {
 
 impl ReturnSlot {
     fn put(&self, rest: UnreadBody) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(rest);
+        *self.0.lock() = Some(rest);
     }
 
     fn take(&self) -> Option<UnreadBody> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().take()
     }
 }
 

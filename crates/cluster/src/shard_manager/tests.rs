@@ -1,9 +1,9 @@
 //! Shard managers on one store, with paused time.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use parking_lot::Mutex;
 use postrider_domain::assignment::Shard;
 use postrider_domain::ids::Id;
 use postrider_store::kv::memory::Memory;
@@ -53,7 +53,7 @@ impl Engine for FaultyStore {
     async fn begin(&self) -> Result<Box<dyn Transaction>, Error> {
         // The test itself is not a task.
         if let Some(user) = task::try_id()
-            && self.users.lock().unwrap().insert(user)
+            && self.users.lock().insert(user)
             && self.panic_armed.swap(false, Ordering::SeqCst)
         {
             self.panicked.store(true, Ordering::SeqCst);
@@ -90,7 +90,7 @@ struct FakeWorkers(Arc<Activity>);
 impl ShardWorkers for FakeWorkers {
     async fn begin(&self, guard: ShardGuard) {
         let (activity, shard) = (self.0.clone(), guard.fence().shard);
-        let is_exclusive = activity.active.lock().unwrap().insert(shard);
+        let is_exclusive = activity.active.lock().insert(shard);
         assert!(
             is_exclusive || activity.overlap_allowed.load(Ordering::SeqCst),
             "two workers work on shard {shard}"
@@ -102,7 +102,7 @@ impl ShardWorkers for FakeWorkers {
             if activity.never_finishes.load(Ordering::SeqCst) {
                 std::future::pending::<()>().await;
             }
-            activity.active.lock().unwrap().remove(&shard);
+            activity.active.lock().remove(&shard);
             drop(guard);
         });
     }
@@ -177,7 +177,7 @@ impl Cluster {
 
     async fn until_idle(&self, time: Duration) {
         let is_idle = async {
-            while !self.activity.active.lock().unwrap().is_empty() {
+            while !self.activity.active.lock().is_empty() {
                 sleep(Duration::from_millis(10)).await;
             }
         };
@@ -195,7 +195,7 @@ impl Cluster {
                 let share = usize::from(SHARDS) / nodes.len();
                 let fair = nodes.iter().all(|node| of(node).abs_diff(share) <= 1 + share / 10);
                 let all = nodes.iter().map(of).sum::<usize>() == usize::from(SHARDS);
-                let worked_on = self.activity.active.lock().unwrap().len() == usize::from(SHARDS);
+                let worked_on = self.activity.active.lock().len() == usize::from(SHARDS);
                 if fair && all && worked_on {
                     return;
                 }
@@ -204,7 +204,7 @@ impl Cluster {
         };
         if timeout(Duration::from_secs(180), shared).await.is_err() {
             let owners = self.records.ownership(None).await.unwrap().unwrap().owners;
-            let active = self.activity.active.lock().unwrap().clone();
+            let active = self.activity.active.lock().clone();
             panic!("the shards were not balanced in time: {owners:?}; work on {active:?}");
         }
     }
@@ -229,7 +229,7 @@ async fn a_single_node_works_on_every_shard() {
     sleep(LEASE_TTL * 20).await;
     assert!(node.is_member() && node.view().borrow().unowned() == 0, "all shards have an owner");
     assert_eq!(node.stop().await, 0);
-    assert!(cluster.activity.active.lock().unwrap().is_empty());
+    assert!(cluster.activity.active.lock().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -43,7 +43,7 @@ impl WakeTransport for FakeTransport {
             return Err(Unreachable);
         }
         let _ = self.sent.send(wakes.iter().map(Wake::shard).collect());
-        Ok(std::mem::take(&mut *lock(&self.not_owned)))
+        Ok(std::mem::take(&mut *self.not_owned.lock()))
     }
 }
 
@@ -120,7 +120,7 @@ async fn wakes_for_this_node_are_routed_locally_once_it_works_on_the_shard() {
 #[tokio::test(start_paused = true)]
 async fn a_rejected_wake_marks_the_view_as_stale_and_is_rerouted() {
     let mut fixture = fixture();
-    *lock(&fixture.transport.not_owned) = vec![1];
+    *fixture.transport.not_owned.lock() = vec![1];
     fixture.forwarder.send(vec![wake(1)]);
     assert_eq!(next(&mut fixture.sent).await, [1]);
     tokio::time::timeout(TIMEOUT, fixture.view_is_stale.notified())
@@ -151,7 +151,7 @@ async fn unroutable_wakes_are_bounded() {
     fixture.transport.is_down.store(true, Ordering::SeqCst);
     fixture.forwarder.send((0..3 * MAX_QUEUED).map(|_| wake(1)).collect());
     tokio::time::sleep(REROUTE_INTERVAL * 3).await;
-    assert!(lock(&fixture.forwarder.0.unroutable).len() <= MAX_QUEUED);
+    assert!(fixture.forwarder.0.unroutable.lock().len() <= MAX_QUEUED);
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,10 +159,10 @@ async fn the_queue_of_a_removed_node_is_closed() {
     let mut fixture = fixture();
     fixture.forwarder.send(vec![wake(1)]);
     next(&mut fixture.sent).await;
-    assert_eq!(lock(&fixture.forwarder.0.queues).len(), 1);
+    assert_eq!(fixture.forwarder.0.queues.lock().len(), 1);
     let mut gone = (*view(&[ME, ME])).clone();
     gone.nodes.pop();
     fixture.view.send(Arc::new(gone)).unwrap();
     tokio::time::sleep(REROUTE_INTERVAL * 2).await;
-    assert_eq!(lock(&fixture.forwarder.0.queues).len(), 0);
+    assert_eq!(fixture.forwarder.0.queues.lock().len(), 0);
 }

@@ -1,10 +1,11 @@
 //! The memory engine with fault injection.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use postrider_domain::ids::{EventId, Id};
 use postrider_store::kv::memory::Memory;
 use postrider_store::kv::{Engine, Error, Pair, Range, Transaction};
@@ -49,11 +50,11 @@ impl FaultyEngine {
     }
 
     fn set(&self, fault: Option<InjectedFault>) {
-        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+        *self.fault.lock() = fault;
     }
 
     fn fault(&self, range: &Range) -> Option<Fault> {
-        let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let fault = self.fault.lock().clone()?;
         let of = &fault.of[..];
         range.begin.windows(of.len()).any(|bytes| bytes == of).then_some(fault.with)
     }

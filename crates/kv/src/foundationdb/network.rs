@@ -1,11 +1,10 @@
 //! The C client library's network thread: started once per process, stopped when it exits.
 
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 
 use foundationdb::FdbError;
 use foundationdb::api::{FdbApiBuilder, NetworkAutoStop, get_max_api_version};
-
-use crate::lock;
+use parking_lot::Mutex;
 
 /// Why the client library cannot be used.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -83,7 +82,7 @@ pub fn stop() {
     let Some(Ok(network)) = NETWORK.get() else { return };
     // On a separate thread: the library uses thread-locals, and those of the exiting thread are
     // already destroyed.
-    let stopping = std::thread::Builder::new().spawn(|| drop(lock(network).take()));
+    let stopping = std::thread::Builder::new().spawn(|| drop(network.lock().take()));
     if let Ok(stopping) = stopping {
         let _ = stopping.join();
     }

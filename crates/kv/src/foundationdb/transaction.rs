@@ -1,19 +1,20 @@
 //! A transaction: reads at one version, with writes buffered until the commit.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use foundationdb::options::{StreamingMode, TransactionOption};
 use foundationdb::{FdbResult, KeySelector, RangeOption};
 use futures::future::try_join_all;
+use parking_lot::Mutex;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::committer::{self, KeyRange, Submission};
 use super::{Cluster, failure};
-use crate::{Change, Error, Pair, Range, Scan, Transaction, Writes, lock};
+use crate::{Change, Error, Pair, Range, Scan, Transaction, Writes};
 
 pub(super) struct FdbTransaction {
     cluster: Arc<Cluster>,
@@ -57,7 +58,7 @@ impl FdbTransaction {
     /// The value of `key` including this transaction's own writes. If `checked`, a value that came
     /// from the store is recorded as a read conflict.
     async fn value(&self, key: &[u8], checked: bool) -> Result<Option<Bytes>, Error> {
-        let change = lock(&self.state).writes.get(key);
+        let change = self.state.lock().writes.get(key);
         match change {
             Some(Change::Set(value)) => return Ok(Some(value)),
             Some(Change::Clear) => return Ok(None),
@@ -65,7 +66,7 @@ impl FdbTransaction {
         }
         let value = self.stored(key).await?;
         if checked {
-            lock(&self.state).reads.push((key.to_vec(), [key, &[0]].concat()));
+            self.state.lock().reads.push((key.to_vec(), [key, &[0]].concat()));
         }
         Ok(match change {
             Some(change) => change.apply(value.as_deref()),
@@ -74,7 +75,7 @@ impl FdbTransaction {
     }
 
     async fn stored(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        if let Some(value) = lock(&self.state).prefetched.get(key) {
+        if let Some(value) = self.state.lock().prefetched.get(key) {
             return Ok(value.clone());
         }
         // Always a snapshot read: conflict ranges are added at the commit.
@@ -90,9 +91,9 @@ impl FdbTransaction {
             return Ok(Vec::new());
         }
         let limit = range.limit;
-        let overlaps = lock(&self.state).writes.overlaps(&range.begin, &range.end);
+        let overlaps = self.state.lock().writes.overlaps(&range.begin, &range.end);
         let scan = self.scan(range, overlaps).await?;
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let rows = scan.after(&state.writes, limit);
         if checked {
             state.reads.push((scan.begin, scan.end));
@@ -119,7 +120,7 @@ impl FdbTransaction {
                 self.reader.get_range(&options, 1, true).await.map_err(failure::from_read)?;
             for row in &page {
                 let key = self.cluster.without_prefix(row.key());
-                found += usize::from(!overlaps || lock(&self.state).writes.keeps(key));
+                found += usize::from(!overlaps || self.state.lock().writes.keeps(key));
                 rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(row.value())));
             }
             match page.last() {
@@ -148,7 +149,7 @@ impl Transaction for FdbTransaction {
         keys.sort_unstable();
         keys.dedup();
         let values = try_join_all(keys.iter().map(|key| self.stored(key))).await?;
-        lock(&self.state).prefetched.extend(keys.into_iter().zip(values));
+        self.state.lock().prefetched.extend(keys.into_iter().zip(values));
         Ok(())
     }
 
@@ -169,25 +170,24 @@ impl Transaction for FdbTransaction {
     }
 
     fn set(&self, key: Vec<u8>, value: Bytes) {
-        lock(&self.state).writes.set(key, value);
+        self.state.lock().writes.set(key, value);
     }
 
     fn clear(&self, key: Vec<u8>) {
-        lock(&self.state).writes.clear(key);
+        self.state.lock().writes.clear(key);
     }
 
     fn clear_range(&self, begin: Vec<u8>, end: Vec<u8>) {
-        lock(&self.state).writes.clear_range(begin, end);
+        self.state.lock().writes.clear_range(begin, end);
     }
 
     fn add(&self, key: Vec<u8>, delta: i64) {
-        lock(&self.state).writes.add(key, delta);
+        self.state.lock().writes.add(key, delta);
     }
 
     async fn commit(self: Box<Self>) -> Result<(), Error> {
         let Self { cluster, commits, is_urgent, reader, state } = *self;
-        let State { reads, writes, .. } =
-            state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let State { reads, writes, .. } = state.into_inner();
         if writes.is_empty() {
             return Ok(());
         }

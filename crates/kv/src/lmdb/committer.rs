@@ -8,19 +8,20 @@
 //! by then. Every function that writes takes the [`WriteGuard`] as proof.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use heed::{Env, RwTxn, WithoutTls};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::disk_reserve::{DiskReserve, is_os_error};
 use super::write_lock::{WriteGuard, WriteLock};
 use super::{Reader, Rows, Status, bounds, failure};
-use crate::{Buffer, Change, Error, counter, lock};
+use crate::{Buffer, Change, Error, counter};
 
 /// The most transactions in a group.
 const MAX_GROUP: usize = 512;
@@ -51,12 +52,12 @@ pub(super) struct Urgent(Arc<Mutex<VecDeque<Submission>>>);
 
 impl Urgent {
     pub(super) fn push(&self, submission: Submission) {
-        lock(&self.0).push_back(submission);
+        self.0.lock().push_back(submission);
     }
 
     /// The first submission whose caller is still waiting.
     fn pop(&self) -> Option<Submission> {
-        let mut queue = lock(&self.0);
+        let mut queue = self.0.lock();
         loop {
             let next = queue.pop_front()?;
             if !next.reply.is_closed() {
@@ -69,7 +70,7 @@ impl Urgent {
 impl Drop for Committer {
     /// Fails the waiting urgent transactions by closing their reply channels.
     fn drop(&mut self) {
-        lock(&self.urgent.0).clear();
+        self.urgent.0.lock().clear();
     }
 }
 

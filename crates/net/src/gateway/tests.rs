@@ -1,8 +1,8 @@
 //! A gateway with a recording handler. The gateway replies to every call, whatever was sent.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use postrider_domain::ids::{AccountId, EndpointId, Id};
 use ractor::Message;
 use ractor::concurrency::oneshot;
@@ -38,7 +38,7 @@ impl Handler for Node {
             _ => None,
         });
         let woken = Woken { not_owned: not_owned.collect() };
-        self.woken.lock().unwrap().extend(work);
+        self.woken.lock().extend(work);
         Ok(woken)
     }
 
@@ -96,7 +96,7 @@ async fn wakes_are_passed_on_and_shards_that_are_not_owned_are_returned() {
         .unwrap();
     // A mailbox is ordered, so the reply to the ping comes after the casts are handled.
     assert!(matches!(fixture.call(Request::Ping).await, Ok(Reply::Pong(_))));
-    assert_eq!(fixture.node.woken.lock().unwrap().len(), 8);
+    assert_eq!(fixture.node.woken.lock().len(), 8);
     assert_eq!(fixture.node.ownership_checks.load(Ordering::Relaxed), 2);
 }
 

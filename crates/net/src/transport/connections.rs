@@ -13,10 +13,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use ractor::{ActorId, ActorRef};
 use ractor_cluster::node::NodeServerSessionInformation as Session;
 use ractor_cluster::{NodeEventSubscription, NodeSessionMessage};
@@ -108,7 +109,7 @@ impl Connections {
 
     /// Reserves a slot for an inbound connection. `None` if all are taken by peers.
     pub(super) fn admit(self: &Arc<Self>, address: SocketAddr) -> Option<ConnectionSlot> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.closed {
             return None;
         }
@@ -124,7 +125,7 @@ impl Connections {
         self: &Arc<Self>,
         address: SocketAddr,
     ) -> Result<Option<ConnectionSlot>, TransportStopped> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.closed {
             return Err(TransportStopped);
         }
@@ -160,12 +161,12 @@ impl Connections {
 
     /// Logs a connection that failed to authenticate.
     pub(super) fn note_unauthenticated(&self, direction: Direction, address: SocketAddr) {
-        self.lock().warn_unauthenticated(direction, address);
+        self.state.lock().warn_unauthenticated(direction, address);
     }
 
     /// Closes a connection that is not ready yet.
     pub(super) fn expire(&self, connection_id: ConnectionId) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.connections.get(&connection_id).is_some_and(|connection| !connection.is_ready()) {
             state.end(connection_id, "not_ready_in_time");
         }
@@ -173,7 +174,7 @@ impl Connections {
 
     /// Closes all connections permanently.
     pub(super) fn close(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.closed = true;
         let ids: Vec<ConnectionId> = state.connections.keys().copied().collect();
         for connection_id in ids {
@@ -186,7 +187,7 @@ impl Connections {
     }
 
     pub(super) fn peers(&self) -> Vec<Peer> {
-        self.lock().announced.values().cloned().collect()
+        self.state.lock().announced.values().cloned().collect()
     }
 
     pub(super) fn events(&self) -> broadcast::Receiver<Event> {
@@ -217,16 +218,12 @@ impl Connections {
     /// The number of connections opened so far.
     #[cfg(test)]
     pub(super) fn total_opened(&self) -> u64 {
-        self.lock().last_id
+        self.state.lock().last_id
     }
 
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
-        self.lock().connections.len()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().connections.len()
     }
 }
 
@@ -307,7 +304,7 @@ impl ConnectionSlot {
 impl Drop for ConnectionSlot {
     /// Once the node server has the connection, it reports the end of the connection instead.
     fn drop(&mut self) {
-        let mut state = self.connections.lock();
+        let mut state = self.connections.state.lock();
         let handshaking =
             |connection: &Connection| matches!(connection.stage, Stage::Handshaking(_));
         if state.connections.get(&self.connection_id).is_some_and(handshaking) {
@@ -321,7 +318,7 @@ pub(super) struct SessionWatcher(pub(super) Arc<Connections>);
 
 impl NodeEventSubscription for SessionWatcher {
     fn node_session_opened(&self, session: Session) {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         let connection_id = session.peer_addr.parse().ok();
         match connection_id.and_then(|connection_id| {
             Some((connection_id, state.connections.get_mut(&connection_id)?))
@@ -336,14 +333,14 @@ impl NodeEventSubscription for SessionWatcher {
     }
 
     fn node_session_authenticated(&self, session: Session) {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         if let Some(connection) = state.of(&session) {
             connection.authenticated.store(true, Ordering::Relaxed);
         }
     }
 
     fn node_session_ready(&self, session: Session) {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         match (name_of(&session), state.of(&session)) {
             (Some(name), Some(connection)) => {
                 let (node_id, address) = (session.node_id, connection.address);
@@ -359,7 +356,7 @@ impl NodeEventSubscription for SessionWatcher {
     }
 
     fn node_session_disconnected(&self, session: Session) {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         let connection_id = state.sessions.remove(&session.actor.get_id());
         let Some(connection) =
             connection_id.and_then(|connection_id| state.connections.remove(&connection_id))
@@ -379,7 +376,7 @@ impl NodeEventSubscription for SessionWatcher {
         let connections = self.0.clone();
         tokio::spawn(async move {
             sleep(DOWN_GRACE).await;
-            connections.publish_change(&mut connections.lock(), &peer.name);
+            connections.publish_change(&mut connections.state.lock(), &peer.name);
         });
     }
 }

@@ -26,14 +26,14 @@ struct Output(Arc<Mutex<Vec<u8>>>);
 
 impl Output {
     fn text(&self) -> String {
-        let bytes = self.0.lock().expect("no panic").clone();
+        let bytes = self.0.lock().clone();
         String::from_utf8(bytes).expect("UTF-8")
     }
 }
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("no panic").extend_from_slice(bytes);
+        self.0.lock().extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

@@ -11,7 +11,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use http::{Request, Response};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
@@ -63,17 +64,13 @@ impl ConnectionState {
         Self(Arc::new(Mutex::new(Phase::Idle(Instant::now()))))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Phase> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn set(&self, phase: Phase) {
-        *self.lock() = phase;
+        *self.0.lock() = phase;
     }
 
     /// Bytes were received.
     fn on_read(&self) {
-        let mut phase = self.lock();
+        let mut phase = self.0.lock();
         if let Phase::Idle(_) = *phase {
             *phase = Phase::Header(Instant::now());
         }
@@ -81,7 +78,7 @@ impl ConnectionState {
 
     /// Bytes of a response were sent, possibly the last ones: the idle time restarts.
     fn on_write(&self) {
-        let mut phase = self.lock();
+        let mut phase = self.0.lock();
         if let Phase::Idle(since) = &mut *phase {
             *since = Instant::now();
         }
@@ -116,7 +113,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReadTimeout<S> {
             }
             return read;
         }
-        let Some(deadline) = this.state.lock().deadline() else { return Poll::Pending };
+        let Some(deadline) = this.state.0.lock().deadline() else { return Poll::Pending };
         if this.timer.deadline() != deadline {
             this.timer.as_mut().reset(deadline);
         }

@@ -1,10 +1,10 @@
 //! Shows the progress of a copy: a bar on a terminal, otherwise a line every few seconds.
 
 use std::io::{self, IsTerminal};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use parking_lot::Mutex;
 use postrider_store::{Progress, Stage};
 use tokio::time::Instant;
 
@@ -39,7 +39,7 @@ impl ProgressDisplay {
         match self {
             Self::Bar(bar) => draw(bar, progress),
             Self::Lines(last) => {
-                let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut last = last.lock();
                 let now = Instant::now();
                 if is_due(*last, progress.stage, now) {
                     *last = Some((progress.stage, now));

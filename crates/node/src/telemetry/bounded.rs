@@ -6,8 +6,8 @@
 //!                        └──────── dropped and counted ──────────────────────────┘
 //! ```
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use opentelemetry::logs::Severity;
@@ -17,6 +17,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter, LogProcessor, SdkLogRecord};
 use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter, SpanProcessor};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// The capacity for spans, and for logs, that are queued or being exported.
@@ -80,8 +81,7 @@ impl Queue {
     fn record_lost(&self, count: usize) {
         let Shared { signal, lost, unreported, .. } = &*self.0;
         lost.add(u64::try_from(count).unwrap_or(u64::MAX), &[KeyValue::new("signal", *signal)]);
-        let due =
-            unreported.lock().unwrap_or_else(PoisonError::into_inner).add(count, Instant::now());
+        let due = unreported.lock().add(count, Instant::now());
         if let Some(lost) = due {
             tracing::warn!(target: LOG_TARGET, signal, lost, "dropped telemetry that the collector did not accept");
         }

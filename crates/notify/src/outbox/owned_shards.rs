@@ -2,8 +2,9 @@
 //! flight, which may take a minute, holds the guard of its own shard only.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use postrider_cluster::shard_guard::ShardGuard;
 use postrider_domain::assignment::{Fence, Shard};
 
@@ -13,12 +14,12 @@ pub(super) struct OwnedShards(Arc<Mutex<BTreeMap<Shard, ShardGuard>>>);
 
 impl OwnedShards {
     pub(super) fn insert(&self, guard: ShardGuard) {
-        self.lock().insert(guard.fence().shard, guard);
+        self.0.lock().insert(guard.fence().shard, guard);
     }
 
     /// Releases a guard, unless a newer one has replaced it.
     pub(super) fn remove(&self, fence: Fence) {
-        let mut guards = self.lock();
+        let mut guards = self.0.lock();
         if guards.get(&fence.shard).is_some_and(|guard| guard.fence() == fence) {
             guards.remove(&fence.shard);
         }
@@ -26,7 +27,7 @@ impl OwnedShards {
 
     /// The guard of a shard, unless it is revoked.
     pub(super) fn of(&self, shard: Shard) -> Option<ShardGuard> {
-        self.lock().get(&shard).filter(|guard| !guard.is_revoked()).cloned()
+        self.0.lock().get(&shard).filter(|guard| !guard.is_revoked()).cloned()
     }
 
     /// The guard under a fence, unless it is revoked.
@@ -35,10 +36,6 @@ impl OwnedShards {
     }
 
     pub(super) fn shards(&self) -> Vec<Shard> {
-        self.lock().keys().copied().collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Shard, ShardGuard>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().keys().copied().collect()
     }
 }

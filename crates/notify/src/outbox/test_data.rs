@@ -1,5 +1,7 @@
 //! Test data: accounts, endpoints and notices.
 
+use std::sync::LazyLock;
+
 use postrider_domain::account::{Account, EmailAddress, Name};
 use postrider_domain::endpoint::{
     Disabled, DisabledReason, Endpoint, LastError, Ordering, Secrets, Subscription,
@@ -14,11 +16,13 @@ use postrider_domain::time::Timestamp;
 
 /// The time of everything in the test data.
 pub(crate) const AT: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+/// The ids of everything in the test data.
+pub(crate) static IDS: LazyLock<IdGenerator> = LazyLock::new(|| IdGenerator::new(1));
 
 pub(crate) fn account(contacts: &[&str]) -> Account {
     let contacts = contacts.iter().map(|contact| EmailAddress::parse(contact).expect("an address"));
     Account {
-        id: IdGenerator::new(1).id::<AccountId>(AT),
+        id: IDS.id::<AccountId>(AT),
         name: name("Acme"),
         contact_emails: contacts.collect(),
         created_at: AT,
@@ -29,7 +33,7 @@ pub(crate) fn account(contacts: &[&str]) -> Account {
 pub(crate) fn endpoint(account: &Account, called: &str) -> Endpoint {
     let url = TargetUrl::parse("https://example.com/hooks", &AddressPolicy::default());
     Endpoint {
-        id: IdGenerator::new(2).id::<EndpointId>(AT),
+        id: IDS.id::<EndpointId>(AT),
         account: account.id,
         name: name(called),
         url: url.expect("a URL"),

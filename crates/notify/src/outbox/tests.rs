@@ -9,7 +9,7 @@ use postrider_cluster::lease_validity::LeaseValidity;
 use postrider_domain::account::Account;
 use postrider_domain::email::RecipientStatus;
 use postrider_domain::endpoint::Endpoint;
-use postrider_domain::ids::{BootId, IdGenerator};
+use postrider_domain::ids::BootId;
 use postrider_domain::time::Timestamp;
 use postrider_net::tasks::Tasks;
 use postrider_store::kv::memory::Memory;
@@ -185,7 +185,7 @@ impl Fixture {
     async fn new(contacts: &[&str]) -> Self {
         let store = Store::new(Arc::new(Memory::new()), 1);
         let records = Records::open(store.clone(), 8).await.expect("opens");
-        let boot: BootId = IdGenerator::new(1).id(test_data::AT);
+        let boot: BootId = test_data::IDS.id(test_data::AT);
         let shards: Vec<Shard> = (0..8).collect();
         let fences = records.claim(&shards, boot).await.expect("claims");
         let account = test_data::account(contacts);
@@ -657,7 +657,7 @@ async fn a_superseded_owner_does_not_delete_the_notice() {
     let (listener, smtp) = listen();
     let mut inbox = serve(listener, 0);
     let fixture = Fixture::new(&["ops@example.com"]).await;
-    let new_owner: BootId = IdGenerator::new(2).id(test_data::AT);
+    let new_owner: BootId = test_data::IDS.id(test_data::AT);
     let claimed = fixture.records.claim(&[fixture.fence().shard], new_owner).await;
     claimed.expect("claims");
     let notifier = fixture.start(smtp, FAST).await;

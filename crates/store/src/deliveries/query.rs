@@ -1,6 +1,6 @@
 //! Queries: events, deliveries and their attempts.
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 
 use postrider_domain::delivery::{Delivery, DeliveryState, Progress};
 use postrider_domain::endpoint::State;
@@ -19,7 +19,7 @@ use crate::keys::attempt::RecordedAttempt;
 use crate::keys::dispatch_state::{self, DispatchState};
 use crate::keys::event::EventMeta;
 use crate::keys::{attempt, delivery, event};
-use crate::kv::{Error, Range, Tx, lock};
+use crate::kv::{Error, Range, Tx};
 use crate::records::{Page, PageRequest, Records, Wake};
 
 /// An event in a list.
@@ -207,7 +207,7 @@ impl Records {
                 else {
                     return Ok(None);
                 };
-                let earlier: Option<DeliveryId> = *lock(chosen);
+                let earlier: Option<DeliveryId> = *chosen.lock();
                 if let Some(earlier) = earlier
                     && let Some(made) = tx.load(&delivery::key(account, earlier)).await?
                 {
@@ -215,7 +215,7 @@ impl Records {
                 }
                 let new = earlier.filter(|id| !dispatch.discards(*id));
                 let new = new.unwrap_or_else(|| dispatch.new_id(id_generator, now));
-                *lock(chosen) = Some(new);
+                *chosen.lock() = Some(new);
                 Ok(Some(requeue(&tx, endpoint_key, dispatch, &old, new, now)))
             })
             .await

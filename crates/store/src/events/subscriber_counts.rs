@@ -1,13 +1,13 @@
 //! Counts of the subscribers to event types, cached between transactions.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 
+use parking_lot::Mutex;
 use postrider_domain::event::EventTypeName;
 use postrider_domain::ids::AccountId;
 
 use crate::keys::{subscriber_delta, subscription};
-use crate::kv::{Error, Range, Tx, counter, lock, prefix_end};
+use crate::kv::{Error, Range, Tx, counter, prefix_end};
 
 /// The lengths of long lists of subscribers. Each process counts a list once: the number of rows
 /// minus the delta counter at that moment is the base. From then on, base plus counter is the
@@ -52,11 +52,11 @@ impl SubscriberCounts {
     }
 
     fn cached(&self, list: &List) -> Option<i64> {
-        lock(&self.lists).get(list).copied()
+        self.lists.lock().get(list).copied()
     }
 
     fn insert(&self, list: List, base: i64) {
-        let mut lists = lock(&self.lists);
+        let mut lists = self.lists.lock();
         if lists.len() >= MAX_CACHED && !lists.contains_key(&list) {
             let evicted = lists.keys().next().cloned();
             evicted.map(|evicted| lists.remove(&evicted));

@@ -32,7 +32,7 @@ pub struct Receiver {
 struct Shared {
     count: AtomicU64,
     progress: Notify,
-    arrivals: std::sync::Mutex<Option<mpsc::UnboundedSender<Arrival>>>,
+    arrivals: parking_lot::Mutex<Option<mpsc::UnboundedSender<Arrival>>>,
     mode: watch::Sender<ResponseMode>,
 }
 
@@ -73,7 +73,7 @@ impl Receiver {
         let shared = Arc::new(Shared {
             count: AtomicU64::new(0),
             progress: Notify::new(),
-            arrivals: std::sync::Mutex::default(),
+            arrivals: parking_lot::Mutex::default(),
             mode: watch::Sender::new(ResponseMode::Immediate),
         });
         tokio::spawn(accept(listener, shared.clone()));
@@ -102,7 +102,7 @@ impl Receiver {
     /// Reports arrivals from now on.
     pub fn watch(&self) -> mpsc::UnboundedReceiver<Arrival> {
         let (sender, receiver) = mpsc::unbounded_channel();
-        *self.shared.arrivals.lock().expect("no holder panics") = Some(sender);
+        *self.shared.arrivals.lock() = Some(sender);
         receiver
     }
 
@@ -113,7 +113,7 @@ impl Receiver {
 
     /// Stops reporting arrivals.
     pub fn unwatch(&self) {
-        *self.shared.arrivals.lock().expect("no holder panics") = None;
+        *self.shared.arrivals.lock() = None;
     }
 }
 
@@ -136,7 +136,7 @@ async fn handle(
     let mut status = StatusCode::OK;
     if let Ok(body) = body.collect().await {
         let at = Instant::now();
-        let watched = shared.arrivals.lock().expect("no holder panics").clone();
+        let watched = shared.arrivals.lock().clone();
         if let Some(watcher) = watched {
             let event = head.headers.get("webhook-id").and_then(|id| id.to_str().ok());
             let event = event.unwrap_or_default().to_owned();

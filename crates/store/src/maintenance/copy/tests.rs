@@ -1,10 +1,11 @@
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use postrider_domain::ids::{BootId, Id};
 
 use super::*;
@@ -107,13 +108,13 @@ async fn everything_but_leases_and_probes_is_copied() {
     fill(&from).await;
     let before = rows(&from).await;
     let seen = Mutex::new(Vec::new());
-    let done = copy(&from, &to, &|progress| seen.lock().unwrap().push(progress)).await.unwrap();
+    let done = copy(&from, &to, &|progress| seen.lock().push(progress)).await.unwrap();
     assert_eq!(rows(&from).await, before, "the source is only read");
     assert_eq!(rows(&to).await, copied(&from).await);
     assert_eq!((done.source, done.resumed_rows), (done.target, 0));
     assert_eq!(done.source.rows as usize, before.len() - 2);
 
-    let seen = seen.into_inner().unwrap();
+    let seen = seen.into_inner();
     for stage in [Stage::Reading, Stage::Copying, Stage::Comparing] {
         let in_stage: Vec<_> = seen.iter().filter(|progress| progress.stage == stage).collect();
         assert!(in_stage.len() > 4, "{stage:?} in several steps");
