@@ -286,7 +286,9 @@ async fn node_process() -> Result<()> {
     let store = Store::new(Arc::new(Lmdb::open(&dir)?), 1);
     let records = Records::open(store, SHARDS).await?;
     populate(&records).await?;
-    let boot: BootId = IdGenerator::new(1).id(FixedClock.now());
+    // Nodes and their runs differ in their ids, although the clock stands still.
+    let ids = Arc::new(IdGenerator::new(u64::from(std::process::id())));
+    let boot: BootId = ids.id(FixedClock.now());
     let name = PeerName { name: "node".to_owned(), boot };
     let options = transport::Options {
         name,
@@ -300,7 +302,7 @@ async fn node_process() -> Result<()> {
         records.clone(),
         Router::new(records, Arc::new(NoShards), None),
         Arc::new(NoTestSender),
-        Arc::new(IdGenerator::new(2)),
+        ids,
         Arc::new(FixedClock),
     );
     let other = std::fs::read_to_string(dir.join("other")).ok();

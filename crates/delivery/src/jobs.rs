@@ -87,7 +87,7 @@ impl Jobs {
 
     async fn fan_out(&self, guard: &ShardGuard) -> Result<(), OwnerError> {
         while !guard.is_revoked() {
-            match self.records.step_fan_out(guard.fence()).await? {
+            match self.records.step_fan_out(guard.fence(), &self.id_generator).await? {
                 Some(wakes) => self.router.wake(wakes),
                 None => break,
             }

@@ -139,11 +139,18 @@ struct State {
 }
 
 impl IdGenerator {
-    /// A generator whose random bits follow from `seed`. Two generators need different seeds.
+    /// A generator whose random bits follow from `seed`. Generators with the same seed generate
+    /// the same ids.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let (rng, now) = (StdRng::seed_from_u64(seed), Sequence::default());
         Self(Mutex::new(State { rng, now, future: BTreeMap::new() }))
+    }
+
+    /// A generator of other ids, which may have other times.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self::new(self.0.lock().rng.next_u64())
     }
 
     /// A new id with the time `now`.

@@ -96,17 +96,27 @@ impl Job {
 
 impl Records {
     /// Takes one step of the shard's oldest fan-out. Returns none if the shard has none.
-    pub async fn step_fan_out(&self, fence: Fence) -> Result<Option<Vec<Wake>>, OwnerError> {
+    pub async fn step_fan_out(
+        &self,
+        fence: Fence,
+        ids: &IdGenerator,
+    ) -> Result<Option<Vec<Wake>>, OwnerError> {
         self.as_owner(fence, |tx| async move {
             match Job::next(self, &tx, fence.shard).await? {
-                Some(job) => self.step(&tx, fence.shard, job).await.map(Some),
+                Some(job) => self.step(&tx, fence.shard, job, ids).await.map(Some),
                 None => Ok(None),
             }
         })
         .await
     }
 
-    async fn step(&self, tx: &Tx, shard: Shard, job: Job) -> Result<Vec<Wake>, Error> {
+    async fn step(
+        &self,
+        tx: &Tx,
+        shard: Shard,
+        job: Job,
+        ids: &IdGenerator,
+    ) -> Result<Vec<Wake>, Error> {
         let account = job.fan_out.account;
         let Some(meta) = tx.snap_load::<EventMeta>(&event::meta_key(account, job.event)).await?
         else {
@@ -126,16 +136,14 @@ impl Records {
         };
         job.save(tx, shard, next);
         // The ids have the event's time, however late the step runs, so that they do not sort
-        // behind deliveries of later events. The node's shared generator would use the current
-        // time.
-        let id_generator = IdGenerator::new(1);
+        // behind deliveries of later events. The shared generator would use the current time.
+        let ids = ids.fork();
         let (mut made, mut wakes) = (Vec::new(), Vec::new());
         tx.prefetch(endpoints.iter().map(|endpoint| dispatch_state::key(account, *endpoint)))
             .await?;
         for endpoint in endpoints {
             let endpoint_key = self.endpoint_key(account, endpoint);
-            if let Some((delivery, state)) = deliver(tx, endpoint_key, event, &id_generator).await?
-            {
+            if let Some((delivery, state)) = deliver(tx, endpoint_key, event, &ids).await? {
                 made.push(delivery.id);
                 wakes.extend((state == State::Enabled).then(|| endpoint_key.wake()));
             }

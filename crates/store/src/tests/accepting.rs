@@ -180,7 +180,7 @@ async fn a_batch_with_too_many_deliveries_is_partly_fanned_out_later() {
     let later = accepted.wakes.iter().filter(|wake| matches!(wake, Wake::Jobs { .. })).count();
     assert_eq!(later, MAX_BATCH_EVENTS - MAX_DELIVERIES / 2);
     for fence in &world.fences {
-        while world.records.step_fan_out(*fence).await.unwrap().is_some() {}
+        while world.records.step_fan_out(*fence, &world.id_generator).await.unwrap().is_some() {}
     }
     for endpoint in endpoints {
         let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
@@ -200,7 +200,7 @@ async fn an_event_with_many_subscribers_is_fanned_out_in_steps() {
     let [Wake::Jobs { shard }] = accepted.wakes[..] else { panic!("{:?}", accepted.wakes) };
     let fence = world.fences[usize::from(shard)];
     let mut wakes = Vec::new();
-    while let Some(step) = world.records.step_fan_out(fence).await.unwrap() {
+    while let Some(step) = world.records.step_fan_out(fence, &world.id_generator).await.unwrap() {
         assert!(step.len() <= MAX_FAN_OUT_PER_TRANSACTION);
         wakes.extend(step);
     }

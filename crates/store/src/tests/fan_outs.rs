@@ -1,11 +1,13 @@
+use std::collections::HashSet;
+
 use postrider_domain::ids::EventId;
 
 use super::*;
-use crate::ResendTarget;
 use crate::codec::RecordTx;
 use crate::keys::fan_out::{self, Cursor, FanOut};
 use crate::keys::resend::{self, Resend};
 use crate::kv::Error;
+use crate::{DeliveryView, PageRequest, ResendTarget};
 
 /// More endpoints than fit into one transaction.
 const MANY: usize = MAX_FAN_OUT_PER_TRANSACTION + 100;
@@ -19,6 +21,25 @@ async fn wide_event(world: &World, first: &[&str]) -> (EndpointId, EventId) {
     let receipt = world.accept("a", later(1)).await.receipts.remove(0);
     assert_eq!(usize::try_from(receipt.deliveries), Ok(MANY + 1));
     (endpoint, receipt.id)
+}
+
+#[tokio::test]
+async fn fan_outs_of_the_same_millisecond_create_different_deliveries() {
+    let world = World::new().await;
+    let (_, first) = wide_event(&world, &["a"]).await;
+    let second = world.accept("a", later(1)).await.receipts.remove(0).id;
+    world.fan_out().await;
+    let (mut deliveries, mut endpoints) = (HashSet::new(), HashSet::new());
+    for event in [first, second] {
+        let all = PageRequest { limit: 2 * MANY, after: None };
+        let list = world.records.event_deliveries(world.account, event, all).await.unwrap();
+        for DeliveryView { delivery, .. } in list.items {
+            assert_eq!(delivery.event, event);
+            assert!(deliveries.insert(delivery.id), "two deliveries have the id {}", delivery.id);
+            assert!(endpoints.insert((event, delivery.endpoint)));
+        }
+    }
+    assert_eq!(endpoints.len(), 2 * (MANY + 1));
 }
 
 #[tokio::test]

@@ -139,7 +139,9 @@ impl World {
     /// Takes one step of the first fan-out of any shard. None if no shard has one.
     async fn step_fan_out(&self) -> Option<Vec<Wake>> {
         for fence in &self.fences {
-            if let Some(wakes) = self.records.step_fan_out(*fence).await.expect("a step") {
+            if let Some(wakes) =
+                self.records.step_fan_out(*fence, &self.id_generator).await.expect("a step")
+            {
                 assert!(wakes.len() <= MAX_FAN_OUT_PER_TRANSACTION);
                 return Some(wakes);
             }

@@ -165,7 +165,7 @@ async fn resends_in_steps_run_concurrently_with_the_first_fan_out_and_each_other
     let mut fences = world.fences.iter();
     // The first fan-out is in progress.
     while let Some(fence) = fences.next()
-        && world.records.step_fan_out(*fence).await.unwrap().is_none()
+        && world.records.step_fan_out(*fence, &world.id_generator).await.unwrap().is_none()
     {}
     for _ in 0..2 {
         let resent = world.resend(event, ResendTarget::AllSubscribers).await.unwrap();
