@@ -6,8 +6,8 @@ use postrider_tests::browser::{Focus, Key, Viewport};
 use crate::sample_account::{Page, SampleAccount, empty_pages, operator_pages, send_test_event};
 use crate::session::BrowserSession;
 
-/// The most presses of the Tab key that may be needed to reach a control.
-const MOST_TABS: usize = 40;
+/// The maximum number of presses of the Tab key that may be needed to reach a control.
+const MAX_TABS: usize = 40;
 
 #[tokio::test]
 async fn account_pages_meet_wcag_2_1_aa() -> Result<()> {
@@ -114,7 +114,7 @@ async fn the_dashboard_works_with_the_keyboard_alone() -> Result<()> {
 /// Presses Tab until the control called `name` has focus; the focus must be visible at each step.
 async fn tab_to(session: &BrowserSession, name: &str) -> Result<Focus> {
     let mut passed = Vec::new();
-    for _ in 0..MOST_TABS {
+    for _ in 0..MAX_TABS {
         session.browser.press(Key::Tab).await?;
         let focus = session.browser.focus().await?;
         anyhow::ensure!(focus.shown, "the focus on {focus:?} is not visible");

@@ -28,8 +28,8 @@ const RETRIES: u8 = 2;
 const FROZEN_FOR: Duration = seconds(7);
 /// How soon the first delivery to the failing endpoint is exhausted and its email begins.
 const EMAIL_WITHIN: Duration = seconds(40);
-/// The most freezes until a node survives one: a node frozen while it holds the store's lock is
-/// killed.
+/// The maximum number of freezes until a node survives one: a node frozen while it holds the
+/// store's lock is killed.
 const MAX_ROUNDS: usize = 10;
 /// Little load, so that a node seldom holds the store's lock.
 const PAUSE: Duration = millis(1_000);

@@ -38,7 +38,7 @@ pub use viewport::{Theme, Viewport};
 
 /// The deadline for a page to show expected content, on a busy machine.
 pub const SHOWN_WITHIN: Duration = seconds(10);
-/// The most tries to use an element that the page keeps replacing.
+/// The maximum number of tries to use an element that the page keeps replacing.
 const MAX_TRIES: usize = 5;
 /// The visible text of a page.
 const TEXT: &str = "return document.body ? document.body.innerText : ''";

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// The required spacing of a delivery's attempts.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
-    /// The most retries after the first attempt.
+    /// The maximum number of retries after the first attempt.
     pub max_retries: u32,
     /// The time after the first attempt within which the last retry starts.
     pub window: Duration,

@@ -39,7 +39,7 @@ pub trait Notifier: Send + Sync + 'static {
 pub struct Router {
     records: Records,
     local: Arc<dyn LocalShards>,
-    /// None if there are no other nodes.
+    /// `None` if there are no other nodes.
     forwarder: Option<WakeForwarder>,
 }
 

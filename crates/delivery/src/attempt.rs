@@ -18,7 +18,7 @@ use postrider_domain::time::{Clock, Timestamp};
 use postrider_domain::trace::TraceContext;
 use postrider_domain::transition::AttemptResult;
 use postrider_store::kv::Error;
-use postrider_store::{Applied, Finished, Records};
+use postrider_store::{Applied, FencedAttempt, Records};
 use tracing::{Instrument, Span};
 
 use crate::failure;
@@ -75,7 +75,7 @@ enum NotSent {
     /// The guard was revoked, or the event no longer exists.
     Stale,
     /// An internal error, through no fault of the endpoint. Carries the exchange to record if the
-    /// error keeps recurring for this delivery alone; none if the error is unrelated to the
+    /// error keeps recurring for this delivery alone. `None` if the error is unrelated to the
     /// delivery.
     InternalError(Option<Box<AttemptRecord>>),
 }
@@ -212,32 +212,32 @@ impl Attempts {
         let AttemptTask { guard, delivery, permit, .. } = task;
         let AttemptRecord { at, exchange, .. } = record;
         let outcome = exchange.outcome.clone();
-        let finished = Finished {
+        let attempt = FencedAttempt {
             fence: guard.fence(),
             account: delivery.account,
             endpoint: delivery.endpoint,
             delivery: delivery.id,
-            attempted: self.attempt_result(delivery.attempt_count + 1, at, exchange),
+            result: self.attempt_result(delivery.attempt_count + 1, at, exchange),
         };
-        let applied = self.recorder.record(finished).await;
+        let applied = self.recorder.record(attempt).await;
         // The attempt counts as in flight until it is recorded: no new one starts while the store
         // is unavailable.
         drop(permit);
         spans::record_commit(&Span::current(), applied.as_ref());
         match applied {
-            Some(Applied::Recorded(step)) => {
-                self.metrics.recorded(&step);
+            Some(Applied::Recorded(changes)) => {
+                self.metrics.recorded(&changes);
                 if let Outcome::Success { .. } = outcome {
                     self.successes.fetch_add(1, Ordering::Relaxed);
                 }
-                if let Some(notice) = &step.notice {
+                if let Some(notice) = &changes.notice {
                     tracing::info!(endpoint = %notice.endpoint, reason = ?notice.disabled.reason, "disabled an endpoint");
                     self.notifier.wake(guard.fence());
                 }
                 Completion::Recorded {
                     outcome,
-                    disabled: step.disabled.is_some(),
-                    delivery: step.delivery,
+                    disabled: changes.disabled.is_some(),
+                    delivery: changes.delivery,
                 }
             }
             Some(Applied::Stale) => Completion::Stale { delivery: delivery.id },

@@ -16,7 +16,7 @@ use postrider_domain::endpoint::{self, Endpoint, Ordering};
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
 use postrider_domain::outcome::Outcome;
 use postrider_domain::time::{Clock, Timestamp};
-use postrider_store::{OwnerError, Ready, Records, Work, Workload};
+use postrider_store::{EndpointWork, OwnerError, Ready, Records, Workload};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::time::Instant;
 
@@ -399,14 +399,14 @@ impl EndpointState {
         // Deliveries in flight are at the head of the stored queue too.
         let limit = self.queue.window() + self.in_flight.len();
         match resources.records.workload(*account, *endpoint, limit).await? {
-            Work::Discard => {
+            EndpointWork::Discard => {
                 self.internal_errors.clear();
                 resources.records.discard_some(guard.fence(), *account, *endpoint, now).await?;
                 // One batch per message: there may be very many, and other messages may be waiting.
                 let _ = self.myself.cast(EndpointMsg::Tick);
             }
-            Work::Send(workload) => self.apply_workload(*workload, now, read_at),
-            Work::Closed | Work::Gone => {
+            EndpointWork::Send(workload) => self.apply_workload(*workload, now, read_at),
+            EndpointWork::Closed | EndpointWork::Gone => {
                 self.internal_errors.clear();
                 self.queue.invalidate();
                 self.snapshot = Snapshot::Closed(Instant::now());

@@ -7,7 +7,7 @@ use opentelemetry::metrics::{Counter, Histogram, UpDownCounter};
 use opentelemetry::{KeyValue, global};
 use postrider_cluster::metrics::Instruments;
 use postrider_domain::delivery::{FinalState, Progress};
-use postrider_domain::transition::Step;
+use postrider_domain::transition::Changes;
 
 pub(crate) struct Metrics {
     attempts: Counter<u64>,
@@ -77,14 +77,14 @@ impl Metrics {
         self.lateness.record(lateness.as_secs_f64(), &[]);
     }
 
-    pub(crate) fn recorded(&self, step: &Step) {
-        let outcome = step.attempt.error.as_ref().map_or("success", |error| error.kind.as_str());
+    pub(crate) fn recorded(&self, changes: &Changes) {
+        let outcome = changes.attempt.error.as_ref().map_or("success", |error| error.kind.as_str());
         self.attempts.add(1, &[KeyValue::new("outcome", outcome)]);
-        self.attempt_duration.record(f64::from(step.attempt.duration_ms) / 1000.0, &[]);
-        if let Progress::Finished { end, at } = step.delivery.progress {
+        self.attempt_duration.record(f64::from(changes.attempt.duration_ms) / 1000.0, &[]);
+        if let Progress::Finished { end, at } = changes.delivery.progress {
             let end = match end {
                 FinalState::Delivered => {
-                    self.age.record(at.since(step.delivery.created_at).as_secs_f64(), &[]);
+                    self.age.record(at.since(changes.delivery.created_at).as_secs_f64(), &[]);
                     "delivered"
                 }
                 FinalState::Exhausted => "exhausted",
@@ -92,7 +92,7 @@ impl Metrics {
             };
             self.finished.add(1, &[KeyValue::new("end", end)]);
         }
-        if step.disabled.is_some() {
+        if changes.disabled.is_some() {
             self.disabled.add(1, &[]);
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use postrider_domain::transition::Rules;
 use postrider_net::tasks::Tasks;
 use postrider_store::kv::Error;
-use postrider_store::{Applied, Finished, Records};
+use postrider_store::{Applied, FencedAttempt, Records};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::permits::MAX_IN_FLIGHT;
@@ -30,7 +30,7 @@ pub(crate) struct Recorder {
 }
 
 struct Entry {
-    finished: Finished,
+    attempt: FencedAttempt,
     reply: oneshot::Sender<Option<Applied>>,
 }
 
@@ -44,10 +44,10 @@ impl Recorder {
 
     /// Records an attempt and returns the result once it is durable, waiting while the store is
     /// unavailable. Returns `None` if the attempt cannot be recorded.
-    pub(crate) async fn record(&self, finished: Finished) -> Option<Applied> {
+    pub(crate) async fn record(&self, attempt: FencedAttempt) -> Option<Applied> {
         let (reply, applied) = oneshot::channel();
         // Both fail only if a recorder task panicked.
-        self.sender.send(Entry { finished, reply }).await.ok()?;
+        self.sender.send(Entry { attempt, reply }).await.ok()?;
         applied.await.ok()?
     }
 }
@@ -70,7 +70,7 @@ async fn run(mut receiver: mpsc::Receiver<Entry>, records: Records, rules: Arc<R
 
 async fn apply(entries: Vec<Entry>, records: &Records, rules: &Rules) {
     let (batch, replies): (Vec<_>, Vec<_>) =
-        entries.into_iter().map(|entry| (entry.finished, entry.reply)).unzip();
+        entries.into_iter().map(|entry| (entry.attempt, entry.reply)).unzip();
     for (reply, applied) in replies.into_iter().zip(record(&batch, records, rules).await) {
         // Ignore a closed channel: the attempt's task has ended.
         let _ = reply.send(applied);
@@ -79,14 +79,14 @@ async fn apply(entries: Vec<Entry>, records: &Records, rules: &Rules) {
 
 /// Records a batch. A batch that cannot be recorded is bisected down to the attempt at fault, so
 /// that it does not block the others.
-async fn record(batch: &[Finished], records: &Records, rules: &Rules) -> Vec<Option<Applied>> {
+async fn record(batch: &[FencedAttempt], records: &Records, rules: &Rules) -> Vec<Option<Applied>> {
     let mut warned = false;
     loop {
         match records.apply(batch, rules).await {
             Ok(applied) => return applied.into_iter().map(Some).collect(),
             Err(error @ (Error::TooLarge { .. } | Error::Corrupt(_))) => {
-                if let [finished] = batch {
-                    tracing::error!(%error, delivery = %finished.delivery, "recording an attempt failed permanently");
+                if let [attempt] = batch {
+                    tracing::error!(%error, delivery = %attempt.delivery, "recording an attempt failed permanently");
                     return vec![None];
                 }
                 let (left, right) = batch.split_at(batch.len() / 2);

@@ -15,7 +15,7 @@ mod balance;
 mod plan;
 mod rendezvous;
 
-pub use plan::{Holding, Member, MemberState, Plan, plan};
+pub use plan::{Member, MemberState, Plan, ShardOwner, plan};
 
 /// A fixed partition of the endpoints.
 pub type Shard = u16;
@@ -65,7 +65,7 @@ mod tests {
             let id: EndpointId = id_generator.id(Timestamp::from_millis(1_700_000_000_000 + step));
             counts[usize::from(shard_of(id, 256))] += 1;
         }
-        let (least, most) = (counts.iter().min().copied(), counts.iter().max().copied());
-        assert!(least > Some(800) && most < Some(1_200), "{least:?} to {most:?} of 1,000 expected");
+        let (min, max) = (counts.iter().min().copied(), counts.iter().max().copied());
+        assert!(min > Some(800) && max < Some(1_200), "{min:?} to {max:?} of 1,000 expected");
     }
 }

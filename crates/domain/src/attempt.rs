@@ -21,7 +21,7 @@ pub struct Attempt {
     /// The request without its body.
     pub request: RequestHead,
     pub response: Option<Response>,
-    /// The error; none on success.
+    /// The error. `None` on success.
     pub error: Option<AttemptError>,
     /// When the next attempt is due, if this one failed and was not the last.
     pub next_attempt_at: Option<Timestamp>,

@@ -79,7 +79,7 @@ impl Delivery {
         }
     }
 
-    /// When the next attempt is due; none if the delivery is finished.
+    /// When the next attempt is due. `None` if the delivery is finished.
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
         match self.progress {

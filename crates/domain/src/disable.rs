@@ -33,7 +33,7 @@ pub fn after_failure(
     Some(Disabled { reason, at: now, delivery: Some(delivery) })
 }
 
-/// Disables an endpoint at a person's request; none if it is not enabled.
+/// Disables an endpoint at a person's request. `None` if it is not enabled.
 #[must_use]
 pub fn manually(endpoint: &State, now: Timestamp) -> Option<Disabled> {
     let reason = DisabledReason::Manual;

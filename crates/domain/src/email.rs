@@ -1,6 +1,6 @@
 //! The log of the email sent about a notice, as shown to the account.
 
-use crate::limits::{MAX_ERROR_CHARS, clip};
+use crate::limits::{MAX_ERROR_CHARS, truncate};
 use crate::time::Timestamp;
 
 /// The state of the email about one notice.
@@ -20,7 +20,7 @@ pub struct Email {
 pub struct Recipient {
     pub address: String,
     /// The mail server's latest reply for this recipient.
-    pub verdict: RecipientStatus,
+    pub status: RecipientStatus,
 }
 
 /// The mail server's reply for one recipient.
@@ -39,25 +39,25 @@ impl Email {
     #[must_use]
     pub fn is_final(&self, address: &str) -> bool {
         let recipient = self.to.iter().find(|recipient| recipient.address == address);
-        recipient.is_some_and(|it| !matches!(it.verdict, RecipientStatus::Deferred(_)))
+        recipient.is_some_and(|it| !matches!(it.status, RecipientStatus::Deferred(_)))
     }
 
     /// Replaces the reply for a recipient. A long reason is truncated.
-    pub fn note(&mut self, address: &str, verdict: RecipientStatus) {
-        let verdict = verdict.clipped();
+    pub fn set_status(&mut self, address: &str, status: RecipientStatus) {
+        let status = status.truncated();
         match self.to.iter_mut().find(|recipient| recipient.address == address) {
-            Some(recipient) => recipient.verdict = verdict,
-            None => self.to.push(Recipient { address: address.to_owned(), verdict }),
+            Some(recipient) => recipient.status = status,
+            None => self.to.push(Recipient { address: address.to_owned(), status }),
         }
     }
 }
 
 impl RecipientStatus {
-    fn clipped(self) -> Self {
+    fn truncated(self) -> Self {
         match self {
             Self::Accepted => Self::Accepted,
-            Self::Deferred(reason) => Self::Deferred(clip(&reason, MAX_ERROR_CHARS)),
-            Self::Refused(reason) => Self::Refused(clip(&reason, MAX_ERROR_CHARS)),
+            Self::Deferred(reason) => Self::Deferred(truncate(&reason, MAX_ERROR_CHARS)),
+            Self::Refused(reason) => Self::Refused(truncate(&reason, MAX_ERROR_CHARS)),
         }
     }
 }
@@ -71,10 +71,10 @@ mod tests {
         let at = Timestamp::EPOCH;
         let mut email = Email { disabled_at: at, at, subject: String::new(), to: Vec::new() };
         let deferred = || RecipientStatus::Deferred("full".to_owned());
-        email.note("a", deferred());
-        email.note("b", RecipientStatus::Refused("unknown".to_owned()));
+        email.set_status("a", deferred());
+        email.set_status("b", RecipientStatus::Refused("unknown".to_owned()));
         assert!(!email.is_final("a") && email.is_final("b") && !email.is_final("c"));
-        email.note("a", RecipientStatus::Accepted);
+        email.set_status("a", RecipientStatus::Accepted);
         assert!(email.is_final("a"));
         assert_eq!(email.to.len(), 2);
     }
@@ -83,10 +83,10 @@ mod tests {
     fn a_long_reason_is_truncated() {
         let at = Timestamp::EPOCH;
         let mut email = Email { disabled_at: at, at, subject: String::new(), to: Vec::new() };
-        for verdict in [RecipientStatus::Deferred, RecipientStatus::Refused] {
-            email.note("a", verdict("no ".repeat(MAX_ERROR_CHARS)));
+        for status in [RecipientStatus::Deferred, RecipientStatus::Refused] {
+            email.set_status("a", status("no ".repeat(MAX_ERROR_CHARS)));
             let (RecipientStatus::Deferred(reason) | RecipientStatus::Refused(reason)) =
-                &email.to[0].verdict
+                &email.to[0].status
             else {
                 panic!("{email:?}");
             };

@@ -80,7 +80,7 @@ pub enum State {
 pub struct Disabled {
     pub reason: DisabledReason,
     pub at: Timestamp,
-    /// The delivery whose failure caused it; none if a person disabled the endpoint.
+    /// The delivery whose failure caused it. `None` if a person disabled the endpoint.
     pub delivery: Option<DeliveryId>,
 }
 
@@ -126,7 +126,7 @@ pub struct Secrets {
     pub replaced: Vec<(Secret, Timestamp)>,
 }
 
-/// Most replaced secrets that are kept; each one adds a signature to every request.
+/// The maximum number of replaced secrets kept; each one adds a signature to every request.
 const MAX_REPLACED: usize = 4;
 
 impl Secrets {

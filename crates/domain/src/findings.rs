@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{MAX_ERROR_CHARS, clip};
+use crate::limits::{MAX_ERROR_CHARS, truncate};
 
-/// Most findings that one response lists.
+/// The maximum number of findings that one response lists.
 pub const MAX_FINDINGS: usize = 1_000;
 /// The detail for an event type that is not in the catalogue.
 pub const UNKNOWN_TYPE: &str = "is not in the catalogue of event types";
@@ -42,7 +42,7 @@ impl Findings {
     pub fn add(&mut self, index: usize, field: Field, pointer: String, detail: &str) {
         if self.0.len() < MAX_FINDINGS {
             let index = u32::try_from(index).expect("requests are bounded");
-            let detail = clip(detail, MAX_ERROR_CHARS);
+            let detail = truncate(detail, MAX_ERROR_CHARS);
             self.0.push(Finding { index, field, pointer, detail });
         }
     }

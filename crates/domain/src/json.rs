@@ -8,7 +8,7 @@ const MAX_INDENTED_BYTES: usize = 32 * 1024;
 /// The indentation of one level.
 const INDENT: &str = "  ";
 
-/// The indented text; none if it is not JSON or would be too long.
+/// The indented text. `None` if it is not JSON or would be too long.
 #[must_use]
 pub fn indented(text: &str) -> Option<String> {
     if text.len() > MAX_INDENTED_BYTES {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{MAX_ERROR_CHARS, clip};
+use crate::limits::{MAX_ERROR_CHARS, truncate};
 
 /// The outcome of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Failure {
     /// A failure without an HTTP response.
     #[must_use]
     pub fn new(kind: ErrorKind, message: &str) -> Self {
-        Self { kind, status: None, message: clip(message, MAX_ERROR_CHARS), retry_after: None }
+        Self { kind, status: None, message: truncate(message, MAX_ERROR_CHARS), retry_after: None }
     }
 }
 

@@ -16,7 +16,7 @@ pub struct Replay {
     pub id: ReplayId,
     pub account: AccountId,
     pub filter: Filter,
-    /// Most new deliveries per second.
+    /// The maximum number of new deliveries per second.
     pub rate: u32,
     pub state: ReplayState,
     /// How many deliveries matched the filter when the job was created.
@@ -85,7 +85,7 @@ pub enum Command {
 }
 
 impl ReplayState {
-    /// The state after `command`; none if it is invalid in this state. A command without effect
+    /// The state after `command`. `None` if it is invalid in this state. A command without effect
     /// is valid.
     #[must_use]
     pub fn after(self, command: Command) -> Option<Self> {

@@ -22,7 +22,7 @@ pub struct Policy {
 
 /// The shortest first delay; a window that would require less is rejected.
 const MIN_BASE: Duration = Duration::from_millis(1);
-/// Most retries that can be configured.
+/// The maximum number of retries that can be configured.
 pub const MAX_RETRIES: u8 = 100;
 /// The longest window: 90 days.
 pub const MAX_WINDOW: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -65,7 +65,7 @@ pub enum PolicyError {
 pub enum NextAttempt {
     /// Another attempt, not before this time.
     At(Timestamp),
-    /// None: all attempts are used up.
+    /// No further attempt: all are used up.
     Exhausted,
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Each attempt is counted by its result (a [`ResultCode`]), its latency bucket (a [`Latency`];
 //! buckets grow by a factor of √2) and its start time, truncated to a [`Resolution`]. A [`Chart`]
-//! aggregates such counts into the [`Statistics`] of a [`Span`]: a series of points, each with the
-//! successes, the failures, the counts by result, and the median and 99th percentile of the
+//! aggregates such counts into the [`Statistics`] of a [`TimeRange`]: a series of points, each with
+//! the successes, the failures, the counts by result, and the median and 99th percentile of the
 //! response time.
 
 use std::collections::BTreeMap;
@@ -70,7 +70,7 @@ impl ResultCode {
         }
     }
 
-    /// The result with this code; none if this version does not know the code.
+    /// The result with this code. `None` if this version does not know the code.
     #[must_use]
     pub fn from_code(code: u16) -> Option<Self> {
         match code.checked_sub(FIRST_KIND_CODE) {
@@ -189,7 +189,7 @@ fn floor(time: Timestamp, step: Duration) -> Timestamp {
 /// The period that statistics cover, up to now. Points begin at whole steps in UTC; the last one is
 /// still in progress.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Span {
+pub enum TimeRange {
     /// 1 hour in steps of 5 minutes.
     Hour,
     /// 24 hours in steps of 30 minutes.
@@ -201,8 +201,8 @@ pub enum Span {
     Month,
 }
 
-impl Span {
-    /// All spans, shortest first.
+impl TimeRange {
+    /// All time ranges, shortest first.
     pub const ALL: [Self; 4] = [Self::Hour, Self::Day, Self::Week, Self::Month];
 
     /// The name in the API.
@@ -254,7 +254,7 @@ impl Span {
     }
 }
 
-impl Serialize for Span {
+impl Serialize for TimeRange {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
     }
@@ -266,12 +266,12 @@ pub struct Figures {
     pub succeeded: u64,
     pub failed: u64,
     /// The median response time in milliseconds, accurate to a factor of √2, over the attempts that
-    /// got a response or timed out; none if there were none.
+    /// got a response or timed out. `None` if there were no such attempts.
     pub p50_ms: Option<u32>,
     /// The 99th percentile of the response time.
     pub p99_ms: Option<u32>,
     /// The count of each result: statuses first, in ascending order.
-    pub answers: Vec<(ResultCode, u64)>,
+    pub results: Vec<(ResultCode, u64)>,
 }
 
 /// The attempts in one step of time.
@@ -282,10 +282,10 @@ pub struct Point {
     pub figures: Figures,
 }
 
-/// The statistics of an endpoint over a span.
+/// The statistics of an endpoint over a time range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statistics {
-    pub span: Span,
+    pub range: TimeRange,
     /// The points, oldest first, without gaps.
     pub points: Vec<Point>,
     pub total: Figures,
@@ -315,8 +315,8 @@ pub struct AttemptCounts {
 }
 
 impl AttemptCounts {
-    fn add(&mut self, answer: ResultCode, count: u64) {
-        let counter = if answer.is_success() { &mut self.succeeded } else { &mut self.failed };
+    fn add(&mut self, result: ResultCode, count: u64) {
+        let counter = if result.is_success() { &mut self.succeeded } else { &mut self.failed };
         *counter += count;
     }
 }
@@ -337,10 +337,10 @@ impl Sparkline {
     }
 
     /// Adds attempts in the hour that began at `at`.
-    pub fn add(&mut self, at: Timestamp, answer: ResultCode, count: u64) {
+    pub fn add(&mut self, at: Timestamp, result: ResultCode, count: u64) {
         if let Some(hour) = step_of(self.since, at, HOUR).and_then(|hour| self.hours.get_mut(hour))
         {
-            hour.add(answer, count);
+            hour.add(result, count);
         }
     }
 
@@ -353,16 +353,16 @@ impl Sparkline {
     }
 }
 
-/// The index of the step, counted from `since`, that contains `at`; none if `at` is earlier.
+/// The index of the step, counted from `since`, that contains `at`. `None` if `at` is earlier.
 fn step_of(since: Timestamp, at: Timestamp, step: Duration) -> Option<usize> {
     let after_ms = u128::from(at.millis().checked_sub(since.millis())?);
     usize::try_from(after_ms / step.as_millis()).ok()
 }
 
-/// Aggregates counts into the points of a span.
+/// Aggregates counts into the points of a time range.
 #[derive(Debug)]
 pub struct Chart {
-    span: Span,
+    range: TimeRange,
     since: Timestamp,
     points: Vec<Tally>,
 }
@@ -370,16 +370,16 @@ pub struct Chart {
 impl Chart {
     /// An empty chart that ends at `now`.
     #[must_use]
-    pub fn new(span: Span, now: Timestamp) -> Self {
-        let points = (0..span.points()).map(|_| Tally::default()).collect();
-        Self { span, since: span.bounds(now).0, points }
+    pub fn new(range: TimeRange, now: Timestamp) -> Self {
+        let points = (0..range.points()).map(|_| Tally::default()).collect();
+        Self { range, since: range.bounds(now).0, points }
     }
 
-    /// Adds attempts in the step that began at `at`; steps outside the span are ignored.
-    pub fn add(&mut self, at: Timestamp, answer: ResultCode, latency: Latency, count: u64) {
-        let point = step_of(self.since, at, self.span.step());
+    /// Adds attempts in the step that began at `at`; steps outside the time range are ignored.
+    pub fn add(&mut self, at: Timestamp, result: ResultCode, latency: Latency, count: u64) {
+        let point = step_of(self.since, at, self.range.step());
         if let Some(tally) = point.and_then(|point| self.points.get_mut(point)) {
-            tally.add(answer, latency, count);
+            tally.add(result, latency, count);
         }
     }
 
@@ -390,10 +390,10 @@ impl Chart {
         for tally in &self.points {
             total.merge(tally);
         }
-        let starts = (0..).map(|point| self.since.plus(self.span.step() * point));
+        let starts = (0..).map(|point| self.since.plus(self.range.step() * point));
         let points = starts.zip(&self.points);
         Statistics {
-            span: self.span,
+            range: self.range,
             points: points.map(|(at, tally)| Point { at, figures: tally.figures() }).collect(),
             total: total.figures(),
             complete,
@@ -405,22 +405,22 @@ impl Chart {
 #[derive(Clone, Debug, Default)]
 struct Tally {
     /// By the code of the result.
-    answers: BTreeMap<u16, (ResultCode, u64)>,
+    results: BTreeMap<u16, (ResultCode, u64)>,
     /// Only attempts with a response time.
     responses: BTreeMap<Latency, u64>,
 }
 
 impl Tally {
-    fn add(&mut self, answer: ResultCode, latency: Latency, count: u64) {
-        self.answers.entry(answer.code()).or_insert((answer, 0)).1 += count;
-        if answer.has_response_time() {
+    fn add(&mut self, result: ResultCode, latency: Latency, count: u64) {
+        self.results.entry(result.code()).or_insert((result, 0)).1 += count;
+        if result.has_response_time() {
             *self.responses.entry(latency).or_default() += count;
         }
     }
 
     fn merge(&mut self, other: &Self) {
-        for (code, (answer, count)) in &other.answers {
-            self.answers.entry(*code).or_insert((*answer, 0)).1 += count;
+        for (code, (result, count)) in &other.results {
+            self.results.entry(*code).or_insert((*result, 0)).1 += count;
         }
         for (latency, count) in &other.responses {
             *self.responses.entry(*latency).or_default() += count;
@@ -428,17 +428,17 @@ impl Tally {
     }
 
     fn figures(&self) -> Figures {
-        let answers: Vec<_> = self.answers.values().copied().collect();
+        let results: Vec<_> = self.results.values().copied().collect();
         let mut counts = AttemptCounts::default();
-        for (answer, count) in &answers {
-            counts.add(*answer, *count);
+        for (result, count) in &results {
+            counts.add(*result, *count);
         }
         Figures {
             succeeded: counts.succeeded,
             failed: counts.failed,
             p50_ms: percentile(&self.responses, 50),
             p99_ms: percentile(&self.responses, 99),
-            answers,
+            results,
         }
     }
 }

@@ -20,7 +20,7 @@ pub struct TraceContext {
 pub struct ParseTraceError;
 
 impl TraceContext {
-    /// None if one of the ids is zero, which means no trace.
+    /// `None` if one of the ids is zero, which means no trace.
     #[must_use]
     pub fn new(trace_id: [u8; 16], span_id: [u8; 8], flags: u8) -> Option<Self> {
         let is_valid = trace_id != [0; 16] && span_id != [0; 8];

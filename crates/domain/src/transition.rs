@@ -49,9 +49,9 @@ impl AttemptResult {
     }
 }
 
-/// The writes of one transaction.
+/// What a finished attempt changes, written in one transaction.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Step {
+pub struct Changes {
     pub attempt: Attempt,
     pub delivery: Delivery,
     /// The endpoint's health, if it changed.
@@ -67,48 +67,48 @@ pub struct Step {
 /// # Panics
 /// When the delivery is finished or the attempt is not its next one; the caller checks both.
 #[must_use]
-pub fn decide(before: &DeliveryContext, attempted: AttemptResult, rules: &Rules) -> Step {
-    let delivery = &before.delivery;
+pub fn decide(context: &DeliveryContext, result: AttemptResult, rules: &Rules) -> Changes {
+    let delivery = &context.delivery;
     assert!(delivery.due().is_some(), "{} is already finished", delivery.id);
     assert_eq!(
-        attempted.number,
+        result.number,
         delivery.attempt_count + 1,
         "the attempt is not the next one of {}",
         delivery.id
     );
-    match attempted.exchange.outcome.clone() {
-        Outcome::Success { .. } => succeed(before, attempted),
-        Outcome::Failure(failure) => fail(before, attempted, &failure, rules),
+    match result.exchange.outcome.clone() {
+        Outcome::Success { .. } => succeed(context, result),
+        Outcome::Failure(failure) => fail(context, result, &failure, rules),
     }
 }
 
-fn succeed(before: &DeliveryContext, attempted: AttemptResult) -> Step {
-    let progress = Progress::Finished { end: FinalState::Delivered, at: attempted.ended_at() };
-    let health = Health { failure_count: 0, last_error: before.health.last_error.clone() };
-    Step {
-        delivery: advance(&before.delivery, &attempted, progress),
-        attempt: record(attempted, None),
-        health: (health != before.health).then_some(health),
+fn succeed(context: &DeliveryContext, result: AttemptResult) -> Changes {
+    let progress = Progress::Finished { end: FinalState::Delivered, at: result.ended_at() };
+    let health = Health { failure_count: 0, last_error: context.health.last_error.clone() };
+    Changes {
+        delivery: advance(&context.delivery, &result, progress),
+        attempt: record(result, None),
+        health: (health != context.health).then_some(health),
         disabled: None,
         notice: None,
     }
 }
 
 fn fail(
-    before: &DeliveryContext,
-    attempted: AttemptResult,
+    context: &DeliveryContext,
+    result: AttemptResult,
     failure: &Failure,
     rules: &Rules,
-) -> Step {
-    let delivery = &before.delivery;
-    let ended_at = attempted.ended_at();
+) -> Changes {
+    let delivery = &context.delivery;
+    let ended_at = result.ended_at();
     let failed = retry::FailedAttempt {
-        attempts: attempted.number,
-        first_attempt_at: delivery.first_attempt_at.unwrap_or(attempted.at),
+        attempts: result.number,
+        first_attempt_at: delivery.first_attempt_at.unwrap_or(result.at),
         ended_at,
         retry_after: failure.retry_after,
     };
-    let next = rules.retry.next(failed, attempted.jitter);
+    let next = rules.retry.next(failed, result.jitter);
     let (due, progress) = match next {
         NextAttempt::At(due) => (Some(due), Progress::Pending { due }),
         NextAttempt::Exhausted => {
@@ -116,7 +116,7 @@ fn fail(
         }
     };
     let health = Health {
-        failure_count: before.health.failure_count.saturating_add(1),
+        failure_count: context.health.failure_count.saturating_add(1),
         last_error: Some(LastError {
             at: ended_at,
             kind: failure.kind,
@@ -126,7 +126,7 @@ fn fail(
         }),
     };
     let disabled = disable::after_failure(
-        &before.endpoint,
+        &context.endpoint,
         failure,
         next,
         rules.disable,
@@ -140,33 +140,33 @@ fn fail(
         failure_count: health.failure_count,
         last_error: health.last_error.clone(),
     });
-    Step {
-        delivery: advance(delivery, &attempted, progress),
-        attempt: record(attempted, due),
+    Changes {
+        delivery: advance(delivery, &result, progress),
+        attempt: record(result, due),
         health: Some(health),
         disabled,
         notice,
     }
 }
 
-fn advance(delivery: &Delivery, attempted: &AttemptResult, progress: Progress) -> Delivery {
+fn advance(delivery: &Delivery, result: &AttemptResult, progress: Progress) -> Delivery {
     Delivery {
-        attempt_count: attempted.number,
-        first_attempt_at: delivery.first_attempt_at.or(Some(attempted.at)),
+        attempt_count: result.number,
+        first_attempt_at: delivery.first_attempt_at.or(Some(result.at)),
         progress,
         ..delivery.clone()
     }
 }
 
-fn record(attempted: AttemptResult, due: Option<Timestamp>) -> Attempt {
+fn record(result: AttemptResult, due: Option<Timestamp>) -> Attempt {
     Attempt {
-        id: attempted.id,
-        number: attempted.number,
-        at: attempted.at,
-        duration_ms: attempted.exchange.duration_ms(),
-        error: attempted.exchange.outcome.error(),
-        request: attempted.exchange.request,
-        response: attempted.exchange.response,
+        id: result.id,
+        number: result.number,
+        at: result.at,
+        duration_ms: result.exchange.duration_ms(),
+        error: result.exchange.outcome.error(),
+        request: result.exchange.request,
+        response: result.exchange.response,
         next_attempt_at: due,
     }
 }

@@ -69,6 +69,7 @@ on_every_engine! {
     snapshot_reads_are_not_checked
     a_transaction_without_writes_never_conflicts
     adds_are_atomic
+    a_counter_keeps_its_bytes
     adds_do_not_conflict_with_each_other
     a_checked_read_of_a_counter_conflicts_with_an_add
     adds_and_other_writes_of_one_key_combine
@@ -302,6 +303,20 @@ async fn adds_are_atomic(engine: SharedEngine) -> Result<(), Error> {
     }
     assert_eq!(counter(get(&engine, "total").await?.as_deref()), 6400);
     assert_eq!(counter(get(&engine, "part/3").await?.as_deref()), -3200);
+    Ok(())
+}
+
+/// Stored counters are read by other versions. FoundationDB's atomic add has the same encoding.
+async fn a_counter_keeps_its_bytes(engine: SharedEngine) -> Result<(), Error> {
+    for (key, delta, bytes) in [
+        ("positive", 258, [2_u8, 1, 0, 0, 0, 0, 0, 0]),
+        ("negative", -2, [254, 255, 255, 255, 255, 255, 255, 255]),
+    ] {
+        let tx = engine.begin().await?;
+        tx.add(key.into(), delta);
+        tx.commit().await?;
+        assert_eq!(get(&engine, key).await?.as_deref(), Some(bytes.as_slice()), "{key}");
+    }
     Ok(())
 }
 

@@ -47,7 +47,7 @@ const SIZE_LIMIT: i32 = 9_500_000;
 /// Retries by the client library: none, since [`Store::transact`](crate::Store::transact)
 /// retries and counts.
 const RETRY_LIMIT: i32 = 0;
-/// Transactions queued for the committer; further ones are rejected.
+/// The maximum number of transactions queued for the committer; further ones are rejected.
 const MAX_QUEUED: usize = 8192;
 
 /// A store in a FoundationDB cluster.

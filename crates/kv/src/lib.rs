@@ -34,12 +34,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-/// The longest key, in bytes. LMDB's own limit is 511.
+/// The maximum length of a key, in bytes. LMDB's own limit is 511.
 pub const MAX_KEY: usize = 480;
-/// The longest value, in bytes. FoundationDB's own limit is 100,000.
+/// The maximum length of a value, in bytes. FoundationDB's own limit is 100,000.
 pub const MAX_VALUE: usize = 90_000;
-/// The most that one transaction may write, keys and values together, in bytes. This fits a 1 MiB
-/// batch of events with the rows of its deliveries. FoundationDB's own limit is 10 MB.
+/// The maximum number of bytes that one transaction may write, keys and values together. This fits
+/// a 1 MiB batch of events with the rows of its deliveries. FoundationDB's own limit is 10 MB.
 pub const MAX_TRANSACTION: usize = 4_000_000;
 
 /// Why an operation failed. Callers handle each variant differently.

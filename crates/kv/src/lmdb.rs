@@ -50,13 +50,15 @@ use write_lock::{WriteGuard, WriteLock};
 
 /// The size of the memory map. This is address space, not memory, and limits the file's size.
 const MAP_SIZE: usize = 1 << 40;
-/// Reader slots in the lock file, shared by all processes: enough for sixteen processes.
+/// The number of reader slots in the lock file, shared by all processes: enough for sixteen
+/// processes.
 const MAX_READERS: u32 = 4096;
-/// Open snapshots per process; further transactions wait to begin.
+/// The maximum number of open snapshots per process; further transactions wait to begin.
 const MAX_SNAPSHOTS: usize = 256 - MAX_URGENT;
-/// Concurrent urgent transactions, from begin to commit; further ones wait to begin.
+/// The maximum number of concurrent urgent transactions, from begin to commit; further ones wait to
+/// begin.
 const MAX_URGENT: usize = 16;
-/// Transactions queued for the committer; further ones are rejected.
+/// The maximum number of transactions queued for the committer; further ones are rejected.
 const MAX_QUEUED: usize = 8192;
 
 /// Held while this process opens a store, so that no store is opened twice.

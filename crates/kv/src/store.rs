@@ -206,8 +206,8 @@ impl Store {
         if retries == 0 {
             return;
         }
-        let most = 1_u64.checked_shl(retries).unwrap_or(MAX_PAUSE_MS).min(MAX_PAUSE_MS);
-        let pause = self.rng.lock().random_range(0..=most);
+        let max = 1_u64.checked_shl(retries).unwrap_or(MAX_PAUSE_MS).min(MAX_PAUSE_MS);
+        let pause = self.rng.lock().random_range(0..=max);
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
 }

@@ -235,11 +235,11 @@ fn retry_policy(reader: &mut Reader) -> retry::Policy {
         .unwrap_or(default.timeout());
     let max_retries = reader
         .option("retry", "max_retries", |count: i64| {
-            let most = retry::MAX_RETRIES;
+            let max = retry::MAX_RETRIES;
             u8::try_from(count)
                 .ok()
-                .filter(|count| *count <= most)
-                .ok_or(format!("must be from 0 to {most}"))
+                .filter(|count| *count <= max)
+                .ok_or(format!("must be from 0 to {max}"))
         })
         .unwrap_or(default.max_retries());
     let window = reader

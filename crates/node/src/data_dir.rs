@@ -163,8 +163,8 @@ pub fn check_secret(text: &str) -> Result<&str, String> {
     if is_visible && SECRET_LENGTH.contains(&key.len()) {
         return Ok(key);
     }
-    let (least, most) = SECRET_LENGTH.into_inner();
-    Err(format!("must be one line of {least} to {most} visible ASCII characters"))
+    let (min, max) = SECRET_LENGTH.into_inner();
+    Err(format!("must be one line of {min} to {max} visible ASCII characters"))
 }
 
 /// Locks a file in the directory. For an exclusive lock, writes the holder into the file.

@@ -56,9 +56,9 @@ pub(crate) struct Unavailable(String);
 /// The result of a session that got as far as the recipients.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct SessionResult {
-    /// One verdict for each recipient, in order.
-    pub(crate) verdicts: Vec<RecipientStatus>,
-    /// The session was aborted. Recipients without a final verdict are deferred.
+    /// One status for each recipient, in order.
+    pub(crate) statuses: Vec<RecipientStatus>,
+    /// The session was aborted. Recipients without a final status are deferred.
     pub(crate) session_aborted: bool,
 }
 
@@ -157,20 +157,20 @@ impl Mailer {
         recipients: &[Address],
         message: &[u8],
     ) -> SessionResult {
-        let mut verdicts = Vec::with_capacity(recipients.len());
-        let session = self.run_session(connection, recipients, message, &mut verdicts);
+        let mut statuses = Vec::with_capacity(recipients.len());
+        let session = self.run_session(connection, recipients, message, &mut statuses);
         let Aborted(reason) = match tokio::time::timeout_at(deadline, session).await {
-            Ok(Ok(())) => return SessionResult { verdicts, session_aborted: false },
+            Ok(Ok(())) => return SessionResult { statuses, session_aborted: false },
             Ok(Err(aborted)) => aborted,
             Err(_) => Aborted(self.timed_out()),
         };
-        let deferred_unless_final = |verdict| match verdict {
+        let deferred_unless_final = |status| match status {
             Some(RecipientStatus::Accepted) | None => RecipientStatus::Deferred(reason.clone()),
-            Some(verdict) => verdict,
+            Some(status) => status,
         };
-        let mut replies = verdicts.into_iter();
-        let verdicts = recipients.iter().map(|_| deferred_unless_final(replies.next())).collect();
-        SessionResult { verdicts, session_aborted: true }
+        let mut replies = statuses.into_iter();
+        let statuses = recipients.iter().map(|_| deferred_unless_final(replies.next())).collect();
+        SessionResult { statuses, session_aborted: true }
     }
 
     async fn run_session(
@@ -178,25 +178,24 @@ impl Mailer {
         connection: &mut AsyncSmtpConnection,
         recipients: &[Address],
         message: &[u8],
-        verdicts: &mut Vec<RecipientStatus>,
+        statuses: &mut Vec<RecipientStatus>,
     ) -> Result<(), Aborted> {
         for recipient in recipients {
             let reply = connection.command(Rcpt::new(recipient.clone(), vec![])).await;
-            verdicts.push(self.verdict(reply.err())?);
+            statuses.push(self.recipient_status(reply.err())?);
         }
-        if verdicts.contains(&RecipientStatus::Accepted) {
-            let overall = self.verdict(send_data(connection, message).await.err())?;
-            for verdict in
-                verdicts.iter_mut().filter(|verdict| **verdict == RecipientStatus::Accepted)
+        if statuses.contains(&RecipientStatus::Accepted) {
+            let overall = self.recipient_status(send_data(connection, message).await.err())?;
+            for status in statuses.iter_mut().filter(|status| **status == RecipientStatus::Accepted)
             {
-                *verdict = overall.clone();
+                *status = overall.clone();
             }
         }
         Ok(())
     }
 
     /// Interprets a reply to a recipient or to the email itself.
-    fn verdict(&self, error: Option<Error>) -> Result<RecipientStatus, Aborted> {
+    fn recipient_status(&self, error: Option<Error>) -> Result<RecipientStatus, Aborted> {
         let Some(error) = error else {
             return Ok(RecipientStatus::Accepted);
         };

@@ -11,7 +11,7 @@ use crate::keys::api_key::Reference;
 use crate::keys::dispatch_state::{self, DispatchState};
 use crate::keys::{account, account_space, api_key, removal};
 use crate::kv::{Error, Range, Tx};
-use crate::records::{Page, PageRequest, Records, page};
+use crate::records::{ListPage, PageRequest, Records, page};
 
 impl Records {
     pub async fn create_account(&self, record: &Account) -> Result<(), Error> {
@@ -32,7 +32,10 @@ impl Records {
     }
 
     /// Lists accounts, newest first.
-    pub async fn accounts(&self, request: PageRequest<AccountId>) -> Result<Page<Account>, Error> {
+    pub async fn accounts(
+        &self,
+        request: PageRequest<AccountId>,
+    ) -> Result<ListPage<Account>, Error> {
         let before = request.after.map(account::in_list);
         let range = Range::newest(account::list(), before).limit(request.limit + 1);
         let items = self
@@ -55,7 +58,7 @@ impl Records {
         Ok(page(items, request.limit, |account| account.id.to_string()))
     }
 
-    /// Changes an account; `change` may run more than once. Returns none if the account does not
+    /// Changes an account; `change` may run more than once. Returns `None` if the account does not
     /// exist.
     pub async fn update_account(
         &self,
@@ -153,7 +156,7 @@ impl Records {
         &self,
         id: AccountId,
         request: PageRequest<KeyId>,
-    ) -> Result<Page<ApiKey>, Error> {
+    ) -> Result<ListPage<ApiKey>, Error> {
         let before = request.after.map(|after| api_key::key(id, after));
         let range = Range::newest(api_key::of_account(id), before).limit(request.limit + 1);
         let rows = self.store.rows(range).await?;
@@ -162,7 +165,7 @@ impl Records {
         Ok(page(items, request.limit, |key: &ApiKey| key.id.to_string()))
     }
 
-    /// Returns an API key. None once the account is deleted, even if its data still exists.
+    /// Returns an API key. `None` once the account is deleted, even if its data still exists.
     pub async fn key(&self, id: AccountId, key: KeyId) -> Result<Option<ApiKey>, Error> {
         self.store
             .read(|tx| async move {

@@ -82,7 +82,7 @@ impl Records {
             .await
     }
 
-    /// Changes the configuration; `change` may run more than once. Returns none if the endpoint
+    /// Changes the configuration; `change` may run more than once. Returns `None` if the endpoint
     /// does not exist.
     pub async fn update_endpoint(
         &self,
@@ -138,7 +138,7 @@ impl Records {
             .await
     }
 
-    /// Disables an endpoint manually, unless it is disabled already. Returns none if it does not
+    /// Disables an endpoint manually, unless it is disabled already. Returns `None` if it does not
     /// exist.
     pub async fn disable_endpoint(
         &self,
@@ -162,7 +162,7 @@ impl Records {
             .await
     }
 
-    /// Enables an endpoint, unless it is enabled already. Returns none if it does not exist.
+    /// Enables an endpoint, unless it is enabled already. Returns `None` if it does not exist.
     ///
     /// Deliveries to be discarded count as discarded from then on; the shard's owner discards them
     /// before it sends anything.

@@ -39,7 +39,7 @@ pub struct Records {
     logged_unreadable: Arc<Mutex<HashSet<Vec<u8>>>>,
 }
 
-/// Most unreadable rows that are logged; further ones are skipped silently.
+/// The maximum number of unreadable rows that are logged; further ones are skipped silently.
 const MAX_LOGGED_UNREADABLE: usize = 1_000;
 
 /// Why a store cannot be opened.
@@ -76,9 +76,9 @@ pub struct PageRequest<C> {
 
 /// A page of a list.
 #[derive(Clone, Debug)]
-pub struct Page<T> {
+pub struct ListPage<T> {
     pub items: Vec<T>,
-    /// The cursor of the next page; none at the end of the list.
+    /// The cursor of the next page. `None` at the end of the list.
     pub next: Option<String>,
 }
 
@@ -264,9 +264,13 @@ impl Records {
 }
 
 /// Makes a page from the rows read, which are one more than the page's limit.
-pub(crate) fn page<T>(mut items: Vec<T>, limit: usize, cursor: impl Fn(&T) -> String) -> Page<T> {
+pub(crate) fn page<T>(
+    mut items: Vec<T>,
+    limit: usize,
+    cursor: impl Fn(&T) -> String,
+) -> ListPage<T> {
     let more = items.len() > limit;
     items.truncate(limit);
     let next = if more { items.last().map(cursor) } else { None };
-    Page { items, next }
+    ListPage { items, next }
 }

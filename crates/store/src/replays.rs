@@ -25,25 +25,26 @@ use crate::endpoints::state_of;
 use crate::keys::dispatch_state::{self, DispatchState};
 use crate::keys::{delivery, replay};
 use crate::kv::{Error, Range, Tx};
-use crate::records::{Page, PageRequest, Records, Wake, page};
+use crate::records::{ListPage, PageRequest, Records, Wake, page};
 
-/// Deliveries scanned per transaction.
+/// The maximum number of deliveries scanned per transaction.
 const STEP_SIZE: usize = 200;
 /// How far a delivery id's time may be ahead of its `created_at` for a replay with `until` to find
 /// the delivery. It is never behind, but it is ahead if the node's id generator has run ahead of
 /// its clock. A replay with `until` scans this much further, so this is the tolerated skew.
 /// Deliveries that an earlier version fanned out later than that are not found.
 const MAX_ID_LEAD: Duration = Duration::from_secs(5 * 60);
-/// Most running replays that one read returns.
+/// The maximum number of running replays that one read returns.
 pub const MAX_RUNNING_REPLAYS_PAGE: usize = 100;
-/// Most deliveries scanned, in many transactions, to count those that a replay would match.
+/// The maximum number of deliveries scanned, in many transactions, to count those that a replay
+/// would match.
 pub const MAX_REPLAY_COUNT: usize = 100_000;
 
 /// A request for a replay.
 #[derive(Clone, Debug)]
 pub struct ReplayRequest {
     pub filter: Filter,
-    /// Most new deliveries per second.
+    /// The maximum number of new deliveries per second.
     pub rate: u32,
     /// How many deliveries matched the filter.
     pub total: u64,
@@ -95,7 +96,7 @@ impl Records {
         Ok(ReplayCount { total, exact: false })
     }
 
-    /// Creates a running replay. Returns none if the account does not exist.
+    /// Creates a running replay. Returns `None` if the account does not exist.
     pub async fn create_replay(
         &self,
         account: AccountId,
@@ -147,7 +148,7 @@ impl Records {
         &self,
         account: AccountId,
         request: PageRequest<ReplayId>,
-    ) -> Result<Page<Replay>, Error> {
+    ) -> Result<ListPage<Replay>, Error> {
         let before = request.after.map(|after| replay::key(account, after));
         let range = Range::newest(replay::of_account(account), before).limit(request.limit + 1);
         let rows = self.store.rows(range).await?;
@@ -157,7 +158,7 @@ impl Records {
     }
 
     /// Applies a command to a replay. Returns the changed replay with wake-ups, or the state in
-    /// which the command is invalid; none if the replay does not exist.
+    /// which the command is invalid. `None` if the replay does not exist.
     pub async fn command_replay(
         &self,
         account: AccountId,
@@ -205,14 +206,14 @@ impl Records {
         self.readable_rows(range, read).await
     }
 
-    /// Takes one step of a replay, with at most `most` new deliveries. Returns the changed replay
-    /// with wake-ups; none if it is not running.
+    /// Takes one step of a replay, with at most `max` new deliveries. Returns the changed replay
+    /// with wake-ups. `None` if it is not running.
     pub async fn step_replay(
         &self,
         fence: Fence,
         account: AccountId,
         id: ReplayId,
-        most: usize,
+        max: usize,
         id_generator: &IdGenerator,
         now: Timestamp,
     ) -> Result<Option<(Replay, Vec<Wake>)>, OwnerError> {
@@ -224,7 +225,7 @@ impl Records {
                 tx.clear(replay::running(fence.shard, id));
                 return Ok(None);
             };
-            let limit = most.min(STEP_SIZE);
+            let limit = max.min(STEP_SIZE);
             let (matching, last) = scan(
                 &tx,
                 account,
@@ -268,15 +269,15 @@ fn save(tx: &Tx, shard: Shard, record: &Replay) {
     }
 }
 
-/// Scans deliveries after `cursor` with ids below `made_before`, until `most` of them match the
-/// filter. Returns the matching ones and the last one scanned; none at the end.
+/// Scans deliveries after `cursor` with ids below `made_before`, until `limit` of them match the
+/// filter. Returns the matching ones and the last one scanned, which is `None` at the end.
 async fn scan(
     tx: &Tx,
     account: AccountId,
     filter: &Filter,
     made_before: DeliveryId,
     cursor: Option<DeliveryId>,
-    most: usize,
+    limit: usize,
 ) -> Result<(Vec<Delivery>, Option<DeliveryId>), Error> {
     let key = |id| match filter.endpoint {
         Some(endpoint) => delivery::of_endpoint(account, endpoint, id),
@@ -302,7 +303,7 @@ async fn scan(
         if filter.matches(&record, state_of(tx, &record).await?) {
             matching.push(record);
         }
-        if matching.len() >= most {
+        if matching.len() >= limit {
             return Ok((matching, Some(id)));
         }
     }

@@ -50,10 +50,10 @@ fn exceeds(
     (most < used).then(|| format!("{node} had {used} {what} at {at}; the limit is {most}"))
 }
 
-/// The most requests in flight per path, as far as the nodes know. Not counted are requests that
-/// never ended, because their node was killed or partitioned, and TCP retransmissions of abandoned
-/// requests. After a partition, the receiver may learn long after the timeout that the node gave
-/// up.
+/// The maximum number of requests in flight per path, as far as the nodes know. Not counted are
+/// requests that never ended, because their node was killed or partitioned, and TCP retransmissions
+/// of abandoned requests. After a partition, the receiver may learn long after the timeout that the
+/// node gave up.
 fn max_in_flight(evidence: &Evidence) -> HashMap<&str, usize> {
     let mut changes: HashMap<&str, Vec<_>> = HashMap::new();
     for request in evidence.received.iter().filter(|r| !retransmitted(evidence, r)) {

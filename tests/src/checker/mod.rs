@@ -75,7 +75,7 @@ pub const INVARIANTS: [Invariant; 16] = [
 /// The largest difference between timestamps of one moment taken by the receiver, a node and a
 /// test.
 const SKEW: Duration = millis(150);
-/// The most violations shown per invariant.
+/// The maximum number of violations shown per invariant.
 const MAX_SHOWN: usize = 10;
 
 const fn always(name: &'static str, check: fn(&Evidence) -> Violations) -> Invariant {

@@ -11,7 +11,7 @@ use std::fmt::Write;
 
 use maud::{Markup, html};
 use postrider_domain::outcome::is_success;
-use postrider_domain::statistics::{Figures, Point, ResultCode, Span, Sparkline, Statistics};
+use postrider_domain::statistics::{Figures, Point, ResultCode, Sparkline, Statistics, TimeRange};
 use postrider_domain::time::Timestamp;
 
 use self::axis::{CountAxis, LogAxis};
@@ -38,11 +38,11 @@ struct Layer {
     counts: Vec<u64>,
 }
 
-/// The statistics of a span, as three charts and a table.
+/// The statistics of a time range, as three charts and a table.
 pub(crate) fn charts(statistics: &Statistics) -> Markup {
     let Figures { succeeded, failed, .. } = statistics.total;
     if succeeded + failed == 0 {
-        return html! { p.empty { "No activity in the last " (span_text(statistics.span)) "." } };
+        return html! { p.empty { "No activity in the last " (range_text(statistics.range)) "." } };
     }
     html! {
         @if !statistics.complete {
@@ -60,12 +60,12 @@ pub(crate) fn charts(statistics: &Statistics) -> Markup {
     }
 }
 
-fn span_text(span: Span) -> &'static str {
-    match span {
-        Span::Hour => "hour",
-        Span::Day => "24 hours",
-        Span::Week => "7 days",
-        Span::Month => "30 days",
+fn range_text(range: TimeRange) -> &'static str {
+    match range {
+        TimeRange::Hour => "hour",
+        TimeRange::Day => "24 hours",
+        TimeRange::Week => "7 days",
+        TimeRange::Month => "30 days",
     }
 }
 
@@ -78,7 +78,7 @@ fn outcome_chart(statistics: &Statistics) -> Markup {
     let description = format!(
         "{} in the last {}: {} succeeded and {} failed.",
         count(succeeded + failed, "attempt", "attempts"),
-        span_text(statistics.span),
+        range_text(statistics.range),
         grouped(succeeded),
         grouped(failed),
     );
@@ -134,12 +134,12 @@ fn response_time_chart(statistics: &Statistics) -> Markup {
 type ResponseClass = (&'static str, &'static str, fn(ResultCode) -> bool);
 
 const RESPONSE_CLASSES: [ResponseClass; 6] = [
-    ("good", "2xx", |answer| matches!(answer, ResultCode::Status(status) if is_success(status))),
-    ("accent", "3xx", |answer| matches!(answer, ResultCode::Status(300..=399))),
-    ("warn", "4xx", |answer| matches!(answer, ResultCode::Status(400..=499))),
-    ("bad", "5xx", |answer| matches!(answer, ResultCode::Status(500..=599))),
-    ("faint", "other", |answer| matches!(answer, ResultCode::Status(..200 | 600..))),
-    ("ink", "no response", |answer| matches!(answer, ResultCode::NoResponse(_))),
+    ("good", "2xx", |result| matches!(result, ResultCode::Status(status) if is_success(status))),
+    ("accent", "3xx", |result| matches!(result, ResultCode::Status(300..=399))),
+    ("warn", "4xx", |result| matches!(result, ResultCode::Status(400..=499))),
+    ("bad", "5xx", |result| matches!(result, ResultCode::Status(500..=599))),
+    ("faint", "other", |result| matches!(result, ResultCode::Status(..200 | 600..))),
+    ("ink", "no response", |result| matches!(result, ResultCode::NoResponse(_))),
 ];
 
 fn status_code_chart(statistics: &Statistics) -> Markup {
@@ -160,7 +160,7 @@ fn status_code_chart(statistics: &Statistics) -> Markup {
         (bars(&layers))
         (tooltips(statistics, |figures| response_list(figures, MAX_LISTED)))
     };
-    figure("chart-answers", "Status codes", &description, legend, statistics, drawing)
+    figure("chart-responses", "Status codes", &description, legend, statistics, drawing)
 }
 
 /// The maximum number of responses listed in a tooltip or a row of the table.
@@ -169,18 +169,18 @@ const MAX_LISTED: usize = 6;
 const MAX_DESCRIBED: usize = 20;
 
 /// The responses with their counts, most frequent first.
-fn response_list(figures: &Figures, most: usize) -> String {
-    let mut answers = figures.answers.clone();
-    answers.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let rest = answers.split_off(most.min(answers.len()));
-    let listed = answers.iter().map(|(answer, count)| format!("{answer} × {}", grouped(*count)));
+fn response_list(figures: &Figures, limit: usize) -> String {
+    let mut results = figures.results.clone();
+    results.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let rest = results.split_off(limit.min(results.len()));
+    let listed = results.iter().map(|(result, count)| format!("{result} × {}", grouped(*count)));
     let rest: u64 = rest.iter().map(|(_, count)| count).sum();
     let others = (rest > 0).then(|| format!("other × {}", grouped(rest)));
     listed.chain(others).collect::<Vec<_>>().join(", ")
 }
 
 fn sum(figures: &Figures, is: fn(ResultCode) -> bool) -> u64 {
-    figures.answers.iter().filter(|(answer, _)| is(*answer)).map(|(_, count)| count).sum()
+    figures.results.iter().filter(|(result, _)| is(*result)).map(|(_, count)| count).sum()
 }
 
 fn per_point(statistics: &Statistics, of: impl Fn(&Figures) -> u64) -> Vec<u64> {
@@ -215,21 +215,23 @@ fn figure(
     }
 }
 
-/// The time axis: times of day for a short span, dates for a long one.
+/// The time axis: times of day for a short range, dates for a long one.
 fn time_axis(statistics: &Statistics) -> Markup {
     let points = statistics.points.iter().enumerate();
-    let ticks = points.filter(|(_, point)| axis::has_tick(statistics.span, point.at));
+    let ticks = points.filter(|(_, point)| axis::has_tick(statistics.range, point.at));
     let x = |index| LEFT + slot_width(statistics) * to_f64(index);
     html! {
         path.axis d={ "M" (LEFT) " " (BOTTOM) "H" (RIGHT) } {}
         text.zone x=(coordinate(LEFT - 4.0)) y=(coordinate(BOTTOM + 17.0)) text-anchor="end" { "UTC" }
         @for (index, point) in ticks {
             path.axis d={ "M" (coordinate(x(index))) " " (BOTTOM) "v4" } {}
-            @match statistics.span {
-                Span::Hour | Span::Day => text x=(coordinate(x(index))) y=(BOTTOM + 17.0)
-                    text-anchor="middle" data-time=(point.at) { (time_of_day(point.at)) },
-                Span::Week | Span::Month => text x=(coordinate(x(index))) y=(BOTTOM + 17.0)
-                    text-anchor="middle" { (date(point.at)) },
+            @match statistics.range {
+                TimeRange::Hour | TimeRange::Day => text x=(coordinate(x(index)))
+                    y=(BOTTOM + 17.0) text-anchor="middle" data-time=(point.at) {
+                        (time_of_day(point.at))
+                    },
+                TimeRange::Week | TimeRange::Month => text x=(coordinate(x(index)))
+                    y=(BOTTOM + 17.0) text-anchor="middle" { (date(point.at)) },
             }
         }
     }
@@ -304,9 +306,9 @@ fn line(values: &[Option<u32>], axis: &LogAxis) -> String {
 /// Tooltips for the points with attempts.
 fn tooltips(statistics: &Statistics, text_of: impl Fn(&Figures) -> String) -> Markup {
     let width = slot_width(statistics);
-    let moment = |at| match statistics.span {
-        Span::Hour | Span::Day => time_of_day(at) + " UTC",
-        Span::Week | Span::Month => date_time(at),
+    let moment = |at| match statistics.range {
+        TimeRange::Hour | TimeRange::Day => time_of_day(at) + " UTC",
+        TimeRange::Week | TimeRange::Month => date_time(at),
     };
     let path = |index| {
         let mut path = String::new();
@@ -367,14 +369,14 @@ pub(crate) fn sparkline(line: &Sparkline) -> Markup {
         grouped(total.failed),
         if line.complete { "" } else { "; the oldest attempts could not be counted" }
     );
-    let most = line.hours.iter().map(|hour| hour.succeeded + hour.failed).max().unwrap_or(0);
+    let max = line.hours.iter().map(|hour| hour.succeeded + hour.failed).max().unwrap_or(0);
     let width = SIZE.0 / to_f64(line.hours.len());
     let (mut good, mut bad) = (String::new(), String::new());
     for (index, hour) in line.hours.iter().enumerate() {
         let mut bottom = SIZE.1;
         for (path, count) in [(&mut good, hour.succeeded), (&mut bad, hour.failed)] {
             if count > 0 {
-                let height = (share(count, most) * (SIZE.1 - MIN_HEIGHT)).max(MIN_HEIGHT);
+                let height = (share(count, max) * (SIZE.1 - MIN_HEIGHT)).max(MIN_HEIGHT);
                 bar(path, width * (to_f64(index) + 0.5), bottom, height);
                 bottom -= height;
             }

@@ -36,9 +36,9 @@ pub(crate) fn routes() -> Router<App> {
 struct Detail {
     view: DeliveryView,
     attempts: Vec<Attempt>,
-    /// The event's payload; none if the event is no longer stored.
+    /// The event's payload. `None` if the event is no longer stored.
     payload: Option<Bytes>,
-    /// The delivery's endpoint; none if it was deleted.
+    /// The delivery's endpoint. `None` if it was deleted.
     endpoint: Option<EndpointView>,
     /// The maximum number of attempts of a delivery.
     max_attempts: u32,

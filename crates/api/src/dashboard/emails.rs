@@ -35,8 +35,8 @@ fn row(email: &Email) -> Markup {
     }
 }
 
-fn recipient_status(Recipient { address, verdict }: &Recipient) -> Markup {
-    let (tone, word, reason) = match verdict {
+fn recipient_status(Recipient { address, status }: &Recipient) -> Markup {
+    let (tone, word, reason) = match status {
         RecipientStatus::Accepted => (Tone::Good, "accepted", None),
         RecipientStatus::Deferred(reason) => (Tone::Warn, "deferred", Some(reason)),
         RecipientStatus::Refused(reason) => (Tone::Bad, "rejected", Some(reason)),
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn replies_of_the_mail_server_are_shown_as_text() {
-        let recipient = |address: &str, verdict| Recipient { address: address.to_owned(), verdict };
+        let recipient = |address: &str, status| Recipient { address: address.to_owned(), status };
         let email = |to| Email {
             disabled_at: Timestamp::EPOCH,
             at: Timestamp::EPOCH,

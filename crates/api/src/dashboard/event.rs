@@ -11,7 +11,7 @@ use maud::{Markup, html};
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::event::Event;
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId};
-use postrider_store::{DeliveryView, Page as ListPage, PageRequest};
+use postrider_store::{DeliveryView, ListPage, PageRequest};
 
 use super::components::{OLDER, copyable, empty_state, pager, time, with_query};
 use super::delivery_table::delivery_table;

@@ -21,7 +21,7 @@ const MAX_BODY_SHOWN_BYTES: usize = 16 * 1024;
 pub(crate) struct SentRequest<'a> {
     /// URL and headers.
     pub head: &'a RequestHead,
-    /// The body; none if its event is no longer stored.
+    /// The body. `None` if its event is no longer stored.
     pub body: Option<&'a [u8]>,
 }
 

@@ -64,7 +64,7 @@ impl PageContext {
         Self(Arc::new(Inner { principal, csrf, account, flash, now }))
     }
 
-    /// The account of the page; none on the operator's pages.
+    /// The account of the page. `None` on the operator's pages.
     pub(crate) fn account(&self) -> Option<&Account> {
         self.0.account.as_ref()
     }

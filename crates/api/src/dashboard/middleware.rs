@@ -125,7 +125,7 @@ fn csrf_problem() -> Problem {
     )
 }
 
-/// The caller of a session; none once the credential it was opened with was revoked.
+/// The caller of a session. `None` once the credential it was opened with has been revoked.
 async fn resolve_caller(app: &App, session: Session) -> Result<Option<Caller>, Problem> {
     Ok(match session.principal {
         Principal::Operator { key } => {

@@ -84,7 +84,7 @@ pub struct Dashboard {
 }
 
 impl Dashboard {
-    /// The public URL of an endpoint's page; none without a configured `public_url`.
+    /// The public URL of an endpoint's page. `None` without a configured `public_url`.
     #[must_use]
     pub fn endpoint_page(&self, account: AccountId, endpoint: EndpointId) -> Option<String> {
         let base = self.public_url.as_ref()?;

@@ -5,9 +5,9 @@ use maud::{Markup, html};
 use super::format::{bytes as size, grouped};
 use postrider_domain::json::indented;
 
-/// Shows at most `most` bytes of a payload. `id` is the element id of the text as sent.
-pub(crate) fn payload(id: &str, title: &str, bytes: &[u8], most: usize) -> Markup {
-    let shown = &bytes[..bytes.len().min(most)];
+/// Shows at most `max_bytes` bytes of a payload. `id` is the element id of the text as sent.
+pub(crate) fn payload(id: &str, title: &str, bytes: &[u8], max_bytes: usize) -> Markup {
+    let shown = &bytes[..bytes.len().min(max_bytes)];
     let text = String::from_utf8_lossy(shown);
     let pretty = indented(&text).filter(|pretty| *pretty != text);
     let exact = scrolled(Some(id), &format!("{title} as sent"), &text);

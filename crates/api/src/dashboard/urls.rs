@@ -30,8 +30,8 @@ pub(crate) fn account_segment(path: &str) -> Option<&str> {
 /// The maximum length in bytes of a path that a portal link may open, below the account's root.
 pub(crate) const MAX_PORTAL_PATH_BYTES: usize = 200;
 
-/// Resolves a caller's path, absolute or relative to the account's root, to a page of the account;
-/// none if it leads outside. The empty path is the list of webhooks.
+/// Resolves a caller's path, absolute or relative to the account's root, to a page of the account.
+/// `None` if it leads outside. The empty path is the list of webhooks.
 pub(crate) fn account_page(account: AccountId, path: &str) -> Option<String> {
     let urls = Urls::of(account);
     let below = path.strip_prefix(&urls.0).unwrap_or(path).trim_start_matches('/');

@@ -6,8 +6,8 @@ use axum::routing::get;
 use maud::{Markup, html};
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
-use postrider_domain::statistics::Span;
-use postrider_store::{DeliveryFilter, DeliveryView, Page as ListPage, PageRequest};
+use postrider_domain::statistics::TimeRange;
+use postrider_store::{DeliveryFilter, DeliveryView, ListPage, PageRequest};
 
 use super::components::{OLDER, copyable, empty_state, pager, with_query};
 use super::delivery_table::delivery_table;
@@ -18,7 +18,7 @@ use super::webhook_status::{WebhookStatus, banner};
 use super::{chart, emails};
 use crate::App;
 use crate::rest::deliveries::FilterParams;
-use crate::rest::statistics::SpanParams;
+use crate::rest::statistics::TimeRangeParams;
 use crate::rest::wire::delivery::STATES;
 use crate::web::auth::Tenant;
 use crate::web::choice::json_name;
@@ -37,7 +37,7 @@ pub(crate) fn routes() -> Router<App> {
 
 /// The page's query parameters.
 struct Query {
-    span: Span,
+    span: TimeRange,
     filter: DeliveryFilter,
     after: Option<DeliveryId>,
 }
@@ -45,7 +45,7 @@ struct Query {
 impl Query {
     fn read(params: &mut Params) -> Self {
         Self {
-            span: SpanParams::parse(params),
+            span: TimeRangeParams::parse(params),
             filter: FilterParams::parse(params),
             after: params.take("cursor", str::parse),
         }
@@ -130,7 +130,7 @@ pub(crate) fn tabs(urls: &Urls, endpoint: &Endpoint, settings: bool) -> Markup {
 fn spans(urls: &Urls, id: EndpointId, query: &Query) -> Markup {
     html! {
         nav.spans aria-label="Time range" {
-            @for span in Span::ALL {
+            @for span in TimeRange::ALL {
                 a href={ (query.url(&urls.webhook(id), &[("span", span.as_str())])) "#charts" }
                     aria-current=[(span == query.span).then_some("true")] { (span.as_str()) }
             }

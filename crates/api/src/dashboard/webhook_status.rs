@@ -64,7 +64,7 @@ impl WebhookStatus {
     /// date.
     fn form_key(&self) -> &'static str {
         match self.view.state {
-            EndpointState::Disabled(_) if self.view.backlog.held() > 0 => "holding",
+            EndpointState::Disabled(_) if self.view.backlog.held() > 0 => "disabled-with-held",
             EndpointState::Disabled(_) => "disabled",
             EndpointState::Enabled | EndpointState::Deleted => "enabled",
         }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use postrider_domain::ids::EndpointId;
-use postrider_domain::statistics::Span;
+use postrider_domain::statistics::TimeRange;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -23,17 +23,17 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// Parameters of statistics.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct SpanParams {
+pub(crate) struct TimeRangeParams {
     /// The time span up to now: `1h` in steps of 5 minutes, `24h` in steps of 30 minutes, `7d` in
     /// steps of 6 hours, or `30d` in steps of a day. Defaults to `24h`.
     #[param(schema_with = span)]
-    span: Option<Span>,
+    span: Option<TimeRange>,
 }
 
-impl SpanParams {
-    pub(crate) fn parse(params: &mut Params) -> Span {
+impl TimeRangeParams {
+    pub(crate) fn parse(params: &mut Params) -> TimeRange {
         let Self { span } =
-            Self { span: params.take("span", |text| parse_choice(text, &Span::ALL)) };
+            Self { span: params.take("span", |text| parse_choice(text, &TimeRange::ALL)) };
         span.unwrap_or_default()
     }
 }
@@ -44,7 +44,7 @@ impl SpanParams {
 /// Steps are aligned to UTC, and the last step is still in progress.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/endpoints/{endpoint}/statistics", tag = "Endpoints",
-    params(SpanParams),
+    params(TimeRangeParams),
     responses((status = OK, description = "The statistics", body = StatisticsBody))
 )]
 async fn statistics(
@@ -53,7 +53,7 @@ async fn statistics(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Json<StatisticsBody>, Problem> {
-    let span = SpanParams::parse(&mut params);
+    let span = TimeRangeParams::parse(&mut params);
     params.finish()?;
     app.service().endpoint(tenant.0, endpoint).await?;
     let statistics = app.records().statistics(tenant.0, endpoint, span, app.now()).await?;

@@ -9,7 +9,7 @@ pub(crate) mod exchange;
 pub(crate) mod replay;
 pub(crate) mod statistics;
 
-use postrider_store::Page;
+use postrider_store::ListPage;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -25,7 +25,7 @@ pub(crate) struct List<T> {
 }
 
 impl<T> List<T> {
-    pub(crate) fn from_page<F: Into<T>>(page: Page<F>) -> Self {
+    pub(crate) fn from_page<F: Into<T>>(page: ListPage<F>) -> Self {
         Self { data: page.items.into_iter().map(Into::into).collect(), next_cursor: page.next }
     }
 }

@@ -378,7 +378,7 @@ async fn the_emails_about_an_endpoint_are_listed() {
         failure_count: 11,
         last_error: None,
     };
-    let recipient = |address: &str, verdict| Recipient { address: address.to_owned(), verdict };
+    let recipient = |address: &str, status| Recipient { address: address.to_owned(), status };
     let to = vec![
         recipient("a@example.com", RecipientStatus::Accepted),
         recipient("b@example.com", RecipientStatus::Deferred("450 later".to_owned())),

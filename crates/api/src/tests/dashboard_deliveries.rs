@@ -42,7 +42,7 @@ impl Fixture {
     }
 
     async fn fail(&self, id: DeliveryId) {
-        let failure = Failure::new(ErrorKind::Timeout, &format!("no answer {HOSTILE}"));
+        let failure = Failure::new(ErrorKind::Timeout, &format!("no response {HOSTILE}"));
         self.attempt(id, None, Outcome::Failure(failure)).await;
     }
 
@@ -82,7 +82,7 @@ async fn the_timeline_shows_each_attempt() {
             "1 s later",
             "1 min 15 s later",
             "Timed out",
-            "no answer &quot;'&gt;",
+            "no response &quot;'&gt;",
             "302 Found",
             "<code>https://example.com/new</code>",
             "will be due",

@@ -214,7 +214,7 @@ async fn a_webhook_shows_the_emails_that_were_sent() {
         last_error: None,
     };
     let mut email = Email { disabled_at: at, at, subject: HOSTILE.to_owned(), to: Vec::new() };
-    email.note("ops@example.com", RecipientStatus::Deferred("452 full".to_owned()));
+    email.set_status("ops@example.com", RecipientStatus::Deferred("452 full".to_owned()));
     let fence = fences[usize::from(app.records.shard_of(endpoint))];
     app.records.log_email(fence, &notice, &email).await.unwrap();
     assert_contains(

@@ -26,7 +26,9 @@ use postrider_domain::transition::{AttemptResult, Rules};
 use postrider_service::{Service, TestSender};
 use postrider_store::kv::Store;
 use postrider_store::kv::memory::Memory;
-use postrider_store::{Applied, DeliveryView, Finished, Owner, Records, Wake, Work, Workload};
+use postrider_store::{
+    Applied, DeliveryView, EndpointWork, FencedAttempt, Owner, Records, Wake, Workload,
+};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -200,7 +202,7 @@ impl TestApp {
     ) {
         self.records.claim(&[self.records.shard_of(endpoint)], BootId::MIN).await.unwrap();
         let work = self.records.workload(account, endpoint, 1).await.unwrap();
-        let Work::Send(workload) = work else { panic!("{work:?}") };
+        let EndpointWork::Send(workload) = work else { panic!("{work:?}") };
         let Workload { retries, firsts, .. } = *workload;
         let delivery = retries.deliveries.first().or(firsts.deliveries.first()).unwrap();
         let (id, outcome) = (delivery.id, of_status(status, None, None));
@@ -221,7 +223,7 @@ impl TestApp {
         let endpoint = delivery.endpoint;
         let fences = self.records.claim(&[self.records.shard_of(endpoint)], BootId::MIN).await;
         let now = self.clock.now();
-        let attempted = AttemptResult {
+        let result = AttemptResult {
             id: IdGenerator::new(2).id(now),
             number: delivery.attempt_count + 1,
             at: now,
@@ -237,8 +239,8 @@ impl TestApp {
             jitter: 0.5,
         };
         let fence = fences.unwrap()[0];
-        let finished = Finished { fence, account, endpoint, delivery: id, attempted };
-        let applied = self.records.apply(&[finished], &Rules::default()).await.unwrap();
+        let attempt = FencedAttempt { fence, account, endpoint, delivery: id, result };
+        let applied = self.records.apply(&[attempt], &Rules::default()).await.unwrap();
         assert!(matches!(applied[..], [Applied::Recorded(_)]), "{applied:?}");
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use postrider_domain::limits::{MAX_ERROR_CHARS, clip};
+use postrider_domain::limits::{MAX_ERROR_CHARS, truncate};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -31,7 +31,7 @@ pub(crate) struct FieldErrors(Vec<FieldError>);
 impl FieldErrors {
     pub(crate) fn add(&mut self, pointer: impl Into<String>, detail: impl Display) {
         if self.0.len() < MAX_ERRORS {
-            let detail = clip(&detail.to_string(), MAX_ERROR_CHARS);
+            let detail = truncate(&detail.to_string(), MAX_ERROR_CHARS);
             self.0.push(FieldError { pointer: pointer.into(), detail });
         }
     }

@@ -52,7 +52,7 @@ pub(super) struct Reconciler {
     view: watch::Sender<Arc<View>>,
     pub(super) check_now: Arc<Notify>,
     pub(super) commands: mpsc::Receiver<Command>,
-    /// None for a single node.
+    /// `None` for a single node.
     lease_renewer: Option<LeaseRenewer>,
     validity: LeaseValidity,
     membership: Membership,

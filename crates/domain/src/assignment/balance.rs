@@ -5,15 +5,15 @@
 const TOLERANCE: usize = 10;
 
 /// The permitted number of shards per node when `shards` are distributed over `nodes`. Every node
-/// can be within the band at once, because `least × nodes ≤ shards ≤ most × nodes`.
+/// can be within the band at once, because `min × nodes ≤ shards ≤ max × nodes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Band {
     /// A node with fewer receives shards.
-    pub(super) least: usize,
+    pub(super) min: usize,
     /// The fair share, rounded up: no node claims unowned shards beyond it.
     pub(super) fair: usize,
     /// A node with more hands shards over.
-    pub(super) most: usize,
+    pub(super) max: usize,
 }
 
 impl Band {
@@ -22,9 +22,9 @@ impl Band {
     pub(super) fn of(shards: usize, nodes: usize) -> Self {
         let fair = shards.div_ceil(nodes);
         let tenths = nodes * TOLERANCE;
-        let least = (shards * (TOLERANCE - 1)).div_ceil(tenths).min(shards / nodes);
-        let most = (shards * (TOLERANCE + 1) / tenths).max(fair);
-        Self { least, fair, most }
+        let min = (shards * (TOLERANCE - 1)).div_ceil(tenths).min(shards / nodes);
+        let max = (shards * (TOLERANCE + 1) / tenths).max(fair);
+        Self { min, fair, max }
     }
 }
 
@@ -35,8 +35,8 @@ mod tests {
     use super::*;
 
     fn band(shards: usize, nodes: usize) -> (usize, usize, usize) {
-        let Band { least, fair, most } = Band::of(shards, nodes);
-        (least, fair, most)
+        let Band { min, fair, max } = Band::of(shards, nodes);
+        (min, fair, max)
     }
 
     #[test]
@@ -54,10 +54,10 @@ mod tests {
     proptest! {
         #[test]
         fn all_nodes_fit_into_the_band(shards in 0_usize..20_000, nodes in 1_usize..1_100) {
-            let Band { least, fair, most } = Band::of(shards, nodes);
-            prop_assert!(least * nodes <= shards && shards <= fair * nodes && fair <= most);
-            prop_assert!(least >= shards * 9 / (nodes * 10));
-            prop_assert!(most <= (shards * 11).div_ceil(nodes * 10));
+            let Band { min, fair, max } = Band::of(shards, nodes);
+            prop_assert!(min * nodes <= shards && shards <= fair * nodes && fair <= max);
+            prop_assert!(min >= shards * 9 / (nodes * 10));
+            prop_assert!(max <= (shards * 11).div_ceil(nodes * 10));
         }
     }
 }

@@ -23,7 +23,7 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use super::Shard;
 use super::balance::Band;
-use super::rendezvous::Key;
+use super::rendezvous::NodeHash;
 use crate::ids::BootId;
 
 /// One plan moves at most one in this many shards between living nodes, but at least one.
@@ -54,8 +54,8 @@ pub enum MemberState {
 
 /// The stored ownership of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holding {
-    /// The owner, dead or alive; none before the first claim.
+pub struct ShardOwner {
+    /// The owner, dead or alive. `None` before the first claim.
     pub owner: Option<BootId>,
     /// Whether rebalancing may move the shard. It may not if the shard moved between living nodes
     /// within the last minute.
@@ -71,12 +71,12 @@ pub struct Plan {
     pub moves: Vec<(Shard, BootId)>,
 }
 
-/// Computes the part of `me` in the assignment of all shards (`holdings`, by shard) to `members`,
-/// whose order does not matter. For a node that is not a member the plan is empty.
+/// Computes the part of `me` in the assignment of all shards (`shard_owners`, by shard) to
+/// `members`, whose order does not matter. For a node that is not a member the plan is empty.
 #[must_use]
-pub fn plan(members: &[Member<'_>], holdings: &[Holding], me: BootId) -> Plan {
+pub fn plan(members: &[Member<'_>], shard_owners: &[ShardOwner], me: BootId) -> Plan {
     let mut own = Plan::default();
-    for change in assign_shards(members, holdings) {
+    for change in assign_shards(members, shard_owners) {
         match change.source {
             None if change.target == me => own.claims.push(change.shard),
             Some(source) if source == me => own.moves.push((change.shard, change.target)),
@@ -90,16 +90,16 @@ pub fn plan(members: &[Member<'_>], holdings: &[Holding], me: BootId) -> Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Change {
     shard: Shard,
-    /// The owner that hands the shard over; none if the target claims it.
+    /// The owner that hands the shard over. `None` if the target claims it.
     source: Option<BootId>,
     target: BootId,
 }
 
 /// The changes of all nodes.
-fn assign_shards(members: &[Member<'_>], holdings: &[Holding]) -> Vec<Change> {
-    let Some(mut assignment) = Assignment::of(members, holdings) else { return vec![] };
+fn assign_shards(members: &[Member<'_>], shard_owners: &[ShardOwner]) -> Vec<Change> {
+    let Some(mut assignment) = Assignment::of(members, shard_owners) else { return vec![] };
     if assignment.unowned.is_empty() {
-        assignment.rebalance(holdings.len())
+        assignment.rebalance(shard_owners.len())
     } else {
         assignment.assign_unowned()
     }
@@ -117,15 +117,15 @@ struct Assignment {
 
 struct Candidate {
     node: BootId,
-    key: Key,
+    hash: NodeHash,
     load: usize,
     /// The shards that it may hand over.
     movable: Vec<Shard>,
 }
 
 impl Assignment {
-    /// None if no node can own a shard.
-    fn of(members: &[Member<'_>], holdings: &[Holding]) -> Option<Self> {
+    /// `None` if no node can own a shard.
+    fn of(members: &[Member<'_>], shard_owners: &[ShardOwner]) -> Option<Self> {
         let with = |state| members.iter().filter(move |m| m.state == state);
         let nodes = |state| with(state).map(|m| m.node).collect::<HashSet<_>>();
         let mut candidates: Vec<_> = with(MemberState::Alive).collect();
@@ -139,10 +139,9 @@ impl Assignment {
             return None;
         }
         candidates.sort_unstable_by_key(|member| (member.name, member.node));
-        let retained =
-            |holding: &Holding| holding.owner.is_some_and(|owner| suspects.contains(&owner));
+        let retained = |it: &ShardOwner| it.owner.is_some_and(|owner| suspects.contains(&owner));
         let shards: Vec<_> =
-            (0..=Shard::MAX).zip(holdings).filter(|(_, holding)| !retained(holding)).collect();
+            (0..=Shard::MAX).zip(shard_owners).filter(|(_, it)| !retained(it)).collect();
         let band = Band::of(shards.len(), candidates.len());
         let candidates = candidates.into_iter().map(Candidate::of).collect();
         let mut assignment = Self { candidates, unowned: vec![], band };
@@ -151,13 +150,13 @@ impl Assignment {
     }
 
     /// Adds every shard to its owner, or to the unowned shards.
-    fn distribute(&mut self, shards: &[(Shard, &Holding)], draining: &HashSet<BootId>) {
+    fn distribute(&mut self, shards: &[(Shard, &ShardOwner)], draining: &HashSet<BootId>) {
         let candidates: HashMap<_, _> = self.candidates.iter().map(|c| c.node).zip(0..).collect();
-        for &(shard, holding) in shards {
-            match holding.owner.and_then(|owner| candidates.get(&owner)) {
-                Some(&candidate) => self.candidates[candidate].add(shard, holding.movable),
+        for &(shard, shard_owner) in shards {
+            match shard_owner.owner.and_then(|owner| candidates.get(&owner)) {
+                Some(&candidate) => self.candidates[candidate].add(shard, shard_owner.movable),
                 None => {
-                    let source = holding.owner.filter(|owner| draining.contains(owner));
+                    let source = shard_owner.owner.filter(|owner| draining.contains(owner));
                     self.unowned.push((shard, source));
                 }
             }
@@ -168,15 +167,14 @@ impl Assignment {
     /// share. Once the remaining shards are only enough to lift all nodes to the minimum, they go
     /// to the nodes below it.
     fn assign_unowned(&mut self) -> Vec<Change> {
-        let Band { least, fair, .. } = self.band;
-        let mut reserved: usize =
-            self.candidates.iter().map(|c| least.saturating_sub(c.load)).sum();
+        let Band { min, fair, .. } = self.band;
+        let mut reserved: usize = self.candidates.iter().map(|c| min.saturating_sub(c.load)).sum();
         let mut remaining = self.unowned.len();
         let mut changes = Vec::with_capacity(remaining);
         for &(shard, source) in &self.unowned {
-            let limit = if remaining > reserved { fair } else { least };
+            let limit = if remaining > reserved { fair } else { min };
             let candidate = best(&mut self.candidates, shard, limit);
-            if candidate.load < least {
+            if candidate.load < min {
                 reserved -= 1;
             }
             candidate.load += 1;
@@ -196,9 +194,9 @@ impl Assignment {
         for (source, count) in releases.into_iter().enumerate() {
             for run in targets[next..next + count].chunk_by(|a, b| a.candidate == b.candidate) {
                 let target = &self.candidates[run[0].candidate];
-                let (key, target) = (target.key, target.node);
+                let (hash, target) = (target.hash, target.node);
                 let source = &mut self.candidates[source];
-                let shards = source.release(run.len(), key);
+                let shards = source.release(run.len(), hash);
                 let change = |shard| Change { shard, source: Some(source.node), target };
                 moves.extend(run.iter().zip(shards.into_iter().map(change)));
             }
@@ -215,11 +213,11 @@ impl Assignment {
     ///
     /// Each move helps the most loaded node while it is above the band, and the least loaded one
     /// while it is below. So the number of moves is the total excess or the total shortage,
-    /// whichever is greater. No node both releases and claims: a source keeps `most`, or `least`
-    /// once only shortages remain; a target stays at `least`, or at or below `most` once only
-    /// excesses remain.
+    /// whichever is greater. No node both releases and claims: a source keeps `max`, or `min` once
+    /// only shortages remain; a target stays at `min`, or at or below `max` once only excesses
+    /// remain.
     fn transfers(&self) -> Transfers {
-        let Band { least, most, .. } = self.band;
+        let Band { min, max, .. } = self.band;
         let candidates = || self.candidates.iter().enumerate();
         let mut fullest: BinaryHeap<_> =
             candidates().map(|(candidate, node)| (node.load, Reverse(candidate))).collect();
@@ -232,7 +230,7 @@ impl Assignment {
                 continue;
             }
             let Some(Reverse((lightest, target))) = emptiest.pop() else { break };
-            if load <= most && (lightest >= least || load <= least) {
+            if load <= max && (lightest >= min || load <= min) {
                 break;
             }
             releases[source] += 1;
@@ -246,7 +244,7 @@ impl Assignment {
 
 impl Candidate {
     fn of(member: &Member<'_>) -> Self {
-        Self { node: member.node, key: Key::of(member.name), load: 0, movable: vec![] }
+        Self { node: member.node, hash: NodeHash::of(member.name), load: 0, movable: vec![] }
     }
 
     fn add(&mut self, shard: Shard, movable: bool) {
@@ -257,7 +255,7 @@ impl Candidate {
     }
 
     /// Removes the `count` movable shards with the best scores for the target, best first.
-    fn release(&mut self, count: usize, target: Key) -> Vec<Shard> {
+    fn release(&mut self, count: usize, target: NodeHash) -> Vec<Shard> {
         let by_score = |shard: &Shard| Reverse(target.score(*shard));
         if count < self.movable.len() {
             self.movable.select_nth_unstable_by_key(count, by_score);
@@ -275,7 +273,7 @@ fn best(candidates: &mut [Candidate], shard: Shard, limit: usize) -> &mut Candid
     let (mut best, mut highest) = (None, 0);
     for (index, candidate) in candidates.iter().enumerate() {
         if candidate.load < limit {
-            let score = candidate.key.score(shard);
+            let score = candidate.hash.score(shard);
             if score >= highest {
                 (best, highest) = (Some(index), score);
             }

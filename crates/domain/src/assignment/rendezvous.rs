@@ -7,9 +7,9 @@ use super::{Shard, fnv1a};
 /// The hash of a node's name. The name rather than the boot id, so that a restarted node is
 /// preferred for the same shards as before.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Key(u64);
+pub(super) struct NodeHash(u64);
 
-impl Key {
+impl NodeHash {
     pub(super) fn of(name: &str) -> Self {
         Self(mix(fnv1a(name.as_bytes())))
     }
@@ -34,7 +34,7 @@ mod tests {
 
     #[test]
     fn scores_are_the_same_in_every_version() {
-        let score = |name, shard| Key::of(name).score(shard);
+        let score = |name, shard| NodeHash::of(name).score(shard);
         assert_eq!(score("node-1", 0), 0x9165_73a2_0d3b_52ab);
         assert_eq!(score("node-1", 255), 0xd1fc_5e20_815d_5e9c);
         assert_eq!(score("node-2", 0), 0xc31f_7faa_b28c_6e84);
@@ -46,10 +46,11 @@ mod tests {
     fn shards_are_distributed_evenly() {
         for (nodes, shards) in [(2_u16, 16_384_u16), (3, 16_384), (10, 16_384), (100, 50_000)] {
             for prefix in ["node-", "postrider-", "10.0.0."] {
-                let keys: Vec<_> = (0..nodes).map(|n| Key::of(&format!("{prefix}{n}"))).collect();
-                let mut counts = vec![0_u32; keys.len()];
+                let hashes: Vec<_> =
+                    (0..nodes).map(|n| NodeHash::of(&format!("{prefix}{n}"))).collect();
+                let mut counts = vec![0_u32; hashes.len()];
                 for shard in 0..shards {
-                    let best = (0..keys.len()).max_by_key(|n| keys[*n].score(shard));
+                    let best = (0..hashes.len()).max_by_key(|n| hashes[*n].score(shard));
                     counts[best.expect("there are nodes")] += 1;
                 }
                 let fair = f64::from(shards) / f64::from(nodes);

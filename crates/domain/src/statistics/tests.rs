@@ -5,7 +5,7 @@ use crate::outcome::of_status;
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_123_456);
 
-fn any_answer() -> impl Strategy<Value = ResultCode> {
+fn any_result() -> impl Strategy<Value = ResultCode> {
     prop_oneof![
         (100_u16..1000).prop_map(ResultCode::Status),
         (0..KINDS.len()).prop_map(|kind| ResultCode::NoResponse(KINDS[kind])),
@@ -42,60 +42,64 @@ proptest! {
     }
 
     #[test]
-    fn result_codes_round_trip(answer in any_answer()) {
-        prop_assert_eq!(ResultCode::from_code(answer.code()), Some(answer));
+    fn result_codes_round_trip(result in any_result()) {
+        prop_assert_eq!(ResultCode::from_code(result.code()), Some(result));
     }
 
     #[test]
     fn every_attempt_of_the_span_is_counted_once(
-        attempts in prop::collection::vec((0_u64..3_000_000_000, any_answer(), any::<u32>()), 0..80),
-        at in 0..Span::ALL.len(),
+        attempts in prop::collection::vec((0_u64..3_000_000_000, any_result(), any::<u32>()), 0..80),
+        at in 0..TimeRange::ALL.len(),
     ) {
-        let span = Span::ALL[at];
-        let (begin, end) = span.bounds(NOW);
-        let mut chart = Chart::new(span, NOW);
+        let range = TimeRange::ALL[at];
+        let (begin, end) = range.bounds(NOW);
+        let mut chart = Chart::new(range, NOW);
         let mut inside = 0;
-        for (age_ms, answer, ms) in &attempts {
+        for (age_ms, result, ms) in &attempts {
             let at = NOW.minus(Duration::from_millis(*age_ms));
-            let counted = span.resolution().floor(at);
+            let counted = range.resolution().floor(at);
             // A counting step never crosses the boundary of a point.
             prop_assert_eq!(counted < begin, at < begin);
-            chart.add(counted, *answer, Latency::of(*ms), 1);
+            chart.add(counted, *result, Latency::of(*ms), 1);
             inside += u64::from(at >= begin && at < end);
         }
         let statistics = chart.statistics(true);
         prop_assert_eq!(statistics.total.succeeded + statistics.total.failed, inside);
         let mut sum = Tally::default();
         for point in &statistics.points {
-            let Figures { succeeded, failed, answers, .. } = &point.figures;
-            let all: u64 = answers.iter().map(|(_, count)| count).sum();
+            let Figures { succeeded, failed, results, .. } = &point.figures;
+            let all: u64 = results.iter().map(|(_, count)| count).sum();
             prop_assert_eq!(succeeded + failed, all);
-            for (answer, count) in answers {
-                sum.add(*answer, Latency(0), *count);
+            for (result, count) in results {
+                sum.add(*result, Latency(0), *count);
             }
         }
-        prop_assert_eq!(sum.figures().answers, statistics.total.answers);
+        prop_assert_eq!(sum.figures().results, statistics.total.results);
     }
 }
 
 #[test]
 fn spans_consist_of_whole_steps_and_end_with_the_current_one() {
-    for span in Span::ALL {
-        let (begin, end) = span.bounds(NOW);
-        let step_ms = u64::try_from(span.step().as_millis()).unwrap();
-        assert_eq!(begin.millis() % step_ms, 0, "{span:?}");
-        assert_eq!(end.since(begin), span.step() * span.points());
-        assert!(end > NOW && end.minus(span.step()) <= NOW, "{span:?}");
-        assert_eq!(span.step().as_millis() % span.resolution().step().as_millis(), 0, "{span:?}");
-        let points = Chart::new(span, NOW).statistics(true).points;
-        assert_eq!((points[0].at, points.len()), (begin, usize::try_from(span.points()).unwrap()));
-        assert_eq!(points[points.len() - 1].at, end.minus(span.step()));
+    for range in TimeRange::ALL {
+        let (begin, end) = range.bounds(NOW);
+        let step_ms = u64::try_from(range.step().as_millis()).unwrap();
+        assert_eq!(begin.millis() % step_ms, 0, "{range:?}");
+        assert_eq!(end.since(begin), range.step() * range.points());
+        assert!(end > NOW && end.minus(range.step()) <= NOW, "{range:?}");
+        assert_eq!(
+            range.step().as_millis() % range.resolution().step().as_millis(),
+            0,
+            "{range:?}"
+        );
+        let points = Chart::new(range, NOW).statistics(true).points;
+        assert_eq!((points[0].at, points.len()), (begin, usize::try_from(range.points()).unwrap()));
+        assert_eq!(points[points.len() - 1].at, end.minus(range.step()));
     }
 }
 
 #[test]
 fn points_aggregate_their_counts() {
-    let mut chart = Chart::new(Span::Hour, NOW);
+    let mut chart = Chart::new(TimeRange::Hour, NOW);
     let at = Resolution::FiveMinutes.floor(NOW);
     chart.add(at, ResultCode::Status(204), Latency::of(1), 50);
     chart.add(at, ResultCode::Status(500), Latency::of(3), 49);
@@ -110,7 +114,7 @@ fn points_aggregate_their_counts() {
             failed: 59,
             p50_ms: Some(1),
             p99_ms: Some(3),
-            answers: vec![
+            results: vec![
                 (ResultCode::Status(204), 50),
                 (ResultCode::Status(500), 49),
                 (ResultCode::NoResponse(ErrorKind::Timeout), 1),
@@ -128,8 +132,8 @@ fn outcomes_map_to_result_codes() {
     let nothing = Outcome::Failure(Failure::new(ErrorKind::Tls, "no"));
     assert_eq!(ResultCode::of(&nothing), ResultCode::NoResponse(ErrorKind::Tls));
     for status in [101, 204, 302, 410, 599] {
-        let answer = ResultCode::of(&of_status(status, None, None));
-        assert_eq!((answer, answer.is_success()), (ResultCode::Status(status), status == 204));
+        let result = ResultCode::of(&of_status(status, None, None));
+        assert_eq!((result, result.is_success()), (ResultCode::Status(status), status == 204));
     }
     assert_eq!(ResultCode::from_code(FIRST_KIND_CODE + 7), None);
     assert_eq!(Latency::from_index(BUCKETS), None);

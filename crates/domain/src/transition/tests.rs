@@ -7,7 +7,7 @@ use crate::event::EventTypeName;
 use crate::ids::{AccountId, DeliveryId, EndpointId, EventId};
 use crate::outcome;
 
-fn before(attempts: u8, health: Health, endpoint: State) -> DeliveryContext {
+fn context(attempts: u8, health: Health, endpoint: State) -> DeliveryContext {
     let at = Timestamp::from_millis(1_000);
     let delivery = Delivery {
         id: DeliveryId::MIN,
@@ -23,7 +23,7 @@ fn before(attempts: u8, health: Health, endpoint: State) -> DeliveryContext {
     DeliveryContext { delivery, endpoint, health }
 }
 
-fn attempted(number: u8, status: u16) -> AttemptResult {
+fn result(number: u8, status: u16) -> AttemptResult {
     let at = Timestamp::from_millis(2_000);
     AttemptResult {
         id: AttemptId::MIN,
@@ -42,51 +42,48 @@ fn attempted(number: u8, status: u16) -> AttemptResult {
 #[test]
 fn a_success_ends_the_delivery_and_resets_the_count() {
     let failing = Health { failure_count: 3, last_error: None };
-    let step = decide(&before(3, failing, State::Enabled), attempted(4, 204), &Rules::default());
+    let changes = decide(&context(3, failing, State::Enabled), result(4, 204), &Rules::default());
     assert_eq!(
-        step.delivery.progress,
+        changes.delivery.progress,
         Progress::Finished { end: FinalState::Delivered, at: Timestamp::from_millis(2_030) }
     );
-    assert_eq!(step.health.map(|h| h.failure_count), Some(0));
-    assert_eq!((step.attempt.error, step.notice, step.disabled), (None, None, None));
+    assert_eq!(changes.health.map(|h| h.failure_count), Some(0));
+    assert_eq!((changes.attempt.error, changes.notice, changes.disabled), (None, None, None));
 }
 
 #[test]
 fn a_success_of_a_healthy_endpoint_writes_no_health() {
-    let step =
-        decide(&before(0, Health::default(), State::Enabled), attempted(1, 200), &Rules::default());
-    assert_eq!(step.health, None);
-    assert_eq!(step.delivery.first_attempt_at, Some(Timestamp::from_millis(2_000)));
+    let changes =
+        decide(&context(0, Health::default(), State::Enabled), result(1, 200), &Rules::default());
+    assert_eq!(changes.health, None);
+    assert_eq!(changes.delivery.first_attempt_at, Some(Timestamp::from_millis(2_000)));
 }
 
 #[test]
 fn a_failure_schedules_the_next_attempt() {
-    let step =
-        decide(&before(0, Health::default(), State::Enabled), attempted(1, 500), &Rules::default());
-    let due = step.delivery.due().expect("pending");
-    assert_eq!(step.attempt.next_attempt_at, Some(due));
+    let changes =
+        decide(&context(0, Health::default(), State::Enabled), result(1, 500), &Rules::default());
+    let due = changes.delivery.due().expect("pending");
+    assert_eq!(changes.attempt.next_attempt_at, Some(due));
     assert!(due > Timestamp::from_millis(2_030));
-    assert_eq!(step.health.expect("changed").failure_count, 1);
-    assert_eq!(step.disabled, None);
+    assert_eq!(changes.health.expect("changed").failure_count, 1);
+    assert_eq!(changes.disabled, None);
 }
 
 #[test]
 fn the_eleventh_failure_disables_the_endpoint_with_a_notice() {
-    let step = decide(
-        &before(10, Health::default(), State::Enabled),
-        attempted(11, 301),
-        &Rules::default(),
-    );
+    let changes =
+        decide(&context(10, Health::default(), State::Enabled), result(11, 301), &Rules::default());
     assert!(matches!(
-        step.delivery.progress,
+        changes.delivery.progress,
         Progress::Finished { end: FinalState::Exhausted, .. }
     ));
-    let disabled = step.disabled.expect("disabled");
+    let disabled = changes.disabled.expect("disabled");
     assert_eq!(
         (disabled.reason, disabled.delivery),
         (DisabledReason::Exhausted, Some(DeliveryId::MIN))
     );
-    let notice = step.notice.expect("a notice");
+    let notice = changes.notice.expect("a notice");
     assert_eq!(notice.disabled, disabled);
     assert_eq!(notice.last_error.and_then(|error| error.status), Some(301));
 }
@@ -95,10 +92,10 @@ fn the_eleventh_failure_disables_the_endpoint_with_a_notice() {
 fn a_disabled_endpoint_gets_no_second_notice() {
     let disabled =
         Disabled { reason: DisabledReason::Manual, at: Timestamp::EPOCH, delivery: None };
-    let before = before(10, Health::default(), State::Disabled(disabled));
-    let step = decide(&before, attempted(11, 500), &Rules::default());
-    assert_eq!((step.disabled, step.notice), (None, None));
-    assert!(step.delivery.finished_at().is_some());
+    let context = context(10, Health::default(), State::Disabled(disabled));
+    let changes = decide(&context, result(11, 500), &Rules::default());
+    assert_eq!((changes.disabled, changes.notice), (None, None));
+    assert!(changes.delivery.finished_at().is_some());
 }
 
 proptest! {
@@ -107,17 +104,17 @@ proptest! {
     #[test]
     fn every_delivery_finishes(statuses in prop::collection::vec(100_u16..600, 11), gone in any::<bool>()) {
         let rules = Rules { disable: disable::Policy { on_gone: gone }, ..Rules::default() };
-        let mut state = before(0, Health::default(), State::Enabled);
+        let mut state = context(0, Health::default(), State::Enabled);
         let mut notices = 0;
         for (number, status) in (1..).zip(statuses) {
-            let step = decide(&state, attempted(number, status), &rules);
-            prop_assert_eq!(step.attempt.number, number);
-            notices += u32::from(step.notice.is_some());
-            state.health = step.health.unwrap_or(state.health);
-            if let Some(disabled) = step.disabled {
+            let changes = decide(&state, result(number, status), &rules);
+            prop_assert_eq!(changes.attempt.number, number);
+            notices += u32::from(changes.notice.is_some());
+            state.health = changes.health.unwrap_or(state.health);
+            if let Some(disabled) = changes.disabled {
                 state.endpoint = State::Disabled(disabled);
             }
-            state.delivery = step.delivery;
+            state.delivery = changes.delivery;
             if state.delivery.finished_at().is_some() {
                 break;
             }

@@ -19,12 +19,12 @@ use tokio::time::Instant;
 use super::{Cluster, failure};
 use crate::{Change, Error, Writes};
 
-/// Concurrent commits. Meanwhile, new submissions are queued.
+/// The maximum number of concurrent commits. Meanwhile, new submissions are queued.
 const MAX_IN_FLIGHT: usize = 2;
-/// The most transactions in a group.
+/// The maximum number of transactions in a group.
 const MAX_GROUP: usize = 512;
-/// The most bytes in a group, except for a group of one. FoundationDB advises against transactions
-/// of more than 1 MB.
+/// The maximum number of bytes in a group, except for a group of one. FoundationDB advises against
+/// transactions of more than 1 MB.
 const MAX_GROUP_BYTES: usize = 1_000_000;
 
 /// A half-open key range, `begin..end`.
@@ -36,7 +36,7 @@ type Reply = oneshot::Sender<Result<(), Error>>;
 pub(super) struct Submission {
     /// The ranges that must not have changed since `version`.
     pub(super) reads: Vec<KeyRange>,
-    /// The read version; none if nothing was read.
+    /// The read version. `None` if nothing was read.
     pub(super) version: Option<i64>,
     pub(super) writes: Writes,
     pub(super) reply: Reply,

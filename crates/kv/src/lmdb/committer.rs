@@ -23,7 +23,7 @@ use super::write_lock::{WriteGuard, WriteLock};
 use super::{Reader, Rows, Status, bounds, failure};
 use crate::{Buffer, Change, Error, counter};
 
-/// The most transactions in a group.
+/// The maximum number of transactions in a group.
 const MAX_GROUP: usize = 512;
 /// How often slots of killed readers are freed and a full disk is checked again.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);

@@ -15,16 +15,16 @@ const MAX_IDLE: Duration = Duration::from_secs(10);
 /// are discarded.
 const MAX_CHECK_GAP: Duration = Duration::from_secs(1);
 
-/// A process and the lock that it holds.
+/// A process, and the progress of the lock that it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LockHolder {
     pub(super) process: ProcessIdentity,
-    pub(super) lock: HeldLock,
+    pub(super) progress: LockProgress,
 }
 
-/// The lock that is held. Any change means progress.
+/// The progress of a held lock. Any change means that the lock is not stuck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum HeldLock {
+pub(super) enum LockProgress {
     /// The write lock: `wait` numbers this process's waits, `version` is the latest commit.
     Write { wait: u64, version: Option<usize> },
     /// The mutex of the reader table, held by a thread.
@@ -94,7 +94,7 @@ mod tests {
 
     fn holder(started: u64) -> LockHolder {
         let process = ProcessIdentity { pid: getpid(), started };
-        LockHolder { process, lock: HeldLock::Write { wait: 1, version: Some(7) } }
+        LockHolder { process, progress: LockProgress::Write { wait: 1, version: Some(7) } }
     }
 
     /// After how many unchanged checks a stall is reported.
@@ -119,12 +119,12 @@ mod tests {
     #[test]
     fn any_progress_restarts_the_wait() {
         let begun = Instant::now();
-        let other_wait = HeldLock::Write { wait: 3, version: Some(7) };
-        let other_version = HeldLock::Write { wait: 1, version: Some(8) };
+        let other_wait = LockProgress::Write { wait: 3, version: Some(7) };
+        let other_version = LockProgress::Write { wait: 1, version: Some(8) };
         let changes = [
             (holder(2), ProcessState::Stopped),
-            (LockHolder { lock: other_wait, ..holder(1) }, ProcessState::Stopped),
-            (LockHolder { lock: other_version, ..holder(1) }, ProcessState::Stopped),
+            (LockHolder { progress: other_wait, ..holder(1) }, ProcessState::Stopped),
+            (LockHolder { progress: other_version, ..holder(1) }, ProcessState::Stopped),
             (holder(1), ProcessState::DiskSleep),
             (holder(1), ProcessState::Runnable { cpu_ticks: 1 }),
         ];

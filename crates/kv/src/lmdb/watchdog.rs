@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::process::{ProcessState, inspect};
 use super::reader_table::ReaderTable;
-use super::stall::{HeldLock, LockHolder, Stall, StallDetector};
+use super::stall::{LockHolder, LockProgress, Stall, StallDetector};
 use super::write_lock::{LockFiles, LockOwner};
 
 /// How often the watchdog checks whether this process is waiting for a lock.
@@ -114,10 +114,10 @@ impl Watcher {
 
     /// The process that blocks this one.
     fn find_holder(&mut self, kind: LockKind) -> Option<(LockHolder, ProcessState)> {
-        let lock = self.held_lock(kind)?;
+        let progress = self.lock_progress(kind)?;
         let pid = self.holder_pid(kind)?;
         match inspect(pid) {
-            Ok((process, state)) => Some((LockHolder { process, lock }, state)),
+            Ok((process, state)) => Some((LockHolder { process, progress }, state)),
             // The process has exited.
             Err(error) if is_gone(&error) && self.holder_pid(kind) != Some(pid) => None,
             Err(error) => {
@@ -127,15 +127,15 @@ impl Watcher {
         }
     }
 
-    fn held_lock(&self, kind: LockKind) -> Option<HeldLock> {
+    fn lock_progress(&self, kind: LockKind) -> Option<LockProgress> {
         match kind {
             LockKind::Write => {
                 let version = self.store.as_ref().map(|store| store.env.info().last_txn_id);
-                self.lock_files.current_wait().map(|wait| HeldLock::Write { wait, version })
+                self.lock_files.current_wait().map(|wait| LockProgress::Write { wait, version })
             }
             LockKind::ReaderTable => {
                 let thread = self.store.as_ref()?.reader_table.lock_holder_thread().ok()??;
-                Some(HeldLock::ReaderTable { thread })
+                Some(LockProgress::ReaderTable { thread })
             }
         }
     }

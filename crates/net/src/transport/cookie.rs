@@ -99,8 +99,8 @@ impl Cookie {
             return Err(CookieError::Exposed { path: path.to_owned(), mode });
         }
         let mut text = String::new();
-        let most = u64::try_from(2 * MAX_COOKIE_CHARS).expect("a small number");
-        file.take(most).read_to_string(&mut text).map_err(unreadable)?;
+        let max = u64::try_from(2 * MAX_COOKIE_CHARS).expect("a small number");
+        file.take(max).read_to_string(&mut text).map_err(unreadable)?;
         Self::parse(&text)
             .map_err(|source| CookieError::File { path: path.to_owned(), source: source.into() })
     }

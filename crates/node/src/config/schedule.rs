@@ -30,8 +30,8 @@ pub fn table(policy: &Policy) -> String {
     table
 }
 
-fn between(least: Duration, most: Duration) -> String {
-    format!("{} to {}", rounded(least), rounded(most))
+fn between(min: Duration, max: Duration) -> String {
+    format!("{} to {}", rounded(min), rounded(max))
 }
 
 /// Rounds a duration down to two units.

@@ -95,7 +95,7 @@ impl NoticeSender {
                 error!(endpoint = %notice.endpoint, %error, "composing the email of a disabled endpoint failed");
                 let reason = format!("the email could not be composed: {error}");
                 for contact in &pending {
-                    email.note(contact.as_ref(), RecipientStatus::Refused(reason.clone()));
+                    email.set_status(contact.as_ref(), RecipientStatus::Refused(reason.clone()));
                 }
                 return Ok(SendStatus::Done);
             }
@@ -112,7 +112,7 @@ impl NoticeSender {
                 status = SendStatus::Deferred;
                 break;
             }
-            let SessionResult { verdicts, session_aborted } =
+            let SessionResult { statuses, session_aborted } =
                 match self.mailer.send(recipients, &message).await {
                     Ok(result) => result,
                     // A server that has just deferred this email may refuse the next connection for
@@ -126,7 +126,7 @@ impl NoticeSender {
             email.at = now;
             retry_state.session_aborted |= session_aborted;
             let recorded =
-                self.record_verdicts(email, recipients, verdicts, last_try, notice.endpoint);
+                self.record_statuses(email, recipients, statuses, last_try, notice.endpoint);
             if recorded == SendStatus::Deferred {
                 status = SendStatus::Deferred;
             }
@@ -157,18 +157,18 @@ impl NoticeSender {
         }))
     }
 
-    /// Records the server's verdict for each recipient.
-    fn record_verdicts(
+    /// Records the server's reply for each recipient.
+    fn record_statuses(
         &self,
         email: &mut Email,
         pending: &[Address],
-        verdicts: Vec<RecipientStatus>,
+        statuses: Vec<RecipientStatus>,
         last_try: bool,
         endpoint: EndpointId,
     ) -> SendStatus {
-        let mut status = SendStatus::Done;
-        for (contact, verdict) in pending.iter().zip(verdicts) {
-            let verdict = match verdict {
+        let mut send_status = SendStatus::Done;
+        for (contact, status) in pending.iter().zip(statuses) {
+            let status = match status {
                 RecipientStatus::Accepted => {
                     self.instruments.emails_sent(1);
                     info!(%endpoint, %contact, "sent the email about a disabled endpoint");
@@ -184,13 +184,13 @@ impl NoticeSender {
                 }
                 RecipientStatus::Deferred(reason) => {
                     warn!(%endpoint, %contact, %reason, "the mail server deferred the email");
-                    status = SendStatus::Deferred;
+                    send_status = SendStatus::Deferred;
                     RecipientStatus::Deferred(reason)
                 }
             };
-            email.note(contact.as_ref(), verdict);
+            email.set_status(contact.as_ref(), status);
         }
-        status
+        send_status
     }
 }
 

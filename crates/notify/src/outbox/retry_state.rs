@@ -22,7 +22,7 @@ pub(crate) struct RetryStates(BTreeMap<Id, RetryState>);
 /// The retry state of one notice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RetryState {
-    /// The email's record so far; none before the first try.
+    /// The email's record so far. `None` before the first try.
     pub email: Option<Email>,
     /// Tries after which some contact still had to be notified.
     pub deferrals: u32,

@@ -9,7 +9,7 @@ use postrider_store::NoticeCursor;
 /// Shards to scan. They take turns, so that one with very many notices does not delay the others.
 #[derive(Default)]
 pub(super) struct ScanQueue {
-    /// Each with the cursor after which its scan continues; none at the start.
+    /// Each with the cursor after which its scan continues. `None` at the start.
     shards: BTreeMap<Shard, Option<NoticeCursor>>,
     last: Option<Shard>,
 }

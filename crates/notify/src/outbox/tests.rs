@@ -291,11 +291,11 @@ impl Fixture {
         tokio::time::timeout(TIMEOUT, sent).await.expect("the notice is deleted");
     }
 
-    /// Each recipient of the endpoint's latest email with the mail server's verdict.
+    /// Each recipient of the endpoint's latest email with the mail server's reply.
     async fn logged(&self) -> Vec<(String, RecipientStatus)> {
         let emails = self.records.emails(self.account.id, self.endpoint.id, 1).await.expect("read");
         let recipients = emails.into_iter().flat_map(|email| email.to);
-        recipients.map(|recipient| (recipient.address, recipient.verdict)).collect()
+        recipients.map(|recipient| (recipient.address, recipient.status)).collect()
     }
 
     async fn left(&self) -> Vec<Notice> {

@@ -10,7 +10,7 @@ use crate::kv::Error;
 use crate::records::Records;
 
 impl Records {
-    /// Returns the current generation, from 0. None if the account does not exist.
+    /// Returns the current generation, from 0. `None` if the account does not exist.
     pub async fn link_generation(&self, id: AccountId) -> Result<Option<u64>, Error> {
         self.store
             .read(|tx| async move {

@@ -22,7 +22,7 @@ pub enum OwnerError {
     Store(#[from] Error),
 }
 
-/// Owners that one transaction changes or prefetches.
+/// The maximum number of owners that one transaction changes or prefetches.
 const BATCH_SIZE: usize = 500;
 
 /// The owners of all shards at one moment.
@@ -30,7 +30,7 @@ const BATCH_SIZE: usize = 500;
 pub struct Ownership {
     /// Incremented with every change of a shard's owner.
     pub version: i64,
-    /// By shard; none for a shard that has never been owned.
+    /// By shard. `None` for a shard that has never been owned.
     pub owners: Vec<Option<Owner>>,
 }
 
@@ -105,7 +105,7 @@ impl Records {
             .await
     }
 
-    /// Returns the owners of all shards, or none if nothing has changed since version `since`.
+    /// Returns the owners of all shards, or `None` if nothing has changed since version `since`.
     pub async fn ownership(&self, since: Option<i64>) -> Result<Option<Ownership>, Error> {
         self.store
             .read(|tx| async move {
@@ -136,7 +136,7 @@ impl Records {
         let body = &body;
         self.store
             .transact(|tx, _| async move {
-                if !holds(&tx, fence).await? {
+                if !is_current(&tx, fence).await? {
                     return Err(OwnerError::Fenced);
                 }
                 Ok(body(tx).await?)
@@ -157,7 +157,7 @@ fn write(tx: &Tx, shard: Shard, before: Option<Owner>, node: BootId) -> Fence {
 }
 
 /// Whether `fence` is still the shard's newest. Checked again at commit.
-pub(crate) async fn holds(tx: &Tx, fence: Fence) -> Result<bool, Error> {
+pub(crate) async fn is_current(tx: &Tx, fence: Fence) -> Result<bool, Error> {
     let owner: Option<Owner> = tx.load(&owner::key(fence.shard)).await?;
     Ok(owner.is_some_and(|owner| owner.epoch == fence.epoch && owner.node == fence.node))
 }

@@ -7,9 +7,9 @@ use postrider_domain::assignment::Fence;
 use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::{Health, State};
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
-use postrider_domain::transition::{self, AttemptResult, DeliveryContext, Rules, Step};
+use postrider_domain::transition::{self, AttemptResult, Changes, DeliveryContext, Rules};
 
-use crate::cluster::owners::holds;
+use crate::cluster::owners::is_current;
 use crate::codec::RecordTx;
 use crate::deliveries::endpoint_key::EndpointKey;
 use crate::deliveries::statistics;
@@ -20,18 +20,18 @@ use crate::kv::{Error, Tx};
 use crate::mail::notices;
 use crate::records::Records;
 
-/// A finished attempt, made by the owner of the endpoint's shard.
+/// A finished attempt, with the fence under which it is recorded.
 #[derive(Clone, Debug)]
-pub struct Finished {
+pub struct FencedAttempt {
     /// The owner's right to write.
     pub fence: Fence,
     pub account: AccountId,
     pub endpoint: EndpointId,
     pub delivery: DeliveryId,
-    pub attempted: AttemptResult,
+    pub result: AttemptResult,
 }
 
-impl Finished {
+impl FencedAttempt {
     /// The rows that the decision depends on.
     fn keys(&self) -> [Vec<u8>; 4] {
         let Self { fence, account, endpoint, delivery: id, .. } = *self;
@@ -48,7 +48,7 @@ impl Finished {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Applied {
     /// It is recorded, with its consequences.
-    Recorded(Box<Step>),
+    Recorded(Box<Changes>),
     /// Nothing was written: the delivery has finished, is to be discarded or was removed with its
     /// account, or another attempt with this number is recorded.
     Stale,
@@ -61,21 +61,25 @@ impl Records {
     ///
     /// # Errors
     /// When the store fails; none of the attempts is recorded.
-    pub async fn apply(&self, batch: &[Finished], rules: &Rules) -> Result<Vec<Applied>, Error> {
+    pub async fn apply(
+        &self,
+        batch: &[FencedAttempt],
+        rules: &Rules,
+    ) -> Result<Vec<Applied>, Error> {
         self.store
             .transact(|tx, _| async move {
-                tx.prefetch(batch.iter().flat_map(Finished::keys)).await?;
+                tx.prefetch(batch.iter().flat_map(FencedAttempt::keys)).await?;
                 let mut checked = HashMap::new();
                 let mut applied = Vec::with_capacity(batch.len());
-                for finished in batch {
-                    let fence = finished.fence;
-                    let holds = match checked.get(&fence.shard) {
-                        Some((known, holds)) if *known == fence => *holds,
-                        _ => holds(&tx, fence).await?,
+                for attempt in batch {
+                    let fence = attempt.fence;
+                    let current = match checked.get(&fence.shard) {
+                        Some((known, current)) if *known == fence => *current,
+                        _ => is_current(&tx, fence).await?,
                     };
-                    checked.insert(fence.shard, (fence, holds));
-                    applied.push(if holds {
-                        apply(&tx, finished, rules).await?
+                    checked.insert(fence.shard, (fence, current));
+                    applied.push(if current {
+                        apply(&tx, attempt, rules).await?
                     } else {
                         Applied::Fenced
                     });
@@ -86,28 +90,28 @@ impl Records {
     }
 }
 
-async fn apply(tx: &Tx, finished: &Finished, rules: &Rules) -> Result<Applied, Error> {
-    let Finished { fence, account, endpoint, delivery: id, attempted } = finished;
+async fn apply(tx: &Tx, attempt: &FencedAttempt, rules: &Rules) -> Result<Applied, Error> {
+    let FencedAttempt { fence, account, endpoint, delivery: id, result } = attempt;
     let endpoint_key = EndpointKey { account: *account, endpoint: *endpoint, shard: fence.shard };
-    let Some((before, dispatch)) = before(tx, endpoint_key, *id).await? else {
+    let Some((context, dispatch)) = load_context(tx, endpoint_key, *id).await? else {
         return Ok(Applied::Stale);
     };
-    if attempted.number <= before.delivery.attempt_count {
-        return recorded(tx, before, attempted).await;
+    if result.number <= context.delivery.attempt_count {
+        return recorded(tx, context, result).await;
     }
     if dispatch.discards(*id)
-        || before.delivery.due().is_none()
-        || attempted.number != before.delivery.attempt_count + 1
+        || context.delivery.due().is_none()
+        || result.number != context.delivery.attempt_count + 1
     {
         return Ok(Applied::Stale);
     }
-    let step = transition::decide(&before, attempted.clone(), rules);
-    write(tx, endpoint_key, &before.delivery, &step, *fence).await?;
-    statistics::count(tx, endpoint_key, attempted);
-    Ok(Applied::Recorded(Box::new(step)))
+    let changes = transition::decide(&context, result.clone(), rules);
+    write(tx, endpoint_key, &context.delivery, &changes, *fence).await?;
+    statistics::count(tx, endpoint_key, result);
+    Ok(Applied::Recorded(Box::new(changes)))
 }
 
-async fn before(
+async fn load_context(
     tx: &Tx,
     endpoint_key: EndpointKey,
     id: DeliveryId,
@@ -129,23 +133,23 @@ async fn before(
 /// an unknown result, or for another.
 async fn recorded(
     tx: &Tx,
-    now: DeliveryContext,
-    attempted: &AttemptResult,
+    context: DeliveryContext,
+    result: &AttemptResult,
 ) -> Result<Applied, Error> {
-    let key = attempt::key(now.delivery.account, now.delivery.id, attempted.number);
+    let key = attempt::key(context.delivery.account, context.delivery.id, result.number);
     Ok(match tx.snap_load(&key).await? {
-        Some(RecordedAttempt { attempt, .. }) if attempt.id == attempted.id => {
+        Some(RecordedAttempt { attempt, .. }) if attempt.id == result.id => {
             let by_this = |disabled: &postrider_domain::endpoint::Disabled| {
-                disabled.delivery == Some(now.delivery.id) && disabled.at == attempted.ended_at()
+                disabled.delivery == Some(context.delivery.id) && disabled.at == result.ended_at()
             };
-            let disabled = match now.endpoint {
+            let disabled = match context.endpoint {
                 State::Disabled(disabled) => Some(disabled).filter(by_this),
                 State::Enabled | State::Deleted => None,
             };
-            let health = Some(now.health);
-            Applied::Recorded(Box::new(Step {
+            let health = Some(context.health);
+            Applied::Recorded(Box::new(Changes {
                 attempt,
-                delivery: now.delivery,
+                delivery: context.delivery,
                 health,
                 disabled,
                 notice: None,
@@ -159,23 +163,23 @@ async fn write(
     tx: &Tx,
     endpoint_key: EndpointKey,
     before: &Delivery,
-    step: &Step,
+    changes: &Changes,
     fence: Fence,
 ) -> Result<(), Error> {
-    let key = attempt::key(endpoint_key.account, before.id, step.attempt.number);
-    tx.set(key, attempt::encode(&step.attempt, fence));
-    endpoint_key.advance(tx, before, &step.delivery);
-    if let Some(record) = &step.health {
+    let key = attempt::key(endpoint_key.account, before.id, changes.attempt.number);
+    tx.set(key, attempt::encode(&changes.attempt, fence));
+    endpoint_key.advance(tx, before, &changes.delivery);
+    if let Some(record) = &changes.health {
         tx.save(health::key(endpoint_key.account, endpoint_key.endpoint), record);
     }
-    if let Some(disabled) = &step.disabled {
+    if let Some(disabled) = &changes.disabled {
         let mut dispatch =
             endpoint_key.dispatch_state(tx).await?.expect("the decision was based on it");
         dispatch.state = State::Disabled(disabled.clone());
         endpoint_key.save_dispatch_state(tx, &dispatch);
         endpoint_key.remove_pointer(tx, &mut dispatch);
     }
-    if let Some(notice) = &step.notice {
+    if let Some(notice) = &changes.notice {
         notices::save(tx, fence, notice);
     }
     Ok(())

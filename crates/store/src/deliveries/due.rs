@@ -22,11 +22,11 @@ use crate::keys::{delivery, due, endpoint, event, health, pending, queue};
 use crate::kv::{Error, Pair, Range, Tx};
 use crate::records::{Ready, Records};
 
-/// Due endpoints that are searched for the oldest pending delivery.
+/// The maximum number of due endpoints searched for the oldest pending delivery.
 const OLDEST_PENDING_SAMPLE: usize = 10_000;
-/// Shards that are searched in parallel.
+/// The maximum number of shards searched in parallel.
 const MAX_PARALLEL_SHARDS: usize = 32;
-/// Deliveries discarded per transaction.
+/// The maximum number of deliveries discarded per transaction.
 const DISCARD_BATCH_SIZE: usize = 200;
 
 /// A due endpoint.
@@ -47,12 +47,12 @@ pub struct DeliveryRef {
 
 /// The work to do for an endpoint.
 #[derive(Clone, Debug)]
-pub enum Work {
-    /// None: the endpoint does not exist.
+pub enum EndpointWork {
+    /// Nothing to do: the endpoint does not exist.
     Gone,
     /// Discard pending deliveries first: see [`Records::discard_some`].
     Discard,
-    /// None: the endpoint is disabled or deleted.
+    /// Nothing to do: the endpoint is disabled or deleted.
     Closed,
     /// Send its deliveries.
     Send(Box<Workload>),
@@ -100,7 +100,7 @@ impl Records {
     }
 
     /// Returns when the oldest pending delivery was created, among the first 10,000 due endpoints,
-    /// spread evenly across the shards. None if there is none.
+    /// spread evenly across the shards. `None` if nothing is pending.
     pub async fn oldest_pending(&self) -> Result<Option<Timestamp>, Error> {
         let limit = (OLDEST_PENDING_SAMPLE / usize::from(self.shards())).max(1);
         let shards = (0..self.shards()).map(|shard| self.oldest_pending_in(shard, limit));
@@ -139,7 +139,7 @@ impl Records {
         account: AccountId,
         id: EndpointId,
         limit: usize,
-    ) -> Result<Work, Error> {
+    ) -> Result<EndpointWork, Error> {
         self.store
             .read(|tx| async move {
                 let keys = [dispatch_state::key, endpoint::key, health::key];
@@ -147,28 +147,28 @@ impl Records {
                 let Some(dispatch) =
                     tx.snap_load::<DispatchState>(&dispatch_state::key(account, id)).await?
                 else {
-                    return Ok(Work::Gone);
+                    return Ok(EndpointWork::Gone);
                 };
                 if dispatch.discard_through.is_some() {
-                    return Ok(Work::Discard);
+                    return Ok(EndpointWork::Discard);
                 }
                 let endpoint: Option<Endpoint> = tx.snap_load(&endpoint::key(account, id)).await?;
                 let (State::Enabled, Some(endpoint)) = (dispatch.state, endpoint) else {
-                    return Ok(Work::Closed);
+                    return Ok(EndpointWork::Closed);
                 };
                 let health = tx.snap_load(&health::key(account, id)).await?.unwrap_or_default();
                 let (retries, firsts) = queues(account, id, endpoint.ordering);
                 let retries = match retries {
-                    Some(retries) => head(&tx, account, retries, limit).await?,
+                    Some(retries) => read_queue_page(&tx, account, retries, limit).await?,
                     None => QueuePage::default(),
                 };
-                let firsts = head(&tx, account, firsts, limit).await?;
-                Ok(Work::Send(Box::new(Workload { endpoint, health, retries, firsts })))
+                let firsts = read_queue_page(&tx, account, firsts, limit).await?;
+                Ok(EndpointWork::Send(Box::new(Workload { endpoint, health, retries, firsts })))
             })
             .await
     }
 
-    /// Returns an event's payload. None if it has been removed, for example with its account.
+    /// Returns an event's payload. `None` if it has been removed, for example with its account.
     pub async fn payload(
         &self,
         account: AccountId,
@@ -178,11 +178,11 @@ impl Records {
     }
 
     /// Returns each of these deliveries that waits for its first attempt, if its payload has at
-    /// most `most_payload_bytes` and fits into one row. All are read in one transaction.
+    /// most `max_payload_bytes` and fits into one row. All are read in one transaction.
     pub async fn ready_deliveries(
         &self,
         wanted: &[DeliveryRef],
-        most_payload_bytes: usize,
+        max_payload_bytes: usize,
     ) -> Result<Vec<Option<Ready>>, Error> {
         self.store
             .read(|tx| async move {
@@ -214,8 +214,7 @@ impl Records {
                     let payload = match payloads.entry((*account, delivery.event)) {
                         Entry::Occupied(known) => known.into_mut(),
                         Entry::Vacant(unknown) => unknown.insert(
-                            small_payload(&tx, *account, delivery.event, most_payload_bytes)
-                                .await?,
+                            small_payload(&tx, *account, delivery.event, max_payload_bytes).await?,
                         ),
                     };
                     let payload: Option<Payload> = payload.clone();
@@ -242,8 +241,8 @@ impl Records {
         }))
     }
 
-    /// Sets an endpoint's pointer to the time when its queue is next due, and returns that time;
-    /// none if nothing is pending. While deliveries remain to be discarded, the pointer is
+    /// Sets an endpoint's pointer to the time when its queue is next due, and returns that time.
+    /// `None` if nothing is pending. While deliveries remain to be discarded, the pointer is
     /// unchanged. The ordering is read from the endpoint's record, because the caller may not know
     /// of a change.
     pub async fn update_pointer(
@@ -307,11 +306,11 @@ async fn small_payload(
     tx: &Tx,
     account: AccountId,
     event: EventId,
-    most_bytes: usize,
+    max_bytes: usize,
 ) -> Result<Option<Payload>, Error> {
     let meta: Option<event::EventMeta> = tx.snap_load(&event::meta_key(account, event)).await?;
     let fits = |meta: event::EventMeta| {
-        usize::try_from(meta.payload_bytes).is_ok_and(|it| it <= most_bytes)
+        usize::try_from(meta.payload_bytes).is_ok_and(|it| it <= max_bytes)
     };
     if !meta.is_some_and(fits) {
         return Ok(None);
@@ -365,7 +364,7 @@ fn queues(
     }
 }
 
-async fn head(
+async fn read_queue_page(
     tx: &Tx,
     account: AccountId,
     queue: Vec<u8>,

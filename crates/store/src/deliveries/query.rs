@@ -20,7 +20,7 @@ use crate::keys::dispatch_state::{self, DispatchState};
 use crate::keys::event::EventMeta;
 use crate::keys::{attempt, delivery, event};
 use crate::kv::{Error, Range, Tx};
-use crate::records::{Page, PageRequest, Records, Wake};
+use crate::records::{ListPage, PageRequest, Records, Wake};
 
 /// An event in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,9 +44,9 @@ pub struct DeliveryFilter {
     pub since: Option<Timestamp>,
 }
 
-/// Rows that a filtered list scans before it returns a partial page.
+/// The maximum number of rows that a filtered list scans before it returns a partial page.
 const MAX_SCANNED: usize = 2_000;
-/// Deliveries that a list fetches in one batch: about a page.
+/// The number of deliveries that a list fetches in one batch: about a page.
 const FETCH_BATCH_SIZE: usize = 100;
 
 impl Records {
@@ -79,10 +79,10 @@ impl Records {
         account: AccountId,
         event_type: Option<&EventTypeName>,
         request: PageRequest<EventId>,
-    ) -> Result<Page<EventView>, Error> {
+    ) -> Result<ListPage<EventView>, Error> {
         let before = request.after.map(|after| event::meta_key(account, after));
-        let most = if event_type.is_some() { MAX_SCANNED } else { request.limit };
-        let range = Range::newest(event::of_account(account), before).limit(most + 1);
+        let max = if event_type.is_some() { MAX_SCANNED } else { request.limit };
+        let range = Range::newest(event::of_account(account), before).limit(max + 1);
         let rows = self.store.rows(range).await?;
         let mut items = Vec::new();
         for (scanned, (key, value)) in rows.iter().enumerate() {
@@ -98,12 +98,12 @@ impl Records {
                     payload_bytes,
                 });
             }
-            let full = items.len() == request.limit || scanned + 1 == most;
+            let full = items.len() == request.limit || scanned + 1 == max;
             if full && scanned + 1 < rows.len() {
-                return Ok(Page { items, next: Some(id.to_string()) });
+                return Ok(ListPage { items, next: Some(id.to_string()) });
             }
         }
-        Ok(Page { items, next: None })
+        Ok(ListPage { items, next: None })
     }
 
     /// Lists an endpoint's deliveries, newest first. A page with fewer items than the limit may
@@ -114,13 +114,13 @@ impl Records {
         endpoint: EndpointId,
         filter: DeliveryFilter,
         request: PageRequest<DeliveryId>,
-    ) -> Result<Page<DeliveryView>, Error> {
+    ) -> Result<ListPage<DeliveryView>, Error> {
         let key = |id| delivery::of_endpoint(account, endpoint, id);
         let begin = key(filter.since.map_or(DeliveryId::MIN, ids::floor));
         let end = request.after.map_or_else(|| [key(DeliveryId::MAX), vec![0]].concat(), key);
         let wanted = if filter.is_selective() { usize::MAX } else { request.limit };
-        let most = wanted.min(MAX_SCANNED);
-        let range = Range::new(begin, end).limit(most + 1).reverse();
+        let max = wanted.min(MAX_SCANNED);
+        let range = Range::new(begin, end).limit(max + 1).reverse();
         let filter = &filter;
         self.store
             .read(|tx| {
@@ -143,12 +143,12 @@ impl Records {
                             delivery,
                         });
                         items.extend(view.filter(|view| filter.matches(view)));
-                        let full = items.len() == limit || scanned + 1 == most;
+                        let full = items.len() == limit || scanned + 1 == max;
                         if full && scanned + 1 < rows.len() {
-                            return Ok(Page { items, next: Some(id.to_string()) });
+                            return Ok(ListPage { items, next: Some(id.to_string()) });
                         }
                     }
-                    Ok::<_, Error>(Page { items, next: None })
+                    Ok::<_, Error>(ListPage { items, next: None })
                 }
             })
             .await
@@ -185,7 +185,7 @@ impl Records {
     }
 
     /// Creates a new delivery of the same event to the same endpoint, with its own retries. Returns
-    /// none if the delivery does not exist or its endpoint is deleted.
+    /// `None` if the delivery does not exist or its endpoint is deleted.
     pub async fn retry_delivery(
         &self,
         account: AccountId,

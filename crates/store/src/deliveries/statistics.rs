@@ -6,46 +6,46 @@
 use futures::future::try_join_all;
 use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::statistics::{
-    Chart, Latency, Resolution, ResultCode, Span, Sparkline, Statistics,
+    Chart, Latency, Resolution, ResultCode, Sparkline, Statistics, TimeRange,
 };
 use postrider_domain::time::Timestamp;
 use postrider_domain::transition::AttemptResult;
 
 use crate::deliveries::endpoint_key::EndpointKey;
-use crate::keys::statistics::{self, Counts};
+use crate::keys::statistics::{self, CounterKey, Counts};
 use crate::kv::{Error, Pair, Range, Tx, counter};
 use crate::records::Records;
 
-/// Counters that are read for an endpoint's statistics: for each hour of a month, about one per
-/// latency bucket. An endpoint that responds with many different statuses has more.
+/// The maximum number of counters read for an endpoint's statistics: for each hour of a month,
+/// about one per latency bucket. An endpoint that responds with many different statuses has more.
 const MAX_COUNTERS: usize = 50_000;
-/// Counters that are read for an endpoint's sparkline.
+/// The maximum number of counters read for an endpoint's sparkline.
 pub(crate) const MAX_SPARKLINE_COUNTERS: usize = 2_000;
-/// Endpoints whose counters are read in one batch: about a page.
+/// The number of endpoints whose counters are read in one batch: about a page.
 const READ_BATCH_SIZE: usize = 50;
 
 /// Counts an attempt, in the transaction that records it.
-pub(crate) fn count(tx: &Tx, endpoint_key: EndpointKey, attempted: &AttemptResult) {
+pub(crate) fn count(tx: &Tx, endpoint_key: EndpointKey, result: &AttemptResult) {
     let EndpointKey { account, endpoint, .. } = endpoint_key;
-    let answer = ResultCode::of(&attempted.exchange.outcome);
-    let latency = Latency::of(attempted.exchange.duration_ms());
+    let code = ResultCode::of(&result.exchange.outcome);
+    let latency = Latency::of(result.exchange.duration_ms());
     for resolution in Resolution::ALL {
         let counts = Counts { account, endpoint, resolution };
-        tx.add(counts.key(attempted.at, answer, latency), 1);
+        tx.add(counts.key(result.at, code, latency), 1);
     }
 }
 
 impl Records {
-    /// Returns an endpoint's statistics over a span up to now; empty for an unknown endpoint. Only
-    /// a bounded number of counters is read, newest first.
+    /// Returns an endpoint's statistics over a time range up to now; empty for an unknown endpoint.
+    /// Only a bounded number of counters is read, newest first.
     pub async fn statistics(
         &self,
         account: AccountId,
         endpoint: EndpointId,
-        span: Span,
+        range: TimeRange,
         now: Timestamp,
     ) -> Result<Statistics, Error> {
-        self.statistics_within(account, endpoint, span, now, MAX_COUNTERS).await
+        self.statistics_within(account, endpoint, range, now, MAX_COUNTERS).await
     }
 
     /// Like [`Self::statistics`], with another bound.
@@ -53,19 +53,19 @@ impl Records {
         &self,
         account: AccountId,
         endpoint: EndpointId,
-        span: Span,
+        range: TimeRange,
         now: Timestamp,
-        most: usize,
+        max: usize,
     ) -> Result<Statistics, Error> {
-        let counts = Counts { account, endpoint, resolution: span.resolution() };
-        let rows = self.store.rows(newest(counts, span.bounds(now), most + 1)).await?;
-        let mut chart = Chart::new(span, now);
-        for (key, value) in rows.iter().take(most) {
-            if let Some(counted) = statistics::parse_key(key)? {
-                chart.add(counted.at, counted.answer, counted.latency, number(value));
+        let counts = Counts { account, endpoint, resolution: range.resolution() };
+        let rows = self.store.rows(newest(counts, range.bounds(now), max + 1)).await?;
+        let mut chart = Chart::new(range, now);
+        for (key, value) in rows.iter().take(max) {
+            if let Some(CounterKey { at, result, latency }) = statistics::parse_key(key)? {
+                chart.add(at, result, latency, number(value));
             }
         }
-        Ok(chart.statistics(rows.len() <= most))
+        Ok(chart.statistics(rows.len() <= max))
     }
 
     /// Returns the sparklines of some of an account's endpoints, in the order of `endpoints`.
@@ -101,16 +101,16 @@ fn sparkline(endpoint: EndpointId, rows: &[Pair], now: Timestamp) -> Result<Spar
     let mut line = Sparkline::new(endpoint, now);
     line.complete = rows.len() <= MAX_SPARKLINE_COUNTERS;
     for (key, value) in rows.iter().take(MAX_SPARKLINE_COUNTERS) {
-        if let Some(counted) = statistics::parse_key(key)? {
-            line.add(counted.at, counted.answer, number(value));
+        if let Some(CounterKey { at, result, .. }) = statistics::parse_key(key)? {
+            line.add(at, result, number(value));
         }
     }
     Ok(line)
 }
 
 /// The range of counters from `since` until before `until`, newest first.
-fn newest(counts: Counts, (since, until): (Timestamp, Timestamp), most: usize) -> Range {
-    Range::new(counts.since(since), counts.since(until)).limit(most).reverse()
+fn newest(counts: Counts, (since, until): (Timestamp, Timestamp), max: usize) -> Range {
+    Range::new(counts.since(since), counts.since(until)).limit(max).reverse()
 }
 
 /// The value of a counter, which is never decremented.

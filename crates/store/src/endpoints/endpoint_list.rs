@@ -12,7 +12,7 @@ use crate::endpoints::{EndpointView, view};
 use crate::keys::dispatch_state::{self, DispatchState};
 use crate::keys::{endpoint, health, pending};
 use crate::kv::{Error, Range, Tx};
-use crate::records::{Page, PageRequest, Records};
+use crate::records::{ListPage, PageRequest, Records};
 
 /// Filters for endpoints. Omitted filters match everything.
 #[derive(Clone, Debug, Default)]
@@ -23,9 +23,9 @@ pub struct EndpointFilter {
     pub enabled: Option<bool>,
 }
 
-/// Endpoints that a search scans before it returns a partial page.
+/// The maximum number of endpoints that a search scans before it returns a partial page.
 const MAX_SCANNED: usize = 2_000;
-/// Endpoints that a search reads in one batch.
+/// The number of endpoints that a search reads in one batch.
 const SCAN_BATCH_SIZE: usize = 200;
 
 impl Records {
@@ -34,7 +34,7 @@ impl Records {
         &self,
         account: AccountId,
         request: PageRequest<EndpointId>,
-    ) -> Result<Page<EndpointView>, Error> {
+    ) -> Result<ListPage<EndpointView>, Error> {
         self.find_endpoints(account, EndpointFilter::default(), request).await
     }
 
@@ -45,12 +45,12 @@ impl Records {
         account: AccountId,
         filter: EndpointFilter,
         request: PageRequest<EndpointId>,
-    ) -> Result<Page<EndpointView>, Error> {
+    ) -> Result<ListPage<EndpointView>, Error> {
         let (search, request) = (&Search::new(account, filter), &request);
         self.store
             .read(|tx| async move {
-                let Page { items, next } = search.page(&tx, request).await?;
-                Ok::<_, Error>(Page { items: views(&tx, items).await?, next })
+                let ListPage { items, next } = search.page(&tx, request).await?;
+                Ok::<_, Error>(ListPage { items: views(&tx, items).await?, next })
             })
             .await
     }
@@ -74,7 +74,7 @@ impl Search {
         &self,
         tx: &Tx,
         request: &PageRequest<EndpointId>,
-    ) -> Result<Page<Endpoint>, Error> {
+    ) -> Result<ListPage<Endpoint>, Error> {
         let (mut items, mut after) = (Vec::new(), request.after);
         let mut scanned = 0;
         loop {
@@ -90,14 +90,14 @@ impl Search {
                 matching.truncate(remaining);
                 let next = matching.last().map(|endpoint| endpoint.id.to_string());
                 items.extend(matching);
-                return Ok(Page { items, next });
+                return Ok(ListPage { items, next });
             }
             items.extend(matching);
             if !more {
-                return Ok(Page { items, next: None });
+                return Ok(ListPage { items, next: None });
             }
             if scanned == MAX_SCANNED {
-                return Ok(Page { items, next: after.map(|id| id.to_string()) });
+                return Ok(ListPage { items, next: after.map(|id| id.to_string()) });
             }
         }
     }

@@ -30,8 +30,9 @@ use crate::keys::{account, event, event_type, expiry, fan_out, idempotency};
 use crate::kv::{Error, Tx};
 use crate::records::{Ready, Records, Wake};
 
-/// Most deliveries that one transaction creates for all its events. Together with the events of the
-/// largest batch, their rows are well below [`MAX_TRANSACTION`](crate::kv::MAX_TRANSACTION).
+/// The maximum number of deliveries that one transaction creates for all its events. Together with
+/// the events of the largest batch, their rows are well below
+/// [`MAX_TRANSACTION`](crate::kv::MAX_TRANSACTION).
 pub(crate) const MAX_DELIVERIES: usize = 1_500;
 
 /// The hashes of a request's idempotency key and body.
@@ -91,15 +92,15 @@ struct AcceptTransaction<'a> {
     account: AccountId,
     /// How many more deliveries this transaction may create.
     remaining: usize,
-    /// The subscribers to the types seen so far; none for an unknown type.
+    /// The subscribers to the types seen so far. `None` for an unknown type.
     subscribers: HashMap<EventTypeName, Option<Subscribers>>,
     receipts: Vec<Receipt>,
     wakes: Vec<Wake>,
 }
 
 impl Records {
-    /// Returns the receipts of the earlier request with the same idempotency key; none if the key
-    /// is unknown or has expired, and the request is to be accepted.
+    /// Returns the receipts of the earlier request with the same idempotency key. `None` if the key
+    /// is unknown or has expired: the request is to be accepted.
     ///
     /// # Errors
     /// When the key was used with a different request, or the store fails.
@@ -377,7 +378,7 @@ async fn is_accepted(tx: &Tx, account: AccountId, events: &[Event]) -> Result<bo
     }
 }
 
-/// The receipts of events accepted earlier; none if one of them is missing.
+/// The receipts of events accepted earlier. `None` if one of them is missing.
 async fn receipts(
     tx: &Tx,
     account: AccountId,

@@ -9,7 +9,7 @@ use crate::deliveries::view::DeliveryView;
 use crate::endpoints::state_of;
 use crate::keys::{delivery, dispatch_state, event, event_delivery};
 use crate::kv::{Error, Range, Tx, prefix_end};
-use crate::records::{Page, PageRequest, Records};
+use crate::records::{ListPage, PageRequest, Records};
 
 /// Index rows that are read in one batch. A row usually has at least one delivery, and at most as
 /// many as one transaction creates for an event.
@@ -56,7 +56,7 @@ impl Records {
         account: AccountId,
         event: EventId,
         request: PageRequest<DeliveryId>,
-    ) -> Result<Page<DeliveryView>, EventDeliveriesError> {
+    ) -> Result<ListPage<DeliveryView>, EventDeliveriesError> {
         let PageRequest { limit, after } = request;
         self.store
             .read(|tx| async move {
@@ -67,7 +67,7 @@ impl Records {
                 let more = ids.len() > limit;
                 ids.truncate(limit);
                 let next = if more { ids.last().map(ToString::to_string) } else { None };
-                Ok(Page { items: views(&tx, account, &ids).await?, next })
+                Ok(ListPage { items: views(&tx, account, &ids).await?, next })
             })
             .await
     }

@@ -5,7 +5,7 @@ use postrider_domain::event::{EventType, EventTypeName};
 use crate::codec::{Record, RecordTx};
 use crate::keys::event_type;
 use crate::kv::{Error, Range, prefix_end};
-use crate::records::{Page, PageRequest, Records, page};
+use crate::records::{ListPage, PageRequest, Records, page};
 
 impl Records {
     /// Adds an event type, or replaces the one with the same name but keeps its `created_at`.
@@ -32,7 +32,7 @@ impl Records {
     pub async fn event_types(
         &self,
         request: PageRequest<EventTypeName>,
-    ) -> Result<Page<EventType>, Error> {
+    ) -> Result<ListPage<EventType>, Error> {
         let all = event_type::all();
         let end = prefix_end(&all);
         // A name's key ends in NUL, so appending a byte gives the next possible key.

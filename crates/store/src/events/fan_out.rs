@@ -49,7 +49,7 @@ enum Kind {
     Resend { batch_id: DeliveryId, requested_at: Timestamp },
 }
 
-/// The endpoints of one step, and the cursor of the next one. None after the last step.
+/// The endpoints of one step, and the cursor of the next one. `None` after the last step.
 type Step = (Vec<EndpointId>, Option<Cursor>);
 
 impl Job {
@@ -95,7 +95,7 @@ impl Job {
 }
 
 impl Records {
-    /// Takes one step of the shard's oldest fan-out. Returns none if the shard has none.
+    /// Takes one step of the shard's oldest fan-out. Returns `None` if the shard has no fan-out.
     pub async fn step_fan_out(
         &self,
         fence: Fence,

@@ -6,7 +6,7 @@ use postrider_domain::ids::{AccountId, EventId};
 use crate::keys::event;
 use crate::kv::{Error, Range, Tx};
 
-/// Reassembles an event's payload. None if it is missing; a payload is never empty.
+/// Reassembles an event's payload. `None` if it is missing; a payload is never empty.
 pub(crate) async fn load_payload(
     tx: &Tx,
     account: AccountId,

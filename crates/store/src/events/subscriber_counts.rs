@@ -22,7 +22,8 @@ pub(crate) struct SubscriberCounts {
 /// An account and an event type; `None` is the list of subscribers to every type.
 type List = (AccountId, Option<EventTypeName>);
 
-/// Most lists whose counts are cached. Beyond that, one is evicted, to be recounted when needed.
+/// The maximum number of lists whose counts are cached. Beyond that, one is evicted, to be
+/// recounted when needed.
 const MAX_CACHED: usize = 10_000;
 
 impl SubscriberCounts {

@@ -23,7 +23,7 @@ use crate::kv::Error;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedAttempt {
     pub attempt: Attempt,
-    /// None in version 1, which was written before there were several nodes.
+    /// `None` in version 1, which was written before there were several nodes.
     pub fence: Option<Fence>,
 }
 

@@ -29,11 +29,11 @@ struct V1<'a> {
 struct RecipientV1<'a> {
     address: &'a str,
     #[serde(borrow)]
-    verdict: VerdictV1<'a>,
+    status: RecipientStatusV1<'a>,
 }
 
 #[derive(Serialize, Deserialize)]
-enum VerdictV1<'a> {
+enum RecipientStatusV1<'a> {
     Accepted,
     Deferred(&'a str),
     Refused(&'a str),
@@ -54,24 +54,24 @@ impl From<V1<'_>> for Email {
 }
 
 impl<'a> From<&'a Recipient> for RecipientV1<'a> {
-    fn from(Recipient { address, verdict }: &'a Recipient) -> Self {
-        let verdict = match verdict {
-            RecipientStatus::Accepted => VerdictV1::Accepted,
-            RecipientStatus::Deferred(reason) => VerdictV1::Deferred(reason),
-            RecipientStatus::Refused(reason) => VerdictV1::Refused(reason),
+    fn from(Recipient { address, status }: &'a Recipient) -> Self {
+        let status = match status {
+            RecipientStatus::Accepted => RecipientStatusV1::Accepted,
+            RecipientStatus::Deferred(reason) => RecipientStatusV1::Deferred(reason),
+            RecipientStatus::Refused(reason) => RecipientStatusV1::Refused(reason),
         };
-        Self { address, verdict }
+        Self { address, status }
     }
 }
 
 impl From<RecipientV1<'_>> for Recipient {
-    fn from(RecipientV1 { address, verdict }: RecipientV1<'_>) -> Self {
-        let verdict = match verdict {
-            VerdictV1::Accepted => RecipientStatus::Accepted,
-            VerdictV1::Deferred(reason) => RecipientStatus::Deferred(reason.to_owned()),
-            VerdictV1::Refused(reason) => RecipientStatus::Refused(reason.to_owned()),
+    fn from(RecipientV1 { address, status }: RecipientV1<'_>) -> Self {
+        let status = match status {
+            RecipientStatusV1::Accepted => RecipientStatus::Accepted,
+            RecipientStatusV1::Deferred(reason) => RecipientStatus::Deferred(reason.to_owned()),
+            RecipientStatusV1::Refused(reason) => RecipientStatus::Refused(reason.to_owned()),
         };
-        Self { address: address.to_owned(), verdict }
+        Self { address: address.to_owned(), status }
     }
 }
 
@@ -114,7 +114,7 @@ mod tests {
     fn the_largest_email_fits() {
         let recipient = Recipient {
             address: "a".repeat(MAX_EMAIL_BYTES),
-            verdict: RecipientStatus::Refused("\u{10ffff}".repeat(MAX_ERROR_CHARS)),
+            status: RecipientStatus::Refused("\u{10ffff}".repeat(MAX_ERROR_CHARS)),
         };
         let email = Email {
             disabled_at: Timestamp::EPOCH,
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn golden() {
-        let to = |address: &str, verdict| Recipient { address: address.to_owned(), verdict };
+        let to = |address: &str, status| Recipient { address: address.to_owned(), status };
         let email = Email {
             disabled_at: Timestamp::from_millis(1_700_000_000_000),
             at: Timestamp::from_millis(1_700_000_000_001),

@@ -317,10 +317,10 @@ mod tests {
         let counts = |resolution| statistics::Counts { account: a, endpoint: ep, resolution };
         // 00:10:34, in steps of an hour and of five minutes.
         let at = Timestamp::from_millis(634_000);
-        let (answer, latency) = (ResultCode::Status(204), Latency::of(0));
-        let hour = counts(Resolution::Hour).key(at, answer, latency);
+        let (result, latency) = (ResultCode::Status(204), Latency::of(0));
+        let hour = counts(Resolution::Hour).key(at, result, latency);
         assert_eq!(hour, in_account(26, &[&[2], id2, &[0; 8], &[0, 204], &[0]]));
-        let five_minutes = counts(Resolution::FiveMinutes).key(at, answer, latency);
+        let five_minutes = counts(Resolution::FiveMinutes).key(at, result, latency);
         let step = 600_000_u64.to_be_bytes();
         assert_eq!(five_minutes, in_account(26, &[&[1], id2, &step, &[0, 204], &[0]]));
         assert_eq!(event_delivery::key(a, evt, dlv), in_account(27, &[id4, id3]));

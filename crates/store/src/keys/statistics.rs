@@ -22,20 +22,20 @@ pub(crate) struct Counts {
     pub(crate) resolution: Resolution,
 }
 
-/// The attempts that a counter counts.
+/// A counter's key: the attempts that it counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Counted {
+pub(crate) struct CounterKey {
     /// The start of the time step.
     pub(crate) at: Timestamp,
-    pub(crate) answer: ResultCode,
+    pub(crate) result: ResultCode,
     pub(crate) latency: Latency,
 }
 
 impl Counts {
     /// The key of the counter for an attempt.
-    pub(crate) fn key(self, at: Timestamp, answer: ResultCode, latency: Latency) -> Vec<u8> {
+    pub(crate) fn key(self, at: Timestamp, result: ResultCode, latency: Latency) -> Vec<u8> {
         let step = self.resolution.floor(at);
-        self.prefix().time(step).short(answer.code()).byte(latency.index()).done()
+        self.prefix().time(step).short(result.code()).byte(latency.index()).done()
     }
 
     /// The start of the range of steps that begin at `at` or later.
@@ -57,14 +57,14 @@ fn number(resolution: Resolution) -> u8 {
     }
 }
 
-/// Parses a counter's key; none if a newer version wrote a code that this one does not know.
-pub(crate) fn parse_key(key: &[u8]) -> Result<Option<Counted>, Error> {
+/// Parses a counter's key. `None` if a newer version wrote a code that this one does not know.
+pub(crate) fn parse_key(key: &[u8]) -> Result<Option<CounterKey>, Error> {
     let mut tail = Tail(key);
     let [latency] = tail.take()?;
-    let answer = ResultCode::from_code(u16::from_be_bytes(tail.take()?));
+    let result = ResultCode::from_code(u16::from_be_bytes(tail.take()?));
     let at = tail.time()?;
-    let counted = answer.zip(Latency::from_index(latency));
-    Ok(counted.map(|(answer, latency)| Counted { at, answer, latency }))
+    let known = result.zip(Latency::from_index(latency));
+    Ok(known.map(|(result, latency)| CounterKey { at, result, latency }))
 }
 
 #[cfg(test)]
@@ -80,10 +80,10 @@ mod tests {
         for resolution in Resolution::ALL {
             let of = |account| Counts { account, endpoint: EndpointId::MAX, resolution };
             let counts = of(AccountId::MIN);
-            for answer in [ResultCode::Status(204), ResultCode::NoResponse(ErrorKind::Protocol)] {
-                let key = counts.key(at, answer, latency);
+            for result in [ResultCode::Status(204), ResultCode::NoResponse(ErrorKind::Protocol)] {
+                let key = counts.key(at, result, latency);
                 let step = resolution.floor(at);
-                assert_eq!(parse_key(&key), Ok(Some(Counted { at: step, answer, latency })));
+                assert_eq!(parse_key(&key), Ok(Some(CounterKey { at: step, result, latency })));
                 assert!(
                     counts.since(step) < key && key < counts.since(step.plus(resolution.step()))
                 );

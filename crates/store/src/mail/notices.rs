@@ -17,7 +17,7 @@ pub struct NoticePage {
     pub notices: Vec<Notice>,
     /// The error of the first unreadable notice, for example one written by a later version.
     pub damage: Option<Error>,
-    /// The cursor of the next page; none at the end.
+    /// The cursor of the next page. `None` at the end.
     pub next: Option<NoticeCursor>,
 }
 

@@ -28,13 +28,13 @@ use crate::keys::{lease, probe};
 use crate::kv::{Error, Pair, Range, Store, prefix_end};
 use crate::records::FORMAT;
 
-/// The most bytes of keys and values per transaction, excluding the marker.
+/// The maximum number of bytes of keys and values per transaction, excluding the marker.
 const BATCH_BYTES: usize = 800_000;
-/// The most rows per transaction.
+/// The maximum number of rows per transaction.
 const BATCH_ROWS: usize = 5_000;
 /// The target size of a page read at once. A snapshot is held for as long as the read takes.
 const PAGE_BYTES: usize = 1 << 20;
-/// The most rows of a page. A page of values of maximum length is 46 MB.
+/// The maximum number of rows of a page. A page of values of maximum length is 46 MB.
 const PAGE_ROWS: usize = 512;
 /// The row limit of the first page.
 const FIRST_PAGE_ROWS: usize = 64;
@@ -172,7 +172,7 @@ async fn check_source(from: &Store) -> Result<(), CopyError> {
     }
 }
 
-/// Writes the marker into an empty target, or loads an existing one; none if the target contains
+/// Writes the marker into an empty target, or loads an existing one. `None` if the target contains
 /// other rows.
 async fn begin(to: &Store, source: Digest) -> Result<Option<Marker>, CopyError> {
     to.transact(|tx, _| async move {

@@ -11,11 +11,11 @@ async fn a_success_finishes_a_delivery() {
     let world = World::new().await;
     let endpoint = world.endpoint(&["a"]).await;
     world.accept("a", later(1)).await;
-    let Applied::Recorded(step) = world.attempt(endpoint, 204, later(5)).await else {
+    let Applied::Recorded(changes) = world.attempt(endpoint, 204, later(5)).await else {
         panic!("applied")
     };
     let (view, attempts) =
-        world.records.delivery(world.account, step.delivery.id).await.unwrap().unwrap();
+        world.records.delivery(world.account, changes.delivery.id).await.unwrap().unwrap();
     assert_eq!((view.state, attempts.len()), (DeliveryState::Delivered, 1));
     let updated = world.records.update_pointer(world.fence(endpoint), world.account, endpoint);
     assert_eq!(updated.await, Ok(None));
@@ -27,10 +27,10 @@ async fn a_failure_reschedules_the_delivery() {
     let world = World::new().await;
     let endpoint = world.endpoint(&["a"]).await;
     world.accept("a", later(1)).await;
-    let Applied::Recorded(step) = world.attempt(endpoint, 500, later(5)).await else {
+    let Applied::Recorded(changes) = world.attempt(endpoint, 500, later(5)).await else {
         panic!("applied")
     };
-    let due = step.delivery.due();
+    let due = changes.delivery.due();
     let updated = world.records.update_pointer(world.fence(endpoint), world.account, endpoint);
     assert_eq!(updated.await, Ok(due));
     assert_eq!(world.pointers(endpoint).await, [due.unwrap()]);
@@ -45,10 +45,10 @@ async fn exhaustion_disables_the_endpoint_and_writes_a_notice_in_one_transaction
     world.accept("a", later(1)).await;
     let mut now = later(5);
     for _ in 0..11 {
-        let Applied::Recorded(step) = world.attempt(endpoint, 500, now).await else {
+        let Applied::Recorded(changes) = world.attempt(endpoint, 500, now).await else {
             panic!("applied")
         };
-        now = step.delivery.due().unwrap_or(now);
+        now = changes.delivery.due().unwrap_or(now);
     }
     world.accept("a", now).await;
     let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
@@ -81,17 +81,17 @@ async fn recording_an_attempt_is_idempotent_and_another_with_its_number_is_stale
     let endpoint = world.endpoint(&["a"]).await;
     world.accept("a", later(1)).await;
     let workload = world.workload(endpoint, 1).await;
-    let finished = Finished {
+    let attempt = FencedAttempt {
         fence: world.fence(endpoint),
         account: world.account,
         endpoint,
         delivery: workload.first().id,
-        attempted: world.attempted(1, 500, later(5)),
+        result: world.result(1, 500, later(5)),
     };
-    let Applied::Recorded(first) = world.apply(finished.clone()).await else { panic!("applied") };
-    let Applied::Recorded(again) = world.apply(finished.clone()).await else { panic!("applied") };
+    let Applied::Recorded(first) = world.apply(attempt.clone()).await else { panic!("applied") };
+    let Applied::Recorded(again) = world.apply(attempt.clone()).await else { panic!("applied") };
     assert_eq!(first, again);
-    let other = Finished { attempted: world.attempted(1, 200, later(6)), ..finished };
+    let other = FencedAttempt { result: world.result(1, 200, later(6)), ..attempt };
     assert_eq!(world.apply(other).await, Applied::Stale);
 }
 
@@ -169,7 +169,7 @@ async fn the_owner_discards_marked_deliveries_whatever_happens_in_between() {
     assert_eq!(enable(HeldAction::Discard).await.backlog.count(), 0);
     // With a clock that is behind.
     world.accept("a", later(100)).await;
-    assert!(matches!(work().await, Work::Discard));
+    assert!(matches!(work().await, EndpointWork::Discard));
     let fence = world.fence(endpoint);
     let step = |fence| world.records.discard_some(fence, world.account, endpoint, later(901));
     assert_eq!(step(fence).await, Ok(true));
@@ -185,7 +185,7 @@ async fn the_owner_discards_marked_deliveries_whatever_happens_in_between() {
     assert!(view.oldest_pending_at > Some(later(451)));
     assert_eq!(step(fence).await, Ok(true));
     assert_eq!(step(fence).await, Ok(false));
-    assert!(matches!(work().await, Work::Send(_)));
+    assert!(matches!(work().await, EndpointWork::Send(_)));
     let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
     assert_eq!(view.backlog.count(), 1);
     world.records.claim(&[fence.shard], BootId::MAX).await.unwrap();
@@ -200,12 +200,12 @@ async fn an_attempt_of_a_delivery_marked_for_discard_is_stale() {
     let delivery = world.workload(endpoint, 1).await.first().id;
     world.records.disable_endpoint(world.account, endpoint, later(2)).await.unwrap();
     world.records.enable_endpoint(world.account, endpoint, HeldAction::Discard).await.unwrap();
-    let late = Finished {
+    let late = FencedAttempt {
         fence: world.fence(endpoint),
         account: world.account,
         endpoint,
         delivery,
-        attempted: world.attempted(1, 200, later(5)),
+        result: world.result(1, 200, later(5)),
     };
     assert_eq!(world.apply(late).await, Applied::Stale);
     world.discard(endpoint, later(6)).await;
@@ -220,13 +220,13 @@ async fn in_strict_ordering_the_oldest_comes_first() {
     let endpoint = world.ordered_endpoint(&["a"], Ordering::Strict).await;
     world.accept("a", later(1)).await;
     world.accept("a", later(2)).await;
-    let Applied::Recorded(step) = world.attempt(endpoint, 500, later(5)).await else {
+    let Applied::Recorded(changes) = world.attempt(endpoint, 500, later(5)).await else {
         panic!("applied")
     };
     let workload = world.workload(endpoint, 10).await;
-    assert_eq!(workload.first().id, step.delivery.id);
+    assert_eq!(workload.first().id, changes.delivery.id);
     let updated = world.records.update_pointer(world.fence(endpoint), world.account, endpoint);
-    assert_eq!(updated.await, Ok(step.delivery.due()));
+    assert_eq!(updated.await, Ok(changes.delivery.due()));
 }
 
 #[tokio::test]
@@ -285,19 +285,19 @@ async fn deleting_discards_and_late_attempts_are_stale() {
     let id = workload.first().id;
     let (view, _) = world.records.delivery(world.account, id).await.unwrap().unwrap();
     assert_eq!(view.state, DeliveryState::Discarded);
-    let late = Finished {
+    let late = FencedAttempt {
         fence: world.fence(endpoint),
         account: world.account,
         endpoint,
         delivery: id,
-        attempted: world.attempted(1, 200, later(5)),
+        result: world.result(1, 200, later(5)),
     };
     assert_eq!(world.apply(late).await, Applied::Stale);
     assert_eq!(world.pointers(endpoint).await, [IMMEDIATELY]);
     let work = async || world.records.workload(world.account, endpoint, 1).await.unwrap();
-    assert!(matches!(work().await, Work::Discard));
+    assert!(matches!(work().await, EndpointWork::Discard));
     world.discard(endpoint, later(4)).await;
-    assert!(matches!(work().await, Work::Closed));
+    assert!(matches!(work().await, EndpointWork::Closed));
     assert!(world.pointers(endpoint).await.is_empty());
     let (view, _) = world.records.delivery(world.account, id).await.unwrap().unwrap();
     assert_eq!(view.delivery.due(), None);

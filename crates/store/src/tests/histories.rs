@@ -48,7 +48,7 @@ async fn play(world: &mut World, endpoint: EndpointId, actions: Vec<Action>) -> 
         match action {
             Action::Accept => made += world.accept("a", now).await.receipts[0].deliveries,
             Action::Attempt { status } => {
-                let Work::Send(workload) =
+                let EndpointWork::Send(workload) =
                     world.records.workload(account, endpoint, 1).await.unwrap()
                 else {
                     continue;
@@ -124,7 +124,7 @@ async fn finish_discarding(world: &World, endpoint: EndpointId, end: Timestamp) 
         (view.backlog, view.oldest_pending_at, states)
     };
     let work = world.records.workload(world.account, endpoint, 1).await.unwrap();
-    if let Work::Discard = work {
+    if let EndpointWork::Discard = work {
         assert_eq!(world.pointers(endpoint).await.len(), 1, "the pointer is missing");
         let before = states().await;
         world.discard(endpoint, end).await;

@@ -16,12 +16,12 @@ async fn replay(world: &World, filter: Filter, now: Timestamp) -> Replay {
     made.unwrap().expect("an account").0
 }
 
-async fn run(world: &World, id: ReplayId, most: usize) -> u64 {
+async fn run(world: &World, id: ReplayId, max: usize) -> u64 {
     let fence = world.fences[usize::from(world.records.shard_of(id))];
     loop {
         let step = world
             .records
-            .step_replay(fence, world.account, id, most, &world.id_generator, later(5_000))
+            .step_replay(fence, world.account, id, max, &world.id_generator, later(5_000))
             .await;
         match step.unwrap() {
             Some((replay, _)) if replay.state == ReplayState::Running => {}
@@ -84,8 +84,8 @@ async fn counting_is_bounded_and_reports_whether_it_is_exact() {
     for number in 0..450 {
         world.accept("a", later(number)).await;
     }
-    for (most, total, exact) in [(200, 200, false), (400, 400, false), (600, 450, true)] {
-        let count = world.records.count_within(world.account, &Filter::default(), most).await;
+    for (max, total, exact) in [(200, 200, false), (400, 400, false), (600, 450, true)] {
+        let count = world.records.count_within(world.account, &Filter::default(), max).await;
         assert_eq!(count, Ok(ReplayCount { total, exact }));
     }
 }

@@ -34,7 +34,7 @@ use postrider_domain::transition::{AttemptResult, Rules};
 
 use crate::kv::Store;
 use crate::kv::memory::{Faults, Memory};
-use crate::{Accepted, Applied, Finished, Records, Wake, Work, Workload};
+use crate::{Accepted, Applied, EndpointWork, FencedAttempt, Records, Wake, Workload};
 
 const SHARDS: u16 = 4;
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -136,7 +136,7 @@ impl World {
         view.expect("an endpoint").backlog.count()
     }
 
-    /// Takes one step of the first fan-out of any shard. None if no shard has one.
+    /// Takes one step of the first fan-out of any shard. `None` if no shard has one.
     async fn step_fan_out(&self) -> Option<Vec<Wake>> {
         for fence in &self.fences {
             if let Some(wakes) =
@@ -182,7 +182,7 @@ impl World {
 
     async fn workload(&self, endpoint: EndpointId, limit: usize) -> Workload {
         match self.records.workload(self.account, endpoint, limit).await.expect("read") {
-            Work::Send(workload) => *workload,
+            EndpointWork::Send(workload) => *workload,
             other => panic!("{other:?}"),
         }
     }
@@ -196,18 +196,18 @@ impl World {
     /// Records an attempt of the next delivery, with `status` at `now`.
     async fn attempt(&self, endpoint: EndpointId, status: u16, now: Timestamp) -> Applied {
         let delivery = self.workload(endpoint, 1).await.first().clone();
-        let attempted = self.attempted(delivery.attempt_count + 1, status, now);
-        let finished = Finished {
+        let result = self.result(delivery.attempt_count + 1, status, now);
+        let attempt = FencedAttempt {
             fence: self.fence(endpoint),
             account: self.account,
             endpoint,
             delivery: delivery.id,
-            attempted,
+            result,
         };
-        self.apply(finished).await
+        self.apply(attempt).await
     }
 
-    fn attempted(&self, number: u8, status: u16, now: Timestamp) -> AttemptResult {
+    fn result(&self, number: u8, status: u16, now: Timestamp) -> AttemptResult {
         AttemptResult {
             id: self.id_generator.id(now),
             number,
@@ -222,8 +222,8 @@ impl World {
         }
     }
 
-    async fn apply(&self, finished: Finished) -> Applied {
-        self.records.apply(&[finished], &self.rules).await.expect("applied").remove(0)
+    async fn apply(&self, attempt: FencedAttempt) -> Applied {
+        self.records.apply(&[attempt], &self.rules).await.expect("applied").remove(0)
     }
 
     async fn notices(&self, endpoint: EndpointId) -> Vec<Notice> {

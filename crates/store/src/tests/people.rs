@@ -265,11 +265,11 @@ async fn emails_are_removed_with_the_account() {
         failure_count: 11,
         last_error: None,
     };
-    let email = |at, verdict| Email {
+    let email = |at, status| Email {
         disabled_at: at,
         at,
         subject: "disabled".to_owned(),
-        to: vec![Recipient { address: "ops@acme.example".to_owned(), verdict }],
+        to: vec![Recipient { address: "ops@acme.example".to_owned(), status }],
     };
     let deferred = || RecipientStatus::Deferred("450 later".to_owned());
     for at in [later(1), later(2)] {

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use postrider_domain::ids::{AccountId, DeliveryId};
 use postrider_domain::outcome::{ErrorKind, Failure, Outcome};
-use postrider_domain::statistics::{AttemptCounts, Latency, Resolution, ResultCode, Span};
+use postrider_domain::statistics::{AttemptCounts, Latency, Resolution, ResultCode, TimeRange};
 use proptest::prelude::*;
 
 use super::*;
@@ -19,26 +19,26 @@ async fn attempt(
     outcome: Outcome,
     duration_ms: u32,
     now: Timestamp,
-) -> Finished {
+) -> FencedAttempt {
     let delivery = world.workload(endpoint, 1).await.first().clone();
-    let attempted = world.attempted(delivery.attempt_count + 1, 200, now);
-    let finished = Finished {
+    let result = world.result(delivery.attempt_count + 1, 200, now);
+    let attempt = FencedAttempt {
         fence: world.fence(endpoint),
         account: world.account,
         endpoint,
         delivery: delivery.id,
-        attempted: AttemptResult {
+        result: AttemptResult {
             exchange: Exchange {
                 outcome,
                 duration: Duration::from_millis(duration_ms.into()),
-                ..attempted.exchange
+                ..result.exchange
             },
-            ..attempted
+            ..result
         },
     };
-    let applied = world.apply(finished.clone()).await;
+    let applied = world.apply(attempt.clone()).await;
     assert!(matches!(applied, Applied::Recorded(_)), "{applied:?}");
-    finished
+    attempt
 }
 
 fn any_outcome() -> impl Strategy<Value = Outcome> {
@@ -96,14 +96,14 @@ async fn counts_equal_attempts(seed: u64, attempts: Vec<(Outcome, u32, u64)>) {
         world.accept("a", now).await;
         attempt(&world, endpoint, outcome, duration_ms, now).await;
     }
-    for span in Span::ALL {
-        let read = world.records.statistics(world.account, endpoint, span, now);
+    for range in TimeRange::ALL {
+        let read = world.records.statistics(world.account, endpoint, range, now);
         let statistics = read.await.unwrap();
-        let answers = statistics.total.answers.iter();
+        let results = statistics.total.results.iter();
         let counted: BTreeMap<_, _> =
-            answers.map(|(answer, count)| (answer.code(), *count)).collect();
+            results.map(|(result, count)| (result.code(), *count)).collect();
         assert!(statistics.complete);
-        assert_eq!(counted, on_record(&world, endpoint, span.bounds(now)).await, "{span:?}");
+        assert_eq!(counted, on_record(&world, endpoint, range.bounds(now)).await, "{range:?}");
     }
 }
 
@@ -130,15 +130,14 @@ async fn recording_an_attempt_twice_counts_it_once() {
     let endpoint = world.endpoint(&["a"]).await;
     world.accept("a", START).await;
     let failed = outcome::of_status(503, None, None);
-    let finished = attempt(&world, endpoint, failed, 90, later(5)).await;
-    let stale = Finished { attempted: world.attempted(1, 200, later(6)), ..finished.clone() };
-    let fence = Fence { epoch: finished.fence.epoch - 1, ..finished.fence };
-    let fenced =
-        Finished { fence, attempted: world.attempted(2, 200, later(7)), ..finished.clone() };
-    assert!(matches!(world.apply(finished).await, Applied::Recorded(_)));
+    let attempt = attempt(&world, endpoint, failed, 90, later(5)).await;
+    let stale = FencedAttempt { result: world.result(1, 200, later(6)), ..attempt.clone() };
+    let fence = Fence { epoch: attempt.fence.epoch - 1, ..attempt.fence };
+    let fenced = FencedAttempt { fence, result: world.result(2, 200, later(7)), ..attempt.clone() };
+    assert!(matches!(world.apply(attempt).await, Applied::Recorded(_)));
     assert_eq!(world.apply(stale).await, Applied::Stale);
     assert_eq!(world.apply(fenced).await, Applied::Fenced);
-    let read = world.records.statistics(world.account, endpoint, Span::Hour, later(8));
+    let read = world.records.statistics(world.account, endpoint, TimeRange::Hour, later(8));
     let total = read.await.unwrap().total;
     assert_eq!((total.failed, total.succeeded), (1, 0));
     let (shortest, longest) = Latency::of(90).bounds();
@@ -156,12 +155,13 @@ async fn the_newest_counters_are_read_and_missing_ones_are_reported() {
     }
     let now = START.plus(MINUTE * 30);
     let read =
-        |most| world.records.statistics_within(world.account, endpoint, Span::Hour, now, most);
+        |max| world.records.statistics_within(world.account, endpoint, TimeRange::Hour, now, max);
     let (all, some) = (read(4).await.unwrap(), read(3).await.unwrap());
     assert_eq!((all.total.succeeded, all.complete), (4, true));
     assert_eq!((some.total.succeeded, some.complete), (3, false));
     assert_eq!(all.points.last(), some.points.last());
-    let other = world.records.statistics(AccountId::MAX, endpoint, Span::Hour, now).await.unwrap();
+    let other =
+        world.records.statistics(AccountId::MAX, endpoint, TimeRange::Hour, now).await.unwrap();
     assert_eq!(other.total, Default::default());
 }
 

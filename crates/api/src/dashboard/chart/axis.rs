@@ -1,6 +1,6 @@
 //! The axes of a chart.
 
-use postrider_domain::statistics::Span;
+use postrider_domain::statistics::TimeRange;
 use postrider_domain::time::Timestamp;
 
 use super::share;
@@ -55,7 +55,7 @@ pub(super) struct LogAxis {
 }
 
 impl LogAxis {
-    /// An axis that covers `times`; none if there are none.
+    /// An axis that covers `times`. `None` if there are no times.
     pub(super) fn of(times: impl Iterator<Item = u32> + Clone) -> Option<Self> {
         let shortest = times.clone().min()?.max(1);
         let longest = times.max()?.max(1);
@@ -81,13 +81,13 @@ impl LogAxis {
 }
 
 /// Whether the time axis has a tick at the start of a point.
-pub(super) fn has_tick(span: Span, at: Timestamp) -> bool {
+pub(super) fn has_tick(range: TimeRange, at: Timestamp) -> bool {
     const HOUR: u64 = 3600;
-    let every = match span {
-        Span::Hour => HOUR / 4,
-        Span::Day => 6 * HOUR,
-        Span::Week => 24 * HOUR,
-        Span::Month => 6 * 24 * HOUR,
+    let every = match range {
+        TimeRange::Hour => HOUR / 4,
+        TimeRange::Day => 6 * HOUR,
+        TimeRange::Week => 24 * HOUR,
+        TimeRange::Month => 6 * 24 * HOUR,
     };
     at.seconds().is_multiple_of(every)
 }

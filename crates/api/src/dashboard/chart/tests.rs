@@ -8,10 +8,10 @@ use super::*;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
-/// Statistics with 98 successes and two failures at every `step`-th point of a span.
-fn statistics(span: Span, step: usize) -> Statistics {
-    let mut chart = Chart::new(span, NOW);
-    let starts: Vec<_> = Chart::new(span, NOW).statistics(true).points;
+/// Statistics with 98 successes and two failures at every `step`-th point of a time range.
+fn statistics(range: TimeRange, step: usize) -> Statistics {
+    let mut chart = Chart::new(range, NOW);
+    let starts: Vec<_> = Chart::new(range, NOW).statistics(true).points;
     for point in starts.iter().rev().step_by(step) {
         chart.add(point.at, ResultCode::Status(200), Latency::of(40), 98);
         chart.add(point.at, ResultCode::Status(503), Latency::of(900), 1);
@@ -29,22 +29,22 @@ fn times(text: &str, part: &str) -> usize {
 }
 
 #[test]
-fn a_span_without_attempts_says_so() {
-    for (span, words) in [(Span::Hour, "last hour"), (Span::Month, "last 30 days")] {
-        let text = drawn(&Chart::new(span, NOW).statistics(true));
+fn a_time_range_without_attempts_says_so() {
+    for (range, words) in [(TimeRange::Hour, "last hour"), (TimeRange::Month, "last 30 days")] {
+        let text = drawn(&Chart::new(range, NOW).statistics(true));
         assert!(text.contains(words) && !text.contains("<svg"), "{text}");
     }
 }
 
 #[test]
 fn each_of_the_three_charts_has_a_description() {
-    for span in Span::ALL {
-        let text = drawn(&statistics(span, 1));
+    for range in TimeRange::ALL {
+        let text = drawn(&statistics(range, 1));
         assert_eq!(times(&text, "<svg viewBox=\"0 0 360 176\" role=\"img\""), 3);
         for (id, description) in [
             ("chart-outcomes", "succeeded and"),
             ("chart-response-times", "p99 1 s"),
-            ("chart-answers", "Responses by status: 200 × "),
+            ("chart-responses", "Responses by status: 200 × "),
         ] {
             let described = format!("aria-labelledby=\"{id}-name {id}-said\"");
             assert!(
@@ -53,7 +53,7 @@ fn each_of_the_three_charts_has_a_description() {
             );
             assert_eq!(times(&text, &format!("id=\"{id}-said\"")), 1);
         }
-        let points = usize::try_from(span.points()).unwrap();
+        let points = usize::try_from(range.points()).unwrap();
         assert_eq!(times(&text, "98 succeeded, 2 failed"), points);
         // The description has one, too.
         assert_eq!(times(&text, ": p50 "), points + 1);
@@ -65,20 +65,20 @@ fn each_of_the_three_charts_has_a_description() {
 
 #[test]
 fn points_without_attempts_are_left_out() {
-    let text = drawn(&statistics(Span::Day, 4));
+    let text = drawn(&statistics(TimeRange::Day, 4));
     assert_eq!(times(&text, "98 succeeded, 2 failed"), 12);
     assert_eq!(times(&text, "<tr><th scope=\"row\">"), 12);
     // Isolated points become short strokes.
     let alone = text.split("class=\"curve accent\" d=\"").nth(1).unwrap().split('"').next();
     assert_eq!((times(alone.unwrap(), "M"), times(alone.unwrap(), "L")), (12, 0));
-    let joined = drawn(&statistics(Span::Day, 1));
+    let joined = drawn(&statistics(TimeRange::Day, 1));
     let joined = joined.split("class=\"curve accent\" d=\"").nth(1).unwrap().split('"').next();
     assert_eq!((times(joined.unwrap(), "M"), times(joined.unwrap(), "L")), (1, 47));
 }
 
 #[test]
 fn charts_satisfy_the_security_policy_and_are_small() {
-    let text = drawn(&statistics(Span::Day, 1));
+    let text = drawn(&statistics(TimeRange::Day, 1));
     for forbidden in ["style", "<script", " on", "href", "NaN", "inf", "v--"] {
         assert!(!text.replace(" once", "").contains(forbidden), "{forbidden} in {text}");
     }
@@ -87,7 +87,7 @@ fn charts_satisfy_the_security_policy_and_are_small() {
 
 #[test]
 fn an_endpoint_that_cannot_be_reached_has_no_response_time() {
-    let mut chart = Chart::new(Span::Hour, NOW);
+    let mut chart = Chart::new(TimeRange::Hour, NOW);
     chart.add(
         NOW.minus(Duration::from_secs(60)),
         ResultCode::NoResponse(ErrorKind::Dns),
@@ -103,14 +103,14 @@ fn an_endpoint_that_cannot_be_reached_has_no_response_time() {
 #[test]
 fn every_response_has_one_colour() {
     let statuses = (100..1000).map(ResultCode::Status);
-    for answer in statuses.chain([ResultCode::NoResponse(ErrorKind::Tls)]) {
-        assert_eq!(RESPONSE_CLASSES.iter().filter(|(.., is)| is(answer)).count(), 1, "{answer}");
+    for result in statuses.chain([ResultCode::NoResponse(ErrorKind::Tls)]) {
+        assert_eq!(RESPONSE_CLASSES.iter().filter(|(.., is)| is(result)).count(), 1, "{result}");
     }
 }
 
 #[test]
 fn frequent_responses_come_first_and_the_rest_are_summed() {
-    let mut chart = Chart::new(Span::Hour, NOW);
+    let mut chart = Chart::new(TimeRange::Hour, NOW);
     for (status, count) in (500..509).zip(1..) {
         chart.add(NOW, ResultCode::Status(status), Latency::of(1), count);
     }

@@ -59,8 +59,8 @@ impl From<Email> for EmailBody {
 }
 
 impl From<Recipient> for RecipientBody {
-    fn from(Recipient { address, verdict }: Recipient) -> Self {
-        let (verdict, reason) = match verdict {
+    fn from(Recipient { address, status }: Recipient) -> Self {
+        let (verdict, reason) = match status {
             RecipientStatus::Accepted => (ACCEPTED, None),
             RecipientStatus::Deferred(reason) => (DEFERRED, Some(reason)),
             RecipientStatus::Refused(reason) => (REFUSED, Some(reason)),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use postrider_domain::statistics::{Figures, Point, ResultCode, Span, Statistics};
+use postrider_domain::statistics::{Figures, Point, ResultCode, Statistics, TimeRange};
 use postrider_domain::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -16,7 +16,7 @@ use super::string_enum;
 pub(crate) struct StatisticsBody {
     /// The time span.
     #[schema(schema_with = span)]
-    span: Span,
+    span: TimeRange,
     /// The duration of each step in milliseconds.
     #[schema(example = 1_800_000)]
     step_ms: u64,
@@ -62,10 +62,10 @@ struct FiguresBody {
 }
 
 impl From<Statistics> for StatisticsBody {
-    fn from(Statistics { span, points, total, complete }: Statistics) -> Self {
+    fn from(Statistics { range, points, total, complete }: Statistics) -> Self {
         Self {
-            span,
-            step_ms: u64::try_from(span.step().as_millis()).expect("a day at most"),
+            span: range,
+            step_ms: u64::try_from(range.step().as_millis()).expect("a day at most"),
             complete,
             total: total.into(),
             points: points.into_iter().map(Into::into).collect(),
@@ -81,9 +81,9 @@ impl From<Point> for PointBody {
 
 impl From<Figures> for FiguresBody {
     fn from(figures: Figures) -> Self {
-        let Figures { succeeded, failed, p50_ms, p99_ms, answers } = figures;
+        let Figures { succeeded, failed, p50_ms, p99_ms, results } = figures;
         let (mut statuses, mut errors) = (BTreeMap::new(), BTreeMap::new());
-        for (result, count) in answers {
+        for (result, count) in results {
             let counts = match result {
                 ResultCode::Status(_) => &mut statuses,
                 ResultCode::NoResponse(_) => &mut errors,
@@ -95,5 +95,5 @@ impl From<Figures> for FiguresBody {
 }
 
 pub(crate) fn span() -> Object {
-    string_enum(&Span::ALL)
+    string_enum(&TimeRange::ALL)
 }

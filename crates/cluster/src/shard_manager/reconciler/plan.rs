@@ -1,6 +1,6 @@
 //! Plans: which shards this node claims, and which it hands to other nodes.
 
-use postrider_domain::assignment::{Holding, Member, MemberState, Plan, plan};
+use postrider_domain::assignment::{Member, MemberState, Plan, ShardOwner, plan};
 use postrider_domain::node::NodeState;
 use postrider_store::Lease;
 use tokio::time::Instant;
@@ -17,14 +17,14 @@ impl Reconciler {
         if !members.iter().any(|member| member.node == self.me.node) {
             return Plan::default();
         }
-        let holdings: Vec<Holding> = (0..)
+        let shard_owners: Vec<ShardOwner> = (0..)
             .zip(&ownership.owners)
-            .map(|(shard, owner)| Holding {
+            .map(|(shard, owner)| ShardOwner {
                 owner: owner.map(|owner| owner.node),
                 movable: self.moved_at.get(&shard).is_none_or(|at| now - *at >= MIN_RESIDENCE),
             })
             .collect();
-        plan(&members, &holdings, self.me.node)
+        plan(&members, &shard_owners, self.me.node)
     }
 
     pub(super) fn member<'a>(&self, lease: &'a Lease, state: NodeState) -> Option<Member<'a>> {

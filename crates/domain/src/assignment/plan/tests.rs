@@ -13,7 +13,7 @@ use crate::ids::Id;
 #[derive(Clone, Debug)]
 struct Cluster {
     nodes: Vec<Node>,
-    holdings: Vec<Holding>,
+    shard_owners: Vec<ShardOwner>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -35,15 +35,15 @@ fn boot(number: u32) -> BootId {
     BootId::from_bytes(bytes)
 }
 
-fn unowned_shards(count: usize) -> Vec<Holding> {
-    vec![Holding { owner: None, movable: true }; count]
+fn unowned_shards(count: usize) -> Vec<ShardOwner> {
+    vec![ShardOwner { owner: None, movable: true }; count]
 }
 
 impl Cluster {
     /// Nodes `node-0`, `node-1` and so on, in their first run.
     fn of(nodes: u32, shards: usize) -> Self {
         let nodes = (0..nodes).map(|n| Node::alive(boot(n), format!("node-{n}"))).collect();
-        Self { nodes, holdings: unowned_shards(shards) }
+        Self { nodes, shard_owners: unowned_shards(shards) }
     }
 
     fn members(&self) -> Vec<Member<'_>> {
@@ -56,7 +56,7 @@ impl Cluster {
     }
 
     fn plan(&self, me: BootId) -> Plan {
-        plan(&self.members(), &self.holdings, me)
+        plan(&self.members(), &self.shard_owners, me)
     }
 
     fn with_state(&self, state: MemberState) -> BTreeSet<BootId> {
@@ -78,19 +78,19 @@ impl Cluster {
         self.with_state(MemberState::Draining)
     }
 
-    fn is_retained(&self, holding: &Holding) -> bool {
-        holding.owner.is_some_and(|owner| self.suspects().contains(&owner))
+    fn is_retained(&self, shard_owner: &ShardOwner) -> bool {
+        shard_owner.owner.is_some_and(|owner| self.suspects().contains(&owner))
     }
 
     fn band(&self) -> Band {
-        let kept = self.holdings.iter().filter(|holding| self.is_retained(holding)).count();
-        Band::of(self.holdings.len() - kept, self.alive().len())
+        let kept = self.shard_owners.iter().filter(|it| self.is_retained(it)).count();
+        Band::of(self.shard_owners.len() - kept, self.alive().len())
     }
 
     /// The number of shards per living node.
     fn loads(&self) -> BTreeMap<BootId, usize> {
         let mut loads: BTreeMap<_, _> = self.alive().into_iter().map(|node| (node, 0)).collect();
-        for owner in self.holdings.iter().filter_map(|h| h.owner) {
+        for owner in self.shard_owners.iter().filter_map(|it| it.owner) {
             if let Some(load) = loads.get_mut(&owner) {
                 *load += 1;
             }
@@ -99,13 +99,17 @@ impl Cluster {
     }
 
     fn owned_by(&self, node: BootId) -> BTreeSet<Shard> {
-        (0..).zip(&self.holdings).filter(|(_, h)| h.owner == Some(node)).map(|(s, _)| s).collect()
+        (0..)
+            .zip(&self.shard_owners)
+            .filter(|(_, it)| it.owner == Some(node))
+            .map(|(s, _)| s)
+            .collect()
     }
 
     fn unowned(&self) -> BTreeSet<Shard> {
         let owners = &self.alive() | &self.suspects();
-        let is_unowned = |h: &Holding| h.owner.is_none_or(|owner| !owners.contains(&owner));
-        (0..).zip(&self.holdings).filter(|(_, h)| is_unowned(h)).map(|(s, _)| s).collect()
+        let is_unowned = |it: &ShardOwner| it.owner.is_none_or(|owner| !owners.contains(&owner));
+        (0..).zip(&self.shard_owners).filter(|(_, it)| is_unowned(it)).map(|(s, _)| s).collect()
     }
 
     /// The combined plans of all nodes.
@@ -122,25 +126,26 @@ impl Cluster {
 
     fn carry_out(&mut self, (shard, source, target): (Shard, Option<BootId>, BootId)) {
         let between_living = source.is_some_and(|source| self.alive().contains(&source));
-        self.holdings[usize::from(shard)] =
-            Holding { owner: Some(target), movable: !between_living };
+        self.shard_owners[usize::from(shard)] =
+            ShardOwner { owner: Some(target), movable: !between_living };
     }
 
     /// Carries out plans, a minute apart, until there is nothing left to do. Returns the number of
     /// shards that changed owners.
     fn settle(&mut self) -> usize {
-        let before = self.holdings.clone();
+        let before = self.shard_owners.clone();
         for _ in 0..=2 * MOVES_DIVISOR + 1 {
             let all = self.all_changes();
             if all.is_empty() {
-                let changed = before.iter().zip(&self.holdings).filter(|(a, b)| a.owner != b.owner);
+                let changed =
+                    before.iter().zip(&self.shard_owners).filter(|(a, b)| a.owner != b.owner);
                 return changed.count();
             }
             for change in all {
                 self.carry_out(change);
             }
-            for holding in &mut self.holdings {
-                holding.movable = true;
+            for shard_owner in &mut self.shard_owners {
+                shard_owner.movable = true;
             }
         }
         panic!("the cluster does not settle: {self:?}");
@@ -153,11 +158,11 @@ impl Cluster {
             return;
         }
         assert!(self.unowned().is_empty(), "a shard is unowned");
-        let Band { least, most, .. } = self.band();
+        let Band { min, max, .. } = self.band();
         let shards = self.loads().values().sum::<usize>() as f64;
         let fair = shards / alive.len() as f64;
         for (node, load) in self.loads() {
-            assert!((least..=most).contains(&load), "{node} owns {load} of {least} to {most}");
+            assert!((min..=max).contains(&load), "{node} owns {load} of {min} to {max}");
             // Within a tenth of the fair share, or within one shard.
             let off = (load as f64 - fair).abs();
             assert!(off <= fair / 10.0 + 1e-9 || off < 1.0, "{node} owns {load}, fair is {fair}");
@@ -190,14 +195,14 @@ fn any_cluster(blocked: f64) -> impl Strategy<Value = Cluster> {
                 let drawn = (index.index(owners * owners) as f64).sqrt();
                 boot(drawn as u32)
             };
-            let holdings = shards
+            let shard_owners = shards
                 .into_iter()
-                .map(|(index, movable)| Holding {
+                .map(|(index, movable)| ShardOwner {
                     owner: index.filter(|_| owners > 0).map(owner),
                     movable,
                 })
                 .collect();
-            Cluster { nodes, holdings }
+            Cluster { nodes, shard_owners }
         },
     )
 }
@@ -219,25 +224,25 @@ proptest! {
         }
         let mut rebalanced = 0;
         for (shard, source, target) in all {
-            let holding = cluster.holdings[usize::from(shard)];
+            let shard_owner = cluster.shard_owners[usize::from(shard)];
             prop_assert!(alive.contains(&target), "the target is not alive");
-            prop_assert!(!holding.owner.is_some_and(|owner| suspects.contains(&owner)));
+            prop_assert!(!shard_owner.owner.is_some_and(|owner| suspects.contains(&owner)));
             match source {
                 None => {
-                    let owner = holding.owner;
+                    let owner = shard_owner.owner;
                     prop_assert!(!owner.is_some_and(|o| alive.contains(&o) || draining.contains(&o)));
                 }
                 Some(source) => {
-                    prop_assert_eq!(holding.owner, Some(source));
+                    prop_assert_eq!(shard_owner.owner, Some(source));
                     prop_assert!(source != target);
                     if alive.contains(&source) {
-                        prop_assert!(holding.movable);
+                        prop_assert!(shard_owner.movable);
                         rebalanced += 1;
                     }
                 }
             }
         }
-        prop_assert!(rebalanced <= (cluster.holdings.len() / 10).max(1));
+        prop_assert!(rebalanced <= (cluster.shard_owners.len() / 10).max(1));
     }
 
     #[test]
@@ -247,7 +252,7 @@ proptest! {
             (Just(cluster), shuffled)
         }),
     ) {
-        let other = Cluster { nodes: shuffled, holdings: cluster.holdings.clone() };
+        let other = Cluster { nodes: shuffled, shard_owners: cluster.shard_owners.clone() };
         for node in &cluster.nodes {
             prop_assert_eq!(cluster.plan(node.boot), other.plan(node.boot));
         }
@@ -280,11 +285,11 @@ proptest! {
             prop_assert!(cluster.all_changes().is_empty());
             return Ok(());
         }
-        let Band { least, most, .. } = cluster.band();
+        let Band { min, max, .. } = cluster.band();
         let unowned = cluster.unowned().len();
         let loads = cluster.loads();
-        let too_many: usize = loads.values().map(|load| load.saturating_sub(most)).sum();
-        let too_few: usize = loads.values().map(|load| least.saturating_sub(*load)).sum();
+        let too_many: usize = loads.values().map(|load| load.saturating_sub(max)).sum();
+        let too_few: usize = loads.values().map(|load| min.saturating_sub(*load)).sum();
         let needed = unowned + too_many.max(too_few.saturating_sub(unowned));
         prop_assert_eq!(cluster.settle(), needed);
         cluster.assert_settled();
@@ -302,7 +307,7 @@ proptest! {
         let mut cluster = cluster;
         let rest: BTreeSet<_> = all.iter().filter(|c| !done.contains(c)).copied().collect();
         let is_cut_short = if cluster.unowned().is_empty() {
-            all.len() == (cluster.holdings.len() / MOVES_DIVISOR).max(1)
+            all.len() == (cluster.shard_owners.len() / MOVES_DIVISOR).max(1)
         } else {
             rest.is_empty()
         };
@@ -363,7 +368,7 @@ proptest! {
         let back = cluster.owned_by(boot(nodes));
         // If other nodes have capacity too, one of them may be preferred for a shard.
         prop_assert!(back.is_subset(&owned));
-        prop_assert!(back.len() >= cluster.band().least);
+        prop_assert!(back.len() >= cluster.band().min);
     }
 }
 
@@ -387,7 +392,7 @@ fn fewer_shards_than_nodes() {
     assert_eq!(cluster.settle(), 2);
     cluster.assert_settled();
     let mut crowded = Cluster::of(3, 2);
-    crowded.holdings.fill(Holding { owner: Some(boot(1)), movable: true });
+    crowded.shard_owners.fill(ShardOwner { owner: Some(boot(1)), movable: true });
     assert_eq!(crowded.settle(), 1);
     crowded.assert_settled();
 }
@@ -403,10 +408,10 @@ fn the_later_of_two_runs_of_a_node_is_preferred() {
 #[test]
 fn a_shard_that_has_just_moved_stays() {
     let mut cluster = Cluster::of(2, 100);
-    cluster.holdings.fill(Holding { owner: Some(boot(0)), movable: false });
+    cluster.shard_owners.fill(ShardOwner { owner: Some(boot(0)), movable: false });
     assert!(cluster.all_changes().is_empty());
     for shard in [7, 70] {
-        cluster.holdings[shard].movable = true;
+        cluster.shard_owners[shard].movable = true;
     }
     assert_eq!(
         cluster.all_changes(),
@@ -443,7 +448,7 @@ fn nothing_is_claimed_without_living_nodes() {
     let mut cluster = Cluster::of(1, 8);
     cluster.nodes[0].state = MemberState::Draining;
     assert!(cluster.all_changes().is_empty());
-    cluster.holdings.fill(Holding { owner: Some(boot(0)), movable: true });
+    cluster.shard_owners.fill(ShardOwner { owner: Some(boot(0)), movable: true });
     assert!(cluster.all_changes().is_empty());
 }
 

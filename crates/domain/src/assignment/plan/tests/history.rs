@@ -44,14 +44,14 @@ fn any_event() -> impl Strategy<Value = Event> {
     ]
 }
 
-struct World {
+struct ClusterHistory {
     cluster: Cluster,
     boots: u32,
     round: usize,
     /// When each shard last moved between living nodes.
     moved: Vec<Option<usize>>,
     /// Changes that slow nodes have yet to carry out.
-    delayed: Vec<(Shard, Option<BootId>, BootId, Holding)>,
+    delayed: Vec<(Shard, Option<BootId>, BootId, ShardOwner)>,
     /// The owners of each shard since the last membership change.
     owners: Vec<Vec<BootId>>,
     /// Whether a delayed change was carried out since then.
@@ -60,7 +60,7 @@ struct World {
     slow: Vec<bool>,
 }
 
-impl World {
+impl ClusterHistory {
     fn new(nodes: u32, shards: usize, slow: Vec<bool>) -> Self {
         Self {
             cluster: Cluster::of(nodes, shards),
@@ -118,9 +118,9 @@ impl World {
         }
         self.carry_out_delayed();
         self.had_delayed = false;
-        for (owners, holding) in self.owners.iter_mut().zip(&self.cluster.holdings) {
+        for (owners, shard_owner) in self.owners.iter_mut().zip(&self.cluster.shard_owners) {
             owners.clear();
-            owners.extend(holding.owner);
+            owners.extend(shard_owner.owner);
         }
     }
 
@@ -128,8 +128,8 @@ impl World {
     /// nodes have observed it.
     fn round(&mut self) {
         self.round += 1;
-        for (holding, moved) in self.cluster.holdings.iter_mut().zip(&self.moved) {
-            holding.movable = moved.is_none_or(|moved| self.round - moved >= MINUTE);
+        for (shard_owner, moved) in self.cluster.shard_owners.iter_mut().zip(&self.moved) {
+            shard_owner.movable = moved.is_none_or(|moved| self.round - moved >= MINUTE);
         }
         let seen = self.cluster.clone();
         self.carry_out_delayed();
@@ -139,11 +139,11 @@ impl World {
             let moves = moves.into_iter().map(|(shard, target)| (shard, Some(node.boot), target));
             let is_slow = self.slow[(self.round * 7 + number) % self.slow.len()];
             for (shard, source, target) in claims.chain(moves) {
-                let holding = seen.holdings[usize::from(shard)];
+                let shard_owner = seen.shard_owners[usize::from(shard)];
                 if is_slow {
-                    self.delayed.push((shard, source, target, holding));
+                    self.delayed.push((shard, source, target, shard_owner));
                 } else {
-                    self.carry_out(shard, source, target, holding);
+                    self.carry_out(shard, source, target, shard_owner);
                 }
             }
         }
@@ -156,15 +156,21 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, shard: Shard, source: Option<BootId>, target: BootId, seen: Holding) {
+    fn carry_out(
+        &mut self,
+        shard: Shard,
+        source: Option<BootId>,
+        target: BootId,
+        seen: ShardOwner,
+    ) {
         let index = usize::from(shard);
         let actor = source.unwrap_or(target);
         let acts = self.cluster.nodes.iter().any(|node| node.boot == actor);
-        if !acts || self.cluster.holdings[index].owner != seen.owner {
+        if !acts || self.cluster.shard_owners[index].owner != seen.owner {
             return;
         }
         self.cluster.carry_out((shard, source, target));
-        if !self.cluster.holdings[index].movable {
+        if !self.cluster.shard_owners[index].movable {
             self.moved[index] = Some(self.round);
         }
         // A node that acts on stale state may hand over too many shards; each may come back once.
@@ -187,7 +193,7 @@ impl World {
     /// The cluster a minute later.
     fn a_minute_later(&self) -> Cluster {
         let mut cluster = self.cluster.clone();
-        cluster.holdings.iter_mut().for_each(|holding| holding.movable = true);
+        cluster.shard_owners.iter_mut().for_each(|shard_owner| shard_owner.movable = true);
         cluster
     }
 }
@@ -200,10 +206,10 @@ proptest! {
         slow in prop::collection::vec(prop::bool::weighted(0.3), 1..40),
         events in prop::collection::vec(prop::collection::vec(any_event(), 1..5), 1..5),
     ) {
-        let mut world = World::new(nodes, shards, slow);
+        let mut history = ClusterHistory::new(nodes, shards, slow);
         for burst in events {
-            burst.into_iter().for_each(|event| world.apply(event));
-            world.settle();
+            burst.into_iter().for_each(|event| history.apply(event));
+            history.settle();
         }
     }
 }

@@ -26,7 +26,7 @@ impl fmt::Display for Figures {
 fn measure(cluster: &Cluster) -> Figures {
     let members = cluster.members();
     let start = std::time::Instant::now();
-    let changes = assign_shards(&members, &cluster.holdings);
+    let changes = assign_shards(&members, &cluster.shard_owners);
     Figures { took: start.elapsed(), changes }
 }
 
@@ -38,14 +38,14 @@ fn settle(cluster: &mut Cluster, what: &str) -> Vec<Change> {
     let mut changes = first.changes;
     while !changes.is_empty() {
         for change in &changes {
-            let holding = Holding { owner: Some(change.target), movable: true };
-            cluster.holdings[usize::from(change.shard)] = holding;
+            let shard_owner = ShardOwner { owner: Some(change.target), movable: true };
+            cluster.shard_owners[usize::from(change.shard)] = shard_owner;
         }
         all.append(&mut changes);
-        changes = assign_shards(&cluster.members(), &cluster.holdings);
+        changes = assign_shards(&cluster.members(), &cluster.shard_owners);
     }
-    let Band { least, most, .. } = cluster.band();
-    assert!(cluster.loads().values().all(|load| (least..=most).contains(load)));
+    let Band { min, max, .. } = cluster.band();
+    assert!(cluster.loads().values().all(|load| (min..=max).contains(load)));
     all
 }
 
@@ -79,7 +79,7 @@ fn a_thousand_nodes_settle() {
 #[test]
 fn a_thousand_nodes_join_one_that_owns_everything() {
     let mut cluster = Cluster::of(NODES, SHARDS);
-    cluster.holdings.fill(Holding { owner: Some(boot(0)), movable: true });
+    cluster.shard_owners.fill(ShardOwner { owner: Some(boot(0)), movable: true });
     let first = measure(&cluster);
     eprintln!("{NODES} nodes, {SHARDS} shards, all join the first: {first}");
     assert_eq!(first.changes.len(), SHARDS / MOVES_DIVISOR);
