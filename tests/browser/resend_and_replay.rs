@@ -94,7 +94,7 @@ async fn a_replay_can_be_counted_started_paused_and_cancelled() -> Result<()> {
     browser.tick("delivered").await?;
     browser.tick(REFUND).await?;
     browser.click("Start").await?;
-    browser.until("All matching deliveries were queued again.").await?;
+    browser.until("A new delivery was created for every matching delivery.").await?;
     browser.until("1 of 1 done").await?;
     session.close().await
 }

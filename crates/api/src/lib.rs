@@ -10,10 +10,10 @@
 //! | `dashboard` | the HTML pages |
 //! | `actor` | the actor API for clients and nodes |
 //!
-//! The middleware runs in this order: `web::drain_body` (drains the request body after the
-//! response), `web::limits` (converts panics into 500 and limits concurrent requests), `web::auth`
-//! (authenticates the key and authorizes access to the account), and then the handler. The OpenAPI
-//! document is generated from the handlers and completed by `rest::docs`.
+//! The middleware runs in this order: `web::drain_body` (drains what is left of the request
+//! body before the response is sent), `web::limits` (converts panics into 500 and limits concurrent
+//! requests), `web::auth` (authenticates the key and authorizes access to the account), and then
+//! the handler. The OpenAPI document is generated from the handlers and completed by `rest::docs`.
 
 mod actor;
 mod dashboard;

@@ -34,12 +34,12 @@ impl Service {
     }
 
     /// Creates a new delivery of the same event to the same endpoint.
-    pub async fn retry_delivery(
+    pub async fn resend_delivery(
         &self,
         account: AccountId,
         id: DeliveryId,
     ) -> Result<DeliveryView, ServiceError> {
-        let created = self.records().retry_delivery(account, id, self.ids(), self.now()).await?;
+        let created = self.records().resend_delivery(account, id, self.ids(), self.now()).await?;
         let Some((view, wake)) = created else {
             // Deliveries outlive their endpoint: return `NotFound` only if the delivery is missing.
             self.delivery(account, id).await?;

@@ -293,7 +293,7 @@ async fn another_accounts_resources_are_not_found_and_wake_nobody() {
         Err(ServiceError::NotFound(Resource::Delivery))
     ));
     assert!(matches!(
-        service.retry_delivery(other, delivery).await,
+        service.resend_delivery(other, delivery).await,
         Err(ServiceError::NotFound(Resource::Delivery))
     ));
     assert!(fixture.shards.take().is_empty());
@@ -305,13 +305,13 @@ async fn a_delivery_can_be_retried_until_its_endpoint_is_deleted() {
     let (service, account) = (&fixture.service, fixture.account);
     service.publish(Channel::Http, account, vec![new_event("free", "1")], None).await.unwrap();
     let first = fixture.delivery().await;
-    let again = service.retry_delivery(account, first).await.unwrap();
+    let again = service.resend_delivery(account, first).await.unwrap();
     assert_eq!(again.state, DeliveryState::Pending);
     assert_ne!(again.delivery.id, first);
     assert_eq!(fixture.shards.take().len(), 2);
     service.records().delete_endpoint(account, fixture.endpoint).await.unwrap();
     assert!(matches!(
-        service.retry_delivery(account, first).await,
+        service.resend_delivery(account, first).await,
         Err(ServiceError::EndpointDeleted)
     ));
 }

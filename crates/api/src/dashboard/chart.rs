@@ -205,9 +205,9 @@ fn figure(
         figure.chart {
             figcaption { span.strong { (name) } ul { (legend) } }
             svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img"
-                aria-labelledby={ (id) "-name " (id) "-said" } {
+                aria-labelledby={ (id) "-name " (id) "-description" } {
                 title id={ (id) "-name" } { (name) }
-                desc id={ (id) "-said" } { (description) }
+                desc id={ (id) "-description" } { (description) }
                 (time_axis(statistics))
                 (drawing)
             }

@@ -28,7 +28,7 @@ use crate::web::problem::Problem;
 pub(crate) fn routes() -> Router<App> {
     Router::new()
         .route("/deliveries/{delivery}", get(show))
-        .route("/deliveries/{delivery}/standing", get(refresh_banner))
+        .route("/deliveries/{delivery}/banner", get(refresh_banner))
         .route("/deliveries/{delivery}/retry", post(retry))
 }
 
@@ -110,8 +110,8 @@ fn version(DeliveryView { delivery, state }: &DeliveryView) -> String {
 /// The status banner, which is polled until the delivery is finished.
 fn banner(ctx: &PageContext, view: &DeliveryView, max_attempts: u32) -> Markup {
     let DeliveryView { delivery, state } = view;
-    let page = subpath(&ctx.urls().delivery(delivery.id), "standing");
-    let poll_url = with_query(&page, &[("was", &version(view))]);
+    let page = subpath(&ctx.urls().delivery(delivery.id), "banner");
+    let poll_url = with_query(&page, &[("version", &version(view))]);
     let poll_url = (*state == DeliveryState::Pending).then_some(poll_url);
     let class = match state {
         DeliveryState::Delivered => "good",
@@ -120,7 +120,7 @@ fn banner(ctx: &PageContext, view: &DeliveryView, max_attempts: u32) -> Markup {
         DeliveryState::Pending | DeliveryState::Discarded => "plain",
     };
     html! {
-        div #standing class={ "banner " (class) } hx-get=[poll_url.as_ref()] hx-trigger=[poll_url.as_ref().map(|_| "every 2s")]
+        div #banner class={ "banner " (class) } hx-get=[poll_url.as_ref()] hx-trigger=[poll_url.as_ref().map(|_| "every 2s")]
             hx-swap="outerHTML" {
             p.headline { (delivery_badge(*state)) " " (status_text(ctx, view)) }
             p.faint {
@@ -263,7 +263,7 @@ async fn refresh_banner(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Response, Problem> {
-    let old_version = params.text("was");
+    let old_version = params.text("version");
     params.finish()?;
     let view = app.records().delivery_without_attempts(tenant.0, id).await?;
     let view = view.ok_or_else(|| Problem::not_found("delivery"))?;
@@ -277,6 +277,6 @@ async fn retry(
     PathId(id): PathId<DeliveryId>,
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
-    let made = app.service().retry_delivery(tenant.0, id).await?;
+    let made = app.service().resend_delivery(tenant.0, id).await?;
     Ok(Redirect::to(&Flash::Resent.redirect_target(&ctx.urls().delivery(made.delivery.id))))
 }

@@ -39,7 +39,7 @@ fn recipient_status(Recipient { address, status }: &Recipient) -> Markup {
     let (tone, word, reason) = match status {
         RecipientStatus::Accepted => (Tone::Good, "accepted", None),
         RecipientStatus::Deferred(reason) => (Tone::Warn, "deferred", Some(reason)),
-        RecipientStatus::Refused(reason) => (Tone::Bad, "rejected", Some(reason)),
+        RecipientStatus::Refused(reason) => (Tone::Bad, "refused", Some(reason)),
     };
     html! {
         div.recipient {
@@ -71,7 +71,7 @@ mod tests {
         ];
         let text = emails(&[email(to), email(Vec::new())]).into_string();
         for part in
-            ["accepted", "deferred", "450 &lt;b&gt;later", "rejected", "550 nobody", "no contact"]
+            ["accepted", "deferred", "450 &lt;b&gt;later", "refused", "550 nobody", "no contact"]
         {
             assert!(text.contains(part), "no {part:?} in {text}");
         }

@@ -42,12 +42,16 @@ pub(crate) fn routes() -> Router<App> {
         .route("/events/{event}/resend", post(resend))
 }
 
-/// An event, and the number of webhooks it was fanned out to.
-type PublishedEvent = (Event, u64);
+/// An event, and the number of deliveries that publishing it creates.
+struct PublishedEvent {
+    event: Event,
+    delivery_count: u64,
+}
 
 async fn load_event(app: &App, account: AccountId, id: EventId) -> Result<PublishedEvent, Problem> {
     let found = app.records().event(account, id).await?;
-    found.ok_or_else(|| Problem::not_found("event"))
+    let (event, delivery_count) = found.ok_or_else(|| Problem::not_found("event"))?;
+    Ok(PublishedEvent { event, delivery_count })
 }
 
 async fn show(
@@ -59,35 +63,36 @@ async fn show(
 ) -> Result<Page, Problem> {
     let after = params.take("cursor", str::parse);
     params.finish()?;
-    let event = load_event(&app, tenant.0, id).await?;
-    page(&ctx, &app, &event, after, "", None).await
+    let published = load_event(&app, tenant.0, id).await?;
+    page(&ctx, &app, &published, after, "", None).await
 }
 
 /// `endpoint` is the form's input as it was entered.
 async fn page(
     ctx: &PageContext,
     app: &App,
-    (event, receivers): &PublishedEvent,
+    published: &PublishedEvent,
     after: Option<DeliveryId>,
     endpoint: &str,
     problem: Option<&Problem>,
 ) -> Result<Page, Problem> {
     let urls = ctx.urls();
+    let event = &published.event;
     let deliveries = EventDeliveries::of(app, event.account, event.id, after).await?;
     let webhooks = WebhookSelect::of(app, event.account).await?;
     let body = html! {
         p.crumbs { a href=(urls.events()) { "Events" } }
         h1 { "Event " code { (event.event_type) } }
         p { (copyable(event.id)) }
-        (facts(&urls, event, *receivers))
+        (facts(&urls, published))
         section aria-labelledby="payload" {
             h2 #payload { "Payload" }
             (payload("exact-payload", "Payload", event.payload.bytes(), usize::MAX))
             button.copy.quiet type="button" data-copy-from="exact-payload" hidden { "Copy payload" }
         }
-        section aria-labelledby="receivers" {
-            h2 #receivers { "Deliveries" }
-            (deliveries.show(ctx, event, *receivers))
+        section aria-labelledby="deliveries" {
+            h2 #deliveries { "Deliveries" }
+            (deliveries.show(ctx, published))
         }
         section aria-labelledby="resend" {
             h2 #resend { "Resend" }
@@ -97,11 +102,11 @@ async fn page(
     Ok(ctx.page(NavItem::Events, &format!("Event {}", event.event_type), body))
 }
 
-fn facts(urls: &Urls, event: &Event, receivers: u64) -> Markup {
+fn facts(urls: &Urls, PublishedEvent { event, delivery_count }: &PublishedEvent) -> Markup {
     html! {
         p {
             "Published " (time(event.created_at)) " to "
-            (count(receivers, "webhook", "webhooks")) ", with a payload of "
+            (count(*delivery_count, "webhook", "webhooks")) ", with a payload of "
             (bytes(event.payload.bytes().len())) ". "
             a href=(urls.event_type(&event.event_type)) { "View event type" }
         }
@@ -138,22 +143,23 @@ impl EventDeliveries {
     }
 
     /// The list of deliveries. The first page polls as long as deliveries may change.
-    fn show(&self, ctx: &PageContext, event: &Event, receivers: u64) -> Markup {
+    fn show(&self, ctx: &PageContext, published: &PublishedEvent) -> Markup {
+        let PublishedEvent { event, delivery_count } = published;
         let urls = ctx.urls();
         let page = urls.event(event.id);
         let changes = |view: &DeliveryView| view.state == DeliveryState::Pending;
         let may_change = match self.page.items.is_empty() {
-            true => receivers > 0 && ctx.now().since(event.created_at) < FAN_OUT_TIME,
+            true => *delivery_count > 0 && ctx.now().since(event.created_at) < FAN_OUT_TIME,
             false => self.page.items.iter().any(changes),
         };
         let poll_url = (may_change && self.after.is_none()).then(|| subpath(&page, "deliveries"));
         let next = self.page.next.as_ref();
-        let next = next.map(|cursor| with_query(&page, &[("cursor", cursor)]) + "#receivers");
+        let next = next.map(|cursor| with_query(&page, &[("cursor", cursor)]) + "#deliveries");
         html! {
-            div #receiver-list hx-get=[poll_url.as_ref()] hx-trigger=[poll_url.as_ref().map(|_| "every 5s")]
+            div #delivery-list hx-get=[poll_url.as_ref()] hx-trigger=[poll_url.as_ref().map(|_| "every 5s")]
                 hx-swap="outerHTML" {
                 @if self.page.items.is_empty() {
-                    @if receivers == 0 {
+                    @if *delivery_count == 0 {
                         (empty_state("No deliveries", "No webhook was subscribed to this event type when the event was published.", None))
                     } @else {
                         (empty_state("Deliveries not listed yet",
@@ -189,9 +195,9 @@ async fn deliveries(
     params: Params,
 ) -> Result<Fragment, Problem> {
     params.finish()?;
-    let (event, receivers) = load_event(&app, tenant.0, id).await?;
+    let published = load_event(&app, tenant.0, id).await?;
     let deliveries = EventDeliveries::of(&app, tenant.0, id, None).await?;
-    Ok(Fragment(deliveries.show(&ctx, &event, receivers)))
+    Ok(Fragment(deliveries.show(&ctx, &published)))
 }
 
 fn resend_form(
@@ -235,7 +241,10 @@ async fn resend(
     let to_all = form.text("to") == "all";
     let target = (!to_all).then_some(("endpoint", Raw::Text(endpoint)));
     let resent = match ResendEvent::parse(Fields::from_form(target)) {
-        Ok(target) => app.service().resend_event(tenant.0, id, target).await.map_err(Problem::from),
+        Ok(target) => {
+            let resent = app.service().resend_event(tenant.0, id, target.into()).await;
+            resent.map_err(Problem::from)
+        }
         Err(problem) => Err(problem),
     };
     match resent {
@@ -249,8 +258,8 @@ async fn resend(
         }
         Err(problem) => {
             let problem = problem.if_invalid_fields()?;
-            let event = load_event(&app, tenant.0, id).await?;
-            let page = page(&ctx, &app, &event, None, endpoint, Some(&problem)).await?;
+            let published = load_event(&app, tenant.0, id).await?;
+            let page = page(&ctx, &app, &published, None, endpoint, Some(&problem)).await?;
             Ok(page.with_status_of(&problem).into_response())
         }
     }

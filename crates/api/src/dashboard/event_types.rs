@@ -34,7 +34,7 @@ async fn list(
     let next = page.next.as_ref().map(|next| with_query(&urls.event_types(), &[("cursor", next)]));
     let body = html! {
         h1 { "Event types" }
-        p { "Events your webhooks can subscribe to." }
+        p { "Event types that your webhooks can subscribe to." }
         @if page.items.is_empty() {
             (empty_state("No event types yet", "The operator adds event types with PUT /v1/event-types/{name}.", None))
         } @else {

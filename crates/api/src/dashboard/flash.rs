@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::web::choice::{json_name, parse_choice};
 
 /// The query parameter.
-const PARAMETER: &str = "said";
+const PARAMETER: &str = "flash";
 
 /// A flash message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -25,13 +25,12 @@ pub(crate) enum Flash {
     Rotated,
     Resent,
     ResentToAll,
-    #[serde(rename = "nobody-wants-it")]
     NoSubscribers,
     Started,
     ReplayPaused,
     ReplayCancelled,
     KeyDeleted,
-    LinksEnded,
+    LinksRevoked,
 }
 
 const ALL: [Flash; 17] = [
@@ -51,7 +50,7 @@ const ALL: [Flash; 17] = [
     Flash::ReplayPaused,
     Flash::ReplayCancelled,
     Flash::KeyDeleted,
-    Flash::LinksEnded,
+    Flash::LinksRevoked,
 ];
 
 impl Flash {
@@ -63,7 +62,7 @@ impl Flash {
             Self::ContactsSaved => "Contacts saved. Emails go to these addresses from now on.",
             Self::Enabled => "Webhook enabled. Held deliveries are being sent.",
             Self::Discarded => "Webhook enabled. Held deliveries were discarded.",
-            Self::Disabled => "Webhook disabled. New events are held until you enable it.",
+            Self::Disabled => "Webhook disabled. New deliveries are held until you enable it.",
             Self::Deleted => "Webhook deleted.",
             Self::Rotated => "New signing secret created. The old one stays valid for 24 hours.",
             Self::Resent => "Resent. A new delivery was created.",
@@ -75,7 +74,7 @@ impl Flash {
                 "The replay is cancelled. Deliveries that it already created are still sent."
             }
             Self::KeyDeleted => "API key deleted. It no longer works.",
-            Self::LinksEnded => {
+            Self::LinksRevoked => {
                 "Portal links revoked. Anyone who signed in with one has been signed out."
             }
         }
@@ -120,10 +119,10 @@ mod tests {
             (Some(Flash::Saved), "/a".to_owned())
         );
         assert_eq!(
-            take("/a?b=1&said=key-deleted&c="),
+            take("/a?b=1&flash=key-deleted&c="),
             (Some(Flash::KeyDeleted), "/a?b=1&c=".to_owned())
         );
-        assert_eq!(take("/a?said=%3Cscript%3E"), (None, "/a".to_owned()));
+        assert_eq!(take("/a?flash=%3Cscript%3E"), (None, "/a".to_owned()));
         assert_eq!(take("/a?b=1"), (None, "/a?b=1".to_owned()));
     }
 }

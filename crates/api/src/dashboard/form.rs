@@ -18,7 +18,7 @@ pub(crate) const MAX_BYTES: usize = 3 * postrider_domain::limits::MAX_BODY_BYTES
 /// The maximum number of values in a form.
 const MAX_VALUES: usize = 10_000;
 /// The name of the field that [`version_field`] renders.
-const VERSION: &str = "seen";
+const VERSION: &str = "version";
 /// How long reading a form may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -110,27 +110,52 @@ pub(crate) fn form_error(problem: Option<&Problem>, page: &str) -> Markup {
 
 /// The errors of a form, by field.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Errors<'a>(Option<&'a [FieldError]>);
+pub(crate) enum Errors<'a> {
+    #[default]
+    None,
+    Single {
+        field: &'a str,
+        detail: &'a str,
+    },
+    Fields(&'a [FieldError]),
+}
 
 impl<'a> Errors<'a> {
     /// The field errors of a problem.
     pub(crate) fn of(problem: Option<&'a Problem>) -> Self {
-        Self(problem.map(Problem::errors))
+        problem.map_or(Self::None, |problem| Self::Fields(problem.errors()))
+    }
+
+    /// The error of one field as a whole.
+    pub(crate) fn single(field: &'a str, detail: &'a str) -> Self {
+        Self::Single { field, detail }
     }
 
     /// The errors of a field and of anything within it.
     pub(crate) fn at(self, field: &str) -> Vec<String> {
-        let errors = self.0.unwrap_or_default().iter();
-        let within = errors.filter_map(|error| {
-            let rest = error.pointer.strip_prefix('/')?.strip_prefix(field)?;
-            let inner = rest.strip_prefix('/').or((rest.is_empty()).then_some(""))?;
-            Some(if inner.is_empty() || inner.bytes().all(|b| b.is_ascii_digit()) {
-                error.detail.clone()
-            } else {
-                format!("{}: {}", inner.replace("~1", "/").replace("~0", "~"), error.detail)
-            })
-        });
-        within.collect()
+        match self {
+            Self::Single { field: invalid, detail } if invalid == field => vec![detail.to_owned()],
+            Self::None | Self::Single { .. } => Vec::new(),
+            Self::Fields(errors) => {
+                let within = errors.iter().filter_map(|error| {
+                    let rest = error.pointer.strip_prefix('/')?.strip_prefix(field)?;
+                    let inner = rest.strip_prefix('/').or((rest.is_empty()).then_some(""))?;
+                    Some(with_subject(inner, &error.detail))
+                });
+                within.collect()
+            }
+        }
+    }
+}
+
+/// An error within a field, with the number of the item or the name of the entry as its subject.
+/// `inner` is the rest of the pointer; it is empty for an error of the field as a whole.
+fn with_subject(inner: &str, detail: &str) -> String {
+    let is_index = inner.bytes().all(|byte| byte.is_ascii_digit());
+    match inner.parse::<u32>() {
+        _ if inner.is_empty() => detail.to_owned(),
+        Ok(index) if is_index => format!("Item {} {detail}", u64::from(index) + 1),
+        _ => format!("{} {detail}", inner.replace("~1", "/").replace("~0", "~")),
     }
 }
 
@@ -154,8 +179,10 @@ mod tests {
         let problem = Problem::invalid_fields(errors.to_vec());
         let errors = Errors::of(Some(&problem));
         assert_eq!(errors.at("url"), ["is odd"]);
-        assert_eq!(errors.at("event_types"), ["is odd"]);
-        assert_eq!(errors.at("headers"), ["X/Y: is odd"]);
+        assert_eq!(errors.at("event_types"), ["Item 4 is odd"]);
+        assert_eq!(errors.at("headers"), ["X/Y is odd"]);
         assert!(errors.at("name").is_empty() && Errors::of(None).at("url").is_empty());
+        let single = Errors::single("url", "is odd");
+        assert_eq!((single.at("url"), single.at("urls")), (vec!["is odd".to_owned()], Vec::new()));
     }
 }

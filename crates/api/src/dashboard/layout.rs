@@ -117,7 +117,7 @@ impl PageContext {
             (self.navigation(item))
         };
         let flash = html! {
-            @if let Some(flash) = self.0.flash { p.said role="status" { (flash.text()) } }
+            @if let Some(flash) = self.0.flash { p.flash role="status" { (flash.text()) } }
         };
         page(title, header, html! { (flash) (body) })
     }
@@ -216,10 +216,10 @@ impl IntoResponse for Fragment {
     }
 }
 
-/// The refreshed fragment, or a reload of the whole page if its state has changed since.
-pub(crate) fn refreshed(old_state: Option<&str>, state: &str, part: Markup) -> Response {
-    match old_state {
-        Some(old_state) if old_state != state => [("hx-refresh", "true")].into_response(),
+/// The refreshed fragment, or a reload of the whole page if its version has changed since.
+pub(crate) fn refreshed(old_version: Option<&str>, version: &str, part: Markup) -> Response {
+    match old_version {
+        Some(old_version) if old_version != version => [("hx-refresh", "true")].into_response(),
         _ => Fragment(part).into_response(),
     }
 }

@@ -287,7 +287,7 @@ mod tests {
             headers.insert("hx-current-url", HeaderValue::from_static(url));
             current_page(&headers).map(str::to_owned)
         };
-        let good = page("https://a:1/dashboard/accounts/a/webhooks/e?said=saved#x");
+        let good = page("https://a:1/dashboard/accounts/a/webhooks/e?flash=saved#x");
         assert_eq!(good.as_deref(), Some("/dashboard/accounts/a/webhooks/e"));
         for bad in ["", "https://a", "https://a/v1/", "/dashboard", "https://a//evil/dashboard"] {
             assert_eq!(page(bad), None, "{bad}");

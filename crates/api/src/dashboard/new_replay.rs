@@ -10,6 +10,7 @@ use maud::{Markup, html};
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::ids::EndpointId;
 use postrider_domain::replay::{DEFAULT_RATE, MAX_RATE, REPLAYABLE, Replay};
+use postrider_service::replays;
 use postrider_store::{MAX_REPLAY_COUNT, ReplayCount};
 
 use super::catalogue::Catalogue;
@@ -78,18 +79,17 @@ impl Values {
 
     /// The fields of the request. Empty ones match everything, except that at least one state is
     /// required.
-    fn fields(&self, dry_run: bool) -> Fields<'_> {
+    fn fields(&self) -> Fields<'_> {
         let event_types = texts(&self.event_types);
         let event_types =
             (!event_types.is_empty()).then_some(("event_types", Raw::Texts(event_types)));
         let fields = [
-            given("endpoint", &self.endpoint),
+            non_empty("endpoint", &self.endpoint),
             event_types,
             Some(("states", Raw::Texts(texts(&self.states)))),
-            given("since", &self.since),
-            given("until", &self.until),
-            given("rate", &self.rate),
-            Some(("dry_run", Raw::Text(if dry_run { "true" } else { "false" }))),
+            non_empty("since", &self.since),
+            non_empty("until", &self.until),
+            non_empty("rate", &self.rate),
         ];
         Fields::from_form(fields.into_iter().flatten())
     }
@@ -101,9 +101,9 @@ impl Values {
         problem: Option<&Problem>,
     ) -> Markup {
         let errors = Errors::of(problem);
-        let any = Some("All webhooks");
+        let all_label = Some("All webhooks");
         html! {
-            (webhooks.field(any, &self.endpoint, errors))
+            (webhooks.field(all_label, &self.endpoint, errors))
             (self.event_types_field(catalogue, &errors.at("event_types")))
             (self.states_field(&errors.at("states")))
             (time_field("since", "Since", "Deliveries created at or after this time, in UTC.", &self.since, errors))
@@ -163,7 +163,7 @@ fn texts(texts: &BTreeSet<String>) -> Vec<&str> {
 }
 
 /// A field, unless its text is empty.
-fn given<'a>(name: &'static str, text: &'a str) -> Option<(&'static str, Raw<'a>)> {
+fn non_empty<'a>(name: &'static str, text: &'a str) -> Option<(&'static str, Raw<'a>)> {
     (!text.is_empty()).then_some((name, Raw::Text(text)))
 }
 
@@ -234,7 +234,7 @@ async fn page(
         form method="post" action=(urls.new_replay()) {
             (ctx.csrf())
             (values.show(&webhooks, &catalogue, problem))
-            @if let Some(counted) = counted { p.said role="status" { (count_text(counted)) } }
+            @if let Some(counted) = counted { p.flash role="status" { (count_text(counted)) } }
             p.actions {
                 button type="submit" name="do" value="count" { "Count deliveries" }
                 button.primary type="submit" name="do" value="start" { "Start replay" }
@@ -265,8 +265,8 @@ async fn create(
 ) -> Result<Response, Problem> {
     let values = Values::read(&form);
     // The Enter key presses the first button, which only counts.
-    let dry_run = form.text("do") != "start";
-    match run(&app, &tenant, &values, dry_run).await {
+    let count_only = form.text("do") != "start";
+    match run(&app, &tenant, &values, count_only).await {
         Ok(Outcome::Started(replay)) => {
             let page = ctx.urls().replay(replay.id);
             Ok(Redirect::to(&Flash::Started.redirect_target(&page)).into_response())
@@ -293,11 +293,12 @@ async fn run(
     app: &App,
     tenant: &Tenant,
     values: &Values,
-    dry_run: bool,
+    count_only: bool,
 ) -> Result<Outcome, Problem> {
-    let times = values.rfc3339();
-    let (new, dry_run) = NewReplay::parse(times.fields(dry_run), app, tenant.0).await?;
-    if dry_run {
+    let values = values.rfc3339();
+    let new = NewReplay::parse(values.fields(), app, tenant.0).await?;
+    let new = replays::NewReplay::from(new);
+    if count_only {
         let count = app.service().count_replay(tenant.0, &new.filter).await?;
         return Ok(Outcome::Counted(count));
     }
@@ -309,18 +310,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn empty_fields_are_not_given() {
+    fn empty_fields_are_omitted() {
         let names = |form: &str| {
             let values = Values::read(&Form::parse(form.as_bytes()));
-            let mut findings = values.fields(true).into_errors().into_vec();
+            let mut findings = values.fields().into_errors().into_vec();
             findings.drain(..).map(|error| error.pointer).collect::<Vec<_>>()
         };
         let all = "endpoint=ep_1&event_types=b&event_types=a&states=exhausted\
             &since=2026-01-31T12:00&until=2026-02-01T12:00:30Z&rate=5";
-        let pointers =
-            ["/endpoint", "/event_types", "/states", "/since", "/until", "/rate", "/dry_run"];
+        let pointers = ["/endpoint", "/event_types", "/states", "/since", "/until", "/rate"];
         assert_eq!(names(all), pointers);
-        assert_eq!(names("endpoint=&since=&until=&rate="), ["/states", "/dry_run"]);
+        assert_eq!(names("endpoint=&since=&until=&rate="), ["/states"]);
     }
 
     #[test]

@@ -56,8 +56,8 @@ async fn show(
             (progress_section(&ctx, &replay))
             (commands(&ctx, &replay))
         }
-        section aria-labelledby="takes" {
-            h2 #takes { "Deliveries to resend" }
+        section aria-labelledby="filter" {
+            h2 #filter { "Deliveries to replay" }
             p { (filter_summary(&urls, &replay.filter)) }
             p {
                 "Created " (time(replay.created_at)) ". At most " (count(replay.rate.into(), "delivery", "deliveries"))
@@ -71,7 +71,7 @@ async fn show(
 /// The progress, which is polled while the replay is running.
 fn progress_section(ctx: &PageContext, replay: &Replay) -> Markup {
     let page = subpath(&ctx.urls().replay(replay.id), "progress");
-    let poll_url = with_query(&page, &[("was", &json_name(&replay.state))]);
+    let poll_url = with_query(&page, &[("version", &json_name(&replay.state))]);
     let poll_url = (replay.state == ReplayState::Running).then_some(poll_url);
     html! {
         div #progress hx-get=[poll_url.as_ref()] hx-trigger=[poll_url.as_ref().map(|_| "every 2s")]
@@ -100,7 +100,9 @@ fn status_text(replay: &Replay) -> String {
             "Cancelled. Deliveries that it already created are still sent.".to_owned()
         }
         ReplayState::Completed if replay.done == 0 => "No deliveries matched.".to_owned(),
-        ReplayState::Completed => "All matching deliveries were queued again.".to_owned(),
+        ReplayState::Completed => {
+            "A new delivery was created for every matching delivery.".to_owned()
+        }
     }
 }
 
@@ -134,10 +136,11 @@ async fn progress(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Response, Problem> {
-    let old_state = params.text("was");
+    let old_version = params.text("version");
     params.finish()?;
     let replay = load_replay(&app, tenant.0, id).await?;
-    Ok(refreshed(old_state.as_deref(), &json_name(&replay.state), progress_section(&ctx, &replay)))
+    let version = json_name(&replay.state);
+    Ok(refreshed(old_version.as_deref(), &version, progress_section(&ctx, &replay)))
 }
 
 async fn pause(

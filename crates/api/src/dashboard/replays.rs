@@ -42,10 +42,10 @@ async fn show(
             h1 { "Replays" }
             a.button.primary href=(urls.new_replay()) { "New replay" }
         }
-        p { "A replay resends past deliveries at a rate you choose. It keeps running even if a server fails." }
+        p { "A replay delivers past events again, at a rate you choose. It continues even if a node fails." }
         @if page.items.is_empty() {
             (empty_state("No replays yet",
-                "After an outage, a replay resends what your service missed.",
+                "After an outage, a replay delivers what your service missed.",
                 Some((&urls.new_replay(), "New replay"))))
         } @else {
             @let columns = [Text("Created"), Text("State"), Text("Deliveries"), Text("Progress"), Number("Per second")];

@@ -33,7 +33,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/settings/contacts", post(save_contacts))
         .route("/settings/keys", post(create_key))
         .route("/settings/keys/{key}/delete", post(delete_key))
-        .route("/settings/links/end", post(revoke_links))
+        .route("/settings/links/revoke", post(revoke_links))
 }
 
 /// What the page shows in addition to the stored settings.
@@ -69,7 +69,7 @@ async fn page(ctx: &PageContext, app: &App, extra: Extra<'_>) -> Result<Page, Pr
         section aria-labelledby="keys" {
             h2 #keys { "API keys" }
             @if let Extra::NewKey(key) = extra {
-                div.said role="status" {
+                div.flash role="status" {
                     p { "API key created. Copy it now; it will not be shown again:" }
                     p { (copyable(key)) }
                 }
@@ -163,7 +163,7 @@ fn links_form(ctx: &PageContext) -> Markup {
             p { "Your product can create links that open these pages without an API key until they expire." }
             details {
                 summary { "Revoke all links" }
-                form method="post" action=(subpath(&ctx.urls().settings(), "links/end")) {
+                form method="post" action=(subpath(&ctx.urls().settings(), "links/revoke")) {
                     (ctx.csrf())
                     p.hint { "All links stop working, and anyone who signed in with one is signed out immediately." }
                     button.bad type="submit" { "Revoke links" }
@@ -208,7 +208,9 @@ async fn create_key(
 ) -> Result<Page, Problem> {
     let name = form.text("name");
     let created = match NewApiKey::parse(Fields::from_form([("name", Raw::Text(name))])) {
-        Ok(name) => app.service().create_api_key(tenant.0, name).await.map_err(Problem::from),
+        Ok(NewApiKey { name }) => {
+            app.service().create_api_key(tenant.0, name).await.map_err(Problem::from)
+        }
         Err(problem) => Err(problem),
     };
     match created {
@@ -239,5 +241,5 @@ async fn revoke_links(
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
     app.service().revoke_portal_links(tenant.0).await?;
-    Ok(Redirect::to(&Flash::LinksEnded.redirect_target(&ctx.urls().settings())))
+    Ok(Redirect::to(&Flash::LinksRevoked.redirect_target(&ctx.urls().settings())))
 }

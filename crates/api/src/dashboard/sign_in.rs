@@ -43,10 +43,8 @@ pub(crate) fn routes() -> Router<App> {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum SessionEnd {
     /// Nothing was lost.
-    #[serde(rename = "session")]
     Expired,
     /// A submitted form was lost.
-    #[serde(rename = "form")]
     FormLost,
 }
 
@@ -57,7 +55,7 @@ pub(crate) fn url(back: &str, ended: Option<SessionEnd>) -> String {
         query.append_pair("back", back);
     }
     if let Some(ended) = ended {
-        query.append_pair("over", &json_name(&ended));
+        query.append_pair("ended", &json_name(&ended));
     }
     match query.finish() {
         query if query.is_empty() => PATH.to_owned(),
@@ -69,7 +67,7 @@ async fn show(mut params: Params) -> Result<Page, Problem> {
     let back = params
         .take("back", |text| return_path(text).map(str::to_owned).ok_or("is not a dashboard page"));
     let ended = params
-        .take("over", |text| parse_choice(text, &[SessionEnd::Expired, SessionEnd::FormLost]));
+        .take("ended", |text| parse_choice(text, &[SessionEnd::Expired, SessionEnd::FormLost]));
     let reason = ended.map(|ended| match ended {
         SessionEnd::Expired => "Your session has ended.",
         SessionEnd::FormLost => "Your session has ended. Your changes were not saved.",

@@ -27,7 +27,7 @@ use crate::web::auth::Tenant;
 use crate::web::extract::PathId;
 use crate::web::fields::{Fields, Raw};
 use crate::web::page::Params;
-use crate::web::problem::{FieldError, Problem};
+use crate::web::problem::Problem;
 use postrider_domain::json::indented;
 
 /// The name of the button that loads a type's example without scripts.
@@ -87,11 +87,11 @@ async fn show(
     let event_type = requested.unwrap_or_else(|| first_choice(&view.endpoint, &catalogue));
     let known = catalogue.description(&event_type).is_some();
     let values = Values::of(&app, event_type).await?;
-    let unknown = (!known && !catalogue.is_empty()).then(|| {
-        let (pointer, detail) = ("/event_type".to_owned(), UNKNOWN_TYPE.to_owned());
-        Problem::invalid_fields(vec![FieldError { pointer, detail }])
-    });
-    let form = self::form(&ctx, &view, &catalogue, &values, unknown.as_ref());
+    let errors = match known || catalogue.is_empty() {
+        true => Errors::default(),
+        false => Errors::single("event_type", UNKNOWN_TYPE),
+    };
+    let form = self::form(&ctx, &view, &catalogue, &values, errors);
     Ok(page(&ctx, &view, &form))
 }
 
@@ -140,13 +140,13 @@ async fn send(
             if values.payload.trim().is_empty() {
                 values.payload = String::from_utf8_lossy(sent.payload.bytes()).into_owned();
             }
-            let form = self::form(&ctx, &view, &catalogue, &values, None);
+            let form = self::form(&ctx, &view, &catalogue, &values, Errors::default());
             let body = html! { (result(&sent)) (form) };
             Ok(page(&ctx, &view, &body).into_response())
         }
         Err(problem) => {
             let problem = problem.if_invalid_fields()?;
-            let form = self::form(&ctx, &view, &catalogue, &values, Some(&problem));
+            let form = self::form(&ctx, &view, &catalogue, &values, Errors::of(Some(&problem)));
             Ok(page(&ctx, &view, &form).with_status_of(&problem).into_response())
         }
     }
@@ -179,10 +179,9 @@ fn form(
     EndpointView { endpoint, .. }: &EndpointView,
     catalogue: &Catalogue,
     values: &Values,
-    problem: Option<&Problem>,
+    errors: Errors<'_>,
 ) -> Markup {
     let page = ctx.urls().test(endpoint.id);
-    let errors = Errors::of(problem);
     if catalogue.is_empty() {
         let text =
             "A test event needs an event type. The operator adds event types to the catalogue.";
@@ -262,6 +261,7 @@ fn result(SentTestEvent { payload, report }: &SentTestEvent) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::web::problem::FieldError;
 
     fn payload(form: &[u8]) -> Result<Option<Vec<u8>>, Vec<FieldError>> {
         let values = Values::read(&Form::parse(form));
@@ -277,9 +277,9 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_keeps_its_bytes_and_a_blank_one_is_not_given() {
-        let given = payload(b"event_type=a&payload=%7B+%22x%22%3A1.0%7D");
-        assert_eq!(given.unwrap().unwrap(), br#"{ "x":1.0}"#);
+    fn a_payload_keeps_its_bytes_and_a_blank_one_is_omitted() {
+        let sent = payload(b"event_type=a&payload=%7B+%22x%22%3A1.0%7D");
+        assert_eq!(sent.unwrap().unwrap(), br#"{ "x":1.0}"#);
         assert_eq!(payload(b"event_type=a&payload=null").unwrap().unwrap(), b"null");
         assert_eq!(payload(b"event_type=a&payload=+%0D%0A"), Ok(None));
     }

@@ -45,8 +45,8 @@ struct Query {
 impl Query {
     fn read(params: &mut Params) -> Self {
         Self {
-            span: TimeRangeParams::parse(params),
-            filter: FilterParams::parse(params),
+            span: TimeRangeParams::parse(params).into(),
+            filter: FilterParams::parse(params).into(),
             after: params.take("cursor", str::parse),
         }
     }

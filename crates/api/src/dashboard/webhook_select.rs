@@ -30,7 +30,8 @@ impl WebhookSelect {
         self.webhooks.is_empty()
     }
 
-    /// The field `endpoint`. `any` is the text of the option for all webhooks, if there is one.
+    /// The field `endpoint`. `all_label` is the text of the option for all webhooks; `None`
+    /// omits the option.
     pub(crate) fn field(
         &self,
         all_label: Option<&str>,

@@ -109,7 +109,7 @@ fn fact_list(ctx: &PageContext, status: &WebhookStatus) -> Markup {
     let view = &status.view;
     let page = subpath(&ctx.urls().webhook(view.endpoint.id), "facts");
     html! {
-        div #facts hx-get=(with_query(&page, &[("was", status.form_key())])) hx-trigger="every 3s"
+        div #facts hx-get=(with_query(&page, &[("version", status.form_key())])) hx-trigger="every 3s"
             hx-swap="outerHTML" {
             p.headline {
                 (webhook_badge(&view.state, view.health.failure_count)) " "
@@ -152,7 +152,7 @@ fn why_disabled(disabled: &Disabled) -> Markup {
             DisabledReason::Manual => { "Disabled manually on " (since) "." }
             DisabledReason::Gone => { "Disabled on " (since) ": your server responded with 410 Gone, which means that it no longer accepts webhooks." }
         }
-        " New events are held and nothing is lost."
+        " New deliveries are held, so nothing is lost."
         @if disabled.reason != DisabledReason::Manual { " Fix your endpoint, send a test event, then enable the webhook." }
     }
 }
@@ -221,10 +221,10 @@ async fn facts(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Response, Problem> {
-    let old_state = params.text("was");
+    let old_version = params.text("version");
     params.finish()?;
     let status = WebhookStatus::of(&app, app.service().endpoint(tenant.0, id).await?).await?;
-    Ok(refreshed(old_state.as_deref(), status.form_key(), fact_list(&ctx, &status)))
+    Ok(refreshed(old_version.as_deref(), status.form_key(), fact_list(&ctx, &status)))
 }
 
 async fn enable(
@@ -235,8 +235,8 @@ async fn enable(
     form: Form,
 ) -> Result<Redirect, Problem> {
     let choice = Some(form.text("held")).filter(|choice| !choice.is_empty());
-    let held =
-        EnableEndpoint::parse(Fields::from_form(choice.map(|choice| ("held", Raw::Text(choice)))))?;
+    let fields = Fields::from_form(choice.map(|choice| ("held", Raw::Text(choice))));
+    let held = HeldAction::from(EnableEndpoint::parse(fields)?);
     app.service().enable_endpoint(tenant.0, id, held).await?;
     let flash = if held == HeldAction::Discard { Flash::Discarded } else { Flash::Enabled };
     Ok(Redirect::to(&flash.redirect_target(&ctx.urls().webhook(id))))

@@ -38,7 +38,7 @@ async fn show(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Page, Problem> {
-    let filter = FilterParams::parse(&mut params);
+    let filter = EndpointFilter::from(FilterParams::parse(&mut params));
     let after = params.take("cursor", str::parse);
     params.finish()?;
     let request = PageRequest { limit: DEFAULT_PAGE, after };

@@ -40,8 +40,13 @@ impl NewAccount {
         let name = fields.required("name", |field| field.parse(Name::parse));
         let contact_emails = fields.required("contact_emails", contact_emails);
         let parsed = || Some(Self { name: name?, contact_emails: contact_emails? });
-        let Self { name, contact_emails } = fields.finish(parsed())?;
-        Ok(accounts::NewAccount { name, contact_emails })
+        fields.finish(parsed()).map(Into::into)
+    }
+}
+
+impl From<NewAccount> for accounts::NewAccount {
+    fn from(NewAccount { name, contact_emails }: NewAccount) -> Self {
+        Self { name, contact_emails }
     }
 }
 
@@ -62,8 +67,13 @@ impl AccountUpdate {
     pub(crate) fn parse(mut fields: Fields<'_>) -> Result<accounts::AccountUpdate, Problem> {
         let name = fields.non_null("name", |field| field.parse(Name::parse));
         let contact_emails = fields.non_null("contact_emails", contact_emails);
-        let Self { name, contact_emails } = fields.finish(Some(Self { name, contact_emails }))?;
-        Ok(accounts::AccountUpdate { name, contact_emails })
+        fields.finish(Some(Self { name, contact_emails })).map(Into::into)
+    }
+}
+
+impl From<AccountUpdate> for accounts::AccountUpdate {
+    fn from(AccountUpdate { name, contact_emails }: AccountUpdate) -> Self {
+        Self { name, contact_emails }
     }
 }
 

@@ -28,14 +28,13 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 pub(crate) struct NewApiKey {
     /// The key's name, 1 to 200 characters.
     #[schema(value_type = String, example = "production")]
-    name: Name,
+    pub name: Name,
 }
 
 impl NewApiKey {
-    pub(crate) fn parse(mut fields: Fields<'_>) -> Result<Name, Problem> {
+    pub(crate) fn parse(mut fields: Fields<'_>) -> Result<Self, Problem> {
         let name = fields.required("name", |field| field.parse(Name::parse));
-        let Self { name } = fields.finish(name.map(|name| Self { name }))?;
-        Ok(name)
+        fields.finish(name.map(|name| Self { name }))
     }
 }
 
@@ -75,7 +74,7 @@ async fn create(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<CreatedKeyBody>), Problem> {
-    let name = NewApiKey::parse(Fields::from_json(&body)?)?;
+    let NewApiKey { name } = NewApiKey::parse(Fields::from_json(&body)?)?;
     let created = app.service().create_api_key(tenant.0, name).await?;
     let body = CreatedKeyBody { api_key: created.record.into(), key: created.plaintext };
     Ok((StatusCode::CREATED, Json(body)))

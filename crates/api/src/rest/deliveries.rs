@@ -43,13 +43,18 @@ pub(crate) struct FilterParams {
 }
 
 impl FilterParams {
-    pub(crate) fn parse(params: &mut Params) -> DeliveryFilter {
-        let Self { state, event_type, since } = Self {
+    pub(crate) fn parse(params: &mut Params) -> Self {
+        Self {
             state: params.take("state", |text| parse_choice(text, &STATES)),
             event_type: params.take("event_type", EventTypeName::parse),
             since: params.take("since", str::parse::<Timestamp>),
-        };
-        DeliveryFilter { state, event_type, since }
+        }
+    }
+}
+
+impl From<FilterParams> for DeliveryFilter {
+    fn from(FilterParams { state, event_type, since }: FilterParams) -> Self {
+        Self { state, event_type, since }
     }
 }
 
@@ -68,7 +73,7 @@ async fn list(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Json<List<DeliveryBody>>, Problem> {
-    let filter = FilterParams::parse(&mut params);
+    let filter = FilterParams::parse(&mut params).into();
     let page = params.page();
     params.finish()?;
     app.service().endpoint(tenant.0, endpoint).await?;
@@ -115,5 +120,5 @@ async fn retry(
     PathId(id): PathId<DeliveryId>,
     State(app): State<App>,
 ) -> Result<(StatusCode, Json<DeliveryBody>), Problem> {
-    Ok((StatusCode::CREATED, Json(app.service().retry_delivery(tenant.0, id).await?.into())))
+    Ok((StatusCode::CREATED, Json(app.service().resend_delivery(tenant.0, id).await?.into())))
 }

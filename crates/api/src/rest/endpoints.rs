@@ -52,12 +52,17 @@ pub(crate) struct FilterParams {
 }
 
 impl FilterParams {
-    pub(crate) fn parse(params: &mut Params) -> EndpointFilter {
-        let Self { state, search } = Self {
+    pub(crate) fn parse(params: &mut Params) -> Self {
+        Self {
             state: params.take("state", |text| parse_choice(text, &STATES)),
             search: params.take("search", search).filter(|text| !text.is_empty()),
-        };
-        EndpointFilter { enabled: state.map(|state| state == ENABLED), text: search }
+        }
+    }
+}
+
+impl From<FilterParams> for EndpointFilter {
+    fn from(FilterParams { state, search }: FilterParams) -> Self {
+        Self { enabled: state.map(|state| state == ENABLED), text: search }
     }
 }
 
@@ -111,9 +116,19 @@ impl NewEndpoint {
             let (name, url, event_types) = (name?, url?, event_types?);
             Some(Self { name, url, event_types, headers, ordering })
         };
-        let Self { name, url, event_types, headers, ordering } = fields.finish(parsed())?;
-        let (headers, ordering) = (headers.unwrap_or_default(), ordering.unwrap_or_default());
-        Ok(endpoints::NewEndpoint { name, url, event_types: event_types.into(), headers, ordering })
+        fields.finish(parsed()).map(Into::into)
+    }
+}
+
+impl From<NewEndpoint> for endpoints::NewEndpoint {
+    fn from(new: NewEndpoint) -> Self {
+        Self {
+            name: new.name,
+            url: new.url,
+            event_types: new.event_types.into(),
+            headers: new.headers.unwrap_or_default(),
+            ordering: new.ordering.unwrap_or_default(),
+        }
     }
 }
 
@@ -162,9 +177,14 @@ impl EndpointUpdate {
         if let Some(event_types) = &parsed.event_types {
             event_types.check(&mut fields, app, Some(current)).await?;
         }
-        let Self { name, url, event_types, headers, ordering } = fields.finish(Some(parsed))?;
-        let event_types = event_types.map(Into::into);
-        Ok(endpoints::EndpointUpdate { name, url, event_types, headers, ordering })
+        fields.finish(Some(parsed)).map(Into::into)
+    }
+}
+
+impl From<EndpointUpdate> for endpoints::EndpointUpdate {
+    fn from(update: EndpointUpdate) -> Self {
+        let EndpointUpdate { name, url, event_types, headers, ordering } = update;
+        Self { name, url, event_types: event_types.map(Into::into), headers, ordering }
     }
 }
 
@@ -245,14 +265,19 @@ enum HeldChoice {
 }
 
 impl EnableEndpoint {
-    pub(crate) fn parse(mut fields: Fields<'_>) -> Result<HeldAction, Problem> {
+    pub(crate) fn parse(mut fields: Fields<'_>) -> Result<Self, Problem> {
         let choices = [HeldChoice::Resume, HeldChoice::Discard];
         let held = fields.optional("held", |field| field.choice(&choices));
-        let Self { held } = fields.finish(Some(Self { held }))?;
-        Ok(match held {
-            None | Some(HeldChoice::Resume) => HeldAction::Resume,
-            Some(HeldChoice::Discard) => HeldAction::Discard,
-        })
+        fields.finish(Some(Self { held }))
+    }
+}
+
+impl From<EnableEndpoint> for HeldAction {
+    fn from(EnableEndpoint { held }: EnableEndpoint) -> Self {
+        match held {
+            None | Some(HeldChoice::Resume) => Self::Resume,
+            Some(HeldChoice::Discard) => Self::Discard,
+        }
     }
 }
 
@@ -270,7 +295,7 @@ async fn list(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Json<List<EndpointBody>>, Problem> {
-    let filter = FilterParams::parse(&mut params);
+    let filter = FilterParams::parse(&mut params).into();
     let page = params.page();
     params.finish()?;
     Ok(Json(List::from_page(app.records().find_endpoints(tenant.0, filter, page).await?)))
@@ -359,7 +384,7 @@ async fn enable(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<EndpointBody>, Problem> {
-    let held = EnableEndpoint::parse(Fields::from_optional_json(&body)?)?;
+    let held = EnableEndpoint::parse(Fields::from_optional_json(&body)?)?.into();
     Ok(Json(app.service().enable_endpoint(tenant.0, id, held).await?.into()))
 }
 

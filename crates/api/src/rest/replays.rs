@@ -65,12 +65,12 @@ pub(crate) struct NewReplay {
 }
 
 impl NewReplay {
-    /// Parses the command and the `dry_run` flag, or returns all field errors.
+    /// Parses the request, or returns all field errors.
     pub(crate) async fn parse(
         mut fields: Fields<'_>,
         app: &App,
         account: AccountId,
-    ) -> Result<(replays::NewReplay, bool), Problem> {
+    ) -> Result<Self, Problem> {
         let parsed = Self {
             endpoint: fields.optional("endpoint", |field| field.parse(str::parse::<EndpointId>)),
             event_types: fields.optional("event_types", event_types),
@@ -80,15 +80,27 @@ impl NewReplay {
             rate: fields.optional("rate", |field| field.integer(1..=MAX_RATE)),
             dry_run: fields.optional("dry_run", |field| field.boolean()),
         };
-        let Self { endpoint, event_types, states, since, until, rate, dry_run } = parsed;
-        let states = states.or_else(|| Some(REPLAYABLE.to_vec()));
-        let filter = Filter { endpoint, event_types, states, since, until };
         if fields.has_errors() {
-            let invalid = app.service().validate_replay_filter(account, &filter).await?;
+            let invalid = app.service().validate_replay_filter(account, &parsed.filter()).await?;
             fields.errors_mut().extend(invalid);
         }
-        let new = replays::NewReplay { filter, rate: rate.unwrap_or(DEFAULT_RATE) };
-        fields.finish(Some((new, dry_run.unwrap_or(false))))
+        fields.finish(Some(parsed))
+    }
+
+    fn filter(&self) -> Filter {
+        Filter {
+            endpoint: self.endpoint,
+            event_types: self.event_types.clone(),
+            states: Some(self.states.clone().unwrap_or_else(|| REPLAYABLE.to_vec())),
+            since: self.since,
+            until: self.until,
+        }
+    }
+}
+
+impl From<NewReplay> for replays::NewReplay {
+    fn from(new: NewReplay) -> Self {
+        Self { filter: new.filter(), rate: new.rate.unwrap_or(DEFAULT_RATE) }
     }
 }
 
@@ -132,7 +144,9 @@ async fn create(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
-    let (new, dry_run) = NewReplay::parse(Fields::from_json(&body)?, &app, tenant.0).await?;
+    let new = NewReplay::parse(Fields::from_json(&body)?, &app, tenant.0).await?;
+    let dry_run = new.dry_run.unwrap_or(false);
+    let new = replays::NewReplay::from(new);
     if dry_run {
         let count = app.service().count_replay(tenant.0, &new.filter).await?;
         let body = DryRunBody { total: count.total, exact: count.exact, dry_run };

@@ -55,10 +55,15 @@ pub(crate) struct ResendEvent {
 }
 
 impl ResendEvent {
-    pub(crate) fn parse(mut fields: Fields<'_>) -> Result<ResendTarget, Problem> {
+    pub(crate) fn parse(mut fields: Fields<'_>) -> Result<Self, Problem> {
         let endpoint = fields.optional("endpoint", |field| field.parse(str::parse::<EndpointId>));
-        let Self { endpoint } = fields.finish(Some(Self { endpoint }))?;
-        Ok(endpoint.map_or(ResendTarget::AllSubscribers, ResendTarget::Endpoint))
+        fields.finish(Some(Self { endpoint }))
+    }
+}
+
+impl From<ResendEvent> for ResendTarget {
+    fn from(ResendEvent { endpoint }: ResendEvent) -> Self {
+        endpoint.map_or(Self::AllSubscribers, Self::Endpoint)
     }
 }
 
@@ -89,7 +94,7 @@ async fn resend(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<ResendResult>), Problem> {
-    let target = ResendEvent::parse(Fields::from_optional_json(&body)?)?;
+    let target = ResendEvent::parse(Fields::from_optional_json(&body)?)?.into();
     let deliveries = app.service().resend_event(tenant.0, event, target).await?;
     Ok((StatusCode::ACCEPTED, Json(ResendResult { deliveries })))
 }

@@ -31,9 +31,13 @@ pub(crate) struct TimeRangeParams {
 }
 
 impl TimeRangeParams {
-    pub(crate) fn parse(params: &mut Params) -> TimeRange {
-        let Self { span } =
-            Self { span: params.take("span", |text| parse_choice(text, &TimeRange::ALL)) };
+    pub(crate) fn parse(params: &mut Params) -> Self {
+        Self { span: params.take("span", |text| parse_choice(text, &TimeRange::ALL)) }
+    }
+}
+
+impl From<TimeRangeParams> for TimeRange {
+    fn from(TimeRangeParams { span }: TimeRangeParams) -> Self {
         span.unwrap_or_default()
     }
 }
@@ -53,7 +57,7 @@ async fn statistics(
     State(app): State<App>,
     mut params: Params,
 ) -> Result<Json<StatisticsBody>, Problem> {
-    let span = TimeRangeParams::parse(&mut params);
+    let span = TimeRangeParams::parse(&mut params).into();
     params.finish()?;
     app.service().endpoint(tenant.0, endpoint).await?;
     let statistics = app.records().statistics(tenant.0, endpoint, span, app.now()).await?;

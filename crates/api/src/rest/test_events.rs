@@ -47,8 +47,13 @@ impl TestEvent {
             fields.add_error("event_type", UNKNOWN_TYPE);
         }
         let parsed = event_type.map(|event_type| Self { event_type, payload });
-        let Self { event_type, payload } = fields.finish(parsed)?;
-        Ok(postrider_service::TestEvent { event_type, payload })
+        fields.finish(parsed).map(Into::into)
+    }
+}
+
+impl From<TestEvent> for postrider_service::TestEvent {
+    fn from(TestEvent { event_type, payload }: TestEvent) -> Self {
+        Self { event_type, payload }
     }
 }
 

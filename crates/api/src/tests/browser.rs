@@ -128,7 +128,7 @@ impl TestResponse {
 #[track_caller]
 pub(super) fn assert_contains(page: &str, parts: &[&str]) {
     for part in parts {
-        assert!(page.contains(part), "«{part}» is missing in\n{page}");
+        assert!(page.contains(part), "{part:?} is missing in\n{page}");
     }
 }
 

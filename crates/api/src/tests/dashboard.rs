@@ -35,7 +35,7 @@ async fn an_anonymous_visitor_signs_in_and_returns_to_the_requested_page() {
     let anonymous = Browser::anonymous(&app);
     let page = at(&account, "/settings");
     let to = anonymous.get(&page).await.redirect_target().to_owned();
-    assert!(to.starts_with("/dashboard/sign-in?back=") && !to.contains("over"), "{to}");
+    assert!(to.starts_with("/dashboard/sign-in?back=") && !to.contains("ended"), "{to}");
     assert!(anonymous.page(&to).await.contains(&format!(r#"name="back" value="{page}""#)));
     let signed_in =
         anonymous.post("/dashboard/sign-in", &[("key", &account.key), ("back", &page)]).await;
@@ -66,7 +66,7 @@ async fn an_htmx_request_without_a_session_redirects_the_whole_page_to_sign_in()
     assert_eq!(response.status, StatusCode::UNAUTHORIZED);
     // After the sign-in, the page is loaded, not the fragment.
     let to = response.headers["hx-redirect"].to_str().unwrap();
-    assert_eq!(to, "/dashboard/sign-in?back=%2Fdashboard%2Faccounts&over=session");
+    assert_eq!(to, "/dashboard/sign-in?back=%2Fdashboard%2Faccounts&ended=expired");
     assert!(Browser::anonymous(&app).page(to).await.contains("Your session has ended."));
 }
 
@@ -143,7 +143,7 @@ async fn a_session_ends_when_it_expires_or_its_key_or_account_is_deleted() {
     linked.page(&page).await;
     let operator = Browser::with_key(&app, OPERATOR).await;
     app.clock.advance(Duration::from_secs(90));
-    assert!(linked.get(&page).await.redirect_target().ends_with("&over=session"));
+    assert!(linked.get(&page).await.redirect_target().ends_with("&ended=expired"));
     let form = format!("{page}/contacts");
     let to = linked.post(&form, &[]).await.redirect_target().to_owned();
     assert!(linked.page(&to).await.contains("Your changes were not saved."));
@@ -153,7 +153,7 @@ async fn a_session_ends_when_it_expires_or_its_key_or_account_is_deleted() {
 
     let linked = Browser::with_portal_link(&app, &account, Value::Null).await;
     app.as_operator(&format!("DELETE /v1/accounts/{}", account.id), Value::Null).await.expect(204);
-    assert!(linked.get(&page).await.redirect_target().ends_with("&over=session"));
+    assert!(linked.get(&page).await.redirect_target().ends_with("&ended=expired"));
 }
 
 /// Other nodes and the recipients of a link compare its expiry with their own wall clocks.
@@ -175,7 +175,7 @@ async fn portal_links_and_sessions_expire_by_the_wall_clock() {
     app.clock.step_wall(Duration::from_secs(300));
     assert_eq!(anonymous.get(&link).await.status, StatusCode::GONE);
     assert!(
-        linked.get(&at(&account, "/settings")).await.redirect_target().ends_with("&over=session")
+        linked.get(&at(&account, "/settings")).await.redirect_target().ends_with("&ended=expired")
     );
 }
 
@@ -224,7 +224,7 @@ async fn revoking_portal_links_ends_every_link_and_session_of_the_account() {
     app.call(&account.key, &end, Value::Null).await.assert_problem(403);
     linked.page(&page).await;
     app.as_operator(&end, Value::Null).await.expect(204);
-    assert!(linked.get(&page).await.redirect_target().ends_with("&over=session"));
+    assert!(linked.get(&page).await.redirect_target().ends_with("&ended=expired"));
     assert_eq!(Browser::anonymous(&app).get(&link).await.status, StatusCode::GONE);
     with_key.page(&page).await;
     elsewhere.page(&at(&other, "/settings")).await;
@@ -233,12 +233,12 @@ async fn revoking_portal_links_ends_every_link_and_session_of_the_account() {
     again.page(&page).await;
     let operator = Browser::with_key(&app, OPERATOR).await;
     let ended = operator
-        .submit_from(&page, &format!("{page}/links/end"), &[])
+        .submit_from(&page, &format!("{page}/links/revoke"), &[])
         .await
         .redirect_target()
         .to_owned();
     assert!(operator.page(&ended).await.contains("Portal links revoked."));
-    assert!(again.get(&page).await.redirect_target().ends_with("&over=session"));
+    assert!(again.get(&page).await.redirect_target().ends_with("&ended=expired"));
     let unknown = format!("DELETE /v1/accounts/{}/portal-links", AccountId::MAX);
     app.as_operator(&unknown, Value::Null).await.assert_problem(404);
 }
@@ -313,13 +313,13 @@ async fn a_stale_form_does_not_overwrite_a_newer_change() {
     let browser = Browser::sign_in(&app, &account).await;
     let settings = format!("/webhooks/{id}/settings");
     let before = browser.page(&settings).await;
-    let (_, seen) = before.split_once(r#"name="seen" value=""#).unwrap();
-    let seen = seen.split('"').next().unwrap();
+    let (_, version) = before.split_once(r#"name="version" value=""#).unwrap();
+    let version = version.split('"').next().unwrap();
     app.clock.advance(Duration::from_millis(1));
     let change = json!({"url": "https://example.com/theirs"});
     app.as_account(&account, &format!("PATCH /endpoints/{id}"), change).await.expect(200);
 
-    let mine = [("name", "Mine"), ("url", "https://example.com/mine"), ("seen", seen)];
+    let mine = [("name", "Mine"), ("url", "https://example.com/mine"), ("version", version)];
     let rejected = browser.submit(&settings, &mine).await;
     assert_eq!(rejected.status, StatusCode::CONFLICT);
     assert!(rejected.text().contains("Someone else saved changes after you opened this page."));
@@ -330,7 +330,8 @@ async fn a_stale_form_does_not_overwrite_a_newer_change() {
     assert_eq!(stored["url"], "https://example.com/theirs");
     browser.submit_from(&settings, &settings, &mine[..2]).await.redirect_target();
 
-    let contacts = [("contact_emails", "mine@example.com"), ("seen", "2020-01-01T00:00:00.000Z")];
+    let contacts =
+        [("contact_emails", "mine@example.com"), ("version", "2020-01-01T00:00:00.000Z")];
     let rejected = browser.submit("/settings/contacts", &contacts).await;
     assert_eq!(rejected.status, StatusCode::CONFLICT);
     assert!(rejected.text().contains("Someone else saved changes after you opened this page."));
@@ -408,7 +409,7 @@ async fn a_webhook_is_created_updated_disabled_enabled_and_deleted() {
             .submit_from(&settings, &settings, &fields)
             .await
             .redirect_target()
-            .contains("said=saved")
+            .contains("flash=saved")
     );
     let endpoint = app.as_account(&account, &call, Value::Null).await.expect(200);
     assert_eq!(

@@ -108,13 +108,14 @@ async fn a_changed_delivery_refreshes_the_page() {
     let fixture = Fixture::new().await;
     let id = fixture.publish().await;
     let browser = fixture.browser().await;
-    let standing = format!("/deliveries/{id}/standing?was=pending-0");
-    let same = browser.get(&standing).await;
+    let banner = format!("/deliveries/{id}/banner?version=pending-0");
+    let same = browser.get(&banner).await;
     assert!(!same.headers.contains_key("hx-refresh"));
     assert_eq!(same.headers["content-type"], "text/html; charset=utf-8");
-    assert_contains(&String::from_utf8(same.bytes).unwrap(), &["id=\"standing\"", "was=pending-0"]);
+    let fragment = String::from_utf8(same.bytes).unwrap();
+    assert_contains(&fragment, &["id=\"banner\"", "version=pending-0"]);
     fixture.fail(id).await;
-    assert_eq!(browser.get(&standing).await.headers["hx-refresh"], "true");
+    assert_eq!(browser.get(&banner).await.headers["hx-refresh"], "true");
 }
 
 #[tokio::test]
@@ -161,7 +162,7 @@ async fn another_accounts_delivery_is_not_found() {
     let id = fixture.publish().await;
     let other = fixture.app.account().await;
     let browser = Browser::sign_in(&fixture.app, &other).await;
-    for page in [format!("/deliveries/{id}"), format!("/deliveries/{id}/standing")] {
+    for page in [format!("/deliveries/{id}"), format!("/deliveries/{id}/banner")] {
         assert_eq!(browser.get(&page).await.status, 404);
     }
     assert_eq!(browser.get(&format!("/deliveries/{}", DeliveryId::MIN)).await.status, 404);

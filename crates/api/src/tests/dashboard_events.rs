@@ -75,7 +75,7 @@ async fn an_event_shows_its_payload_and_who_received_it() {
     );
     assert!(!page.contains("<script>"), "{page}");
     let part = browser.page(&format!("/events/{event}/deliveries")).await;
-    assert_contains(&part, &["receiver-list"]);
+    assert_contains(&part, &["delivery-list"]);
     assert!(!part.contains("<html"));
     assert_eq!(browser.get(&format!("/events/evt_{}", "0".repeat(26))).await.status, 404);
 }
@@ -157,8 +157,9 @@ async fn a_replay_is_counted_started_watched_and_cancelled() {
     let page = started.redirect_target().split('?').next().unwrap();
     assert_contains(&browser.page("/replays").await, &[page, "running"]);
 
-    assert_contains(&browser.page(&format!("{page}/progress?was=running")).await, &["0 of 1 done"]);
-    let changed = browser.get(&format!("{page}/progress?was=paused")).await;
+    let same = browser.page(&format!("{page}/progress?version=running")).await;
+    assert_contains(&same, &["0 of 1 done"]);
+    let changed = browser.get(&format!("{page}/progress?version=paused")).await;
     assert_eq!(changed.headers["hx-refresh"], "true");
     for (action, message, button) in [
         ("pause", "The replay is paused.", "Resume"),

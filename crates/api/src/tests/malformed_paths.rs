@@ -29,7 +29,7 @@ const PAGES: [&str; 33] = [
     "/webhooks/@/disable",
     "/webhooks/@/test",
     "/deliveries/@",
-    "/deliveries/@/standing",
+    "/deliveries/@/banner",
     "/deliveries/@/retry",
     "/events",
     "/events/@",
@@ -43,7 +43,7 @@ const PAGES: [&str; 33] = [
     "/event-types/@",
     "/settings",
     "/settings/keys/@/delete",
-    "/settings/links/end",
+    "/settings/links/revoke",
 ];
 
 #[tokio::test]

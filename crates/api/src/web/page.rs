@@ -25,6 +25,12 @@ pub(crate) struct ListParams {
     cursor: Option<String>,
 }
 
+impl ListParams {
+    fn parse(params: &mut Params) -> Self {
+        Self { limit: params.limit(), cursor: params.text("cursor") }
+    }
+}
+
 /// The query parameters that have not been taken yet, and the errors of those that have.
 pub(crate) struct Params {
     remaining: Vec<(String, String)>,
@@ -72,8 +78,7 @@ impl Params {
         &mut self,
         parse: impl FnOnce(&str) -> Result<C, E>,
     ) -> PageRequest<C> {
-        let ListParams { limit, cursor } =
-            ListParams { limit: self.limit(), cursor: self.text("cursor") };
+        let ListParams { limit, cursor } = ListParams::parse(self);
         let after = cursor.and_then(|cursor| {
             let unknown = |_| self.errors.add(pointer_to("", "cursor"), UNKNOWN_CURSOR);
             parse(&cursor).map_err(unknown).ok()

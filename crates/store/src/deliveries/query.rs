@@ -186,7 +186,7 @@ impl Records {
 
     /// Creates a new delivery of the same event to the same endpoint, with its own retries. Returns
     /// `None` if the delivery does not exist or its endpoint is deleted.
-    pub async fn retry_delivery(
+    pub async fn resend_delivery(
         &self,
         account: AccountId,
         id: DeliveryId,

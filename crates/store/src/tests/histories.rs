@@ -78,7 +78,7 @@ async fn play(world: &mut World, endpoint: EndpointId, actions: Vec<Action>) -> 
                 let list =
                     world.records.deliveries(account, endpoint, DeliveryFilter::default(), page);
                 if let Some(view) = list.await.unwrap().items.first() {
-                    let retried = world.records.retry_delivery(
+                    let retried = world.records.resend_delivery(
                         account,
                         view.delivery.id,
                         &world.id_generator,

@@ -210,7 +210,7 @@ async fn a_retry_is_not_discarded_with_held_deliveries() {
     let world = World::new().await;
     let (endpoint, held) = discarding(&world).await;
     let retried =
-        world.records.retry_delivery(world.account, held, &IdGenerator::new(5), later(900)).await;
+        world.records.resend_delivery(world.account, held, &IdGenerator::new(5), later(900)).await;
     let (view, wake) = retried.unwrap().expect("a delivery");
     assert_eq!((view.state, wake.is_some()), (DeliveryState::Pending, true));
     world.discard(endpoint, later(910)).await;
@@ -238,7 +238,7 @@ async fn a_retry_with_an_unknown_commit_result_creates_one_delivery() {
             Faults { lost_after_commit: 0.4, lost_before_commit: 0.3, ..Faults::default() };
         world.memory.set_faults(faults);
         let retried =
-            world.records.retry_delivery(world.account, first, &world.id_generator, later(2)).await;
+            world.records.resend_delivery(world.account, first, &world.id_generator, later(2)).await;
         let made = retried.unwrap().expect("a delivery").0.delivery.id;
         assert_eq!(world.backlog(endpoint).await, 2);
         let queue = world.workload(endpoint, 5).await.firsts.deliveries;
@@ -325,7 +325,7 @@ async fn a_nearly_full_disk_rejects_new_deliveries() {
         world.records.create_replay(world.account, request, &world.id_generator, later(3)).await;
     assert_eq!(made.unwrap_err(), Error::Full);
     let retried =
-        world.records.retry_delivery(world.account, first, &world.id_generator, later(3)).await;
+        world.records.resend_delivery(world.account, first, &world.id_generator, later(3)).await;
     assert_eq!(retried.unwrap_err(), Error::Full);
     // Accepted work is still finished.
     assert!(matches!(world.attempt(endpoint, 200, later(4)).await, Applied::Recorded(_)));

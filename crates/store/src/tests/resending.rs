@@ -66,7 +66,7 @@ async fn an_event_lists_its_deliveries() {
 
     let again = delivered.delivery.id;
     let again =
-        world.records.retry_delivery(world.account, again, &world.id_generator, later(50)).await;
+        world.records.resend_delivery(world.account, again, &world.id_generator, later(50)).await;
     let again = again.unwrap().unwrap().0;
     let expected = [vec![again.delivery.id], ids(&first)].concat();
     for limit in [1, 2, 3, 10] {

@@ -76,8 +76,8 @@
   });
   // Show a flash message only once, not again on reload.
   const here = new URL(location.href);
-  if (here.searchParams.has("said")) {
-    here.searchParams.delete("said");
+  if (here.searchParams.has("flash")) {
+    here.searchParams.delete("flash");
     history.replaceState(history.state, "", here);
   }
 

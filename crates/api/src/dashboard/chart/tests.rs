@@ -46,12 +46,12 @@ fn each_of_the_three_charts_has_a_description() {
             ("chart-response-times", "p99 1 s"),
             ("chart-responses", "Responses by status: 200 × "),
         ] {
-            let described = format!("aria-labelledby=\"{id}-name {id}-said\"");
+            let described = format!("aria-labelledby=\"{id}-name {id}-description\"");
             assert!(
                 text.contains(&described) && text.contains(description),
                 "{description} in {text}"
             );
-            assert_eq!(times(&text, &format!("id=\"{id}-said\"")), 1);
+            assert_eq!(times(&text, &format!("id=\"{id}-description\"")), 1);
         }
         let points = usize::try_from(range.points()).unwrap();
         assert_eq!(times(&text, "98 succeeded, 2 failed"), points);

@@ -39,8 +39,9 @@ pub(crate) struct EmailBody {
 pub(crate) struct RecipientBody {
     /// The email address.
     address: String,
-    /// The mail server's latest verdict. `deferred` emails are retried. `refused` is final; it
-    /// includes emails that were deferred too often or could not be composed.
+    /// Whether the mail server accepted the email for this recipient. `deferred`: it will be
+    /// retried. `refused`: it will not be retried, because the server rejected it, deferred it too
+    /// often, or it could not be composed.
     #[schema(schema_with = verdict)]
     verdict: &'static str,
     /// The reason for a deferral or refusal; null if the email was accepted.
