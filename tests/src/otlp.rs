@@ -312,7 +312,6 @@ impl Span {
 
 impl State {
     fn exported(&self) -> MutexGuard<'_, Exported> {
-        // A panic while holding the lock fails that test; the data stays consistent.
         self.exported.lock()
     }
 }

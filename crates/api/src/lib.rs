@@ -1,7 +1,6 @@
 //! The external APIs of Postrider: REST, dashboard and actor messages.
 //!
-//! Each API parses a request into domain values, calls the [`Service`], and
-//! renders the result.
+//! Each API parses a request into domain values, calls the [`Service`], and renders the result.
 //!
 //! | Directory | Contents |
 //! |---|---|
@@ -52,6 +51,8 @@ pub use web::problem::{FieldError, Problem};
 pub struct Api {
     /// The use cases.
     pub service: Service,
+    /// The records, for lists and lookups without a rule.
+    pub records: Records,
     /// The cluster as this node sees it.
     pub view: watch::Receiver<Arc<View>>,
     /// The key with full access.
@@ -130,7 +131,7 @@ impl App {
     }
 
     fn records(&self) -> &Records {
-        self.service().records()
+        &self.0.api.records
     }
 
     fn service(&self) -> &Service {

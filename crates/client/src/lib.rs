@@ -373,10 +373,13 @@ impl Client {
                 Ok(answer) => messages::decode_reply(&answer),
                 Err(error) => Err(error),
             };
-            failures += 1;
-            let delay = BACKOFF.delay(failures, rand::random());
             match outcome {
-                Err(error) if may_retry(&error, retry) && Instant::now() + delay < deadline => {
+                Err(error) if may_retry(&error, retry) => {
+                    failures += 1;
+                    let delay = BACKOFF.delay(failures, rand::random());
+                    if Instant::now() + delay >= deadline {
+                        return Err(error);
+                    }
                     tracing::debug!(%error, "call failed; retrying");
                     tokio::time::sleep(delay).await;
                 }

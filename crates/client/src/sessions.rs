@@ -25,24 +25,24 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(3);
 const BACKOFF: Backoff =
     Backoff { initial: Duration::from_millis(200), max: Duration::from_secs(5) };
 
-/// The attempts to dial an address that has no session.
-struct Attempts {
-    count: u32,
+/// The dials to dial an address that has no session yet.
+struct DialState {
+    failures: u32,
     retry_at: Instant,
 }
 
 /// Maintains the sessions of `transport` until the task is aborted.
 pub(crate) async fn maintain(transport: Transport, seeds: Vec<SocketAddr>) {
-    let mut events = transport.events();
-    let mut attempts = HashMap::new();
+    let mut events = transport.peer_events();
+    let mut dials = HashMap::new();
     loop {
         let addresses = match transport.peers().is_empty() {
             true => seeds.clone(),
             false => unconnected_nodes(&transport).await,
         };
-        dial(&transport, &addresses, &mut attempts).await;
+        dial(&transport, &addresses, &mut dials).await;
         let now = Instant::now();
-        let next = attempts.values().map(|it: &Attempts| it.retry_at).min();
+        let next = dials.values().map(|it: &DialState| it.retry_at).min();
         let wait = next
             .map_or(REFRESH_INTERVAL, |at| REFRESH_INTERVAL.min(at.saturating_duration_since(now)));
         // Refresh at once when a session was opened or closed.
@@ -80,19 +80,19 @@ fn without_session(transport: &Transport, status: &ClusterStatus) -> Vec<SocketA
 async fn dial(
     transport: &Transport,
     addresses: &[SocketAddr],
-    attempts: &mut HashMap<SocketAddr, Attempts>,
+    dials: &mut HashMap<SocketAddr, DialState>,
 ) {
-    attempts.retain(|address, _| addresses.contains(address));
+    dials.retain(|address, _| addresses.contains(address));
     let now = Instant::now();
-    let due = |address: &&SocketAddr| attempts.get(address).is_none_or(|it| it.retry_at <= now);
+    let due = |address: &&SocketAddr| dials.get(address).is_none_or(|it| it.retry_at <= now);
     let due: Vec<_> = addresses.iter().filter(due).copied().collect();
     let dialled = join_all(due.iter().map(|address| transport.connect(*address))).await;
     for (address, dialled) in due.into_iter().zip(dialled) {
         // A connection is not a session yet: the peer may still reject this client. So the delay
         // grows until a session removes the address from the list.
-        let count = attempts.get(&address).map_or(0, |it| it.count).saturating_add(1);
-        let retry_at = Instant::now() + BACKOFF.delay(count, rand::random());
-        attempts.insert(address, Attempts { count, retry_at });
+        let failures = dials.get(&address).map_or(0, |it| it.failures).saturating_add(1);
+        let retry_at = Instant::now() + BACKOFF.delay(failures, rand::random());
+        dials.insert(address, DialState { failures, retry_at });
         if let Err(error) = dialled {
             tracing::debug!(%address, %error, "cannot connect to a node");
         }

@@ -20,6 +20,7 @@ use postrider_client::messages::{
 use postrider_client::{CallError, Client, Cookie, HeldChoice, JoinError, NewEvent, Options};
 use postrider_cluster::local_node::LocalNode;
 use postrider_cluster::route::{LocalShards, Router};
+use postrider_cluster::shard_manager::CheckTrigger;
 use postrider_cluster::view::{NodeView, View};
 use postrider_domain::account::{Account, Name};
 use postrider_domain::attempt::TestReport;
@@ -300,7 +301,7 @@ async fn node_process() -> Result<()> {
     let _link = Transport::start(options).await?;
     let service = Service::new(
         records.clone(),
-        Router::new(records, Arc::new(NoShards), None),
+        Router::new(SHARDS, Arc::new(NoShards), None),
         Arc::new(NoTestSender),
         ids,
         Arc::new(FixedClock),
@@ -308,7 +309,7 @@ async fn node_process() -> Result<()> {
     let other = std::fs::read_to_string(dir.join("other")).ok();
     let other = other.map(|text| text.parse()).transpose()?;
     let (_view, view) = watch::channel(Arc::new(view(boot, address, other)));
-    let node = LocalNode::new(service.router().clone(), view, Arc::default());
+    let node = LocalNode::new(SHARDS, Arc::new(NoShards), view, CheckTrigger::default());
     let _gateway = Gateway::start(ActorApi::new(service, Arc::new(node)), &Tasks::new()).await?;
     println!("ready");
     // Exits when the parent closes stdin.
@@ -361,6 +362,12 @@ impl LocalShards for NoShards {
     fn wake(&self, _: Vec<Wake>) -> Vec<Wake> {
         Vec::new()
     }
+
+    fn wake_from_peer(&self, _: Vec<Wake>) -> Vec<Wake> {
+        Vec::new()
+    }
+
+    fn scan_now(&self) {}
 }
 
 struct NoTestSender;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
+use postrider_net::tasks::Tasks;
 use postrider_store::kv::Error;
 use postrider_store::{Lease, Records};
 use tokio::sync::Notify;
@@ -15,7 +16,6 @@ use tokio::time::Instant;
 
 use crate::lease_validity::LeaseValidity;
 use crate::membership::{Identity, RENEW_INTERVAL, SELF_FENCE_AFTER};
-use postrider_net::tasks::Tasks;
 
 /// The delay before a failed renewal is retried.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);

@@ -19,7 +19,7 @@ use postrider_domain::node::NodeState;
 use postrider_net::gateway::{self, GatewayMessage};
 use postrider_net::messages::{OwnershipChanged, Reply, Request};
 use postrider_net::tasks::Tasks;
-use postrider_net::transport::{self, ConnectError, Event, Peer, Transport};
+use postrider_net::transport::{self, ConnectError, Peer, PeerEvent, Transport};
 use postrider_store::Wake;
 use ractor::ActorRef;
 use tokio::net::lookup_host;
@@ -28,7 +28,7 @@ use tokio::sync::watch;
 
 use crate::membership::ExitEvidence;
 use crate::metrics::Instruments;
-use crate::route::Router;
+use crate::route::LocalShards;
 use crate::shard_manager::{PeerNotifier, ShardManager};
 use crate::view::{NodeView, View};
 use crate::wake_forwarder::{Unreachable, WakeTransport};
@@ -62,12 +62,12 @@ impl Mesh {
     /// Maintains connections to all nodes in the shard manager's view, and reports nodes whose
     /// process has exited to it. Dials `seeds` first, given as `host:port`.
     ///
-    /// When a node is lost, the workers of this node scan the store: the wakes of the lost node may
-    /// never arrive.
+    /// When a node is lost, this node's shards scan the store: the wakes of the lost node may never
+    /// arrive.
     pub fn run(
         &self,
         shard_manager: ShardManager,
-        router: Router,
+        local: Arc<dyn LocalShards>,
         seeds: Vec<String>,
         tasks: &Tasks,
     ) {
@@ -76,7 +76,7 @@ impl Mesh {
             tokio::spawn(async move { mesh.dial_seed(&seed).await });
         }
         tasks.spawn("peer dialling", self.clone().dial_missing(shard_manager.clone()));
-        tasks.spawn("rescan after node loss", rescan_after_losses(shard_manager.view(), router));
+        tasks.spawn("rescan after node loss", rescan_after_losses(shard_manager.view(), local));
         tasks.spawn("peer monitoring", self.clone().watch(shard_manager));
     }
 
@@ -154,16 +154,16 @@ impl Mesh {
 
     /// Probes nodes whose connection breaks or whose lease is overdue.
     async fn watch(self, shard_manager: ShardManager) {
-        let mut events = self.transport.events();
+        let mut events = self.transport.peer_events();
         let mut view = shard_manager.view();
         loop {
             self.instruments.peers(self.transport.peers().len());
             tokio::select! {
                 event = events.recv() => match event {
-                    Ok(Event::Down(peer)) => {
+                    Ok(PeerEvent::Down(peer)) => {
                         tokio::spawn(self.clone().probe_liveness(peer.name.boot, shard_manager.clone()));
                     }
-                    Ok(Event::Up(peer)) => {
+                    Ok(PeerEvent::Up(peer)) => {
                         tokio::spawn(self.clone().verify_same_cluster(peer, shard_manager.clone()));
                     }
                     // A missed event is made up for when the node's lease becomes overdue.
@@ -233,14 +233,14 @@ fn with_causes(error: ConnectError) -> String {
     text
 }
 
-/// Has the workers of this node scan the store whenever a node is lost: the events that it accepted
-/// are durable, but their wakes may be lost.
-async fn rescan_after_losses(mut view: watch::Receiver<Arc<View>>, router: Router) {
+/// Has this node's shards scan the store whenever a node is lost: the events that it accepted are
+/// durable, but their wakes may be lost.
+async fn rescan_after_losses(mut view: watch::Receiver<Arc<View>>, local: Arc<dyn LocalShards>) {
     let mut live_nodes = live_nodes(&view.borrow_and_update());
     while view.changed().await.is_ok() {
         let now = self::live_nodes(&view.borrow_and_update());
         if live_nodes.iter().any(|node| !now.contains(node)) {
-            router.scan_now();
+            local.scan_now();
         }
         live_nodes = now;
     }

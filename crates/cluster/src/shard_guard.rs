@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::lease_validity::LeaseValidity;
 
-/// The right to work on a shard. Clones are the same right.
+/// The right to work on a shard. Clones share it.
 #[derive(Clone, Debug)]
 pub struct ShardGuard(Arc<GuardState>);
 

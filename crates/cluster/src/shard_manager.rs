@@ -26,6 +26,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use postrider_domain::assignment::Fence;
 use postrider_domain::ids::BootId;
+use postrider_domain::node::NodeState;
+use postrider_net::tasks::Tasks;
 use postrider_store::Records;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
@@ -33,8 +35,6 @@ use crate::lease_validity::Uptime;
 use crate::membership::{ExitEvidence, Identity};
 use crate::shard_guard::ShardGuard;
 use crate::view::View;
-use postrider_domain::node::NodeState;
-use postrider_net::tasks::Tasks;
 use reconciler::Reconciler;
 
 /// The interval between passes in a cluster, if no notification comes sooner.
@@ -57,6 +57,21 @@ pub trait PeerNotifier: Send + Sync + 'static {
     fn handed_over(&self, fence: Fence);
 }
 
+/// Makes the shard manager read the store now instead of at the next interval. Clones share it.
+#[derive(Clone, Default)]
+pub struct CheckTrigger(Arc<Notify>);
+
+impl CheckTrigger {
+    /// Makes the shard manager read the store.
+    pub fn check_now(&self) {
+        self.0.notify_one();
+    }
+
+    pub(crate) async fn triggered(&self) {
+        self.0.notified().await;
+    }
+}
+
 /// Options for [`ShardManager::start`].
 pub struct Options {
     pub records: Records,
@@ -68,8 +83,7 @@ pub struct Options {
     pub drain_timeout: Duration,
     /// Where the shard manager publishes the cluster as this node sees it.
     pub view: watch::Sender<Arc<View>>,
-    /// A notification makes the shard manager read the store now instead of at the next interval.
-    pub check_now: Arc<Notify>,
+    pub check_trigger: CheckTrigger,
     /// The clock that measures the validity of this node's lease.
     pub uptime: Arc<dyn Uptime>,
     /// Seeds the jitter before takeovers.
@@ -167,7 +181,7 @@ async fn run(mut reconciler: Reconciler, pause: Duration) {
         let pause = if reconciler.has_more_to_claim { reconciler::CLAIM_PAUSE } else { pause };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = reconciler.check_now.notified() => {}
+            () = reconciler.check_trigger.triggered() => {}
             ended = reconciler::next_handoff(&mut reconciler.handoffs) => reconciler.finish_handoff(ended),
             command = reconciler.commands.recv() => match command {
                 Some(Command::ReportExit(node, evidence)) => reconciler.report_exit(node, evidence),

@@ -15,13 +15,14 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use postrider_domain::assignment::Shard;
 use postrider_domain::ids::BootId;
+use postrider_net::tasks::Tasks;
 use postrider_store::Wake;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::route::LocalShards;
+use crate::shard_manager::CheckTrigger;
 use crate::view::View;
-use postrider_net::tasks::Tasks;
 
 /// Maximum number of queued wakes per node, and of unroutable wakes.
 const MAX_QUEUED: usize = 8_192;
@@ -59,8 +60,8 @@ struct Forwarder {
     me: BootId,
     view: watch::Receiver<Arc<View>>,
     transport: Arc<dyn WakeTransport>,
-    /// Notified when a node turns out not to own a shard that the view assigns to it.
-    view_is_stale: Arc<Notify>,
+    /// Triggered when a node turns out not to own a shard that the view assigns to it.
+    check_trigger: CheckTrigger,
     queues: Mutex<HashMap<BootId, Arc<PeerQueue>>>,
     /// Wakes that could not be routed, with the time they were first sent.
     unroutable: Mutex<Vec<(Instant, Wake)>>,
@@ -73,21 +74,21 @@ struct PeerQueue {
 }
 
 impl WakeForwarder {
-    /// Starts the forwarder of node `me`. Unroutable wakes are first offered to `local` again.
-    /// `view_is_stale` is notified when the view proves wrong.
+    /// Starts the forwarder of node `me`. It offers unroutable wakes to `local` again, and triggers
+    /// a check when the view proves wrong.
     #[must_use]
     pub fn start(
         me: BootId,
         view: watch::Receiver<Arc<View>>,
         transport: Arc<dyn WakeTransport>,
-        view_is_stale: Arc<Notify>,
+        check_trigger: CheckTrigger,
         local: Arc<dyn LocalShards>,
         tasks: &Tasks,
     ) -> Self {
         let queues = Mutex::default();
         let unroutable = Mutex::default();
         let forwarder =
-            Arc::new(Forwarder { me, view, transport, view_is_stale, queues, unroutable });
+            Arc::new(Forwarder { me, view, transport, check_trigger, queues, unroutable });
         tasks.spawn("wake rerouting", reroute(Arc::downgrade(&forwarder), local));
         Self(forwarder)
     }
@@ -121,7 +122,7 @@ impl Forwarder {
         let mut queues = self.queues.lock();
         let queue = queues.entry(node).or_insert_with(|| {
             let queue = Arc::<PeerQueue>::default();
-            tokio::spawn(drain_queue(Arc::downgrade(self), node, queue.clone()));
+            tokio::spawn(supervise_drain(Arc::downgrade(self), node, queue.clone()));
             queue
         });
         queue.clone()
@@ -150,6 +151,13 @@ impl Forwarder {
             }
             stays
         });
+    }
+
+    fn remove(&self, node: BootId, queue: &Arc<PeerQueue>) {
+        let mut queues = self.queues.lock();
+        if queues.get(&node).is_some_and(|current| Arc::ptr_eq(current, queue)) {
+            queues.remove(&node);
+        }
     }
 
     /// Whether the queue of a node is still open. The queue's task ends when it is not.
@@ -186,6 +194,16 @@ impl PeerQueue {
     }
 }
 
+/// Drains a queue. If that panics, the queue is removed, and the next wake for its node starts a new
+/// one.
+async fn supervise_drain(forwarder: Weak<Forwarder>, node: BootId, queue: Arc<PeerQueue>) {
+    let drained = tokio::spawn(drain_queue(forwarder.clone(), node, queue.clone())).await;
+    if let (Err(error), Some(forwarder)) = (drained, forwarder.upgrade()) {
+        tracing::error!(%node, %error, "forwarding wakes failed");
+        forwarder.remove(node, &queue);
+    }
+}
+
 /// Drains a queue until its node leaves the view.
 async fn drain_queue(forwarder: Weak<Forwarder>, node: BootId, queue: Arc<PeerQueue>) {
     loop {
@@ -202,7 +220,7 @@ async fn drain_queue(forwarder: Weak<Forwarder>, node: BootId, queue: Arc<PeerQu
         match forwarder.transport.send(node, &batch).await {
             Ok(not_owned) if not_owned.is_empty() => {}
             Ok(not_owned) => {
-                forwarder.view_is_stale.notify_one();
+                forwarder.check_trigger.check_now();
                 let not_owned: HashSet<Shard> = not_owned.into_iter().collect();
                 let back = queued_at.into_iter().zip(batch);
                 let back = back.filter(|(_, wake)| not_owned.contains(&wake.shard()));

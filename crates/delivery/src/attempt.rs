@@ -62,7 +62,7 @@ pub(crate) enum Completion {
     Fenced,
 }
 
-/// An exchange to record, made or counted as made.
+/// An exchange to record. It is not sent if the attempt failed before the request.
 struct AttemptRecord {
     at: Timestamp,
     exchange: Exchange,

@@ -127,10 +127,10 @@ impl EndpointHandle {
     }
 }
 
-/// The actor type; its state is [`EndpointState`].
+/// The actor type; its state is [`ActorState`].
 struct EndpointActor;
 
-struct EndpointState {
+struct ActorState {
     args: Arguments,
     myself: ActorRef<EndpointMsg>,
     snapshot: Snapshot,
@@ -173,17 +173,17 @@ enum Dispatched {
 #[ractor::async_trait]
 impl Actor for EndpointActor {
     type Msg = EndpointMsg;
-    type State = EndpointState;
+    type State = ActorState;
     type Arguments = Arguments;
 
     async fn pre_start(
         &self,
         myself: ActorRef<EndpointMsg>,
         args: Arguments,
-    ) -> Result<EndpointState, ActorProcessingErr> {
+    ) -> Result<ActorState, ActorProcessingErr> {
         args.resources.metrics.endpoints.add(1, &[]);
         let queue = ReadyQueue::new(args.resources.memory_budget.clone());
-        Ok(EndpointState {
+        Ok(ActorState {
             args,
             myself,
             snapshot: Snapshot::Unknown,
@@ -204,7 +204,7 @@ impl Actor for EndpointActor {
         &self,
         _myself: ActorRef<EndpointMsg>,
         message: EndpointMsg,
-        state: &mut EndpointState,
+        state: &mut ActorState,
     ) -> Result<(), ActorProcessingErr> {
         let permit = state.apply(message);
         state.dispatch(permit).await;
@@ -213,14 +213,14 @@ impl Actor for EndpointActor {
 }
 
 /// Runs however the actor ends: an actor that is killed with its shard gets no `post_stop`.
-impl Drop for EndpointState {
+impl Drop for ActorState {
     fn drop(&mut self) {
         self.args.resources.metrics.endpoints.add(-1, &[]);
         self.stop_timer();
     }
 }
 
-impl EndpointState {
+impl ActorState {
     /// Applies a message to the state.
     fn apply(&mut self, message: EndpointMsg) -> Option<Permit> {
         match message {

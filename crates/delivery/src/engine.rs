@@ -126,7 +126,7 @@ impl DeliveryEngine {
         let backlog = BacklogMonitor::start(records, clock, owned_shards.clone(), &tasks);
         let supervised = (Arc::new(resources), owned_shards);
         let (supervisor, running) = Actor::spawn(None, Supervisor, supervised).await?;
-        tasks.watch("supervisor of shards", running);
+        tasks.watch("shard supervisor", running);
         Ok(Self(Arc::new(Engine { attempts, permits, backlog, supervisor })))
     }
 

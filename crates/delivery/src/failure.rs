@@ -1,4 +1,4 @@
-//! Classifies request errors for the endpoint's owner.
+//! Turns errors of the HTTP client into failures that the endpoint's owner understands.
 
 use std::error::Error;
 use std::io;

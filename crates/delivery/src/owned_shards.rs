@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::RwLock;
 use postrider_cluster::route::LocalShards;
 use postrider_cluster::shard_guard::{ShardGuard, ShardRevoked};
 use postrider_domain::assignment::{Fence, Shard};
@@ -45,11 +45,13 @@ impl OwnedShards {
     }
 
     pub(crate) fn owns(&self, shard: Shard) -> bool {
-        self.read().get(usize::from(shard)).is_some_and(Option::is_some)
+        let shards = self.shards.read();
+        let owned = shards.get(usize::from(shard));
+        matches!(owned, Some(Some(owned)) if !owned.revoked.is_revoked())
     }
 
     pub(crate) fn owned(&self) -> HashSet<Shard> {
-        self.read().iter().flatten().map(|owned| owned.fence.shard).collect()
+        self.shards.read().iter().flatten().map(|owned| owned.fence.shard).collect()
     }
 
     pub(crate) fn insert(&self, guard: &ShardGuard, handle: ShardHandle) {
@@ -68,15 +70,11 @@ impl OwnedShards {
         let mut shards = self.shards.write();
         change(&mut shards[usize::from(shard)])
     }
-
-    fn read(&self) -> RwLockReadGuard<'_, Vec<Option<OwnedShard>>> {
-        self.shards.read()
-    }
 }
 
 impl LocalShards for OwnedShards {
     fn wake(&self, wakes: Vec<Wake>) -> Vec<Wake> {
-        let shards = self.read();
+        let shards = self.shards.read();
         let mut others = Vec::new();
         for wake in wakes {
             match shards.get(usize::from(wake.shard())) {
@@ -113,7 +111,7 @@ impl LocalShards for OwnedShards {
     }
 
     fn scan_now(&self) {
-        for owned in self.read().iter().flatten() {
+        for owned in self.shards.read().iter().flatten() {
             owned.handle.scan_now();
         }
     }

@@ -114,7 +114,7 @@ struct ShardState {
     /// pointers are due, it starts over.
     scan_cursor: Option<DueEndpoint>,
     scan_timer: Option<(Instant, tokio::task::AbortHandle)>,
-    /// The kinds of jobs that are running, each with whether to run again afterwards.
+    /// The kinds of jobs that are running. The value says whether to run the job again afterwards.
     jobs: HashMap<JobKind, bool>,
     /// When the last sweep began.
     swept_at: Option<Instant>,

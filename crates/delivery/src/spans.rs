@@ -57,7 +57,7 @@ pub(crate) fn record_result(span: &Span, sent: &Result<Exchange, OutOfResources>
         span.record("http.response.status_code", status);
     }
     let error = match (exchange.outcome.error(), status) {
-        _ if out_of_resources => "shortage".to_owned(),
+        _ if out_of_resources => "out_of_resources".to_owned(),
         (None, _) => return,
         (Some(_), Some(status)) => status.to_string(),
         (Some(error), None) => error.kind.as_str().to_owned(),

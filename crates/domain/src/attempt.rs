@@ -55,19 +55,19 @@ pub struct Exchange {
     pub duration: Duration,
 }
 
-/// The result of a test event.
-#[derive(Clone, Debug)]
-pub struct TestReport {
-    pub exchange: Exchange,
-    pub phases: Phases,
-}
-
 impl Exchange {
     /// The duration in whole milliseconds.
     #[must_use]
     pub fn duration_ms(&self) -> u32 {
         u32::try_from(self.duration.as_millis()).unwrap_or(u32::MAX)
     }
+}
+
+/// The result of a test event.
+#[derive(Clone, Debug)]
+pub struct TestReport {
+    pub exchange: Exchange,
+    pub phases: Phases,
 }
 
 /// The measured durations of the phases of a request, in order. A phase that did not happen is

@@ -1,5 +1,5 @@
-//! Exponential backoff with jitter, so that those that lost the same server at the same time do
-//! not all retry at the same time.
+//! Exponential backoff with jitter, so that clients that lost a server at the same time do not all
+//! retry at the same time.
 
 use std::time::Duration;
 

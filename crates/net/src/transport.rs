@@ -5,7 +5,7 @@
 //! - `socket` sets socket options and timeouts, and passes each connection to `ractor_cluster`'s
 //!   node server.
 //! - [`Tls`] and [`Cookie`] authenticate peers.
-//! - `connections` tracks every connection, publishes [`Event`]s, and closes connections that do
+//! - `connections` tracks every connection, publishes [`PeerEvent`]s, and closes connections that do
 //!   not authenticate in time.
 //!
 //! # Connections
@@ -14,7 +14,7 @@
 //! |---|---|---|
 //! | handshaking | the TLS handshake is in progress | 3 s |
 //! | authenticating | the node server exchanges cookie and names | 5 s |
-//! | ready | a [`Peer`], announced by [`Event::Up`] | closed after 9 s without data |
+//! | ready | a [`Peer`], announced by [`PeerEvent::Up`] | closed after 9 s without data |
 //!
 //! A peer sends a ping every 1 to 5 s, so a connection without data for 9 s is dead. A connection
 //! on which nothing can be written for 9 s is closed as well. TCP keepalive detects some failures
@@ -63,7 +63,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::error;
 
 pub use cookie::{Cookie, CookieError, MIN_COOKIE_CHARS};
-pub use peer::{Event, ParsePeerNameError, Peer, PeerName};
+pub use peer::{ParsePeerNameError, Peer, PeerEvent, PeerName};
 pub use tls::{SERVER_NAME, Tls, TlsError};
 
 use connections::{Connections, SessionWatcher};
@@ -216,7 +216,7 @@ impl Transport {
     }
 
     /// Dials a peer, and passes the connection to the node server. Returns before the peer is
-    /// ready, which [`Event::Up`] announces later. The event does not follow if the peer rejects
+    /// ready, which [`PeerEvent::Up`] announces later. The event does not follow if the peer rejects
     /// this node; with TLS 1.3 even the rejection of a certificate shows only after this method has
     /// returned. Does nothing if the transport has already dialled the address and the connection
     /// is open.
@@ -261,8 +261,8 @@ impl Transport {
     /// Subscribes to events. A receiver that falls behind by 1,024 events gets `Lagged` and should
     /// read [`Transport::peers`].
     #[must_use]
-    pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.inner.acceptor.connections.events()
+    pub fn peer_events(&self) -> broadcast::Receiver<PeerEvent> {
+        self.inner.acceptor.connections.peer_events()
     }
 
     /// Stops accepting connections, closes all of them, and stops the node server.

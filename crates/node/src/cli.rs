@@ -69,7 +69,7 @@ Queries a node for its view of the cluster and prints a table of the nodes and a
 The node's address and the operator key come from the configuration file, or from --url and \
 POSTRIDER_OPERATOR_KEY.
 
-Exit codes: 0 if a live node owns every shard, 1 if not, 2 if the node did not answer.";
+Exit codes: 0 if a live node owns every shard, 1 if not, 2 if the node did not respond.";
 
 const STATUS_EXAMPLE: &str = "\
 Examples:
@@ -148,8 +148,8 @@ If the command is interrupted, run it again: it resumes where it stopped. Nodes 
 the target until the copy is complete. Afterwards, start nodes only on the target: two installations \
 with the same records would send every webhook twice. The operator key is not part of the store.
 
-Exit codes: 0 if the copy is complete and identical, 1 if it did not finish (run it again), 2 if it \
-was refused, with the reason.";
+Exit codes: 0 if the copy is complete and identical, 1 if it did not finish (run it again), 2 if \
+the copy could not start; the reason is printed.";
 
 const STORE_COPY_EXAMPLE: &str = "\
 Example:

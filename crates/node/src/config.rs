@@ -87,7 +87,7 @@ pub struct Delivery {
 pub struct Email {
     pub server: smtp::Server,
     /// The From address.
-    pub sender: smtp::Sender,
+    pub sender: smtp::FromAddress,
 }
 
 /// `[telemetry]`
@@ -213,13 +213,14 @@ impl Delivery {
 impl Email {
     fn build(reader: &mut Reader) -> Self {
         let server = reader.option("email", "smtp_url", |text: String| smtp::Server::parse(&text));
-        let sender = reader.option("email", "from", |text: String| smtp::Sender::parse(&text));
+        let sender = reader.option("email", "from", |text: String| smtp::FromAddress::parse(&text));
         Self {
             server: server.unwrap_or_else(|| {
                 smtp::Server::parse("smtp://127.0.0.1:1025").expect("a valid URL")
             }),
             sender: sender.unwrap_or_else(|| {
-                smtp::Sender::parse("Postrider <webhooks@example.com>").expect("a valid mailbox")
+                smtp::FromAddress::parse("Postrider <webhooks@example.com>")
+                    .expect("a valid mailbox")
             }),
         }
     }

@@ -264,7 +264,7 @@ impl Receiver {
             write!(printer.out, "Webhooks received: {received}; distinct events: {events}")?;
             match printer.rejected {
                 0 => writeln!(printer.out, "."),
-                rejected => writeln!(printer.out, "; invalid signatures: {rejected}."),
+                rejected => writeln!(printer.out, "; rejected: {rejected}."),
             }
         });
     }

@@ -33,7 +33,7 @@ use telemetry::Telemetry;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The exit code if a command could not start.
-const EXIT_REFUSED: u8 = 2;
+const EXIT_CANNOT_START: u8 = 2;
 
 /// How long the process waits on exit for threads blocked in a system call. Name resolution, for
 /// example, may take half a minute to fail.
@@ -41,8 +41,9 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
-    let code = block_on(run(command))
-        .unwrap_or_else(|error| exit_refused(&format!("cannot start the async runtime: {error}")));
+    let code = block_on(run(command)).unwrap_or_else(|error| {
+        exit_cannot_start(&format!("cannot start the async runtime: {error}"))
+    });
     // The runtime is gone, so no task uses a store any more.
     store::close();
     code
@@ -73,34 +74,34 @@ async fn run(command: Command) -> ExitCode {
 async fn with_logging(command: impl Future<Output = ExitCode>) -> ExitCode {
     match logging::start(None) {
         Ok(()) => command.await,
-        Err(error) => exit_refused(&error),
+        Err(error) => exit_cannot_start(&error),
     }
 }
 
 async fn listen(options: cli::Listen) -> ExitCode {
     match listen::run(options, Arc::new(SystemClock::default())).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => exit_refused(&error),
+        Err(error) => exit_cannot_start(&error),
     }
 }
 
 async fn serve(file: Option<&Path>) -> ExitCode {
     let config = match Config::load(file, std::env::vars_os()) {
         Ok(config) => config,
-        Err(refused) => return exit_refused(&refused),
+        Err(refused) => return exit_cannot_start(&refused),
     };
     let telemetry =
         Telemetry::start(&config.node.name.to_string(), config.telemetry.otlp_endpoint.as_ref());
     let telemetry = match telemetry {
         Ok(telemetry) => Arc::new(telemetry),
-        Err(error) => return exit_refused(&format!("cannot set up telemetry: {error:#}")),
+        Err(error) => return exit_cannot_start(&format!("cannot set up telemetry: {error:#}")),
     };
     if let Err(error) = logging::start(telemetry.otlp()) {
-        return exit_refused(&error);
+        return exit_cannot_start(&error);
     }
     match run::serve(config, telemetry).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(run::ServeError::Startup(error)) => exit_refused(&format!("{error:#}")),
+        Err(run::ServeError::Startup(error)) => exit_cannot_start(&format!("{error:#}")),
         Err(run::ServeError::Runtime(error)) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
@@ -113,13 +114,13 @@ async fn run_store_command(command: cli::Store) -> ExitCode {
         cli::Store::Check(options) => store::check::run(options).await,
         cli::Store::Copy(options) => store::copy::run(options).await,
     };
-    ended.unwrap_or_else(|error| exit_refused(&format!("{error:#}")))
+    ended.unwrap_or_else(|error| exit_cannot_start(&format!("{error:#}")))
 }
 
 async fn status(options: cli::Status) -> ExitCode {
     match status::run(options).await {
         Ok(code) => code,
-        Err(error) => exit_refused(&format!("{error:#}")),
+        Err(error) => exit_cannot_start(&format!("{error:#}")),
     }
 }
 
@@ -129,13 +130,13 @@ fn check_config(file: &Path) -> ExitCode {
             let _ = write!(std::io::stdout(), "{}\nok\n", config.describe());
             ExitCode::SUCCESS
         }
-        Err(refused) => exit_refused(&refused),
+        Err(rejected) => exit_cannot_start(&rejected),
     }
 }
 
-fn exit_refused(why: &impl Display) -> ExitCode {
+fn exit_cannot_start(why: &impl Display) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "postrider: {why}");
-    ExitCode::from(EXIT_REFUSED)
+    ExitCode::from(EXIT_CANNOT_START)
 }
 
 #[cfg(test)]

@@ -4,28 +4,25 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use postrider_api::ActorApi;
-use postrider_cluster::local_node::LocalNode;
 use postrider_cluster::membership::Identity;
 use postrider_cluster::mesh::Mesh;
-use postrider_cluster::route::{LocalShards, Router};
-use postrider_cluster::shard_manager::{ClusterMode, PeerNotifier, ShardManager};
+use postrider_cluster::route::LocalShards;
+use postrider_cluster::shard_manager::{CheckTrigger, ClusterMode, PeerNotifier, ShardManager};
 use postrider_cluster::view::View;
 use postrider_cluster::wake_forwarder::WakeForwarder;
 use postrider_domain::assignment::Fence;
 use postrider_domain::time::Timestamp;
-use postrider_net::gateway::Gateway;
+use postrider_net::gateway::{Gateway, Handler};
 use postrider_net::tasks::Tasks;
 use postrider_net::transport::{self, Cookie, PeerName, Tls, Transport};
-use postrider_service::Service;
 use postrider_store::{COOKIE_CHANGE_WINDOW, CookieCheck, Records};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::config;
 use crate::data_dir::DataDir;
 
 /// The connections to the other nodes. The node does not serve their calls yet.
-pub struct Connections {
+pub struct PeerTransport {
     transport: Transport,
     mesh: Mesh,
     seeds: Vec<String>,
@@ -41,9 +38,9 @@ pub struct Peers {
 /// Whether this node is alone. The locks of an embedded store keep other nodes away if `[cluster]
 /// listen` is not set. FoundationDB has no such locks: other nodes may use the same subspace, and
 /// leases divide the shards between them.
-pub fn cluster_mode(connections: Option<&Connections>, store: &config::Store) -> ClusterMode {
-    match (connections, store) {
-        (Some(connections), _) => ClusterMode::Clustered(Arc::new(connections.mesh.clone())),
+pub fn cluster_mode(peer_transport: Option<&PeerTransport>, store: &config::Store) -> ClusterMode {
+    match (peer_transport, store) {
+        (Some(peers), _) => ClusterMode::Clustered(Arc::new(peers.mesh.clone())),
         (None, config::Store::FoundationDb(_)) => ClusterMode::Clustered(Arc::new(NoPeers)),
         (None, config::Store::Embedded) => ClusterMode::Single,
     }
@@ -87,7 +84,7 @@ const OTHER_COOKIE: &str = "[cluster] cookie_file: the nodes that use this store
     this node cannot connect to them. Use the same cookie. To change the cookie of a running cluster, \
     set previous_cookie_file to the file with their cookie and restart the nodes one by one, within 24 hours";
 
-impl Connections {
+impl PeerTransport {
     /// Starts the transport.
     ///
     /// # Errors
@@ -112,31 +109,30 @@ impl Connections {
     }
 
     /// Starts the forwarder of wakes for shards that other nodes own.
-    pub fn forwarder(
+    pub fn start_forwarder(
         &self,
         view: watch::Receiver<Arc<View>>,
-        check_now: Arc<Notify>,
+        check_trigger: CheckTrigger,
         local: Arc<dyn LocalShards>,
     ) -> WakeForwarder {
         let transport = Arc::new(self.mesh.clone());
-        WakeForwarder::start(self.mesh.me(), view, transport, check_now, local, &self.tasks)
+        WakeForwarder::start(self.mesh.me(), view, transport, check_trigger, local, &self.tasks)
     }
 
-    /// Starts the gateway for other nodes and clients, and connects to the seeds.
+    /// Starts the gateway, which serves the calls of other nodes and clients with `handler`, and
+    /// connects to the seeds.
     ///
     /// # Errors
     /// If the gateway cannot start.
     pub async fn join(
         self,
-        service: Service,
-        router: Router,
+        handler: Arc<dyn Handler>,
         shard_manager: &ShardManager,
-        check_now: Arc<Notify>,
+        local: Arc<dyn LocalShards>,
     ) -> Result<Peers> {
-        let node = LocalNode::new(router.clone(), shard_manager.view(), check_now);
-        let api = ActorApi::new(service, Arc::new(node));
-        let gateway = Gateway::start(api, &self.tasks).await.context("cannot start the gateway")?;
-        self.mesh.run(shard_manager.clone(), router, self.seeds, &self.tasks);
+        let gateway =
+            Gateway::start(handler, &self.tasks).await.context("cannot start the gateway")?;
+        self.mesh.run(shard_manager.clone(), local, self.seeds, &self.tasks);
         Ok(Peers { transport: self.transport, gateway })
     }
 }

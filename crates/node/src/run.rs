@@ -15,11 +15,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
-use postrider_api::{Api, OperatorKey, Probe};
+use postrider_api::{ActorApi, Api, OperatorKey, Probe};
+use postrider_cluster::local_node::LocalNode;
 use postrider_cluster::membership::Identity;
 use postrider_cluster::route::Router;
 use postrider_cluster::shard_guard::ShardGuard;
-use postrider_cluster::shard_manager::{self, ShardManager, ShardWorkers};
+use postrider_cluster::shard_manager::{self, CheckTrigger, ShardManager, ShardWorkers};
 use postrider_delivery::{DeliveryEngine, Options, OwnedShards, Sender, SharedRng};
 use postrider_domain::attempt::TestReport;
 use postrider_domain::endpoint::Endpoint;
@@ -39,14 +40,14 @@ use rand::rngs::SysRng;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::data_dir::{DataDir, LockMode, check_secret};
-use crate::peers::{self, Connections, Peers};
+use crate::peers::{self, PeerTransport, Peers};
 use crate::telemetry::{self, Telemetry};
 use crate::{previous_run, server, store};
 
@@ -66,7 +67,7 @@ pub enum ServeError {
 
 /// A running node.
 struct Running {
-    workers: Workers,
+    workers: Arc<Workers>,
     shard_manager: ShardManager,
     peers: Option<Peers>,
     server: JoinHandle<()>,
@@ -77,7 +78,6 @@ struct Running {
 }
 
 /// The services that work on this node's shards.
-#[derive(Clone)]
 struct Workers {
     delivery: DeliveryEngine,
     notifier: OutboxHandle,
@@ -144,48 +144,58 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     previous_run::clear_previous_lease(&records, &dir, me.node).await?;
-    let connections = match &config.cluster.peering {
-        Some(peering) => Some(Connections::start(peering, &dir, &me, tasks.clone()).await?),
+    let transport = match &config.cluster.peering {
+        Some(peering) => Some(PeerTransport::start(peering, &dir, &me, tasks.clone()).await?),
         None => None,
     };
     let (view, watched_view) = watch::channel(Arc::default());
-    let check_now = Arc::new(Notify::new());
+    let check_trigger = CheckTrigger::default();
     let owned_shards = OwnedShards::new(records.clone());
-    let forwarder = connections.as_ref().map(|connections| {
-        connections.forwarder(watched_view, check_now.clone(), Arc::new(owned_shards.clone()))
+    let local = Arc::new(owned_shards.clone());
+    let forwarder = transport.as_ref().map(|transport| {
+        transport.start_forwarder(watched_view, check_trigger.clone(), local.clone())
     });
-    let router = Router::new(records.clone(), Arc::new(owned_shards.clone()), forwarder);
-    let parts = Parts {
+    let router = Router::new(records.shards(), local.clone(), forwarder);
+    let notifier = start_notifier(&config, &records, &clock, &tasks).await?;
+    let delivery = DeliveryEngine::start(Options {
         records: records.clone(),
-        router: router.clone(),
         owned_shards,
-        id_generator: id_generator.clone(),
+        router: router.clone(),
+        rules: Rules { retry: config.retry.clone(), disable: config.delivery.disable },
+        sender: Sender::new(targets(&config), config.retry.timeout())?,
+        notifier: Arc::new(notifier.clone()),
         clock: clock.clone(),
+        id_generator: id_generator.clone(),
+        rng: SharedRng::new(seed()?),
         tasks: tasks.clone(),
-    };
-    let workers = start_workers(&config, parts).await?;
+    })
+    .await?;
+    let workers = Arc::new(Workers { delivery, notifier });
     let shard_manager = ShardManager::start(shard_manager::Options {
         records: records.clone(),
         me,
-        mode: peers::cluster_mode(connections.as_ref(), &config.store),
-        shard_workers: Arc::new(workers.clone()),
+        mode: peers::cluster_mode(transport.as_ref(), &config.store),
+        shard_workers: workers.clone(),
         drain_timeout: config.retry.timeout() + RECORD_GRACE,
         view,
-        check_now: check_now.clone(),
+        check_trigger: check_trigger.clone(),
         uptime: system,
         seed: seed()?,
         tasks: tasks.clone(),
     });
-    let test_sender = Arc::new(workers.clone());
-    let service = Service::new(records.clone(), router.clone(), test_sender, id_generator, clock);
-    let peers = match connections {
-        Some(connections) => {
-            Some(connections.join(service.clone(), router, &shard_manager, check_now).await?)
+    let service = Service::new(records.clone(), router, workers.clone(), id_generator, clock);
+    let peers = match transport {
+        Some(transport) => {
+            let view = shard_manager.view();
+            let node = LocalNode::new(records.shards(), local.clone(), view, check_trigger);
+            let api = ActorApi::new(service.clone(), Arc::new(node));
+            Some(transport.join(api, &shard_manager, local).await?)
         }
         None => None,
     };
     let api = Api {
         service,
+        records: records.clone(),
         view: shard_manager.view(),
         operator_key: OperatorKey::new(&key),
         targets: targets(&config),
@@ -263,38 +273,17 @@ impl Running {
     }
 }
 
-/// What the workers share with the rest of the node.
-struct Parts {
-    records: Records,
-    router: Router,
-    owned_shards: OwnedShards,
-    id_generator: Arc<IdGenerator>,
-    clock: Arc<dyn Clock>,
-    tasks: Tasks,
-}
-
-/// Starts the workers. They own no shards yet.
-async fn start_workers(config: &Config, parts: Parts) -> Result<Workers> {
-    let Parts { records, router, owned_shards, id_generator, clock, tasks } = parts;
+/// Starts the outbox. It works on no shard yet.
+async fn start_notifier(
+    config: &Config,
+    records: &Records,
+    clock: &Arc<dyn Clock>,
+    tasks: &Tasks,
+) -> Result<OutboxHandle> {
     let mailer = Mailer::new(config.email.server.clone(), config.email.sender.clone())?;
     let dashboard = config.dashboard.clone();
     let page_of = Arc::new(move |account, endpoint| dashboard.endpoint_page(account, endpoint));
-    let notifier =
-        Outbox::start(records.clone(), clock.clone(), mailer, page_of, seed()?, &tasks).await?;
-    let delivery = DeliveryEngine::start(Options {
-        records,
-        owned_shards,
-        router,
-        rules: Rules { retry: config.retry.clone(), disable: config.delivery.disable },
-        sender: Sender::new(targets(config), config.retry.timeout())?,
-        notifier: Arc::new(notifier.clone()),
-        clock,
-        id_generator,
-        rng: SharedRng::new(seed()?),
-        tasks,
-    })
-    .await?;
-    Ok(Workers { delivery, notifier })
+    Ok(Outbox::start(records.clone(), clock.clone(), mailer, page_of, seed()?, tasks).await?)
 }
 
 #[async_trait]
@@ -384,7 +373,7 @@ impl StopSignals {
     }
 }
 
-/// A random seed for jitter.
+/// Returns a random seed from the operating system.
 ///
 /// # Errors
 /// If the operating system provides no random numbers.
@@ -461,7 +450,7 @@ mod tests {
             shard_workers: Arc::new(NoWorkers),
             drain_timeout: RECORD_GRACE,
             view: watch::Sender::default(),
-            check_now: Arc::default(),
+            check_trigger: CheckTrigger::default(),
             uptime: system,
             seed: 1,
             tasks: tasks.clone(),

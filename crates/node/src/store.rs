@@ -32,14 +32,14 @@ use crate::config;
 pub async fn open(store: &config::Store, dir: &Path) -> Result<Arc<dyn Engine>> {
     match store {
         config::Store::Embedded => Ok(Arc::new(Lmdb::open(dir)?)),
-        config::Store::FoundationDb(place) => open_foundationdb(place).await,
+        config::Store::FoundationDb(foundationdb) => open_foundationdb(foundationdb).await,
     }
 }
 
 #[cfg(feature = "foundationdb")]
-async fn open_foundationdb(place: &config::FoundationDb) -> Result<Arc<dyn Engine>> {
+async fn open_foundationdb(foundationdb: &config::FoundationDb) -> Result<Arc<dyn Engine>> {
     use postrider_store::kv::foundationdb::FoundationDb;
-    let config::FoundationDb { cluster_file, subspace } = place;
+    let config::FoundationDb { cluster_file, subspace } = foundationdb;
     Ok(Arc::new(FoundationDb::open(cluster_file, subspace.as_str()).await?))
 }
 

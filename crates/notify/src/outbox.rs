@@ -130,7 +130,7 @@ async fn start(
         phase: Phase::Idle,
     };
     let (actor, running) = Actor::spawn(None, OutboxActor, state).await?;
-    tasks.watch("notifier", running);
+    tasks.watch("outbox", running);
     Ok(OutboxHandle { actor, woken, owned })
 }
 
@@ -320,9 +320,9 @@ impl State {
         if let Some((fence, notice)) = self.queue.front().cloned() {
             match self.send_notice(fence, &notice).await {
                 Err(OutboxError::Store(
-                    damage @ (kv::Error::Corrupt(_) | kv::Error::TooLarge { .. }),
+                    error @ (kv::Error::Corrupt(_) | kv::Error::TooLarge { .. }),
                 )) => {
-                    self.on_corrupt_notice(&notice, &damage);
+                    self.on_corrupt_notice(&notice, &error);
                 }
                 sent => sent?,
             }
@@ -345,7 +345,7 @@ impl State {
         };
         let page = self.notice_sender.records.notices(shard, after, PAGE_SIZE).await?;
         match page.damage {
-            Some(damage) => self.on_corrupt_shard(shard, &damage),
+            Some(error) => self.on_corrupt_shard(shard, &error),
             // The whole shard was read, so no notice is corrupt any more.
             None if after.is_none() && page.next.is_none() => {
                 self.corrupt_shards.remove(&shard);
@@ -401,17 +401,17 @@ impl State {
     }
 
     /// Logs once that a shard has unreadable notices. The next scan reads them again.
-    fn on_corrupt_shard(&mut self, shard: Shard, damage: &kv::Error) {
+    fn on_corrupt_shard(&mut self, shard: Shard, error: &kv::Error) {
         if self.corrupt_shards.insert(shard) {
-            error!(shard, %damage, "a shard has corrupt notices; their emails are delayed");
+            error!(shard, %error, "a shard has corrupt notices; their emails are delayed");
         }
     }
 
     /// Logs once that a record needed by the first queued notice cannot be read or written, and
     /// defers the notice.
-    fn on_corrupt_notice(&mut self, notice: &Notice, damage: &kv::Error) {
+    fn on_corrupt_notice(&mut self, notice: &Notice, error: &kv::Error) {
         if self.retry_states.get(notice).internal_failures == 0 {
-            error!(endpoint = %notice.endpoint, %damage, "a notice depends on a corrupt record; its email is delayed");
+            error!(endpoint = %notice.endpoint, %error, "a notice depends on a corrupt record; its email is delayed");
         }
         self.defer_internal(notice);
     }

@@ -24,7 +24,7 @@ use postrider_domain::email::RecipientStatus;
 use tokio::time::Instant;
 
 use server::Security;
-pub use server::{Sender, SenderError, Server, ServerError};
+pub use server::{FromAddress, FromAddressError, Server, ServerError};
 
 /// Timeout of one session, from connecting to the server's last reply.
 pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
@@ -37,7 +37,7 @@ const MECHANISMS: [Mechanism; 2] = [Mechanism::Plain, Mechanism::Login];
 pub struct Mailer {
     server: Server,
     tls: Option<TlsParameters>,
-    sender: Sender,
+    sender: FromAddress,
 }
 
 /// TLS could not be set up, for example because there are no root certificates.
@@ -70,7 +70,7 @@ impl Mailer {
     ///
     /// # Errors
     /// If the server requires TLS and TLS cannot be set up.
-    pub fn new(server: Server, sender: Sender) -> Result<Self, MailerError> {
+    pub fn new(server: Server, sender: FromAddress) -> Result<Self, MailerError> {
         let tls = match server.security {
             Security::None => None,
             Security::StartTls | Security::Tls => {
@@ -81,7 +81,7 @@ impl Mailer {
         Ok(Self { server, tls, sender })
     }
 
-    pub(crate) fn sender(&self) -> &Sender {
+    pub(crate) fn sender(&self) -> &FromAddress {
         &self.sender
     }
 

@@ -96,14 +96,12 @@ impl Service {
     }
 
     /// The router to the shard owners.
-    #[must_use]
-    pub fn router(&self) -> &Router {
+    pub(crate) fn router(&self) -> &Router {
         &self.0.router
     }
 
     /// The durable records.
-    #[must_use]
-    pub fn records(&self) -> &Records {
+    pub(crate) fn records(&self) -> &Records {
         &self.0.records
     }
 
@@ -120,8 +118,7 @@ impl Service {
     }
 
     /// The generator of ids.
-    #[must_use]
-    pub fn ids(&self) -> &IdGenerator {
+    pub(crate) fn ids(&self) -> &IdGenerator {
         &self.0.ids
     }
 }

@@ -10,7 +10,7 @@ use postrider_domain::ids::{AccountId, EndpointId};
 use crate::Service;
 use crate::error::ServiceError;
 
-/// Sends test events: the delivery engine.
+/// Sends test events. The node implements it with its delivery engine.
 #[async_trait]
 pub trait TestSender: Send + Sync + 'static {
     /// Sends an event to an endpoint once, immediately. The result does not affect the endpoint's

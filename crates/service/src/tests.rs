@@ -3,6 +3,7 @@
 use parking_lot::Mutex;
 
 use async_trait::async_trait;
+use postrider_cluster::route::LocalShards;
 use postrider_domain::account::{Account, EmailAddress, Name};
 use postrider_domain::attempt::TestReport;
 use postrider_domain::delivery::DeliveryState;
@@ -19,7 +20,6 @@ use postrider_store::{HeldAction, Idempotency, PageRequest, ResendTarget, Wake};
 
 use super::*;
 use crate::metrics::Channel;
-use postrider_cluster::route::LocalShards;
 
 /// A service with an account, two event types and an endpoint that subscribes to all types. A
 /// payload of `strict` must be an object whose `n` is a number; `free` allows any payload.
@@ -40,6 +40,12 @@ impl LocalShards for RecordingShards {
         self.0.lock().extend(wakes);
         Vec::new()
     }
+
+    fn wake_from_peer(&self, wakes: Vec<Wake>) -> Vec<Wake> {
+        self.wake(wakes)
+    }
+
+    fn scan_now(&self) {}
 }
 
 struct NoTestSender;
@@ -72,7 +78,7 @@ impl Fixture {
         let shards = Arc::new(RecordingShards::default());
         let service = Service::new(
             records.clone(),
-            Router::new(records.clone(), shards.clone(), None),
+            Router::new(records.shards(), shards.clone(), None),
             Arc::new(NoTestSender),
             Arc::new(IdGenerator::new(1)),
             Arc::new(FixedClock),

@@ -164,7 +164,6 @@ impl Hook {
 
 impl State {
     fn log(&self) -> MutexGuard<'_, Log> {
-        // A panic while holding the lock fails that test; the log stays consistent.
         self.log.lock()
     }
 

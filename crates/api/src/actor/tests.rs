@@ -1,9 +1,10 @@
 //! Tests of the actor API over an in-memory store.
 
 use postrider_cluster::local_node::LocalNode;
+use postrider_cluster::shard_manager::CheckTrigger;
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::findings::Field::{EventType, Payload};
-use postrider_domain::ids::{AccountId, EndpointId, EventId};
+use postrider_domain::ids::{AccountId, EndpointId, EventId, IdGenerator};
 use postrider_net::messages::{
     DeliveryStatus, EnableEndpoint, EndpointState, Publish, PublishBatch, WakeItem, Work,
 };
@@ -11,7 +12,7 @@ use postrider_store::{DeliveryFilter, PageRequest};
 use serde_json::json;
 
 use super::*;
-use crate::tests::harness::{TestApp, view};
+use crate::tests::harness::{SHARDS, TestApp, view};
 
 struct Fixture {
     app: TestApp,
@@ -32,7 +33,7 @@ impl Fixture {
         app.as_operator("PUT /v1/event-types/strict", body).await.expect(200);
         let endpoint = app.endpoint(&account).await.parse().unwrap();
         let view = tokio::sync::watch::channel(view()).1;
-        let node = LocalNode::new(app.service.router().clone(), view, Arc::default());
+        let node = LocalNode::new(SHARDS, app.shards.clone(), view, CheckTrigger::default());
         let api = ActorApi::new(app.service.clone(), Arc::new(node));
         app.shards.take();
         Self { app, api, account: account.id, endpoint }
@@ -149,7 +150,7 @@ async fn an_endpoint_is_disabled_and_enabled() {
     let EndpointRef { account, endpoint } = target;
     let enable = EnableEndpoint { account, endpoint, held: HeldChoice::Resume };
     assert_eq!(status(Request::EnableEndpoint(enable)).await, (true, 1, 0));
-    let account = fixture.app.service.ids().id(fixture.app.service.now());
+    let account = IdGenerator::new(2).id(fixture.app.service.now());
     let unknown = Request::EndpointStatus(EndpointRef { account, endpoint });
     assert_eq!(fixture.kind(unknown).await, CallErrorKind::NotFound);
 }

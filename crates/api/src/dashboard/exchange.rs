@@ -3,6 +3,7 @@
 use http::StatusCode;
 use maud::{Markup, html};
 use postrider_domain::attempt::{RequestHead, Response};
+use postrider_domain::json::indented;
 use postrider_domain::limits::MAX_RESPONSE_KEPT_BYTES;
 use postrider_domain::outcome::AttemptError;
 use postrider_domain::outcome::{ErrorKind, is_success};
@@ -11,7 +12,6 @@ use url::Url;
 use super::components::{Tone, badge};
 use super::curl;
 use super::payload::{payload, scrolled};
-use postrider_domain::json::indented;
 
 /// The maximum number of bytes shown of a request's body.
 const MAX_BODY_SHOWN_BYTES: usize = 16 * 1024;

@@ -1,9 +1,9 @@
 //! A payload as it was sent, and indented if it is compact JSON.
 
 use maud::{Markup, html};
+use postrider_domain::json::indented;
 
 use super::format::{bytes as size, grouped};
-use postrider_domain::json::indented;
 
 /// Shows at most `max_bytes` bytes of a payload. `id` is the element id of the text as sent.
 pub(crate) fn payload(id: &str, title: &str, bytes: &[u8], max_bytes: usize) -> Markup {

@@ -34,17 +34,16 @@ pub(crate) fn remove(dashboard: &Dashboard) -> HeaderValue {
 
 fn set(dashboard: &Dashboard, token: &str, max_age: Duration) -> HeaderValue {
     let max_age = time::Duration::try_from(max_age).unwrap_or(time::Duration::MAX);
-    let mut cookie =
-        Cookie::build((name(dashboard), token)).path("/").max_age(max_age).http_only(true);
-    // Within another site's page, browsers send only cookies with these attributes, over TLS.
+    // Within another site's page, browsers send only cookies that are `SameSite=None`, partitioned
+    // and secure.
     let is_embedded = dashboard.is_secure() && !dashboard.embed_in.is_empty();
-    cookie = cookie.same_site(if is_embedded { SameSite::None } else { SameSite::Lax });
-    if dashboard.is_secure() {
-        cookie = cookie.secure(true);
-    }
-    if is_embedded {
-        cookie = cookie.partitioned(true);
-    }
+    let cookie = Cookie::build((name(dashboard), token))
+        .path("/")
+        .max_age(max_age)
+        .http_only(true)
+        .same_site(if is_embedded { SameSite::None } else { SameSite::Lax })
+        .secure(dashboard.is_secure())
+        .partitioned(is_embedded);
     HeaderValue::try_from(cookie.build().to_string()).expect("a session token is base64")
 }
 

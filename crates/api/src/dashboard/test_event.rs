@@ -11,6 +11,7 @@ use postrider_domain::endpoint::{Endpoint, State as EndpointState, Subscription}
 use postrider_domain::event::EventTypeName;
 use postrider_domain::findings::UNKNOWN_TYPE;
 use postrider_domain::ids::EndpointId;
+use postrider_domain::json::indented;
 use postrider_service::SentTestEvent;
 use postrider_store::EndpointView;
 
@@ -28,7 +29,6 @@ use crate::web::extract::PathId;
 use crate::web::fields::{Fields, Raw};
 use crate::web::page::Params;
 use crate::web::problem::Problem;
-use postrider_domain::json::indented;
 
 /// The name of the button that loads a type's example without scripts.
 const LOAD_EXAMPLE: &str = "show";

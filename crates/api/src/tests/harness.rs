@@ -116,6 +116,9 @@ fn retry() -> retry::Policy {
         .unwrap()
 }
 
+/// The number of shards of a [`TestApp`].
+pub(crate) const SHARDS: u16 = 4;
+
 impl TestApp {
     pub(crate) async fn new() -> Self {
         Self::with_store(Memory::new()).await
@@ -127,18 +130,19 @@ impl TestApp {
 
     /// An app whose dashboard is configured like this.
     pub(crate) async fn with_dashboard(memory: Memory, dashboard: Dashboard) -> Self {
-        let records = Records::open(Store::new(Arc::new(memory), 1), 4).await.unwrap();
+        let records = Records::open(Store::new(Arc::new(memory), 1), SHARDS).await.unwrap();
         let shards = Arc::new(RecordingShards::default());
         let clock = Arc::new(TestClock(AtomicU64::new(1_800_000_000_000), AtomicU64::new(0)));
         let service = Service::new(
             records.clone(),
-            route::Router::new(records.clone(), shards.clone(), None),
+            route::Router::new(records.shards(), shards.clone(), None),
             Arc::new(FakeTestSender),
             Arc::new(IdGenerator::new(1)),
             clock.clone(),
         );
         let router = app(Api {
             service: service.clone(),
+            records: records.clone(),
             view: tokio::sync::watch::channel(view()).1,
             operator_key: OperatorKey::new(OPERATOR),
             targets: AddressPolicy::default(),
@@ -283,6 +287,12 @@ impl LocalShards for RecordingShards {
         self.wakes.lock().extend(wakes);
         Vec::new()
     }
+
+    fn wake_from_peer(&self, wakes: Vec<Wake>) -> Vec<Wake> {
+        self.wake(wakes)
+    }
+
+    fn scan_now(&self) {}
 }
 
 /// Sends nothing, and reports a success.

@@ -14,12 +14,12 @@ use postrider_store::kv::Error;
 use postrider_store::{Ownership, Records};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::handoff::Handoff;
-use super::{ClusterMode, Command, Identity, Options, ShardWorkers};
+use super::{CheckTrigger, ClusterMode, Command, Identity, Options, ShardWorkers};
 use crate::lease_renewal::LeaseRenewer;
 use crate::lease_validity::LeaseValidity;
 use crate::membership::{ExitEvidence, Membership};
@@ -50,7 +50,7 @@ pub(super) struct Reconciler {
     drain_timeout: Duration,
     rng: SmallRng,
     view: watch::Sender<Arc<View>>,
-    pub(super) check_now: Arc<Notify>,
+    pub(super) check_trigger: CheckTrigger,
     pub(super) commands: mpsc::Receiver<Command>,
     /// `None` for a single node.
     lease_renewer: Option<LeaseRenewer>,
@@ -101,7 +101,7 @@ impl Reconciler {
             shard_workers,
             drain_timeout,
             view,
-            check_now,
+            check_trigger,
             uptime,
             seed,
             tasks,
@@ -124,7 +124,7 @@ impl Reconciler {
             drain_timeout,
             rng: SmallRng::seed_from_u64(seed),
             view,
-            check_now,
+            check_trigger,
             commands,
             lease_renewer,
             validity,
@@ -207,7 +207,7 @@ impl Reconciler {
             }
             tokio::select! {
                 () = tokio::time::sleep(LEAVE_POLL_INTERVAL) => {}
-                () = self.check_now.notified() => {}
+                () = self.check_trigger.triggered() => {}
                 ended = next_handoff(&mut self.handoffs) => self.finish_handoff(ended),
             }
             self.collect_handoffs();

@@ -162,7 +162,7 @@ impl Cluster {
             shard_workers: Arc::new(FakeWorkers(self.activity.clone())),
             drain_timeout: DRAIN_TIMEOUT,
             view: watch::Sender::default(),
-            check_now: Arc::default(),
+            check_trigger: CheckTrigger::default(),
             uptime: self.uptime.clone(),
             seed: number.into(),
             tasks: self.tasks.clone(),

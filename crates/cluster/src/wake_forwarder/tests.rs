@@ -1,12 +1,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use postrider_domain::ids::{AccountId, EndpointId};
+use postrider_domain::node::NodeState;
 use postrider_store::Owner;
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::view::NodeView;
-use postrider_domain::node::NodeState;
 
 const ME: BootId = BootId::MIN;
 const OTHER: BootId = BootId::MAX;
@@ -32,6 +32,8 @@ fn view(owners: &[BootId]) -> Arc<View> {
 struct FakeTransport {
     sent: mpsc::UnboundedSender<Vec<Shard>>,
     is_down: AtomicBool,
+    /// Makes the next call panic.
+    panics: AtomicBool,
     not_owned: Mutex<Vec<Shard>>,
 }
 
@@ -39,6 +41,7 @@ struct FakeTransport {
 impl WakeTransport for FakeTransport {
     async fn send(&self, to: BootId, wakes: &[Wake]) -> Result<Vec<Shard>, Unreachable> {
         assert_eq!(to, OTHER);
+        assert!(!self.panics.swap(false, Ordering::SeqCst), "simulated");
         if self.is_down.load(Ordering::SeqCst) {
             return Err(Unreachable);
         }
@@ -57,6 +60,12 @@ impl LocalShards for Shard0 {
         local.iter().for_each(|wake| self.0.send(wake.shard()).unwrap());
         others
     }
+
+    fn wake_from_peer(&self, wakes: Vec<Wake>) -> Vec<Wake> {
+        self.wake(wakes)
+    }
+
+    fn scan_now(&self) {}
 }
 
 struct Fixture {
@@ -65,27 +74,31 @@ struct Fixture {
     transport: Arc<FakeTransport>,
     sent: mpsc::UnboundedReceiver<Vec<Shard>>,
     local: mpsc::UnboundedReceiver<Shard>,
-    view_is_stale: Arc<Notify>,
+    check_trigger: CheckTrigger,
 }
 
 /// Shard 0 belongs to this node, shard 1 to the other.
 fn fixture() -> Fixture {
     let (view, view_receiver) = watch::channel(view(&[ME, OTHER]));
     let (sent, receiver) = mpsc::unbounded_channel();
-    let transport =
-        FakeTransport { sent, is_down: AtomicBool::new(false), not_owned: Mutex::default() };
+    let transport = FakeTransport {
+        sent,
+        is_down: AtomicBool::new(false),
+        panics: AtomicBool::new(false),
+        not_owned: Mutex::default(),
+    };
     let transport = Arc::new(transport);
-    let view_is_stale = Arc::new(Notify::new());
+    let check_trigger = CheckTrigger::default();
     let (local_sender, local) = mpsc::unbounded_channel();
     let forwarder = WakeForwarder::start(
         ME,
         view_receiver,
         transport.clone(),
-        view_is_stale.clone(),
+        check_trigger.clone(),
         Arc::new(Shard0(local_sender)),
         &Tasks::new(),
     );
-    Fixture { forwarder, view, transport, sent: receiver, local, view_is_stale }
+    Fixture { forwarder, view, transport, sent: receiver, local, check_trigger }
 }
 
 async fn next<T>(receiver: &mut mpsc::UnboundedReceiver<T>) -> T {
@@ -123,10 +136,28 @@ async fn a_rejected_wake_marks_the_view_as_stale_and_is_rerouted() {
     *fixture.transport.not_owned.lock() = vec![1];
     fixture.forwarder.send(vec![wake(1)]);
     assert_eq!(next(&mut fixture.sent).await, [1]);
-    tokio::time::timeout(TIMEOUT, fixture.view_is_stale.notified())
+    tokio::time::timeout(TIMEOUT, fixture.check_trigger.triggered())
         .await
         .expect("the view is reported as stale");
     assert_eq!(next(&mut fixture.sent).await, [1], "the wake is sent again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn forwarding_continues_after_a_panic() {
+    let mut fixture = fixture();
+    fixture.transport.panics.store(true, Ordering::SeqCst);
+    fixture.forwarder.send(vec![wake(1)]);
+    let sent = async {
+        loop {
+            fixture.forwarder.send(vec![wake(1)]);
+            tokio::select! {
+                sent = fixture.sent.recv() => return sent,
+                () = tokio::time::sleep(REROUTE_INTERVAL) => {}
+            }
+        }
+    };
+    let sent = tokio::time::timeout(TIMEOUT, sent).await.expect("sent in time");
+    assert!(sent.is_some_and(|shards| shards.contains(&1)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -219,7 +219,7 @@ impl Fixture {
         let notifier_calls = Arc::new(NotifierCalls::default());
         let clock = Arc::new(TestClock::default());
         let owned_shards = OwnedShards::new(records.clone());
-        let router = Router::new(records.clone(), Arc::new(owned_shards.clone()), None);
+        let router = Router::new(records.shards(), Arc::new(owned_shards.clone()), None);
         let options = Options {
             records: records.clone(),
             owned_shards: owned_shards.clone(),

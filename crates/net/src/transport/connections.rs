@@ -8,7 +8,7 @@
 //!
 //! When the last ready connection to a peer ends while others are being set up, one of them may
 //! lead to the same peer: two nodes that dial each other at once become ready on one connection,
-//! elect the other, and close the first. [`Event::Down`] is therefore delayed by [`DOWN_GRACE`],
+//! elect the other, and close the first. [`PeerEvent::Down`] is therefore delayed by [`DOWN_GRACE`],
 //! and not published if another connection becomes ready in time.
 
 use std::collections::{BTreeMap, HashMap};
@@ -26,13 +26,13 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::peer::{Event, Peer, PeerName};
+use super::peer::{Peer, PeerEvent, PeerName};
 
 /// Maximum number of inbound connections.
 pub(super) const MAX_CONNECTIONS: usize = 256;
 /// Maximum number of inbound connections that are not authenticated.
 pub(super) const MAX_UNAUTHENTICATED: usize = 64;
-/// How long [`Event::Down`] is delayed while another connection to the peer may be in progress.
+/// How long [`PeerEvent::Down`] is delayed while another connection to the peer may be in progress.
 pub(super) const DOWN_GRACE: Duration = Duration::from_millis(250);
 /// The minimum interval between warnings about unauthenticated connections.
 const UNAUTHENTICATED_LOG_INTERVAL: Duration = Duration::from_secs(30);
@@ -46,7 +46,7 @@ pub(super) type ConnectionId = u64;
 #[derive(Debug)]
 pub(super) struct Connections {
     state: Mutex<State>,
-    events: broadcast::Sender<Event>,
+    events: broadcast::Sender<PeerEvent>,
 }
 
 #[derive(Debug, Default)]
@@ -190,7 +190,7 @@ impl Connections {
         self.state.lock().announced.values().cloned().collect()
     }
 
-    pub(super) fn events(&self) -> broadcast::Receiver<Event> {
+    pub(super) fn peer_events(&self) -> broadcast::Receiver<PeerEvent> {
         self.events.subscribe()
     }
 
@@ -201,15 +201,15 @@ impl Connections {
             (Some(old), Some(_)) if state.is_ready(old) => return,
             (_, Some(new)) => {
                 state.announced.insert(name.clone(), new.clone());
-                Event::Up(new)
+                PeerEvent::Up(new)
             }
             (Some(_), None) => {
-                Event::Down(state.announced.remove(name).expect("the peer was announced"))
+                PeerEvent::Down(state.announced.remove(name).expect("the peer was announced"))
             }
         };
         match &event {
-            Event::Up(peer) => info!(peer = %peer.name, "connected to a peer"),
-            Event::Down(peer) => info!(peer = %peer.name, "lost the connection to a peer"),
+            PeerEvent::Up(peer) => info!(peer = %peer.name, "connected to a peer"),
+            PeerEvent::Down(peer) => info!(peer = %peer.name, "lost the connection to a peer"),
         }
         // Fails if there are no subscribers.
         _ = self.events.send(event);

@@ -39,8 +39,8 @@ pub struct Peer {
 
 /// A change of a peer's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The peer is up. Published again, without an [`Event::Down`] in between, if another
+pub enum PeerEvent {
+    /// The peer is up. Published again, without a [`PeerEvent::Down`] in between, if another
     /// connection to the peer takes over; its `node_id` then differs.
     Up(Peer),
     /// The last connection to the peer has ended.

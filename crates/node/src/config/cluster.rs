@@ -44,7 +44,7 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// Each shard costs its owner a few rows and an actor.
+/// The maximum number of shards. Each costs its owner a few rows and an actor.
 const MAX_SHARDS: u16 = 16_384;
 
 impl Cluster {

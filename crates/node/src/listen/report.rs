@@ -67,7 +67,8 @@ impl Webhook<'_> {
     }
 }
 
-/// The body, indented if it is JSON of moderate size, and truncated to [`MAX_BODY_CHARS`].
+/// The body, indented if it is JSON and the result is at most 32 KiB, and truncated to
+/// [`MAX_BODY_CHARS`].
 fn body_text(body: &[u8]) -> String {
     if body.is_empty() {
         return "(no body)".to_owned();

@@ -143,7 +143,7 @@ async fn prints_a_summary_and_the_body_of_each_webhook() {
         "  {\n    \"name\": \"Ada\",\n    \"n\": 1.50\n  }\n",
         "evt_1  received 2 times  /hooks",
         "received 3 times  /hooks?a=b  BAD SIGNATURE: does not match",
-        "Webhooks received: 3; distinct events: 1; invalid signatures: 1.\n",
+        "Webhooks received: 3; distinct events: 1; rejected: 1.\n",
     ] {
         assert!(output.contains(part), "no {part:?} in:\n{output}");
     }

@@ -74,7 +74,7 @@ impl fmt::Display for Verification {
             Self::Stale(seconds) => {
                 write!(
                     f,
-                    "BAD SIGNATURE: valid, but the timestamp is {seconds} seconds from this clock"
+                    "REJECTED: the signature is valid, but the timestamp differs from this clock by {seconds} seconds"
                 )
             }
         }

@@ -84,8 +84,8 @@ impl<'a> Check<'a> {
                 ensure!(exists(dir), "{}: {missing}", dir.display());
                 self.check_disk();
             }
-            config::Store::FoundationDb(place) => {
-                let config::FoundationDb { cluster_file, subspace } = place;
+            config::Store::FoundationDb(foundationdb) => {
+                let config::FoundationDb { cluster_file, subspace } = foundationdb;
                 let file = cluster_file.display();
                 print_row(
                     "store",
@@ -205,10 +205,10 @@ impl<'a> Check<'a> {
                 "the disk of {} is slow to sync, or busy; server-grade disks take a few milliseconds",
                 self.dir().display()
             ),
-            config::Store::FoundationDb(place) => format!(
+            config::Store::FoundationDb(foundationdb) => format!(
                 "the network to FoundationDB or its disks are slow or busy; run `fdbcli -C {} --exec \
                  'status details'` to find out",
-                place.cluster_file.display()
+                foundationdb.cluster_file.display()
             ),
         };
         Some(format!("a commit takes {}, and every event waits for one: {why}", format::time(p50)))
@@ -222,8 +222,8 @@ impl<'a> Check<'a> {
                  nodes and of the kernel"
                     .to_owned()
             }
-            (Error::Unavailable(_), config::Store::FoundationDb(place)) => {
-                format!("run `fdbcli -C {} --exec status`", place.cluster_file.display())
+            (Error::Unavailable(_), config::Store::FoundationDb(foundationdb)) => {
+                format!("run `fdbcli -C {} --exec status`", foundationdb.cluster_file.display())
             }
             (Error::Full, _) => "free some space".to_owned(),
             (Error::Corrupt(_), _) => "restore the store from a backup".to_owned(),
@@ -319,8 +319,8 @@ mod tests {
 
     fn foundationdb_config(cluster_file: &Path) -> Config {
         let (cluster_file, subspace) = (cluster_file.to_owned(), config::Subspace::default());
-        let place = config::FoundationDb { cluster_file, subspace };
-        Config { store: config::Store::FoundationDb(place), ..Config::default() }
+        let foundationdb = config::FoundationDb { cluster_file, subspace };
+        Config { store: config::Store::FoundationDb(foundationdb), ..Config::default() }
     }
 
     #[tokio::test(start_paused = true)]

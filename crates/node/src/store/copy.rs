@@ -44,7 +44,7 @@ pub async fn run(options: StoreCopy) -> Result<ExitCode> {
             print_line(&next_steps(&dir));
             Ok(ExitCode::SUCCESS)
         }
-        Err(CopyError::Rejected(refusal)) => bail!(rejection_message(&refusal)),
+        Err(CopyError::Rejected(rejected)) => bail!(rejection_message(&rejected)),
         Err(error) => {
             print_line(&failure_message(&error));
             Ok(ExitCode::FAILURE)
@@ -88,8 +88,8 @@ fn next_steps(dir: &Path) -> String {
     )
 }
 
-fn rejection_message(refusal: &CopyRejected) -> String {
-    let next = match refusal {
+fn rejection_message(rejected: &CopyRejected) -> String {
+    let next = match rejected {
         CopyRejected::TargetNotEmpty | CopyRejected::SourceMismatch => {
             "; choose another --subspace, or empty this one (see cluster-config/foundationdb/README.md)"
         }
@@ -98,7 +98,7 @@ fn rejection_message(refusal: &CopyRejected) -> String {
         }
         CopyRejected::EmptySource | CopyRejected::Newer { .. } => "",
     };
-    format!("{refusal}{next}")
+    format!("{rejected}{next}")
 }
 
 fn failure_message(error: &CopyError) -> String {

@@ -83,7 +83,7 @@ impl Queue {
         lost.add(u64::try_from(count).unwrap_or(u64::MAX), &[KeyValue::new("signal", *signal)]);
         let due = unreported.lock().add(count, Instant::now());
         if let Some(lost) = due {
-            tracing::warn!(target: LOG_TARGET, signal, lost, "dropped telemetry that the collector did not accept");
+            tracing::warn!(target: LOG_TARGET, signal, lost, "dropped telemetry: the queue was full or the collector did not accept it");
         }
     }
 }

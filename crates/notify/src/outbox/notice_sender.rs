@@ -21,9 +21,9 @@ use crate::EndpointPageUrl;
 use crate::compose::{Facts, compose, subject};
 use crate::smtp::{Mailer, SESSION_TIMEOUT, SessionResult, Unavailable};
 
-/// A contact whose server keeps deferring the email is given up after this long…
+/// How long an email that the server defers is retried for a contact, at least.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
-/// …but not before this many tries, since the node itself may have been down.
+/// The minimum number of tries before that, because the node itself may have been down.
 const GIVE_UP_MIN_TRIES: u32 = 10;
 
 /// Sends the emails of notices.

@@ -17,7 +17,7 @@ use postrider_store::kv::{Pair, Range, Store};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::*;
-use crate::smtp::{Sender, Server};
+use crate::smtp::{FromAddress, Server};
 
 /// Short intervals in the same order as the real ones.
 const FAST: Intervals = Intervals {
@@ -270,7 +270,7 @@ impl Fixture {
         clock: Arc<dyn Clock>,
     ) -> OutboxHandle {
         let server = Server::parse(&format!("smtp://{smtp}")).expect("a server");
-        let sender = Sender::parse("Postrider <webhooks@example.com>").expect("a sender");
+        let sender = FromAddress::parse("Postrider <webhooks@example.com>").expect("a sender");
         let notice_sender = NoticeSender {
             records: self.records.clone(),
             clock,

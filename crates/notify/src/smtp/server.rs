@@ -10,7 +10,7 @@ use url::{Host, Url};
 
 /// A mail server, as configured by `[email] smtp_url`:
 ///
-/// | URL | Means |
+/// | URL | Meaning |
 /// |---|---|
 /// | `smtp://host:port` | without TLS; port 25 |
 /// | `smtp://user:password@host:port?tls=required` | STARTTLS; port 587 |
@@ -131,16 +131,16 @@ fn percent_decode(text: &str) -> Option<String> {
 
 /// The sender of the emails, such as `Postrider <webhooks@example.com>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sender(pub(crate) Mailbox);
+pub struct FromAddress(pub(crate) Mailbox);
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("must be a mailbox such as Postrider <webhooks@example.com>")]
-pub struct SenderError;
+pub struct FromAddressError;
 
-impl Sender {
+impl FromAddress {
     /// Parses a mailbox, with or without a name.
-    pub fn parse(text: &str) -> Result<Self, SenderError> {
-        text.parse().map(Self).map_err(|_| SenderError)
+    pub fn parse(text: &str) -> Result<Self, FromAddressError> {
+        text.parse().map(Self).map_err(|_| FromAddressError)
     }
 }
 
@@ -210,10 +210,10 @@ mod tests {
     #[test]
     fn senders_are_mailboxes() {
         for good in ["Postrider <webhooks@example.com>", "webhooks@example.com"] {
-            assert!(Sender::parse(good).is_ok(), "{good}");
+            assert!(FromAddress::parse(good).is_ok(), "{good}");
         }
         for bad in ["", "Postrider", "a@b\r\nBcc: c@d", "<>"] {
-            assert_eq!(Sender::parse(bad), Err(SenderError), "{bad}");
+            assert_eq!(FromAddress::parse(bad), Err(FromAddressError), "{bad}");
         }
     }
 }

@@ -237,8 +237,10 @@ async fn a_retry_with_an_unknown_commit_result_creates_one_delivery() {
         let faults =
             Faults { lost_after_commit: 0.4, lost_before_commit: 0.3, ..Faults::default() };
         world.memory.set_faults(faults);
-        let retried =
-            world.records.resend_delivery(world.account, first, &world.id_generator, later(2)).await;
+        let retried = world
+            .records
+            .resend_delivery(world.account, first, &world.id_generator, later(2))
+            .await;
         let made = retried.unwrap().expect("a delivery").0.delivery.id;
         assert_eq!(world.backlog(endpoint).await, 2);
         let queue = world.workload(endpoint, 5).await.firsts.deliveries;

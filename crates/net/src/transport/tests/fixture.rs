@@ -17,7 +17,7 @@ use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::tasks::Tasks;
-use crate::transport::{Cookie, Event, Options, Peer, PeerName, SERVER_NAME, Tls, Transport};
+use crate::transport::{Cookie, Options, Peer, PeerEvent, PeerName, SERVER_NAME, Tls, Transport};
 
 /// Longer than any operation takes on a busy machine.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
@@ -46,14 +46,14 @@ pub fn options(text: &str, tls: Option<Tls>) -> Options {
 pub struct Node {
     pub name: PeerName,
     pub transport: Transport,
-    pub events: Receiver<Event>,
+    pub events: Receiver<PeerEvent>,
 }
 
 impl Node {
     pub async fn start(options: Options) -> Self {
         let name = options.name.clone();
         let transport = Transport::start(options).await.unwrap();
-        let events = transport.events();
+        let events = transport.peer_events();
         Self { name, transport, events }
     }
 
@@ -65,23 +65,23 @@ impl Node {
         self.transport.local_addr().unwrap()
     }
 
-    async fn event(&mut self) -> Event {
+    async fn event(&mut self) -> PeerEvent {
         timeout(TIMEOUT, self.events.recv()).await.expect("an event in time").unwrap()
     }
 
-    /// The peer. Its [`Event::Up`] must be the next event.
+    /// The peer. Its [`PeerEvent::Up`] must be the next event.
     pub async fn up(&mut self, name: &PeerName) -> Peer {
         match self.event().await {
-            Event::Up(peer) if peer.name == *name => peer,
+            PeerEvent::Up(peer) if peer.name == *name => peer,
             other => panic!("{other:?} instead of {name} coming up"),
         }
     }
 
-    /// Waits for the peer's [`Event::Down`], which must be the next event. Returns the wait.
+    /// Waits for the peer's [`PeerEvent::Down`], which must be the next event. Returns the wait.
     pub async fn down(&mut self, name: &PeerName) -> Duration {
         let start = Instant::now();
         match self.event().await {
-            Event::Down(peer) if peer.name == *name => start.elapsed(),
+            PeerEvent::Down(peer) if peer.name == *name => start.elapsed(),
             other => panic!("{other:?} instead of {name} going down"),
         }
     }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use super::fixture::{Authority, Node, SLACK, TIMEOUT, eventually, join, name, options};
 use crate::transport::connections::DOWN_GRACE;
 use crate::transport::{
-    ConnectError, Event, Options, PeerName, Transport, TransportError, is_refused,
+    ConnectError, Options, PeerEvent, PeerName, Transport, TransportError, is_refused,
 };
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn dialling_oneself_has_no_effect() {
 /// Asserts that the peer has not gone down in the events so far.
 fn still_up(node: &mut Node, name: &PeerName) {
     while let Ok(event) = node.events.try_recv() {
-        assert!(matches!(&event, Event::Up(peer) if peer.name == *name), "{event:?}");
+        assert!(matches!(&event, PeerEvent::Up(peer) if peer.name == *name), "{event:?}");
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::fixture::{Node, TIMEOUT, eventually};
-use crate::transport::Event;
+use crate::transport::PeerEvent;
 
 /// The role of a test process: `first`, or for the second process the address of the first.
 const ROLE: &str = "POSTRIDER_LINK_TEST_ROLE";
@@ -97,7 +97,7 @@ async fn the_first_process() {
     let mut second =
         test_process("the_second_process", &address).stderr(Stdio::null()).spawn().unwrap();
     let peer = match timeout(TIMEOUT, first.events.recv()).await.unwrap().unwrap() {
-        Event::Up(peer) => peer,
+        PeerEvent::Up(peer) => peer,
         other => panic!("{other:?}"),
     };
     assert_eq!(peer.name.name, "second");
