@@ -1,10 +1,14 @@
 //! The life of a node: the order in which its parts start and stop.
 //!
-//! Start: data directory → store → cluster transport → notifier and delivery engine → shard
-//! manager, which claims this node's share of the shards → gateway → HTTP. The node serves no request before
-//! everything that the request needs is running. Stop: the HTTP server finishes requests in flight,
-//! while the shard manager hands over each shard as soon as it has no work in flight; then the
-//! notifier stops. The store closes with the process.
+//! Start: data directory → HTTP listener, which only queues connections → store → cookie check →
+//! removal of the previous run's lease → cluster transport → notifier → delivery engine → shard
+//! manager, which claims this node's share of the shards → gateway → HTTP, once the node has
+//! joined. The node serves no request before everything that the request needs is running.
+//!
+//! Stop, at the same time: the HTTP server finishes requests in flight, the notifier finishes its
+//! email, and the shard manager hands over each shard as soon as no work on it is in flight. Then
+//! the gateway finishes its calls, the cluster transport closes, and the telemetry is flushed. The
+//! store closes with the process.
 //!
 //! If an essential task ends unexpectedly, the node reports that it is not ready, stops, and fails.
 

@@ -62,7 +62,8 @@ pub struct DeliveryStatus {
     pub created_at: Timestamp,
     /// When the delivery was finished.
     pub finished_at: Option<Timestamp>,
-    /// The attempts, at most 11, in order.
+    /// The attempts, in order: at most one more than `[retry] max_retries`, which is 10 by default
+    /// and 100 at most.
     pub attempts: Vec<AttemptStatus>,
 }
 

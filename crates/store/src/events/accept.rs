@@ -66,7 +66,7 @@ pub struct Receipt {
     pub deliveries: u64,
 }
 
-/// Why nothing was accepted.
+/// Why events were not accepted, or may not have been.
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
     #[error("the account does not exist")]
@@ -120,10 +120,11 @@ impl Records {
             .await
     }
 
-    /// Accepts all events or none. When it returns, they are durable.
+    /// Accepts all events or none. When it returns receipts, the events are durable.
     ///
     /// # Errors
-    /// See [`AcceptError`]; nothing has been accepted.
+    /// See [`AcceptError`]. After [`Error::MaybeCommitted`], all events or none have been accepted;
+    /// after any other error, none.
     pub async fn accept(
         &self,
         account: AccountId,
