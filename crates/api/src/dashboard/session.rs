@@ -4,6 +4,9 @@
 //! The signing key is in the store. A session names the credential it was opened with and ends with
 //! it: a deleted API key, a replaced operator key, revoked portal links, a deleted account. The
 //! middleware checks that on each request.
+//!
+//! Nodes of different versions verify each other's tokens, so the bytes of a token never change:
+//! postcard(claim) ‖ HMAC-SHA-256(key, purpose ‖ postcard(claim)).
 
 use data_encoding::BASE64URL_NOPAD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -60,9 +63,9 @@ pub(crate) struct PortalLink {
 /// What a signature is for, so that one kind of token cannot be used as another.
 #[derive(Clone, Copy)]
 enum Purpose {
-    Session,
-    PortalLink,
-    Csrf,
+    Session = 0,
+    PortalLink = 1,
+    Csrf = 2,
 }
 
 /// Signs and verifies tokens.
@@ -129,6 +132,8 @@ impl Signer {
 mod tests {
     use std::time::Duration;
 
+    use postrider_domain::ids::Id;
+
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -164,6 +169,36 @@ mod tests {
         for garbage in ["", "A", "é", &"A".repeat(43), &"A".repeat(10_000)] {
             assert_eq!(signer.verify_session(garbage, NOW), None, "{garbage}");
         }
+    }
+
+    #[test]
+    fn tokens_keep_their_bytes() {
+        let signer = Signer::new([1; 32]);
+        let account = AccountId::from_bytes([2; 16]);
+        let sessions = [
+            (
+                Principal::Operator { key: [3; 8] },
+                "AAMDAwMDAwMDgKDxwrE0sLS7kqT_NUwZqVYf1r5QzXl_oY8L9ox1sg9On8C1zZc",
+            ),
+            (
+                Principal::ApiKey { account, key: KeyId::from_bytes([4; 16]) },
+                "AQICAgICAgICAgICAgICAgIEBAQEBAQEBAQEBAQEBAQEgKDxwrE01iEfidozclj19J3IeW5sRHujTU5dBY5Jx_mXvLJksRI",
+            ),
+            (
+                Principal::PortalLink { account, generation: 300 },
+                "AgICAgICAgICAgICAgICAgKsAoCg8cKxNMRF17AP3GxC9Xsf7pKNTf6tmsqK4aTXqN7O0kX8CqDE",
+            ),
+        ];
+        for (principal, token) in sessions {
+            assert_eq!(signer.sign_session(&Session { principal, expires_at: NOW }), token);
+        }
+        let page = "/dashboard".to_owned();
+        let link = PortalLink { account, generation: 300, expires_at: NOW, page };
+        assert_eq!(
+            signer.sign_link(&link),
+            "AgICAgICAgICAgICAgICAqwCgKDxwrE0Ci9kYXNoYm9hcmT0n_YuQe8TiiW1PaC4Ohn4BNUVhvRqgzW5-LMjTqsuqA"
+        );
+        assert_eq!(signer.csrf_token("session"), "uPQo1zyuHbUaWHiZOOqsEE_Ep6UrvoSzQWw2ey5RmBA");
     }
 
     #[test]
