@@ -18,12 +18,11 @@ use postrider_net::messages::{
     Call, CallError, CallErrorKind, DeliveryRef, EndpointRef, HeldChoice, Reply, Request, WakeMany,
     Woken,
 };
-use postrider_service::Service;
+use postrider_service::{PublishKind, Service};
 use postrider_store::HeldAction;
 use tracing::{Instrument, Span};
 
 use self::error::call_error;
-use self::publish::RequestForm;
 
 /// The handler of the gateway's calls.
 pub struct ActorApi {
@@ -48,7 +47,7 @@ impl Handler for ActorApi {
             Request::Publish(it) => {
                 let key = it.idempotency_key.as_deref();
                 let publish =
-                    publish::publish(service, RequestForm::Single, it.account, vec![it.event], key);
+                    publish::publish(service, PublishKind::Single, it.account, vec![it.event], key);
                 let receipts = in_publish_span("publish", trace, publish).await?;
                 // The service returns one receipt for each event.
                 receipts.into_iter().next().map(Reply::Published).ok_or_else(CallError::internal)
@@ -56,7 +55,7 @@ impl Handler for ActorApi {
             Request::PublishBatch(it) => {
                 let key = it.idempotency_key.as_deref();
                 let publish =
-                    publish::publish(service, RequestForm::Batch, it.account, it.events, key);
+                    publish::publish(service, PublishKind::Batch, it.account, it.events, key);
                 let receipts = in_publish_span("publish batch", trace, publish).await?;
                 Ok(Reply::PublishedBatch(receipts))
             }

@@ -55,7 +55,7 @@ pub use self::api_keys::{CreatedApiKey, key_sha256};
 pub use self::error::{InvalidField, Resource, ServiceError};
 pub use self::event_types::validate_schema;
 pub use self::idempotency::{IdempotencyKey, IdempotencyKeyError};
-pub use self::publish::{NewEvent, PartialEvent};
+pub use self::publish::{NewEvent, PartialEvent, PublishKind};
 pub use self::test_events::{SentTestEvent, TestEvent, TestSender};
 use crate::metrics::Instruments;
 use crate::schemas::Schemas;

@@ -30,6 +30,15 @@ pub struct PartialEvent {
     pub payload: Option<Payload>,
 }
 
+/// Whether a publish request has a single event or a batch. The two never share an idempotency key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishKind {
+    /// One event.
+    Single,
+    /// One or more events.
+    Batch,
+}
+
 impl PartialEvent {
     /// Returns the event if both fields are present.
     #[must_use]

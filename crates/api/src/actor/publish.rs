@@ -5,7 +5,9 @@ use postrider_domain::findings::{Field, Findings};
 use postrider_domain::ids::AccountId;
 use postrider_net::messages::{self, CallError, CallErrorKind};
 use postrider_service::metrics::Channel;
-use postrider_service::{IdempotencyKey, NewEvent, PartialEvent, Service, ServiceError};
+use postrider_service::{
+    IdempotencyKey, NewEvent, PartialEvent, PublishKind, Service, ServiceError,
+};
 use sha2::{Digest, Sha256};
 
 use super::error::call_error;
@@ -13,12 +15,12 @@ use super::error::call_error;
 /// Publishes the events of one message.
 pub(super) async fn publish(
     service: &Service,
-    form: RequestForm,
+    kind: PublishKind,
     account: AccountId,
     events: Vec<messages::NewEvent>,
     key: Option<&str>,
 ) -> Result<Vec<messages::Receipt>, CallError> {
-    let idempotency = form.idempotency(key, &events)?;
+    let idempotency = idempotency(kind, key, &events)?;
     let (partial, mut findings) = parse_events(events);
     if !findings.is_empty() {
         findings.extend(service.validate_events(&partial).await.map_err(call_error)?);
@@ -58,39 +60,30 @@ fn parse_events(events: Vec<messages::NewEvent>) -> (Vec<PartialEvent>, Findings
     (partial, findings)
 }
 
-/// The form of a publish call.
-#[derive(Clone, Copy)]
-pub(super) enum RequestForm {
-    Single,
-    Batch,
+/// Binds the idempotency key, if there is one, to the content of the call.
+fn idempotency(
+    kind: PublishKind,
+    key: Option<&str>,
+    events: &[messages::NewEvent],
+) -> Result<Option<postrider_store::Idempotency>, CallError> {
+    let Some(key) = key else { return Ok(None) };
+    let key = IdempotencyKey::parse(key.as_bytes()).map_err(|error| {
+        CallError::new(CallErrorKind::Malformed, format!("the idempotency key {error}"))
+    })?;
+    Ok(Some(key.for_request(sha256(kind, events))))
 }
 
-impl RequestForm {
-    /// Binds the idempotency key, if there is one, to the content of the call.
-    fn idempotency(
-        self,
-        key: Option<&str>,
-        events: &[messages::NewEvent],
-    ) -> Result<Option<postrider_store::Idempotency>, CallError> {
-        let Some(key) = key else { return Ok(None) };
-        let key = IdempotencyKey::parse(key.as_bytes()).map_err(|error| {
-            CallError::new(CallErrorKind::Malformed, format!("the idempotency key {error}"))
-        })?;
-        Ok(Some(key.for_request(self.sha256(events))))
-    }
-
-    fn sha256(self, events: &[messages::NewEvent]) -> [u8; 32] {
-        let form: &[u8] = match self {
-            Self::Single => b"message, single\0",
-            Self::Batch => b"message, batch\0",
-        };
-        let mut hash = Sha256::new_with_prefix(form);
-        for event in events {
-            for part in [event.event_type.as_bytes(), &event.payload] {
-                hash.update(part.len().to_be_bytes());
-                hash.update(part);
-            }
+fn sha256(kind: PublishKind, events: &[messages::NewEvent]) -> [u8; 32] {
+    let prefix: &[u8] = match kind {
+        PublishKind::Single => b"message, single\0",
+        PublishKind::Batch => b"message, batch\0",
+    };
+    let mut hash = Sha256::new_with_prefix(prefix);
+    for event in events {
+        for part in [event.event_type.as_bytes(), &event.payload] {
+            hash.update(part.len().to_be_bytes());
+            hash.update(part);
         }
-        hash.finalize().into()
     }
+    hash.finalize().into()
 }

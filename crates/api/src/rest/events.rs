@@ -17,7 +17,7 @@ use postrider_domain::findings::{Finding, Findings};
 use postrider_domain::ids::{AccountId, EventId};
 use postrider_domain::limits::MAX_BATCH_EVENTS;
 use postrider_service::metrics::Channel;
-use postrider_service::{IdempotencyKey, PartialEvent, ServiceError};
+use postrider_service::{IdempotencyKey, PartialEvent, PublishKind, ServiceError};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -82,90 +82,87 @@ struct IdempotencyParams {
 }
 
 /// Parses a valid event without allocating errors.
-fn parse_valid(raw: &NewEvent<'_>, body: &Bytes) -> Option<PartialEvent> {
+fn parse_valid_event(raw: &NewEvent<'_>, body: &Bytes) -> Option<PartialEvent> {
     let event_type = EventTypeName::parse(&raw.event_type).ok()?;
     let payload = Payload::of_json(body.slice_ref(raw.payload.get().as_bytes())).ok()?;
     Some(PartialEvent { event_type: Some(event_type), payload: Some(payload) })
 }
 
 /// Parses any event and collects its errors.
-fn parse_with_errors(fields: &mut Fields<'_>) -> PartialEvent {
+fn parse_event_with_errors(fields: &mut Fields<'_>) -> PartialEvent {
     PartialEvent {
         event_type: fields.required("event_type", |field| field.parse(EventTypeName::parse)),
         payload: fields.required("payload", |field| field.payload()),
     }
 }
 
-/// The form of a publish request. It determines the pointers to an event's fields.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum RequestForm {
-    Single,
-    Batch,
+/// Parses the events and collects their errors. Invalid events keep their index.
+fn parse_events(
+    kind: PublishKind,
+    body: &Bytes,
+) -> Result<(Vec<PartialEvent>, FieldErrors), Problem> {
+    match parse_valid_events(kind, body) {
+        Some(events) => Ok((events, FieldErrors::default())),
+        None => parse_events_with_errors(kind, body),
+    }
 }
 
-impl RequestForm {
-    /// Parses the events and collects their errors. Invalid events keep their index.
-    fn parse(self, body: &Bytes) -> Result<(Vec<PartialEvent>, FieldErrors), Problem> {
-        match self.parse_valid(body) {
-            Some(events) => Ok((events, FieldErrors::default())),
-            None => self.parse_with_errors(body),
+fn parse_valid_events(kind: PublishKind, body: &Bytes) -> Option<Vec<PartialEvent>> {
+    match kind {
+        PublishKind::Single => {
+            let event = serde_json::from_slice(body).ok()?;
+            Some(vec![parse_valid_event(&event, body)?])
+        }
+        PublishKind::Batch => {
+            let EventBatch { events } = serde_json::from_slice(body).ok()?;
+            let is_in_range = (1..=MAX_BATCH_EVENTS).contains(&events.len());
+            let events = events.iter().filter(|_| is_in_range);
+            let events = events.map(|event| parse_valid_event(event, body));
+            events.collect::<Option<Vec<_>>>().filter(|_| is_in_range)
         }
     }
+}
 
-    fn parse_valid(self, body: &Bytes) -> Option<Vec<PartialEvent>> {
-        match self {
-            Self::Single => {
-                let event = serde_json::from_slice(body).ok()?;
-                Some(vec![parse_valid(&event, body)?])
-            }
-            Self::Batch => {
-                let EventBatch { events } = serde_json::from_slice(body).ok()?;
-                let is_in_range = (1..=MAX_BATCH_EVENTS).contains(&events.len());
-                let events = events.iter().filter(|_| is_in_range);
-                let events = events.map(|event| parse_valid(event, body));
-                events.collect::<Option<Vec<_>>>().filter(|_| is_in_range)
-            }
+fn parse_events_with_errors(
+    kind: PublishKind,
+    body: &Bytes,
+) -> Result<(Vec<PartialEvent>, FieldErrors), Problem> {
+    let mut fields = Fields::from_json(body)?;
+    let events = match kind {
+        PublishKind::Single => vec![parse_event_with_errors(&mut fields)],
+        PublishKind::Batch => {
+            let events = fields.required("events", |field| {
+                field.list(1..=MAX_BATCH_EVENTS, |item| {
+                    let event = item.object(|fields| Some(parse_event_with_errors(fields)));
+                    // An item that is not an object keeps its index.
+                    Some(event.unwrap_or_default())
+                })
+            });
+            events.unwrap_or_default().into_iter().map(|(_, event)| event).collect()
         }
-    }
+    };
+    Ok((events, fields.into_errors()))
+}
 
-    fn parse_with_errors(self, body: &Bytes) -> Result<(Vec<PartialEvent>, FieldErrors), Problem> {
-        let mut fields = Fields::from_json(body)?;
-        let events = match self {
-            Self::Single => vec![parse_with_errors(&mut fields)],
-            Self::Batch => {
-                let events = fields.required("events", |field| {
-                    field.list(1..=MAX_BATCH_EVENTS, |item| {
-                        let event = item.object(|fields| Some(parse_with_errors(fields)));
-                        // An item that is not an object keeps its index.
-                        Some(event.unwrap_or_default())
-                    })
-                });
-                events.unwrap_or_default().into_iter().map(|(_, event)| event).collect()
-            }
+/// Adds the findings of the service, with pointers into the body.
+fn add_findings(kind: PublishKind, findings: Findings, errors: &mut FieldErrors) {
+    for Finding { index, field, pointer, detail } in findings.into_vec() {
+        let field = field.as_str();
+        let pointer = match kind {
+            PublishKind::Single => format!("/{field}{pointer}"),
+            PublishKind::Batch => format!("/events/{index}/{field}{pointer}"),
         };
-        Ok((events, fields.into_errors()))
+        errors.add(pointer, detail);
     }
+}
 
-    /// Adds the findings of the service, with pointers into the body.
-    fn add_findings(self, findings: Findings, errors: &mut FieldErrors) {
-        for Finding { index, field, pointer, detail } in findings.into_vec() {
-            let field = field.as_str();
-            let pointer = match self {
-                Self::Single => format!("/{field}{pointer}"),
-                Self::Batch => format!("/events/{index}/{field}{pointer}"),
-            };
-            errors.add(pointer, detail);
-        }
-    }
-
-    /// Identifies the content of the request, to detect reuse of its idempotency key.
-    fn sha256(self, body: &[u8]) -> [u8; 32] {
-        let form: &[u8] = match self {
-            Self::Single => b"single\0",
-            Self::Batch => b"batch\0",
-        };
-        Sha256::new().chain_update(form).chain_update(body).finalize().into()
-    }
+/// Identifies the content of the request, to detect reuse of its idempotency key.
+fn sha256(kind: PublishKind, body: &[u8]) -> [u8; 32] {
+    let prefix: &[u8] = match kind {
+        PublishKind::Single => b"single\0",
+        PublishKind::Batch => b"batch\0",
+    };
+    Sha256::new().chain_update(prefix).chain_update(body).finalize().into()
 }
 
 impl<S: Sync> FromRequestParts<S> for IdempotencyParams {
@@ -206,7 +203,7 @@ async fn publish(
     IdempotencyParams { key }: IdempotencyParams,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<ReceiptBody>), Problem> {
-    let mut receipts = accept(&app, tenant.0, RequestForm::Single, key, &body).await?;
+    let mut receipts = accept(&app, tenant.0, PublishKind::Single, key, &body).await?;
     let receipt = receipts.pop().ok_or_else(Problem::internal)?;
     Ok((StatusCode::ACCEPTED, Json(receipt)))
 }
@@ -230,30 +227,30 @@ async fn publish_batch(
     IdempotencyParams { key }: IdempotencyParams,
     JsonBody(body): BatchBody,
 ) -> Result<(StatusCode, Json<ReceiptsBody>), Problem> {
-    let data = accept(&app, tenant.0, RequestForm::Batch, key, &body).await?;
+    let data = accept(&app, tenant.0, PublishKind::Batch, key, &body).await?;
     Ok((StatusCode::ACCEPTED, Json(ReceiptsBody { data })))
 }
 
 async fn accept(
     app: &App,
     account: AccountId,
-    form: RequestForm,
+    kind: PublishKind,
     key: Option<IdempotencyKey>,
     body: &Bytes,
 ) -> Result<Vec<ReceiptBody>, Problem> {
-    let (events, mut errors) = form.parse(body)?;
+    let (events, mut errors) = parse_events(kind, body)?;
     if !errors.is_empty() {
-        form.add_findings(app.service().validate_events(&events).await?, &mut errors);
+        add_findings(kind, app.service().validate_events(&events).await?, &mut errors);
         return Err(errors.into());
     }
     let events = events
         .into_iter()
         .map(|event| event.complete().expect("a field that cannot be parsed has an error"));
-    let idempotency = key.map(|key| key.for_request(form.sha256(body)));
+    let idempotency = key.map(|key| key.for_request(sha256(kind, body)));
     match app.service().publish(Channel::Http, account, events.collect(), idempotency).await {
         Ok(receipts) => Ok(receipts.into_iter().map(Into::into).collect()),
         Err(ServiceError::InvalidEvents(findings)) => {
-            form.add_findings(findings, &mut errors);
+            add_findings(kind, findings, &mut errors);
             Err(errors.into())
         }
         Err(error) => Err(error.into()),
