@@ -504,7 +504,7 @@ async fn size_limits_are_enforced(engine: SharedEngine) -> Result<(), Error> {
     write(1, MAX_KEY, MAX_VALUE).await?;
     write(10, 1, MAX_VALUE).await?;
     let too_large = |result| match result {
-        Err(Error::TooLarge { what, limit, actual }) => Some((what, limit, actual)),
+        Err(Error::TooLarge { what, limit, actual }) => Some((what, limit, actual?)),
         _ => None,
     };
     let key = write(1, MAX_KEY + 1, 1).await;

@@ -59,14 +59,14 @@ pub enum Error {
     #[error("the store's disk is full")]
     Full,
     /// A key, a value or the transaction exceeds its limit. Nothing was written.
-    #[error("the {what} has {actual} bytes; the limit is {limit}")]
+    #[error("the {what} exceeds the limit of {limit} bytes")]
     TooLarge {
         /// Which limit was exceeded.
         what: &'static str,
         /// The limit in bytes.
         limit: usize,
-        /// The actual size in bytes.
-        actual: usize,
+        /// The actual size in bytes, if it is known.
+        actual: Option<usize>,
     },
     /// The store contains data that cannot be decoded.
     #[error("the store is damaged: {0}")]

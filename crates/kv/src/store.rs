@@ -348,5 +348,5 @@ impl Tx {
 }
 
 fn check_limit(what: &'static str, actual: usize, limit: usize) -> Result<(), Error> {
-    if actual > limit { Err(Error::TooLarge { what, limit, actual }) } else { Ok(()) }
+    if actual > limit { Err(Error::TooLarge { what, limit, actual: Some(actual) }) } else { Ok(()) }
 }

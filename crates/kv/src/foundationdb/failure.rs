@@ -32,7 +32,7 @@ pub(super) fn from_read(error: FdbError) -> Error {
         return Error::TooLarge {
             what: "transaction with its conflict ranges",
             limit,
-            actual: limit + 1,
+            actual: None,
         };
     }
     if error.is_maybe_committed() {

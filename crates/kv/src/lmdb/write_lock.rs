@@ -62,6 +62,7 @@ impl WriteLock {
             options.read(true).write(true).create(true).truncate(false).mode(0o600);
             options.open(dir.join(name))
         };
+        // The file names are shared with processes of earlier versions, so they never change.
         let (queue, writer) = (open("turn.lock")?, open("writer.lock")?);
         Ok(Self { files: Arc::new(LockFiles { queue, writer, wait_sequence: AtomicU64::new(0) }) })
     }
