@@ -65,15 +65,15 @@ target_dir() {
 
 # At build time, bindgen uses libclang to read FoundationDB's C header.
 need_libclang() {
-    local place name
+    local directory name
     if [ -n "${LIBCLANG_PATH:-}" ]; then
         return
     fi
-    for place in "$(llvm-config --libdir 2>/dev/null)" /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu \
+    for directory in "$(llvm-config --libdir 2>/dev/null)" /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu \
         /usr/lib /usr/lib64 /usr/local/lib; do
         # The pattern must not match libclang-cpp, which is another library.
         for name in 'libclang.so*' 'libclang-[0-9]*.so*'; do
-            if compgen -G "$place/$name" >/dev/null; then
+            if compgen -G "$directory/$name" >/dev/null; then
                 return
             fi
         done

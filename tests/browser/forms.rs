@@ -132,7 +132,7 @@ async fn contacts_keys_and_portal_links_can_be_managed() -> Result<()> {
     browser.until("it will not be shown again").await?;
     let code = "return document.querySelector('main [role=status] code').textContent";
     let key = browser.run(code, vec![]).await?;
-    let key = key.as_str().filter(|key| key.starts_with("prk_")).context("a key")?;
+    let key = key.as_str().filter(|key| key.starts_with("prk_")).context("there is no key")?;
     browser.reload().await?;
     browser.until("Deploy").await?;
     assert!(!browser.shows(key).await?);

@@ -78,6 +78,6 @@ async fn the_cluster_page_shows_a_node_fail_and_its_shards_move() -> Result<()> 
 
 async fn colours(browser: &Browser) -> Result<std::collections::BTreeSet<String>> {
     let classes = browser.run(COLOURS, vec![]).await?;
-    let classes = classes.as_array().context("a map")?;
+    let classes = classes.as_array().context("there is no map")?;
     Ok(classes.iter().map(ToString::to_string).collect())
 }

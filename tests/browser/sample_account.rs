@@ -70,7 +70,7 @@ impl SampleAccount {
             delivered: account.delivery_of(&late.id, &healthy.id).await?,
             redirected: account.delivery_of(&late.id, &failing.id).await?,
             held: account.delivery_of(&late.id, &disabled.id).await?,
-            exhausted: exhausted.context("an exhausted delivery")?.clone(),
+            exhausted: exhausted.context("there is no exhausted delivery")?.clone(),
             event: late.id,
             replay: replay.id,
             healthy,

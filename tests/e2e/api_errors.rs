@@ -220,7 +220,7 @@ async fn urls_must_be_http_without_userinfo() -> Result<()> {
     ];
     for url in urls {
         let body = NewEndpoint::at("http://example.com/named").body();
-        let mut body = body.as_object().cloned().context("an object")?;
+        let mut body = body.as_object().cloned().context("there is no object")?;
         body.insert("url".to_owned(), json!(url));
         assert_rejected(&fixture, "/endpoints", Value::Object(body), &["/url"]).await?;
     }

@@ -131,7 +131,7 @@ async fn ids_sort_by_creation_and_times_are_utc_in_milliseconds() -> Result<()> 
     ensure!(ids.is_sorted(), "{ids:?}");
     ensure!(ids[0].starts_with("evt_") && !ids[0].contains('.'), "{}", ids[0]);
     let event: Value = fixture.account.read(&format!("/events/{}", ids[0])).await?;
-    let time = event["created_at"].as_str().context("a time")?;
+    let time = event["created_at"].as_str().context("there is no time")?;
     ensure!(time.len() == "2026-01-31T12:00:00.000Z".len() && time.ends_with('Z'), "{time}");
     Ok(())
 }

@@ -42,7 +42,7 @@ async fn one_trace_spans_two_nodes() -> Result<()> {
         let headers = [("traceparent", traceparent.as_str())];
         let sent = account.api.send(Method::POST, &path, &headers, Some(body)).await?;
         let accepted: Value = sent.parse(202)?;
-        let event = accepted["id"].as_str().context("an id")?;
+        let event = accepted["id"].as_str().context("there is no id")?;
         hook.wait_for(1, SOON).await?;
         let delivery = account.delivery_of(event, &endpoint.id).await?;
         let shard = delivery.attempts.first().and_then(|attempt| attempt.shard);

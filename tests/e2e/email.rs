@@ -174,7 +174,7 @@ async fn email_is_retried_when_smtp_goes_away_between_two_emails() -> Result<()>
     disable(&fixture, &second, &other).await?;
     fixture.mail.start_listening()?;
     let emails = fixture.mail.wait_for(2, seconds(30)).await?;
-    let last = emails.last().context("an email")?;
+    let last = emails.last().context("there is no email")?;
     assert!(last.text.contains(&other.id), "{}", last.text);
     Ok(())
 }

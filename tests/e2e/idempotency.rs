@@ -137,7 +137,7 @@ async fn an_idempotency_key_expires_after_24_hours_and_not_before() -> Result<()
         for publication in &mut publications {
             for _ in 0..2 {
                 publication.ask(&later).await?;
-                let call = publication.calls.last_mut().context("a call")?;
+                let call = publication.calls.last_mut().context("there is no call")?;
                 // The times of the call, by that node's clock.
                 let ahead = seconds(hours * HOUR);
                 call.sent_at = after(call.sent_at, ahead);

@@ -15,7 +15,7 @@ use crate::SOON;
 async fn listen(fixture: &Fixture, port: &Port, arguments: &[&str]) -> Result<(Running, Endpoint)> {
     let url = format!("http://{}/tried", port.address());
     let endpoint = fixture.account.create(&NewEndpoint::at(&url)).await?;
-    let secret = endpoint.signing_secret.clone().context("a secret")?;
+    let secret = endpoint.signing_secret.clone().context("there is no secret")?;
     let number = port.number().to_string();
     let required = ["listen", "--port", number.as_str(), "--secret", secret.as_str()];
     let running = Running::start(&[&required[..], arguments].concat())?;
@@ -75,7 +75,7 @@ async fn listen_can_fail_delay_and_redirect() -> Result<()> {
         let port = Port::reserve()?;
         let (_listening, endpoint) = listen(&fixture, &port, arguments).await?;
         let tested = fixture.account.test(&endpoint.id, &json!({"event_type": ORDER})).await?;
-        let error = tested.error.context("an error")?;
+        let error = tested.error.context("there is no error")?;
         ensure!(error.kind == kind, "{arguments:?}: {error:?}");
         let answered = tested.response.map(|response| response.status);
         ensure!(answered == status, "{arguments:?}: {answered:?}");

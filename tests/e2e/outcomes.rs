@@ -26,7 +26,7 @@ async fn first_attempt(fixture: &Fixture, url: &str) -> Result<(Delivery, Attemp
     // Otherwise it would receive the next case's event, too.
     let path = fixture.account.path(&format!("/endpoints/{}", endpoint.id));
     fixture.account.api.delete(&path).await?.succeeded()?;
-    let attempt = delivery.attempts.first().cloned().context("an attempt")?;
+    let attempt = delivery.attempts.first().cloned().context("there is no attempt")?;
     Ok((delivery, attempt))
 }
 
@@ -70,7 +70,7 @@ async fn compressed_response_bodies_are_not_decoded() -> Result<()> {
     hook.set_behaviour(Behaviour::with_header(200, "Content-Encoding", "gzip"));
     let (delivery, attempt) = first_attempt(&fixture, &hook.url()).await?;
     assert_eq!(delivery.state, "delivered");
-    let response = attempt.response.context("a response")?;
+    let response = attempt.response.context("there is no response")?;
     assert_eq!(response.header("content-encoding"), Some("gzip"));
     let asked = hook.received()[0].header("accept-encoding");
     assert!(asked.as_deref().is_none_or(|value| value == "identity"), "{asked:?}");
@@ -103,10 +103,10 @@ async fn redirects_are_recorded_and_not_followed() -> Result<()> {
         hook.set_behaviour(Behaviour::redirect(status, &target.url()));
         let (delivery, attempt) = first_attempt(&fixture, &hook.url()).await?;
         assert_eq!(delivery.state, "pending", "{status}");
-        let error = attempt.error.context("an error")?;
+        let error = attempt.error.context("there is no error")?;
         assert_eq!(error.kind, "status", "{status}");
         assert!(error.message.contains(&target.url()), "{}", error.message);
-        let response = attempt.response.context("a response")?;
+        let response = attempt.response.context("there is no response")?;
         assert_eq!(response.header("location"), Some(target.url().as_str()));
     }
     assert!(target.received().is_empty(), "a redirect was followed");
@@ -153,7 +153,7 @@ async fn a_failed_connection_is_classified_by_its_cause() -> Result<()> {
     for (url, kinds) in cases {
         let (delivery, attempt) = first_attempt(&fixture, &url).await?;
         assert_eq!(delivery.state, "pending", "{url}");
-        let error = attempt.error.context("an error")?;
+        let error = attempt.error.context("there is no error")?;
         assert!(kinds.contains(&error.kind.as_str()), "{url}: {error:?}");
         assert!(attempt.response.is_none(), "{url}");
     }
@@ -168,7 +168,7 @@ async fn an_attempt_times_out_after_five_seconds() -> Result<()> {
     fixture.endpoint(&hook).await?;
     fixture.publish(&json!({})).await?;
     let request = &hook.wait_for_ended(1, seconds(8)).await?[0];
-    let took = request.duration().context("an end")?;
+    let took = request.duration().context("there is no end")?;
     assert!((seconds(4)..seconds(5) + millis(100)).contains(&took), "{took:?}");
     Ok(())
 }

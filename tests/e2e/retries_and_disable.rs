@@ -38,7 +38,7 @@ async fn an_endpoint_is_disabled_after_eleven_failed_attempts() -> Result<()> {
     let numbers: Vec<_> = delivery.attempts.iter().map(|attempt| attempt.number).collect();
     assert_eq!(numbers, (1..=11).collect::<Vec<_>>());
     for (pair, retry) in delivery.attempts.windows(2).zip(1..) {
-        let due = pair[0].next_attempt_at.context("a next attempt")?;
+        let due = pair[0].next_attempt_at.context("there is no next attempt")?;
         let delay = since(due, pair[0].at).saturating_sub(millis(pair[0].duration_ms));
         let (least, most) = (schedule.shortest(retry), schedule.longest(retry));
         assert!(delay + ROUNDING >= least && delay <= most + ROUNDING, "retry {retry}: {delay:?}");
@@ -54,7 +54,7 @@ async fn an_endpoint_is_disabled_after_eleven_failed_attempts() -> Result<()> {
     assert_eq!((endpoint.state.as_str(), disabled.reason.as_str()), ("disabled", "exhausted"));
     assert_eq!(disabled.delivery_id.as_ref(), Some(&delivery.id));
     assert_eq!(endpoint.failure_count, 11);
-    let last = endpoint.last_error.context("a last error")?;
+    let last = endpoint.last_error.context("there is no last error")?;
     assert_eq!((last.kind.as_str(), last.status), ("status", Some(503)));
     assert_eq!(last.delivery_id, delivery.id);
     Ok(())
@@ -112,7 +112,7 @@ async fn retry_after_extends_a_delay_to_at_most_twice_its_base() -> Result<()> {
     let tried = |delivery: &Delivery| delivery.attempt_count == 1;
     let delivery = fixture.account.until_delivery(&id, "is tried", SOON, tried).await?;
     let first = &delivery.attempts[0];
-    let due = first.next_attempt_at.context("a retry")?;
+    let due = first.next_attempt_at.context("there is no retry")?;
     let delay = since(due, first.at).saturating_sub(millis(first.duration_ms));
     let twice = schedule.base() * 2;
     assert!(delay.abs_diff(twice) < millis(20), "{delay:?}, not {twice:?}");
@@ -130,7 +130,7 @@ async fn a_retry_that_became_due_while_the_node_was_down_is_sent() -> Result<()>
     let id = fixture.account.delivery_of(&event.id, &endpoint.id).await?.id;
     let tried = |delivery: &Delivery| delivery.attempt_count == 1;
     let delivery = fixture.account.until_delivery(&id, "is tried", SOON, tried).await?;
-    let due = delivery.next_attempt_at.context("a retry")?;
+    let due = delivery.next_attempt_at.context("there is no retry")?;
     fixture.node.kill().await?;
     hook.set_behaviour(Behaviour::default());
     // The node stays down until well after the retry was due.

@@ -13,14 +13,14 @@ async fn next_request(fixture: &Fixture) -> Result<Received> {
     let hook = fixture.hook("signed");
     let before = hook.received().len();
     fixture.publish(&json!({"n": before})).await?;
-    hook.wait_for(before + 1, SOON).await?.pop().context("a request")
+    hook.wait_for(before + 1, SOON).await?.pop().context("there is no request")
 }
 
 async fn secret(fixture: &Fixture, endpoint: &str) -> Result<String> {
     let path = fixture.account.path(&format!("/endpoints/{endpoint}/secret"));
     let response = fixture.account.api.get(&path).await?.expect(200)?;
     let secret = response["signing_secret"].as_str().or(response["secret"].as_str());
-    Ok(secret.context("a secret")?.to_owned())
+    Ok(secret.context("there is no secret")?.to_owned())
 }
 
 async fn rotate(fixture: &Fixture, endpoint: &str, body: serde_json::Value) -> Result<()> {

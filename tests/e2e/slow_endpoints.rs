@@ -63,5 +63,5 @@ async fn median_latency(fixture: &Fixture) -> Result<Duration> {
         .map(|(published, r)| r.began - *published)
         .collect();
     latencies.sort();
-    latencies.get(EVENTS / 2).copied().context("a latency")
+    latencies.get(EVENTS / 2).copied().context("there is no latency")
 }

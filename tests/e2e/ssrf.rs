@@ -125,7 +125,7 @@ async fn assert_blocked(fixture: &Fixture, endpoint: &Endpoint) -> Result<()> {
     fixture.publish(&json!({})).await?;
     let failed = |endpoint: &Endpoint| endpoint.last_error.is_some();
     let endpoint = fixture.account.until_endpoint(&endpoint.id, "has failed", SOON, failed).await?;
-    assert_eq!(endpoint.last_error.context("an error")?.kind, "blocked");
+    assert_eq!(endpoint.last_error.context("there is no error")?.kind, "blocked");
     Ok(())
 }
 

@@ -28,7 +28,7 @@ async fn a_test_event_shows_exactly_what_went_over_the_wire() -> Result<()> {
     wire.verify(&endpoint.signing_secret.unwrap_or_default())?;
     // Without a payload, the example of the event type is sent.
     assert_eq!(wire.json()?, json!({"order": 1, "total": "12.50"}));
-    let response = tested.response.context("a response")?;
+    let response = tested.response.context("there is no response")?;
     assert_eq!((response.status, response.body.as_str()), (201, "seen"));
     assert_eq!(response.header("content-type"), Some("text/plain"));
     assert!(tested.error.is_none());
@@ -63,7 +63,7 @@ async fn a_failed_test_event_is_neither_retried_nor_counted() -> Result<()> {
         hook.set_behaviour(behaviour);
         let tested = fixture.account.test(&endpoint.id, &json!({"event_type": ORDER})).await?;
         assert_eq!(tested.response.map(|response| response.status), status, "{kind}");
-        let error = tested.error.context("an error")?;
+        let error = tested.error.context("there is no error")?;
         assert_eq!(error.kind, kind, "{}", error.message);
         assert_eq!(hook.received().len(), n, "a failed test event was retried");
         assert_eq!(tested.request.headers, hook.received()[n - 1].headers());

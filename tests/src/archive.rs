@@ -171,7 +171,7 @@ impl Builder {
     ) -> Result<Endpoint> {
         let hook = self.receiver.hook(name);
         let endpoint = self.account.create(&change(NewEndpoint::at(&hook.url()))).await?;
-        let secret = endpoint.signing_secret.clone().context("a secret")?;
+        let secret = endpoint.signing_secret.clone().context("there is no secret")?;
         let known = NamedEndpoint { id: endpoint.id.clone(), secret };
         self.expected.endpoints.insert(name.to_owned(), known);
         Ok(endpoint)
@@ -203,7 +203,7 @@ impl Builder {
         let path = self.account.path(&format!("/endpoints/{rotated}/rotate-secret"));
         self.account.api.post(&path, &json!({})).await?.succeeded()?;
         let secret: Value = self.account.read(&format!("/endpoints/{rotated}/secret")).await?;
-        let secret = secret["signing_secret"].as_str().context("a secret")?.to_owned();
+        let secret = secret["signing_secret"].as_str().context("there is no secret")?.to_owned();
         self.expected.endpoints.get_mut("rotated").context("it is known")?.secret = secret;
 
         let gone = self.id("gone");

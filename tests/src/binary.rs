@@ -85,7 +85,7 @@ impl Running {
 /// is empty, and all `POSTRIDER_*` variables of the test run are removed.
 pub(crate) fn command(launcher: &[String], binary: &Path) -> Result<Command> {
     let mut words = launcher.iter().map(AsRef::as_ref).chain([binary.as_os_str()]);
-    let mut command = Command::new(words.next().context("a program")?);
+    let mut command = Command::new(words.next().context("there is no program")?);
     command.args(words).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("POSTRIDER_") {
@@ -108,7 +108,7 @@ pub(crate) fn terminate(process: &Child) -> Result<()> {
 
 pub(crate) fn signal(process: &Child, signal: Signal) -> Result<()> {
     let id = process.id().context("the process has exited")?;
-    let pid = i32::try_from(id).ok().and_then(Pid::from_raw).context("a process id")?;
+    let pid = i32::try_from(id).ok().and_then(Pid::from_raw).context("there is no process id")?;
     kill_process(pid, signal).context("signal the process")
 }
 

@@ -80,7 +80,7 @@ async fn publish(publisher: Arc<Publisher>) -> Result<usize> {
         published += 1;
     }
     while let Some(call) = calls.join_next().await {
-        call.context("a call of the steady load")??;
+        call.context("a call of the steady load failed")??;
     }
     Ok(published)
 }

@@ -123,7 +123,7 @@ async fn publish_some(client: &Client, arguments: &Arguments, numbers: Range<u32
         payload: format!(r#"{{"application_id":"a{number}","name":"Ada"}}"#).into(),
     });
     if arguments.batch == 1 {
-        let event = events.next().context("a range of one")?;
+        let event = events.next().context("the range is empty")?;
         return Ok(client.publish(arguments.account, event, None).await?.deliveries);
     }
     let receipts = client.publish_batch(arguments.account, events.collect(), None).await?;

@@ -184,7 +184,7 @@ async fn invalid_calls_get_an_error() -> Result<()> {
     let other = client.publish(account(), event("2"), Some("k".to_owned())).await;
     assert_eq!(error_kind(other), CallErrorKind::Conflict);
 
-    let gateway = gateway::remote().pop().context("a gateway")?;
+    let gateway = gateway::remote().pop().context("there is no gateway")?;
     let raw = async |bytes: Vec<u8>| {
         let answer = gateway::call_raw(&gateway, bytes, TIMEOUT).await.unwrap();
         error_kind(messages::decode_reply(&answer))

@@ -91,7 +91,7 @@ async fn a_full_disk_rejects_events_with_503_until_there_is_space() -> Result<()
             break;
         }
         let id = response.expect(202)?["id"].as_str().map(str::to_owned);
-        accepted.insert(id.context("an id")?);
+        accepted.insert(id.context("there is no id")?);
     }
     let refused = refused.context("the disk was never full")?;
     refused.problem(&[503])?;
@@ -107,7 +107,7 @@ async fn a_full_disk_rejects_events_with_503_until_there_is_space() -> Result<()
     };
     let response = wait::until("events are accepted again", seconds(30), again).await?;
     let body: Value = response.expect(202)?;
-    accepted.insert(body["id"].as_str().context("an id")?.to_owned());
+    accepted.insert(body["id"].as_str().context("there is no id")?.to_owned());
 
     let events: BTreeSet<_> =
         fixture.account.events().await?.into_iter().map(|event| event.id).collect();

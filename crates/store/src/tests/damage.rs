@@ -15,10 +15,10 @@ use crate::replays::ReplayRequest;
 const UNREADABLE: &[u8] = &[99, 1, 2, 3];
 
 /// Puts unreadable rows in front of each kind of work, in every shard.
-async fn damage(world: &World) {
-    let merged = FanOut::new(world.account, EndpointId::MAX);
+async fn damage(fixture: &Fixture) {
+    let merged = FanOut::new(fixture.account, EndpointId::MAX);
     let mut rows = Vec::new();
-    for Fence { shard, .. } in &world.fences {
+    for Fence { shard, .. } in &fixture.fences {
         for n in 0..3 {
             let id = [[0; 15].as_slice(), &[n]].concat().try_into().expect("16 bytes");
             rows.extend([
@@ -33,7 +33,7 @@ async fn damage(world: &World) {
         rows.push(removal::of_shard(*shard));
     }
     let rows = &rows;
-    let write = world.records.store.transact(|tx, _| async move {
+    let write = fixture.records.store.transact(|tx, _| async move {
         rows.iter().for_each(|key| tx.set(key.clone(), UNREADABLE));
         Ok::<_, Error>(())
     });
@@ -42,26 +42,30 @@ async fn damage(world: &World) {
 
 #[tokio::test]
 async fn work_continues_past_unreadable_rows() {
-    let world = World::new().await;
-    damage(&world).await;
+    let fixture = Fixture::new().await;
+    damage(&fixture).await;
     let mut endpoints = Vec::new();
     for _ in 0..=MAX_FAN_OUT_PER_TRANSACTION {
-        endpoints.push(world.endpoint(&["a"]).await);
+        endpoints.push(fixture.endpoint(&["a"]).await);
     }
-    let event = world.accept("a", later(1)).await.receipts[0].id;
-    world.fan_out().await;
+    let event = fixture.accept("a", later(1)).await.receipts[0].id;
+    fixture.fan_out().await;
     let all = crate::ResendTarget::AllSubscribers;
-    world.records.resend(world.account, event, all, &world.id_generator, later(2)).await.unwrap();
-    world.fan_out().await;
+    fixture
+        .records
+        .resend(fixture.account, event, all, &fixture.id_generator, later(2))
+        .await
+        .unwrap();
+    fixture.fan_out().await;
     for endpoint in &endpoints {
-        assert_eq!(world.backlog(*endpoint).await, 2);
+        assert_eq!(fixture.backlog(*endpoint).await, 2);
     }
 
     let mut due = 0;
-    for Fence { shard, .. } in &world.fences {
+    for Fence { shard, .. } in &fixture.fences {
         let mut after = None;
         loop {
-            let page = world.records.due_endpoints(*shard, after.as_ref(), 2).await.unwrap();
+            let page = fixture.records.due_endpoints(*shard, after.as_ref(), 2).await.unwrap();
             due += page.len();
             after = page.last().copied();
             if page.len() < 2 {
@@ -70,27 +74,29 @@ async fn work_continues_past_unreadable_rows() {
         }
     }
     assert_eq!(due, endpoints.len());
-    assert!(world.records.oldest_pending().await.unwrap().is_some());
+    assert!(fixture.records.oldest_pending().await.unwrap().is_some());
 
     let request = ReplayRequest { filter: Filter::default(), rate: 10, total: 1 };
-    let made =
-        world.records.create_replay(world.account, request, &world.id_generator, later(3)).await;
+    let made = fixture
+        .records
+        .create_replay(fixture.account, request, &fixture.id_generator, later(3))
+        .await;
     let (made, _) = made.unwrap().expect("an account");
-    let shard = world.records.shard_of(made.id);
-    let running = world.records.running_replays(shard, None).await.unwrap();
-    assert_eq!(running, [(world.account, made.id)]);
+    let shard = fixture.records.shard_of(made.id);
+    let running = fixture.records.running_replays(shard, None).await.unwrap();
+    assert_eq!(running, [(fixture.account, made.id)]);
 }
 
 #[tokio::test]
 async fn sweeping_continues_past_unreadable_rows() {
-    let world = World::new().await;
-    damage(&world).await;
-    assert!(world.records.close_account(world.account).await.unwrap());
-    for fence in &world.fences {
-        while world.records.sweep(*fence, later(10)).await.unwrap() {}
+    let fixture = Fixture::new().await;
+    damage(&fixture).await;
+    assert!(fixture.records.close_account(fixture.account).await.unwrap());
+    for fence in &fixture.fences {
+        while fixture.records.sweep(*fence, later(10)).await.unwrap() {}
     }
-    let account = world.account;
-    let left = world.records.store.read(|tx| async move {
+    let account = fixture.account;
+    let left = fixture.records.store.read(|tx| async move {
         tx.snap_range(crate::kv::Range::prefix(crate::keys::account_space(account))).await
     });
     assert_eq!(left.await.unwrap(), []);

@@ -13,26 +13,26 @@ use crate::{DeliveryView, PageRequest, ResendTarget};
 const MANY: usize = MAX_FAN_OUT_PER_TRANSACTION + 100;
 
 /// An event that needs a fan-out. The endpoint with the smallest id subscribes to `first`.
-async fn wide_event(world: &World, first: &[&str]) -> (EndpointId, EventId) {
-    let endpoint = world.endpoint(first).await;
+async fn wide_event(fixture: &Fixture, first: &[&str]) -> (EndpointId, EventId) {
+    let endpoint = fixture.endpoint(first).await;
     for _ in 0..MANY {
-        world.endpoint(&["a"]).await;
+        fixture.endpoint(&["a"]).await;
     }
-    let receipt = world.accept("a", later(1)).await.receipts.remove(0);
+    let receipt = fixture.accept("a", later(1)).await.receipts.remove(0);
     assert_eq!(usize::try_from(receipt.deliveries), Ok(MANY + 1));
     (endpoint, receipt.id)
 }
 
 #[tokio::test]
 async fn fan_outs_of_the_same_millisecond_create_different_deliveries() {
-    let world = World::new().await;
-    let (_, first) = wide_event(&world, &["a"]).await;
-    let second = world.accept("a", later(1)).await.receipts.remove(0).id;
-    world.fan_out().await;
+    let fixture = Fixture::new().await;
+    let (_, first) = wide_event(&fixture, &["a"]).await;
+    let second = fixture.accept("a", later(1)).await.receipts.remove(0).id;
+    fixture.fan_out().await;
     let (mut deliveries, mut endpoints) = (HashSet::new(), HashSet::new());
     for event in [first, second] {
         let all = PageRequest { limit: 2 * MANY, after: None };
-        let list = world.records.event_deliveries(world.account, event, all).await.unwrap();
+        let list = fixture.records.event_deliveries(fixture.account, event, all).await.unwrap();
         for DeliveryView { delivery, .. } in list.items {
             assert_eq!(delivery.event, event);
             assert!(deliveries.insert(delivery.id), "two deliveries have the id {}", delivery.id);
@@ -45,135 +45,136 @@ async fn fan_outs_of_the_same_millisecond_create_different_deliveries() {
 #[tokio::test]
 async fn an_endpoint_that_moves_between_the_lists_receives_the_event_once() {
     for (before, after) in [(["*"], ["a"]), (["a"], ["*"])] {
-        let world = World::new().await;
-        let (endpoint, _) = wide_event(&world, &before).await;
-        world.step_fan_out().await.expect("a first step");
-        world.subscribe(endpoint, &after).await;
-        world.fan_out().await;
-        assert_eq!(world.backlog(endpoint).await, 1, "from {before:?} to {after:?}");
+        let fixture = Fixture::new().await;
+        let (endpoint, _) = wide_event(&fixture, &before).await;
+        fixture.step_fan_out().await.expect("a first step");
+        fixture.subscribe(endpoint, &after).await;
+        fixture.fan_out().await;
+        assert_eq!(fixture.backlog(endpoint).await, 1, "from {before:?} to {after:?}");
     }
 }
 
 #[tokio::test]
 async fn endpoints_that_move_before_every_step_receive_the_event_once() {
-    let world = World::new().await;
+    let fixture = Fixture::new().await;
     let mut endpoints = Vec::new();
     for number in 0..MANY {
-        endpoints.push(world.endpoint(if number % 2 == 0 { &["a"] } else { &["*"] }).await);
+        endpoints.push(fixture.endpoint(if number % 2 == 0 { &["a"] } else { &["*"] }).await);
     }
-    world.accept("a", later(1)).await;
+    fixture.accept("a", later(1)).await;
     for step in 0.. {
         for (number, endpoint) in endpoints.iter().enumerate() {
             let names = (number + step) % 2 == 0;
-            world.subscribe(*endpoint, if names { &["*"] } else { &["a"] }).await;
+            fixture.subscribe(*endpoint, if names { &["*"] } else { &["a"] }).await;
         }
-        if world.step_fan_out().await.is_none() {
+        if fixture.step_fan_out().await.is_none() {
             break;
         }
     }
     for endpoint in endpoints {
-        assert_eq!(world.backlog(endpoint).await, 1);
+        assert_eq!(fixture.backlog(endpoint).await, 1);
     }
 }
 
 #[tokio::test]
 async fn clocks_do_not_decide_who_receives_an_event() {
     // The node that creates the endpoint has a clock 50 ms ahead of the one that accepts.
-    let world = World::new().await;
-    let older = world.endpoint(&["a"]).await;
-    let new = world.unsaved(IdGenerator::new(2).id(later(50)), &["a"]);
-    assert!(world.records.create_endpoint(&new).await.unwrap());
-    let events: Vec<_> = (0..1_000).map(|_| world.event("a", later(10))).collect();
-    let accepted = world
+    let fixture = Fixture::new().await;
+    let older = fixture.endpoint(&["a"]).await;
+    let new = fixture.unsaved(IdGenerator::new(2).id(later(50)), &["a"]);
+    assert!(fixture.records.create_endpoint(&new).await.unwrap());
+    let events: Vec<_> = (0..1_000).map(|_| fixture.event("a", later(10))).collect();
+    let accepted = fixture
         .records
-        .accept(world.account, events, None, &world.id_generator, later(10))
+        .accept(fixture.account, events, None, &fixture.id_generator, later(10))
         .await
         .unwrap();
     assert!(accepted.receipts.iter().all(|receipt| receipt.deliveries == 2));
     // This endpoint did not exist yet, although it has the smallest id.
-    let smallest = world.unsaved(IdGenerator::new(3).id(Timestamp::EPOCH), &["b"]);
-    assert!(world.records.create_endpoint(&smallest).await.unwrap());
-    let greatest = world.unsaved(IdGenerator::new(4).id(later(60)), &["a"]);
-    assert!(world.records.create_endpoint(&greatest).await.unwrap());
-    world.fan_out().await;
+    let smallest = fixture.unsaved(IdGenerator::new(3).id(Timestamp::EPOCH), &["b"]);
+    assert!(fixture.records.create_endpoint(&smallest).await.unwrap());
+    let greatest = fixture.unsaved(IdGenerator::new(4).id(later(60)), &["a"]);
+    assert!(fixture.records.create_endpoint(&greatest).await.unwrap());
+    fixture.fan_out().await;
     for (endpoint, received) in
         [(older, 1_000), (new.id, 1_000), (smallest.id, 0), (greatest.id, 0)]
     {
-        assert_eq!(world.backlog(endpoint).await, received);
+        assert_eq!(fixture.backlog(endpoint).await, received);
     }
 }
 
 #[tokio::test]
 async fn clocks_do_not_decide_who_receives_a_resent_event() {
-    let world = World::new().await;
-    let (_, event) = wide_event(&world, &["a"]).await;
-    world.fan_out().await;
+    let fixture = Fixture::new().await;
+    let (_, event) = wide_event(&fixture, &["a"]).await;
+    fixture.fan_out().await;
     // Created by a node whose clock is an hour ahead.
-    let new = world.unsaved(IdGenerator::new(5).id(later(3_600_000)), &["a"]);
-    assert!(world.records.create_endpoint(&new).await.unwrap());
-    let resent = world.records.resend(
-        world.account,
+    let new = fixture.unsaved(IdGenerator::new(5).id(later(3_600_000)), &["a"]);
+    assert!(fixture.records.create_endpoint(&new).await.unwrap());
+    let resent = fixture.records.resend(
+        fixture.account,
         event,
         ResendTarget::AllSubscribers,
-        &world.id_generator,
+        &fixture.id_generator,
         later(2),
     );
     assert_eq!(usize::try_from(resent.await.unwrap().deliveries), Ok(MANY + 2));
-    world.fan_out().await;
-    assert_eq!(world.backlog(new.id).await, 1);
+    fixture.fan_out().await;
+    assert_eq!(fixture.backlog(new.id).await, 1);
 }
 
 #[tokio::test]
 async fn a_late_fan_out_creates_deliveries_with_the_events_time() {
-    let world = World::new().await;
-    let (endpoint, _) = wide_event(&world, &["a"]).await;
+    let fixture = Fixture::new().await;
+    let (endpoint, _) = wide_event(&fixture, &["a"]).await;
     // By now the node's id generator is an hour ahead.
-    world.id_generator.id::<EventId>(later(3_600_000));
-    world.fan_out().await;
-    let made = world.workload(endpoint, 1).await.first().clone();
+    fixture.id_generator.id::<EventId>(later(3_600_000));
+    fixture.fan_out().await;
+    let made = fixture.workload(endpoint, 1).await.first().clone();
     assert_eq!((made.created_at, postrider_domain::ids::created_at(made.id)), (later(1), later(1)));
 }
 
 #[tokio::test]
 async fn a_fan_out_of_an_earlier_version_is_completed_in_its_own_way() {
-    let world = World::new().await;
-    let (all, named) = (world.endpoint(&["*"]).await, world.endpoint(&["a"]).await);
-    let served = world.endpoint(&["a"]).await;
-    let event = world.accept("a", later(1)).await.receipts[0].id;
-    let made_after = world.unsaved(world.id_generator.id(later(3_000)), &["a"]);
-    assert!(world.records.create_endpoint(&made_after).await.unwrap());
+    let fixture = Fixture::new().await;
+    let (all, named) = (fixture.endpoint(&["*"]).await, fixture.endpoint(&["a"]).await);
+    let served = fixture.endpoint(&["a"]).await;
+    let event = fixture.accept("a", later(1)).await.receipts[0].id;
+    let made_after = fixture.unsaved(fixture.id_generator.id(later(3_000)), &["a"]);
+    assert!(fixture.records.create_endpoint(&made_after).await.unwrap());
     // The list of the type's subscribers was read up to the first endpoint.
     let cursor = Cursor::ListByList { all_types: false, after: Some(named) };
-    let begun = FanOut { account: world.account, cursor };
-    let batch_id = world.id_generator.id(later(2));
+    let begun = FanOut { account: fixture.account, cursor };
+    let batch_id = fixture.id_generator.id(later(2));
     let again = Resend { event, requested_at: later(2), fan_out: begun };
-    let [of_event, of_batch] = [world.records.shard_of(event), world.records.shard_of(batch_id)];
-    let write = world.records.store.transact(|tx, _| async move {
+    let [of_event, of_batch] =
+        [fixture.records.shard_of(event), fixture.records.shard_of(batch_id)];
+    let write = fixture.records.store.transact(|tx, _| async move {
         tx.save(fan_out::key(of_event, event, &begun), &begun);
         tx.save(resend::key(of_batch, batch_id, &begun), &again);
         Ok::<_, Error>(())
     });
     write.await.unwrap();
-    world.fan_out().await;
+    fixture.fan_out().await;
     for (endpoint, backlog) in [(all, 3), (named, 1), (served, 3), (made_after.id, 0)] {
-        assert_eq!(world.backlog(endpoint).await, backlog);
+        assert_eq!(fixture.backlog(endpoint).await, backlog);
     }
 }
 
 #[tokio::test]
 async fn many_subscribers_are_counted_once_and_the_count_stays_current() {
-    let world = World::new().await;
+    let fixture = Fixture::new().await;
     let mut endpoints = Vec::new();
     for number in 0..MANY {
-        endpoints.push(world.endpoint(if number % 2 == 0 { &["a"] } else { &["*"] }).await);
+        endpoints.push(fixture.endpoint(if number % 2 == 0 { &["a"] } else { &["*"] }).await);
     }
-    let receivers = async || world.accept("a", later(1)).await.receipts[0].deliveries;
+    let receivers = async || fixture.accept("a", later(1)).await.receipts[0].deliveries;
     let many = u64::try_from(MANY).unwrap();
     assert_eq!(receivers().await, many);
     // A row without a counted change shows that the list is not counted again.
-    let uncounted = world.id_generator.id(later(1));
-    let key = crate::keys::subscription::key(world.account, Some(&name("a")), uncounted);
-    let write = world.records.store.transact(|tx, _| {
+    let uncounted = fixture.id_generator.id(later(1));
+    let key = crate::keys::subscription::key(fixture.account, Some(&name("a")), uncounted);
+    let write = fixture.records.store.transact(|tx, _| {
         let key = key.clone();
         async move {
             tx.set(key, Vec::new());
@@ -183,21 +184,21 @@ async fn many_subscribers_are_counted_once_and_the_count_stays_current() {
     write.await.unwrap();
     assert_eq!(receivers().await, many);
 
-    world.endpoint(&["a", "b"]).await;
-    world.endpoint(&["b"]).await;
+    fixture.endpoint(&["a", "b"]).await;
+    fixture.endpoint(&["b"]).await;
     assert_eq!(receivers().await, many + 1);
-    world.subscribe(endpoints[0], &["*"]).await;
-    world.subscribe(endpoints[0], &["*"]).await;
+    fixture.subscribe(endpoints[0], &["*"]).await;
+    fixture.subscribe(endpoints[0], &["*"]).await;
     assert_eq!(receivers().await, many + 1);
-    world.subscribe(endpoints[1], &["b"]).await;
+    fixture.subscribe(endpoints[1], &["b"]).await;
     assert_eq!(receivers().await, many);
-    world.records.delete_endpoint(world.account, endpoints[2]).await.unwrap();
-    world.records.delete_endpoint(world.account, endpoints[2]).await.unwrap();
+    fixture.records.delete_endpoint(fixture.account, endpoints[2]).await.unwrap();
+    fixture.records.delete_endpoint(fixture.account, endpoints[2]).await.unwrap();
     assert_eq!(receivers().await, many - 1);
     // Another process counts independently.
-    let other = Records::open(world.records.store.clone(), SHARDS).await.unwrap();
-    let event = world.event("a", later(3));
+    let other = Records::open(fixture.records.store.clone(), SHARDS).await.unwrap();
+    let event = fixture.event("a", later(3));
     let accepted =
-        other.accept(world.account, vec![event], None, &world.id_generator, later(3)).await;
+        other.accept(fixture.account, vec![event], None, &fixture.id_generator, later(3)).await;
     assert_eq!(accepted.unwrap().receipts[0].deliveries, many);
 }

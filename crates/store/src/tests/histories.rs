@@ -40,48 +40,48 @@ fn any_action() -> impl Strategy<Value = Action> {
     ]
 }
 
-async fn play(world: &mut World, endpoint: EndpointId, actions: Vec<Action>) -> u64 {
-    let account = world.account;
+async fn play(fixture: &mut Fixture, endpoint: EndpointId, actions: Vec<Action>) -> u64 {
+    let account = fixture.account;
     let mut made = 0;
     for (step, action) in (1..).zip(actions) {
         let now = later(step * 60_000);
         match action {
-            Action::Accept => made += world.accept("a", now).await.receipts[0].deliveries,
+            Action::Accept => made += fixture.accept("a", now).await.receipts[0].deliveries,
             Action::Attempt { status } => {
                 let EndpointWork::Send(workload) =
-                    world.records.workload(account, endpoint, 1).await.unwrap()
+                    fixture.records.workload(account, endpoint, 1).await.unwrap()
                 else {
                     continue;
                 };
                 let waiting = workload.retries.deliveries.len() + workload.firsts.deliveries.len();
                 if waiting > 0 {
-                    world.attempt(endpoint, status, now).await;
+                    fixture.attempt(endpoint, status, now).await;
                 }
             }
             Action::Disable => {
-                drop(world.records.disable_endpoint(account, endpoint, now).await.unwrap())
+                drop(fixture.records.disable_endpoint(account, endpoint, now).await.unwrap())
             }
             Action::Enable { held } => {
                 let held = if held { HeldAction::Resume } else { HeldAction::Discard };
-                world.records.enable_endpoint(account, endpoint, held).await.unwrap();
+                fixture.records.enable_endpoint(account, endpoint, held).await.unwrap();
             }
             Action::Discard => {
-                let fence = world.fence(endpoint);
-                world.records.discard_some(fence, account, endpoint, now).await.unwrap();
+                let fence = fixture.fence(endpoint);
+                fixture.records.discard_some(fence, account, endpoint, now).await.unwrap();
             }
             Action::Settle => {
-                let fence = world.fence(endpoint);
-                world.records.update_pointer(fence, account, endpoint).await.unwrap();
+                let fence = fixture.fence(endpoint);
+                fixture.records.update_pointer(fence, account, endpoint).await.unwrap();
             }
             Action::Retry => {
                 let page = PageRequest { limit: 1, after: None };
                 let list =
-                    world.records.deliveries(account, endpoint, DeliveryFilter::default(), page);
+                    fixture.records.deliveries(account, endpoint, DeliveryFilter::default(), page);
                 if let Some(view) = list.await.unwrap().items.first() {
-                    let retried = world.records.resend_delivery(
+                    let retried = fixture.records.resend_delivery(
                         account,
                         view.delivery.id,
-                        &world.id_generator,
+                        &fixture.id_generator,
                         now,
                     );
                     made += u64::from(retried.await.unwrap().is_some());
@@ -89,23 +89,23 @@ async fn play(world: &mut World, endpoint: EndpointId, actions: Vec<Action>) -> 
             }
             Action::Resend { to_all } => {
                 let page = PageRequest { limit: 1, after: None };
-                let events = world.records.events(account, None, page).await.unwrap();
+                let events = fixture.records.events(account, None, page).await.unwrap();
                 let target = if to_all {
                     ResendTarget::AllSubscribers
                 } else {
                     ResendTarget::Endpoint(endpoint)
                 };
                 if let Some(event) = events.items.first() {
-                    let resent = world
+                    let resent = fixture
                         .records
-                        .resend(account, event.id, target, &world.id_generator, now)
+                        .resend(account, event.id, target, &fixture.id_generator, now)
                         .await;
                     made += resent.unwrap().deliveries;
                 }
             }
             Action::TakeOver => {
                 let shards: Vec<_> = (0..SHARDS).collect();
-                world.fences = world.records.claim(&shards, BootId::MAX).await.unwrap();
+                fixture.fences = fixture.records.claim(&shards, BootId::MAX).await.unwrap();
             }
         }
     }
@@ -113,37 +113,40 @@ async fn play(world: &mut World, endpoint: EndpointId, actions: Vec<Action>) -> 
 }
 
 /// Deliveries marked for discard count as discarded before and after the owner discards them.
-async fn finish_discarding(world: &World, endpoint: EndpointId, end: Timestamp) {
+async fn finish_discarding(fixture: &Fixture, endpoint: EndpointId, end: Timestamp) {
     let states = async || {
         let page = PageRequest { limit: 10_000, after: None };
         let list =
-            world.records.deliveries(world.account, endpoint, DeliveryFilter::default(), page);
+            fixture.records.deliveries(fixture.account, endpoint, DeliveryFilter::default(), page);
         let items = list.await.unwrap().items;
-        let view = world.records.endpoint(world.account, endpoint).await.unwrap().unwrap();
+        let view = fixture.records.endpoint(fixture.account, endpoint).await.unwrap().unwrap();
         let states: Vec<_> = items.iter().map(|view| view.state).collect();
         (view.backlog, view.oldest_pending_at, states)
     };
-    let work = world.records.workload(world.account, endpoint, 1).await.unwrap();
+    let work = fixture.records.workload(fixture.account, endpoint, 1).await.unwrap();
     if let EndpointWork::Discard = work {
-        assert_eq!(world.pointers(endpoint).await.len(), 1, "the pointer is missing");
+        assert_eq!(fixture.pointers(endpoint).await.len(), 1, "the pointer is missing");
         let before = states().await;
-        world.discard(endpoint, end).await;
+        fixture.discard(endpoint, end).await;
         assert_eq!(states().await, before);
     }
 }
 
-async fn check(world: &World, endpoint: EndpointId, made: u64, end: Timestamp) {
-    let account = world.account;
-    let view = world.records.endpoint(account, endpoint).await.unwrap().unwrap();
+async fn check(fixture: &Fixture, endpoint: EndpointId, made: u64, end: Timestamp) {
+    let account = fixture.account;
+    let view = fixture.records.endpoint(account, endpoint).await.unwrap().unwrap();
     let rows = |prefix: Vec<u8>| {
-        world.records.store.read(move |tx| {
+        fixture.records.store.read(move |tx| {
             let range = Range::prefix(prefix.clone());
             async move { tx.snap_range(range).await }
         })
     };
     let page = PageRequest { limit: 10_000, after: None };
-    let all =
-        world.records.deliveries(account, endpoint, DeliveryFilter::default(), page).await.unwrap();
+    let all = fixture
+        .records
+        .deliveries(account, endpoint, DeliveryFilter::default(), page)
+        .await
+        .unwrap();
     assert_eq!(u64::try_from(all.items.len()).unwrap(), made, "a delivery is not listed");
     let backlog: Vec<&Delivery> = all
         .items
@@ -171,7 +174,7 @@ async fn check(world: &World, endpoint: EndpointId, made: u64, end: Timestamp) {
     assert_eq!(u64::try_from(count), Ok(view.backlog.count()));
     assert_eq!(usize::try_from(count), Ok(ids.len()), "the counter");
 
-    let pointers = world.pointers(endpoint).await;
+    let pointers = fixture.pointers(endpoint).await;
     assert!(pointers.len() <= 1, "at most one pointer");
     match (view.state, due.first()) {
         (State::Enabled, Some((first, _))) => {
@@ -183,10 +186,10 @@ async fn check(world: &World, endpoint: EndpointId, made: u64, end: Timestamp) {
             assert!(pointers.is_empty(), "a disabled endpoint has a pointer")
         }
     }
-    check_index(world, &all.items).await;
+    check_index(fixture, &all.items).await;
     for view in all.items {
         let (_, attempts) =
-            world.records.delivery(account, view.delivery.id).await.unwrap().unwrap();
+            fixture.records.delivery(account, view.delivery.id).await.unwrap().unwrap();
         let numbers: Vec<u8> = attempts.iter().map(|it| it.attempt.number).collect();
         let expected: Vec<u8> = (1..=view.delivery.attempt_count).collect();
         assert_eq!(numbers, expected, "the numbers of the attempts");
@@ -195,14 +198,14 @@ async fn check(world: &World, endpoint: EndpointId, made: u64, end: Timestamp) {
 }
 
 /// Each event lists each of its deliveries once.
-async fn check_index(world: &World, made: &[DeliveryView]) {
+async fn check_index(fixture: &Fixture, made: &[DeliveryView]) {
     let mut by_event: BTreeMap<EventId, BTreeSet<DeliveryId>> = BTreeMap::new();
     for DeliveryView { delivery, .. } in made {
         by_event.entry(delivery.event).or_default().insert(delivery.id);
     }
     for (event, ids) in by_event {
         let page = PageRequest { limit: 10_000, after: None };
-        let listed = world.records.event_deliveries(world.account, event, page).await.unwrap();
+        let listed = fixture.records.event_deliveries(fixture.account, event, page).await.unwrap();
         let listed: Vec<_> = listed.items.iter().map(|view| view.delivery.id).collect();
         assert_eq!(listed.len(), ids.len(), "listed twice");
         assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), ids, "an event's deliveries");
@@ -222,12 +225,12 @@ proptest! {
                 lost_after_commit: 0.05,
                 delay: Duration::ZERO,
             };
-            let mut world = World::with_faults(seed, faults).await;
-            let endpoint = world.endpoint(&["a"]).await;
+            let mut fixture = Fixture::with_faults(seed, faults).await;
+            let endpoint = fixture.endpoint(&["a"]).await;
             let end = later(60_000 * u64::try_from(actions.len()).unwrap());
-            let made = play(&mut world, endpoint, actions).await;
-            finish_discarding(&world, endpoint, end).await;
-            check(&world, endpoint, made, end).await;
+            let made = play(&mut fixture, endpoint, actions).await;
+            finish_discarding(&fixture, endpoint, end).await;
+            check(&fixture, endpoint, made, end).await;
         });
     }
 }

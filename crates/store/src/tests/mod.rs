@@ -40,7 +40,7 @@ const SHARDS: u16 = 4;
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 /// A store with an account, event types and the fences of all shards.
-struct World {
+struct Fixture {
     records: Records,
     memory: Arc<Memory>,
     id_generator: IdGenerator,
@@ -61,7 +61,7 @@ fn name(text: &str) -> EventTypeName {
     EventTypeName::parse(text).expect("a name")
 }
 
-impl World {
+impl Fixture {
     async fn new() -> Self {
         Self::with_faults(0, Faults::default()).await
     }

@@ -11,15 +11,18 @@ use crate::{EndpointFilter, FORMAT, OpenError, PageRequest, Records};
 
 #[tokio::test]
 async fn pages_continue_at_their_cursor() {
-    let world = World::new().await;
+    let fixture = Fixture::new().await;
     let mut made = Vec::new();
     for _ in 0..7 {
-        made.insert(0, world.endpoint(&["a"]).await);
+        made.insert(0, fixture.endpoint(&["a"]).await);
     }
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
-        let page =
-            world.records.endpoints(world.account, PageRequest { limit: 3, after }).await.unwrap();
+        let page = fixture
+            .records
+            .endpoints(fixture.account, PageRequest { limit: 3, after })
+            .await
+            .unwrap();
         seen.extend(page.items.iter().map(|view| view.endpoint.id));
         match page.next {
             Some(next) => after = Some(next.parse().unwrap()),
@@ -28,34 +31,37 @@ async fn pages_continue_at_their_cursor() {
     }
     assert_eq!(seen, made);
     let first = PageRequest { limit: 1, after: None };
-    let page = world.records.event_types(first).await.unwrap();
+    let page = fixture.records.event_types(first).await.unwrap();
     assert_eq!(page.next.as_deref(), Some("a"));
     let second = PageRequest { limit: 1, after: Some(name("a")) };
-    let page = world.records.event_types(second).await.unwrap();
+    let page = fixture.records.event_types(second).await.unwrap();
     assert_eq!((page.items[0].name.as_str(), page.next), ("b", None));
 }
 
 #[tokio::test]
 async fn a_deleted_key_is_invalid() {
-    let world = World::new().await;
+    let fixture = Fixture::new().await;
     let key = ApiKey {
-        id: world.id_generator.id(START),
-        account: world.account,
+        id: fixture.id_generator.id(START),
+        account: fixture.account,
         name: Name::parse("ci").unwrap(),
         sha256: [9; 32],
         created_at: START,
     };
-    assert!(world.records.create_key(&key).await.unwrap());
-    assert_eq!(world.records.key_by_hash([9; 32]).await.unwrap(), Some((world.account, key.id)));
-    assert!(world.records.delete_key(world.account, key.id).await.unwrap());
-    assert!(!world.records.delete_key(world.account, key.id).await.unwrap());
-    assert_eq!(world.records.key_by_hash([9; 32]).await.unwrap(), None);
+    assert!(fixture.records.create_key(&key).await.unwrap());
+    assert_eq!(
+        fixture.records.key_by_hash([9; 32]).await.unwrap(),
+        Some((fixture.account, key.id))
+    );
+    assert!(fixture.records.delete_key(fixture.account, key.id).await.unwrap());
+    assert!(!fixture.records.delete_key(fixture.account, key.id).await.unwrap());
+    assert_eq!(fixture.records.key_by_hash([9; 32]).await.unwrap(), None);
 }
 
 #[tokio::test]
 async fn links_are_revoked_by_generation() {
-    let world = World::new().await;
-    let (records, account) = (&world.records, world.account);
+    let fixture = Fixture::new().await;
+    let (records, account) = (&fixture.records, fixture.account);
     for generation in 0..3 {
         assert_eq!(records.link_generation(account).await.unwrap(), Some(generation));
         assert!(records.revoke_links(account).await.unwrap());
@@ -63,74 +69,74 @@ async fn links_are_revoked_by_generation() {
     assert!(records.delete_account(account).await.unwrap());
     assert_eq!(records.link_generation(account).await.unwrap(), None);
     assert!(!records.revoke_links(account).await.unwrap());
-    assert_eq!(rows_of(&world).await, 0);
+    assert_eq!(rows_of(&fixture).await, 0);
 }
 
-async fn rows_of(world: &World) -> usize {
-    let range = &Range::prefix(account_space(world.account));
-    let rows = world.records.store.read(|tx| async move { tx.snap_range(range.clone()).await });
+async fn rows_of(fixture: &Fixture) -> usize {
+    let range = &Range::prefix(account_space(fixture.account));
+    let rows = fixture.records.store.read(|tx| async move { tx.snap_range(range.clone()).await });
     rows.await.unwrap().len()
 }
 
 /// An account with a key, an endpoint, and more rows than one step removes.
-async fn large_account() -> (World, EndpointId) {
-    let world = World::new().await;
+async fn large_account() -> (Fixture, EndpointId) {
+    let fixture = Fixture::new().await;
     let key = ApiKey {
-        id: world.id_generator.id(START),
-        account: world.account,
+        id: fixture.id_generator.id(START),
+        account: fixture.account,
         name: Name::parse("ci").unwrap(),
         sha256: [9; 32],
         created_at: START,
     };
-    world.records.create_key(&key).await.unwrap();
-    let endpoint = world.endpoint(&["a"]).await;
+    fixture.records.create_key(&key).await.unwrap();
+    let endpoint = fixture.endpoint(&["a"]).await;
     for number in 0..100 {
-        world.accept("a", later(number)).await;
+        fixture.accept("a", later(number)).await;
     }
-    assert!(rows_of(&world).await > 400);
-    (world, endpoint)
+    assert!(rows_of(&fixture).await > 400);
+    (fixture, endpoint)
 }
 
 #[tokio::test]
 async fn a_deleted_account_leaves_nothing_behind() {
-    let (world, endpoint) = large_account().await;
-    assert!(world.records.delete_account(world.account).await.unwrap());
-    assert!(!world.records.delete_account(world.account).await.unwrap());
-    assert_eq!(rows_of(&world).await, 0);
-    assert_eq!(world.records.key_by_hash([9; 32]).await.unwrap(), None);
-    assert!(world.pointers(endpoint).await.is_empty());
+    let (fixture, endpoint) = large_account().await;
+    assert!(fixture.records.delete_account(fixture.account).await.unwrap());
+    assert!(!fixture.records.delete_account(fixture.account).await.unwrap());
+    assert_eq!(rows_of(&fixture).await, 0);
+    assert_eq!(fixture.records.key_by_hash([9; 32]).await.unwrap(), None);
+    assert!(fixture.pointers(endpoint).await.is_empty());
     let page = PageRequest { limit: 10, after: None };
-    assert!(world.records.accounts(page).await.unwrap().items.is_empty());
+    assert!(fixture.records.accounts(page).await.unwrap().items.is_empty());
 }
 
 #[tokio::test]
 async fn an_interrupted_deletion_is_completed_by_the_owner() {
-    let (world, endpoint) = large_account().await;
-    assert!(world.records.close_account(world.account).await.unwrap());
+    let (fixture, endpoint) = large_account().await;
+    assert!(fixture.records.close_account(fixture.account).await.unwrap());
     let page = PageRequest { limit: 10, after: None };
-    assert!(world.records.accounts(page).await.unwrap().items.is_empty());
-    assert_eq!(world.records.account(world.account).await, Ok(None));
-    assert_eq!(world.records.key_by_hash([9; 32]).await.unwrap(), None);
-    let fence = world.fences[usize::from(world.records.shard_of(world.account))];
-    let (mut before, mut steps) = (rows_of(&world).await, 0);
-    while world.records.sweep(fence, later(200)).await.unwrap() {
-        let after = rows_of(&world).await;
+    assert!(fixture.records.accounts(page).await.unwrap().items.is_empty());
+    assert_eq!(fixture.records.account(fixture.account).await, Ok(None));
+    assert_eq!(fixture.records.key_by_hash([9; 32]).await.unwrap(), None);
+    let fence = fixture.fences[usize::from(fixture.records.shard_of(fixture.account))];
+    let (mut before, mut steps) = (rows_of(&fixture).await, 0);
+    while fixture.records.sweep(fence, later(200)).await.unwrap() {
+        let after = rows_of(&fixture).await;
         assert!(after + 200 >= before, "a step is bounded");
         (before, steps) = (after, steps + 1);
     }
     assert!(steps > 2 && before == 0, "{steps} steps, {before} rows");
-    assert!(world.pointers(endpoint).await.is_empty());
+    assert!(fixture.pointers(endpoint).await.is_empty());
 }
 
 #[tokio::test]
 async fn a_changed_subscription_takes_effect_at_once() {
-    let world = World::new().await;
-    let endpoint = world.endpoint(&["a"]).await;
+    let fixture = Fixture::new().await;
+    let endpoint = fixture.endpoint(&["a"]).await;
     let change =
         |endpoint: &mut Endpoint| endpoint.event_types = Subscription::Only([name("b")].into());
-    world.records.update_endpoint(world.account, endpoint, change).await.unwrap();
-    assert_eq!(world.accept("a", later(1)).await.receipts[0].deliveries, 0);
-    assert_eq!(world.accept("b", later(2)).await.receipts[0].deliveries, 1);
+    fixture.records.update_endpoint(fixture.account, endpoint, change).await.unwrap();
+    assert_eq!(fixture.accept("a", later(1)).await.receipts[0].deliveries, 0);
+    assert_eq!(fixture.accept("b", later(2)).await.receipts[0].deliveries, 1);
 }
 
 #[tokio::test]
@@ -160,12 +166,12 @@ async fn an_older_format_is_upgraded() {
 
 #[tokio::test]
 async fn a_newer_format_or_another_number_of_shards_is_rejected() {
-    let world = World::new().await;
-    let open = |shards| Records::open(Store::new(world.memory.clone(), 0), shards);
+    let fixture = Fixture::new().await;
+    let open = |shards| Records::open(Store::new(fixture.memory.clone(), 0), shards);
     assert!(open(SHARDS).await.is_ok());
     assert!(matches!(open(9).await, Err(OpenError::Shards { found: SHARDS, wanted: 9 })));
     let newer = crate::keys::meta::Meta { format: FORMAT + 1, shards: SHARDS };
-    let store = Store::new(world.memory.clone(), 0);
+    let store = Store::new(fixture.memory.clone(), 0);
     let newer = &newer;
     store
         .transact::<_, crate::kv::Error, _, _>(|tx, _| async move {
@@ -178,14 +184,14 @@ async fn a_newer_format_or_another_number_of_shards_is_rejected() {
 }
 
 async fn found(
-    world: &World,
+    fixture: &Fixture,
     filter: EndpointFilter,
     limit: usize,
 ) -> (Vec<EndpointId>, Vec<usize>) {
     let (mut seen, mut sizes, mut after) = (Vec::new(), Vec::new(), None);
     loop {
         let page = PageRequest { limit, after };
-        let page = world.records.find_endpoints(world.account, filter.clone(), page);
+        let page = fixture.records.find_endpoints(fixture.account, filter.clone(), page);
         let page = page.await.unwrap();
         sizes.push(page.items.len());
         seen.extend(page.items.iter().map(|view| view.endpoint.id));
@@ -198,18 +204,18 @@ async fn found(
 
 #[tokio::test]
 async fn endpoints_are_found_by_name_url_and_state() {
-    let world = World::new().await;
+    let fixture = Fixture::new().await;
     let mut made = Vec::new();
     for number in 0..450 {
-        let id = world.endpoint(&["a"]).await;
+        let id = fixture.endpoint(&["a"]).await;
         let url = format!("https://example.com/{}", ["One", "two", "three"][number % 3]);
         let change = |endpoint: &mut Endpoint| {
             endpoint.name = Name::parse(["Ärger", "Billing"][number % 2]).unwrap();
             endpoint.url = TargetUrl::parse(&url, &AddressPolicy::default()).unwrap();
         };
-        world.records.update_endpoint(world.account, id, change).await.unwrap();
+        fixture.records.update_endpoint(fixture.account, id, change).await.unwrap();
         if number % 5 == 0 {
-            world.records.disable_endpoint(world.account, id, START).await.unwrap();
+            fixture.records.disable_endpoint(fixture.account, id, START).await.unwrap();
         }
         made.insert(0, (number, id));
     }
@@ -231,7 +237,7 @@ async fn endpoints_are_found_by_name_url_and_state() {
     ];
     for (filter, expected) in cases {
         for limit in [7, 250] {
-            let (seen, sizes) = found(&world, filter.clone(), limit).await;
+            let (seen, sizes) = found(&fixture, filter.clone(), limit).await;
             assert_eq!(seen, expected, "{filter:?}");
             let (last, full) = sizes.split_last().unwrap();
             assert!(full.iter().all(|size| *size == limit) && (*last > 0 || full.is_empty()));
@@ -242,24 +248,24 @@ async fn endpoints_are_found_by_name_url_and_state() {
 /// A search without matches returns an empty page with a cursor.
 #[tokio::test]
 async fn a_search_scans_a_bounded_number_of_endpoints() {
-    let world = World::new().await;
-    let first = world.endpoint(&["b"]).await;
-    world.records.disable_endpoint(world.account, first, START).await.unwrap();
+    let fixture = Fixture::new().await;
+    let first = fixture.endpoint(&["b"]).await;
+    fixture.records.disable_endpoint(fixture.account, first, START).await.unwrap();
     for _ in 0..2_000 {
-        world.endpoint(&["b"]).await;
+        fixture.endpoint(&["b"]).await;
     }
     let disabled = EndpointFilter { text: None, enabled: Some(false) };
-    let (seen, sizes) = found(&world, disabled, 50).await;
+    let (seen, sizes) = found(&fixture, disabled, 50).await;
     assert_eq!((seen, sizes), (vec![first], vec![0, 1]));
 }
 
 #[tokio::test]
 async fn emails_are_removed_with_the_account() {
-    let world = World::new().await;
-    let endpoint = world.endpoint(&["a"]).await;
-    let fence = world.fence(endpoint);
+    let fixture = Fixture::new().await;
+    let endpoint = fixture.endpoint(&["a"]).await;
+    let fence = fixture.fence(endpoint);
     let notice = |at| Notice {
-        account: world.account,
+        account: fixture.account,
         endpoint,
         disabled: Disabled { reason: DisabledReason::Exhausted, at, delivery: None },
         failure_count: 11,
@@ -273,17 +279,18 @@ async fn emails_are_removed_with_the_account() {
     };
     let deferred = || RecipientStatus::Deferred("450 later".to_owned());
     for at in [later(1), later(2)] {
-        world.records.log_email(fence, &notice(at), &email(at, deferred())).await.unwrap();
+        fixture.records.log_email(fence, &notice(at), &email(at, deferred())).await.unwrap();
     }
     let taken = email(later(1), RecipientStatus::Accepted);
-    world.records.finish_notice(fence, &notice(later(1)), Some(&taken)).await.unwrap();
-    let logged = async |limit| world.records.emails(world.account, endpoint, limit).await.unwrap();
+    fixture.records.finish_notice(fence, &notice(later(1)), Some(&taken)).await.unwrap();
+    let logged =
+        async |limit| fixture.records.emails(fixture.account, endpoint, limit).await.unwrap();
     assert_eq!(logged(9).await, [email(later(2), deferred()), taken.clone()]);
     assert_eq!(logged(1).await, [email(later(2), deferred())]);
-    world.records.delete_endpoint(world.account, endpoint).await.unwrap();
+    fixture.records.delete_endpoint(fixture.account, endpoint).await.unwrap();
     assert_eq!(logged(9).await.len(), 2, "they outlive the endpoint");
-    world.records.delete_account(world.account).await.unwrap();
+    fixture.records.delete_account(fixture.account).await.unwrap();
     assert!(logged(9).await.is_empty());
-    world.records.finish_notice(fence, &notice(later(1)), Some(&taken)).await.unwrap();
-    assert_eq!(rows_of(&world).await, 0, "nothing is added behind the removal");
+    fixture.records.finish_notice(fence, &notice(later(1)), Some(&taken)).await.unwrap();
+    assert_eq!(rows_of(&fixture).await, 0, "nothing is added behind the removal");
 }

@@ -34,7 +34,7 @@ fn sum(text: &str, name: &str) -> Result<f64> {
     for line in text.lines() {
         let Some(rest) = line.strip_prefix(name) else { continue };
         if rest.starts_with(['{', ' ']) {
-            let value = rest.rsplit(' ').next().context("a value")?;
+            let value = rest.rsplit(' ').next().context("there is no value")?;
             sum += value.parse::<f64>().with_context(|| format!("the value of {line:?}"))?;
         }
     }

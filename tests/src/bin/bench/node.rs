@@ -61,7 +61,7 @@ impl Bench {
         let account = json!({"name": "Bench", "contact_emails": ["bench@example.com"]});
         let answer: Value =
             serde_json::from_slice(&bench.call("POST", "/accounts", account.to_string()).await?)?;
-        let account = answer["id"].as_str().context("an account")?.to_owned();
+        let account = answer["id"].as_str().context("there is no account")?.to_owned();
         let bench = Self { account, ..bench };
         for number in 0..options.endpoints {
             bench.event_type(&format!("bench.n{number}")).await?;

@@ -62,7 +62,7 @@ impl Arrival {
     /// The number in the payload.
     pub fn number(&self) -> Result<u64> {
         let payload: Value = serde_json::from_slice(&self.body)?;
-        payload["number"].as_u64().context("a number")
+        payload["number"].as_u64().context("there is no number")
     }
 }
 

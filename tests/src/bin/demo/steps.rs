@@ -122,18 +122,18 @@ async fn exhausted(
     let disabled = |endpoint: &Endpoint| endpoint.state == "disabled";
     let id = &broken.endpoint.id;
     let endpoint = fixture.account.until_endpoint(id, "is disabled", SOON, disabled).await?;
-    let reason = endpoint.disabled.map(|disabled| disabled.reason).context("a reason")?;
+    let reason = endpoint.disabled.map(|disabled| disabled.reason).context("there is no reason")?;
     let failures = endpoint.failure_count;
     console.line(
         Colour::Bad,
         broken.name,
         &format!("disabled: {reason}, {failures} failures in a row"),
     );
-    let error = endpoint.last_error.context("a last error")?;
+    let error = endpoint.last_error.context("there is no last error")?;
     console.line(Colour::Bad, broken.name, &format!("last error: {}", error.message));
     let delivery = fixture.account.delivery(&error.delivery_id).await?;
-    let last = delivery.attempts.last().context("an attempt")?;
-    let response = last.response.as_ref().context("a response")?;
+    let last = delivery.attempts.last().context("there is no attempt")?;
+    let response = last.response.as_ref().context("there is no response")?;
     let (number, status, body) = (last.number, response.status, &response.body);
     let record = format!("recorded: attempt {number} got {status} \"{body}\"");
     console.line(Colour::Bad, broken.name, &record);

@@ -98,11 +98,11 @@ async fn publish(bench: Arc<Bench>, plan: Plan, stopped: Arc<AtomicBool>) -> Res
         calls.spawn(until_accepted(bench.clone(), published));
         published += 1;
         while let Some(call) = calls.try_join_next() {
-            call.context("a call of the load")??;
+            call.context("a call of the load failed")??;
         }
     }
     while let Some(call) = calls.join_next().await {
-        call.context("a call of the load")??;
+        call.context("a call of the load failed")??;
     }
     Ok(published)
 }
