@@ -29,6 +29,7 @@ use postrider_api::Dashboard;
 use postrider_domain::retry::{self, PolicyError};
 use postrider_domain::{disable, duration};
 use postrider_notify::smtp;
+use rustix::system::uname;
 
 use crate::telemetry::Collector;
 pub use cluster::{Cluster, Peering};
@@ -88,6 +89,8 @@ pub struct Email {
     pub server: smtp::Server,
     /// The From address.
     pub sender: smtp::FromAddress,
+    /// The name in EHLO.
+    pub hello: smtp::HelloName,
 }
 
 /// `[telemetry]`
@@ -214,14 +217,23 @@ impl Email {
     fn build(reader: &mut Reader) -> Self {
         let server = reader.option("email", "smtp_url", |text: String| smtp::Server::parse(&text));
         let sender = reader.option("email", "from", |text: String| smtp::FromAddress::parse(&text));
+        let hello = reader.option("email", "hello", |text: String| match text.as_str() {
+            "" => Ok(None),
+            text => smtp::HelloName::parse(text).map(Some),
+        });
+        let sender = sender.unwrap_or_else(|| {
+            smtp::FromAddress::parse("Postrider <webhooks@example.com>").expect("a valid mailbox")
+        });
+        let of_machine = || {
+            let machine = uname();
+            smtp::HelloName::of_machine(&machine.nodename().to_string_lossy(), &sender)
+        };
         Self {
             server: server.unwrap_or_else(|| {
                 smtp::Server::parse("smtp://127.0.0.1:1025").expect("a valid URL")
             }),
-            sender: sender.unwrap_or_else(|| {
-                smtp::FromAddress::parse("Postrider <webhooks@example.com>")
-                    .expect("a valid mailbox")
-            }),
+            hello: hello.flatten().unwrap_or_else(of_machine),
+            sender,
         }
     }
 }

@@ -49,7 +49,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SystemClock;
-use crate::config::Config;
+use crate::config::{Config, Email};
 use crate::data_dir::{DataDir, LockMode, check_secret};
 use crate::peers::{self, PeerTransport, Peers};
 use crate::telemetry::{self, Telemetry};
@@ -284,7 +284,8 @@ async fn start_notifier(
     clock: &Arc<dyn Clock>,
     tasks: &Tasks,
 ) -> Result<OutboxHandle> {
-    let mailer = Mailer::new(config.email.server.clone(), config.email.sender.clone())?;
+    let Email { server, sender, hello } = config.email.clone();
+    let mailer = Mailer::new(server, sender, hello)?;
     let dashboard = config.dashboard.clone();
     let page_of = Arc::new(move |account, endpoint| dashboard.endpoint_page(account, endpoint));
     Ok(Outbox::start(records.clone(), clock.clone(), mailer, page_of, seed()?, tasks).await?)

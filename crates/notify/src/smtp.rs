@@ -18,13 +18,12 @@ use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::Mechanism;
 use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
-use lettre::transport::smtp::extension::ClientId;
 
 use postrider_domain::email::RecipientStatus;
 use tokio::time::Instant;
 
 use server::Security;
-pub use server::{FromAddress, FromAddressError, Server, ServerError};
+pub use server::{FromAddress, FromAddressError, HelloName, HelloNameError, Server, ServerError};
 
 /// Timeout of one session, from connecting to the server's last reply.
 pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
@@ -38,6 +37,7 @@ pub struct Mailer {
     server: Server,
     tls: Option<TlsParameters>,
     sender: FromAddress,
+    hello: HelloName,
 }
 
 /// TLS could not be set up, for example because there are no root certificates.
@@ -66,11 +66,12 @@ pub(crate) struct SessionResult {
 struct Aborted(String);
 
 impl Mailer {
-    /// Creates a mailer for emails from `sender` through `server`, without connecting yet.
+    /// Creates a mailer for emails from `sender` through `server`, to which it introduces itself as
+    /// `hello`. It does not connect yet.
     ///
     /// # Errors
     /// If the server requires TLS and TLS cannot be set up.
-    pub fn new(server: Server, sender: FromAddress) -> Result<Self, MailerError> {
+    pub fn new(server: Server, sender: FromAddress, hello: HelloName) -> Result<Self, MailerError> {
         let tls = match server.security {
             Security::None => None,
             Security::StartTls | Security::Tls => {
@@ -78,7 +79,7 @@ impl Mailer {
                 Some(parameters.map_err(|source| MailerError { server: server.clone(), source })?)
             }
         };
-        Ok(Self { server, tls, sender })
+        Ok(Self { server, tls, sender, hello })
     }
 
     pub(crate) fn sender(&self) -> &FromAddress {
@@ -115,7 +116,7 @@ impl Mailer {
     }
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, Unavailable> {
-        let client_id = ClientId::default();
+        let client_id = self.hello.client_id();
         let (tls_on_connect, starttls) = match self.server.security {
             Security::None => (None, None),
             Security::StartTls => (None, self.tls.clone()),

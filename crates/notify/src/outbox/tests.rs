@@ -17,7 +17,7 @@ use postrider_store::kv::{Pair, Range, Store};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::*;
-use crate::smtp::{FromAddress, Server};
+use crate::smtp::{FromAddress, HelloName, Server};
 
 /// Short intervals in the same order as the real ones.
 const FAST: Intervals = Intervals {
@@ -271,10 +271,11 @@ impl Fixture {
     ) -> OutboxHandle {
         let server = Server::parse(&format!("smtp://{smtp}")).expect("a server");
         let sender = FromAddress::parse("Postrider <webhooks@example.com>").expect("a sender");
+        let hello = HelloName::parse("node.example.com").expect("a host name");
         let notice_sender = NoticeSender {
             records: self.records.clone(),
             clock,
-            mailer: Mailer::new(server, sender).expect("a mailer"),
+            mailer: Mailer::new(server, sender, hello).expect("a mailer"),
             instruments: Instruments::new(),
             page_of: Arc::new(|_, _| None),
         };

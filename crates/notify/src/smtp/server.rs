@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use lettre::message::Mailbox;
 use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::extension::ClientId;
 use url::{Host, Url};
 
 /// A mail server, as configured by `[email] smtp_url`:
@@ -144,9 +145,78 @@ impl FromAddress {
     }
 }
 
+/// The name by which Postrider introduces itself to the mail server (RFC 5321 §4.1.1.1). Many servers
+/// reject names that are not fully qualified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HelloName(String);
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("must be a host name such as webhooks.example.com")]
+pub struct HelloNameError;
+
+impl HelloName {
+    /// Parses a host name.
+    pub fn parse(text: &str) -> Result<Self, HelloNameError> {
+        let is_label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        let is_valid = text.len() <= 253 && text.split('.').all(is_label);
+        if is_valid { Ok(Self(text.to_owned())) } else { Err(HelloNameError) }
+    }
+
+    /// The name of a machine. A name without a domain, as in containers, gets the domain of the
+    /// From address.
+    #[must_use]
+    pub fn of_machine(machine: &str, from: &FromAddress) -> Self {
+        let domain = from.0.email.domain();
+        let is_local =
+            machine.is_empty() || machine == "localhost" || machine.ends_with(".localdomain");
+        let candidates = [
+            (!is_local && machine.contains('.')).then(|| machine.to_owned()),
+            (!is_local && !machine.contains('.')).then(|| format!("{machine}.{domain}")),
+            Some(domain.to_owned()),
+        ];
+        let mut names = candidates.into_iter().flatten().filter_map(|name| Self::parse(&name).ok());
+        names.next().unwrap_or_else(|| Self("localhost".to_owned()))
+    }
+
+    pub(crate) fn client_id(&self) -> ClientId {
+        ClientId::Domain(self.0.clone())
+    }
+}
+
+impl fmt::Display for HelloName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_hello_name_is_fully_qualified() {
+        let from = FromAddress::parse("Postrider <webhooks@example.com>").expect("a mailbox");
+        for (machine, name) in [
+            ("mx.example.org", "mx.example.org"),
+            ("a1b2c3", "a1b2c3.example.com"),
+            ("localhost", "example.com"),
+            ("localhost.localdomain", "example.com"),
+            ("", "example.com"),
+            ("bad_name", "example.com"),
+        ] {
+            assert_eq!(HelloName::of_machine(machine, &from).to_string(), name, "{machine}");
+        }
+        assert!(HelloName::parse("webhooks.example.com").is_ok());
+        let long = "a".repeat(64);
+        for bad in ["", "a b", "-a.example", "a..b", "[127.0.0.1]", "é.example", &long] {
+            assert_eq!(HelloName::parse(bad), Err(HelloNameError), "{bad}");
+        }
+    }
 
     fn parsed(text: &str) -> (String, u16, Security, Option<Credentials>) {
         let server = Server::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
