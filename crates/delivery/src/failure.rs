@@ -5,24 +5,121 @@ use std::io;
 
 use postrider_domain::outcome::{ErrorKind, Failure};
 use postrider_domain::target::ForbiddenAddress;
+use rustls::CertificateError;
 
-/// Determines the kind of failure from the causes of the client's error.
+use crate::resolver::LookupError;
+
+/// Determines the kind of failure from the causes of the client's error. The messages say what the
+/// endpoint's owner can do; the details go to the log.
 pub(crate) fn classify(error: &reqwest::Error) -> Failure {
-    if let Some(blocked) = causes(error).find_map(<dyn Error>::downcast_ref::<ForbiddenAddress>) {
-        return Failure::new(ErrorKind::Blocked, &blocked.to_string());
+    let find =
+        |text: &dyn Fn(&(dyn Error + 'static)) -> Option<String>| causes(error).find_map(text);
+    if let Some(blocked) =
+        find(&|cause| Some(cause.downcast_ref::<ForbiddenAddress>()?.to_string()))
+    {
+        return Failure::new(ErrorKind::Blocked, &blocked);
     }
-    if let Some(tls) = causes(error).find_map(tls_error) {
+    if let Some(tls) = find(&|cause| cause.downcast_ref().map(tls_message)) {
         return Failure::new(ErrorKind::Tls, &format!("the TLS handshake failed: {tls}"));
     }
-    let root = causes(error).last().map(ToString::to_string).unwrap_or_default();
     if error.is_dns() {
-        Failure::new(ErrorKind::Dns, &format!("could not resolve the host name: {root}"))
+        let why = find(&|cause| Some(cause.downcast_ref::<LookupError>()?.to_string()));
+        let why = why.unwrap_or_else(|| "the lookup failed".to_owned());
+        Failure::new(ErrorKind::Dns, &format!("could not resolve the host name: {why}"))
     } else if error.is_connect() {
-        Failure::new(ErrorKind::Connect, &format!("could not connect: {root}"))
+        let why = find(&|cause| cause.downcast_ref().map(connect_message));
+        let why = why.unwrap_or_else(|| "no address of the host accepted it in time".to_owned());
+        Failure::new(ErrorKind::Connect, &format!("could not connect: {why}"))
+    } else if find(&|cause| cause.downcast_ref::<hyper::Error>()?.is_parse().then(String::new))
+        .is_some()
+    {
+        let message = "the response was not valid HTTP; check that the URL leads to a web server";
+        Failure::new(ErrorKind::Protocol, message)
     } else {
-        let message = format!("the connection broke or the response was not valid HTTP: {root}");
-        Failure::new(ErrorKind::Protocol, &message)
+        let message = "the connection was closed before a response arrived";
+        Failure::new(ErrorKind::Protocol, message)
     }
+}
+
+/// Whether the connection broke, as opposed to an invalid response.
+pub(crate) fn is_broken_connection(error: &reqwest::Error) -> bool {
+    !error.is_connect()
+        && causes(error).any(|cause| {
+            let http = cause.downcast_ref::<hyper::Error>();
+            let io = cause.downcast_ref::<io::Error>();
+            http.is_some_and(|http| {
+                http.is_incomplete_message() || http.is_closed() || http.is_canceled()
+            }) || io.is_some_and(|io| {
+                matches!(
+                    io.kind(),
+                    io::ErrorKind::ConnectionReset
+                        | io::ErrorKind::ConnectionAborted
+                        | io::ErrorKind::BrokenPipe
+                        | io::ErrorKind::NotConnected
+                        | io::ErrorKind::UnexpectedEof
+                )
+            })
+        })
+}
+
+/// What went wrong in a TLS handshake.
+fn tls_message(error: &rustls::Error) -> String {
+    let text = match error {
+        rustls::Error::InvalidCertificate(error) => certificate_message(error),
+        rustls::Error::InvalidMessage(_) => {
+            "the server did not answer with TLS; check that the port serves https"
+        }
+        rustls::Error::AlertReceived(alert) => {
+            return format!("the server rejected it ({alert:?})");
+        }
+        rustls::Error::PeerIncompatible(_) => {
+            "the server supports neither TLS 1.2 nor TLS 1.3 with current ciphers"
+        }
+        _ => "the server broke the protocol",
+    };
+    text.to_owned()
+}
+
+fn certificate_message(error: &CertificateError) -> &'static str {
+    match error {
+        CertificateError::UnknownIssuer => {
+            "the certificate is self-signed or from an unknown authority, or the server does not \
+             send its intermediate certificate"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the certificate has expired"
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "the certificate is not valid yet"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "the certificate is for another host name"
+        }
+        CertificateError::Revoked => "the certificate has been revoked",
+        _ => "the certificate is not valid",
+    }
+}
+
+/// Why no connection could be made.
+fn connect_message(error: &io::Error) -> String {
+    let text = match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            "the connection was refused; check that the server is running and the port is right"
+        }
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => {
+            "the server closed the connection at once"
+        }
+        io::ErrorKind::TimedOut => "the server did not accept the connection in time",
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            "there is no route to the host's address"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "the host has only IPv6 addresses, which this installation cannot reach"
+        }
+        io::ErrorKind::UnexpectedEof => "the server closed the connection during the handshake",
+        kind => return kind.to_string(),
+    };
+    text.to_owned()
 }
 
 /// The OS error code behind a request's error, if there is one.
@@ -69,10 +166,6 @@ fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
         Some(wrapped) => Some(wrapped),
         None => error.source(),
     }
-}
-
-fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    error.downcast_ref()
 }
 
 #[cfg(test)]

@@ -32,8 +32,10 @@
 //! | `metrics`, `spans` | telemetry |
 //! | `backlog` | how many deliveries are held, and the age of the oldest pending one |
 
+mod address_race;
 mod attempt;
 mod backlog;
+mod clients;
 mod connections;
 mod endpoint;
 mod engine;

@@ -1,30 +1,73 @@
 //! Name resolution that returns only allowed addresses. It runs for every new connection, so that a
 //! name that resolves to an internal address is blocked even if it was public when configured.
+//!
+//! An endpoint's name is absolute: search domains never apply. The hosts file comes first. Then A
+//! and AAAA are looked up concurrently (RFC 8305 §3), so that a name server that ignores one of
+//! them does not delay the other. Results are cached within bounds, and changes to resolv.conf and
+//! the hosts file take effect without a restart.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
+use futures::future::{Either, select};
 use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ResolveHosts, ResolverConfig};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::{Name as DnsName, RecordType};
+use hickory_resolver::system_conf::parse_resolv_conf;
+use parking_lot::Mutex;
 use postrider_domain::target::{AddressPolicy, ForbiddenAddress, TargetUrl};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::time::Instant;
 
 use crate::failure::Destination;
+use crate::{address_race, connections};
+
+/// How long a result with addresses is cached at least and at most, whatever its TTL.
+const MIN_TTL: Duration = Duration::from_secs(1);
+const MAX_TTL: Duration = Duration::from_secs(5 * 60);
+/// How long it is cached at most that a name does not exist.
+const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(30);
+/// How long to wait for AAAA once A is known (RFC 8305 §8).
+const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+/// How often the files are checked for changes.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
-#[error("cannot use the system's DNS configuration (/etc/resolv.conf): {0}")]
-pub struct ResolverError(#[from] hickory_resolver::net::NetError);
+#[error("cannot use the system's DNS configuration ({path}): {source}", path = .path.display())]
+pub struct ResolverError {
+    path: PathBuf,
+    source: NetError,
+}
+
+/// A lookup without addresses.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LookupError {
+    #[error("the name does not exist or has no addresses")]
+    NotFound,
+    #[error("no name server responded")]
+    Failed(#[source] NetError),
+}
 
 /// The HTTP client's resolver. It is fully asynchronous, so that slow lookups block no thread.
 #[derive(Clone)]
 pub(crate) struct GuardedResolver {
-    resolver: TokioResolver,
+    system: Arc<SystemResolver>,
     policy: Arc<AddressPolicy>,
 }
 
 impl GuardedResolver {
     pub(crate) fn new(policy: Arc<AddressPolicy>) -> Result<Self, ResolverError> {
-        let resolver = TokioResolver::builder_tokio()?.build()?;
-        Ok(Self { resolver, policy })
+        let files = Files {
+            resolv_conf: "/etc/resolv.conf".into(),
+            hosts: "/etc/hosts".into(),
+            dns_port: 53,
+        };
+        Ok(Self { system: Arc::new(SystemResolver::load(files)?), policy })
     }
 
     /// What kind of address a request to this target goes to, considering only allowed addresses.
@@ -32,13 +75,34 @@ impl GuardedResolver {
     pub(crate) async fn destination(&self, target: &TargetUrl) -> Destination {
         let url = target.url();
         let has_ipv4 = match url.domain() {
-            Some(name) => match self.resolver.lookup_ip(name).await {
-                Ok(found) => found.iter().any(|ip| ip.is_ipv4() && self.policy.check(ip).is_ok()),
+            Some(name) => match self.system.lookup(name).await {
+                Ok(found) => found.iter().any(|ip| ip.is_ipv4() && self.policy.check(*ip).is_ok()),
                 Err(_) => true,
             },
             None => url.host_str().is_some_and(|host| !host.starts_with('[')),
         };
         if has_ipv4 { Destination::Ipv4 } else { Destination::Ipv6Only }
+    }
+
+    /// The addresses of a name that webhooks may be sent to.
+    pub(crate) async fn allowed_addresses(
+        &self,
+        name: &str,
+    ) -> Result<Vec<SocketAddr>, Box<dyn std::error::Error + Send + Sync>> {
+        let mut forbidden = None;
+        let mut allowed = Vec::new();
+        for ip in self.system.lookup(name).await? {
+            match self.policy.check(ip) {
+                Ok(()) => allowed.push(SocketAddr::new(ip, 0)),
+                Err(error) => forbidden = Some(error),
+            }
+        }
+        match forbidden {
+            Some(ForbiddenAddress { host }) if allowed.is_empty() => {
+                Err(ForbiddenAddress { host: format!("{name}, which resolves to {host},") }.into())
+            }
+            _ => Ok(allowed),
+        }
     }
 }
 
@@ -46,22 +110,341 @@ impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let guard = self.clone();
         Box::pin(async move {
-            let found = guard.resolver.lookup_ip(name.as_str()).await?;
-            let mut forbidden = None;
-            let mut allowed = Vec::new();
-            for ip in found.iter() {
-                match guard.policy.check(ip) {
-                    Ok(()) => allowed.push(SocketAddr::new(ip, 0)),
-                    Err(error) => forbidden = Some(error),
-                }
-            }
-            match forbidden {
-                Some(ForbiddenAddress { host }) if allowed.is_empty() => Err(ForbiddenAddress {
-                    host: format!("{}, which resolves to {host},", name.as_str()),
-                }
-                .into()),
-                _ => Ok(Box::new(allowed.into_iter()) as Addrs),
-            }
+            let addresses = guard.allowed_addresses(name.as_str()).await?;
+            Ok(order(addresses).await)
         })
+    }
+}
+
+/// Orders the addresses of the current task's request for the client's connector.
+pub(crate) async fn order(addresses: Vec<SocketAddr>) -> Addrs {
+    let addresses = match connections::port() {
+        Some(port) => address_race::fastest_first(addresses, port).await,
+        None => addresses,
+    };
+    Box::new(addresses.into_iter())
+}
+
+/// The system's files.
+struct Files {
+    resolv_conf: PathBuf,
+    hosts: PathBuf,
+    /// The port of the name servers, which the file cannot set.
+    dns_port: u16,
+}
+
+/// What changes when a file is written or replaced.
+type Stamp = Option<(SystemTime, u64)>;
+
+/// Resolves names according to the system's files, as they are now.
+struct SystemResolver {
+    files: Files,
+    loaded: Mutex<Loaded>,
+}
+
+struct Loaded {
+    config: Arc<Config>,
+    stamps: [Stamp; 2],
+    checked_at: Instant,
+}
+
+struct Config {
+    dns: TokioResolver,
+    hosts: HashMap<String, Vec<IpAddr>>,
+}
+
+impl SystemResolver {
+    fn load(files: Files) -> Result<Self, ResolverError> {
+        let stamps = files.stamps();
+        let config = Arc::new(Config::load(&files)?);
+        let loaded = Loaded { config, stamps, checked_at: Instant::now() };
+        Ok(Self { files, loaded: Mutex::new(loaded) })
+    }
+
+    /// The configuration. Reads the files again if they have changed.
+    fn config(&self) -> Arc<Config> {
+        let mut loaded = self.loaded.lock();
+        if loaded.checked_at.elapsed() >= RELOAD_INTERVAL {
+            loaded.checked_at = Instant::now();
+            let stamps = self.files.stamps();
+            if loaded.stamps != stamps {
+                match Config::load(&self.files) {
+                    Ok(config) => {
+                        tracing::info!("the system's DNS configuration has changed; reloaded it");
+                        loaded.config = Arc::new(config);
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "kept the previous DNS configuration");
+                    }
+                }
+                loaded.stamps = stamps;
+            }
+        }
+        loaded.config.clone()
+    }
+
+    /// The addresses of an absolute name, in the order in which to try them.
+    async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, LookupError> {
+        let config = self.config();
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        match config.hosts.get(&name) {
+            Some(found) => Ok(found.clone()),
+            None => config.lookup_dns(&name).await,
+        }
+    }
+}
+
+impl Files {
+    fn stamps(&self) -> [Stamp; 2] {
+        [&self.resolv_conf, &self.hosts].map(|path| {
+            let metadata = std::fs::metadata(path).ok()?;
+            Some((metadata.modified().ok()?, metadata.len()))
+        })
+    }
+}
+
+impl Config {
+    fn load(files: &Files) -> Result<Self, ResolverError> {
+        let error = |source| ResolverError { path: files.resolv_conf.clone(), source };
+        let text = std::fs::read(&files.resolv_conf).map_err(|source| error(source.into()))?;
+        let (config, mut options) = parse_resolv_conf(text).map_err(error)?;
+        options.use_hosts_file = ResolveHosts::Never;
+        options.positive_min_ttl = Some(MIN_TTL);
+        options.positive_max_ttl = Some(MAX_TTL);
+        options.negative_max_ttl = Some(MAX_NEGATIVE_TTL);
+        let mut name_servers = config.name_servers;
+        let connections = name_servers.iter_mut().flat_map(|server| &mut server.connections);
+        connections.for_each(|connection| connection.port = files.dns_port);
+        // Search domains are left out.
+        let config = ResolverConfig::from_name_servers(name_servers);
+        let mut dns = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        *dns.options_mut() = options;
+        Ok(Self { dns: dns.build().map_err(error)?, hosts: read_hosts(&files.hosts) })
+    }
+
+    async fn lookup_dns(&self, name: &str) -> Result<Vec<IpAddr>, LookupError> {
+        let labels = name.split('.').map(str::as_bytes);
+        let mut name = DnsName::from_labels(labels)
+            .map_err(|error| LookupError::Failed(NetError::from(error)))?;
+        // No search domain is appended to an absolute name.
+        name.set_fqdn(true);
+        let (v6, v4) = match select(
+            Box::pin(self.query(name.clone(), RecordType::AAAA)),
+            Box::pin(self.query(name, RecordType::A)),
+        )
+        .await
+        {
+            Either::Left((v6, pending)) => match v6 {
+                Ok(v6) if !v6.is_empty() => (Ok(v6), grace(pending).await),
+                v6 => (v6, pending.await),
+            },
+            Either::Right((v4, pending)) => match v4 {
+                Ok(v4) if !v4.is_empty() => (grace(pending).await, Ok(v4)),
+                v4 => (pending.await, v4),
+            },
+        };
+        match (v6, v4) {
+            (Ok(v6), Ok(v4)) if v6.is_empty() && v4.is_empty() => Err(LookupError::NotFound),
+            (Ok(found), Err(error)) | (Err(error), Ok(found)) if found.is_empty() => Err(error),
+            (Err(error), Err(_)) => Err(error),
+            (v6, v4) => Ok(alternate(v6.unwrap_or_default(), v4.unwrap_or_default())),
+        }
+    }
+
+    /// The addresses of one family; empty if there are none.
+    async fn query(&self, name: DnsName, family: RecordType) -> Result<Vec<IpAddr>, LookupError> {
+        match self.dns.lookup(name, family).await {
+            Ok(found) => {
+                Ok(found.answers().iter().filter_map(|record| record.data.ip_addr()).collect())
+            }
+            Err(error) if error.is_no_records_found() => Ok(Vec::new()),
+            Err(error) => Err(LookupError::Failed(error)),
+        }
+    }
+}
+
+/// Waits briefly for the other family, since the first has addresses.
+async fn grace(
+    pending: impl Future<Output = Result<Vec<IpAddr>, LookupError>>,
+) -> Result<Vec<IpAddr>, LookupError> {
+    tokio::time::timeout(RESOLUTION_DELAY, pending).await.unwrap_or_else(|_| Ok(Vec::new()))
+}
+
+/// Alternates between the families, beginning with IPv6 (RFC 8305 §4).
+fn alternate(v6: Vec<IpAddr>, v4: Vec<IpAddr>) -> Vec<IpAddr> {
+    let longest = v6.len().max(v4.len());
+    (0..longest).flat_map(|i| [v6.get(i), v4.get(i)]).flatten().copied().collect()
+}
+
+/// The names in a hosts file (hosts(5)), in lower case; empty if the file cannot be read.
+fn read_hosts(path: &Path) -> HashMap<String, Vec<IpAddr>> {
+    let text = std::fs::read(path).unwrap_or_default();
+    let mut hosts: HashMap<String, Vec<IpAddr>> = HashMap::new();
+    for line in String::from_utf8_lossy(&text).lines() {
+        let line = line.split('#').next().unwrap_or_default();
+        let mut words = line.split_whitespace();
+        // A zone index (fe80::1%lo) makes no sense for an endpoint.
+        let Some(Ok(ip)) = words.next().map(str::parse::<IpAddr>) else { continue };
+        for name in words {
+            let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+            let addresses = hosts.entry(name).or_default();
+            if !addresses.contains(&ip) {
+                addresses.push(ip);
+            }
+        }
+    }
+    hosts
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::net::Ipv4Addr;
+
+    use hickory_resolver::proto::op::{Message, ResponseCode};
+    use hickory_resolver::proto::rr::{RData, Record};
+    use tempfile::TempDir;
+    use tokio::net::UdpSocket;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(2);
+
+    /// The answer of a name server to a query. `None`: silence.
+    type Answer = Option<Vec<IpAddr>>;
+
+    /// A name server, and a resolver that asks it.
+    struct Fixture {
+        directory: TempDir,
+        resolver: SystemResolver,
+        queries: Arc<Mutex<Vec<(String, RecordType)>>>,
+    }
+
+    impl Fixture {
+        /// Answers queries with `answer`. A name without any address does not exist.
+        async fn new(
+            ttl: u32,
+            answer: impl Fn(&str, RecordType) -> Answer + Send + 'static,
+        ) -> Self {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+            let dns_port = socket.local_addr().expect("an address").port();
+            let queries = Arc::new(Mutex::new(Vec::new()));
+            let asked = queries.clone();
+            tokio::spawn(async move {
+                let mut buffer = [0; 512];
+                while let Ok((length, client)) = socket.recv_from(&mut buffer).await {
+                    let request = Message::from_vec(&buffer[..length]).expect("a query");
+                    let query = request.queries[0].clone();
+                    let name = query.name().to_string();
+                    asked.lock().push((name.clone(), query.query_type()));
+                    let Some(addresses) = answer(&name, query.query_type()) else { continue };
+                    let mut response = request.into_response();
+                    if addresses.is_empty() {
+                        response.metadata.response_code = ResponseCode::NXDomain;
+                    }
+                    for ip in addresses {
+                        let data = RData::from(ip);
+                        response.add_answer(Record::from_rdata(query.name().clone(), ttl, data));
+                    }
+                    let bytes = response.to_vec().expect("encodes");
+                    socket.send_to(&bytes, client).await.expect("sent");
+                }
+            });
+            let directory = TempDir::new().expect("a directory");
+            let files = Files {
+                resolv_conf: directory.path().join("resolv.conf"),
+                hosts: directory.path().join("hosts"),
+                dns_port,
+            };
+            let resolv_conf = "search wild.test\noptions ndots:5\nnameserver 127.0.0.1\n";
+            std::fs::write(&files.resolv_conf, resolv_conf).expect("written");
+            std::fs::write(&files.hosts, "127.0.0.9 Local_Host.test alias.test # a comment\n")
+                .expect("written");
+            let resolver = SystemResolver::load(files).expect("loads");
+            Self { directory, resolver, queries }
+        }
+
+        async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, LookupError> {
+            timeout(SOON, self.resolver.lookup(name)).await.expect("a result in time")
+        }
+    }
+
+    fn v4(last: u8) -> IpAddr {
+        Ipv4Addr::new(192, 0, 2, last).into()
+    }
+
+    fn v6() -> IpAddr {
+        "2001:db8::1".parse().expect("an address")
+    }
+
+    #[tokio::test]
+    async fn names_are_absolute_and_may_contain_underscores() {
+        let fixture = Fixture::new(60, |_, family| match family {
+            RecordType::A => Some(vec![v4(1)]),
+            _ => Some(vec![v6()]),
+        })
+        .await;
+        for name in ["my_app.example.com", "-a-.example", "plain"] {
+            let found: HashSet<IpAddr> = fixture.lookup(name).await.unwrap().into_iter().collect();
+            assert_eq!(found, HashSet::from([v4(1), v6()]), "{name}");
+        }
+        let asked = fixture.queries.lock();
+        assert!(asked.iter().all(|(name, _)| !name.contains("wild")), "{asked:?}");
+    }
+
+    #[tokio::test]
+    async fn a_family_without_an_answer_delays_nothing() {
+        for silent in [RecordType::A, RecordType::AAAA] {
+            let fixture = Fixture::new(60, move |_, family| match family {
+                family if family == silent => None,
+                RecordType::A => Some(vec![v4(1)]),
+                _ => Some(vec![v6()]),
+            })
+            .await;
+            let start = Instant::now();
+            let found = fixture.lookup("example.com").await.unwrap();
+            assert_eq!(found.len(), 1, "{silent}");
+            assert!(start.elapsed() < Duration::from_secs(1), "{silent}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_hosts_file_comes_first() {
+        let fixture = Fixture::new(60, |_, _| None).await;
+        for name in ["local_host.test", "ALIAS.test."] {
+            assert_eq!(
+                fixture.lookup(name).await.unwrap(),
+                ["127.0.0.9".parse::<IpAddr>().unwrap()]
+            );
+        }
+        assert!(fixture.queries.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_unknown_name_is_not_found() {
+        let fixture = Fixture::new(60, |_, _| Some(Vec::new())).await;
+        let error = fixture.lookup("example.com").await.unwrap_err();
+        assert!(matches!(error, LookupError::NotFound), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changed_files_take_effect() {
+        let fixture = Fixture::new(60, |_, _| Some(Vec::new())).await;
+        assert!(fixture.lookup("later.test").await.is_err());
+        let hosts = "127.0.0.8 later.test\n127.0.0.7 other.test\n";
+        std::fs::write(fixture.directory.path().join("hosts"), hosts).expect("written");
+        tokio::time::advance(RELOAD_INTERVAL).await;
+        assert_eq!(fixture.lookup("later.test").await.unwrap().len(), 1);
+        // A file that cannot be used changes nothing.
+        std::fs::write(fixture.directory.path().join("resolv.conf"), "").expect("written");
+        tokio::time::advance(RELOAD_INTERVAL).await;
+        assert_eq!(fixture.lookup("other.test").await.unwrap().len(), 1);
+    }
+
+    #[test]
+    fn families_alternate() {
+        let all = alternate(vec![v6()], vec![v4(1), v4(2)]);
+        assert_eq!(all, [v6(), v4(1), v4(2)]);
     }
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::header::{
+    ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, LOCATION, RETRY_AFTER, USER_AGENT,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use postrider_domain::attempt::{Exchange, Phases, RequestHead, Response};
 use postrider_domain::endpoint::Endpoint;
@@ -23,26 +25,20 @@ use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 
-use crate::connections::ConnectionCounter;
+use crate::clients::{self, Clients, Settings};
+use crate::connections::{self, ConnectionCounter};
 use crate::failure::{self, Destination};
-use crate::permits::MAX_IN_FLIGHT;
 use crate::resolver::{GuardedResolver, ResolverError};
 use crate::stopwatch::{Phase, Stopwatch, TimedResolver};
-
-/// How long an idle connection is kept open. Common servers close theirs after 5 s; a shorter time
-/// makes it rare that a request is sent on a closing connection.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 const USER_AGENT_VALUE: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
 
 /// Sends webhooks. Clones share their connections.
 #[derive(Clone)]
 pub struct Sender {
-    client: reqwest::Client,
-    connections: ConnectionCounter,
-    resolver: GuardedResolver,
-    tls: ClientConfig,
+    clients: Clients,
     policy: Arc<AddressPolicy>,
     timeout: Duration,
 }
@@ -117,32 +113,24 @@ impl Sender {
         let policy = Arc::new(policy);
         let resolver = GuardedResolver::new(policy.clone())?;
         let connections = ConnectionCounter::default();
-        let client = client(tls.clone())
-            // Bounds connections that continue in the background after their attempt has ended; the
-            // attempt's own deadline is earlier.
-            .connect_timeout(timeout + Duration::from_secs(1))
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            // Many endpoints may share a host, for example those of one platform.
-            .pool_max_idle_per_host(MAX_IN_FLIGHT)
-            .dns_resolver(resolver.clone())
-            .connector_layer(connections.clone())
-            .build()?;
-        Ok(Self { client, connections, resolver, tls, policy, timeout })
+        let clients = Clients::new(Settings { tls, resolver, connections, timeout })?;
+        Ok(Self { clients, policy, timeout })
     }
 
     /// Number of connections opened for attempts so far.
     pub(crate) fn connections_opened(&self) -> u64 {
-        self.connections.count()
+        self.clients.settings().connections.count()
     }
 
-    /// Sends a webhook, signed at `now`.
+    /// Sends a webhook, signed at `now`. If it was sent on a connection that the endpoint was about
+    /// to close, it is sent once more on a new connection.
     pub(crate) async fn send(
         &self,
         endpoint: &Endpoint,
         webhook: Webhook<'_>,
         now: Timestamp,
     ) -> Result<Exchange, OutOfResources> {
-        self.send_with(&self.client, None, endpoint, webhook, now).await
+        self.send_with(None, endpoint, webhook, now).await
     }
 
     /// Like [`Self::send`], but on a new connection, so that every phase occurs and can be timed.
@@ -153,17 +141,17 @@ impl Sender {
         now: Timestamp,
     ) -> (Exchange, Phases) {
         let watch = Stopwatch::new(&endpoint.url);
-        let client = self.timed_client(&watch);
-        let sent = self.send_with(&client, Some(&watch), endpoint, webhook, now).await;
+        let sent = self.send_with(Some(&watch), endpoint, webhook, now).await;
         (sent.unwrap_or_else(|error| *error.exchange), watch.stop())
     }
 
     /// Creates a client for one timed request.
     fn timed_client(&self, watch: &Stopwatch) -> reqwest::Client {
-        let mut tls = self.tls.clone();
+        let Settings { tls, resolver, .. } = self.clients.settings();
+        let mut tls = tls.clone();
         tls.resumption = Resumption::store(Arc::new(watch.clone()));
-        let resolver = TimedResolver { resolver: self.resolver.clone(), watch: watch.clone() };
-        client(tls)
+        let resolver = TimedResolver { resolver: resolver.clone(), watch: watch.clone() };
+        clients::builder(tls)
             .pool_max_idle_per_host(0)
             .dns_resolver(resolver)
             .connector_layer(watch.clone())
@@ -173,7 +161,6 @@ impl Sender {
 
     async fn send_with(
         &self,
-        client: &reqwest::Client,
         watch: Option<&Stopwatch>,
         endpoint: &Endpoint,
         webhook: Webhook<'_>,
@@ -183,7 +170,7 @@ impl Sender {
         let headers = headers(endpoint, webhook, now);
         let request = RequestHead {
             url: endpoint.url.as_str().to_owned(),
-            headers: record_headers(&headers, usize::MAX),
+            headers: request_headers(&headers),
         };
         let body = webhook.payload.bytes().clone();
         let reply = match endpoint.url.check_host(&self.policy) {
@@ -192,7 +179,13 @@ impl Sender {
                 let mut request = reqwest::Request::new(Method::POST, endpoint.url.url().clone());
                 *request.headers_mut() = headers;
                 *request.body_mut() = Some(body.into());
-                self.execute(client, watch, request, &endpoint.url, start + self.timeout).await
+                let deadline = start + self.timeout;
+                let circumstances =
+                    Circumstances { target: &endpoint.url, signed_at: now, deadline };
+                match watch {
+                    None => self.execute(request, circumstances).await,
+                    Some(watch) => self.execute_timed(watch, request, circumstances).await,
+                }
             }
         };
         let Reply { response, outcome, resource_error } = reply;
@@ -203,16 +196,55 @@ impl Sender {
         }
     }
 
-    async fn execute(
+    /// Sends a request on an open connection, if there is one. The endpoint may be closing it at
+    /// the same time, which says nothing about the endpoint's health (RFC 9112 §9.3.1). So if it
+    /// breaks before a response has arrived, the request is sent once more, on a new connection.
+    async fn execute(&self, request: reqwest::Request, circumstances: Circumstances<'_>) -> Reply {
+        let client =
+            self.clients.reusing(circumstances.target.url().host_str().unwrap_or_default());
+        let again = request.try_clone();
+        let (sent, opened) = self.send_request(&client, request, circumstances).await;
+        let sent = match (sent, again) {
+            (Ok(Err(error)), Some(again)) if !opened && failure::is_broken_connection(&error) => {
+                self.send_request(self.clients.fresh(), again, circumstances).await.0
+            }
+            (sent, _) => sent,
+        };
+        self.read_reply(None, sent, circumstances).await
+    }
+
+    /// Sends a request on a new connection and times its phases.
+    async fn execute_timed(
+        &self,
+        watch: &Stopwatch,
+        request: reqwest::Request,
+        circumstances: Circumstances<'_>,
+    ) -> Reply {
+        let client = self.timed_client(watch);
+        let (sent, _) = self.send_request(&client, request, circumstances).await;
+        self.read_reply(Some(watch), sent, circumstances).await
+    }
+
+    /// Sends a request. Returns whether a connection was opened for it, too.
+    async fn send_request(
         &self,
         client: &reqwest::Client,
-        watch: Option<&Stopwatch>,
         request: reqwest::Request,
-        target: &TargetUrl,
-        deadline: Instant,
+        Circumstances { target, deadline, .. }: Circumstances<'_>,
+    ) -> (Result<reqwest::Result<reqwest::Response>, Elapsed>, bool) {
+        let port = target.url().port_or_known_default().unwrap_or_default();
+        let sending = tokio::time::timeout_at(deadline, client.execute(request));
+        connections::observe(port, sending).await
+    }
+
+    async fn read_reply(
+        &self,
+        watch: Option<&Stopwatch>,
+        sent: Result<reqwest::Result<reqwest::Response>, Elapsed>,
+        Circumstances { target, signed_at, deadline }: Circumstances<'_>,
     ) -> Reply {
-        match tokio::time::timeout_at(deadline, client.execute(request)).await {
-            Err(_elapsed) => {
+        match sent {
+            Err(Elapsed { .. }) => {
                 let message = format!("no response within {:?}", self.timeout);
                 Failure::new(ErrorKind::Timeout, &message).into()
             }
@@ -227,7 +259,9 @@ impl Sender {
                 let text =
                     |name| response.headers().get(name).and_then(|value| value.to_str().ok());
                 let status = response.status().as_u16();
-                let outcome = outcome::of_status(status, text(LOCATION), text(RETRY_AFTER));
+                let retry_after = text(RETRY_AFTER)
+                    .and_then(|value| outcome::retry_after(value, text(DATE), signed_at));
+                let outcome = outcome::of_status(status, text(LOCATION), retry_after);
                 let headers = record_headers(response.headers(), MAX_RESPONSE_HEADERS_KEPT_BYTES);
                 let body = read_body(response, deadline).await;
                 let response = Some(Response { status, headers, body });
@@ -252,7 +286,7 @@ impl Sender {
             Destination::Dns
         } else {
             // The name was resolved just now, so the result is cached.
-            let destination = self.resolver.destination(target);
+            let destination = self.clients.settings().resolver.destination(target);
             tokio::time::timeout_at(deadline, destination).await.unwrap_or(Destination::Ipv4)
         };
         failure::is_resource_exhaustion(code, destination)
@@ -260,22 +294,19 @@ impl Sender {
     }
 }
 
-/// The settings shared by all clients that send webhooks.
-fn client(tls: ClientConfig) -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .no_proxy()
-        .referer(false)
-        .http1_only()
-}
-
 /// Trusts the system's certificate store.
 fn tls() -> Result<ClientConfig, rustls::Error> {
     let mut tls = ClientConfig::builder().with_platform_verifier()?.with_no_client_auth();
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(tls)
+}
+
+/// The circumstances of a request.
+#[derive(Clone, Copy)]
+struct Circumstances<'a> {
+    target: &'a TargetUrl,
+    signed_at: Timestamp,
+    deadline: Instant,
 }
 
 struct Reply {
@@ -320,6 +351,25 @@ fn host(endpoint: &Endpoint) -> String {
 
 fn text(value: &str) -> HeaderValue {
     HeaderValue::try_from(value).expect("ASCII without control characters, validated on input")
+}
+
+/// The headers as they are sent: the client capitalizes each word of a name.
+fn request_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+    let mut recorded = record_headers(headers, usize::MAX);
+    for (name, _) in &mut recorded {
+        *name = title_case(name);
+    }
+    recorded
+}
+
+fn title_case(name: &str) -> String {
+    let mut begins_word = true;
+    let capitalize = |letter: char| {
+        let capital = if begins_word { letter.to_ascii_uppercase() } else { letter };
+        begins_word = letter == '-';
+        capital
+    };
+    name.chars().map(capitalize).collect()
 }
 
 /// The headers to record, up to a total of `limit` bytes.

@@ -23,6 +23,8 @@ use rustls::pki_types::ServerName;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
+use crate::resolver::{self, GuardedResolver};
+
 /// A phase of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -146,18 +148,18 @@ where
 }
 
 /// A resolver that marks on the stopwatch when it has addresses.
-pub(crate) struct TimedResolver<R> {
-    pub(crate) resolver: R,
+pub(crate) struct TimedResolver {
+    pub(crate) resolver: GuardedResolver,
     pub(crate) watch: Stopwatch,
 }
 
-impl<R: Resolve> Resolve for TimedResolver<R> {
+impl Resolve for TimedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let (resolving, watch) = (self.resolver.resolve(name), self.watch.clone());
+        let (resolver, watch) = (self.resolver.clone(), self.watch.clone());
         Box::pin(async move {
-            let addresses = resolving.await?;
+            let addresses = resolver.allowed_addresses(name.as_str()).await?;
             watch.enter(Phase::Connect);
-            Ok(addresses)
+            Ok(resolver::order(addresses).await)
         })
     }
 }

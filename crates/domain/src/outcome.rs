@@ -1,11 +1,12 @@
 //! The outcome of an attempt. A 2XX status line within the timeout is a success; anything else
 //! is a failure.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{MAX_ERROR_CHARS, truncate};
+use crate::time::Timestamp;
 
 /// The outcome of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,10 +101,10 @@ pub const fn is_success(status: u16) -> bool {
     matches!(status, 200..=299)
 }
 
-/// The outcome for a final status line. `location` and `retry_after` are the values of those
-/// headers, if present.
+/// The outcome for a final status line. `location` is the value of that header, and `retry_after`
+/// the delay that the endpoint asks for.
 #[must_use]
-pub fn of_status(status: u16, location: Option<&str>, retry_after: Option<&str>) -> Outcome {
+pub fn of_status(status: u16, location: Option<&str>, retry_after: Option<Duration>) -> Outcome {
     if is_success(status) {
         return Outcome::Success { status };
     }
@@ -116,7 +117,7 @@ pub fn of_status(status: u16, location: Option<&str>, retry_after: Option<&str>)
         },
         _ => format!("responded with {status}; expected a 2xx status"),
     };
-    let retry_after = matches!(status, 429 | 503).then(|| retry_after.and_then(seconds)).flatten();
+    let retry_after = retry_after.filter(|_| matches!(status, 429 | 503));
     Outcome::Failure(Failure {
         status: Some(status),
         retry_after,
@@ -124,12 +125,19 @@ pub fn of_status(status: u16, location: Option<&str>, retry_after: Option<&str>)
     })
 }
 
-/// `Retry-After` in seconds (RFC 9110 §10.2.3). The other form, a date, would mean trusting the
-/// endpoint's clock for a delay that is capped anyway.
-fn seconds(value: &str) -> Option<Duration> {
+/// The delay that a `Retry-After` header asks for (RFC 9110 §10.2.3): a number of seconds, or a
+/// date. A date is compared with the response's own `date`, because the endpoint's clock may differ
+/// from ours; without one, with `now`. The delay may be any length: its use is bounded elsewhere.
+#[must_use]
+pub fn retry_after(value: &str, date: Option<&str>, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
-    let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
-    digits.then(|| Duration::from_secs(value.parse::<u32>().unwrap_or(u32::MAX).into()))
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(value.parse::<u32>().unwrap_or(u32::MAX).into()));
+    }
+    let parse = |text: &str| httpdate::parse_http_date(text.trim()).ok();
+    let until = parse(value)?;
+    let from = date.and_then(parse).unwrap_or(UNIX_EPOCH + Duration::from_millis(now.millis()));
+    Some(until.duration_since(from).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -138,7 +146,7 @@ mod tests {
 
     use super::*;
 
-    fn failure(status: u16, location: Option<&str>, retry_after: Option<&str>) -> Failure {
+    fn failure(status: u16, location: Option<&str>, retry_after: Option<Duration>) -> Failure {
         match of_status(status, location, retry_after) {
             Outcome::Failure(failure) => failure,
             Outcome::Success { .. } => panic!("{status} is not a failure"),
@@ -163,16 +171,36 @@ mod tests {
 
     #[test]
     fn retry_after_only_applies_to_429_and_503() {
-        let retry_after = |status, value| failure(status, None, Some(value)).retry_after;
-        assert_eq!(retry_after(429, "7"), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after(503, " 120 "), Some(Duration::from_secs(120)));
-        assert_eq!(retry_after(500, "7"), None);
-        assert_eq!(
-            retry_after(503, "99999999999999999999"),
-            Some(Duration::from_secs(u32::MAX.into()))
-        );
-        for garbage in ["", "-1", "+1", "soon", "Wed, 21 Oct 2026 07:28:00 GMT", "1.5"] {
-            assert_eq!(retry_after(503, garbage), None, "{garbage}");
+        let delay = Duration::from_secs(7);
+        let applied = |status| failure(status, None, Some(delay)).retry_after;
+        assert_eq!([429, 503].map(applied), [Some(delay); 2]);
+        assert_eq!([301, 404, 500, 502].map(applied), [None; 4]);
+    }
+
+    #[test]
+    fn retry_after_is_a_number_of_seconds_or_a_date() {
+        fn seconds(value: &str, date: Option<&str>) -> Option<u64> {
+            // Wed, 21 Oct 2026 07:28:00 GMT.
+            let now = Timestamp::from_millis(1_792_567_680_000);
+            retry_after(value, date, now).map(|delay| delay.as_secs())
+        }
+        assert_eq!(seconds("7", None), Some(7));
+        assert_eq!(seconds(" 120 ", None), Some(120));
+        assert_eq!(seconds("99999999999999999999", None), Some(u32::MAX.into()));
+        for date in [
+            "Wed, 21 Oct 2026 07:29:00 GMT",
+            "Wednesday, 21-Oct-26 07:29:00 GMT",
+            "Wed Oct 21 07:29:00 2026",
+        ] {
+            assert_eq!(seconds(date, None), Some(60), "{date}");
+            // The endpoint's clock is an hour ahead.
+            let theirs = date.replace("07:29", "08:29");
+            assert_eq!(seconds(&theirs, Some("Wed, 21 Oct 2026 08:28:00 GMT")), Some(60));
+        }
+        assert_eq!(seconds("Wed, 21 Oct 2026 07:00:00 GMT", None), Some(0));
+        assert_eq!(seconds("Wed, 21 Oct 2026 07:29:00 GMT", Some("garbage")), Some(60));
+        for garbage in ["", "-1", "+1", "soon", "1.5", "2026-10-21T07:28:00Z"] {
+            assert_eq!(seconds(garbage, None), None, "{garbage}");
         }
     }
 

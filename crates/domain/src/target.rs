@@ -11,6 +11,10 @@ use url::{Host, Url};
 
 use crate::limits::MAX_URL_BYTES;
 
+/// The maximum length of a name and of its parts between dots (RFC 1035 §2.3.4).
+const MAX_NAME_BYTES: usize = 253;
+const MAX_LABEL_BYTES: usize = 63;
+
 /// A valid target: an http or https URL with a host, without userinfo or fragment.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TargetUrl(Url);
@@ -33,9 +37,23 @@ pub enum TargetError {
     TooLong,
     #[error("must not use port 0")]
     Port,
+    #[error("has the host name {name}, which {rule}")]
+    HostName { name: String, rule: HostNameRule },
     /// The host is not a public address.
     #[error("{0}")]
     Forbidden(ForbiddenAddress),
+}
+
+/// Why a host name can never be resolved (RFC 1035 §2.3.4). Underscores are valid in names, although
+/// not in the names of hosts (RFC 2181 §11); many customers use them.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum HostNameRule {
+    #[error("contains a character other than letters, digits, hyphens, underscores and dots")]
+    Characters,
+    #[error("has a part between dots that is empty or longer than 63 characters")]
+    Label,
+    #[error("is longer than 253 characters")]
+    Length,
 }
 
 /// The address is private, loopback, link-local or otherwise not public, and not allowed.
@@ -71,6 +89,10 @@ impl TargetUrl {
         }
         if url.as_str().len() > MAX_URL_BYTES {
             return Err(TargetError::TooLong);
+        }
+        if let Some(Host::Domain(name)) = url.host() {
+            check_name(name)
+                .map_err(|rule| TargetError::HostName { name: name.to_owned(), rule })?;
         }
         let target = Self(url);
         target.check_host(policy).map_err(TargetError::Forbidden)?;
@@ -121,6 +143,19 @@ fn authority(text: &str) -> &str {
     let rest = text.split_once(':').map_or("", |(_, rest)| rest);
     let rest = rest.trim_start_matches(['/', '\\']);
     rest.split(['/', '\\', '?', '#']).next().unwrap_or("")
+}
+
+/// Checks that a resolver can look up a name, which may end with a dot.
+fn check_name(name: &str) -> Result<(), HostNameRule> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if !name.bytes().all(is_allowed) {
+        return Err(HostNameRule::Characters);
+    }
+    if !name.split('.').all(|label| (1..=MAX_LABEL_BYTES).contains(&label.len())) {
+        return Err(HostNameRule::Label);
+    }
+    if name.len() > MAX_NAME_BYTES { Err(HostNameRule::Length) } else { Ok(()) }
 }
 
 fn is_local_name(name: &str) -> bool {

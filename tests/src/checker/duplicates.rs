@@ -76,6 +76,9 @@ pub enum Reason {
     StoreOutage,
     /// The shard changed owner without a planned handoff.
     OwnerChange,
+    /// The receiver closed the connection without a response, so the request was sent once more
+    /// within the same attempt.
+    ClosedConnection,
 }
 
 struct RequestMatcher<'a> {
@@ -118,12 +121,12 @@ impl<'a> RequestMatcher<'a> {
             }
         }
         for post in unmatched {
-            self.explain(deliveries, post);
+            self.explain(deliveries, post, posts);
         }
     }
 
     /// If a replay repeated a delivery, the request may belong to any of them.
-    fn explain(&mut self, deliveries: &[&Delivery], post: &Received) {
+    fn explain(&mut self, deliveries: &[&Delivery], post: &Received, posts: &[&Received]) {
         let Some(delivery) = deliveries.first() else { return };
         let delivered = |d: &&Delivery| d.finished_at.filter(|_| d.state == "delivered");
         let ends: Option<Vec<Timestamp>> = deliveries.iter().map(delivered).collect();
@@ -131,7 +134,9 @@ impl<'a> RequestMatcher<'a> {
         let too_late = finished.is_some_and(|at| post.arrived > after(at, SKEW));
         let endpoint = &delivery.endpoint_id;
         let place = format!("request {} to {} ({})", post.index, post.path, delivery.id);
-        let reason = if too_late {
+        let reason = if !too_late && was_sent_again(post, posts) {
+            Some(Reason::ClosedConnection)
+        } else if too_late {
             delayed(self.evidence, post).then_some(Reason::Pause)
         } else if self.killed_in_flight(post.arrived, endpoint) {
             Some(Reason::Crash)
@@ -215,6 +220,15 @@ impl<'a> RequestMatcher<'a> {
             .any(|fault| fault.from <= to && after(fault.to, longest) >= from);
         !planned && self.ownership.may_have_changed(endpoint, from, to)
     }
+}
+
+/// Whether a request without a response belongs to the same attempt as another request.
+fn was_sent_again(post: &Received, posts: &[&Received]) -> bool {
+    let signed = post.header("webhook-timestamp");
+    let is_same_attempt = |other: &&&Received| {
+        other.index != post.index && other.header("webhook-timestamp") == signed
+    };
+    post.answered.is_none() && posts.iter().any(|other| is_same_attempt(&other))
 }
 
 fn is_record_of(attempt: &Attempt, post: &Received) -> bool {

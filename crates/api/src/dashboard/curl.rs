@@ -25,7 +25,7 @@ pub(crate) fn command(request: &RequestHead, body: Option<&[u8]>) -> String {
     }
     argument(&mut command, "--url", &request.url);
     for (name, value) in &request.headers {
-        if !SET_BY_CURL.contains(&name.as_str()) {
+        if !SET_BY_CURL.iter().any(|set| set.eq_ignore_ascii_case(name)) {
             argument(&mut command, "--header", &header(name, value));
         }
     }

@@ -63,15 +63,15 @@ async fn the_recorded_request_is_the_request_on_the_wire() {
         assert_eq!(body, "{\"a\" : 1}");
         assert_eq!(exchange.request.url, receiver.url);
         for part in [
-            "content-type: application/json\r\n",
-            "webhook-event-type: a\r\n",
-            "user-agent: Postrider/",
+            "Content-Type: application/json\r\n",
+            "Webhook-Event-Type: a\r\n",
+            "User-Agent: Postrider/",
         ] {
             assert!(head.contains(part), "{head}");
         }
         let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        let (id, at) = (header("webhook-id: "), header("webhook-timestamp: "));
-        let signature = header("webhook-signature: ");
+        let (id, at) = (header("Webhook-Id: "), header("Webhook-Timestamp: "));
+        let signature = header("Webhook-Signature: ");
         assert!(endpoint.secrets.current.verifies(id, at, body.as_bytes(), signature));
     }
 }
@@ -180,4 +180,53 @@ async fn recorded_responses_are_bounded() {
     );
     let exchange = answered(Answer::Bytes(bytes)).await;
     assert_eq!(exchange.response.unwrap().body.len(), 4096);
+}
+
+#[tokio::test]
+async fn a_request_on_a_connection_that_was_closing_is_sent_again() {
+    let mut receiver = Receiver::start(|number| match number {
+        1 => Answer::Close,
+        _ => OK,
+    })
+    .await;
+    let fixture = Fixture::new(fast_retries()).await;
+    let endpoint = fixture.build_endpoint(&receiver.url, Ordering::Parallel);
+    let sender = Sender::new(loopback(), Duration::from_secs(5)).unwrap();
+    for _ in 0..2 {
+        assert_eq!(kind(&send(&sender, &endpoint).await), None);
+    }
+    let (first, second, again) =
+        (receiver.next().await, receiver.next().await, receiver.next().await);
+    assert_eq!(first.1, again.1);
+    assert_eq!(second, again, "the same request, with the same webhook-id");
+    assert_eq!(sender.connections_opened(), 2);
+}
+
+#[tokio::test]
+async fn a_request_on_a_new_connection_is_sent_once() {
+    let mut receiver = Receiver::start(|_| Answer::Close).await;
+    let exchange = send_to(&receiver.url).await;
+    assert_eq!(kind(&exchange), Some(ErrorKind::Protocol));
+    receiver.next().await;
+    assert_eq!(receiver.waiting(), 0);
+}
+
+#[tokio::test]
+async fn invalid_response_headers_do_not_change_the_outcome() {
+    let many: String = (0..1_000).map(|number| format!("x-h{number}: v\r\n")).collect();
+    for headers in [
+        many.as_str(),
+        "x-a: 1\r\n  folded\r\n",
+        "x-a : 1\r\n",
+        "PHP Warning: cannot load a library\r\n",
+        "garbage\r\n",
+        ": no name\r\n",
+        "x-a: a\u{1}b\r\n",
+        "x-a: caf\u{e9}\r\n",
+    ] {
+        let response = format!("HTTP/1.1 200 OK\r\n{headers}content-length: 2\r\n\r\nok");
+        let exchange = answered(Answer::Bytes(response.leak())).await;
+        assert_eq!(kind(&exchange), None, "{headers:.40} {:?}", exchange.outcome);
+        assert_eq!(exchange.response.unwrap().body.as_ref(), b"ok", "{headers:.40}");
+    }
 }

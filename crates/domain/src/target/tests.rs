@@ -48,6 +48,32 @@ fn invalid_urls_are_rejected() {
 }
 
 #[test]
+fn names_that_cannot_be_resolved_are_rejected() {
+    let rule = |url: &str| match parse(url) {
+        Err(TargetError::HostName { rule, .. }) => Some(rule),
+        _ => None,
+    };
+    for url in [
+        "https://{{tenant}}.example.com/",
+        "https://a\"b.example.com/",
+        "https://a'b.example.com/",
+        "https://*.example.com/",
+        "https://a,b.example.com/",
+    ] {
+        assert_eq!(rule(url), Some(HostNameRule::Characters), "{url}");
+    }
+    let long = "x".repeat(64);
+    for name in ["a..b", ".a.b", &long] {
+        assert_eq!(rule(&format!("https://{name}.example.com/")), Some(HostNameRule::Label));
+    }
+    let parts = vec!["x".repeat(60); 5].join(".");
+    assert_eq!(rule(&format!("https://{parts}/")), Some(HostNameRule::Length));
+    for url in ["https://my_app.example.com/", "https://_a.b-.example/", "https://example.com./"] {
+        assert!(parse(url).is_ok(), "{url}: {:?}", parse(url));
+    }
+}
+
+#[test]
 fn forbidden_addresses_are_rejected_in_every_spelling() {
     for url in [
         "http://127.0.0.1/",

@@ -23,6 +23,19 @@ fn a_duplicate_without_a_reason() {
 }
 
 #[test]
+fn a_request_that_was_not_answered_may_be_sent_again_within_its_attempt() {
+    let first_answered = |answered: Option<u16>| {
+        caught(|run| {
+            let mut first = post(3, "good", run.received[0].arrived, 200);
+            first.answered = answered;
+            run.received.push(first);
+        })
+    };
+    assert_eq!(first_answered(None), "");
+    assert_eq!(first_answered(Some(200)), name("I6: every"));
+}
+
+#[test]
 fn a_recorded_attempt_without_a_request() {
     assert_eq!(caught(|run| drop(run.received.remove(0))), name("I6: every"));
 }
