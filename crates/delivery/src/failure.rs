@@ -12,6 +12,9 @@ use crate::resolver::LookupError;
 /// Determines the kind of failure from the causes of the client's error. The messages say what the
 /// endpoint's owner can do; the details go to the log.
 pub(crate) fn classify(error: &reqwest::Error) -> Failure {
+    // The first error contains the URL, which may contain secrets.
+    let details: Vec<_> = causes(error).skip(1).map(ToString::to_string).collect();
+    tracing::debug!(error = details.join(": "), "a request failed");
     let find =
         |text: &dyn Fn(&(dyn Error + 'static)) -> Option<String>| causes(error).find_map(text);
     if let Some(blocked) =

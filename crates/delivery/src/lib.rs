@@ -17,9 +17,11 @@
 //! | `peer_deliveries` | verifies deliveries that other nodes attach to their wakes |
 //! | `attempt` | one attempt, from start to committed record |
 //! | [`sender`](Sender) | one HTTP request with its deadline, and the record of what was sent |
-//! | `resolver`, `failure` | which addresses a request may go to; classifying its errors |
+//! | `clients` | the HTTP clients, and how long their connections live |
+//! | `resolver`, `address_race` | which addresses a request may go to, and which of them it uses |
+//! | `failure` | what an HTTP client's error means for the endpoint's owner |
 //! | `internal_errors` | when our own repeated errors count as a failure of the endpoint |
-//! | `connections` | counts the connections that were opened |
+//! | `connections` | counts the connections that were opened, and for which requests |
 //! | `stopwatch` | times each phase of a test event's request |
 //! | `recorder` | batches finished attempts into few transactions |
 //! | `permits` | bounds a node's concurrent requests, fairly |

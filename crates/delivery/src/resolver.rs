@@ -49,7 +49,7 @@ pub struct ResolverError {
 pub(crate) enum LookupError {
     #[error("the name does not exist or has no addresses")]
     NotFound,
-    #[error("no name server responded")]
+    #[error("no name server gave a valid answer")]
     Failed(#[source] NetError),
 }
 

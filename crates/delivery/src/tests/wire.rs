@@ -117,7 +117,12 @@ async fn each_failure_has_its_kind() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    assert_eq!(kind(&send_to(&format!("http://{address}/")).await), Some(ErrorKind::Connect));
+    let refused = send_to(&format!("http://{address}/")).await;
+    assert_eq!(kind(&refused), Some(ErrorKind::Connect));
+    let message = refused.outcome.error().unwrap().message;
+    assert!(message.contains("the connection was refused; check"), "{message}");
+    let unknown = send_to("http://unknown.invalid/").await;
+    assert!(matches!(kind(&unknown), Some(ErrorKind::Dns | ErrorKind::Timeout)));
     let receiver =
         Receiver::start(|_| Answer::Bytes("HTTP/1.1 400 Bad\r\ncontent-length: 0\r\n\r\n")).await;
     let tls = receiver.url.replace("http://", "https://");
