@@ -25,7 +25,7 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(3);
 const BACKOFF: Backoff =
     Backoff { initial: Duration::from_millis(200), max: Duration::from_secs(5) };
 
-/// The dials to dial an address that has no session yet.
+/// The attempts to dial an address that has no session yet.
 struct DialState {
     failures: u32,
     retry_at: Instant,

@@ -1,5 +1,5 @@
-//! Handles the messages of other nodes: passes their wakes to the actors of this node's shards, and has
-//! the shard manager read the store when they report that the owner of a shard has changed.
+//! Handles the messages of other nodes: passes their wakes to the actors of this node's shards, and
+//! has the shard manager read the store when they report that the owner of a shard has changed.
 
 use std::sync::Arc;
 

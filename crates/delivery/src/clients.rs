@@ -3,7 +3,7 @@
 //! age of a connection, so whole clients are replaced. There are several, which are replaced at
 //! different times, so that not all connections end at once.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +31,6 @@ const MAX_RESPONSE_HEADERS: usize = 1_024;
 pub(crate) struct Clients {
     settings: Arc<Settings>,
     reusing: Arc<[Mutex<Reusing>]>,
-    hosts: RandomState,
     /// Opens a connection for each request.
     fresh: reqwest::Client,
 }
@@ -58,7 +57,6 @@ impl Clients {
         });
         Ok(Self {
             reusing: reusing.collect::<Result<_, reqwest::Error>>()?,
-            hosts: RandomState::new(),
             fresh: settings.client().pool_max_idle_per_host(0).build()?,
             settings: Arc::new(settings),
         })
@@ -66,7 +64,7 @@ impl Clients {
 
     /// The client for a host, which may have an open connection to it.
     pub(crate) fn reusing(&self, host: &str) -> reqwest::Client {
-        let number = self.hosts.hash_one(host) % u64::from(CLIENTS);
+        let number = BuildHasherDefault::<DefaultHasher>::new().hash_one(host) % u64::from(CLIENTS);
         let mut reusing = self.reusing[usize::try_from(number).expect("a small number")].lock();
         let now = Instant::now();
         // If no client can be built, the old one still works.

@@ -12,36 +12,40 @@ use crate::resolver::LookupError;
 /// Determines the kind of failure from the causes of the client's error. The messages say what the
 /// endpoint's owner can do; the details go to the log.
 pub(crate) fn classify(error: &reqwest::Error) -> Failure {
-    // The first error contains the URL, which may contain secrets.
-    let details: Vec<_> = causes(error).skip(1).map(ToString::to_string).collect();
-    tracing::debug!(error = details.join(": "), "a request failed");
-    let find =
-        |text: &dyn Fn(&(dyn Error + 'static)) -> Option<String>| causes(error).find_map(text);
-    if let Some(blocked) =
-        find(&|cause| Some(cause.downcast_ref::<ForbiddenAddress>()?.to_string()))
-    {
-        return Failure::new(ErrorKind::Blocked, &blocked);
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        // The first error contains the URL, which may contain secrets.
+        let details: Vec<_> = causes(error).skip(1).map(ToString::to_string).collect();
+        tracing::debug!(error = details.join(": "), "a request failed");
     }
-    if let Some(tls) = find(&|cause| cause.downcast_ref().map(tls_message)) {
-        return Failure::new(ErrorKind::Tls, &format!("the TLS handshake failed: {tls}"));
+    if let Some(blocked) = find::<ForbiddenAddress>(error) {
+        return Failure::new(ErrorKind::Blocked, &blocked.to_string());
+    }
+    if let Some(tls) = find(error) {
+        let why = tls_message(tls);
+        return Failure::new(ErrorKind::Tls, &format!("the TLS handshake failed: {why}"));
     }
     if error.is_dns() {
-        let why = find(&|cause| Some(cause.downcast_ref::<LookupError>()?.to_string()));
-        let why = why.unwrap_or_else(|| "the lookup failed".to_owned());
+        let why = find::<LookupError>(error)
+            .map_or_else(|| "the lookup failed".to_owned(), ToString::to_string);
         Failure::new(ErrorKind::Dns, &format!("could not resolve the host name: {why}"))
     } else if error.is_connect() {
-        let why = find(&|cause| cause.downcast_ref().map(connect_message));
-        let why = why.unwrap_or_else(|| "no address of the host accepted it in time".to_owned());
+        let why = find(error).map_or_else(
+            || "no address of the host accepted the connection in time".to_owned(),
+            connect_message,
+        );
         Failure::new(ErrorKind::Connect, &format!("could not connect: {why}"))
-    } else if find(&|cause| cause.downcast_ref::<hyper::Error>()?.is_parse().then(String::new))
-        .is_some()
-    {
+    } else if find(error).is_some_and(hyper::Error::is_parse) {
         let message = "the response was not valid HTTP; check that the URL leads to a web server";
         Failure::new(ErrorKind::Protocol, message)
     } else {
         let message = "the connection was closed before a response arrived";
         Failure::new(ErrorKind::Protocol, message)
     }
+}
+
+/// The first cause of this type.
+fn find<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
+    causes(error).find_map(|cause| cause.downcast_ref())
 }
 
 /// Whether the connection broke, as opposed to an invalid response.
@@ -117,7 +121,7 @@ fn connect_message(error: &io::Error) -> String {
             "there is no route to the host's address"
         }
         io::ErrorKind::AddrNotAvailable => {
-            "the host has only IPv6 addresses, which this installation cannot reach"
+            "no address of this installation can reach the host; it may have only IPv6 addresses"
         }
         io::ErrorKind::UnexpectedEof => "the server closed the connection during the handshake",
         kind => return kind.to_string(),

@@ -168,8 +168,8 @@ impl ReadyQueue {
 }
 
 impl Entry {
-    /// When it is due, as seen at `now`. A first attempt is due at once, whatever the clock of the
-    /// accepting node said.
+    /// When it is due, as seen at `now`. A first attempt is due at once, whatever time the accepting
+    /// node's clock showed.
     fn due(&self, now: Timestamp) -> Timestamp {
         match self.delivery.attempt_count {
             0 => self.due.min(now),

@@ -170,21 +170,16 @@ impl Sender {
         let headers = headers(endpoint, webhook, now);
         let request = RequestHead {
             url: endpoint.url.as_str().to_owned(),
-            headers: request_headers(&headers),
+            headers: record_headers(&headers, title_case, usize::MAX),
         };
-        let body = webhook.payload.bytes().clone();
         let reply = match endpoint.url.check_host(&self.policy) {
             Err(blocked) => Failure::new(ErrorKind::Blocked, &blocked.to_string()).into(),
             Ok(()) => {
-                let mut request = reqwest::Request::new(Method::POST, endpoint.url.url().clone());
-                *request.headers_mut() = headers;
-                *request.body_mut() = Some(body.into());
                 let deadline = start + self.timeout;
-                let circumstances =
-                    Circumstances { target: &endpoint.url, signed_at: now, deadline };
+                let attempt = Attempt { endpoint, webhook, signed_at: now, deadline };
                 match watch {
-                    None => self.execute(request, circumstances).await,
-                    Some(watch) => self.execute_timed(watch, request, circumstances).await,
+                    None => self.execute(attempt, headers).await,
+                    Some(watch) => self.execute_timed(watch, attempt, headers).await,
                 }
             }
         };
@@ -199,49 +194,52 @@ impl Sender {
     /// Sends a request on an open connection, if there is one. The endpoint may be closing it at
     /// the same time, which says nothing about the endpoint's health (RFC 9112 §9.3.1). So if it
     /// breaks before a response has arrived, the request is sent once more, on a new connection.
-    async fn execute(&self, request: reqwest::Request, circumstances: Circumstances<'_>) -> Reply {
-        let client =
-            self.clients.reusing(circumstances.target.url().host_str().unwrap_or_default());
-        let again = request.try_clone();
-        let (sent, opened) = self.send_request(&client, request, circumstances).await;
-        let sent = match (sent, again) {
-            (Ok(Err(error)), Some(again)) if !opened && failure::is_broken_connection(&error) => {
-                self.send_request(self.clients.fresh(), again, circumstances).await.0
-            }
-            (sent, _) => sent,
-        };
-        self.read_reply(None, sent, circumstances).await
+    async fn execute(&self, attempt: Attempt<'_>, headers: HeaderMap) -> Reply {
+        let Attempt { endpoint, webhook, signed_at, .. } = attempt;
+        let client = self.clients.reusing(endpoint.url.url().host_str().unwrap_or_default());
+        let (mut sent, opened) = self.send_request(&client, attempt, headers).await;
+        if let Ok(Err(error)) = &sent
+            && !opened
+            && failure::is_broken_connection(error)
+        {
+            let same_headers = self::headers(endpoint, webhook, signed_at);
+            (sent, _) = self.send_request(self.clients.fresh(), attempt, same_headers).await;
+        }
+        self.read_reply(None, sent, attempt).await
     }
 
     /// Sends a request on a new connection and times its phases.
     async fn execute_timed(
         &self,
         watch: &Stopwatch,
-        request: reqwest::Request,
-        circumstances: Circumstances<'_>,
+        attempt: Attempt<'_>,
+        headers: HeaderMap,
     ) -> Reply {
         let client = self.timed_client(watch);
-        let (sent, _) = self.send_request(&client, request, circumstances).await;
-        self.read_reply(Some(watch), sent, circumstances).await
+        let (sent, _) = self.send_request(&client, attempt, headers).await;
+        self.read_reply(Some(watch), sent, attempt).await
     }
 
     /// Sends a request. Returns whether a connection was opened for it, too.
     async fn send_request(
         &self,
         client: &reqwest::Client,
-        request: reqwest::Request,
-        Circumstances { target, deadline, .. }: Circumstances<'_>,
+        attempt: Attempt<'_>,
+        headers: HeaderMap,
     ) -> (Result<reqwest::Result<reqwest::Response>, Elapsed>, bool) {
-        let port = target.url().port_or_known_default().unwrap_or_default();
-        let sending = tokio::time::timeout_at(deadline, client.execute(request));
-        connections::observe(port, sending).await
+        let url = attempt.endpoint.url.url();
+        let mut request = reqwest::Request::new(Method::POST, url.clone());
+        *request.headers_mut() = headers;
+        *request.body_mut() = Some(attempt.webhook.payload.bytes().clone().into());
+        let sending = tokio::time::timeout_at(attempt.deadline, client.execute(request));
+        connections::observe(url.port_or_known_default().unwrap_or_default(), sending).await
     }
 
     async fn read_reply(
         &self,
         watch: Option<&Stopwatch>,
         sent: Result<reqwest::Result<reqwest::Response>, Elapsed>,
-        Circumstances { target, signed_at, deadline }: Circumstances<'_>,
+        Attempt { endpoint, signed_at, deadline, .. }: Attempt<'_>,
     ) -> Reply {
         match sent {
             Err(Elapsed { .. }) => {
@@ -249,7 +247,7 @@ impl Sender {
                 Failure::new(ErrorKind::Timeout, &message).into()
             }
             Ok(Err(error)) => Reply {
-                resource_error: self.resource_error(&error, target, deadline).await,
+                resource_error: self.resource_error(&error, &endpoint.url, deadline).await,
                 ..failure::classify(&error).into()
             },
             Ok(Ok(response)) => {
@@ -262,7 +260,11 @@ impl Sender {
                 let retry_after = text(RETRY_AFTER)
                     .and_then(|value| outcome::retry_after(value, text(DATE), signed_at));
                 let outcome = outcome::of_status(status, text(LOCATION), retry_after);
-                let headers = record_headers(response.headers(), MAX_RESPONSE_HEADERS_KEPT_BYTES);
+                let headers = record_headers(
+                    response.headers(),
+                    str::to_owned,
+                    MAX_RESPONSE_HEADERS_KEPT_BYTES,
+                );
                 let body = read_body(response, deadline).await;
                 let response = Some(Response { status, headers, body });
                 Reply { response, outcome, resource_error: None }
@@ -301,10 +303,11 @@ fn tls() -> Result<ClientConfig, rustls::Error> {
     Ok(tls)
 }
 
-/// The circumstances of a request.
+/// A webhook on its way.
 #[derive(Clone, Copy)]
-struct Circumstances<'a> {
-    target: &'a TargetUrl,
+struct Attempt<'a> {
+    endpoint: &'a Endpoint,
+    webhook: Webhook<'a>,
     signed_at: Timestamp,
     deadline: Instant,
 }
@@ -353,15 +356,7 @@ fn text(value: &str) -> HeaderValue {
     HeaderValue::try_from(value).expect("ASCII without control characters, validated on input")
 }
 
-/// The headers as they are sent: the client capitalizes each word of a name.
-fn request_headers(headers: &HeaderMap) -> Vec<(String, String)> {
-    let mut recorded = record_headers(headers, usize::MAX);
-    for (name, _) in &mut recorded {
-        *name = title_case(name);
-    }
-    recorded
-}
-
+/// A header name as it is sent: the client capitalizes each of its words.
 fn title_case(name: &str) -> String {
     let mut begins_word = true;
     let capitalize = |letter: char| {
@@ -372,8 +367,12 @@ fn title_case(name: &str) -> String {
     name.chars().map(capitalize).collect()
 }
 
-/// The headers to record, up to a total of `limit` bytes.
-fn record_headers(headers: &HeaderMap, limit: usize) -> Vec<(String, String)> {
+/// The headers to record, named by `name_of`, up to a total of `limit` bytes.
+fn record_headers(
+    headers: &HeaderMap,
+    name_of: impl Fn(&str) -> String,
+    limit: usize,
+) -> Vec<(String, String)> {
     let mut remaining = limit;
     let mut recorded = Vec::with_capacity(headers.len());
     for (name, value) in headers {
@@ -382,7 +381,7 @@ fn record_headers(headers: &HeaderMap, limit: usize) -> Vec<(String, String)> {
             break;
         };
         remaining = left;
-        recorded.push((name.as_str().to_owned(), value));
+        recorded.push((name_of(name.as_str()), value));
     }
     recorded
 }

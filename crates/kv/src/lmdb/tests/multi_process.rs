@@ -63,7 +63,7 @@ async fn child_that_increments() -> TestResult {
 async fn processes_may_create_a_store_at_the_same_time() -> TestResult {
     for _ in 0..5 {
         let dir = tempfile::tempdir()?;
-        let dir = dir.path().join("made/by/whoever/comes/first");
+        let dir = dir.path().join("created/by/the/first/process");
         let children: Vec<Child> = (0..4)
             .map(|_| child("lmdb::tests::multi_process::child_that_opens", &dir))
             .collect::<Result<_, _>>()?;
