@@ -347,6 +347,8 @@ async fn populate(records: &Records) -> Result<()> {
         event_types: Subscription::All,
         headers: CustomHeaders::default(),
         ordering: Ordering::Parallel,
+        rate_limit: None,
+        disable_when: None,
         secrets: Secrets::new(Secret::from_bytes([1; 32])),
         created_at: now,
         updated_at: now,

@@ -1,7 +1,7 @@
 //! Encodes wakes as messages between nodes, and decodes them.
 
 use postrider_domain::assignment::shard_of;
-use postrider_domain::delivery::{Delivery, Progress};
+use postrider_domain::delivery::{Delivery, Progress, Schedule};
 use postrider_domain::event::{EventTypeName, Payload};
 use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_net::messages::{
@@ -124,6 +124,7 @@ fn ready_of(
         created_at: it.created_at,
         attempt_count: it.attempt_count,
         first_attempt_at: it.first_attempt_at,
+        schedule: Schedule::default(),
         progress: Progress::Pending { due: it.due },
     };
     Ok(Ready { delivery, payload, trace: None })

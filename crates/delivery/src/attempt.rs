@@ -209,7 +209,7 @@ impl Attempts {
     }
 
     async fn commit(&self, task: AttemptTask, record: AttemptRecord) -> Completion {
-        let AttemptTask { guard, delivery, permit, .. } = task;
+        let AttemptTask { guard, endpoint, delivery, permit, .. } = task;
         let AttemptRecord { at, exchange, .. } = record;
         let outcome = exchange.outcome.clone();
         let attempt = FencedAttempt {
@@ -217,7 +217,14 @@ impl Attempts {
             account: delivery.account,
             endpoint: delivery.endpoint,
             delivery: delivery.id,
-            result: self.attempt_result(delivery.attempt_count + 1, at, exchange),
+            result: AttemptResult {
+                id: self.id_generator.id(at),
+                number: delivery.attempt_count + 1,
+                at,
+                exchange,
+                jitter: self.rng.random(),
+                disable_when: endpoint.disable_when,
+            },
         };
         let applied = self.recorder.record(attempt).await;
         // The attempt counts as in flight until it is recorded: no new one starts while the store
@@ -246,16 +253,6 @@ impl Attempts {
                 Completion::Fenced
             }
             None => Completion::InternalError { delivery: delivery.id },
-        }
-    }
-
-    fn attempt_result(&self, number: u8, at: Timestamp, exchange: Exchange) -> AttemptResult {
-        AttemptResult {
-            id: self.id_generator.id(at),
-            number,
-            at,
-            exchange,
-            jitter: self.rng.random(),
         }
     }
 }

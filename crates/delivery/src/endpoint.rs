@@ -16,7 +16,9 @@ use postrider_domain::endpoint::{self, Endpoint, Ordering};
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId};
 use postrider_domain::outcome::Outcome;
 use postrider_domain::time::{Clock, Timestamp};
-use postrider_store::{EndpointWork, OwnerError, Ready, Records, Workload};
+use postrider_store::{
+    EndpointWork, OwnerError, Ready, Records, RecoveredBatch, RetryCursor, Workload,
+};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::time::Instant;
 
@@ -24,6 +26,7 @@ use crate::attempt::{AttemptTask, Attempts, Completion};
 use crate::internal_errors::InternalErrors;
 use crate::memory_budget::{CachedPayload, MemoryBudget};
 use crate::metrics::Metrics;
+use crate::pacing::Pacing;
 use crate::permits::{Permit, Permits};
 use crate::ready_queue::{Entry, ReadyQueue};
 
@@ -53,8 +56,8 @@ enum EndpointMsg {
     Changed,
     /// The requested permit was granted.
     Permit(Permit),
-    /// An attempt has completed.
-    Completed(Box<Completion>),
+    /// An attempt that started at this time has completed.
+    Completed(Box<Completion>, Instant),
     /// The timer has fired.
     Tick,
 }
@@ -89,6 +92,8 @@ pub(crate) struct Arguments {
     pub(crate) resources: Arc<EndpointResources>,
     pub(crate) report: Box<dyn Fn(EndpointReport) + Send + Sync>,
     pub(crate) guard: ShardGuard,
+    /// When this node claimed the shard.
+    pub(crate) owned_since: Instant,
     pub(crate) account: AccountId,
     pub(crate) endpoint: EndpointId,
 }
@@ -138,6 +143,9 @@ struct ActorState {
     in_flight: HashSet<DeliveryId>,
     internal_errors: InternalErrors,
     concurrency_limit: ConcurrencyLimit,
+    pacing: Pacing,
+    /// Set while retries are brought forward because the endpoint has recovered.
+    recovery: Option<Recovery>,
     failing: bool,
     permit_requested: bool,
     /// How many of the shard's messages were handled; see [`EndpointReport::Idle`].
@@ -148,6 +156,11 @@ struct ActorState {
     /// After an internal error, no attempt starts before this time.
     paused_until: Option<Instant>,
     timer: Option<(Instant, tokio::task::AbortHandle)>,
+}
+
+/// How far the retries of a recovered endpoint have been brought forward.
+struct Recovery {
+    after: Option<RetryCursor>,
 }
 
 /// The endpoint's state as last read from the store.
@@ -164,7 +177,8 @@ enum Snapshot {
 enum Dispatched {
     /// Every due attempt was started.
     AllDue,
-    /// The concurrency limit is reached, a permit was requested, or the guard is revoked.
+    /// The concurrency limit is reached, the endpoint is throttled, a permit was requested, or the
+    /// guard is revoked.
     Saturated,
     /// The state or the queue has to be read again first.
     QueueStale,
@@ -183,6 +197,7 @@ impl Actor for EndpointActor {
     ) -> Result<ActorState, ActorProcessingErr> {
         args.resources.metrics.endpoints.add(1, &[]);
         let queue = ReadyQueue::new(args.resources.memory_budget.clone());
+        let pacing = Pacing::new(args.owned_since);
         Ok(ActorState {
             args,
             myself,
@@ -191,6 +206,8 @@ impl Actor for EndpointActor {
             in_flight: HashSet::new(),
             internal_errors: InternalErrors::default(),
             concurrency_limit: ConcurrencyLimit::starting(0),
+            pacing,
+            recovery: None,
             failing: false,
             permit_requested: false,
             handled: 0,
@@ -245,23 +262,23 @@ impl ActorState {
                 self.permit_requested = false;
                 return Some(permit);
             }
-            EndpointMsg::Completed(completion) => self.on_completed(*completion),
+            EndpointMsg::Completed(completion, started_at) => {
+                self.on_completed(*completion, started_at);
+            }
             EndpointMsg::Tick => self.stop_timer(),
         }
         None
     }
 
-    fn on_completed(&mut self, completion: Completion) {
+    fn on_completed(&mut self, completion: Completion, started_at: Instant) {
         match completion {
             Completion::Recorded { outcome, delivery, disabled } => {
                 self.in_flight.remove(&delivery.id);
                 self.internal_errors.reset(delivery.id);
-                self.failing = matches!(outcome, Outcome::Failure(_));
-                self.concurrency_limit = if self.failing {
-                    self.concurrency_limit.after_failure()
-                } else {
-                    self.concurrency_limit.after_success()
-                };
+                let now = self.args.resources.clock.now();
+                let next_attempt_in = delivery.due().map(|due| due.since(now));
+                self.pacing.completed(&outcome, started_at, next_attempt_in, Instant::now());
+                self.note_outcome(&outcome);
                 self.queue.requeue(delivery);
                 if disabled {
                     self.snapshot = Snapshot::Closed(Instant::now());
@@ -279,6 +296,20 @@ impl ActorState {
                 self.paused_until = Some(Instant::now() + INTERNAL_ERROR_PAUSE);
             }
             Completion::Fenced => self.on_superseded(),
+        }
+    }
+
+    fn note_outcome(&mut self, outcome: &Outcome) {
+        let was_failing = self.failing;
+        self.failing = matches!(outcome, Outcome::Failure(_));
+        if self.failing {
+            self.concurrency_limit = self.concurrency_limit.after_failure();
+            self.recovery = None;
+        } else {
+            self.concurrency_limit = self.concurrency_limit.after_success();
+            if was_failing {
+                self.recovery = Some(Recovery { after: None });
+            }
         }
     }
 
@@ -302,7 +333,7 @@ impl ActorState {
         loop {
             if matches!(self.snapshot, Snapshot::Unknown) {
                 match self.refresh().await {
-                    // Deliveries are being discarded first; a tick is queued.
+                    // Deliveries are being discarded or brought forward first; a tick is queued.
                     Ok(()) if matches!(self.snapshot, Snapshot::Unknown) => return,
                     Ok(()) => refreshed = true,
                     Err(OwnerError::Fenced) => return self.on_fenced(),
@@ -326,7 +357,33 @@ impl ActorState {
             }
         }
         drop(permit);
+        if let Some(Recovery { after }) = self.recovery.take() {
+            return self.continue_recovery(after).await;
+        }
         self.wait_or_retire().await;
+    }
+
+    /// The endpoint has recovered and nothing is due: brings the next retries forward.
+    async fn continue_recovery(&mut self, after: Option<RetryCursor>) {
+        let Arguments { resources, guard, account, endpoint, .. } = &self.args;
+        let (records, now) = (&resources.records, resources.clock.now());
+        let batch =
+            records.bring_forward_recovered(guard.fence(), *account, *endpoint, after, now).await;
+        match batch {
+            Ok(RecoveredBatch { count, next }) => {
+                if count > 0 {
+                    self.snapshot = Snapshot::Unknown;
+                }
+                self.recovery = next.map(|next| Recovery { after: Some(next) });
+                let _ = self.myself.cast(EndpointMsg::Tick);
+            }
+            Err(OwnerError::Fenced) => self.on_fenced(),
+            Err(OwnerError::Store(error)) => {
+                // They keep their due times.
+                tracing::warn!(%endpoint, %error, "bringing an endpoint's retries forward failed");
+                self.wait_or_retire().await;
+            }
+        }
     }
 
     /// Starts due attempts until none is left, or none may start.
@@ -344,6 +401,10 @@ impl ActorState {
             let Some(due) = self.queue.next_due(now).filter(|due| *due <= now) else {
                 break;
             };
+            if let Some(until) = self.pacing.wait(endpoint.rate_limit, Instant::now()) {
+                self.wake_at(until);
+                return Dispatched::Saturated;
+            }
             let permits = &self.args.resources.permits;
             let granted = permit.take().filter(|permit| permit.is_for_failing() == self.failing);
             let Some(permit) = granted.or_else(|| permits.try_acquire(self.failing)) else {
@@ -353,7 +414,9 @@ impl ActorState {
             let entry = self.queue.pop_due(now).expect("it is due");
             self.in_flight.insert(entry.delivery.id);
             self.idle_since = None;
-            self.args.resources.metrics.started(now.since(due));
+            let lateness = now.since(due);
+            let throttled_by = self.pacing.started(endpoint.rate_limit, lateness, Instant::now());
+            self.args.resources.metrics.started(lateness, throttled_by);
             self.start(endpoint, entry, permit);
         }
         Dispatched::AllDue
@@ -362,6 +425,7 @@ impl ActorState {
     fn limit(&self, ordering: Ordering) -> usize {
         match ordering {
             Ordering::Strict => 1,
+            Ordering::Parallel if self.pacing.is_probing() => 1,
             Ordering::Parallel => self.concurrency_limit.limit() as usize,
         }
     }
@@ -373,12 +437,13 @@ impl ActorState {
         let errors = self.internal_errors.streak(delivery.id);
         let task = AttemptTask { guard, endpoint, delivery, payload, trace, permit, errors };
         let (attempts, myself) = (self.args.resources.attempts.clone(), self.myself.clone());
+        let started_at = Instant::now();
         tokio::spawn(async move {
             let delivery = task.delivery.id;
             let ran = AssertUnwindSafe(attempts.run(task)).catch_unwind().await;
             let completion = ran.unwrap_or(Completion::InternalError { delivery });
             // The actor may have failed meanwhile; its successor reads the record.
-            let _ = myself.cast(EndpointMsg::Completed(Box::new(completion)));
+            let _ = myself.cast(EndpointMsg::Completed(Box::new(completion), started_at));
         });
     }
 
@@ -405,6 +470,15 @@ impl ActorState {
                 // One batch per message: there may be very many, and other messages may be waiting.
                 let _ = self.myself.cast(EndpointMsg::Tick);
             }
+            EndpointWork::BringForward => {
+                self.pacing.forget_refusals();
+                self.recovery = None;
+                resources
+                    .records
+                    .bring_forward_some(guard.fence(), *account, *endpoint, now)
+                    .await?;
+                let _ = self.myself.cast(EndpointMsg::Tick);
+            }
             EndpointWork::Send(workload) => self.apply_workload(*workload, now, read_at),
             EndpointWork::Closed | EndpointWork::Gone => {
                 self.internal_errors.clear();
@@ -417,6 +491,12 @@ impl ActorState {
 
     fn apply_workload(&mut self, workload: Workload, now: Timestamp, read_at: Instant) {
         let Workload { endpoint, health, retries, firsts } = workload;
+        let due_in = |health: &endpoint::Health| {
+            let failed = health.last_error.as_ref()?.delivery;
+            let mut deliveries = retries.deliveries.iter().chain(&firsts.deliveries);
+            deliveries.find(|delivery| delivery.id == failed)?.due().map(|due| due.since(now))
+        };
+        self.pacing.apply_health(&health, due_in, Instant::now());
         self.queue.load(endpoint.ordering, retries, firsts, &self.in_flight, now);
         if self.in_flight.is_empty() {
             self.apply_health(&health);
@@ -447,10 +527,14 @@ impl ActorState {
             }
             _ => {
                 let idle_since = *self.idle_since.get_or_insert_with(Instant::now);
-                if idle_since.elapsed() >= IDLE_TIMEOUT {
+                let mut until = idle_since + IDLE_TIMEOUT;
+                if let Snapshot::Enabled(endpoint, _) = &self.snapshot {
+                    until = until.max(self.pacing.forgettable_at(endpoint.rate_limit));
+                }
+                if until <= Instant::now() {
                     self.request_retirement(now).await;
                 } else {
-                    self.wake_at(idle_since + IDLE_TIMEOUT);
+                    self.wake_at(until);
                 }
             }
         }

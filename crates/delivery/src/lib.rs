@@ -25,6 +25,7 @@
 //! | `stopwatch` | times each phase of a test event's request |
 //! | `recorder` | batches finished attempts into few transactions |
 //! | `permits` | bounds a node's concurrent requests, fairly |
+//! | `pacing` | when an endpoint may get its next request: rate limits, rests after 429 and 503 |
 //! | `ready_queue` | the deliveries that an endpoint's actor has buffered, in order |
 //! | `memory_budget` | bounds the memory of all buffered deliveries |
 //! | `endpoint`, `shard`, `supervisor` | the actors |
@@ -47,6 +48,7 @@ mod jobs;
 mod memory_budget;
 mod metrics;
 mod owned_shards;
+mod pacing;
 mod peer_deliveries;
 mod permits;
 mod ready_queue;

@@ -9,6 +9,8 @@ use postrider_cluster::metrics::Instruments;
 use postrider_domain::delivery::{FinalState, Progress};
 use postrider_domain::transition::Changes;
 
+use crate::pacing::ThrottledBy;
+
 pub(crate) struct Metrics {
     attempts: Counter<u64>,
     attempt_duration: Histogram<f64>,
@@ -42,7 +44,7 @@ impl Metrics {
                 .build(),
             lateness: seconds(
                 "postrider.attempt.lateness",
-                "Delay between an attempt's due time and its start.",
+                "Delay between an attempt's due time and its start, by what throttled it.",
             )
             .build(),
             finished: meter
@@ -73,8 +75,10 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn started(&self, lateness: Duration) {
-        self.lateness.record(lateness.as_secs_f64(), &[]);
+    pub(crate) fn started(&self, lateness: Duration, throttled_by: Option<ThrottledBy>) {
+        let throttled_by = throttled_by.map_or("none", ThrottledBy::as_str);
+        let attributes = [KeyValue::new("throttled_by", throttled_by)];
+        self.lateness.record(lateness.as_secs_f64(), &attributes);
     }
 
     pub(crate) fn recorded(&self, changes: &Changes) {

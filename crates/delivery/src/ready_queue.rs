@@ -259,7 +259,7 @@ fn key(ordering: Ordering, due: Timestamp, id: DeliveryId) -> (Timestamp, Delive
 
 #[cfg(test)]
 mod tests {
-    use postrider_domain::delivery::Progress;
+    use postrider_domain::delivery::{Progress, Schedule};
     use postrider_domain::event::{EventTypeName, Payload};
     use postrider_domain::ids::{AccountId, EndpointId, EventId, IdGenerator};
 
@@ -279,6 +279,7 @@ mod tests {
             created_at,
             attempt_count: 1,
             first_attempt_at: None,
+            schedule: Schedule::default(),
             progress: Progress::Pending { due: Timestamp::from_millis(due) },
         }
     }

@@ -116,6 +116,8 @@ struct ShardState {
     scan_timer: Option<(Instant, tokio::task::AbortHandle)>,
     /// The kinds of jobs that are running. The value says whether to run the job again afterwards.
     jobs: HashMap<JobKind, bool>,
+    /// When this node claimed the shard.
+    owned_since: Instant,
     /// When the last sweep began.
     swept_at: Option<Instant>,
 }
@@ -146,6 +148,7 @@ impl Actor for ShardActor {
             scan_cursor: None,
             scan_timer: None,
             jobs: HashMap::new(),
+            owned_since: Instant::now(),
             swept_at: None,
         })
     }
@@ -236,6 +239,7 @@ impl ShardState {
             resources: self.resources.endpoints.clone(),
             report: Box::new(report),
             guard: self.guard.clone(),
+            owned_since: self.owned_since,
             account,
             endpoint,
         };

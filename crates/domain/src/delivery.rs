@@ -17,11 +17,24 @@ pub struct Delivery {
     pub endpoint: EndpointId,
     /// When the event was accepted, or the retry, resend or replay was requested.
     pub created_at: Timestamp,
-    /// Recorded attempts, by default at most 11.
+    /// Recorded attempts, by default at most 11 in each schedule.
     pub attempt_count: u8,
-    /// When the first attempt began; the retry window counts from here.
+    /// When the first attempt of the current schedule began; the retry window counts from here.
     pub first_attempt_at: Option<Timestamp>,
+    pub schedule: Schedule,
     pub progress: Progress,
+}
+
+/// The retry schedule that a delivery is in. Enabling its endpoint starts a new one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Schedule {
+    /// How often the endpoint had been enabled again when the schedule started.
+    pub resumptions: u32,
+    /// Attempts in earlier schedules.
+    pub earlier_attempts: u8,
+    /// Whether a recovery of the endpoint has brought a retry forward. That happens once in a
+    /// schedule, so that a delivery which alone fails keeps its delays.
+    pub brought_forward: bool,
 }
 
 /// The stored state of a delivery.
@@ -77,6 +90,24 @@ impl Delivery {
             (Progress::Finished { end: FinalState::Exhausted, .. }, _) => DeliveryState::Exhausted,
             (Progress::Finished { end: FinalState::Discarded, .. }, _) => DeliveryState::Discarded,
         }
+    }
+
+    /// The attempts made in the current schedule.
+    #[must_use]
+    pub fn attempts_in_schedule(&self) -> u8 {
+        self.attempt_count.saturating_sub(self.schedule.earlier_attempts)
+    }
+
+    /// The delivery in the schedule that started when its endpoint was enabled again for the
+    /// `resumptions`th time.
+    #[must_use]
+    pub fn in_schedule(self, resumptions: u32) -> Self {
+        if self.schedule.resumptions == resumptions {
+            return self;
+        }
+        let earlier_attempts = self.attempt_count;
+        let schedule = Schedule { resumptions, earlier_attempts, brought_forward: false };
+        Self { first_attempt_at: None, schedule, ..self }
     }
 
     /// When the next attempt is due. `None` if the delivery is finished.

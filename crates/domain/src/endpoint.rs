@@ -6,10 +6,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::account::Name;
+use crate::disable::DisableWhen;
 use crate::event::EventTypeName;
 use crate::headers::CustomHeaders;
 use crate::ids::{AccountId, DeliveryId, EndpointId};
 use crate::outcome::ErrorKind;
+use crate::rate_limit::RateLimit;
 use crate::signature::Secret;
 use crate::target::TargetUrl;
 use crate::time::Timestamp;
@@ -26,6 +28,10 @@ pub struct Endpoint {
     /// Custom headers, added to each request.
     pub headers: CustomHeaders,
     pub ordering: Ordering,
+    /// How many requests it gets. `None` is unlimited.
+    pub rate_limit: Option<RateLimit>,
+    /// When it is disabled, if that differs from the installation's policy.
+    pub disable_when: Option<DisableWhen>,
     /// The signing secrets.
     pub secrets: Secrets,
     pub created_at: Timestamp,
@@ -103,6 +109,8 @@ pub struct Health {
     pub failure_count: u32,
     /// The latest failure, kept after a success too.
     pub last_error: Option<LastError>,
+    /// When the latest series of failures ended with a success.
+    pub recovered_at: Option<Timestamp>,
 }
 
 /// The latest failed attempt, to help debug the endpoint.

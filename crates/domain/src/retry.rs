@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use crate::throttle::MAX_REST;
 use crate::time::Timestamp;
 
 /// The retry schedule of an installation.
@@ -28,8 +29,6 @@ pub const MAX_RETRIES: u8 = 100;
 pub const MAX_WINDOW: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Longer than any delay of a valid schedule, and short enough that sums do not overflow.
 const MAX_DELAY: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
-/// `Retry-After` can lengthen a delay up to this multiple of the delay without jitter.
-const MAX_RETRY_AFTER_FACTOR: f64 = 2.0;
 
 /// Why a schedule is rejected.
 #[derive(Debug, thiserror::Error, PartialEq)]
@@ -72,9 +71,9 @@ pub enum NextAttempt {
 /// The facts about a failed attempt that the schedule depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct FailedAttempt {
-    /// Attempts made, including this one; at least 1.
+    /// Attempts made in this schedule, including this one; at least 1.
     pub attempts: u8,
-    /// When the first attempt began.
+    /// When the first of them began.
     pub first_attempt_at: Timestamp,
     pub ended_at: Timestamp,
     /// The value of the `Retry-After` header.
@@ -129,10 +128,7 @@ impl Policy {
         let retry = failed.attempts.max(1);
         let (shortest, longest) = self.delay_bounds(retry);
         let jittered = shortest + (longest - shortest).mul_f64(random.clamp(0.0, 1.0));
-        let requested = failed
-            .retry_after
-            .unwrap_or_default()
-            .min(self.delay(retry).mul_f64(MAX_RETRY_AFTER_FACTOR));
+        let requested = failed.retry_after.unwrap_or_default().min(MAX_REST);
         let wanted = failed.ended_at.plus(jittered.max(requested));
         // The latest start that leaves enough time for the remaining retries at their shortest
         // delays. Jitter alone never exceeds it, but `Retry-After` can. If Postrider itself was so

@@ -3,7 +3,7 @@
 
 use crate::attempt::{Attempt, Exchange};
 use crate::delivery::{Delivery, FinalState, Progress};
-use crate::disable;
+use crate::disable::{self, DisableWhen};
 use crate::endpoint::{Disabled, Health, LastError, State};
 use crate::ids::AttemptId;
 use crate::notice::{self, Notice};
@@ -25,6 +25,8 @@ pub struct Rules {
 pub struct DeliveryContext {
     pub delivery: Delivery,
     pub endpoint: State,
+    /// How often the endpoint has been enabled again.
+    pub resumptions: u32,
     pub health: Health,
 }
 
@@ -39,6 +41,8 @@ pub struct AttemptResult {
     pub exchange: Exchange,
     /// A random number from 0 to 1, for the jitter of the retry delay.
     pub jitter: f64,
+    /// The endpoint's own setting, as of the start of the attempt.
+    pub disable_when: Option<DisableWhen>,
 }
 
 impl AttemptResult {
@@ -76,17 +80,23 @@ pub fn decide(context: &DeliveryContext, result: AttemptResult, rules: &Rules) -
         "the attempt is not the next one of {}",
         delivery.id
     );
+    let delivery = delivery.clone().in_schedule(context.resumptions);
     match result.exchange.outcome.clone() {
-        Outcome::Success { .. } => succeed(context, result),
-        Outcome::Failure(failure) => fail(context, result, &failure, rules),
+        Outcome::Success { .. } => succeed(context, &delivery, result),
+        Outcome::Failure(failure) => fail(context, &delivery, result, &failure, rules),
     }
 }
 
-fn succeed(context: &DeliveryContext, result: AttemptResult) -> Changes {
-    let progress = Progress::Finished { end: FinalState::Delivered, at: result.ended_at() };
-    let health = Health { failure_count: 0, last_error: context.health.last_error.clone() };
+fn succeed(context: &DeliveryContext, delivery: &Delivery, result: AttemptResult) -> Changes {
+    let ended_at = result.ended_at();
+    let progress = Progress::Finished { end: FinalState::Delivered, at: ended_at };
+    let mut health = context.health.clone();
+    // Nothing is written for a healthy endpoint.
+    if health.failure_count > 0 {
+        (health.failure_count, health.recovered_at) = (0, Some(ended_at));
+    }
     Changes {
-        delivery: advance(&context.delivery, &result, progress),
+        delivery: advance(delivery, &result, progress),
         attempt: record(result, None),
         health: (health != context.health).then_some(health),
         disabled: None,
@@ -96,19 +106,24 @@ fn succeed(context: &DeliveryContext, result: AttemptResult) -> Changes {
 
 fn fail(
     context: &DeliveryContext,
+    delivery: &Delivery,
     result: AttemptResult,
     failure: &Failure,
     rules: &Rules,
 ) -> Changes {
-    let delivery = &context.delivery;
     let ended_at = result.ended_at();
+    let first_attempt_at = delivery.first_attempt_at.unwrap_or(result.at);
     let failed = retry::FailedAttempt {
-        attempts: result.number,
-        first_attempt_at: delivery.first_attempt_at.unwrap_or(result.at),
+        attempts: result.number - delivery.schedule.earlier_attempts,
+        first_attempt_at,
         ended_at,
         retry_after: failure.retry_after,
     };
-    let next = rules.retry.next(failed, result.jitter);
+    let next = match result.number {
+        // There is no number for another attempt.
+        u8::MAX => NextAttempt::Exhausted,
+        _ => rules.retry.next(failed, result.jitter),
+    };
     let (due, progress) = match next {
         NextAttempt::At(due) => (Some(due), Progress::Pending { due }),
         NextAttempt::Exhausted => {
@@ -124,15 +139,19 @@ fn fail(
             message: failure.message.clone(),
             delivery: delivery.id,
         }),
+        recovered_at: context.health.recovered_at,
     };
-    let disabled = disable::after_failure(
-        &context.endpoint,
+    let failed = disable::FailedDelivery {
+        delivery: delivery.id,
         failure,
         next,
-        rules.disable,
-        delivery.id,
-        ended_at,
-    );
+        // A success after this delivery's first failure has ended a series of failures.
+        others_delivered: context.health.recovered_at.is_some_and(|at| at >= first_attempt_at),
+        at: ended_at,
+    };
+    let when = result.disable_when.unwrap_or(rules.disable.when);
+    let policy = disable::Policy { when, ..rules.disable };
+    let disabled = disable::after_failure(&context.endpoint, failed, policy);
     let notice = disabled.clone().filter(notice::is_required).map(|disabled| Notice {
         account: delivery.account,
         endpoint: delivery.endpoint,

@@ -1,9 +1,12 @@
 //! Record encoding: a version byte, then the fields in postcard format.
 //!
-//! postcard is compact but not self-describing, so the fields of a version never change (leases may
-//! append fields). Each record has its own structs per version, in its file in `keys/`, so domain
-//! types can change freely. A record that needs other fields gets a new version, and all old
-//! versions stay readable.
+//! postcard is compact but not self-describing, so the fields of a version never change. Each record
+//! has its own structs per version, in its file in `keys/`, so domain types can change freely. A
+//! record that needs other fields gets a new version, and all old versions stay readable.
+//!
+//! During a rolling upgrade, nodes of two versions read each other's records. Fields that an earlier
+//! build can do without are therefore appended instead: it ignores the extra bytes, and drops them
+//! when it writes the record. They are absent while they have their default values.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -25,6 +28,20 @@ pub(crate) fn versioned(version: u8, fields: &impl Serialize) -> Bytes {
     bytes.expect("records are plain data, which always serializes").into()
 }
 
+/// Encodes the fields of a version, and the fields appended to it unless they have their default
+/// values.
+pub(crate) fn appended<T>(version: u8, fields: &impl Serialize, appended: &T) -> Bytes
+where
+    T: Serialize + Default + PartialEq,
+{
+    let bytes = versioned(version, fields);
+    if *appended == T::default() {
+        return bytes;
+    }
+    let bytes = postcard::to_extend(appended, bytes.to_vec());
+    bytes.expect("records are plain data, which always serializes").into()
+}
+
 /// A record split into its version and its encoded fields.
 pub(crate) struct Versioned<'a> {
     record: &'static str,
@@ -43,10 +60,27 @@ impl<'a> Versioned<'a> {
 
     /// Decodes the fields.
     pub(crate) fn fields<T: Deserialize<'a>>(&self) -> Result<T, Error> {
-        let Self { record, version, fields } = self;
-        postcard::from_bytes(fields).map_err(|error| {
-            Error::Corrupt(format!("the {record} record, version {version}, is damaged: {error}"))
-        })
+        postcard::from_bytes(self.fields).map_err(|error| self.damaged(&error))
+    }
+
+    /// Decodes the fields, and those appended to them if there are any.
+    pub(crate) fn appended<T, A>(&self) -> Result<(T, A), Error>
+    where
+        T: Deserialize<'a>,
+        A: Deserialize<'a> + Default,
+    {
+        let (fields, rest) =
+            postcard::take_from_bytes(self.fields).map_err(|error| self.damaged(&error))?;
+        let appended = match rest {
+            [] => A::default(),
+            rest => postcard::from_bytes(rest).map_err(|error| self.damaged(&error))?,
+        };
+        Ok((fields, appended))
+    }
+
+    fn damaged(&self, error: &postcard::Error) -> Error {
+        let Self { record, version, .. } = self;
+        Error::Corrupt(format!("the {record} record, version {version}, is damaged: {error}"))
     }
 
     /// The error for a version that this build does not know.
@@ -63,6 +97,19 @@ pub(crate) fn version_1<'a, T: Deserialize<'a>>(
 ) -> Result<T, Error> {
     let versioned = Versioned::split(record, bytes)?;
     if versioned.version == 1 { versioned.fields() } else { Err(versioned.unknown()) }
+}
+
+/// Like [`version_1`], with the fields appended to version 1.
+pub(crate) fn version_1_appended<'a, T, A>(
+    record: &'static str,
+    bytes: &'a [u8],
+) -> Result<(T, A), Error>
+where
+    T: Deserialize<'a>,
+    A: Deserialize<'a> + Default,
+{
+    let versioned = Versioned::split(record, bytes)?;
+    if versioned.version == 1 { versioned.appended() } else { Err(versioned.unknown()) }
 }
 
 /// Records in a transaction.
@@ -130,6 +177,19 @@ pub(crate) mod golden {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn appended_fields_are_optional_and_ignored_by_earlier_builds() {
+        let plain = appended(1, &7_u64, &0_u32);
+        assert_eq!(plain, versioned(1, &7_u64));
+        let longer = appended(1, &7_u64, &300_u32);
+        assert_eq!(longer.as_ref(), [1, 7, 0xac, 2]);
+        assert_eq!(version_1::<u64>("test", &longer), Ok(7));
+        assert_eq!(version_1_appended::<u64, u32>("test", &longer), Ok((7, 300)));
+        assert_eq!(version_1_appended::<u64, u32>("test", &plain), Ok((7, 0)));
+        let damaged = version_1_appended::<u64, u32>("test", &longer[..3]);
+        assert!(matches!(damaged, Err(Error::Corrupt(_))), "{damaged:?}");
+    }
 
     #[test]
     fn unknown_versions_and_garbage_are_corrupt() {

@@ -32,7 +32,7 @@ pub struct EndpointView {
 /// What to do with held deliveries when an endpoint is enabled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HeldAction {
-    /// Send them, with their remaining attempts.
+    /// Send them, each with a new retry schedule.
     #[default]
     Resume,
     /// Discard them.
@@ -54,13 +54,7 @@ impl Records {
                     return Ok(true);
                 }
                 tx.save(endpoint::key(record.account, record.id), record);
-                let open = DispatchState {
-                    state: State::Enabled,
-                    pointer: None,
-                    discard_through: None,
-                    discarding: 0,
-                };
-                endpoint_key.save_dispatch_state(&tx, &open);
+                endpoint_key.save_dispatch_state(&tx, &DispatchState::enabled());
                 subscribe(&tx, record);
                 Ok(true)
             })
@@ -180,8 +174,12 @@ impl Records {
                 };
                 if let State::Disabled(_) = dispatch.state {
                     dispatch.state = State::Enabled;
-                    if held == HeldAction::Discard {
-                        mark_for_discard(&tx, endpoint_key, &mut dispatch).await?;
+                    dispatch.resumptions = dispatch.resumptions.saturating_add(1);
+                    match held {
+                        HeldAction::Resume => dispatch.bring_forward = true,
+                        HeldAction::Discard => {
+                            mark_for_discard(&tx, endpoint_key, &mut dispatch).await?;
+                        }
                     }
                     endpoint_key.save_dispatch_state(&tx, &dispatch);
                     // The owner will find the deliveries to send or to discard.
@@ -245,9 +243,18 @@ async fn mark_for_discard(
     let range = Range::prefix(pending::of_endpoint(account, endpoint)).limit(1).reverse();
     let rows = tx.snap_range(range).await?;
     dispatch.discard_through = rows.first().map(|(key, _)| delivery::parse_key(key)).transpose()?;
-    let count = tx.snap_get(pending::count(account, endpoint)).await?;
-    dispatch.discarding = u64::try_from(counter(count.as_deref())).unwrap_or(0);
+    dispatch.discarding = pending_count(tx, account, endpoint).await?;
     Ok(())
+}
+
+/// The number of an endpoint's unfinished deliveries.
+pub(crate) async fn pending_count(
+    tx: &Tx,
+    account: AccountId,
+    endpoint: EndpointId,
+) -> Result<u64, Error> {
+    let count = tx.snap_get(pending::count(account, endpoint)).await?;
+    Ok(u64::try_from(counter(count.as_deref())).unwrap_or(0))
 }
 
 async fn load_view(
@@ -268,8 +275,7 @@ pub(crate) async fn view(tx: &Tx, endpoint: Endpoint) -> Result<Option<EndpointV
     else {
         return Ok(None);
     };
-    let count = tx.snap_get(pending::count(account, id)).await?;
-    let count = u64::try_from(counter(count.as_deref())).unwrap_or(0);
+    let count = pending_count(tx, account, id).await?;
     let all = pending::of_endpoint(account, id);
     let end = prefix_end(&all);
     let begin = match dispatch.discard_through {

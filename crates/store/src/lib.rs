@@ -40,6 +40,8 @@ pub use cluster::cookie::{COOKIE_CHANGE_WINDOW, CookieCheck};
 pub use cluster::leases::Lease;
 pub use cluster::owners::{OwnerError, Ownership};
 pub use deliveries::apply::{Applied, FencedAttempt};
+pub use deliveries::bring_forward::{BroughtForward, RecoveredBatch, RetryCursor, SendNow};
+pub use deliveries::discard::Discarded;
 pub use deliveries::due::{DeliveryRef, DueEndpoint, EndpointWork, QueuePage, Workload};
 pub use deliveries::query::{DeliveryFilter, EventView};
 pub use deliveries::view::DeliveryView;

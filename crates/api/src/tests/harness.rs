@@ -241,6 +241,7 @@ impl TestApp {
                 duration: Duration::from_millis(duration_ms.into()),
             },
             jitter: 0.5,
+            disable_when: None,
         };
         let fence = fences.unwrap()[0];
         let attempt = FencedAttempt { fence, account, endpoint, delivery: id, result };

@@ -44,6 +44,7 @@ fn wake(ready: Option<usize>) -> Wake {
             created_at: at(1),
             attempt_count: 0,
             first_attempt_at: None,
+            schedule: Schedule::default(),
             progress: Progress::Pending { due: at(2) },
         };
         let payload = Payload::of_json(vec![b'1'; payload].into()).unwrap();

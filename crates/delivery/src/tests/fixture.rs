@@ -280,6 +280,8 @@ impl Fixture {
             event_types: Subscription::Only([name("a")].into()),
             headers: CustomHeaders::default(),
             ordering,
+            rate_limit: None,
+            disable_when: None,
             secrets: Secrets::new(Secret::from_bytes([1; 32])),
             created_at: now,
             updated_at: now,

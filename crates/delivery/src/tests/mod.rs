@@ -6,6 +6,7 @@ mod faulty_engine;
 pub(crate) mod fixture;
 mod internal_errors;
 mod jobs;
+mod pacing;
 mod phases;
 mod timers;
 mod wire;

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::attempt::RequestHead;
+use crate::delivery::Schedule;
 use crate::endpoint::DisabledReason;
 use crate::event::EventTypeName;
 use crate::ids::{AccountId, DeliveryId, EndpointId, EventId};
@@ -18,9 +19,10 @@ fn context(attempts: u8, health: Health, endpoint: State) -> DeliveryContext {
         created_at: at,
         attempt_count: attempts,
         first_attempt_at: (attempts > 0).then_some(at),
+        schedule: Schedule::default(),
         progress: Progress::Pending { due: at },
     };
-    DeliveryContext { delivery, endpoint, health }
+    DeliveryContext { delivery, endpoint, resumptions: 0, health }
 }
 
 fn result(number: u8, status: u16) -> AttemptResult {
@@ -36,12 +38,13 @@ fn result(number: u8, status: u16) -> AttemptResult {
             duration: std::time::Duration::from_millis(30),
         },
         jitter: 0.5,
+        disable_when: None,
     }
 }
 
 #[test]
 fn a_success_ends_the_delivery_and_resets_the_count() {
-    let failing = Health { failure_count: 3, last_error: None };
+    let failing = Health { failure_count: 3, ..Health::default() };
     let changes = decide(&context(3, failing, State::Enabled), result(4, 204), &Rules::default());
     assert_eq!(
         changes.delivery.progress,
@@ -98,12 +101,58 @@ fn a_disabled_endpoint_gets_no_second_notice() {
     assert!(changes.delivery.finished_at().is_some());
 }
 
+#[test]
+fn enabling_an_endpoint_starts_a_new_schedule() {
+    let mut state = context(10, Health::default(), State::Enabled);
+    state.resumptions = 1;
+    let changes = decide(&state, result(11, 500), &Rules::default());
+    assert!(changes.delivery.due().is_some(), "one attempt of eleven is used up");
+    assert_eq!(changes.disabled, None);
+    assert_eq!(changes.delivery.attempts_in_schedule(), 1);
+    assert_eq!(changes.delivery.first_attempt_at, Some(Timestamp::from_millis(2_000)));
+    state.delivery = changes.delivery;
+    for number in 12..=21 {
+        assert_eq!(state.delivery.finished_at(), None);
+        state.delivery = decide(&state, result(number, 500), &Rules::default()).delivery;
+    }
+    assert!(state.delivery.finished_at().is_some(), "eleven attempts are used up");
+}
+
+#[test]
+fn a_delivery_has_at_most_255_attempts() {
+    let mut state = context(254, Health::default(), State::Enabled);
+    state.resumptions = 30;
+    let changes = decide(&state, result(255, 500), &Rules::default());
+    assert!(changes.delivery.finished_at().is_some());
+    assert!(changes.disabled.is_some());
+}
+
+#[test]
+fn an_endpoint_can_be_spared_while_other_deliveries_succeed() {
+    let spared = |recovered_at: Option<u64>, setting, policy| {
+        let recovered_at = recovered_at.map(Timestamp::from_millis);
+        let state = context(10, Health { recovered_at, ..Health::default() }, State::Enabled);
+        let disable = disable::Policy { when: policy, on_gone: false };
+        let result = AttemptResult { disable_when: setting, ..result(11, 500) };
+        let changes = decide(&state, result, &Rules { disable, ..Rules::default() });
+        assert!(changes.delivery.finished_at().is_some());
+        changes.disabled.is_none()
+    };
+    let (always, unless) = (DisableWhen::Exhausted, DisableWhen::ExhaustedAndNothingDelivered);
+    // The first attempt began at 1,000.
+    assert!(spared(Some(1_500), None, unless));
+    assert!(spared(Some(1_500), Some(unless), always), "the endpoint's setting has priority");
+    assert!(!spared(Some(1_500), Some(always), unless));
+    assert!(!spared(Some(900), None, unless), "nothing was delivered since");
+    assert!(!spared(None, None, unless));
+}
+
 proptest! {
     /// Whatever the responses, a delivery finishes after at most 11 consecutively numbered
     /// attempts, and an exhausted one has disabled its endpoint with exactly one notice.
     #[test]
     fn every_delivery_finishes(statuses in prop::collection::vec(100_u16..600, 11), gone in any::<bool>()) {
-        let rules = Rules { disable: disable::Policy { on_gone: gone }, ..Rules::default() };
+        let rules = Rules { disable: disable::Policy { on_gone: gone, ..Default::default() }, ..Rules::default() };
         let mut state = context(0, Health::default(), State::Enabled);
         let mut notices = 0;
         for (number, status) in (1..).zip(statuses) {

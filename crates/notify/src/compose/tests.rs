@@ -1,5 +1,5 @@
 use postrider_domain::account::{EmailAddress, Name};
-use postrider_domain::delivery::{FinalState, Progress};
+use postrider_domain::delivery::{FinalState, Progress, Schedule};
 use postrider_domain::endpoint::{Disabled, Health};
 use postrider_domain::event::EventTypeName;
 use postrider_domain::ids::{DeliveryId, EventId, Id};
@@ -24,6 +24,7 @@ fn facts() -> Facts {
         created_at: AT,
         attempt_count: 11,
         first_attempt_at: Some(AT),
+        schedule: Schedule::default(),
         progress: Progress::Finished { end: FinalState::Exhausted, at: AT },
     };
     let notice = Notice {

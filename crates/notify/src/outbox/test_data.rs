@@ -40,6 +40,8 @@ pub(crate) fn endpoint(account: &Account, called: &str) -> Endpoint {
         event_types: Subscription::All,
         headers: CustomHeaders::default(),
         ordering: Ordering::default(),
+        rate_limit: None,
+        disable_when: None,
         secrets: Secrets::new(Secret::from_bytes([1; 32])),
         created_at: AT,
         updated_at: AT,

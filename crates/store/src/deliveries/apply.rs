@@ -126,7 +126,13 @@ async fn load_context(
     let health =
         tx.load::<Health>(&health::key(endpoint_key.account, endpoint_key.endpoint)).await?;
     let endpoint = dispatch.state.clone();
-    Ok(Some((DeliveryContext { delivery, endpoint, health: health.unwrap_or_default() }, dispatch)))
+    let context = DeliveryContext {
+        delivery,
+        endpoint,
+        resumptions: dispatch.resumptions,
+        health: health.unwrap_or_default(),
+    };
+    Ok(Some((context, dispatch)))
 }
 
 /// Handles an attempt whose number is already recorded, either for this attempt, by a commit with

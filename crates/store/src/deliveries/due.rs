@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use postrider_domain::assignment::{Fence, Shard};
-use postrider_domain::delivery::{Delivery, FinalState, Progress};
+use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::{Endpoint, Health, Ordering, State};
 use postrider_domain::event::Payload;
 use postrider_domain::ids::{self, AccountId, DeliveryId, EndpointId, EventId};
@@ -26,8 +26,6 @@ use crate::records::{Ready, Records};
 const OLDEST_PENDING_SAMPLE: usize = 10_000;
 /// The maximum number of shards searched in parallel.
 const MAX_PARALLEL_SHARDS: usize = 32;
-/// The maximum number of deliveries discarded per transaction.
-const DISCARD_BATCH_SIZE: usize = 200;
 
 /// A due endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +50,8 @@ pub enum EndpointWork {
     Gone,
     /// Discard pending deliveries first: see [`Records::discard_some`].
     Discard,
+    /// Bring retries forward first: see [`Records::bring_forward_some`].
+    BringForward,
     /// Nothing to do: the endpoint is disabled or deleted.
     Closed,
     /// Send its deliveries.
@@ -156,6 +156,9 @@ impl Records {
                 let (State::Enabled, Some(endpoint)) = (dispatch.state, endpoint) else {
                     return Ok(EndpointWork::Closed);
                 };
+                if dispatch.bring_forward {
+                    return Ok(EndpointWork::BringForward);
+                }
                 let health = tx.snap_load(&health::key(account, id)).await?.unwrap_or_default();
                 let (retries, firsts) = queues(account, id, endpoint.ordering);
                 let retries = match retries {
@@ -242,8 +245,8 @@ impl Records {
     }
 
     /// Sets an endpoint's pointer to the time when its queue is next due, and returns that time.
-    /// `None` if nothing is pending. While deliveries remain to be discarded, the pointer is
-    /// unchanged. The ordering is read from the endpoint's record, because the caller may not know
+    /// `None` if nothing is pending. While deliveries remain to be discarded or brought forward, the
+    /// pointer is unchanged. The ordering is read from the endpoint's record, because the caller may not know
     /// of a change.
     pub async fn update_pointer(
         &self,
@@ -257,46 +260,14 @@ impl Records {
                 return Ok(None);
             };
             let next = match dispatch.state {
-                _ if dispatch.discard_through.is_some() => dispatch.pointer,
+                _ if dispatch.discard_through.is_some() || dispatch.bring_forward => {
+                    dispatch.pointer
+                }
                 State::Enabled => next_due(&tx, endpoint_key).await?,
                 State::Disabled(_) | State::Deleted => None,
             };
             endpoint_key.set_pointer(&tx, &mut dispatch, next);
             Ok(next)
-        })
-        .await
-    }
-
-    /// Discards a batch of the deliveries that are marked to be discarded, and returns whether
-    /// there may be more.
-    pub async fn discard_some(
-        &self,
-        fence: Fence,
-        account: AccountId,
-        endpoint: EndpointId,
-        now: Timestamp,
-    ) -> Result<bool, OwnerError> {
-        let endpoint_key = EndpointKey { account, endpoint, shard: fence.shard };
-        self.as_owner(fence, |tx| async move {
-            let Some(mut dispatch) = endpoint_key.dispatch_state(&tx).await? else {
-                return Ok(false);
-            };
-            let Some(through) = dispatch.discard_through else {
-                return Ok(false);
-            };
-            let discarded = discard(&tx, endpoint_key, through, now).await?;
-            let more = discarded == DISCARD_BATCH_SIZE;
-            if more {
-                let discarded = u64::try_from(discarded).expect("bounded");
-                dispatch.discarding = dispatch.discarding.saturating_sub(discarded);
-            } else {
-                (dispatch.discard_through, dispatch.discarding) = (None, 0);
-            }
-            endpoint_key.save_dispatch_state(&tx, &dispatch);
-            if dispatch.state != State::Enabled {
-                endpoint_key.remove_pointer(&tx, &mut dispatch);
-            }
-            Ok(more)
         })
         .await
     }
@@ -317,28 +288,6 @@ async fn small_payload(
     }
     let chunk = tx.snap_get(event::chunk(account, event, 0)).await?;
     Ok(chunk.map(Payload::from_stored))
-}
-
-/// Discards the oldest pending deliveries up to `through`, and returns their number.
-async fn discard(
-    tx: &Tx,
-    endpoint_key: EndpointKey,
-    through: DeliveryId,
-    now: Timestamp,
-) -> Result<usize, Error> {
-    let EndpointKey { account, endpoint, .. } = endpoint_key;
-    let begin = pending::of_endpoint(account, endpoint);
-    let end = [pending::key(account, endpoint, through), vec![0]].concat();
-    let rows = tx.range(Range::new(begin, end).limit(DISCARD_BATCH_SIZE)).await?;
-    prefetch_deliveries(tx, account, &rows).await?;
-    for (key, _) in &rows {
-        let key = delivery::key(account, delivery::parse_key(key)?);
-        if let Some(before) = tx.load::<Delivery>(&key).await? {
-            let progress = Progress::Finished { end: FinalState::Discarded, at: now };
-            endpoint_key.advance(tx, &before, &Delivery { progress, ..before.clone() });
-        }
-    }
-    Ok(rows.len())
 }
 
 /// Prefetches the deliveries that the rows of a list or queue refer to.

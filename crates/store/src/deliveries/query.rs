@@ -2,7 +2,7 @@
 
 use parking_lot::Mutex;
 
-use postrider_domain::delivery::{Delivery, DeliveryState, Progress};
+use postrider_domain::delivery::{Delivery, DeliveryState, Progress, Schedule};
 use postrider_domain::endpoint::State;
 use postrider_domain::event::{Event, EventTypeName};
 use postrider_domain::ids::{self, AccountId, DeliveryId, EndpointId, EventId, IdGenerator};
@@ -236,6 +236,7 @@ pub(crate) fn requeue(
         created_at: now,
         attempt_count: 0,
         first_attempt_at: None,
+        schedule: Schedule::default(),
         progress: Progress::Pending { due: now },
         ..old.clone()
     };

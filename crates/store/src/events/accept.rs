@@ -11,7 +11,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use postrider_domain::delivery::{Delivery, Progress};
+use postrider_domain::delivery::{Delivery, Progress, Schedule};
 use postrider_domain::endpoint::State;
 use postrider_domain::event::{Event, EventTypeName};
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId, IdGenerator};
@@ -310,6 +310,7 @@ pub(crate) async fn deliver(
         created_at: event.created_at,
         attempt_count: 0,
         first_attempt_at: None,
+        schedule: Schedule::default(),
         progress: Progress::Pending { due: event.created_at },
     };
     endpoint_key.add(tx, &delivery, &mut dispatch);

@@ -6,7 +6,7 @@
 //! | `a account endpoint delivery` | empty; an endpoint's deliveries, oldest first | `endpoint_key`, when a delivery is created |
 
 use bytes::Bytes;
-use postrider_domain::delivery::{Delivery, FinalState, Progress};
+use postrider_domain::delivery::{Delivery, FinalState, Progress, Schedule};
 use postrider_domain::event::EventTypeName;
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, EventId};
 use postrider_domain::time::Timestamp;
@@ -27,6 +27,14 @@ struct V1<'a> {
     attempt_count: u8,
     first_attempt_at: Option<Timestamp>,
     progress: ProgressV1,
+}
+
+/// Appended to [`V1`]. Without it, all attempts are in the first schedule.
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+struct ScheduleV1 {
+    resumptions: u32,
+    earlier_attempts: u8,
+    brought_forward: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,19 +66,19 @@ impl<'a> From<&'a Delivery> for V1<'a> {
     }
 }
 
-impl From<V1<'_>> for Delivery {
-    fn from(record: V1<'_>) -> Self {
-        Self {
-            id: record.id,
-            account: record.account,
-            event: record.event,
-            event_type: EventTypeName::from_stored(record.event_type),
-            endpoint: record.endpoint,
-            created_at: record.created_at,
-            attempt_count: record.attempt_count,
-            first_attempt_at: record.first_attempt_at,
-            progress: record.progress.into(),
-        }
+fn delivery_of(record: V1<'_>, schedule: ScheduleV1) -> Delivery {
+    let ScheduleV1 { resumptions, earlier_attempts, brought_forward } = schedule;
+    Delivery {
+        id: record.id,
+        account: record.account,
+        event: record.event,
+        event_type: EventTypeName::from_stored(record.event_type),
+        endpoint: record.endpoint,
+        created_at: record.created_at,
+        attempt_count: record.attempt_count,
+        first_attempt_at: record.first_attempt_at,
+        schedule: Schedule { resumptions, earlier_attempts, brought_forward },
+        progress: record.progress.into(),
     }
 }
 
@@ -108,11 +116,14 @@ impl From<ProgressV1> for Progress {
 
 impl Record for Delivery {
     fn encode(&self) -> Bytes {
-        codec::versioned(1, &V1::from(self))
+        let Schedule { resumptions, earlier_attempts, brought_forward } = self.schedule;
+        let schedule = ScheduleV1 { resumptions, earlier_attempts, brought_forward };
+        codec::appended(1, &V1::from(self), &schedule)
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        codec::version_1::<V1<'_>>("delivery", bytes).map(Self::from)
+        let (record, schedule) = codec::version_1_appended("delivery", bytes)?;
+        Ok(delivery_of(record, schedule))
     }
 }
 
@@ -162,9 +173,19 @@ mod tests {
             created_at: Timestamp::from_millis(1_700_000_000_000),
             attempt_count: 2,
             first_attempt_at: Some(Timestamp::from_millis(1_700_000_000_001)),
+            schedule: Schedule::default(),
             progress,
         };
         let at = Timestamp::from_millis(1_700_000_060_000);
+        let schedule = Schedule { resumptions: 3, earlier_attempts: 1, brought_forward: true };
+        golden::check(
+            &Delivery { schedule, ..delivery(Progress::Pending { due: at }) },
+            "\
+             0101010101010101010101010101010101020202020202020202020202020202\
+             02030303030303030303030303030303030a6f726465722e7061696404040404\
+             04040404040404040404040480d095ffbc31020181d095ffbc3100e0a499ffbc\
+             31030101",
+        );
         golden::check(
             &delivery(Progress::Pending { due: at }),
             "\

@@ -28,9 +28,27 @@ pub(crate) struct DispatchState {
     pub(crate) discard_through: Option<DeliveryId>,
     /// How many of them remain. Not maintained for a deleted endpoint.
     pub(crate) discarding: u64,
+    /// How often the endpoint was enabled after it had been disabled. Each time starts a new retry
+    /// schedule for its deliveries.
+    pub(crate) resumptions: u32,
+    /// Retries are to be brought forward to now before anything is sent. The pointer stays until
+    /// that is done.
+    pub(crate) bring_forward: bool,
 }
 
 impl DispatchState {
+    /// The state of a new endpoint.
+    pub(crate) fn enabled() -> Self {
+        Self {
+            state: State::Enabled,
+            pointer: None,
+            discard_through: None,
+            discarding: 0,
+            resumptions: 0,
+            bring_forward: false,
+        }
+    }
+
     /// Whether a delivery is to be discarded if it is pending.
     pub(crate) fn discards(&self, id: DeliveryId) -> bool {
         self.discard_through.is_some_and(|through| id <= through)
@@ -76,6 +94,13 @@ struct V1 {
     discarding: u64,
 }
 
+/// Appended to [`V1`].
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+struct AppendedV1 {
+    resumptions: u32,
+    bring_forward: bool,
+}
+
 #[derive(Serialize, Deserialize)]
 enum StateV1 {
     Enabled,
@@ -84,7 +109,8 @@ enum StateV1 {
 }
 
 impl From<&DispatchState> for V1 {
-    fn from(DispatchState { state, pointer, discard_through, discarding }: &DispatchState) -> Self {
+    fn from(dispatch: &DispatchState) -> Self {
+        let DispatchState { state, pointer, discard_through, discarding, .. } = dispatch;
         let state = match state {
             State::Enabled => StateV1::Enabled,
             State::Disabled(disabled) => StateV1::Disabled(disabled.into()),
@@ -99,24 +125,27 @@ impl From<&DispatchState> for V1 {
     }
 }
 
-impl From<V1> for DispatchState {
-    fn from(V1 { state, pointer, discard_through, discarding }: V1) -> Self {
+impl From<(V1, AppendedV1)> for DispatchState {
+    fn from((record, appended): (V1, AppendedV1)) -> Self {
+        let V1 { state, pointer, discard_through, discarding } = record;
+        let AppendedV1 { resumptions, bring_forward } = appended;
         let state = match state {
             StateV1::Enabled => State::Enabled,
             StateV1::Disabled(disabled) => State::Disabled(disabled.into()),
             StateV1::Deleted => State::Deleted,
         };
-        Self { state, pointer, discard_through, discarding }
+        Self { state, pointer, discard_through, discarding, resumptions, bring_forward }
     }
 }
 
 impl Record for DispatchState {
     fn encode(&self) -> Bytes {
-        codec::versioned(1, &V1::from(self))
+        let Self { resumptions, bring_forward, .. } = *self;
+        codec::appended(1, &V1::from(self), &AppendedV1 { resumptions, bring_forward })
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        codec::version_1::<V1>("dispatch state", bytes).map(Self::from)
+        codec::version_1_appended("dispatch state", bytes).map(Self::from)
     }
 }
 
@@ -145,6 +174,8 @@ mod tests {
             pointer: Some(Timestamp::EPOCH),
             discard_through: Some(DeliveryId::MAX),
             discarding: 7,
+            resumptions: 1,
+            bring_forward: false,
         };
         assert_eq!(DispatchState::decode(&dispatch.encode()), Ok(dispatch));
         let (account, endpoint) = (AccountId::MIN, EndpointId::MAX);
@@ -155,13 +186,10 @@ mod tests {
 
     #[test]
     fn golden() {
-        let open = DispatchState {
-            state: State::Enabled,
-            pointer: None,
-            discard_through: None,
-            discarding: 0,
-        };
+        let open = DispatchState::enabled();
         golden::check(&open, "0100000000");
+        let resumed = DispatchState { resumptions: 300, bring_forward: true, ..open.clone() };
+        golden::check(&resumed, "0100000000ac0201");
         let at = Timestamp::from_millis(1_700_000_000_000);
         let delivery = Some(DeliveryId::from_bytes([1; 16]));
         let disabled = |reason, delivery| DispatchState {
@@ -169,6 +197,7 @@ mod tests {
             pointer: Some(at),
             discard_through: delivery,
             discarding: 300,
+            ..DispatchState::enabled()
         };
         golden::check(
             &disabled(DisabledReason::Exhausted, delivery),

@@ -8,6 +8,7 @@
 use bytes::Bytes;
 use postrider_domain::endpoint::{Health, LastError};
 use postrider_domain::ids::{AccountId, EndpointId};
+use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::parts::LastErrorV1;
@@ -22,26 +23,34 @@ struct V1<'a> {
     last_error: Option<LastErrorV1<'a>>,
 }
 
+/// Appended to [`V1`].
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+struct AppendedV1 {
+    recovered_at: Option<Timestamp>,
+}
+
 impl<'a> From<&'a Health> for V1<'a> {
-    fn from(Health { failure_count, last_error }: &'a Health) -> Self {
+    fn from(Health { failure_count, last_error, .. }: &'a Health) -> Self {
         let last_error = last_error.as_ref().map(LastErrorV1::from);
         Self { failure_count: *failure_count, last_error }
     }
 }
 
-impl From<V1<'_>> for Health {
-    fn from(V1 { failure_count, last_error }: V1<'_>) -> Self {
-        Self { failure_count, last_error: last_error.map(LastError::from) }
-    }
+fn health_of(record: V1<'_>, appended: &AppendedV1) -> Health {
+    let V1 { failure_count, last_error } = record;
+    let AppendedV1 { recovered_at } = *appended;
+    Health { failure_count, last_error: last_error.map(LastError::from), recovered_at }
 }
 
 impl Record for Health {
     fn encode(&self) -> Bytes {
-        codec::versioned(1, &V1::from(self))
+        let appended = AppendedV1 { recovered_at: self.recovered_at };
+        codec::appended(1, &V1::from(self), &appended)
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        codec::version_1::<V1<'_>>("health", bytes).map(Self::from)
+        let (record, appended) = codec::version_1_appended("health", bytes)?;
+        Ok(health_of(record, &appended))
     }
 }
 
@@ -55,7 +64,6 @@ mod tests {
     use postrider_domain::endpoint::LastError;
     use postrider_domain::ids::{DeliveryId, Id};
     use postrider_domain::outcome::ErrorKind;
-    use postrider_domain::time::Timestamp;
 
     use super::*;
     use crate::codec::golden;
@@ -77,8 +85,11 @@ mod tests {
             message: "answered 503".to_owned(),
             delivery: DeliveryId::from_bytes([1; 16]),
         };
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        let recovered = Health { recovered_at: Some(at), ..Health::default() };
+        golden::check(&recovered, "0100000180d095ffbc31");
         golden::check(
-            &Health { failure_count: 3, last_error: Some(last_error) },
+            &Health { failure_count: 3, last_error: Some(last_error), ..Health::default() },
             "\
              01030180d095ffbc310401f7030c616e73776572656420353033010101010101\
              01010101010101010101",

@@ -206,7 +206,7 @@ impl Tail<'_> {
 
 #[cfg(test)]
 mod tests {
-    use postrider_domain::delivery::{Delivery, Progress};
+    use postrider_domain::delivery::{Delivery, Progress, Schedule};
     use postrider_domain::event::EventTypeName;
     use postrider_domain::ids::{BootId, DeliveryId, EndpointId, EventId, KeyId, ReplayId};
     use postrider_domain::statistics::{Latency, Resolution, ResultCode};
@@ -305,6 +305,7 @@ mod tests {
             created_at: TIME,
             attempt_count: 0,
             first_attempt_at: None,
+            schedule: Schedule::default(),
             progress: Progress::Pending { due: TIME },
         };
         assert_eq!(queue::key(&queued, TIME), in_account(21, &[id2, &[2], time, id3]));

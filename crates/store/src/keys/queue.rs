@@ -37,6 +37,17 @@ pub(crate) fn of_rank(account: AccountId, endpoint: EndpointId, rank: Rank) -> V
     Key::account(account, Table::Queue).id(endpoint).byte(rank as u8).done()
 }
 
+/// The first key after a position in a queue.
+pub(crate) fn after(
+    account: AccountId,
+    endpoint: EndpointId,
+    rank: Rank,
+    (due, delivery): (Timestamp, DeliveryId),
+) -> Vec<u8> {
+    let key = Key::account(account, Table::Queue).id(endpoint).byte(rank as u8);
+    [key.time(due).id(delivery).done(), vec![0]].concat()
+}
+
 pub(crate) fn parse_key(key: &[u8]) -> Result<(Timestamp, DeliveryId), Error> {
     let mut tail = Tail(key);
     let delivery = tail.id()?;
@@ -45,7 +56,7 @@ pub(crate) fn parse_key(key: &[u8]) -> Result<(Timestamp, DeliveryId), Error> {
 
 #[cfg(test)]
 mod tests {
-    use postrider_domain::delivery::Progress;
+    use postrider_domain::delivery::{Progress, Schedule};
     use postrider_domain::event::EventTypeName;
     use postrider_domain::ids::EventId;
 
@@ -63,10 +74,14 @@ mod tests {
             created_at: due,
             attempt_count: 1,
             first_attempt_at: None,
+            schedule: Schedule::default(),
             progress: Progress::Pending { due },
         };
         let key = key(&delivery, due);
         assert_eq!(parse_key(&key), Ok((due, DeliveryId::MAX)));
-        assert!(key.starts_with(&of_rank(AccountId::MIN, EndpointId::MIN, Rank::Retry)));
+        let of_rank = of_rank(AccountId::MIN, EndpointId::MIN, Rank::Retry);
+        assert!(key.starts_with(&of_rank));
+        let after = |position| after(AccountId::MIN, EndpointId::MIN, Rank::Retry, position);
+        assert!(after((due, DeliveryId::MIN)) < key && key < after((due, DeliveryId::MAX)));
     }
 }

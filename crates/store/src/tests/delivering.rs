@@ -192,6 +192,8 @@ async fn the_owner_discards_marked_deliveries_whatever_happens_in_between() {
     assert!(view.oldest_pending_at > Some(later(451)));
     assert_eq!(step(fence).await, Ok(true));
     assert_eq!(step(fence).await, Ok(false));
+    assert!(matches!(work().await, EndpointWork::BringForward));
+    fixture.bring_forward(endpoint, later(903)).await;
     assert!(matches!(work().await, EndpointWork::Send(_)));
     let view = fixture.records.endpoint(fixture.account, endpoint).await.unwrap().unwrap();
     assert_eq!(view.backlog.count(), 1);

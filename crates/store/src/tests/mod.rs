@@ -2,6 +2,7 @@
 //! commit results.
 
 mod accepting;
+mod bringing_forward;
 mod damage;
 mod delivering;
 mod fan_outs;
@@ -119,6 +120,8 @@ impl Fixture {
             event_types: subscription(event_types),
             headers: CustomHeaders::default(),
             ordering: Ordering::Parallel,
+            rate_limit: None,
+            disable_when: None,
             secrets: Secrets::new(Secret::from_bytes([1; 32])),
             created_at: START,
             updated_at: START,
@@ -193,6 +196,13 @@ impl Fixture {
         while self.records.discard_some(fence, self.account, endpoint, now).await.expect("owner") {}
     }
 
+    /// Brings forward like the owner of the endpoint's shard.
+    async fn bring_forward(&self, endpoint: EndpointId, now: Timestamp) {
+        let (fence, account) = (self.fence(endpoint), self.account);
+        let step = || self.records.bring_forward_some(fence, account, endpoint, now);
+        while step().await.expect("owner") {}
+    }
+
     /// Records an attempt of the next delivery, with `status` at `now`.
     async fn attempt(&self, endpoint: EndpointId, status: u16, now: Timestamp) -> Applied {
         let delivery = self.workload(endpoint, 1).await.first().clone();
@@ -219,6 +229,7 @@ impl Fixture {
                 duration: Duration::from_millis(20),
             },
             jitter: 0.5,
+            disable_when: None,
         }
     }
 
