@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::SOON;
 
 /// Every operation of the API contract that this version has.
-const OPERATIONS: [(&str, &[&str]); 30] = [
+const OPERATIONS: [(&str, &[&str]); 32] = [
     ("/v1/accounts", &["get", "post"]),
     ("/v1/accounts/{account}", &["get", "patch", "delete"]),
     ("/v1/accounts/{account}/portal-links", &["post", "delete"]),
@@ -21,6 +21,7 @@ const OPERATIONS: [(&str, &[&str]); 30] = [
     ("/v1/accounts/{account}/endpoints/{endpoint}/enable", &["post"]),
     ("/v1/accounts/{account}/endpoints/{endpoint}/disable", &["post"]),
     ("/v1/accounts/{account}/endpoints/{endpoint}/test", &["post"]),
+    ("/v1/accounts/{account}/endpoints/{endpoint}/send-now", &["post"]),
     ("/v1/accounts/{account}/endpoints/{endpoint}/secret", &["get"]),
     ("/v1/accounts/{account}/endpoints/{endpoint}/rotate-secret", &["post"]),
     ("/v1/accounts/{account}/endpoints/{endpoint}/statistics", &["get"]),
@@ -33,6 +34,7 @@ const OPERATIONS: [(&str, &[&str]); 30] = [
     ("/v1/accounts/{account}/events/{event}/resend", &["post"]),
     ("/v1/accounts/{account}/deliveries/{delivery}", &["get"]),
     ("/v1/accounts/{account}/deliveries/{delivery}/retry", &["post"]),
+    ("/v1/accounts/{account}/deliveries/{delivery}/discard", &["post"]),
     ("/v1/accounts/{account}/replays", &["get", "post"]),
     ("/v1/accounts/{account}/replays/{replay}", &["get"]),
     ("/v1/accounts/{account}/replays/{replay}/pause", &["post"]),

@@ -52,7 +52,7 @@ const SNAPSHOT_TTL: Duration = Duration::from_secs(5);
 enum EndpointMsg {
     /// There may be work. Carries the delivery if the sender had it.
     Wake(Option<Box<Ready>>),
-    /// The endpoint was changed, enabled or disabled.
+    /// The endpoint was changed, enabled or disabled, or deliveries were brought forward.
     Changed,
     /// The requested permit was granted.
     Permit(Permit),
@@ -117,7 +117,8 @@ impl EndpointHandle {
         self.cast(EndpointMsg::Wake(ready));
     }
 
-    /// Tells it that the endpoint was changed, enabled or disabled.
+    /// Tells it that the endpoint was changed, enabled or disabled, or that deliveries were brought
+    /// forward.
     pub(crate) fn notify_changed(&self) {
         self.cast(EndpointMsg::Changed);
     }
@@ -257,6 +258,8 @@ impl ActorState {
             EndpointMsg::Changed => {
                 self.handled += 1;
                 self.snapshot = Snapshot::Unknown;
+                // It may have another URL, or a person wants deliveries to be sent now.
+                self.pacing.forget_refusals();
             }
             EndpointMsg::Permit(permit) => {
                 self.permit_requested = false;

@@ -26,8 +26,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use postrider_api::Dashboard;
+use postrider_domain::disable::{self, DisableWhen};
+use postrider_domain::duration;
 use postrider_domain::retry::{self, PolicyError};
-use postrider_domain::{disable, duration};
 use postrider_notify::smtp;
 use rustix::system::uname;
 
@@ -206,9 +207,15 @@ impl Delivery {
             })
         });
         let on_gone = reader.option("delivery", "gone_disables", |on: bool| Ok::<_, String>(on));
+        let when = reader.option("delivery", "disable_when", |text: String| {
+            let named = DisableWhen::ALL.into_iter().find(|when| when.as_str() == text);
+            let names = DisableWhen::ALL.map(|when| format!("\"{}\"", when.as_str()));
+            named.ok_or_else(|| format!("must be {}", names.join(" or ")))
+        });
+        let (when, on_gone) = (when.unwrap_or_default(), on_gone.unwrap_or(false));
         Self {
             allow_private_targets: allowed.unwrap_or_default(),
-            disable: disable::Policy { on_gone: on_gone.unwrap_or(false) },
+            disable: disable::Policy { when, on_gone },
         }
     }
 }

@@ -2,10 +2,19 @@
 
 use postrider_domain::event::Payload;
 use postrider_domain::ids::{AccountId, DeliveryId};
-use postrider_store::{DeliveryView, RecordedAttempt};
+use postrider_store::{BroughtForward, DeliveryView, Discarded, RecordedAttempt};
 
 use crate::Service;
 use crate::error::{Resource, ServiceError};
+
+/// A delivery that was retried at a person's request.
+#[derive(Clone, Debug)]
+pub enum RetriedDelivery {
+    /// It was pending and is due now.
+    BroughtForward(DeliveryView),
+    /// It had ended, so this new delivery was created.
+    Created(DeliveryView),
+}
 
 impl Service {
     /// Returns a delivery and its attempts, in order.
@@ -33,8 +42,45 @@ impl Service {
         Ok(event.map(|(event, _)| event.payload))
     }
 
+    /// Retries a delivery: makes a pending one due now, or creates a new one of the same event if it
+    /// has ended. A held one is [`ServiceError::EndpointDisabled`].
+    pub async fn retry_delivery(
+        &self,
+        account: AccountId,
+        id: DeliveryId,
+    ) -> Result<RetriedDelivery, ServiceError> {
+        match self.records().bring_delivery_forward(account, id, self.now()).await? {
+            None => Err(ServiceError::NotFound(Resource::Delivery)),
+            Some(BroughtForward::Held) => Err(ServiceError::EndpointDisabled),
+            Some(BroughtForward::Due(view)) => {
+                self.router().changed(account, view.delivery.endpoint);
+                Ok(RetriedDelivery::BroughtForward(view))
+            }
+            Some(BroughtForward::Ended) => {
+                Ok(RetriedDelivery::Created(self.resend_delivery(account, id).await?))
+            }
+        }
+    }
+
+    /// Discards a pending or held delivery. Any other is [`ServiceError::DeliveryEnded`].
+    pub async fn discard_delivery(
+        &self,
+        account: AccountId,
+        id: DeliveryId,
+    ) -> Result<DeliveryView, ServiceError> {
+        match self.records().discard_delivery(account, id, self.now()).await? {
+            None => Err(ServiceError::NotFound(Resource::Delivery)),
+            Some(Discarded::Ended(view)) => Err(ServiceError::DeliveryEnded(view.state)),
+            Some(Discarded::Done(view)) => {
+                // In strict order, the next delivery is due now.
+                self.router().changed(account, view.delivery.endpoint);
+                Ok(view)
+            }
+        }
+    }
+
     /// Creates a new delivery of the same event to the same endpoint.
-    pub async fn resend_delivery(
+    async fn resend_delivery(
         &self,
         account: AccountId,
         id: DeliveryId,

@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 
 use postrider_domain::account::Name;
 use postrider_domain::backlog::Backlog;
+use postrider_domain::disable::DisableWhen;
 use postrider_domain::endpoint::{Endpoint, Health, Ordering, Secrets, State, Subscription};
 use postrider_domain::event::EventTypeName;
 use postrider_domain::findings::UNKNOWN_TYPE;
 use postrider_domain::headers::CustomHeaders;
 use postrider_domain::ids::{AccountId, EndpointId};
+use postrider_domain::rate_limit::RateLimit;
 use postrider_domain::signature::Secret;
 use postrider_domain::target::TargetUrl;
 use postrider_domain::time::Timestamp;
-use postrider_store::{EndpointView, HeldAction};
+use postrider_store::{EndpointView, HeldAction, SendNow};
 
 use crate::error::{InvalidField, Resource, ServiceError};
 use crate::{Service, random_bytes};
@@ -30,6 +32,10 @@ pub struct NewEndpoint {
     pub headers: CustomHeaders,
     /// Whether deliveries are ordered.
     pub ordering: Ordering,
+    /// How many requests it gets. `None` is unlimited.
+    pub rate_limit: Option<RateLimit>,
+    /// When it is disabled. `None` is the installation's setting.
+    pub disable_when: Option<DisableWhen>,
 }
 
 /// An update of an endpoint. `None` leaves a field unchanged.
@@ -45,6 +51,10 @@ pub struct EndpointUpdate {
     pub headers: Option<CustomHeaders>,
     /// Whether deliveries are ordered.
     pub ordering: Option<Ordering>,
+    /// How many requests it gets.
+    pub rate_limit: Option<Option<RateLimit>>,
+    /// When it is disabled.
+    pub disable_when: Option<Option<DisableWhen>>,
 }
 
 /// The requested event types of an endpoint, in the order of the request.
@@ -67,7 +77,7 @@ impl EventTypes {
 
 impl EndpointUpdate {
     fn apply(&self, endpoint: &mut Endpoint, now: Timestamp) {
-        let Self { name, url, event_types, headers, ordering } = self;
+        let Self { name, url, event_types, headers, ordering, rate_limit, disable_when } = self;
         if let Some(name) = name {
             endpoint.name.clone_from(name);
         }
@@ -82,6 +92,12 @@ impl EndpointUpdate {
         }
         if let Some(ordering) = ordering {
             endpoint.ordering = *ordering;
+        }
+        if let Some(rate_limit) = rate_limit {
+            endpoint.rate_limit = *rate_limit;
+        }
+        if let Some(disable_when) = disable_when {
+            endpoint.disable_when = *disable_when;
         }
         endpoint.updated_at = now;
     }
@@ -115,6 +131,8 @@ impl Service {
             event_types: new.event_types.subscription(),
             headers: new.headers,
             ordering: new.ordering,
+            rate_limit: new.rate_limit,
+            disable_when: new.disable_when,
             secrets: Secrets::new(Secret::from_bytes(random_bytes()?)),
             created_at: now,
             updated_at: now,
@@ -210,6 +228,19 @@ impl Service {
         id: EndpointId,
     ) -> Result<EndpointView, ServiceError> {
         self.notify_changed(self.records().disable_endpoint(account, id, self.now()).await?)
+    }
+
+    /// Makes all pending deliveries of an endpoint due now, and returns their number. A disabled
+    /// endpoint is [`ServiceError::EndpointDisabled`].
+    pub async fn send_now(&self, account: AccountId, id: EndpointId) -> Result<u64, ServiceError> {
+        match self.records().send_now(account, id).await? {
+            None => Err(ServiceError::NotFound(Resource::Endpoint)),
+            Some(SendNow::Disabled) => Err(ServiceError::EndpointDisabled),
+            Some(SendNow::Pending(count)) => {
+                self.router().changed(account, id);
+                Ok(count)
+            }
+        }
     }
 
     /// Deletes an endpoint and discards its backlog.

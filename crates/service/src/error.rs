@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use postrider_domain::delivery::DeliveryState;
 use postrider_domain::findings::Findings;
 use postrider_domain::replay::ReplayState;
 use postrider_store::{ResendError, kv};
@@ -16,6 +17,12 @@ pub enum ServiceError {
     /// The endpoint was deleted and cannot receive deliveries.
     #[error("the endpoint was deleted")]
     EndpointDeleted,
+    /// The endpoint is disabled, and its deliveries are held.
+    #[error("the endpoint is disabled")]
+    EndpointDisabled,
+    /// The delivery has ended and cannot be discarded.
+    #[error("the delivery has ended")]
+    DeliveryEnded(DeliveryState),
     /// The idempotency key was used with a different request.
     #[error("the idempotency key was used with a different request")]
     IdempotencyKeyReused,

@@ -25,7 +25,7 @@
 
 pub mod accounts;
 mod api_keys;
-mod deliveries;
+pub mod deliveries;
 pub mod endpoints;
 mod error;
 mod event_types;

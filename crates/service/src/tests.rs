@@ -18,6 +18,7 @@ use postrider_store::kv::memory::{Faults, Memory};
 use postrider_store::kv::{self, Store};
 use postrider_store::{HeldAction, Idempotency, PageRequest, ResendTarget, Wake};
 
+use super::deliveries::RetriedDelivery;
 use super::*;
 use crate::metrics::Channel;
 
@@ -301,7 +302,7 @@ async fn another_accounts_resources_are_not_found_and_wake_nobody() {
         Err(ServiceError::NotFound(Resource::Delivery))
     ));
     assert!(matches!(
-        service.resend_delivery(other, delivery).await,
+        service.retry_delivery(other, delivery).await,
         Err(ServiceError::NotFound(Resource::Delivery))
     ));
     assert!(fixture.shards.take().is_empty());
@@ -313,14 +314,42 @@ async fn a_delivery_can_be_retried_until_its_endpoint_is_deleted() {
     let (service, account) = (&fixture.service, fixture.account);
     service.publish(Channel::Http, account, vec![new_event("free", "1")], None).await.unwrap();
     let first = fixture.delivery().await;
-    let again = service.resend_delivery(account, first).await.unwrap();
+    // It is pending, so it is sent now instead of twice.
+    match service.retry_delivery(account, first).await.unwrap() {
+        RetriedDelivery::BroughtForward(view) => assert_eq!(view.delivery.id, first),
+        created @ RetriedDelivery::Created(_) => panic!("{created:?}"),
+    }
+    assert_eq!(fixture.shards.take().len(), 2);
+    let discarded = service.discard_delivery(account, first).await.unwrap();
+    assert_eq!(discarded.state, DeliveryState::Discarded);
+    assert_eq!(fixture.shards.take().len(), 1, "the next one may be due now");
+    assert!(matches!(
+        service.discard_delivery(account, first).await,
+        Err(ServiceError::DeliveryEnded(DeliveryState::Discarded))
+    ));
+    let again = match service.retry_delivery(account, first).await.unwrap() {
+        RetriedDelivery::Created(view) => view,
+        forward @ RetriedDelivery::BroughtForward(_) => panic!("{forward:?}"),
+    };
     assert_eq!(again.state, DeliveryState::Pending);
     assert_ne!(again.delivery.id, first);
-    assert_eq!(fixture.shards.take().len(), 2);
+    assert_eq!(fixture.shards.take().len(), 1);
+
+    service.disable_endpoint(account, fixture.endpoint).await.unwrap();
+    for refused in [
+        service.retry_delivery(account, again.delivery.id).await.map(drop),
+        service.send_now(account, fixture.endpoint).await.map(drop),
+    ] {
+        assert!(matches!(refused, Err(ServiceError::EndpointDisabled)), "{refused:?}");
+    }
     service.records().delete_endpoint(account, fixture.endpoint).await.unwrap();
     assert!(matches!(
-        service.resend_delivery(account, first).await,
+        service.retry_delivery(account, first).await,
         Err(ServiceError::EndpointDeleted)
+    ));
+    assert!(matches!(
+        service.send_now(account, fixture.endpoint).await,
+        Err(ServiceError::NotFound(Resource::Endpoint))
     ));
 }
 

@@ -1,5 +1,6 @@
 //! I4, I5, I9: the number, spacing and duration of each delivery's attempts.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,7 +19,20 @@ const ROUNDING: Duration = millis(3);
 /// The tolerated overrun of the timeout: 100 ms, and more because many nodes share few processors.
 const OVERTIME: Duration = millis(300);
 
-/// I4: at most 11 recorded attempts per delivery, numbered without a gap.
+/// The attempts of each retry schedule of a delivery. Enabling its endpoint starts a new one.
+fn schedules<'a>(evidence: &Evidence, delivery: &'a Delivery) -> Vec<&'a [Attempt]> {
+    let resumed = |from: Timestamp, to: Timestamp| {
+        evidence
+            .manual_disables
+            .iter()
+            .filter(|disable| disable.endpoint == delivery.endpoint_id)
+            .filter_map(|disable| disable.enabled)
+            .any(|enabled| from < enabled && enabled <= to)
+    };
+    delivery.attempts.chunk_by(|attempt, next| !resumed(attempt.at, next.at)).collect()
+}
+
+/// I4: at most 11 recorded attempts in each schedule of a delivery, numbered without a gap.
 #[must_use]
 pub fn numbered(evidence: &Evidence) -> Violations {
     let most = u64::from(evidence.schedule.max_retries) + 1;
@@ -26,8 +40,11 @@ pub fn numbered(evidence: &Evidence) -> Violations {
         let numbers: Vec<_> = delivery.attempts.iter().map(|attempt| attempt.number).collect();
         let count = delivery.attempt_count;
         let expected: Vec<_> = (1..=count).collect();
-        let fits = numbers == expected && count <= most;
-        let full = delivery.state != "exhausted" || count == most;
+        let schedules = schedules(evidence, delivery);
+        let made = |attempts: &[Attempt]| u64::try_from(attempts.len()).expect("few");
+        let fits = numbers == expected && schedules.iter().all(|attempts| made(attempts) <= most);
+        let last = schedules.last().map_or(0, |attempts| made(attempts));
+        let full = delivery.state != "exhausted" || last == most;
         (!fits || !full).then(|| {
             let (id, state) = (&delivery.id, &delivery.state);
             format!(
@@ -39,20 +56,51 @@ pub fn numbered(evidence: &Evidence) -> Violations {
 }
 
 /// I5: attempt k+1 starts no sooner than the schedule allows, and the last is scheduled within
-/// the window. Delays of the node itself, while it was down, extend the window.
+/// the window. Delays of the node itself, while it was down, extend the window. A success of
+/// another delivery brings a retry forward, once in a schedule.
 #[must_use]
 pub fn spaced(evidence: &Evidence) -> Violations {
-    evidence.store.deliveries.iter().flat_map(|delivery| spacing(evidence, delivery)).collect()
+    let successes = Successes::of_run(evidence);
+    let of_delivery = |delivery| {
+        let schedules = schedules(evidence, delivery).into_iter();
+        schedules.flat_map(|attempts| spacing(evidence, &successes, delivery, attempts))
+    };
+    evidence.store.deliveries.iter().flat_map(of_delivery).collect()
 }
 
-fn spacing(evidence: &Evidence, delivery: &Delivery) -> Violations {
+/// When the successful attempts of each endpoint ended.
+struct Successes<'a>(HashMap<&'a str, Vec<Timestamp>>);
+
+impl<'a> Successes<'a> {
+    fn of_run(evidence: &'a Evidence) -> Self {
+        let mut ends: HashMap<_, Vec<_>> = HashMap::new();
+        for delivery in &evidence.store.deliveries {
+            let last = delivery.attempts.last().filter(|_| delivery.state == "delivered");
+            ends.entry(&*delivery.endpoint_id).or_default().extend(last.map(ended));
+        }
+        Self(ends)
+    }
+
+    fn any(&self, endpoint: &str, from: Timestamp, to: Timestamp) -> bool {
+        let ends = self.0.get(endpoint);
+        ends.is_some_and(|ends| ends.iter().any(|end| (from..=to).contains(end)))
+    }
+}
+
+fn spacing(
+    evidence: &Evidence,
+    successes: &Successes<'_>,
+    delivery: &Delivery,
+    attempts: &[Attempt],
+) -> Violations {
     let (id, schedule) = (&delivery.id, &evidence.schedule);
     let mut violations = Vec::new();
+    let mut brought_forward = false;
     // On an overloaded machine attempts also end late. The last one has no successor if its
     // endpoint was disabled meanwhile.
-    let retried = delivery.attempts.iter().filter(|attempt| attempt.next_attempt_at.is_some());
+    let retried = attempts.iter().filter(|attempt| attempt.next_attempt_at.is_some());
     let mut late: Duration = retried.map(|attempt| overtime(attempt, schedule)).sum();
-    for (pair, retry) in delivery.attempts.windows(2).zip(1_u32..) {
+    for (pair, retry) in attempts.windows(2).zip(1_u32..) {
         let (failed, next) = (&pair[0], &pair[1]);
         let Some(due) = failed.next_attempt_at else {
             violations.push(format!("attempt {retry} of {id} has no next attempt planned"));
@@ -63,13 +111,17 @@ fn spacing(evidence: &Evidence, delivery: &Delivery) -> Violations {
             let least = schedule.shortest(retry);
             violations.push(format!("retry {retry} of {id} is due after {planned:?} < {least:?}"));
         }
+        let recovered = successes.any(&delivery.endpoint_id, failed.at, next.at);
+        if next.at < due && recovered && !std::mem::replace(&mut brought_forward, true) {
+            continue;
+        }
         if next.at < due {
             let early = since(due, next.at);
             violations.push(format!("retry {retry} of {id} began {early:?} before it was due"));
         }
         late += since(next.at, due);
     }
-    violations.extend(beyond_window(evidence, delivery, late));
+    violations.extend(beyond_window(evidence, id, attempts, late));
     violations
 }
 
@@ -78,16 +130,20 @@ fn overtime(attempt: &Attempt, schedule: &Schedule) -> Duration {
     millis(attempt.duration_ms).saturating_sub(schedule.timeout)
 }
 
-fn beyond_window(evidence: &Evidence, delivery: &Delivery, late: Duration) -> Option<String> {
-    let first = delivery.attempts.first()?;
-    let due = delivery.attempts.iter().filter_map(|attempt| attempt.next_attempt_at).max()?;
+fn beyond_window(
+    evidence: &Evidence,
+    id: &str,
+    attempts: &[Attempt],
+    late: Duration,
+) -> Option<String> {
+    let first = attempts.first()?;
+    let due = attempts.iter().filter_map(|attempt| attempt.next_attempt_at).max()?;
     let window = evidence.schedule.window;
     let planned = since(due, first.at);
     let beyond = planned > window + late + ROUNDING;
     beyond.then(|| {
         format!(
-            "{} has a retry planned {planned:?} after its first attempt, with {late:?} of delays",
-            delivery.id
+            "{id} has a retry planned {planned:?} after its first attempt, with {late:?} of delays"
         )
     })
 }

@@ -10,6 +10,8 @@ pub(super) fn call_error(error: ServiceError) -> CallError {
     let kind = match error {
         ServiceError::NotFound(_) => CallErrorKind::NotFound,
         ServiceError::EndpointDeleted
+        | ServiceError::EndpointDisabled
+        | ServiceError::DeliveryEnded(_)
         | ServiceError::IdempotencyKeyReused
         | ServiceError::ConcurrentUpdate
         | ServiceError::ReplayEnded(_) => CallErrorKind::Conflict,

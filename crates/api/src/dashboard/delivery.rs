@@ -11,6 +11,7 @@ use postrider_domain::attempt::Attempt;
 use postrider_domain::delivery::{Delivery, DeliveryState};
 use postrider_domain::event::Payload;
 use postrider_domain::ids::{AccountId, DeliveryId};
+use postrider_service::deliveries::RetriedDelivery;
 use postrider_store::{DeliveryView, EndpointView};
 
 use super::components::{Tone, badge, copyable, delivery_badge, time, with_query};
@@ -30,6 +31,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/deliveries/{delivery}", get(show))
         .route("/deliveries/{delivery}/banner", get(refresh_banner))
         .route("/deliveries/{delivery}/retry", post(retry))
+        .route("/deliveries/{delivery}/discard", post(discard))
 }
 
 /// A delivery with everything that the page shows.
@@ -81,7 +83,7 @@ async fn show(
         }
         div.title {
             div { h1 { "Delivery" } p { (copyable(id)) } }
-            @if detail.endpoint.is_some() { (resend_button(&ctx, id)) }
+            (actions(&ctx, &detail))
         }
         (banner(&ctx, &detail.view, detail.max_attempts))
         (facts(&ctx, &detail))
@@ -93,11 +95,28 @@ async fn show(
     Ok(ctx.page(NavItem::Webhooks, "Delivery", body))
 }
 
-fn resend_button(ctx: &PageContext, id: DeliveryId) -> Markup {
+/// The buttons for what can be done in the delivery's state.
+fn actions(ctx: &PageContext, detail: &Detail) -> Markup {
+    let (id, state) = (detail.view.delivery.id, detail.view.state);
+    let retry = match state {
+        DeliveryState::Pending => Some("Send now"),
+        DeliveryState::Held => None,
+        _ => detail.endpoint.is_some().then_some("Resend"),
+    };
+    let unfinished = matches!(state, DeliveryState::Pending | DeliveryState::Held);
     html! {
-        form method="post" action=(subpath(&ctx.urls().delivery(id), "retry")) {
+        div.actions {
+            @if let Some(label) = retry { (action_button(ctx, id, "retry", label)) }
+            @if unfinished { (action_button(ctx, id, "discard", "Discard")) }
+        }
+    }
+}
+
+fn action_button(ctx: &PageContext, id: DeliveryId, action: &str, label: &str) -> Markup {
+    html! {
+        form method="post" action=(subpath(&ctx.urls().delivery(id), action)) {
             (ctx.csrf())
-            button type="submit" { "Resend" }
+            button type="submit" { (label) }
         }
     }
 }
@@ -124,7 +143,11 @@ fn banner(ctx: &PageContext, view: &DeliveryView, max_attempts: u32) -> Markup {
             hx-swap="outerHTML" {
             p.headline { (delivery_badge(*state)) " " (status_text(ctx, view)) }
             p.faint {
-                (delivery.attempt_count) " of " (count(max_attempts.into(), "attempt", "attempts"))
+                (delivery.attempts_in_schedule()) " of " (count(max_attempts.into(), "attempt", "attempts"))
+                @if delivery.schedule.earlier_attempts > 0 {
+                    ", after " (count(delivery.schedule.earlier_attempts.into(), "attempt", "attempts"))
+                    " before the webhook was enabled again"
+                }
             }
         }
     }
@@ -158,9 +181,9 @@ fn status_text(ctx: &PageContext, DeliveryView { delivery, state }: &DeliveryVie
                 "It will be sent once the webhook is enabled, unless you discard held deliveries."
             }
             (DeliveryState::Discarded, _) => {
-                "Discarded"
-                @if let Some(end) = delivery.finished_at() { " at " (time(end)) }
-                " because held deliveries were discarded or the webhook was deleted. Nothing more will be sent."
+                "Discarded by someone, or because the webhook was deleted"
+                @if let Some(end) = delivery.finished_at() { ", at " (time(end)) }
+                ". Nothing more will be sent."
             }
         }
     }
@@ -277,6 +300,19 @@ async fn retry(
     PathId(id): PathId<DeliveryId>,
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
-    let made = app.service().resend_delivery(tenant.0, id).await?;
-    Ok(Redirect::to(&Flash::Resent.redirect_target(&ctx.urls().delivery(made.delivery.id))))
+    let (flash, view) = match app.service().retry_delivery(tenant.0, id).await? {
+        RetriedDelivery::BroughtForward(view) => (Flash::SentNow, view),
+        RetriedDelivery::Created(view) => (Flash::Resent, view),
+    };
+    Ok(Redirect::to(&flash.redirect_target(&ctx.urls().delivery(view.delivery.id))))
+}
+
+async fn discard(
+    ctx: PageContext,
+    tenant: Tenant,
+    PathId(id): PathId<DeliveryId>,
+    State(app): State<App>,
+) -> Result<Redirect, Problem> {
+    app.service().discard_delivery(tenant.0, id).await?;
+    Ok(Redirect::to(&Flash::DeliveryDiscarded.redirect_target(&ctx.urls().delivery(id))))
 }

@@ -24,6 +24,8 @@ pub(crate) enum Flash {
     Deleted,
     Rotated,
     Resent,
+    SentNow,
+    DeliveryDiscarded,
     ResentToAll,
     NoSubscribers,
     Started,
@@ -33,7 +35,7 @@ pub(crate) enum Flash {
     LinksRevoked,
 }
 
-const ALL: [Flash; 17] = [
+const ALL: [Flash; 19] = [
     Flash::Created,
     Flash::WebhookCreated,
     Flash::ContactsSaved,
@@ -44,6 +46,8 @@ const ALL: [Flash; 17] = [
     Flash::Deleted,
     Flash::Rotated,
     Flash::Resent,
+    Flash::SentNow,
+    Flash::DeliveryDiscarded,
     Flash::ResentToAll,
     Flash::NoSubscribers,
     Flash::Started,
@@ -66,6 +70,8 @@ impl Flash {
             Self::Deleted => "Webhook deleted.",
             Self::Rotated => "New signing secret created. The old one stays valid for 24 hours.",
             Self::Resent => "Resent. A new delivery was created.",
+            Self::SentNow => "Pending deliveries are being sent now.",
+            Self::DeliveryDiscarded => "Delivery discarded. Nothing more will be sent for it.",
             Self::ResentToAll => "Resent to all subscribed webhooks. New deliveries were created.",
             Self::NoSubscribers => "Nothing was sent: no webhook is subscribed to this event type.",
             Self::Started => "The replay is running.",

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use maud::{Markup, html};
+use postrider_domain::disable::DisableWhen;
 use postrider_domain::endpoint::{Endpoint, Ordering, Subscription};
+use postrider_domain::rate_limit::RateLimit;
 
 use super::catalogue::Catalogue;
-use super::field::{Field, errors, toggle};
+use super::field::{self, Field, errors, toggle};
 use super::form::{Errors, Form};
 use super::urls::Urls;
 use crate::web::fields::{Fields, Raw};
@@ -14,6 +16,8 @@ use crate::web::problem::Problem;
 
 const URL_HINT: &str =
     "Events are sent here as POST requests. Redirects are not followed, so enter the final URL.";
+const RATE_HINT: &str = "Leave empty to send as fast as your server responds.";
+const BURST_HINT: &str = "How many requests may be sent at once after a pause.";
 const HEADERS_HINT: &str = "Added to every request. One per line, e.g. Authorization: Bearer …";
 
 /// The fields' values as they were entered.
@@ -25,6 +29,9 @@ pub(crate) struct Values {
     event_types: BTreeSet<String>,
     headers: String,
     strict: bool,
+    per_second: String,
+    burst: String,
+    disable_when: String,
 }
 
 impl Values {
@@ -35,6 +42,8 @@ impl Values {
             Subscription::All => (true, BTreeSet::new()),
             Subscription::Only(names) => (false, names.iter().map(ToString::to_string).collect()),
         };
+        let limit =
+            |text: fn(RateLimit) -> String| endpoint.rate_limit.map(text).unwrap_or_default();
         Self {
             name: endpoint.name.as_str().to_owned(),
             url: endpoint.url.as_str().to_owned(),
@@ -42,6 +51,9 @@ impl Values {
             event_types,
             headers: headers.collect(),
             strict: endpoint.ordering == Ordering::Strict,
+            per_second: limit(|limit| limit.per_second().to_string()),
+            burst: limit(|limit| limit.burst().to_string()),
+            disable_when: endpoint.disable_when.map_or("", DisableWhen::as_str).to_owned(),
         }
     }
 
@@ -54,6 +66,9 @@ impl Values {
             event_types: form.values("event_types").into_iter().map(str::to_owned).collect(),
             headers: form.text("headers").to_owned(),
             strict: form.text("ordering") == "strict",
+            per_second: form.text("per_second").trim().to_owned(),
+            burst: form.text("burst").trim().to_owned(),
+            disable_when: form.text("disable_when").to_owned(),
         }
     }
 
@@ -74,7 +89,19 @@ impl Values {
             ("event_types", Raw::Texts(types)),
             ("headers", self.header_lines()),
             ("ordering", Raw::Text(if self.strict { "strict" } else { "parallel" })),
+            ("rate_limit", self.rate_limit()),
+            ("disable_when", self.disable_when()),
         ])
+    }
+
+    fn rate_limit(&self) -> Raw<'_> {
+        let values = [("per_second", self.per_second.as_str()), ("burst", self.burst.as_str())];
+        let entered: Vec<_> = values.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        if entered.is_empty() { Raw::Null } else { Raw::Pairs(entered) }
+    }
+
+    fn disable_when(&self) -> Raw<'_> {
+        if self.disable_when.is_empty() { Raw::Null } else { Raw::Text(&self.disable_when) }
     }
 
     fn header_lines(&self) -> Raw<'_> {
@@ -108,6 +135,27 @@ impl Values {
                 (radio("ordering", "strict", self.strict, "Strict",
                     "One at a time, in order. A failing event blocks the ones behind it."))
             }
+            fieldset {
+                legend { "Rate limit" }
+                (Field::new("per_second", "Requests per second", RATE_HINT, Errors::None).text(&self.per_second))
+                (Field::new("burst", "Burst", BURST_HINT, Errors::None).text(&self.burst))
+                (field::errors("rate_limit", &errors.at("rate_limit")))
+            }
+            (self.disable_when_field())
+        }
+    }
+
+    fn disable_when_field(&self) -> Markup {
+        let choices = [
+            ("", "As the operator has set"),
+            (DisableWhen::Exhausted.as_str(), "A delivery fails on every attempt"),
+            (
+                DisableWhen::ExhaustedAndNothingDelivered.as_str(),
+                "A delivery fails on every attempt, and no other delivery succeeds meanwhile",
+            ),
+        ];
+        html! {
+            div.field { (field::select("disable_when", "Disable when", &choices, &self.disable_when)) }
         }
     }
 

@@ -34,6 +34,7 @@ pub(crate) fn routes() -> Router<App> {
         .route(&at("facts"), get(facts))
         .route(&at("enable"), post(enable))
         .route(&at("disable"), post(disable))
+        .route(&at("send-now"), post(send_now))
 }
 
 /// The status of a webhook, and the delivery that explains it.
@@ -60,12 +61,18 @@ impl WebhookStatus {
         Ok(Self { view, failed_delivery, max_attempts })
     }
 
+    /// Whether failed deliveries wait for their next attempts.
+    fn can_send_now(&self) -> bool {
+        self.view.health.failure_count > 0 && self.view.backlog.pending() > 0
+    }
+
     /// Identifies the form that the banner shows, so that a page can tell whether it is out of
     /// date.
     fn form_key(&self) -> &'static str {
         match self.view.state {
             EndpointState::Disabled(_) if self.view.backlog.held() > 0 => "disabled-with-held",
             EndpointState::Disabled(_) => "disabled",
+            _ if self.can_send_now() => "enabled-with-pending",
             EndpointState::Enabled | EndpointState::Deleted => "enabled",
         }
     }
@@ -95,9 +102,17 @@ pub(crate) fn banner(ctx: &PageContext, status: &WebhookStatus) -> Markup {
                     button.primary type="submit" { "Enable" }
                 }
             } @else {
-                form method="post" action=(subpath(&urls.webhook(id), "disable")) {
-                    (ctx.csrf())
-                    button type="submit" { "Disable" }
+                div.actions {
+                    @if status.can_send_now() {
+                        form method="post" action=(subpath(&urls.webhook(id), "send-now")) {
+                            (ctx.csrf())
+                            button type="submit" { "Send pending deliveries now" }
+                        }
+                    }
+                    form method="post" action=(subpath(&urls.webhook(id), "disable")) {
+                        (ctx.csrf())
+                        button type="submit" { "Disable" }
+                    }
                 }
             }
         }
@@ -162,7 +177,7 @@ fn attempts(status: &WebhookStatus, ctx: &PageContext) -> Markup {
     let max_attempts = u64::from(status.max_attempts);
     html! {
         @if let Some(DeliveryView { delivery, state: delivery_state }) = &status.failed_delivery {
-            @let used = u64::from(delivery.attempt_count);
+            @let used = u64::from(delivery.attempts_in_schedule());
             // The retry schedule may have changed since the delivery was given up.
             @let left = if delivery.due().is_some() { max_attempts.saturating_sub(used) } else { 0 };
             @if *delivery_state != DeliveryState::Delivered {
@@ -240,6 +255,16 @@ async fn enable(
     app.service().enable_endpoint(tenant.0, id, held).await?;
     let flash = if held == HeldAction::Discard { Flash::Discarded } else { Flash::Enabled };
     Ok(Redirect::to(&flash.redirect_target(&ctx.urls().webhook(id))))
+}
+
+async fn send_now(
+    ctx: PageContext,
+    tenant: Tenant,
+    PathId(id): PathId<EndpointId>,
+    State(app): State<App>,
+) -> Result<Redirect, Problem> {
+    app.service().send_now(tenant.0, id).await?;
+    Ok(Redirect::to(&Flash::SentNow.redirect_target(&ctx.urls().webhook(id))))
 }
 
 async fn disable(

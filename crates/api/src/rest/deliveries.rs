@@ -7,6 +7,7 @@ use postrider_domain::delivery::DeliveryState;
 use postrider_domain::event::{EventTypeName, Payload};
 use postrider_domain::ids::{DeliveryId, EndpointId};
 use postrider_domain::time::Timestamp;
+use postrider_service::deliveries::RetriedDelivery;
 use postrider_store::DeliveryFilter;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -24,7 +25,11 @@ use crate::web::page::{ListParams, Params};
 use crate::web::problem::Problem;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get)).routes(routes!(retry))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(get))
+        .routes(routes!(retry))
+        .routes(routes!(discard))
 }
 
 /// Filters for deliveries. Omitted filters match everything.
@@ -105,14 +110,16 @@ async fn get(
 
 /// Retry a delivery
 ///
-/// Creates a new delivery of the same event to the same endpoint, with its own retry schedule. If
-/// the endpoint is disabled, the new delivery is held.
+/// Makes a pending delivery due now; its attempts count on in its retry schedule. If the delivery
+/// has ended, creates a new delivery of the same event to the same endpoint, with its own retry
+/// schedule; if the endpoint is disabled, the new delivery is held.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/deliveries/{delivery}/retry", tag = "Deliveries",
     responses(
+        (status = OK, description = "The pending delivery, which is due now", body = DeliveryBody),
         (status = CREATED, description = "The created delivery", body = DeliveryBody),
-        (status = CONFLICT, description = "The endpoint was deleted", body = Problem,
-            content_type = "application/problem+json"),
+        (status = CONFLICT, description = "The delivery is held, or the endpoint was deleted",
+            body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn retry(
@@ -120,5 +127,28 @@ async fn retry(
     PathId(id): PathId<DeliveryId>,
     State(app): State<App>,
 ) -> Result<(StatusCode, Json<DeliveryBody>), Problem> {
-    Ok((StatusCode::CREATED, Json(app.service().resend_delivery(tenant.0, id).await?.into())))
+    Ok(match app.service().retry_delivery(tenant.0, id).await? {
+        RetriedDelivery::BroughtForward(view) => (StatusCode::OK, Json(view.into())),
+        RetriedDelivery::Created(view) => (StatusCode::CREATED, Json(view.into())),
+    })
+}
+
+/// Discard a delivery
+///
+/// Gives up a pending or held delivery. In strict order, the next delivery follows. A request that
+/// is in flight may still arrive, but is not recorded.
+#[utoipa::path(
+    post, path = "/v1/accounts/{account}/deliveries/{delivery}/discard", tag = "Deliveries",
+    responses(
+        (status = OK, description = "The discarded delivery", body = DeliveryBody),
+        (status = CONFLICT, description = "The delivery has already ended", body = Problem,
+            content_type = "application/problem+json"),
+    )
+)]
+async fn discard(
+    tenant: Tenant,
+    PathId(id): PathId<DeliveryId>,
+    State(app): State<App>,
+) -> Result<Json<DeliveryBody>, Problem> {
+    Ok(Json(app.service().discard_delivery(tenant.0, id).await?.into()))
 }

@@ -4,12 +4,14 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use postrider_domain::account::Name;
+use postrider_domain::disable::DisableWhen;
 use postrider_domain::endpoint::{Ordering, Subscription};
 use postrider_domain::event::{EventTypeName, EventTypeNameError};
 use postrider_domain::findings::UNKNOWN_TYPE;
 use postrider_domain::headers::CustomHeaders;
 use postrider_domain::ids::EndpointId;
 use postrider_domain::limits::{MAX_EVENT_TYPES_PER_ENDPOINT, MAX_SEARCH_CHARS};
+use postrider_domain::rate_limit::{MAX_BURST, RateLimit};
 use postrider_domain::target::TargetUrl;
 use postrider_service::endpoints::{self, EventTypes};
 use postrider_store::{EndpointFilter, HeldAction};
@@ -21,7 +23,8 @@ use utoipa_axum::routes;
 use crate::App;
 use crate::rest::wire::List;
 use crate::rest::wire::endpoint::{
-    ALL_TYPES, ENABLED, EndpointBody, NewEndpointBody, ORDERINGS, STATES, endpoint_state, ordering,
+    ALL_TYPES, ENABLED, EndpointBody, NewEndpointBody, ORDERINGS, RateLimitBody, STATES,
+    disable_when, endpoint_state, ordering,
 };
 use crate::web::auth::Tenant;
 use crate::web::choice::parse_choice;
@@ -36,6 +39,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(get, update, delete))
         .routes(routes!(enable))
         .routes(routes!(disable))
+        .routes(routes!(send_now))
 }
 
 /// Filters for endpoints. Omitted filters match everything.
@@ -96,6 +100,14 @@ pub(crate) struct NewEndpoint {
     /// failing delivery blocks later ones. Defaults to `parallel`.
     #[schema(schema_with = ordering)]
     ordering: Option<Ordering>,
+    /// The maximum rate of requests; null, the default, is unlimited.
+    #[schema(value_type = Option<RateLimitBody>)]
+    rate_limit: Option<RateLimit>,
+    /// When the endpoint is disabled: `exhausted` (when a delivery has used up its attempts) or
+    /// `exhausted_and_nothing_delivered` (only if no other delivery has succeeded since that
+    /// delivery's first attempt). Null, the default, is the installation's setting.
+    #[schema(schema_with = disable_when)]
+    disable_when: Option<DisableWhen>,
 }
 
 impl NewEndpoint {
@@ -109,12 +121,14 @@ impl NewEndpoint {
         let event_types = fields.required("event_types", ListedTypes::parse);
         let headers = fields.optional("headers", |field| field.string_map(CustomHeaders::parse));
         let ordering = fields.optional("ordering", |field| field.choice(&ORDERINGS));
+        let rate_limit = fields.optional("rate_limit", rate_limit);
+        let disable_when = fields.optional("disable_when", |field| field.choice(&DisableWhen::ALL));
         if let Some(event_types) = &event_types {
             event_types.check(&mut fields, app, None).await?;
         }
         let parsed = || {
             let (name, url, event_types) = (name?, url?, event_types?);
-            Some(Self { name, url, event_types, headers, ordering })
+            Some(Self { name, url, event_types, headers, ordering, rate_limit, disable_when })
         };
         fields.finish(parsed()).map(Into::into)
     }
@@ -128,6 +142,8 @@ impl From<NewEndpoint> for endpoints::NewEndpoint {
             event_types: new.event_types.into(),
             headers: new.headers.unwrap_or_default(),
             ordering: new.ordering.unwrap_or_default(),
+            rate_limit: new.rate_limit,
+            disable_when: new.disable_when,
         }
     }
 }
@@ -157,6 +173,14 @@ pub(crate) struct EndpointUpdate {
     /// failing delivery blocks later ones.
     #[schema(schema_with = ordering)]
     ordering: Option<Ordering>,
+    /// The maximum rate of requests; null is unlimited.
+    #[schema(value_type = Option<RateLimitBody>)]
+    rate_limit: Option<Option<RateLimit>>,
+    /// When the endpoint is disabled: `exhausted` (when a delivery has used up its attempts) or
+    /// `exhausted_and_nothing_delivered` (only if no other delivery has succeeded since that
+    /// delivery's first attempt). Null is the installation's setting.
+    #[schema(schema_with = disable_when)]
+    disable_when: Option<Option<DisableWhen>>,
 }
 
 impl EndpointUpdate {
@@ -173,6 +197,8 @@ impl EndpointUpdate {
             event_types: fields.non_null("event_types", ListedTypes::parse),
             headers: fields.non_null("headers", |field| field.string_map(CustomHeaders::parse)),
             ordering: fields.non_null("ordering", |field| field.choice(&ORDERINGS)),
+            rate_limit: fields.nullable("rate_limit", rate_limit),
+            disable_when: fields.nullable("disable_when", |field| field.choice(&DisableWhen::ALL)),
         };
         if let Some(event_types) = &parsed.event_types {
             event_types.check(&mut fields, app, Some(current)).await?;
@@ -183,13 +209,35 @@ impl EndpointUpdate {
 
 impl From<EndpointUpdate> for endpoints::EndpointUpdate {
     fn from(update: EndpointUpdate) -> Self {
-        let EndpointUpdate { name, url, event_types, headers, ordering } = update;
-        Self { name, url, event_types: event_types.map(Into::into), headers, ordering }
+        Self {
+            name: update.name,
+            url: update.url,
+            event_types: update.event_types.map(Into::into),
+            headers: update.headers,
+            ordering: update.ordering,
+            rate_limit: update.rate_limit,
+            disable_when: update.disable_when,
+        }
     }
 }
 
 fn url(field: Field<'_, '_>, app: &App) -> Option<TargetUrl> {
     field.parse(|text| TargetUrl::parse(text, &app.0.api.targets))
+}
+
+/// Parses a rate limit. Each value is checked on its own, so that all errors are found.
+fn rate_limit(field: Field<'_, '_>) -> Option<RateLimit> {
+    field.object(|fields| {
+        let per_second = fields.required("per_second", |field| field.number());
+        let burst = fields.optional("burst", |field| field.integer(1..=MAX_BURST));
+        match RateLimit::new(per_second?, burst.unwrap_or(1)) {
+            Ok(limit) => Some(limit),
+            Err(error) => {
+                fields.add_error("per_second", error);
+                None
+            }
+        }
+    })
 }
 
 /// The event types to subscribe to, each with its pointer.
@@ -371,8 +419,9 @@ async fn delete(
 
 /// Enable an endpoint
 ///
-/// Enables the endpoint, and sends its held deliveries at a limited rate or discards them. Has no
-/// effect on an enabled endpoint. The body may be omitted.
+/// Enables the endpoint, and sends its held deliveries at a limited rate or discards them. Each
+/// held delivery starts a new retry schedule. Has no effect on an enabled endpoint. The body may be
+/// omitted.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/endpoints/{endpoint}/enable", tag = "Endpoints",
     request_body(content = Option<EnableEndpoint>),
@@ -402,4 +451,33 @@ async fn disable(
     State(app): State<App>,
 ) -> Result<Json<EndpointBody>, Problem> {
     Ok(Json(app.service().disable_endpoint(tenant.0, id).await?.into()))
+}
+
+/// The result of sending all pending deliveries now.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SentNow)]
+struct SendNowResult {
+    /// The number of pending deliveries, which are all due now.
+    brought_forward: u64,
+}
+
+/// Send all pending deliveries now
+///
+/// Makes all pending deliveries of the endpoint due now, for example because its server works
+/// again. They are sent at a limited rate, and their attempts count on in their retry schedules.
+#[utoipa::path(
+    post, path = "/v1/accounts/{account}/endpoints/{endpoint}/send-now", tag = "Endpoints",
+    responses(
+        (status = OK, description = "The deliveries are due now", body = SendNowResult),
+        (status = CONFLICT, description = "The endpoint is disabled", body = Problem,
+            content_type = "application/problem+json"),
+    )
+)]
+async fn send_now(
+    tenant: Tenant,
+    PathId(id): PathId<EndpointId>,
+    State(app): State<App>,
+) -> Result<Json<SendNowResult>, Problem> {
+    let brought_forward = app.service().send_now(tenant.0, id).await?;
+    Ok(Json(SendNowResult { brought_forward }))
 }

@@ -37,7 +37,7 @@ async fn an_endpoint_is_created_updated_disabled_enabled_and_deleted() {
         json!({
             "id": created["id"], "name": "Billing", "url": "https://example.com/hook",
             "event_types": ["a.b"], "headers": {"X-Env": "test"}, "ordering": "strict",
-            "state": "enabled", "disabled": null, "failure_count": 0, "last_error": null,
+            "rate_limit": null, "disable_when": null, "state": "enabled", "disabled": null, "failure_count": 0, "last_error": null,
             "pending": 0, "held": 0, "oldest_pending_at": null,
             "created_at": created["created_at"], "updated_at": created["updated_at"],
         })
@@ -285,14 +285,23 @@ async fn deliveries_are_listed_shown_and_retried() {
     assert_eq!((&shown["id"], &shown["attempts"]), (&delivery["id"], &json!([])));
 
     app.shards.take();
-    let again =
-        app.as_account(&account, &format!("POST {path}/retry"), Value::Null).await.expect(201);
+    let retry = format!("POST {path}/retry");
+    let forward = app.as_account(&account, &retry, Value::Null).await.expect(200);
+    assert_eq!(forward["id"], delivery["id"], "a pending delivery is sent now");
+    let discard = format!("POST {path}/discard");
+    let discarded = app.as_account(&account, &discard, Value::Null).await.expect(200);
+    assert_eq!(discarded["state"], json!("discarded"));
+    let ended = app.as_account(&account, &discard, Value::Null).await;
+    ended.assert_problem(409);
+    assert_eq!(ended.json()["title"], "The delivery has ended");
+    let again = app.as_account(&account, &retry, Value::Null).await.expect(201);
     assert_ne!(again["id"], delivery["id"]);
     assert_eq!(again["event_id"], event["id"]);
     assert!(!app.shards.take().is_empty());
 
     for (query, count) in [
-        ("?state=pending", 2),
+        ("?state=pending", 1),
+        ("?state=discarded", 1),
         ("?state=delivered", 0),
         ("?event_type=a.b&limit=1", 1),
         ("?event_type=other", 0),
@@ -315,6 +324,58 @@ async fn deliveries_are_listed_shown_and_retried() {
     assert!(app.shards.take().is_empty());
     let unknown = format!("POST /deliveries/dlv_{}/retry", "0".repeat(26));
     app.as_account(&account, &unknown, Value::Null).await.assert_problem(404);
+}
+
+#[tokio::test]
+async fn pending_deliveries_are_sent_now_unless_the_endpoint_is_disabled() {
+    let (app, account) = setup().await;
+    let id = app.endpoint(&account).await;
+    let event = json!({"event_type": "a.b", "payload": {"x": 1}});
+    app.as_account(&account, "POST /events", event).await.expect(202);
+    app.shards.take();
+    let send = format!("POST /endpoints/{id}/send-now");
+    let sent = app.as_account(&account, &send, Value::Null).await.expect(200);
+    assert_eq!(sent, json!({"brought_forward": 1}));
+    assert!(!app.shards.take().is_empty());
+    let disable = format!("POST /endpoints/{id}/disable");
+    app.as_account(&account, &disable, Value::Null).await.expect(200);
+    let refused = app.as_account(&account, &send, Value::Null).await;
+    refused.assert_problem(409);
+    assert_eq!(refused.json()["title"], "The endpoint is disabled");
+}
+
+#[tokio::test]
+async fn rate_limits_and_disabling_are_settings_of_the_endpoint() {
+    let (app, account) = setup().await;
+    let new = json!({
+        "name": "Hook", "url": "https://example.com/", "event_types": ["*"],
+        "rate_limit": {"per_second": 2.5, "burst": 10},
+        "disable_when": "exhausted_and_nothing_delivered",
+    });
+    let made = app.as_account(&account, "POST /endpoints", new).await.expect(201);
+    assert_eq!(made["rate_limit"], json!({"per_second": 2.5, "burst": 10}));
+    assert_eq!(made["disable_when"], json!("exhausted_and_nothing_delivered"));
+    let update = format!("PATCH /endpoints/{}", made["id"].as_str().unwrap());
+    let change = async |change: Value| app.as_account(&account, &update, change).await;
+    let same = change(json!({"name": "Other"})).await.expect(200);
+    assert_eq!(same["rate_limit"], made["rate_limit"]);
+    let changed = change(json!({"rate_limit": {"per_second": 1}, "disable_when": null})).await;
+    let changed = changed.expect(200);
+    assert_eq!(changed["rate_limit"], json!({"per_second": 1.0, "burst": 1}));
+    assert_eq!(changed["disable_when"], Value::Null);
+    let unlimited = change(json!({"rate_limit": null})).await.expect(200);
+    assert_eq!(unlimited["rate_limit"], Value::Null);
+    for (bad, pointer) in [
+        (json!({"rate_limit": 5}), "/rate_limit"),
+        (json!({"rate_limit": {}}), "/rate_limit/per_second"),
+        (json!({"rate_limit": {"per_second": "1"}}), "/rate_limit/per_second"),
+        (json!({"rate_limit": {"per_second": 0}}), "/rate_limit/per_second"),
+        (json!({"rate_limit": {"per_second": 1, "burst": 0}}), "/rate_limit/burst"),
+        (json!({"rate_limit": {"per_second": 1, "bursts": 1}}), "/rate_limit/bursts"),
+        (json!({"disable_when": "never"}), "/disable_when"),
+    ] {
+        assert_eq!(change(bad.clone()).await.pointers(422), [pointer], "{bad}");
+    }
 }
 
 #[tokio::test]

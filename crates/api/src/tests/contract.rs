@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::harness::{Account, OPERATOR, TestApp, request};
 
 /// Every operation of the contract that this crate serves.
-pub(super) const CALLS: [&str; 45] = [
+pub(super) const CALLS: [&str; 47] = [
     "DELETE /v1/accounts/{account}",
     "DELETE /v1/accounts/{account}/api-keys/{key}",
     "DELETE /v1/accounts/{account}/endpoints/{endpoint}",
@@ -38,11 +38,13 @@ pub(super) const CALLS: [&str; 45] = [
     "PATCH /v1/accounts/{account}/endpoints/{endpoint}",
     "POST /v1/accounts",
     "POST /v1/accounts/{account}/api-keys",
+    "POST /v1/accounts/{account}/deliveries/{delivery}/discard",
     "POST /v1/accounts/{account}/deliveries/{delivery}/retry",
     "POST /v1/accounts/{account}/endpoints",
     "POST /v1/accounts/{account}/endpoints/{endpoint}/disable",
     "POST /v1/accounts/{account}/endpoints/{endpoint}/enable",
     "POST /v1/accounts/{account}/endpoints/{endpoint}/rotate-secret",
+    "POST /v1/accounts/{account}/endpoints/{endpoint}/send-now",
     "POST /v1/accounts/{account}/endpoints/{endpoint}/test",
     "POST /v1/accounts/{account}/events",
     "POST /v1/accounts/{account}/events/batch",

@@ -136,7 +136,7 @@ async fn each_final_state_is_explained() {
     let delete = format!("DELETE /endpoints/{}", fixture.endpoint);
     fixture.app.as_account(&fixture.account, &delete, Value::Null).await.expect(204);
     let shown = browser.page(&format!("/deliveries/{held}")).await;
-    assert_contains(&shown, &["Discarded because held deliveries were discarded", "was deleted"]);
+    assert_contains(&shown, &["Discarded by someone, or because the webhook was deleted"]);
     assert!(!shown.contains("Resend"), "a delivery to a deleted endpoint can still be sent again");
     let again = browser.submit(&format!("/deliveries/{held}/retry"), &[]).await;
     assert_contains(&again.page(409), &["Deleted endpoints cannot receive deliveries."]);
@@ -149,6 +149,13 @@ async fn a_delivery_can_be_retried() {
     let browser = fixture.browser().await;
     let retry = format!("/deliveries/{id}/retry");
     assert_eq!(browser.post(&retry, &[]).await.status, 403);
+    let response = browser.submit(&retry, &[]).await;
+    assert_eq!(response.status, 303);
+    let page = browser.page(response.redirect_target()).await;
+    assert_contains(&page, &["Pending deliveries are being sent now.", "Send now", "Discard"]);
+    let response = browser.submit(&format!("/deliveries/{id}/discard"), &[]).await;
+    let page = browser.page(response.redirect_target()).await;
+    assert_contains(&page, &["Delivery discarded.", "Resend"]);
     let response = browser.submit(&retry, &[]).await;
     assert_eq!(response.status, 303);
     let way = response.redirect_target();

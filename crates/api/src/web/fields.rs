@@ -44,6 +44,8 @@ pub(crate) enum Raw<'a> {
     Pairs(Vec<(&'a str, &'a str)>),
     /// The errors of a form control that could not be split into pairs.
     Invalid(Vec<String>),
+    /// A form control that was left empty, where that means `null`.
+    Null,
 }
 
 impl<'a> Fields<'a> {
@@ -108,6 +110,18 @@ impl<'a> Fields<'a> {
         parse(self.field(name, raw))
     }
 
+    /// Takes an optional field that can be `null`: `Some(None)` is `null`.
+    pub(crate) fn nullable<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(Field<'_, 'a>) -> Option<T>,
+    ) -> Option<Option<T>> {
+        match self.take(name)? {
+            raw if raw.is_null() => Some(None),
+            raw => parse(self.field(name, raw)).map(Some),
+        }
+    }
+
     /// Adds an error to a field that was already parsed.
     pub(crate) fn add_error(&mut self, name: &str, detail: impl Display) {
         self.errors.add(pointer_to(&self.pointer, name), detail);
@@ -154,7 +168,11 @@ impl<'a> Fields<'a> {
 
 impl<'a> Raw<'a> {
     fn is_null(&self) -> bool {
-        matches!(self, Self::Json(raw) if raw.get() == "null")
+        match self {
+            Self::Json(raw) => raw.get() == "null",
+            Self::Null => true,
+            Self::Text(_) | Self::Texts(_) | Self::Pairs(_) | Self::Invalid(_) => false,
+        }
     }
 
     /// The string, if the value is one.
@@ -162,7 +180,7 @@ impl<'a> Raw<'a> {
         match self {
             Self::Json(raw) => serde_json::from_str(raw.get()).ok().map(Cow::Owned),
             Self::Text(text) => Some(Cow::Borrowed(text)),
-            Self::Texts(_) | Self::Pairs(_) | Self::Invalid(_) => None,
+            Self::Texts(_) | Self::Pairs(_) | Self::Invalid(_) | Self::Null => None,
         }
     }
 
@@ -171,7 +189,7 @@ impl<'a> Raw<'a> {
         match self {
             Self::Json(raw) => Some(raw.get()),
             Self::Text(text) => Some(text),
-            Self::Texts(_) | Self::Pairs(_) | Self::Invalid(_) => None,
+            Self::Texts(_) | Self::Pairs(_) | Self::Invalid(_) | Self::Null => None,
         }
     }
 }
@@ -239,6 +257,14 @@ impl<'a> Field<'_, 'a> {
         match serde_json::from_str(self.json()) {
             Ok(number) if range.contains(&number) => Some(number),
             _ => self.fail(format!("must be an integer from {low} to {high}")),
+        }
+    }
+
+    /// Parses a number.
+    pub(crate) fn number(self) -> Option<f64> {
+        match serde_json::from_str(self.json()) {
+            Ok(number) => Some(number),
+            Err(_) => self.fail("must be a number"),
         }
     }
 
@@ -346,7 +372,7 @@ impl<'a> Raw<'a> {
                 details.iter().for_each(|detail| errors.add(pointer, detail));
                 None
             }
-            Self::Text(_) | Self::Texts(_) => {
+            Self::Text(_) | Self::Texts(_) | Self::Null => {
                 errors.add(pointer, "must be an object");
                 None
             }

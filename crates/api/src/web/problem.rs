@@ -203,6 +203,16 @@ impl From<ServiceError> for Problem {
                 "The endpoint was deleted",
                 "Deleted endpoints cannot receive deliveries.",
             ),
+            ServiceError::EndpointDisabled => Self::conflict(
+                "urn:postrider:problem:endpoint-disabled",
+                "The endpoint is disabled",
+                "Its deliveries are held. Enable the endpoint to send them.",
+            ),
+            ServiceError::DeliveryEnded(state) => Self::conflict(
+                "urn:postrider:problem:delivery-ended",
+                "The delivery has ended",
+                format!("The delivery is {} and cannot be discarded.", json_name(&state)),
+            ),
             ServiceError::IdempotencyKeyReused => Self::conflict(
                 "urn:postrider:problem:idempotency-key-reused",
                 "The idempotency key was used with a different request",

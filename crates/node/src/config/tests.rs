@@ -93,6 +93,7 @@ fn every_option_is_read() {
         [delivery]
         timeout = "1s500ms"
         allow_private_targets = ["10.0.0.0/8", "::1/128"]
+        disable_when = "exhausted_and_nothing_delivered"
         gone_disables = true
         [retry]
         max_retries = 3
@@ -152,6 +153,10 @@ fn a_wrong_type_is_reported_with_the_expected_type() {
         ("[http]\nlisten = 8080", "[http] listen: must be a string in quotes"),
         ("[retry]\nmax_retries = \"3\"", "[retry] max_retries: must be a whole number"),
         ("[retry]\nfactor = \"2\"", "[retry] factor: must be a number"),
+        (
+            "[delivery]\ndisable_when = \"never\"",
+            "[delivery] disable_when: must be \"exhausted\" or \"exhausted_and_nothing_delivered\"",
+        ),
         ("[delivery]\ngone_disables = 1", "[delivery] gone_disables: must be true or false"),
         (
             "[delivery]\nallow_private_targets = \"10.0.0.0/8\"",

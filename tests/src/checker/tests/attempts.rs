@@ -74,3 +74,63 @@ fn a_frozen_node_cannot_end_its_attempts() {
     assert_eq!(frozen(Kind::Freeze), "");
     assert_eq!(frozen(Kind::Kill), name("I9:"));
 }
+
+#[test]
+fn a_recovery_explains_one_early_attempt() {
+    // The retry of `bad` starts a second before it is due.
+    let early = |recovered: bool| {
+        let mut run = flawless();
+        let attempts = &mut run.store.deliveries[1].attempts;
+        attempts[0].next_attempt_at = Some(after(attempts[1].at, millis(1_000)));
+        let success = after(attempts[0].at, millis(500));
+        if recovered {
+            let mut other = delivery("other", "delivered", &[(success, 200)]);
+            other.endpoint_id = run.store.deliveries[1].endpoint_id.clone();
+            run.store.deliveries.push(other);
+        }
+        run
+    };
+    let violations = |run: &Evidence| crate::checker::attempts::spaced(run).len();
+    assert_eq!(violations(&early(false)), 1);
+    assert_eq!(violations(&early(true)), 0);
+    let mut twice = early(true);
+    let attempts = &mut twice.store.deliveries[1].attempts;
+    let mut third = attempts[1].clone();
+    third.at = after(third.at, millis(500));
+    attempts[1].next_attempt_at = Some(after(third.at, millis(3_000)));
+    attempts.push(third);
+    let success = after(attempts[1].at, millis(100));
+    let mut other = delivery("another", "delivered", &[(success, 200)]);
+    other.endpoint_id = twice.store.deliveries[1].endpoint_id.clone();
+    twice.store.deliveries.push(other);
+    assert!(
+        crate::checker::attempts::spaced(&twice).iter().any(|it| it.contains("before it was due"))
+    );
+}
+
+#[test]
+fn enabling_the_endpoint_starts_a_new_schedule() {
+    let mut run = flawless();
+    let exhausted = &mut run.store.deliveries[1];
+    let mut attempts = exhausted.attempts.clone();
+    let shift = |at| after(at, seconds(60));
+    for attempt in &mut attempts {
+        attempt.number += 1;
+        attempt.at = shift(attempt.at);
+        attempt.next_attempt_at = attempt.next_attempt_at.map(shift);
+    }
+    let resumed = attempts[0].at;
+    exhausted.attempts.truncate(1);
+    exhausted.attempts.extend(attempts);
+    exhausted.attempt_count = 3;
+    assert!(!crate::checker::attempts::numbered(&run).is_empty());
+    run.manual_disables.push(ManualDisable {
+        endpoint: run.store.deliveries[1].endpoint_id.clone(),
+        acknowledged: resumed - jiff::SignedDuration::from_secs(20),
+        enabled: Some(resumed - jiff::SignedDuration::from_millis(10)),
+    });
+    let checks = [crate::checker::attempts::numbered, crate::checker::attempts::spaced];
+    for check in checks {
+        assert_eq!(check(&run), Vec::<String>::new());
+    }
+}

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use postrider_domain::disable::DisableWhen;
 use postrider_domain::endpoint::{
     Disabled, DisabledReason, LastError, Ordering, Secrets, State, Subscription,
 };
 use postrider_domain::ids::{DeliveryId, EndpointId};
 use postrider_domain::outcome::ErrorKind;
+use postrider_domain::rate_limit::RateLimit;
 use postrider_domain::time::Timestamp;
 use postrider_store::EndpointView;
 use serde::Serialize;
@@ -51,6 +53,13 @@ pub(crate) struct EndpointBody {
     /// failing delivery blocks later ones.
     #[schema(schema_with = ordering)]
     ordering: Ordering,
+    /// The maximum rate of requests; null is unlimited.
+    rate_limit: Option<RateLimitBody>,
+    /// When the endpoint is disabled: `exhausted` (when a delivery has used up its attempts) or
+    /// `exhausted_and_nothing_delivered` (only if no other delivery has succeeded since that
+    /// delivery's first attempt). Null is the installation's setting.
+    #[schema(schema_with = disable_when)]
+    disable_when: Option<DisableWhen>,
     /// The endpoint's state. Deliveries to a disabled endpoint are held.
     #[schema(schema_with = endpoint_state)]
     state: &'static str,
@@ -73,6 +82,16 @@ pub(crate) struct EndpointBody {
     /// When the endpoint's settings were last updated.
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
+}
+
+/// The maximum rate of requests to an endpoint.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RateLimit)]
+pub(crate) struct RateLimitBody {
+    /// The average number of requests per second, from 0.01 to 1000.
+    per_second: f64,
+    /// The number of requests that may be sent at once after a pause, from 1 to 1000. Defaults to 1.
+    burst: u32,
 }
 
 /// Why and when an endpoint was disabled.
@@ -122,6 +141,8 @@ impl From<EndpointView> for EndpointBody {
             event_types: names(&endpoint.event_types),
             headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             ordering: endpoint.ordering,
+            rate_limit: endpoint.rate_limit.map(Into::into),
+            disable_when: endpoint.disable_when,
             state: if enabled { ENABLED } else { DISABLED },
             disabled: match state {
                 State::Disabled(disabled) => Some(disabled.into()),
@@ -135,6 +156,12 @@ impl From<EndpointView> for EndpointBody {
             created_at: endpoint.created_at,
             updated_at: endpoint.updated_at,
         }
+    }
+}
+
+impl From<RateLimit> for RateLimitBody {
+    fn from(limit: RateLimit) -> Self {
+        Self { per_second: limit.per_second(), burst: limit.burst() }
     }
 }
 
@@ -213,6 +240,10 @@ fn names(subscription: &Subscription) -> Vec<String> {
 
 pub(crate) fn ordering() -> Object {
     string_enum(&ORDERINGS)
+}
+
+pub(crate) fn disable_when() -> Object {
+    string_enum(&DisableWhen::ALL)
 }
 
 pub(crate) fn endpoint_state() -> Object {
