@@ -494,12 +494,11 @@ impl ActorState {
 
     fn apply_workload(&mut self, workload: Workload, now: Timestamp, read_at: Instant) {
         let Workload { endpoint, health, retries, firsts } = workload;
-        let due_in = |health: &endpoint::Health| {
-            let failed = health.last_error.as_ref()?.delivery;
+        let due_in = |failed: DeliveryId| {
             let mut deliveries = retries.deliveries.iter().chain(&firsts.deliveries);
             deliveries.find(|delivery| delivery.id == failed)?.due().map(|due| due.since(now))
         };
-        self.pacing.apply_health(&health, due_in, Instant::now());
+        self.pacing.apply_health(&health, due_in, Instant::now(), now);
         self.queue.load(endpoint.ordering, retries, firsts, &self.in_flight, now);
         if self.in_flight.is_empty() {
             self.apply_health(&health);

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
-use postrider_domain::endpoint::Health;
+use postrider_domain::endpoint::{Health, LastError};
+use postrider_domain::ids::DeliveryId;
 use postrider_domain::outcome::{Failure, Outcome};
 use postrider_domain::rate_limit::{RateLimit, TokenBucket};
 use postrider_domain::throttle::{Refusal, Throttle, Uptime};
+use postrider_domain::time::Timestamp;
 use tokio::time::Instant;
 
 /// What makes an attempt wait although it is due.
@@ -111,20 +113,23 @@ impl Pacing {
         }
     }
 
-    /// Rests if the endpoint refused an earlier owner's latest request, until the next attempt of
-    /// that delivery is due. Does so only once.
+    /// Rests if the endpoint refused the latest request of the shard's previous owner, until the
+    /// next attempt of that delivery is due. Does so only once. `wall` is the wall clock's time.
     pub(crate) fn apply_health(
         &mut self,
         health: &Health,
-        due_in: impl FnOnce(&Health) -> Option<Duration>,
+        due_in: impl FnOnce(DeliveryId) -> Option<Duration>,
         now: Instant,
+        wall: Timestamp,
     ) {
         if std::mem::replace(&mut self.knows_health, true) || health.failure_count == 0 {
             return;
         }
-        let refused = |status| matches!(status, Some(429 | 503));
-        if health.last_error.as_ref().is_some_and(|error| refused(error.status))
-            && let Some(due_in) = due_in(health)
+        let owned_since = wall.minus(now - self.origin);
+        let refused =
+            |error: &&LastError| matches!(error.status, Some(429 | 503)) && error.at < owned_since;
+        if let Some(error) = health.last_error.as_ref().filter(refused)
+            && let Some(due_in) = due_in(error.delivery)
         {
             self.throttle.rest(due_in, now - self.origin);
         }

@@ -1,7 +1,4 @@
-use postrider_domain::endpoint::LastError;
-use postrider_domain::ids::DeliveryId;
 use postrider_domain::outcome::{self, ErrorKind};
-use postrider_domain::time::Timestamp;
 
 use super::*;
 
@@ -65,9 +62,10 @@ fn a_new_owner_does_not_exceed_the_rate_limit() {
 #[test]
 fn a_new_owner_lets_an_endpoint_rest_that_refused() {
     let now = Instant::now();
-    let health = |status| {
+    let wall = Timestamp::from_millis(1_000_000);
+    let health = |status, at| {
         let last_error = LastError {
-            at: Timestamp::EPOCH,
+            at,
             kind: ErrorKind::Status,
             status: Some(status),
             message: String::new(),
@@ -77,12 +75,14 @@ fn a_new_owner_lets_an_endpoint_rest_that_refused() {
     };
     let rest = |health: &Health| {
         let mut pacing = Pacing::new(now);
-        pacing.apply_health(health, |_| Some(20 * SECOND), now);
+        pacing.apply_health(health, |_| Some(20 * SECOND), now, wall);
         pacing.wait(None, now).map(|until| until - now)
     };
-    assert_eq!(rest(&health(503)), Some(20 * SECOND));
-    assert_eq!(rest(&health(500)), None);
-    assert_eq!(rest(&Health { failure_count: 0, ..health(503) }), None);
+    let before = wall.minus(SECOND);
+    assert_eq!(rest(&health(503, before)), Some(20 * SECOND));
+    assert_eq!(rest(&health(500, before)), None);
+    assert_eq!(rest(&Health { failure_count: 0, ..health(503, before) }), None);
+    assert_eq!(rest(&health(503, wall)), None, "this owner was refused, and has rested");
 }
 
 #[test]

@@ -127,6 +127,24 @@ async fn a_success_after_failures_brings_the_others_forward() {
 }
 
 #[tokio::test]
+async fn a_recovery_is_noticed_although_the_actor_has_stopped() {
+    const UNAVAILABLE: Answer = Answer::Bytes("HTTP/1.1 503 Down\r\ncontent-length: 0\r\n\r\n");
+    let time = PausedTime::new();
+    let (receiver, is_down) = switched(UNAVAILABLE).await;
+    let fixture = Fixture::new(slow_retries()).await;
+    time.advance(seconds(1)).await;
+    let endpoint = fixture.endpoint(&receiver.url, Ordering::Parallel).await;
+    fixture.publish("0").await;
+    wait_for_failures(&fixture, endpoint, 1).await;
+    time.advance(seconds(10)).await;
+    is_down.store(false, SeqCst);
+    fixture.publish("1").await;
+    // Without a rest.
+    eventually(async || receiver.waiting() == 3).await;
+    fixture.wait_for_endpoint(endpoint, |view| view.backlog.count() == 0).await;
+}
+
+#[tokio::test]
 async fn a_delivery_that_alone_fails_keeps_its_schedule() {
     let time = PausedTime::new();
     let mut receiver = Receiver::start(|_| BROKEN).await;
