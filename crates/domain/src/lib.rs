@@ -22,6 +22,7 @@
 //! | Which past deliveries does a replay cover, and how fast is it? | [`replay`] |
 //! | Are unfinished deliveries pending or held? | [`backlog`] |
 //! | What are the size limits? | [`limits`] |
+//! | Is a failure this node's own outage? | [`own_outage`] |
 //! | How long does a client of a server wait before it retries? | [`backoff`] |
 //! | How is a duration written? | [`duration`] |
 //! | How is JSON indented? | [`json`] |
@@ -48,6 +49,7 @@ pub mod limits;
 pub mod node;
 pub mod notice;
 pub mod outcome;
+pub mod own_outage;
 pub mod portal_link;
 pub mod rate_limit;
 pub mod replay;
