@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures::FutureExt;
 use postrider_cluster::route::Notifier;
@@ -14,6 +15,7 @@ use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::{Event, Payload};
 use postrider_domain::ids::{DeliveryId, IdGenerator};
 use postrider_domain::outcome::Outcome;
+use postrider_domain::own_outage::{Cause, Target};
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_domain::trace::TraceContext;
 use postrider_domain::transition::AttemptResult;
@@ -25,10 +27,12 @@ use crate::failure;
 use crate::internal_errors::{ErrorStreak, NodeProgress};
 use crate::metrics::Metrics;
 use crate::permits::Permit;
+use crate::reach::{self, Reach};
 use crate::recorder::Recorder;
 use crate::rng::SharedRng;
-use crate::sender::{self, OutOfResources, Sender, Webhook};
+use crate::sender::{self, OutOfResources, Sender, Sent, Webhook};
 use crate::spans;
+use crate::surroundings::Surroundings;
 
 /// An attempt to make.
 pub(crate) struct AttemptTask {
@@ -58,6 +62,9 @@ pub(crate) enum Completion {
     /// The attempt could not be made or recorded, through no fault of the endpoint. It is retried
     /// after a pause, as the error may recur.
     InternalError { delivery: DeliveryId },
+    /// The attempt failed, or was not made, because of an outage of this node. It changes nothing,
+    /// and is repeated after a pause.
+    OwnOutage { delivery: DeliveryId },
     /// The write was fenced off: the shard has a newer owner.
     Fenced,
 }
@@ -78,6 +85,8 @@ enum NotSent {
     /// error keeps recurring for this delivery alone. `None` if the error is unrelated to the
     /// delivery.
     InternalError(Option<Box<AttemptRecord>>),
+    /// An outage of this node.
+    OwnOutage,
 }
 
 /// Makes attempts and records them.
@@ -87,6 +96,7 @@ pub(crate) struct Attempts {
     pub(crate) id_generator: Arc<IdGenerator>,
     pub(crate) rng: SharedRng,
     pub(crate) sender: Sender,
+    pub(crate) surroundings: Arc<Surroundings>,
     pub(crate) recorder: Recorder,
     pub(crate) notifier: Arc<dyn Notifier>,
     pub(crate) metrics: Arc<Metrics>,
@@ -120,6 +130,7 @@ impl Attempts {
         let record = match requested {
             Ok(record) => record,
             Err(NotSent::Stale) => return Completion::Stale { delivery },
+            Err(NotSent::OwnOutage) => return Completion::OwnOutage { delivery },
             Err(NotSent::InternalError(record)) => {
                 let counts =
                     task.errors.is_some_and(|errors| errors.counts_as_failure(self.progress()));
@@ -141,21 +152,51 @@ impl Attempts {
             return Err(NotSent::Stale);
         }
         let span = spans::attempt(delivery, &endpoint.url, task.trace);
-        let at = self.clock.now();
+        let target = reach::target(endpoint);
+        let (at, began) = (self.clock.now(), self.surroundings.used(&target));
         let sent = self.send(endpoint, delivery, &payload).instrument(span.clone()).await;
         spans::record_result(&span, &sent);
         // The span ends with the request, before the record is committed.
+        let trace = trace::of(&span);
+        drop(span);
         match sent {
-            Ok(exchange) => Ok(AttemptRecord { at, exchange, trace: trace::of(&span) }),
+            Ok(Sent { exchange, reach }) => {
+                match self.excuse(&target, began, &exchange, reach).await {
+                    None => Ok(AttemptRecord { at, exchange, trace }),
+                    Some(cause) => {
+                        tracing::debug!(delivery = %delivery.id, cause = cause.as_str(), "an attempt failed because of this node's own outage");
+                        Err(NotSent::OwnOutage)
+                    }
+                }
+            }
             Err(OutOfResources { source, exchange }) => {
                 tracing::error!(error = %source, "ran out of resources for requests");
                 // Local ports run out for one address at a time; descriptors and memory for all.
-                let record = (source.raw_os_error() == Some(failure::EADDRNOTAVAIL)).then(|| {
-                    Box::new(AttemptRecord { at, exchange: *exchange, trace: trace::of(&span) })
-                });
-                Err(NotSent::InternalError(record))
+                if source.raw_os_error() != Some(failure::EADDRNOTAVAIL) {
+                    self.surroundings.exhausted();
+                    return Err(NotSent::OwnOutage);
+                }
+                let record = AttemptRecord { at, exchange: *exchange, trace };
+                Err(NotSent::InternalError(Some(Box::new(record))))
             }
         }
+    }
+
+    /// Why an attempt does not count, if it does not.
+    async fn excuse(
+        &self,
+        target: &Target,
+        began: Duration,
+        exchange: &Exchange,
+        reach: Reach,
+    ) -> Option<Cause> {
+        let response = exchange.response.as_ref();
+        let rejected = response.and_then(|response| {
+            let date = response.date()?;
+            self.surroundings.observe_clock(target, date, response.status)
+        });
+        let unreachable = self.surroundings.excuse(target, began, reach).await;
+        rejected.or(unreachable)
     }
 
     async fn payload(&self, task: &AttemptTask) -> Result<Payload, NotSent> {
@@ -200,7 +241,7 @@ impl Attempts {
         endpoint: &Endpoint,
         delivery: &Delivery,
         payload: &Payload,
-    ) -> Result<Exchange, OutOfResources> {
+    ) -> Result<Sent, OutOfResources> {
         let webhook = Webhook { event: delivery.event, event_type: &delivery.event_type, payload };
         self.metrics.in_flight.add(1, &[]);
         let sent = self.sender.send(endpoint, webhook, self.clock.wall()).await;

@@ -1,11 +1,13 @@
-//! The connections that the HTTP client opens: counts them, and marks the requests for which one
-//! was opened.
+//! The connections that the HTTP client opens: counts them, and notes for each request how far its
+//! connection got.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use futures::future::{BoxFuture, FutureExt};
+use parking_lot::Mutex;
 use tower::{Layer, Service};
 
 tokio::task_local! {
@@ -17,15 +19,35 @@ tokio::task_local! {
 #[derive(Debug)]
 struct RequestContext {
     port: u16,
-    opened: AtomicBool,
+    opening: Mutex<Opening>,
 }
 
-/// Runs a request to `port`. Returns its output, and whether a connection was opened for it.
-pub(crate) async fn observe<T>(port: u16, request: impl Future<Output = T>) -> (T, bool) {
-    let context = RequestContext { port, opened: AtomicBool::new(false) };
+/// A connection that may have been opened for a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Opening {
+    pub(crate) step: Step,
+    /// Whether the host's name resolved to IPv6 addresses alone.
+    pub(crate) is_ipv6_only: bool,
+}
+
+/// How far a connection got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// None was opened: the request used an open one.
+    #[default]
+    Reused,
+    Connecting,
+    /// Its name was being resolved.
+    Resolving,
+    Connected,
+}
+
+/// Runs a request to `port`. Returns its output, and what happened to its connection.
+pub(crate) async fn observe<T>(port: u16, request: impl Future<Output = T>) -> (T, Opening) {
+    let context = RequestContext { port, opening: Mutex::default() };
     let observed = async {
         let output = request.await;
-        (output, REQUEST.with(|context| context.opened.load(Ordering::Relaxed)))
+        (output, REQUEST.with(|context| *context.opening.lock()))
     };
     REQUEST.scope(context, observed).await
 }
@@ -34,6 +56,24 @@ pub(crate) async fn observe<T>(port: u16, request: impl Future<Output = T>) -> (
 /// is opened in the background, because the request found another one.
 pub(crate) fn port() -> Option<u16> {
     REQUEST.try_with(|context| context.port).ok()
+}
+
+/// Notes that the name of the current task's request is being resolved.
+pub(crate) fn resolving() {
+    note(|opening| opening.step = Step::Resolving);
+}
+
+/// Notes that it was resolved.
+pub(crate) fn resolved(addresses: &[SocketAddr]) {
+    note(|opening| {
+        opening.step = Step::Connecting;
+        opening.is_ipv6_only = addresses.iter().all(SocketAddr::is_ipv6);
+    });
+}
+
+fn note(change: impl FnOnce(&mut Opening)) {
+    // A connection that is opened in the background belongs to no request.
+    let _ = REQUEST.try_with(|context| change(&mut context.opening.lock()));
 }
 
 /// A layer around the client's connector that counts connections. Clones share the count.
@@ -75,12 +115,13 @@ where
     }
 
     fn call(&mut self, to: R) -> Self::Future {
-        let _ = REQUEST.try_with(|context| context.opened.store(true, Ordering::Relaxed));
+        note(|opening| opening.step = Step::Connecting);
         let connections = self.connections.clone();
         let connecting = self.connector.call(to);
         let counted = async move {
             let connected = connecting.await?;
             connections.0.fetch_add(1, Ordering::Relaxed);
+            note(|opening| opening.step = Step::Connected);
             Ok(connected)
         };
         counted.boxed()

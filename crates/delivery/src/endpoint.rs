@@ -27,7 +27,8 @@ use crate::internal_errors::InternalErrors;
 use crate::memory_budget::{CachedPayload, MemoryBudget};
 use crate::metrics::Metrics;
 use crate::pacing::Pacing;
-use crate::permits::{Permit, Permits};
+use crate::permits::{Permit, Permits, Share};
+use crate::reach;
 use crate::ready_queue::{Entry, ReadyQueue};
 
 /// The actor keeps running if the next attempt is due within this time.
@@ -38,6 +39,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause after an internal error: an attempt could not be made or recorded, through no fault of the
 /// endpoint. The request may have been sent, so it is not repeated at once.
 const INTERNAL_ERROR_PAUSE: Duration = Duration::from_secs(10);
+/// Pause after an attempt that failed because of an outage of this node. Most attempts then wait for
+/// a permit, because the node's limits are lower; some outages affect only a few endpoints.
+const OWN_OUTAGE_PAUSE: Duration = Duration::from_secs(5);
 /// Shortest and longest delay of the actor's timer. A longer wait is split, because due times
 /// follow the wall clock, which may be set during the wait.
 const MIN_DELAY: Duration = Duration::from_millis(1);
@@ -298,6 +302,11 @@ impl ActorState {
                 self.snapshot = Snapshot::Unknown;
                 self.paused_until = Some(Instant::now() + INTERNAL_ERROR_PAUSE);
             }
+            Completion::OwnOutage { delivery } => {
+                self.in_flight.remove(&delivery);
+                self.snapshot = Snapshot::Unknown;
+                self.paused_until = Some(Instant::now() + OWN_OUTAGE_PAUSE);
+            }
             Completion::Fenced => self.on_superseded(),
         }
     }
@@ -408,10 +417,14 @@ impl ActorState {
                 self.wake_at(until);
                 return Dispatched::Saturated;
             }
-            let permits = &self.args.resources.permits;
-            let granted = permit.take().filter(|permit| permit.is_for_failing() == self.failing);
-            let Some(permit) = granted.or_else(|| permits.try_acquire(self.failing)) else {
-                self.request_permit();
+            let resources = &self.args.resources;
+            let target = reach::target(&endpoint);
+            let named = resources.attempts.surroundings.needs_name_server(&target);
+            let share = Share { failing: self.failing, named };
+            let granted = permit.take().filter(|permit| permit.share() == share);
+            let Some(permit) = granted.or_else(|| resources.permits.try_acquire(share)) else {
+                resources.attempts.surroundings.used(&target);
+                self.request_permit(share);
                 return Dispatched::Saturated;
             };
             let entry = self.queue.pop_due(now).expect("it is due");
@@ -450,12 +463,11 @@ impl ActorState {
         });
     }
 
-    fn request_permit(&mut self) {
+    fn request_permit(&mut self, share: Share) {
         if !std::mem::replace(&mut self.permit_requested, true) {
-            let (permits, failing, myself) =
-                (self.args.resources.permits.clone(), self.failing, self.myself.clone());
+            let (permits, myself) = (self.args.resources.permits.clone(), self.myself.clone());
             tokio::spawn(async move {
-                let _ = myself.cast(EndpointMsg::Permit(permits.acquire(failing).await));
+                let _ = myself.cast(EndpointMsg::Permit(permits.acquire(share).await));
             });
         }
     }

@@ -29,6 +29,7 @@ use crate::rng::SharedRng;
 use crate::sender::Sender;
 use crate::shard::{Bounds, ShardResources};
 use crate::supervisor::{Supervisor, SupervisorMsg};
+use crate::surroundings::{Outage, Surroundings};
 
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -100,6 +101,12 @@ impl DeliveryEngine {
             clock: clock.clone(),
             id_generator: id_generator.clone(),
             rng,
+            surroundings: Surroundings::start(
+                sender.resolver().clone(),
+                permits.clone(),
+                clock.clone(),
+                &tasks,
+            ),
             sender,
             recorder,
             notifier,
@@ -154,6 +161,12 @@ impl DeliveryEngine {
     #[must_use]
     pub fn backlog(&self) -> Backlog {
         self.0.backlog.latest()
+    }
+
+    /// The node's current outages.
+    #[must_use]
+    pub fn outages(&self) -> Vec<Outage> {
+        self.0.attempts.surroundings.outages()
     }
 
     /// Number of requests in flight.

@@ -2,11 +2,13 @@
 
 use std::error::Error;
 use std::io;
+use std::time::Duration;
 
 use postrider_domain::outcome::{ErrorKind, Failure};
 use postrider_domain::target::ForbiddenAddress;
 use rustls::CertificateError;
 
+use crate::connections::Step;
 use crate::resolver::LookupError;
 
 /// Determines the kind of failure from the causes of the client's error. The messages say what the
@@ -43,8 +45,21 @@ pub(crate) fn classify(error: &reqwest::Error) -> Failure {
     }
 }
 
+/// The failure of a request that got neither a response nor an error within its timeout.
+pub(crate) fn of_timeout(step: Step, timeout: Duration) -> Failure {
+    match step {
+        Step::Resolving => {
+            let message = format!("could not resolve the host name: no answer within {timeout:?}");
+            Failure::new(ErrorKind::Dns, &message)
+        }
+        Step::Reused | Step::Connecting | Step::Connected => {
+            Failure::new(ErrorKind::Timeout, &format!("no response within {timeout:?}"))
+        }
+    }
+}
+
 /// The first cause of this type.
-fn find<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
+pub(crate) fn find<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 

@@ -21,7 +21,9 @@
 //! | `resolver`, `address_race` | which addresses a request may go to, and which of them it uses |
 //! | `failure` | what an HTTP client's error means for the endpoint's owner |
 //! | `internal_errors` | when our own repeated errors count as a failure of the endpoint |
-//! | `connections` | counts the connections that were opened, and for which requests |
+//! | `connections` | counts the connections that were opened, and how far each request's got |
+//! | `reach` | whether an attempt showed a sign of life of its target |
+//! | `surroundings`, `self_check` | whether this node can reach the endpoints at all |
 //! | `stopwatch` | times each phase of a test event's request |
 //! | `recorder` | batches finished attempts into few transactions |
 //! | `permits` | bounds a node's concurrent requests, fairly |
@@ -51,15 +53,18 @@ mod owned_shards;
 mod pacing;
 mod peer_deliveries;
 mod permits;
+mod reach;
 mod ready_queue;
 mod recorder;
 mod resolver;
 mod rng;
+mod self_check;
 mod sender;
 mod shard;
 mod spans;
 mod stopwatch;
 mod supervisor;
+mod surroundings;
 
 #[cfg(test)]
 mod tests;
@@ -70,3 +75,4 @@ pub use owned_shards::OwnedShards;
 pub use resolver::ResolverError;
 pub use rng::SharedRng;
 pub use sender::{OutOfResources, Sender, SenderError};
+pub use surroundings::Outage;

@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures::StreamExt;
 use futures::future::{Either, select};
+use futures::stream::FuturesUnordered;
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ResolveHosts, ResolverConfig};
+use hickory_resolver::config::{ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{Name as DnsName, RecordType};
@@ -34,6 +36,8 @@ const MAX_TTL: Duration = Duration::from_secs(5 * 60);
 const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(30);
 /// How long to wait for AAAA once A is known (RFC 8305 §8).
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+/// How long a check of the name servers waits before it asks again.
+const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// How often the files are checked for changes.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -84,6 +88,22 @@ impl GuardedResolver {
         if has_ipv4 { Destination::Ipv4 } else { Destination::Ipv6Only }
     }
 
+    /// Whether a name is resolved by the name servers, and not by the hosts file.
+    pub(crate) fn needs_name_server(&self, name: &str) -> bool {
+        !self.system.config().hosts.contains_key(&normalize(name))
+    }
+
+    /// Asks the name servers for a name, whatever is cached.
+    pub(crate) async fn ask(&self, name: &str) -> Answer {
+        self.system.config().ask(&normalize(name)).await
+    }
+
+    /// Whether the name servers answer for the root of the DNS, which every resolver knows.
+    pub(crate) async fn knows_the_root(&self) -> bool {
+        let found = self.system.config().uncached.lookup(DnsName::root(), RecordType::NS).await;
+        found.map_or_else(|error| error.is_no_records_found(), |_| true)
+    }
+
     /// The addresses of a name that webhooks may be sent to.
     pub(crate) async fn allowed_addresses(
         &self,
@@ -110,7 +130,9 @@ impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let guard = self.clone();
         Box::pin(async move {
+            connections::resolving();
             let addresses = guard.allowed_addresses(name.as_str()).await?;
+            connections::resolved(&addresses);
             Ok(order(addresses).await)
         })
     }
@@ -150,6 +172,8 @@ struct Loaded {
 
 struct Config {
     dns: TokioResolver,
+    /// For checks of the name servers, which want an answer soon.
+    uncached: TokioResolver,
     hosts: HashMap<String, Vec<IpAddr>>,
 }
 
@@ -186,7 +210,7 @@ impl SystemResolver {
     /// The addresses of an absolute name, in the order in which to try them.
     async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, LookupError> {
         let config = self.config();
-        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        let name = normalize(name);
         match config.hosts.get(&name) {
             Some(found) => Ok(found.clone()),
             None => config.lookup_dns(&name).await,
@@ -217,20 +241,40 @@ impl Config {
         connections.for_each(|connection| connection.port = files.dns_port);
         // Search domains are left out.
         let config = ResolverConfig::from_name_servers(name_servers);
-        let mut dns = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        *dns.options_mut() = options;
-        Ok(Self { dns: dns.build().map_err(error)?, hosts: read_hosts(&files.hosts) })
+        let build = |options| {
+            let runtime = TokioRuntimeProvider::default();
+            let mut dns = TokioResolver::builder_with_config(config.clone(), runtime);
+            *dns.options_mut() = options;
+            dns.build().map_err(error)
+        };
+        let mut uncached: ResolverOpts = options.clone();
+        (uncached.cache_size, uncached.timeout) = (0, ASK_TIMEOUT);
+        let hosts = read_hosts(&files.hosts);
+        Ok(Self { dns: build(options)?, uncached: build(uncached)?, hosts })
+    }
+
+    /// Asks for both families, and returns the first answer.
+    async fn ask(&self, name: &str) -> Answer {
+        let Ok(name) = absolute(name) else { return Answer::Missing };
+        let families = [RecordType::A, RecordType::AAAA];
+        let queries = families.map(|family| query(&self.uncached, name.clone(), family));
+        let mut answers: FuturesUnordered<_> = queries.into_iter().collect();
+        let mut answer = Answer::None;
+        while let Some(found) = answers.next().await {
+            match found {
+                Ok(addresses) if !addresses.is_empty() => return Answer::Addresses,
+                Ok(_) => answer = Answer::Missing,
+                Err(_) => {}
+            }
+        }
+        answer
     }
 
     async fn lookup_dns(&self, name: &str) -> Result<Vec<IpAddr>, LookupError> {
-        let labels = name.split('.').map(str::as_bytes);
-        let mut name = DnsName::from_labels(labels)
-            .map_err(|error| LookupError::Failed(NetError::from(error)))?;
-        // No search domain is appended to an absolute name.
-        name.set_fqdn(true);
+        let name = absolute(name)?;
         let (v6, v4) = match select(
-            Box::pin(self.query(name.clone(), RecordType::AAAA)),
-            Box::pin(self.query(name, RecordType::A)),
+            Box::pin(query(&self.dns, name.clone(), RecordType::AAAA)),
+            Box::pin(query(&self.dns, name, RecordType::A)),
         )
         .await
         {
@@ -250,16 +294,43 @@ impl Config {
             (v6, v4) => Ok(alternate(v6.unwrap_or_default(), v4.unwrap_or_default())),
         }
     }
+}
 
-    /// The addresses of one family; empty if there are none.
-    async fn query(&self, name: DnsName, family: RecordType) -> Result<Vec<IpAddr>, LookupError> {
-        match self.dns.lookup(name, family).await {
-            Ok(found) => {
-                Ok(found.answers().iter().filter_map(|record| record.data.ip_addr()).collect())
-            }
-            Err(error) if error.is_no_records_found() => Ok(Vec::new()),
-            Err(error) => Err(LookupError::Failed(error)),
+/// What the name servers said about a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Addresses,
+    /// The name does not exist or has no addresses.
+    Missing,
+    /// Nothing, or that they could not find out.
+    None,
+}
+
+fn normalize(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+fn absolute(name: &str) -> Result<DnsName, LookupError> {
+    let labels = name.split('.').map(str::as_bytes);
+    let mut name =
+        DnsName::from_labels(labels).map_err(|error| LookupError::Failed(NetError::from(error)))?;
+    // No search domain is appended to an absolute name.
+    name.set_fqdn(true);
+    Ok(name)
+}
+
+/// The addresses of one family; empty if there are none.
+async fn query(
+    dns: &TokioResolver,
+    name: DnsName,
+    family: RecordType,
+) -> Result<Vec<IpAddr>, LookupError> {
+    match dns.lookup(name, family).await {
+        Ok(found) => {
+            Ok(found.answers().iter().filter_map(|record| record.data.ip_addr()).collect())
         }
+        Err(error) if error.is_no_records_found() => Ok(Vec::new()),
+        Err(error) => Err(LookupError::Failed(error)),
     }
 }
 
@@ -312,7 +383,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(2);
 
     /// The answer of a name server to a query. `None`: silence.
-    type Answer = Option<Vec<IpAddr>>;
+    type Reply = Option<Vec<IpAddr>>;
 
     /// A name server, and a resolver that asks it.
     struct Fixture {
@@ -325,7 +396,7 @@ mod tests {
         /// Answers queries with `answer`. A name without any address does not exist.
         async fn new(
             ttl: u32,
-            answer: impl Fn(&str, RecordType) -> Answer + Send + 'static,
+            answer: impl Fn(&str, RecordType) -> Reply + Send + 'static,
         ) -> Self {
             let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
             let dns_port = socket.local_addr().expect("an address").port();

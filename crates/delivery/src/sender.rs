@@ -28,8 +28,9 @@ use tokio::time::Instant;
 use tokio::time::error::Elapsed;
 
 use crate::clients::{self, Clients, Settings};
-use crate::connections::{self, ConnectionCounter};
+use crate::connections::{self, ConnectionCounter, Opening, Step};
 use crate::failure::{self, Destination};
+use crate::reach::Reach;
 use crate::resolver::{GuardedResolver, ResolverError};
 use crate::stopwatch::{Phase, Stopwatch, TimedResolver};
 
@@ -82,6 +83,12 @@ pub struct OutOfResources {
     pub exchange: Box<Exchange>,
 }
 
+/// An attempt that was made.
+pub(crate) struct Sent {
+    pub(crate) exchange: Exchange,
+    pub(crate) reach: Reach,
+}
+
 /// The exchange of a request that this node could not make, for the given `reason`.
 pub(crate) fn never_sent(endpoint: &Endpoint, reason: &str) -> Exchange {
     Exchange {
@@ -117,6 +124,10 @@ impl Sender {
         Ok(Self { clients, policy, timeout })
     }
 
+    pub(crate) fn resolver(&self) -> &GuardedResolver {
+        &self.clients.settings().resolver
+    }
+
     /// Number of connections opened for attempts so far.
     pub(crate) fn connections_opened(&self) -> u64 {
         self.clients.settings().connections.count()
@@ -129,7 +140,7 @@ impl Sender {
         endpoint: &Endpoint,
         webhook: Webhook<'_>,
         now: Timestamp,
-    ) -> Result<Exchange, OutOfResources> {
+    ) -> Result<Sent, OutOfResources> {
         self.send_with(None, endpoint, webhook, now).await
     }
 
@@ -142,7 +153,8 @@ impl Sender {
     ) -> (Exchange, Phases) {
         let watch = Stopwatch::new(&endpoint.url);
         let sent = self.send_with(Some(&watch), endpoint, webhook, now).await;
-        (sent.unwrap_or_else(|error| *error.exchange), watch.stop())
+        let exchange = sent.map_or_else(|error| *error.exchange, |sent| sent.exchange);
+        (exchange, watch.stop())
     }
 
     /// Creates a client for one timed request.
@@ -165,7 +177,7 @@ impl Sender {
         endpoint: &Endpoint,
         webhook: Webhook<'_>,
         now: Timestamp,
-    ) -> Result<Exchange, OutOfResources> {
+    ) -> Result<Sent, OutOfResources> {
         let start = Instant::now();
         let headers = headers(endpoint, webhook, now);
         let request = RequestHead {
@@ -183,10 +195,10 @@ impl Sender {
                 }
             }
         };
-        let Reply { response, outcome, resource_error } = reply;
+        let Reply { response, outcome, reach, resource_error } = reply;
         let exchange = Exchange { request, response, outcome, duration: start.elapsed() };
         match resource_error {
-            None => Ok(exchange),
+            None => Ok(Sent { exchange, reach }),
             Some(source) => Err(OutOfResources { source, exchange: Box::new(exchange) }),
         }
     }
@@ -197,15 +209,15 @@ impl Sender {
     async fn execute(&self, attempt: Attempt<'_>, headers: HeaderMap) -> Reply {
         let Attempt { endpoint, webhook, signed_at, .. } = attempt;
         let client = self.clients.reusing(endpoint.url.url().host_str().unwrap_or_default());
-        let (mut sent, opened) = self.send_request(&client, attempt, headers).await;
+        let (mut sent, mut opening) = self.send_request(&client, attempt, headers).await;
         if let Ok(Err(error)) = &sent
-            && !opened
+            && opening.step == Step::Reused
             && failure::is_broken_connection(error)
         {
             let same_headers = self::headers(endpoint, webhook, signed_at);
-            (sent, _) = self.send_request(self.clients.fresh(), attempt, same_headers).await;
+            (sent, opening) = self.send_request(self.clients.fresh(), attempt, same_headers).await;
         }
-        self.read_reply(None, sent, attempt).await
+        self.read_reply(None, sent, opening, attempt).await
     }
 
     /// Sends a request on a new connection and times its phases.
@@ -216,17 +228,17 @@ impl Sender {
         headers: HeaderMap,
     ) -> Reply {
         let client = self.timed_client(watch);
-        let (sent, _) = self.send_request(&client, attempt, headers).await;
-        self.read_reply(Some(watch), sent, attempt).await
+        let (sent, opening) = self.send_request(&client, attempt, headers).await;
+        self.read_reply(Some(watch), sent, opening, attempt).await
     }
 
-    /// Sends a request. Returns whether a connection was opened for it, too.
+    /// Sends a request. Returns what happened to its connection, too.
     async fn send_request(
         &self,
         client: &reqwest::Client,
         attempt: Attempt<'_>,
         headers: HeaderMap,
-    ) -> (Result<reqwest::Result<reqwest::Response>, Elapsed>, bool) {
+    ) -> (Result<reqwest::Result<reqwest::Response>, Elapsed>, Opening) {
         let url = attempt.endpoint.url.url();
         let mut request = reqwest::Request::new(Method::POST, url.clone());
         *request.headers_mut() = headers;
@@ -239,14 +251,16 @@ impl Sender {
         &self,
         watch: Option<&Stopwatch>,
         sent: Result<reqwest::Result<reqwest::Response>, Elapsed>,
+        opening: Opening,
         Attempt { endpoint, signed_at, deadline, .. }: Attempt<'_>,
     ) -> Reply {
         match sent {
-            Err(Elapsed { .. }) => {
-                let message = format!("no response within {:?}", self.timeout);
-                Failure::new(ErrorKind::Timeout, &message).into()
-            }
+            Err(Elapsed { .. }) => Reply {
+                reach: Reach::of_timeout(opening, &endpoint.url),
+                ..failure::of_timeout(opening.step, self.timeout).into()
+            },
             Ok(Err(error)) => Reply {
+                reach: Reach::of_error(&error, opening, &endpoint.url),
                 resource_error: self.resource_error(&error, &endpoint.url, deadline).await,
                 ..failure::classify(&error).into()
             },
@@ -257,6 +271,7 @@ impl Sender {
                 let text =
                     |name| response.headers().get(name).and_then(|value| value.to_str().ok());
                 let status = response.status().as_u16();
+                let reach = Reach::Answered(response.remote_addr());
                 let retry_after = text(RETRY_AFTER)
                     .and_then(|value| outcome::retry_after(value, text(DATE), signed_at));
                 let outcome = outcome::of_status(status, text(LOCATION), retry_after);
@@ -267,7 +282,7 @@ impl Sender {
                 );
                 let body = read_body(response, deadline).await;
                 let response = Some(Response { status, headers, body });
-                Reply { response, outcome, resource_error: None }
+                Reply { response, outcome, reach, resource_error: None }
             }
         }
     }
@@ -315,12 +330,14 @@ struct Attempt<'a> {
 struct Reply {
     response: Option<Response>,
     outcome: Outcome,
+    reach: Reach,
     resource_error: Option<io::Error>,
 }
 
 impl From<Failure> for Reply {
     fn from(failure: Failure) -> Self {
-        Self { response: None, outcome: Outcome::Failure(failure), resource_error: None }
+        let (outcome, reach) = (Outcome::Failure(failure), Reach::Answered(None));
+        Self { response: None, outcome, reach, resource_error: None }
     }
 }
 

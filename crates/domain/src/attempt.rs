@@ -1,6 +1,6 @@
 //! Attempts: one HTTP request for a delivery, and its result.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 
@@ -43,6 +43,18 @@ pub struct Response {
     pub headers: Vec<(String, String)>,
     /// The first 4 KiB of the body.
     pub body: Bytes,
+}
+
+impl Response {
+    /// The value of its `Date` header.
+    #[must_use]
+    pub fn date(&self) -> Option<Timestamp> {
+        let is_date = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("date");
+        let (_, text) = self.headers.iter().find(is_date)?;
+        let date = httpdate::parse_http_date(text.trim()).ok()?;
+        let since_epoch = date.duration_since(UNIX_EPOCH).ok()?;
+        Some(Timestamp::EPOCH.plus(since_epoch))
+    }
 }
 
 /// A request and its result, as the sender saw them.

@@ -18,7 +18,7 @@ pub(super) async fn send(sender: &Sender, endpoint: &Endpoint) -> Exchange {
     let payload = Payload::from_stored("{\"a\" : 1}".into());
     let webhook = Webhook { event: EventId::MIN, event_type: &name("a"), payload: &payload };
     let sent = sender.send(endpoint, webhook, RealClock.now()).await;
-    sent.expect("this machine has the resources for a request")
+    sent.expect("this machine has the resources for a request").exchange
 }
 
 async fn send_to(url: &str) -> Exchange {

@@ -118,6 +118,12 @@ impl Targets {
         }
     }
 
+    /// What is known of a target.
+    #[must_use]
+    pub fn find(&self, target: &Target) -> Option<&Known> {
+        self.0.iter().find(|known| known.target == *target)
+    }
+
     /// The targets, those reached most recently first.
     #[must_use]
     pub fn by_importance(&self) -> Vec<Known> {
