@@ -68,9 +68,9 @@ impl LeaseRenewer {
         Self { shared, records, task }
     }
 
-    /// Announces with an immediate renewal that this node is leaving.
-    pub(super) fn drain(&self) {
-        self.shared.draining.store(true, Ordering::Release);
+    /// Announces with an immediate renewal whether this node hands its shards over.
+    pub(super) fn set_draining(&self, draining: bool) {
+        self.shared.draining.store(draining, Ordering::Release);
         self.shared.renew_now.notify_one();
     }
 

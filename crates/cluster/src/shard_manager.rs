@@ -112,6 +112,8 @@ pub struct ShardManager {
 enum Command {
     /// The process of a node is reported to have exited.
     ReportExit(BootId, ExitEvidence),
+    /// Leave all shards to the other nodes (`true`), or take a share again.
+    Yield(bool),
     /// Hand over all shards and leave the cluster.
     Stop(oneshot::Sender<usize>),
 }
@@ -164,6 +166,13 @@ impl ShardManager {
         me.is_some_and(|me| matches!(me.state, NodeState::Alive | NodeState::Draining))
     }
 
+    /// While `yielding`, hands every shard over to nodes that do not yield, and takes none. If there
+    /// are none, it keeps its shards.
+    pub async fn set_yielding(&self, yielding: bool) {
+        // The shard manager stops only with the node, whose shards others then take.
+        let _ = self.commands.send(Command::Yield(yielding)).await;
+    }
+
     /// Hands over every shard and leaves the cluster. Returns the number of shards whose work in
     /// flight had not ended when the drain timeout expired.
     pub async fn stop(&self) -> usize {
@@ -185,6 +194,7 @@ async fn run(mut reconciler: Reconciler, pause: Duration) {
             ended = reconciler::next_handoff(&mut reconciler.handoffs) => reconciler.finish_handoff(ended),
             command = reconciler.commands.recv() => match command {
                 Some(Command::ReportExit(node, evidence)) => reconciler.report_exit(node, evidence),
+                Some(Command::Yield(yielding)) => reconciler.set_yielding(yielding),
                 Some(Command::Stop(reply)) => {
                     // Ignore a closed channel: the caller was cancelled.
                     let _ = reply.send(reconciler.leave().await);

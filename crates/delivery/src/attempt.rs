@@ -64,7 +64,7 @@ pub(crate) enum Completion {
     InternalError { delivery: DeliveryId },
     /// The attempt failed, or was not made, because of an outage of this node. It changes nothing,
     /// and is repeated after a pause.
-    OwnOutage { delivery: DeliveryId },
+    OwnOutage { delivery: DeliveryId, cause: Cause },
     /// The write was fenced off: the shard has a newer owner.
     Fenced,
 }
@@ -86,7 +86,7 @@ enum NotSent {
     /// delivery.
     InternalError(Option<Box<AttemptRecord>>),
     /// An outage of this node.
-    OwnOutage,
+    OwnOutage(Cause),
 }
 
 /// Makes attempts and records them.
@@ -130,7 +130,7 @@ impl Attempts {
         let record = match requested {
             Ok(record) => record,
             Err(NotSent::Stale) => return Completion::Stale { delivery },
-            Err(NotSent::OwnOutage) => return Completion::OwnOutage { delivery },
+            Err(NotSent::OwnOutage(cause)) => return Completion::OwnOutage { delivery, cause },
             Err(NotSent::InternalError(record)) => {
                 let counts =
                     task.errors.is_some_and(|errors| errors.counts_as_failure(self.progress()));
@@ -165,7 +165,7 @@ impl Attempts {
                     None => Ok(AttemptRecord { at, exchange, trace }),
                     Some(cause) => {
                         tracing::debug!(delivery = %delivery.id, cause = cause.as_str(), "an attempt failed because of this node's own outage");
-                        Err(NotSent::OwnOutage)
+                        Err(NotSent::OwnOutage(cause))
                     }
                 }
             }
@@ -174,7 +174,7 @@ impl Attempts {
                 // Local ports run out for one address at a time; descriptors and memory for all.
                 if source.raw_os_error() != Some(failure::EADDRNOTAVAIL) {
                     self.surroundings.exhausted();
-                    return Err(NotSent::OwnOutage);
+                    return Err(NotSent::OwnOutage(Cause::Resources));
                 }
                 let record = AttemptRecord { at, exchange: *exchange, trace };
                 Err(NotSent::InternalError(Some(Box::new(record))))

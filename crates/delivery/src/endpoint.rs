@@ -39,9 +39,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause after an internal error: an attempt could not be made or recorded, through no fault of the
 /// endpoint. The request may have been sent, so it is not repeated at once.
 const INTERNAL_ERROR_PAUSE: Duration = Duration::from_secs(10);
-/// Pause after an attempt that failed because of an outage of this node. Most attempts then wait for
-/// a permit, because the node's limits are lower; some outages affect only a few endpoints.
-const OWN_OUTAGE_PAUSE: Duration = Duration::from_secs(5);
+/// Pause after an attempt that failed because of an outage of this node. Most outages lower the
+/// node's limits, so that attempts wait for a permit; the others affect only few endpoints.
+const OWN_OUTAGE_PAUSE: Duration = Duration::from_secs(1);
 /// Shortest and longest delay of the actor's timer. A longer wait is split, because due times
 /// follow the wall clock, which may be set during the wait.
 const MIN_DELAY: Duration = Duration::from_millis(1);
@@ -302,10 +302,12 @@ impl ActorState {
                 self.snapshot = Snapshot::Unknown;
                 self.paused_until = Some(Instant::now() + INTERNAL_ERROR_PAUSE);
             }
-            Completion::OwnOutage { delivery } => {
+            Completion::OwnOutage { delivery, cause } => {
                 self.in_flight.remove(&delivery);
                 self.snapshot = Snapshot::Unknown;
-                self.paused_until = Some(Instant::now() + OWN_OUTAGE_PAUSE);
+                let limited = cause.lowers_limits();
+                let pause = if limited { OWN_OUTAGE_PAUSE } else { INTERNAL_ERROR_PAUSE };
+                self.paused_until = Some(Instant::now() + pause);
             }
             Completion::Fenced => self.on_superseded(),
         }

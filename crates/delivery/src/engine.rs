@@ -169,6 +169,12 @@ impl DeliveryEngine {
         self.0.attempts.surroundings.outages()
     }
 
+    /// Whether an outage of its own has kept this node from sending for at least `time`.
+    #[must_use]
+    pub fn has_been_cut_off_for(&self, time: Duration) -> bool {
+        self.0.attempts.surroundings.has_been_cut_off_for(time)
+    }
+
     /// Number of requests in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {

@@ -180,6 +180,16 @@ impl Surroundings {
             .collect()
     }
 
+    /// Whether an outage has kept this node from sending for at least `time`.
+    pub(crate) fn has_been_cut_off_for(&self, time: Duration) -> bool {
+        match self.state.lock().outage {
+            OwnOutage::Ongoing { cause, since } => {
+                cause.lowers_limits() && self.uptime().saturating_sub(since) >= time
+            }
+            OwnOutage::None | OwnOutage::Ended { .. } => false,
+        }
+    }
+
     fn uptime(&self) -> Duration {
         self.started.elapsed()
     }

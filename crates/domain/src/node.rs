@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum NodeState {
     /// It renews its lease.
     Alive,
-    /// It renews its lease, and hands its shards over before it stops.
+    /// It renews its lease, and hands its shards over: before it stops, or because an outage of its
+    /// own keeps it from working.
     Draining,
     /// It has missed renewals, but may recover before its lease expires.
     Suspect,

@@ -90,6 +90,15 @@ impl Cause {
         }
     }
 
+    /// Whether the node's limits of requests are lowered. Otherwise only few endpoints are affected.
+    #[must_use]
+    pub const fn lowers_limits(self) -> bool {
+        match self {
+            Self::Dns | Self::Network | Self::Resources => true,
+            Self::Ipv6 | Self::Clock => false,
+        }
+    }
+
     /// Whether a target that needs `facility` is affected.
     const fn affects(self, facility: Facility) -> bool {
         match self {

@@ -58,6 +58,10 @@ use crate::{previous_run, server, store};
 /// How long a handoff waits beyond the attempt timeout for results to be recorded. Otherwise a slow
 /// disk would cause attempts to be sent twice.
 const RECORD_GRACE: Duration = Duration::from_secs(3);
+/// How long an outage of this node lasts before it leaves its shards to other nodes.
+const YIELD_AFTER: Duration = Duration::from_secs(10);
+/// How often it is checked whether it should.
+const YIELD_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the node waits for the HTTP server beyond its drain timeout.
 const DRAIN_SLACK: Duration = Duration::from_secs(1);
 
@@ -187,6 +191,10 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         seed: seed()?,
         tasks: tasks.clone(),
     });
+    tasks.spawn(
+        "shard yielding",
+        yield_while_cut_off(workers.delivery.clone(), shard_manager.clone()),
+    );
     let service = Service::new(records.clone(), router, workers.clone(), id_generator, clock);
     let peers = match transport {
         Some(transport) => {
@@ -218,6 +226,18 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
     let serving = serve_once_joined(shard_manager.clone(), message, listener, api, stop.clone());
     let server = tasks.spawn("HTTP server", serving);
     Ok(Running { workers, shard_manager, peers, server, stop, tasks, _dir: dir })
+}
+
+/// Leaves the shards to other nodes while an outage of this node keeps it from sending.
+async fn yield_while_cut_off(delivery: DeliveryEngine, shard_manager: ShardManager) {
+    let mut yielding = false;
+    loop {
+        tokio::time::sleep(YIELD_CHECK_INTERVAL).await;
+        if delivery.has_been_cut_off_for(YIELD_AFTER) != yielding {
+            yielding = !yielding;
+            shard_manager.set_yielding(yielding).await;
+        }
+    }
 }
 
 /// Serves requests once the node has joined the cluster. A node that cannot join because the store

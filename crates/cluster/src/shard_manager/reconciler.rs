@@ -72,6 +72,8 @@ pub(super) struct Reconciler {
     /// Shards that were given up before all their work in flight had ended.
     drain_timeouts: usize,
     leaving: bool,
+    /// This node cannot work on its shards, and leaves them to the other nodes until it can.
+    yielding: bool,
     /// The last pass ended before all planned shards were claimed.
     pub(super) has_more_to_claim: bool,
     instruments: Instruments,
@@ -138,6 +140,7 @@ impl Reconciler {
             handoffs: JoinSet::new(),
             drain_timeouts: 0,
             leaving: false,
+            yielding: false,
             has_more_to_claim: false,
             instruments: Instruments::new(),
             store_failing: false,
@@ -152,6 +155,14 @@ impl Reconciler {
         let known = self.reported_exits.entry(node).or_insert(evidence);
         if evidence == ExitEvidence::ThisHost {
             *known = evidence;
+        }
+    }
+
+    /// Leaves this node's shards to the other nodes, or takes its share again.
+    pub(super) fn set_yielding(&mut self, yielding: bool) {
+        self.yielding = yielding;
+        if let Some(lease_renewer) = &self.lease_renewer {
+            lease_renewer.set_draining(yielding);
         }
     }
 
@@ -197,7 +208,7 @@ impl Reconciler {
         self.leaving = true;
         self.drain_timeouts = 0;
         if let Some(lease_renewer) = &self.lease_renewer {
-            lease_renewer.drain();
+            lease_renewer.set_draining(true);
         }
         let deadline = Instant::now() + self.drain_timeout;
         while !self.shards.is_empty() && Instant::now() < deadline {

@@ -262,6 +262,24 @@ async fn a_leaving_node_hands_over_its_shards_and_removes_its_lease() {
     assert_eq!(two.view().borrow().counts().get(&boot_id(2)), Some(&usize::from(SHARDS)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_yielding_node_leaves_its_shards_to_the_others_until_it_can_work_again() {
+    let cluster = Cluster::new().await;
+    let (one, two) = (cluster.node(1), cluster.node(2));
+    cluster.until_balanced(&[1, 2]).await;
+    one.set_yielding(true).await;
+    cluster.until_balanced(&[2]).await;
+    assert!(one.is_member(), "it stays in the cluster");
+    // Nobody can work: the shards stay where they are.
+    two.set_yielding(true).await;
+    sleep(LEASE_TTL * 2).await;
+    assert_eq!(owned_by(&cluster.owners().await, 2), usize::from(SHARDS));
+    one.set_yielding(false).await;
+    cluster.until_balanced(&[1]).await;
+    two.set_yielding(false).await;
+    cluster.until_balanced(&[1, 2]).await;
+}
+
 /// So many shards that claiming them takes seconds.
 const MANY_SHARDS: u16 = 6_400;
 

@@ -48,7 +48,7 @@ pub enum MemberState {
     /// Has not renewed its lease for a while, but may recover. It keeps its shards, and claims none
     /// while there are living nodes, which can start work at once.
     Suspect,
-    /// Is shutting down: it hands over its shards and claims none.
+    /// Is shutting down or cannot work: it hands over its shards and claims none.
     Draining,
 }
 

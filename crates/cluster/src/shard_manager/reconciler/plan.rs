@@ -28,8 +28,8 @@ impl Reconciler {
     }
 
     pub(super) fn member<'a>(&self, lease: &'a Lease, state: NodeState) -> Option<Member<'a>> {
-        // A leaving node must not receive shards even before its lease says that it drains.
-        let leaves = self.leaving && lease.node == self.me.node;
+        // Such a node must not receive shards even before its lease says that it drains.
+        let leaves = (self.leaving || self.yielding) && lease.node == self.me.node;
         let member_state = match state {
             NodeState::Dead => return None,
             _ if leaves => MemberState::Draining,
