@@ -148,11 +148,11 @@ pub(crate) async fn order(addresses: Vec<SocketAddr>) -> Addrs {
 }
 
 /// The system's files.
-struct Files {
-    resolv_conf: PathBuf,
-    hosts: PathBuf,
+pub(crate) struct Files {
+    pub(crate) resolv_conf: PathBuf,
+    pub(crate) hosts: PathBuf,
     /// The port of the name servers, which the file cannot set.
-    dns_port: u16,
+    pub(crate) dns_port: u16,
 }
 
 /// What changes when a file is written or replaced.
@@ -368,154 +368,13 @@ fn read_hosts(path: &Path) -> HashMap<String, Vec<IpAddr>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-    use std::net::Ipv4Addr;
-
-    use hickory_resolver::proto::op::{Message, ResponseCode};
-    use hickory_resolver::proto::rr::{RData, Record};
-    use tempfile::TempDir;
-    use tokio::net::UdpSocket;
-    use tokio::time::timeout;
-
-    use super::*;
-
-    const SOON: Duration = Duration::from_secs(2);
-
-    /// The answer of a name server to a query. `None`: silence.
-    type Reply = Option<Vec<IpAddr>>;
-
-    /// A name server, and a resolver that asks it.
-    struct Fixture {
-        directory: TempDir,
-        resolver: SystemResolver,
-        queries: Arc<Mutex<Vec<(String, RecordType)>>>,
-    }
-
-    impl Fixture {
-        /// Answers queries with `answer`. A name without any address does not exist.
-        async fn new(
-            ttl: u32,
-            answer: impl Fn(&str, RecordType) -> Reply + Send + 'static,
-        ) -> Self {
-            let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
-            let dns_port = socket.local_addr().expect("an address").port();
-            let queries = Arc::new(Mutex::new(Vec::new()));
-            let asked = queries.clone();
-            tokio::spawn(async move {
-                let mut buffer = [0; 512];
-                while let Ok((length, client)) = socket.recv_from(&mut buffer).await {
-                    let request = Message::from_vec(&buffer[..length]).expect("a query");
-                    let query = request.queries[0].clone();
-                    let name = query.name().to_string();
-                    asked.lock().push((name.clone(), query.query_type()));
-                    let Some(addresses) = answer(&name, query.query_type()) else { continue };
-                    let mut response = request.into_response();
-                    if addresses.is_empty() {
-                        response.metadata.response_code = ResponseCode::NXDomain;
-                    }
-                    for ip in addresses {
-                        let data = RData::from(ip);
-                        response.add_answer(Record::from_rdata(query.name().clone(), ttl, data));
-                    }
-                    let bytes = response.to_vec().expect("encodes");
-                    socket.send_to(&bytes, client).await.expect("sent");
-                }
-            });
-            let directory = TempDir::new().expect("a directory");
-            let files = Files {
-                resolv_conf: directory.path().join("resolv.conf"),
-                hosts: directory.path().join("hosts"),
-                dns_port,
-            };
-            let resolv_conf = "search wild.test\noptions ndots:5\nnameserver 127.0.0.1\n";
-            std::fs::write(&files.resolv_conf, resolv_conf).expect("written");
-            std::fs::write(&files.hosts, "127.0.0.9 Local_Host.test alias.test # a comment\n")
-                .expect("written");
-            let resolver = SystemResolver::load(files).expect("loads");
-            Self { directory, resolver, queries }
-        }
-
-        async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, LookupError> {
-            timeout(SOON, self.resolver.lookup(name)).await.expect("a result in time")
-        }
-    }
-
-    fn v4(last: u8) -> IpAddr {
-        Ipv4Addr::new(192, 0, 2, last).into()
-    }
-
-    fn v6() -> IpAddr {
-        "2001:db8::1".parse().expect("an address")
-    }
-
-    #[tokio::test]
-    async fn names_are_absolute_and_may_contain_underscores() {
-        let fixture = Fixture::new(60, |_, family| match family {
-            RecordType::A => Some(vec![v4(1)]),
-            _ => Some(vec![v6()]),
-        })
-        .await;
-        for name in ["my_app.example.com", "-a-.example", "plain"] {
-            let found: HashSet<IpAddr> = fixture.lookup(name).await.unwrap().into_iter().collect();
-            assert_eq!(found, HashSet::from([v4(1), v6()]), "{name}");
-        }
-        let asked = fixture.queries.lock();
-        assert!(asked.iter().all(|(name, _)| !name.contains("wild")), "{asked:?}");
-    }
-
-    #[tokio::test]
-    async fn a_family_without_an_answer_delays_nothing() {
-        for silent in [RecordType::A, RecordType::AAAA] {
-            let fixture = Fixture::new(60, move |_, family| match family {
-                family if family == silent => None,
-                RecordType::A => Some(vec![v4(1)]),
-                _ => Some(vec![v6()]),
-            })
-            .await;
-            let start = Instant::now();
-            let found = fixture.lookup("example.com").await.unwrap();
-            assert_eq!(found.len(), 1, "{silent}");
-            assert!(start.elapsed() < Duration::from_secs(1), "{silent}");
-        }
-    }
-
-    #[tokio::test]
-    async fn the_hosts_file_comes_first() {
-        let fixture = Fixture::new(60, |_, _| None).await;
-        for name in ["local_host.test", "ALIAS.test."] {
-            assert_eq!(
-                fixture.lookup(name).await.unwrap(),
-                ["127.0.0.9".parse::<IpAddr>().unwrap()]
-            );
-        }
-        assert!(fixture.queries.lock().is_empty());
-    }
-
-    #[tokio::test]
-    async fn an_unknown_name_is_not_found() {
-        let fixture = Fixture::new(60, |_, _| Some(Vec::new())).await;
-        let error = fixture.lookup("example.com").await.unwrap_err();
-        assert!(matches!(error, LookupError::NotFound), "{error}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn changed_files_take_effect() {
-        let fixture = Fixture::new(60, |_, _| Some(Vec::new())).await;
-        assert!(fixture.lookup("later.test").await.is_err());
-        let hosts = "127.0.0.8 later.test\n127.0.0.7 other.test\n";
-        std::fs::write(fixture.directory.path().join("hosts"), hosts).expect("written");
-        tokio::time::advance(RELOAD_INTERVAL).await;
-        assert_eq!(fixture.lookup("later.test").await.unwrap().len(), 1);
-        // A file that cannot be used changes nothing.
-        std::fs::write(fixture.directory.path().join("resolv.conf"), "").expect("written");
-        tokio::time::advance(RELOAD_INTERVAL).await;
-        assert_eq!(fixture.lookup("other.test").await.unwrap().len(), 1);
-    }
-
-    #[test]
-    fn families_alternate() {
-        let all = alternate(vec![v6()], vec![v4(1), v4(2)]);
-        assert_eq!(all, [v6(), v4(1), v4(2)]);
+impl GuardedResolver {
+    /// Resolves names by a test's name server.
+    pub(crate) fn of_files(files: Files, policy: AddressPolicy) -> Self {
+        let system = SystemResolver::load(files).expect("loads");
+        Self { system: Arc::new(system), policy: Arc::new(policy) }
     }
 }
+
+#[cfg(test)]
+mod tests;

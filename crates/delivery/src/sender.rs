@@ -117,11 +117,20 @@ impl Sender {
         timeout: Duration,
         tls: ClientConfig,
     ) -> Result<Self, SenderError> {
-        let policy = Arc::new(policy);
-        let resolver = GuardedResolver::new(policy.clone())?;
+        let resolver = GuardedResolver::new(Arc::new(policy.clone()))?;
+        Self::with_resolver(resolver, policy, timeout, tls)
+    }
+
+    /// Like [`Self::with_tls`], with a given resolver.
+    pub(crate) fn with_resolver(
+        resolver: GuardedResolver,
+        policy: AddressPolicy,
+        timeout: Duration,
+        tls: ClientConfig,
+    ) -> Result<Self, SenderError> {
         let connections = ConnectionCounter::default();
         let clients = Clients::new(Settings { tls, resolver, connections, timeout })?;
-        Ok(Self { clients, policy, timeout })
+        Ok(Self { clients, policy: Arc::new(policy), timeout })
     }
 
     pub(crate) fn resolver(&self) -> &GuardedResolver {
@@ -312,7 +321,7 @@ impl Sender {
 }
 
 /// Trusts the system's certificate store.
-fn tls() -> Result<ClientConfig, rustls::Error> {
+pub(crate) fn tls() -> Result<ClientConfig, rustls::Error> {
     let mut tls = ClientConfig::builder().with_platform_verifier()?.with_no_client_auth();
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(tls)

@@ -192,6 +192,16 @@ impl Fixture {
     }
 
     pub(crate) async fn within(bounds: Bounds, retry: retry::Policy, shards: u16) -> Self {
+        let sender = Sender::new(loopback(), retry.timeout()).expect("a sender");
+        Self::with_sender(sender, bounds, retry, shards).await
+    }
+
+    pub(crate) async fn with_sender(
+        sender: Sender,
+        bounds: Bounds,
+        retry: retry::Policy,
+        shards: u16,
+    ) -> Self {
         let engine = FaultyEngine::default();
         let store = Store::new(Arc::new(engine.clone()), 1);
         let records = Records::open(store.clone(), shards).await.expect("opened");
@@ -224,7 +234,7 @@ impl Fixture {
             records: records.clone(),
             owned_shards: owned_shards.clone(),
             router,
-            sender: Sender::new(loopback(), retry.timeout()).expect("a sender"),
+            sender,
             rules: Rules { retry, ..Rules::default() },
             notifier: notifier_calls.clone(),
             clock: clock.clone(),

@@ -6,6 +6,8 @@ mod faulty_engine;
 pub(crate) mod fixture;
 mod internal_errors;
 mod jobs;
+pub(crate) mod name_server;
+mod own_outage;
 mod pacing;
 mod phases;
 mod timers;
