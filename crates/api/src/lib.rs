@@ -28,6 +28,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use postrider_cluster::view::View;
+use postrider_domain::own_outage::Outage;
 use postrider_domain::retry;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::Timestamp;
@@ -76,6 +77,9 @@ pub trait Probe: Send + Sync + 'static {
     /// Checks that the node can serve requests: the store is available and the node has joined its
     /// cluster. The error is the reason why it cannot.
     async fn ready(&self) -> Result<(), String>;
+
+    /// The outages that keep this node, though not others, from sending webhooks.
+    fn outages(&self) -> Vec<Outage>;
 }
 
 /// The router of the REST API and the dashboard.

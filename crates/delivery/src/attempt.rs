@@ -170,12 +170,12 @@ impl Attempts {
                 }
             }
             Err(OutOfResources { source, exchange }) => {
-                tracing::error!(error = %source, "ran out of resources for requests");
                 // Local ports run out for one address at a time; descriptors and memory for all.
                 if source.raw_os_error() != Some(failure::EADDRNOTAVAIL) {
-                    self.surroundings.exhausted();
+                    self.surroundings.exhausted().await;
                     return Err(NotSent::OwnOutage(Cause::Resources));
                 }
+                tracing::error!(error = %source, "ran out of resources for requests");
                 let record = AttemptRecord { at, exchange: *exchange, trace };
                 Err(NotSent::InternalError(Some(Box::new(record))))
             }

@@ -10,6 +10,7 @@ use postrider_domain::attempt::TestReport;
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Event;
 use postrider_domain::ids::IdGenerator;
+use postrider_domain::own_outage::Outage;
 use postrider_domain::time::Clock;
 use postrider_domain::transition::Rules;
 use postrider_net::tasks::Tasks;
@@ -29,7 +30,7 @@ use crate::rng::SharedRng;
 use crate::sender::Sender;
 use crate::shard::{Bounds, ShardResources};
 use crate::supervisor::{Supervisor, SupervisorMsg};
-use crate::surroundings::{Outage, Surroundings};
+use crate::surroundings::Surroundings;
 
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 

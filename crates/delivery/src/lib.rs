@@ -75,4 +75,3 @@ pub use owned_shards::OwnedShards;
 pub use resolver::ResolverError;
 pub use rng::SharedRng;
 pub use sender::{OutOfResources, Sender, SenderError};
-pub use surroundings::Outage;

@@ -12,7 +12,7 @@ use opentelemetry::metrics::Counter;
 use opentelemetry::{KeyValue, global};
 use parking_lot::Mutex;
 use postrider_domain::own_outage::{
-    self, Cause, Check, ClockOffsets, Facility, OwnOutage, Target, Targets,
+    self, Cause, Check, ClockOffsets, Facility, Outage, OwnOutage, Target, Targets,
 };
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_net::tasks::Tasks;
@@ -28,14 +28,6 @@ use crate::self_check::{self, Findings};
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the limits are adjusted after an outage.
 const RESUME_INTERVAL: Duration = Duration::from_millis(250);
-
-/// An outage of this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outage {
-    pub cause: Cause,
-    /// When it was noticed.
-    pub since: Timestamp,
-}
 
 /// A node's view of its surroundings.
 pub(crate) struct Surroundings {
@@ -157,11 +149,13 @@ impl Surroundings {
         })
     }
 
-    /// A request failed because this process ran out of file descriptors or memory.
-    pub(crate) fn exhausted(&self) {
+    /// A request failed because this process ran out of file descriptors or memory. Returns after
+    /// the next check, so that requests that fail at once do not follow each other at once.
+    pub(crate) async fn exhausted(&self) {
         let now = self.uptime();
         self.update(|state| state.outage.after_exhaustion(now));
         self.count(Cause::Resources);
+        self.check().await;
     }
 
     /// The current outages.

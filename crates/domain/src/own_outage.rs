@@ -26,6 +26,7 @@
 use std::time::Duration;
 
 use crate::ids::AccountId;
+use crate::time::Timestamp;
 
 mod clock_offsets;
 mod targets;
@@ -108,6 +109,14 @@ impl Cause {
             Self::Clock => false,
         }
     }
+}
+
+/// An outage of a node, as its operator sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outage {
+    pub cause: Cause,
+    /// When it was noticed.
+    pub since: Timestamp,
 }
 
 /// What one probe of a target showed.

@@ -30,6 +30,7 @@ use postrider_domain::attempt::TestReport;
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Event;
 use postrider_domain::ids::IdGenerator;
+use postrider_domain::own_outage::Outage;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::Clock;
 use postrider_domain::transition::Rules;
@@ -205,6 +206,7 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         }
         None => None,
     };
+    let delivery = workers.delivery.clone();
     let api = Api {
         service,
         records: records.clone(),
@@ -214,6 +216,7 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         retry: config.retry.clone(),
         dashboard: config.dashboard.clone(),
         probe: Arc::new(NodeProbe {
+            outages: Box::new(move || delivery.outages()),
             telemetry,
             records,
             shard_manager: shard_manager.clone(),
@@ -408,6 +411,7 @@ pub fn seed() -> Result<u64> {
 
 /// Health and metrics of this process, for the API.
 struct NodeProbe {
+    outages: Box<dyn Fn() -> Vec<Outage> + Send + Sync>,
     telemetry: Arc<Telemetry>,
     records: Records,
     shard_manager: ShardManager,
@@ -416,6 +420,10 @@ struct NodeProbe {
 
 #[async_trait]
 impl Probe for NodeProbe {
+    fn outages(&self) -> Vec<Outage> {
+        (self.outages)()
+    }
+
     fn metrics(&self) -> String {
         self.telemetry.text()
     }
@@ -482,7 +490,8 @@ mod tests {
         });
         shard_manager.joined().await;
         let telemetry = Arc::new(Telemetry::start("node", None).expect("starts"));
-        let probe = NodeProbe { telemetry, records, shard_manager, tasks: tasks.clone() };
+        let outages = Box::new(Vec::new);
+        let probe = NodeProbe { outages, telemetry, records, shard_manager, tasks: tasks.clone() };
         assert_eq!(probe.ready().await, Ok(()));
         tasks.spawn("recorder", async {});
         tasks.failed().await;

@@ -24,8 +24,17 @@ struct Cluster {
     nodes: Vec<Member>,
     unowned: usize,
     oldest_pending_age_ms: Option<u64>,
+    /// Absent in the response of an earlier version.
+    #[serde(default)]
+    outages: Vec<Outage>,
     #[serde(default)]
     owners: Vec<Owner>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Outage {
+    message: String,
+    since: String,
 }
 
 #[derive(Debug, Deserialize)]

@@ -9,6 +9,7 @@ use axum::routing::get;
 use maud::{Markup, html};
 use postrider_cluster::view::{NodeView, View};
 use postrider_domain::node::NodeState;
+use postrider_domain::own_outage::Outage;
 use postrider_domain::time::Timestamp;
 
 use super::components::Column::{Number, Text};
@@ -46,12 +47,28 @@ async fn cluster(
     let body = html! {
         h1 { "Cluster" }
         div #cluster hx-get=(CLUSTER) hx-select="#cluster" hx-trigger="every 2s" hx-swap="outerHTML" {
+            (attention(&app.0.api.probe.outages(), ctx.now()))
             (summary(&view, oldest, ctx.now()))
             (nodes(&view))
             (shard_map(&view))
         }
     };
     Ok(ctx.page(NavItem::Cluster, "Cluster", body))
+}
+
+/// What the operator has to repair.
+fn attention(outages: &[Outage], now: Timestamp) -> Markup {
+    html! {
+        @for Outage { cause, since } in outages {
+            div.banner.bad role="status" {
+                strong.headline { "Attention: this node has an outage of its own" }
+                p {
+                    "For " (age(*since, now)) ", " (cause.description()) ". "
+                    "Deliveries wait and their failures do not count. Sending resumes by itself."
+                }
+            }
+        }
+    }
 }
 
 fn summary(view: &View, oldest: Option<Timestamp>, now: Timestamp) -> Markup {

@@ -8,6 +8,8 @@ use postrider_cluster::view::View;
 use postrider_domain::assignment::Shard;
 use postrider_domain::ids::BootId;
 use postrider_domain::node::NodeState;
+use postrider_domain::own_outage::Outage;
+use postrider_domain::time::Timestamp;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -50,6 +52,10 @@ struct ClusterBody {
     /// The age of the oldest pending delivery in milliseconds; null if there is none. Only the
     /// first 10,000 endpoints with pending deliveries are considered.
     oldest_pending_age_ms: Option<u64>,
+    /// What keeps the node that handled the request from sending webhooks: outages of its own
+    /// network, name servers, resources or clock. Deliveries wait meanwhile, and failures do not
+    /// count.
+    outages: Vec<OutageBody>,
     /// The owners of the shards, ordered by shard. Unowned shards are omitted. Present only with
     /// `owners=true`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,14 +72,29 @@ struct NodeBody {
     /// The node's configured name.
     #[schema(example = "node-1")]
     name: String,
-    /// The node's state: `alive`, `draining` (shutting down), `suspect` (missed lease renewals) or
-    /// `dead` (lease expired).
+    /// The node's state: `alive`, `draining` (handing its shards over, because it is shutting down or
+    /// has an outage of its own), `suspect` (missed lease renewals) or `dead` (lease expired).
     #[schema(value_type = String, example = "alive")]
     state: NodeState,
     /// The number of shards that the node owns.
     shards: usize,
     /// The node's Postrider version.
     version: String,
+}
+
+/// An outage of a node.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Outage)]
+struct OutageBody {
+    /// `dns`, `network`, `ipv6`, `resources` or `clock`.
+    #[schema(example = "dns")]
+    cause: &'static str,
+    /// What is wrong.
+    #[schema(example = "its name servers do not resolve names")]
+    message: &'static str,
+    /// When it was noticed.
+    #[schema(value_type = String, format = DateTime)]
+    since: Timestamp,
 }
 
 /// The owner of a shard.
@@ -118,9 +139,16 @@ async fn get(
         shards: view.owners.len(),
         nodes: nodes.collect(),
         unowned: view.unowned(),
+        outages: app.0.api.probe.outages().into_iter().map(OutageBody::from).collect(),
         oldest_pending_age_ms: age.map(|age| u64::try_from(age).unwrap_or(u64::MAX)),
         owners: owners.unwrap_or(false).then(|| owners_of(&view)),
     }))
+}
+
+impl From<Outage> for OutageBody {
+    fn from(Outage { cause, since }: Outage) -> Self {
+        Self { cause: cause.as_str(), message: cause.description(), since }
+    }
 }
 
 fn owners_of(view: &View) -> Vec<OwnerBody> {

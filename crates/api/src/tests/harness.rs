@@ -19,6 +19,7 @@ use postrider_domain::event::Event;
 use postrider_domain::ids::{AccountId, BootId, DeliveryId, EndpointId, Id, IdGenerator};
 use postrider_domain::node::NodeState;
 use postrider_domain::outcome::{Outcome, of_status};
+use postrider_domain::own_outage::Outage;
 use postrider_domain::retry;
 use postrider_domain::target::AddressPolicy;
 use postrider_domain::time::{Clock, Timestamp};
@@ -43,6 +44,8 @@ pub(crate) struct TestApp {
     pub records: Records,
     pub shards: Arc<RecordingShards>,
     pub clock: Arc<TestClock>,
+    /// The outages that the node reports.
+    pub outages: Arc<Mutex<Vec<Outage>>>,
 }
 
 /// An account and one of its API keys.
@@ -140,6 +143,7 @@ impl TestApp {
             Arc::new(IdGenerator::new(1)),
             clock.clone(),
         );
+        let outages: Arc<Mutex<Vec<Outage>>> = Arc::default();
         let router = app(Api {
             service: service.clone(),
             records: records.clone(),
@@ -148,9 +152,9 @@ impl TestApp {
             targets: AddressPolicy::default(),
             retry: retry(),
             dashboard,
-            probe: Arc::new(AlwaysReady),
+            probe: Arc::new(AlwaysReady(outages.clone())),
         });
-        Self { router, service, records, shards, clock }
+        Self { router, service, records, shards, clock, outages }
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> TestResponse {
@@ -350,7 +354,7 @@ impl Clock for TestClock {
     }
 }
 
-struct AlwaysReady;
+struct AlwaysReady(Arc<Mutex<Vec<Outage>>>);
 
 #[async_trait]
 impl Probe for AlwaysReady {
@@ -360,5 +364,9 @@ impl Probe for AlwaysReady {
 
     async fn ready(&self) -> Result<(), String> {
         Ok(())
+    }
+
+    fn outages(&self) -> Vec<Outage> {
+        self.0.lock().clone()
     }
 }

@@ -1,6 +1,9 @@
+use postrider_domain::own_outage::{Cause, Outage};
+use postrider_domain::time::Clock;
 use serde_json::{Value, json};
 
-use super::harness::{TestApp, request};
+use super::browser::Browser;
+use super::harness::{OPERATOR, TestApp, request};
 
 #[tokio::test]
 async fn an_account_is_created_read_updated_and_deleted() {
@@ -152,6 +155,22 @@ async fn the_cluster_view_lists_nodes_and_owners() {
     assert_eq!((&owners[0]["shard"], &owners[0]["epoch"]), (&json!(0), &json!(7)));
     let call = "GET /v1/cluster?owners=maybe&x=1";
     assert_eq!(app.as_operator(call, Value::Null).await.pointers(400), ["/owners", "/x"]);
+}
+
+#[tokio::test]
+async fn an_outage_of_the_node_is_reported() {
+    let app = TestApp::new().await;
+    let cluster = async || app.as_operator("GET /v1/cluster", Value::Null).await.expect(200);
+    assert_eq!(cluster().await["outages"], json!([]));
+    let since = app.clock.now();
+    app.outages.lock().push(Outage { cause: Cause::Dns, since });
+    let expected = json!([{
+        "cause": "dns", "message": "its name servers do not resolve names", "since": since,
+    }]);
+    assert_eq!(cluster().await["outages"], expected);
+    let operator = Browser::with_key(&app, OPERATOR).await;
+    let page = operator.page("/dashboard/cluster").await;
+    assert!(page.contains("Attention") && page.contains("do not resolve names"), "{page}");
 }
 
 #[tokio::test]

@@ -4,7 +4,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ids::Id;
-use crate::time::Timestamp;
 
 const MAX: usize = 2_048;
 

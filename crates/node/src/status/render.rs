@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use super::{Cluster, Member, Owner};
+use super::{Cluster, Member, Outage, Owner};
 
 /// The width of the shard map.
 const SHARDS_PER_ROW: usize = 64;
@@ -80,7 +80,7 @@ fn write_shard_map(text: &mut String, cluster: &Cluster) {
 }
 
 fn write_summary(text: &mut String, cluster: &Cluster) {
-    let Cluster { shards, unowned, oldest_pending_age_ms, .. } = cluster;
+    let Cluster { shards, unowned, oldest_pending_age_ms, outages, .. } = cluster;
     let owned = match unowned {
         0 => "all owned".to_owned(),
         some => format!("{some} WITHOUT A LIVE OWNER ({UNOWNED})"),
@@ -90,6 +90,12 @@ fn write_summary(text: &mut String, cluster: &Cluster) {
         Some(ms) => format!("the oldest pending delivery is {} old", format_age(*ms)),
     };
     let _ = writeln!(text, "\n{shards} shards, {owned}; {oldest}");
+    for Outage { message, since } in outages {
+        let _ = writeln!(
+            text,
+            "The node that was asked has an OUTAGE of its own since {since}: {message}"
+        );
+    }
 }
 
 fn write_owners(text: &mut String, cluster: &Cluster) {
@@ -148,6 +154,14 @@ b  n       dead           1  1          0.1.0    boot_2
         assert_eq!(cluster(&sample(), false), expected);
         let full = cluster(&sample(), true);
         assert!(full.contains("\nshard  epoch  owner\n    0      3  node-1  boot_1\n"), "{full}");
+    }
+
+    #[test]
+    fn the_status_shows_an_outage() {
+        let (message, since) = ("it cannot connect".to_owned(), "2026-10-21T07:28:00Z".to_owned());
+        let status = Cluster { outages: vec![Outage { message, since }], ..sample() };
+        let expected = "has an OUTAGE of its own since 2026-10-21T07:28:00Z: it cannot connect\n";
+        assert!(cluster(&status, false).ends_with(expected));
     }
 
     #[test]
