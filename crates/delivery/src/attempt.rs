@@ -14,6 +14,7 @@ use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::{Event, Payload};
 use postrider_domain::ids::{DeliveryId, IdGenerator};
+use postrider_domain::limits::MAX_RESPONSE_READ_TIME;
 use postrider_domain::outcome::Outcome;
 use postrider_domain::own_outage::{Cause, Target};
 use postrider_domain::time::{Clock, Timestamp};
@@ -30,7 +31,7 @@ use crate::permits::Permit;
 use crate::reach::{self, Reach};
 use crate::recorder::Recorder;
 use crate::rng::SharedRng;
-use crate::sender::{self, OutOfResources, Sender, Sent, Webhook};
+use crate::sender::{self, OutOfResources, Sender, Webhook};
 use crate::spans;
 use crate::surroundings::Surroundings;
 
@@ -120,8 +121,8 @@ impl Attempts {
     }
 
     /// Makes an attempt, records it, then updates the metrics and wakes the notifier.
-    pub(crate) async fn run(&self, task: AttemptTask) -> Completion {
-        let requested = AssertUnwindSafe(self.request(&task)).catch_unwind().await;
+    pub(crate) async fn run(&self, mut task: AttemptTask) -> Completion {
+        let requested = AssertUnwindSafe(self.request(&mut task)).catch_unwind().await;
         // The panic hook has logged the message.
         let requested = requested.unwrap_or_else(|_| {
             Err(self.not_sent(&task, "an internal error prevented the request"))
@@ -144,9 +145,9 @@ impl Attempts {
         self.commit(task, record).instrument(span).await
     }
 
-    async fn request(&self, task: &AttemptTask) -> Result<AttemptRecord, NotSent> {
-        let AttemptTask { guard, endpoint, delivery, .. } = task;
+    async fn request(&self, task: &mut AttemptTask) -> Result<AttemptRecord, NotSent> {
         let payload = self.payload(task).await?;
+        let AttemptTask { guard, endpoint, delivery, permit, .. } = task;
         // If this process was suspended, the actor's check may have been long ago.
         if guard.is_revoked() {
             return Err(NotSent::Stale);
@@ -154,21 +155,19 @@ impl Attempts {
         let span = spans::attempt(delivery, &endpoint.url, task.trace);
         let target = reach::target(endpoint);
         let (at, began) = (self.clock.now(), self.surroundings.used(&target));
-        let sent = self.send(endpoint, delivery, &payload).instrument(span.clone()).await;
+        let sent = self.send(endpoint, delivery, &payload, permit).instrument(span.clone()).await;
         spans::record_result(&span, &sent);
         // The span ends with the request, before the record is committed.
         let trace = trace::of(&span);
         drop(span);
         match sent {
-            Ok(Sent { exchange, reach }) => {
-                match self.excuse(&target, began, &exchange, reach).await {
-                    None => Ok(AttemptRecord { at, exchange, trace }),
-                    Some(cause) => {
-                        tracing::debug!(delivery = %delivery.id, cause = cause.as_str(), "an attempt failed because of this node's own outage");
-                        Err(NotSent::OwnOutage(cause))
-                    }
+            Ok((exchange, reach)) => match self.excuse(&target, began, &exchange, reach).await {
+                None => Ok(AttemptRecord { at, exchange, trace }),
+                Some(cause) => {
+                    tracing::debug!(delivery = %delivery.id, cause = cause.as_str(), "an attempt failed because of this node's own outage");
+                    Err(NotSent::OwnOutage(cause))
                 }
-            }
+            },
             Err(OutOfResources { source, exchange }) => {
                 // Local ports run out for one address at a time; descriptors and memory for all.
                 if source.raw_os_error() != Some(failure::EADDRNOTAVAIL) {
@@ -241,12 +240,18 @@ impl Attempts {
         endpoint: &Endpoint,
         delivery: &Delivery,
         payload: &Payload,
-    ) -> Result<Sent, OutOfResources> {
+        permit: &mut Permit,
+    ) -> Result<(Exchange, Reach), OutOfResources> {
         let webhook = Webhook { event: delivery.event, event_type: &delivery.event_type, payload };
         self.metrics.in_flight.add(1, &[]);
         let sent = self.sender.send(endpoint, webhook, self.clock.wall()).await;
         self.metrics.in_flight.add(-1, &[]);
-        sent
+        let sent = sent?;
+        let reach = sent.reach;
+        // Otherwise, only what has arrived already is read.
+        let may_wait = permit.begin_reading();
+        let time = if may_wait { MAX_RESPONSE_READ_TIME } else { Duration::ZERO };
+        Ok((sent.read(time).await, reach))
     }
 
     async fn commit(&self, task: AttemptTask, record: AttemptRecord) -> Completion {
@@ -268,8 +273,8 @@ impl Attempts {
             },
         };
         let applied = self.recorder.record(attempt).await;
-        // The attempt counts as in flight until it is recorded: no new one starts while the store
-        // is unavailable.
+        // Held until the attempt is recorded, so that attempts do not go on without limit while the
+        // store is unavailable.
         drop(permit);
         spans::record_commit(&Span::current(), applied.as_ref());
         match applied {

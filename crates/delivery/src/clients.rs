@@ -11,12 +11,9 @@ use parking_lot::Mutex;
 use rustls::ClientConfig;
 use tokio::time::Instant;
 
-use crate::connections::ConnectionCounter;
-use crate::permits::MAX_IN_FLIGHT;
+use crate::connections::{ConnectionCounter, ConnectionLimits};
 use crate::resolver::GuardedResolver;
 
-/// The maximum age of a connection when a request starts on it.
-const MAX_CONNECTION_AGE: Duration = Duration::from_secs(30);
 /// The number of clients. Each serves a part of the hosts.
 const CLIENTS: u32 = 8;
 /// How long an idle connection is kept open. Common servers close theirs after 5 s; a shorter time
@@ -45,6 +42,7 @@ pub(crate) struct Settings {
     pub(crate) tls: ClientConfig,
     pub(crate) resolver: GuardedResolver,
     pub(crate) connections: ConnectionCounter,
+    pub(crate) limits: ConnectionLimits,
     pub(crate) timeout: Duration,
 }
 
@@ -52,7 +50,7 @@ impl Clients {
     pub(crate) fn new(settings: Settings) -> Result<Self, reqwest::Error> {
         let now = Instant::now();
         let reusing = (1..=CLIENTS).map(|number| {
-            let replace_at = now + MAX_CONNECTION_AGE * number / CLIENTS;
+            let replace_at = now + settings.limits.max_age * number / CLIENTS;
             Ok(Mutex::new(Reusing { client: settings.reusing_client()?, replace_at }))
         });
         Ok(Self {
@@ -71,7 +69,7 @@ impl Clients {
         if now >= reusing.replace_at
             && let Ok(client) = self.settings.reusing_client()
         {
-            *reusing = Reusing { client, replace_at: now + MAX_CONNECTION_AGE };
+            *reusing = Reusing { client, replace_at: now + self.settings.limits.max_age };
         }
         reusing.client.clone()
     }
@@ -90,8 +88,7 @@ impl Settings {
     fn reusing_client(&self) -> Result<reqwest::Client, reqwest::Error> {
         self.client()
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            // Many endpoints may share a host, for example those of one platform.
-            .pool_max_idle_per_host(MAX_IN_FLIGHT)
+            .pool_max_idle_per_host(self.limits.per_host)
             .build()
     }
 

@@ -5,10 +5,33 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
 use tower::{Layer, Service};
+
+use crate::permits::MAX_IN_FLIGHT;
+
+/// Limits of the connections to endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// The maximum age of a connection when a request starts on it.
+    pub max_age: Duration,
+    /// The maximum number of concurrent requests to one host and port.
+    pub per_host: usize,
+}
+
+impl ConnectionLimits {
+    /// The maximum of [`Self::per_host`]: all requests of the node.
+    pub const MAX_PER_HOST: usize = MAX_IN_FLIGHT;
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self { max_age: Duration::from_secs(30), per_host: 64 }
+    }
+}
 
 tokio::task_local! {
     /// The request that the current task sends.

@@ -422,9 +422,11 @@ impl ActorState {
             let resources = &self.args.resources;
             let target = reach::target(&endpoint);
             let named = resources.attempts.surroundings.needs_name_server(&target);
-            let share = Share { failing: self.failing, named };
-            let granted = permit.take().filter(|permit| permit.share() == share);
-            let Some(permit) = granted.or_else(|| resources.permits.try_acquire(share)) else {
+            let host = resources.permits.host(&target.host, target.port);
+            let share = Share { failing: self.failing, named, host };
+            let granted = permit.take().filter(|permit| *permit.share() == share);
+            let Some(permit) = granted.or_else(|| resources.permits.try_acquire(share.clone()))
+            else {
                 resources.attempts.surroundings.used(&target);
                 self.request_permit(share);
                 return Dispatched::Saturated;

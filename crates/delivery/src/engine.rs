@@ -95,7 +95,7 @@ impl DeliveryEngine {
             tasks,
         } = options;
         let metrics = Arc::new(Metrics::new());
-        let permits = Permits::new();
+        let permits = Permits::new(sender.per_host());
         let recorder = Recorder::start(records.clone(), Arc::new(rules), &tasks);
         let attempts = Arc::new(Attempts {
             records: records.clone(),

@@ -70,6 +70,7 @@ mod surroundings;
 mod tests;
 
 pub use backlog::Backlog;
+pub use connections::ConnectionLimits;
 pub use engine::{DeliveryEngine, Options, StartError};
 pub use owned_shards::OwnedShards;
 pub use resolver::ResolverError;

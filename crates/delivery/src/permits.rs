@@ -3,59 +3,106 @@
 //! Each endpoint's actor waits for at most one permit at a time, and the semaphore is FIFO, so an
 //! endpoint with a thousand deliveries waits as long as one with a single delivery. Failing
 //! endpoints are limited to a part of the permits, so that hanging endpoints cannot starve healthy
-//! ones. During and after an outage of this node the limits are lower (`domain::own_outage`).
+//! ones, and so are the endpoints of one host. During and after an outage of this node the limits
+//! are lower (`domain::own_outage`).
+
+mod hosts;
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use postrider_domain::own_outage::Limits;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+
+use hosts::{Host, Hosts};
 
 /// Maximum requests in flight on a node.
 pub(crate) const MAX_IN_FLIGHT: usize = 2048;
 /// Maximum requests in flight to endpoints whose latest attempt failed.
 const MAX_IN_FLIGHT_FAILING: usize = 1024;
+/// Maximum responses whose rest is being read when their permits have been given back.
+const MAX_READING: usize = 1024;
+/// Maximum attempts that have started and are not recorded yet.
+pub(crate) const MAX_UNRECORDED: usize = MAX_IN_FLIGHT + MAX_READING;
 
 #[derive(Clone)]
 pub(crate) struct Permits {
     node: Arc<Lane>,
     failing: Arc<Lane>,
     names: Arc<Lane>,
+    hosts: Arc<Hosts>,
+    reading: Arc<Semaphore>,
 }
 
 /// Which limits, besides the node's, a request counts against.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) struct Share {
     /// That of failing endpoints: the latest attempt failed.
     pub(crate) failing: bool,
     /// That of targets whose names must be resolved. It is lowered while the name servers fail.
     pub(crate) named: bool,
+    /// That of the target's host.
+    pub(crate) host: Arc<Host>,
+}
+
+impl PartialEq for Share {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { failing, named, host } = other;
+        self.failing == *failing && self.named == *named && Arc::ptr_eq(&self.host, host)
+    }
 }
 
 /// The right to make one request, released on drop.
 pub(crate) struct Permit {
     share: Share,
-    _lanes: [Option<LanePermit>; 3],
+    _host: [Option<LanePermit>; 2],
+    node: [Option<LanePermit>; 3],
+    reading: Reading,
+}
+
+/// The right to read the rest of a response.
+enum Reading {
+    NotYet(Arc<Semaphore>),
+    Now { _permit: OwnedSemaphorePermit },
 }
 
 impl Permit {
     /// What it counts against.
-    pub(crate) fn share(&self) -> Share {
-        self.share
+    pub(crate) fn share(&self) -> &Share {
+        &self.share
+    }
+
+    /// Gives the node's share back once the response's status is known, so that the rest of the
+    /// response holds up nobody, and keeps that of the host, whose connection it uses. Returns
+    /// false, and keeps all, if too many responses are being read.
+    pub(crate) fn begin_reading(&mut self) -> bool {
+        let Reading::NotYet(reading) = &self.reading else { return true };
+        let Ok(permit) = reading.clone().try_acquire_owned() else { return false };
+        self.reading = Reading::Now { _permit: permit };
+        self.node = [const { None }; 3];
+        true
     }
 }
 
 impl Permits {
-    pub(crate) fn new() -> Self {
+    /// With at most `per_host` requests in flight to one host.
+    pub(crate) fn new(per_host: usize) -> Self {
         Self {
             node: Lane::new(MAX_IN_FLIGHT),
             failing: Lane::new(MAX_IN_FLIGHT_FAILING),
             names: Lane::new(MAX_IN_FLIGHT),
+            hosts: Arc::new(Hosts::new(per_host)),
+            reading: Arc::new(Semaphore::new(MAX_READING)),
         }
     }
 
-    /// The lanes of a share, in the order in which they are waited for.
-    fn lanes(&self, share: Share) -> [Option<&Arc<Lane>>; 3] {
+    /// The limits of a host.
+    pub(crate) fn host(&self, name: &str, port: u16) -> Arc<Host> {
+        self.hosts.get(name, port)
+    }
+
+    /// The node's lanes of a share, in the order in which they are waited for.
+    fn lanes(&self, share: &Share) -> [Option<&Arc<Lane>>; 3] {
         [
             share.failing.then_some(&self.failing),
             share.named.then_some(&self.names),
@@ -65,24 +112,26 @@ impl Permits {
 
     /// Returns a permit if one is free and nobody is waiting.
     pub(crate) fn try_acquire(&self, share: Share) -> Option<Permit> {
-        let mut permits = [const { None }; 3];
-        for (permit, lane) in permits.iter_mut().zip(self.lanes(share)) {
-            if let Some(lane) = lane {
-                *permit = Some(lane.try_acquire()?);
-            }
-        }
-        Some(Permit { share, _lanes: permits })
+        let host = try_acquire(share.host.lanes(share.failing))?;
+        let node = try_acquire(self.lanes(&share))?;
+        Some(self.permit(share, host, node))
     }
 
-    /// Waits for a permit, in FIFO order.
+    /// Waits for a permit, in FIFO order. First for the host's, so that a host that is busy takes
+    /// nothing from the others.
     pub(crate) async fn acquire(&self, share: Share) -> Permit {
-        let mut permits = [const { None }; 3];
-        for (permit, lane) in permits.iter_mut().zip(self.lanes(share)) {
-            if let Some(lane) = lane {
-                *permit = Some(lane.acquire().await);
-            }
-        }
-        Permit { share, _lanes: permits }
+        let host = acquire(share.host.lanes(share.failing)).await;
+        let node = acquire(self.lanes(&share)).await;
+        self.permit(share, host, node)
+    }
+
+    fn permit(
+        &self,
+        share: Share,
+        host: [Option<LanePermit>; 2],
+        node: [Option<LanePermit>; 3],
+    ) -> Permit {
+        Permit { share, _host: host, node, reading: Reading::NotYet(self.reading.clone()) }
     }
 
     /// Changes the limits. Requests in flight beyond a lower limit finish.
@@ -95,6 +144,26 @@ impl Permits {
     pub(crate) fn in_use(&self) -> usize {
         self.node.in_use()
     }
+}
+
+fn try_acquire<const N: usize>(lanes: [Option<&Arc<Lane>>; N]) -> Option<[Option<LanePermit>; N]> {
+    let mut permits = [const { None }; N];
+    for (permit, lane) in permits.iter_mut().zip(lanes) {
+        if let Some(lane) = lane {
+            *permit = Some(lane.try_acquire()?);
+        }
+    }
+    Some(permits)
+}
+
+async fn acquire<const N: usize>(lanes: [Option<&Arc<Lane>>; N]) -> [Option<LanePermit>; N] {
+    let mut permits = [const { None }; N];
+    for (permit, lane) in permits.iter_mut().zip(lanes) {
+        if let Some(lane) = lane {
+            *permit = Some(lane.acquire().await);
+        }
+    }
+    permits
 }
 
 /// One limit.
@@ -161,79 +230,4 @@ impl Lane {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HEALTHY: Share = Share { failing: false, named: true };
-    const FAILING: Share = Share { failing: true, named: true };
-    const ADDRESS: Share = Share { failing: false, named: false };
-
-    #[tokio::test]
-    async fn failing_endpoints_leave_permits_for_healthy_ones() {
-        let permits = Permits::new();
-        let failing: Vec<_> = std::iter::from_fn(|| permits.try_acquire(FAILING)).collect();
-        assert_eq!(failing.len(), MAX_IN_FLIGHT_FAILING);
-        let healthy: Vec<_> = std::iter::from_fn(|| permits.try_acquire(HEALTHY)).collect();
-        assert_eq!(healthy.len(), MAX_IN_FLIGHT - MAX_IN_FLIGHT_FAILING);
-        assert_eq!(permits.in_use(), MAX_IN_FLIGHT);
-        drop(failing);
-        assert!(permits.try_acquire(FAILING).is_some());
-    }
-
-    #[tokio::test]
-    async fn permits_are_granted_in_fifo_order() {
-        let permits = Permits::new();
-        let mut held: Vec<_> = std::iter::from_fn(|| permits.try_acquire(HEALTHY)).collect();
-        let mut first = Box::pin(permits.acquire(HEALTHY));
-        assert!(futures::poll!(&mut first).is_pending());
-        let mut second = Box::pin(permits.acquire(HEALTHY));
-        assert!(futures::poll!(&mut second).is_pending());
-        held.pop();
-        assert!(permits.try_acquire(HEALTHY).is_none(), "waiters are not overtaken");
-        assert!(futures::poll!(&mut second).is_pending());
-        assert!(futures::poll!(&mut first).is_ready());
-    }
-
-    #[tokio::test]
-    async fn a_lower_limit_holds_once_requests_have_finished() {
-        let permits = Permits::new();
-        let mut held: Vec<_> = (0..10).filter_map(|_| permits.try_acquire(HEALTHY)).collect();
-        permits.set_limits(Limits { all: 1, names: MAX_IN_FLIGHT });
-        assert_eq!(permits.in_use(), 10);
-        let mut waiting = Box::pin(permits.acquire(HEALTHY));
-        assert!(futures::poll!(&mut waiting).is_pending());
-        held.truncate(1);
-        assert!(futures::poll!(&mut waiting).is_pending());
-        held.clear();
-        assert!(futures::poll!(&mut waiting).is_ready());
-        assert_eq!(permits.in_use(), 0);
-        let one = permits.try_acquire(HEALTHY);
-        assert!(one.is_some() && permits.try_acquire(HEALTHY).is_none());
-        permits.set_limits(Limits { all: MAX_IN_FLIGHT, names: MAX_IN_FLIGHT });
-        let all: Vec<_> = std::iter::from_fn(|| permits.try_acquire(HEALTHY)).collect();
-        assert_eq!((all.len() + 1, permits.in_use()), (MAX_IN_FLIGHT, MAX_IN_FLIGHT));
-    }
-
-    #[tokio::test]
-    async fn a_limit_that_rises_while_too_many_are_in_flight_grants_no_more() {
-        let permits = Permits::new();
-        let held: Vec<_> = (0..10).filter_map(|_| permits.try_acquire(HEALTHY)).collect();
-        permits.set_limits(Limits { all: 1, names: MAX_IN_FLIGHT });
-        permits.set_limits(Limits { all: 10, names: MAX_IN_FLIGHT });
-        assert!(permits.try_acquire(HEALTHY).is_none());
-        drop(held);
-        assert_eq!(
-            std::iter::from_fn(|| permits.try_acquire(HEALTHY)).map(std::mem::forget).count(),
-            10
-        );
-    }
-
-    #[tokio::test]
-    async fn targets_without_names_do_not_wait_for_name_servers() {
-        let permits = Permits::new();
-        permits.set_limits(Limits { all: MAX_IN_FLIGHT, names: 1 });
-        let name = permits.try_acquire(HEALTHY);
-        assert!(name.is_some() && permits.try_acquire(FAILING).is_none());
-        assert!(permits.try_acquire(ADDRESS).is_some());
-    }
-}
+mod tests;

@@ -10,7 +10,7 @@ use postrider_store::kv::Error;
 use postrider_store::{Applied, FencedAttempt, Records};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::permits::MAX_IN_FLIGHT;
+use crate::permits::MAX_UNRECORDED;
 
 /// Maximum attempts in one transaction. Even with the largest attempt records, about 50 KB each, a
 /// transaction stays within the store's limit.
@@ -18,8 +18,8 @@ const MAX_BATCH: usize = 64;
 /// Maximum concurrent transactions. The store groups concurrent commits, and together they hold all
 /// attempts that a node can have in flight.
 const MAX_TRANSACTIONS: usize = 32;
-/// Maximum queued attempts. There cannot be more, since each holds one of the node's permits.
-const QUEUE_CAPACITY: usize = MAX_IN_FLIGHT;
+/// Maximum queued attempts. There cannot be more, since each holds a permit.
+const QUEUE_CAPACITY: usize = MAX_UNRECORDED;
 /// Delay before a failed transaction is retried.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 

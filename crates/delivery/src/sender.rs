@@ -1,5 +1,5 @@
-//! One attempt over HTTP: the exact request, one deadline for the whole exchange, and the response
-//! within bounds.
+//! One attempt over HTTP: the exact request, one deadline until the response's status, and the rest
+//! of the response within bounds.
 
 use std::io;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use postrider_domain::event::{EventTypeName, Payload};
 use postrider_domain::ids::EventId;
 use postrider_domain::limits::{
     MAX_RESPONSE_HEADERS_KEPT_BYTES, MAX_RESPONSE_KEPT_BYTES, MAX_RESPONSE_READ_BYTES,
+    MAX_RESPONSE_READ_TIME,
 };
 use postrider_domain::outcome::{self, ErrorKind, Failure, Outcome};
 use postrider_domain::signature;
@@ -28,7 +29,7 @@ use tokio::time::Instant;
 use tokio::time::error::Elapsed;
 
 use crate::clients::{self, Clients, Settings};
-use crate::connections::{self, ConnectionCounter, Opening, Step};
+use crate::connections::{self, ConnectionCounter, ConnectionLimits, Opening, Step};
 use crate::failure::{self, Destination};
 use crate::reach::Reach;
 use crate::resolver::{GuardedResolver, ResolverError};
@@ -83,10 +84,25 @@ pub struct OutOfResources {
     pub exchange: Box<Exchange>,
 }
 
-/// An attempt that was made.
+/// An attempt whose outcome is known. The rest of the response is still to be read.
 pub(crate) struct Sent {
-    pub(crate) exchange: Exchange,
+    exchange: Exchange,
     pub(crate) reach: Reach,
+    rest: Option<reqwest::Response>,
+    start: Instant,
+    deadline: Instant,
+}
+
+impl Sent {
+    /// Reads the rest of the response for up to `time`, and only until the attempt's deadline.
+    pub(crate) async fn read(self, time: Duration) -> Exchange {
+        let Self { mut exchange, rest, start, deadline, .. } = self;
+        if let (Some(response), Some(rest)) = (&mut exchange.response, rest) {
+            response.body = read_body(rest, deadline.min(Instant::now() + time)).await;
+            exchange.duration = start.elapsed();
+        }
+        exchange
+    }
 }
 
 /// The exchange of a request that this node could not make, for the given `reason`.
@@ -100,25 +116,30 @@ pub(crate) fn never_sent(endpoint: &Endpoint, reason: &str) -> Exchange {
 }
 
 impl Sender {
-    /// Creates a sender that connects only to addresses allowed by `policy`, with a `timeout` for
-    /// the whole exchange.
+    /// Creates a sender that connects only to addresses allowed by `policy`, with a `timeout` from
+    /// the start of name resolution to the response's status.
     ///
     /// # Errors
     /// If the system has no DNS configuration or no certificate store.
-    pub fn new(policy: AddressPolicy, timeout: Duration) -> Result<Self, SenderError> {
+    pub fn new(
+        policy: AddressPolicy,
+        timeout: Duration,
+        limits: ConnectionLimits,
+    ) -> Result<Self, SenderError> {
         // Another part of the process may have installed a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Self::with_tls(policy, timeout, tls()?)
+        Self::with_tls(policy, timeout, limits, tls()?)
     }
 
     /// Like [`Self::new`], with a given TLS configuration.
     pub(crate) fn with_tls(
         policy: AddressPolicy,
         timeout: Duration,
+        limits: ConnectionLimits,
         tls: ClientConfig,
     ) -> Result<Self, SenderError> {
         let resolver = GuardedResolver::new(Arc::new(policy.clone()))?;
-        Self::with_resolver(resolver, policy, timeout, tls)
+        Self::with_resolver(resolver, policy, timeout, limits, tls)
     }
 
     /// Like [`Self::with_tls`], with a given resolver.
@@ -126,15 +147,21 @@ impl Sender {
         resolver: GuardedResolver,
         policy: AddressPolicy,
         timeout: Duration,
+        limits: ConnectionLimits,
         tls: ClientConfig,
     ) -> Result<Self, SenderError> {
         let connections = ConnectionCounter::default();
-        let clients = Clients::new(Settings { tls, resolver, connections, timeout })?;
+        let clients = Clients::new(Settings { tls, resolver, connections, limits, timeout })?;
         Ok(Self { clients, policy: Arc::new(policy), timeout })
     }
 
     pub(crate) fn resolver(&self) -> &GuardedResolver {
         &self.clients.settings().resolver
+    }
+
+    /// The maximum number of concurrent requests to one host and port.
+    pub(crate) fn per_host(&self) -> usize {
+        self.clients.settings().limits.per_host
     }
 
     /// Number of connections opened for attempts so far.
@@ -161,8 +188,10 @@ impl Sender {
         now: Timestamp,
     ) -> (Exchange, Phases) {
         let watch = Stopwatch::new(&endpoint.url);
-        let sent = self.send_with(Some(&watch), endpoint, webhook, now).await;
-        let exchange = sent.map_or_else(|error| *error.exchange, |sent| sent.exchange);
+        let exchange = match self.send_with(Some(&watch), endpoint, webhook, now).await {
+            Ok(sent) => sent.read(MAX_RESPONSE_READ_TIME).await,
+            Err(error) => *error.exchange,
+        };
         (exchange, watch.stop())
     }
 
@@ -188,6 +217,7 @@ impl Sender {
         now: Timestamp,
     ) -> Result<Sent, OutOfResources> {
         let start = Instant::now();
+        let deadline = start + self.timeout;
         let headers = headers(endpoint, webhook, now);
         let request = RequestHead {
             url: endpoint.url.as_str().to_owned(),
@@ -196,7 +226,6 @@ impl Sender {
         let reply = match endpoint.url.check_host(&self.policy) {
             Err(blocked) => Failure::new(ErrorKind::Blocked, &blocked.to_string()).into(),
             Ok(()) => {
-                let deadline = start + self.timeout;
                 let attempt = Attempt { endpoint, webhook, signed_at: now, deadline };
                 match watch {
                     None => self.execute(attempt, headers).await,
@@ -204,10 +233,10 @@ impl Sender {
                 }
             }
         };
-        let Reply { response, outcome, reach, resource_error } = reply;
+        let Reply { response, rest, outcome, reach, resource_error } = reply;
         let exchange = Exchange { request, response, outcome, duration: start.elapsed() };
         match resource_error {
-            None => Ok(Sent { exchange, reach }),
+            None => Ok(Sent { exchange, reach, rest, start, deadline }),
             Some(source) => Err(OutOfResources { source, exchange: Box::new(exchange) }),
         }
     }
@@ -226,7 +255,7 @@ impl Sender {
             let same_headers = self::headers(endpoint, webhook, signed_at);
             (sent, opening) = self.send_request(self.clients.fresh(), attempt, same_headers).await;
         }
-        self.read_reply(None, sent, opening, attempt).await
+        self.reply(None, sent, opening, attempt).await
     }
 
     /// Sends a request on a new connection and times its phases.
@@ -238,7 +267,7 @@ impl Sender {
     ) -> Reply {
         let client = self.timed_client(watch);
         let (sent, opening) = self.send_request(&client, attempt, headers).await;
-        self.read_reply(Some(watch), sent, opening, attempt).await
+        self.reply(Some(watch), sent, opening, attempt).await
     }
 
     /// Sends a request. Returns what happened to its connection, too.
@@ -256,7 +285,7 @@ impl Sender {
         connections::observe(url.port_or_known_default().unwrap_or_default(), sending).await
     }
 
-    async fn read_reply(
+    async fn reply(
         &self,
         watch: Option<&Stopwatch>,
         sent: Result<reqwest::Result<reqwest::Response>, Elapsed>,
@@ -289,9 +318,14 @@ impl Sender {
                     str::to_owned,
                     MAX_RESPONSE_HEADERS_KEPT_BYTES,
                 );
-                let body = read_body(response, deadline).await;
-                let response = Some(Response { status, headers, body });
-                Reply { response, outcome, reach, resource_error: None }
+                let head = Response { status, headers, body: Bytes::new() };
+                Reply {
+                    response: Some(head),
+                    rest: Some(response),
+                    outcome,
+                    reach,
+                    resource_error: None,
+                }
             }
         }
     }
@@ -337,7 +371,9 @@ struct Attempt<'a> {
 }
 
 struct Reply {
+    /// Without its body.
     response: Option<Response>,
+    rest: Option<reqwest::Response>,
     outcome: Outcome,
     reach: Reach,
     resource_error: Option<io::Error>,
@@ -346,7 +382,7 @@ struct Reply {
 impl From<Failure> for Reply {
     fn from(failure: Failure) -> Self {
         let (outcome, reach) = (Outcome::Failure(failure), Reach::Answered(None));
-        Self { response: None, outcome, reach, resource_error: None }
+        Self { response: None, rest: None, outcome, reach, resource_error: None }
     }
 }
 

@@ -5,13 +5,15 @@ use std::fmt;
 
 use postrider_cluster::trace::{self, TARGET, TraceContext};
 use postrider_domain::assignment::Fence;
+use postrider_domain::attempt::Exchange;
 use postrider_domain::delivery::Delivery;
 use postrider_domain::target::TargetUrl;
 use postrider_store::Applied;
 use tracing::Span;
 use tracing::field::Empty;
 
-use crate::sender::{OutOfResources, Sent};
+use crate::reach::Reach;
+use crate::sender::OutOfResources;
 
 /// The request of a delivery's next attempt, following from the span that published the event.
 pub(crate) fn attempt(
@@ -43,12 +45,12 @@ pub(crate) fn attempt(
 }
 
 /// Records the result on a request's span.
-pub(crate) fn record_result(span: &Span, sent: &Result<Sent, OutOfResources>) {
+pub(crate) fn record_result(span: &Span, sent: &Result<(Exchange, Reach), OutOfResources>) {
     if span.is_disabled() {
         return;
     }
     let (exchange, out_of_resources) = match sent {
-        Ok(Sent { exchange, .. }) => (exchange, false),
+        Ok((exchange, _)) => (exchange, false),
         Err(error) => (&*error.exchange, true),
     };
     let status = exchange.response.as_ref().map(|response| response.status);

@@ -1,5 +1,7 @@
 //! Every limit that a caller can hit.
 
+use std::time::Duration;
+
 /// The maximum size of a request body other than a batch: 256 KiB.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
 /// The maximum size of the request body of a batch: 1 MiB.
@@ -32,6 +34,8 @@ pub const MAX_CONTACTS: usize = 20;
 pub const MAX_EMAIL_BYTES: usize = 254;
 /// The maximum length of an idempotency key, in bytes.
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 256;
+/// How long a response is read on once its status is known.
+pub const MAX_RESPONSE_READ_TIME: Duration = Duration::from_millis(500);
 /// How much of a response is read.
 pub const MAX_RESPONSE_READ_BYTES: usize = 16 * 1024;
 /// How much of a response body is kept with the attempt.

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use postrider_api::Dashboard;
+use postrider_delivery::ConnectionLimits;
 use postrider_domain::disable::{self, DisableWhen};
 use postrider_domain::duration;
 use postrider_domain::retry::{self, PolicyError};
@@ -82,6 +83,7 @@ pub struct Delivery {
     pub allow_private_targets: Vec<IpNet>,
     /// When to disable an endpoint.
     pub disable: disable::Policy,
+    pub connections: ConnectionLimits,
 }
 
 /// `[email]`
@@ -113,6 +115,9 @@ pub struct ConfigError {
 
 /// The allowed range of the attempt timeout.
 const TIMEOUT_RANGE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
+/// The allowed range of the maximum age of connections to endpoints.
+const CONNECTION_MAX_AGE_RANGE: (Duration, Duration) =
+    (Duration::from_secs(1), Duration::from_secs(3_600));
 
 impl Config {
     /// Loads `file`, if given, and applies the overrides in `environment`.
@@ -213,9 +218,22 @@ impl Delivery {
             named.ok_or_else(|| format!("must be {}", names.join(" or ")))
         });
         let (when, on_gone) = (when.unwrap_or_default(), on_gone.unwrap_or(false));
+        let default = ConnectionLimits::default();
+        let max_age = reader.option("delivery", "connection_max_age", |text: String| {
+            duration_within(CONNECTION_MAX_AGE_RANGE, &text)
+        });
+        let per_host = reader.option("delivery", "per_host", |count: i64| {
+            let max = ConnectionLimits::MAX_PER_HOST;
+            let count = usize::try_from(count).ok().filter(|count| (1..=max).contains(count));
+            count.ok_or_else(|| format!("must be from 1 to {max}"))
+        });
         Self {
             allow_private_targets: allowed.unwrap_or_default(),
             disable: disable::Policy { when, on_gone },
+            connections: ConnectionLimits {
+                max_age: max_age.unwrap_or(default.max_age),
+                per_host: per_host.unwrap_or(default.per_host),
+            },
         }
     }
 }
@@ -251,7 +269,7 @@ fn retry_policy(reader: &mut Reader) -> retry::Policy {
     let default = retry::Policy::default();
     let errors_before = reader.error_count();
     let timeout = reader
-        .option("delivery", "timeout", |text: String| timeout(&text))
+        .option("delivery", "timeout", |text: String| duration_within(TIMEOUT_RANGE, &text))
         .unwrap_or(default.timeout());
     let max_retries = reader
         .option("retry", "max_retries", |count: i64| {
@@ -309,11 +327,13 @@ fn address(text: &str) -> Result<SocketAddr, &'static str> {
         .map_err(|_| "must be an IP address and a port, such as 127.0.0.1:8080 or [::]:8080")
 }
 
-fn timeout(text: &str) -> Result<Duration, String> {
-    let timeout = duration::parse(text).map_err(|error| error.to_string())?;
-    let (shortest, longest) = TIMEOUT_RANGE;
-    if (shortest..=longest).contains(&timeout) {
-        Ok(timeout)
+fn duration_within(
+    (shortest, longest): (Duration, Duration),
+    text: &str,
+) -> Result<Duration, String> {
+    let duration = duration::parse(text).map_err(|error| error.to_string())?;
+    if (shortest..=longest).contains(&duration) {
+        Ok(duration)
     } else {
         let (shortest, longest) = (duration::format(shortest), duration::format(longest));
         Err(format!("must be from {shortest} to {longest}"))

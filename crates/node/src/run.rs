@@ -171,7 +171,7 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         owned_shards,
         router: router.clone(),
         rules: Rules { retry: config.retry.clone(), disable: config.delivery.disable },
-        sender: Sender::new(targets(&config), config.retry.timeout())?,
+        sender: Sender::new(targets(&config), config.retry.timeout(), config.delivery.connections)?,
         notifier: Arc::new(notifier.clone()),
         clock: clock.clone(),
         id_generator: id_generator.clone(),

@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 
 use super::faulty_engine::FaultyEngine;
 use crate::shard::Bounds;
-use crate::{DeliveryEngine, Options, OwnedShards, Sender, SharedRng};
+use crate::{ConnectionLimits, DeliveryEngine, Options, OwnedShards, Sender, SharedRng};
 
 pub(crate) const SHARDS: u16 = 4;
 /// Long enough for the slowest machine; a test that reaches it fails.
@@ -192,7 +192,7 @@ impl Fixture {
     }
 
     pub(crate) async fn within(bounds: Bounds, retry: retry::Policy, shards: u16) -> Self {
-        let sender = Sender::new(loopback(), retry.timeout()).expect("a sender");
+        let sender = build_sender(retry.timeout());
         Self::with_sender(sender, bounds, retry, shards).await
     }
 
@@ -354,6 +354,11 @@ impl Fixture {
         })
         .await;
     }
+}
+
+/// A sender that may connect to this machine.
+pub(super) fn build_sender(timeout: Duration) -> Sender {
+    Sender::new(loopback(), timeout, ConnectionLimits::default()).expect("a sender")
 }
 
 /// How a receiver answers a request.

@@ -21,6 +21,7 @@ use super::fixture::{
     Answer, Fixture, OK, RealClock, Receiver, SHARDS, eventually, fast_retries, loopback,
 };
 use super::name_server::NameServer;
+use crate::ConnectionLimits;
 use crate::resolver::GuardedResolver;
 use crate::sender::{self, Sender};
 use crate::shard::Bounds;
@@ -35,7 +36,13 @@ impl Fixture {
         let retry = fast_retries();
         let resolver = GuardedResolver::of_files(server.files(), loopback());
         let tls = sender::tls().expect("certificates");
-        let sender = Sender::with_resolver(resolver, loopback(), retry.timeout(), tls);
+        let sender = Sender::with_resolver(
+            resolver,
+            loopback(),
+            retry.timeout(),
+            ConnectionLimits::default(),
+            tls,
+        );
         Self::with_sender(sender.expect("a sender"), Bounds::default(), retry, SHARDS).await
     }
 

@@ -13,10 +13,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::fixture::{Fixture, RealClock, fast_retries, loopback, name};
+use super::fixture::{Fixture, RealClock, build_sender, fast_retries, loopback, name};
 use super::wire::kind;
-use crate::Sender;
 use crate::sender::Webhook;
+use crate::{ConnectionLimits, Sender};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a receiver delays a phase that should be slow.
@@ -35,7 +35,7 @@ async fn time(sender: &Sender, url: &str) -> (Exchange, Phases) {
 }
 
 fn sender() -> Sender {
-    Sender::new(loopback(), TIMEOUT).unwrap()
+    build_sender(TIMEOUT)
 }
 
 /// The phases that occurred.
@@ -121,7 +121,8 @@ async fn the_tls_handshake_is_timed_separately_from_connecting() {
     let mut roots = RootCertStore::empty();
     roots.add(cert.der().clone()).unwrap();
     let trusting = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let trusting = Sender::with_tls(loopback(), TIMEOUT, trusting).unwrap();
+    let trusting =
+        Sender::with_tls(loopback(), TIMEOUT, ConnectionLimits::default(), trusting).unwrap();
     // A session ticket of the first handshake would shorten the second, if any were kept.
     for _ in 0..2 {
         let (exchange, phases) = time(&trusting, &url).await;
@@ -145,7 +146,7 @@ async fn the_tls_handshake_is_timed_separately_from_connecting() {
 
 #[tokio::test]
 async fn a_failed_request_has_the_phases_before_the_failure() {
-    let short_timeout = Sender::new(loopback(), DELAY * 3).unwrap();
+    let short_timeout = build_sender(DELAY * 3);
     let silent = serve(async |stream: TcpStream| {
         std::future::pending::<()>().await;
         drop(stream);
@@ -175,7 +176,7 @@ async fn a_failed_request_has_the_phases_before_the_failure() {
     assert!(matches!(kind(&exchange), Some(ErrorKind::Dns | ErrorKind::Timeout)), "{exchange:?}");
     assert_eq!(occurred(phases), ["dns"]);
 
-    let public = Sender::new(Default::default(), TIMEOUT).unwrap();
+    let public = Sender::new(Default::default(), TIMEOUT, Default::default()).unwrap();
     let (exchange, phases) = time(&public, "http://127.0.0.1:9/").await;
     assert_eq!(kind(&exchange), Some(ErrorKind::Blocked));
     assert_eq!(phases, Phases::default());

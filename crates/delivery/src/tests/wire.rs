@@ -5,26 +5,30 @@ use postrider_domain::endpoint::{Endpoint, Ordering};
 use postrider_domain::event::Payload;
 use postrider_domain::headers::CustomHeaders;
 use postrider_domain::ids::EventId;
+use postrider_domain::limits::MAX_RESPONSE_READ_TIME;
 use postrider_domain::outcome::{ErrorKind, Outcome};
 use postrider_domain::target::{AddressPolicy, TargetUrl};
 use postrider_domain::time::Clock;
 use tokio::net::TcpListener;
 
-use super::fixture::{Answer, Fixture, OK, RealClock, Receiver, fast_retries, loopback, name};
-use crate::Sender;
+use super::fixture::{
+    Answer, Fixture, OK, RealClock, Receiver, build_sender, fast_retries, loopback, name,
+};
 use crate::sender::Webhook;
+use crate::{ConnectionLimits, Sender};
 
 pub(super) async fn send(sender: &Sender, endpoint: &Endpoint) -> Exchange {
     let payload = Payload::from_stored("{\"a\" : 1}".into());
     let webhook = Webhook { event: EventId::MIN, event_type: &name("a"), payload: &payload };
     let sent = sender.send(endpoint, webhook, RealClock.now()).await;
-    sent.expect("this machine has the resources for a request").exchange
+    let sent = sent.expect("this machine has the resources for a request");
+    sent.read(MAX_RESPONSE_READ_TIME).await
 }
 
 async fn send_to(url: &str) -> Exchange {
     let fixture = Fixture::new(fast_retries()).await;
     let endpoint = fixture.build_endpoint(url, Ordering::Parallel);
-    let sender = Sender::new(loopback(), Duration::from_millis(300)).unwrap();
+    let sender = build_sender(Duration::from_millis(300));
     send(&sender, &endpoint).await
 }
 
@@ -50,7 +54,7 @@ async fn the_recorded_request_is_the_request_on_the_wire() {
         ("Authorization".to_owned(), "Bearer t".to_owned()),
     ];
     endpoint.headers = CustomHeaders::parse(custom).unwrap();
-    let sender = Sender::new(loopback(), Duration::from_secs(5)).unwrap();
+    let sender = build_sender(Duration::from_secs(5));
     for _ in 0..2 {
         let exchange = send(&sender, &endpoint).await;
         assert_eq!(kind(&exchange), None);
@@ -153,7 +157,11 @@ async fn an_unreachable_ipv6_address_is_a_connect_failure() {
         url: TargetUrl::parse("http://[::1]:9/", &policy()).expect("a URL"),
         ..fixture.build_endpoint("http://127.0.0.1:9/", Ordering::Parallel)
     };
-    let exchange = send(&Sender::new(policy(), Duration::from_secs(5)).unwrap(), &endpoint).await;
+    let exchange = send(
+        &Sender::new(policy(), Duration::from_secs(5), ConnectionLimits::default()).unwrap(),
+        &endpoint,
+    )
+    .await;
     assert_eq!(kind(&exchange), Some(ErrorKind::Connect));
 }
 
@@ -161,7 +169,9 @@ async fn an_unreachable_ipv6_address_is_a_connect_failure() {
 async fn forbidden_addresses_are_blocked_at_send_time_too() {
     let mut receiver = Receiver::start(|_| OK).await;
     let fixture = Fixture::new(fast_retries()).await;
-    let public = Sender::new(AddressPolicy::default(), Duration::from_secs(5)).unwrap();
+    let public =
+        Sender::new(AddressPolicy::default(), Duration::from_secs(5), ConnectionLimits::default())
+            .unwrap();
     let port = receiver.url.rsplit(':').next().unwrap().to_owned();
     for host in ["127.0.0.1", "localhost"] {
         let mut endpoint = fixture.build_endpoint(&receiver.url, Ordering::Parallel);
@@ -170,7 +180,7 @@ async fn forbidden_addresses_are_blocked_at_send_time_too() {
         assert_eq!(kind(&exchange), Some(ErrorKind::Blocked), "{host}: {:?}", exchange.outcome);
     }
     // The hosts file resolves localhost to a loopback address.
-    let sender = Sender::new(loopback(), Duration::from_secs(5)).unwrap();
+    let sender = build_sender(Duration::from_secs(5));
     let mut endpoint = fixture.build_endpoint(&receiver.url, Ordering::Parallel);
     endpoint.url = TargetUrl::parse(&format!("http://localhost:{port}"), &loopback()).unwrap();
     assert_eq!(kind(&send(&sender, &endpoint).await), None);
@@ -188,6 +198,17 @@ async fn recorded_responses_are_bounded() {
 }
 
 #[tokio::test]
+async fn a_response_is_not_read_for_long_once_its_status_is_known() {
+    let unfinished = Answer::Bytes("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\npart");
+    let receiver = Receiver::start(move |_| unfinished).await;
+    let fixture = Fixture::new(fast_retries()).await;
+    let endpoint = fixture.build_endpoint(&receiver.url, Ordering::Parallel);
+    let exchange = send(&build_sender(Duration::from_secs(3600)), &endpoint).await;
+    assert_eq!(kind(&exchange), None);
+    assert_eq!(exchange.response.unwrap().body, "part");
+}
+
+#[tokio::test]
 async fn a_request_on_a_connection_that_was_closing_is_sent_again() {
     let mut receiver = Receiver::start(|number| match number {
         1 => Answer::Close,
@@ -196,7 +217,7 @@ async fn a_request_on_a_connection_that_was_closing_is_sent_again() {
     .await;
     let fixture = Fixture::new(fast_retries()).await;
     let endpoint = fixture.build_endpoint(&receiver.url, Ordering::Parallel);
-    let sender = Sender::new(loopback(), Duration::from_secs(5)).unwrap();
+    let sender = build_sender(Duration::from_secs(5));
     for _ in 0..2 {
         assert_eq!(kind(&send(&sender, &endpoint).await), None);
     }

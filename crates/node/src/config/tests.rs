@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use postrider_delivery::ConnectionLimits;
+
 use super::*;
 
 /// Parses a file named node.toml and variables of the form `NAME=value`.
@@ -95,6 +97,8 @@ fn every_option_is_read() {
         allow_private_targets = ["10.0.0.0/8", "::1/128"]
         disable_when = "exhausted_and_nothing_delivered"
         gone_disables = true
+        connection_max_age = "5m"
+        per_host = 2048
         [retry]
         max_retries = 3
         window = "1h"
@@ -112,6 +116,8 @@ fn every_option_is_read() {
     assert_eq!(config.http.listen.to_string(), "[::]:80");
     assert_eq!(config.cluster.shards, 16_384);
     assert_eq!(config.delivery.allow_private_targets.len(), 2);
+    let connections = ConnectionLimits { max_age: Duration::from_secs(300), per_host: 2048 };
+    assert_eq!(config.delivery.connections, connections);
     assert!(config.delivery.disable.on_gone);
     let (timeout, window) = (Duration::from_millis(1_500), Duration::from_secs(3_600));
     let policy = retry::Policy::new(3, window, 2.0, 0.0, timeout);
@@ -184,6 +190,10 @@ fn invalid_values_are_rejected() {
         ("delivery", "timeout = \"5\""),
         ("delivery", "timeout = \"0s\""),
         ("delivery", "timeout = \"61s\""),
+        ("delivery", "connection_max_age = \"500ms\""),
+        ("delivery", "connection_max_age = \"2h\""),
+        ("delivery", "per_host = 0"),
+        ("delivery", "per_host = 2049"),
         ("delivery", "allow_private_targets = [1]"),
         ("delivery", "allow_private_targets = [\"10.0.0.1\"]"),
         ("retry", "max_retries = 101"),
