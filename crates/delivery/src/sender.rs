@@ -306,13 +306,15 @@ impl Sender {
                 if let Some(watch) = watch {
                     watch.enter(Phase::Read);
                 }
-                let text =
-                    |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+                // Some servers send a Location that is not ASCII.
+                let value = |name| response.headers().get(name).map(HeaderValue::as_bytes);
+                let text = |name| value(name).map(String::from_utf8_lossy);
                 let status = response.status().as_u16();
                 let reach = Reach::Answered(response.remote_addr());
-                let retry_after = text(RETRY_AFTER)
-                    .and_then(|value| outcome::retry_after(value, text(DATE), signed_at));
-                let outcome = outcome::of_status(status, text(LOCATION), retry_after);
+                let retry_after = text(RETRY_AFTER).and_then(|value| {
+                    outcome::retry_after(&value, text(DATE).as_deref(), signed_at)
+                });
+                let outcome = outcome::of_status(status, text(LOCATION).as_deref(), retry_after);
                 let headers = record_headers(
                     response.headers(),
                     str::to_owned,

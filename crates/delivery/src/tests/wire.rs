@@ -198,6 +198,14 @@ async fn recorded_responses_are_bounded() {
 }
 
 #[tokio::test]
+async fn the_target_of_a_redirect_may_be_any_text() {
+    let exchange =
+        answered(Answer::Bytes("HTTP/1.1 302 Found\r\nlocation: /é\r\ncontent-length: 0\r\n\r\n"));
+    let error = exchange.await.outcome.error().map(|failure| failure.message.clone());
+    assert!(error.is_some_and(|message| message.contains("redirect to /é")));
+}
+
+#[tokio::test]
 async fn a_response_is_not_read_for_long_once_its_status_is_known() {
     let unfinished = Answer::Bytes("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\npart");
     let receiver = Receiver::start(move |_| unfinished).await;
