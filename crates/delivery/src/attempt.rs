@@ -15,7 +15,7 @@ use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::{Event, Payload};
 use postrider_domain::ids::{DeliveryId, IdGenerator};
 use postrider_domain::limits::MAX_RESPONSE_READ_TIME;
-use postrider_domain::outcome::Outcome;
+use postrider_domain::outcome::{ErrorKind, Outcome};
 use postrider_domain::own_outage::{Cause, Target};
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_domain::trace::TraceContext;
@@ -194,7 +194,9 @@ impl Attempts {
             let date = response.date()?;
             self.surroundings.observe_clock(target, date, response.status)
         });
-        let unreachable = self.surroundings.excuse(target, began, reach).await;
+        let timed_out =
+            exchange.outcome.error().is_some_and(|failure| failure.kind == ErrorKind::Timeout);
+        let unreachable = self.surroundings.excuse(target, began, reach, timed_out).await;
         rejected.or(unreachable)
     }
 

@@ -102,13 +102,16 @@ impl Surroundings {
     }
 
     /// Why an attempt that failed does not count, if it does not. A failure without a sign of life
-    /// is judged after a check, which takes at most about two seconds.
+    /// is judged after a check, which takes at most about two seconds. If it is a timeout, a recent
+    /// check will do: a node that worked shortly before is not the reason for it.
     pub(crate) async fn excuse(
         &self,
         target: &Target,
         began: Duration,
         reach: Reach,
+        timed_out: bool,
     ) -> Option<Cause> {
+        let failed = Instant::now();
         let facility = match reach {
             Reach::Answered(address) => {
                 if let Some(address) = address {
@@ -119,7 +122,8 @@ impl Surroundings {
             }
             Reach::Silent(facility) => self.facility_of(target, facility),
         };
-        let check = self.check().await;
+        let since = if timed_out { failed.checked_sub(CHECK_INTERVAL) } else { None };
+        let check = self.check_since(since.unwrap_or(failed)).await;
         let mut state = self.state.lock();
         let cause = state.outage.excuse(facility, began, &check);
         match cause {
@@ -155,7 +159,7 @@ impl Surroundings {
         let now = self.uptime();
         self.update(|state| state.outage.after_exhaustion(now));
         self.count(Cause::Resources);
-        self.check().await;
+        self.check_since(Instant::now()).await;
     }
 
     /// The current outages.
@@ -207,12 +211,11 @@ impl Surroundings {
         }
     }
 
-    /// The result of a check that began after this call. Concurrent callers share checks.
-    async fn check(&self) -> Check {
-        let called = Instant::now();
+    /// The result of a check that began at or after `since`. Concurrent callers share checks.
+    async fn check_since(&self, since: Instant) -> Check {
         let mut last = self.last_check.lock().await;
         if let Some((began, check)) = *last {
-            if began >= called {
+            if began >= since {
                 return check;
             }
             sleep_until(began + CHECK_INTERVAL).await;
@@ -300,7 +303,7 @@ async fn watch(surroundings: Weak<Surroundings>, changed: Arc<Notify>) {
             match outage {
                 OwnOutage::None => break,
                 OwnOutage::Ongoing { .. } => {
-                    surroundings.check().await;
+                    surroundings.check_since(Instant::now()).await;
                 }
                 OwnOutage::Ended { .. } => {
                     surroundings.update(|state| state.outage);

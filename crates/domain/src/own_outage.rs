@@ -344,7 +344,7 @@ impl OwnOutage {
     }
 
     /// Why a failed attempt does not count, if it does not. The attempt needed `facility`, began at
-    /// `began`, and `check` was made after it failed.
+    /// `began`, and `check` was made after it failed, or if it timed out, shortly before.
     #[must_use]
     pub fn excuse(self, facility: Facility, began: Duration, check: &Check) -> Option<Cause> {
         match self {
