@@ -27,6 +27,15 @@ pub struct Attempt {
     pub next_attempt_at: Option<Timestamp>,
 }
 
+impl Attempt {
+    /// The delay from its end to the next attempt, as scheduled. Zero if none was.
+    #[must_use]
+    pub fn delay_to_next(&self) -> Duration {
+        let ended_at = self.at.plus(Duration::from_millis(self.duration_ms.into()));
+        self.next_attempt_at.map(|due| due.since(ended_at)).unwrap_or_default()
+    }
+}
+
 /// A request without its body, as sent. The method is always POST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestHead {

@@ -1,10 +1,13 @@
 //! Deliveries.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::State as EndpointState;
 use crate::event::EventTypeName;
 use crate::ids::{AccountId, DeliveryId, EndpointId, EventId};
+use crate::retry;
 use crate::time::Timestamp;
 
 /// One event for one endpoint, with its retries.
@@ -108,6 +111,21 @@ impl Delivery {
         let earlier_attempts = self.attempt_count;
         let schedule = Schedule { resumptions, earlier_attempts, brought_forward: false };
         Self { first_attempt_at: None, schedule, ..self }
+    }
+
+    /// The delivery once the clock has been set back and shows `now`: its next attempt, which was to
+    /// follow `delay` after the last one, waits no longer than that, and its schedule has not begun
+    /// in the future.
+    #[must_use]
+    pub fn after_step_back(self, delay: Duration, now: Timestamp) -> Self {
+        let progress = match self.progress {
+            Progress::Pending { due } => {
+                Progress::Pending { due: retry::due_after_step_back(due, delay, now) }
+            }
+            finished @ Progress::Finished { .. } => finished,
+        };
+        let first_attempt_at = self.first_attempt_at.map(|at| at.min(now));
+        Self { progress, first_attempt_at, ..self }
     }
 
     /// When the next attempt is due. `None` if the delivery is finished.

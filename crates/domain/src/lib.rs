@@ -23,6 +23,7 @@
 //! | Are unfinished deliveries pending or held? | [`backlog`] |
 //! | What are the size limits? | [`limits`] |
 //! | Is a failure this node's own outage? | [`own_outage`] |
+//! | Is this node's clock right? | [`clock_check`] |
 //! | How long does a client of a server wait before it retries? | [`backoff`] |
 //! | How is a duration written? | [`duration`] |
 //! | How is JSON indented? | [`json`] |
@@ -34,6 +35,7 @@ pub mod assignment;
 pub mod attempt;
 pub mod backlog;
 pub mod backoff;
+pub mod clock_check;
 pub mod concurrency_limit;
 pub mod delivery;
 pub mod disable;

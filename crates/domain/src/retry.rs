@@ -4,6 +4,11 @@
 //! before retry `k`. `base` is derived rather than configured: it is the largest value with which
 //! the last retry still starts within the window after the start of the first attempt, even if
 //! every jitter is at its maximum and every attempt times out.
+//!
+//! Due times are wall-clock times, which outlive the process. Only the number of attempts ends
+//! a schedule, never its window, so no step of the clock costs an attempt. After a step forward,
+//! the attempts that it made due take place, and each next one has its delay from then on. After
+//! a step back, [`due_after_step_back`] applies.
 
 use std::time::Duration;
 
@@ -80,6 +85,13 @@ pub struct FailedAttempt {
     pub retry_after: Option<Duration>,
 }
 
+/// When a retry is due that was to be made at `due`, once the clock has been set back and shows
+/// `now`. It waits no longer from now on than `delay`, its delay after the last attempt.
+#[must_use]
+pub fn due_after_step_back(due: Timestamp, delay: Duration, now: Timestamp) -> Timestamp {
+    due.min(now.plus(delay))
+}
+
 impl Policy {
     /// A schedule of `max_retries` retries within `window`, for attempts that take at most
     /// `timeout` each.
@@ -130,12 +142,17 @@ impl Policy {
         let jittered = shortest + (longest - shortest).mul_f64(random.clamp(0.0, 1.0));
         let requested = failed.retry_after.unwrap_or_default().min(MAX_REST);
         let wanted = failed.ended_at.plus(jittered.max(requested));
+        let earliest = failed.ended_at.plus(Duration::from_millis(ceil_millis(shortest)));
+        // Once the window is over, because Postrider was down or its clock was set forward, hurrying
+        // gains nothing.
+        if failed.ended_at >= failed.first_attempt_at.plus(self.window) {
+            return NextAttempt::At(wanted.max(earliest));
+        }
         // The latest start that leaves enough time for the remaining retries at their shortest
         // delays. Jitter alone never exceeds it, but `Retry-After` can. If Postrider itself was so
         // late that nothing fits, keeping the delays apart matters more than the window.
         let rest = self.shortest_after(retry);
         let latest = failed.first_attempt_at.plus(self.window.saturating_sub(rest));
-        let earliest = failed.ended_at.plus(Duration::from_millis(ceil_millis(shortest)));
         NextAttempt::At(wanted.min(latest).max(earliest))
     }
 

@@ -86,6 +86,105 @@ proptest! {
     }
 }
 
+/// A delivery whose attempts all fail at once, on a clock that is set while it waits.
+struct SteppedClock<'a> {
+    policy: &'a Policy,
+    /// The true time since the first attempt, and how far the clock is ahead of it.
+    elapsed: Duration,
+    ahead_ms: i64,
+    first_attempt_at: Timestamp,
+    due: Timestamp,
+    delay: Duration,
+}
+
+impl SteppedClock<'_> {
+    fn now(&self) -> Timestamp {
+        let right = Timestamp::from_millis(1_700_000_000_000).plus(self.elapsed);
+        let by = Duration::from_millis(self.ahead_ms.unsigned_abs());
+        if self.ahead_ms < 0 { right.minus(by) } else { right.plus(by) }
+    }
+
+    fn step(&mut self, ms: i64) {
+        self.ahead_ms += ms;
+        if ms < 0 {
+            let now = self.now();
+            self.due = due_after_step_back(self.due, self.delay, now);
+            self.first_attempt_at = self.first_attempt_at.min(now);
+        }
+    }
+
+    /// Makes attempt `attempts`, and returns whether another one follows.
+    fn attempt(&mut self, attempts: u8, random: f64, retry_after: Option<Duration>) -> bool {
+        let now = self.now();
+        let first_attempt_at = self.first_attempt_at;
+        let failed = FailedAttempt { attempts, first_attempt_at, ended_at: now, retry_after };
+        match self.policy.next(failed, random) {
+            NextAttempt::At(due) => {
+                (self.due, self.delay) = (due, due.since(now));
+                true
+            }
+            NextAttempt::Exhausted => false,
+        }
+    }
+}
+
+proptest! {
+    /// Whatever steps the clock makes, every attempt is made. A wait is never longer than the delay
+    /// from the last step on, and only a step forward makes an attempt early.
+    #[test]
+    fn steps_of_the_clock_cost_no_attempt_and_no_long_wait(
+        policy in any_policy(),
+        random in prop::collection::vec(0.0..=1.0, 1..20),
+        // Steps in milliseconds, each in the wait before a retry, at this share of it.
+        steps in prop::collection::vec((-100_000_000_i64..100_000_000, 0.0..1.0), 0..30),
+        retry_after in prop::option::of((0_u64..10_000).prop_map(Duration::from_secs)),
+    ) {
+        let start = Timestamp::from_millis(1_700_000_000_000);
+        let mut clock = SteppedClock {
+            policy: &policy,
+            elapsed: Duration::ZERO,
+            ahead_ms: 0,
+            first_attempt_at: start,
+            due: start,
+            delay: Duration::ZERO,
+        };
+        let mut attempts = 1;
+        while clock.attempt(attempts, random[usize::from(attempts) % random.len()], retry_after) {
+            let (shortest, longest) = policy.delay_bounds(attempts);
+            let longest = retry_after.map_or(longest, |asked| longest.max(asked)).max(shortest)
+                + 2 * Duration::from_millis(1);
+            let (attempted, mut stepped, mut was_forward) = (clock.elapsed, clock.elapsed, false);
+            if let Some((ms, share)) = steps.get(usize::from(attempts)) {
+                clock.elapsed += clock.delay.mul_f64(*share);
+                clock.step(*ms);
+                (stepped, was_forward) = (clock.elapsed, *ms > 0);
+            }
+            clock.elapsed += clock.due.since(clock.now());
+            prop_assert!(clock.elapsed - stepped <= longest, "{:?} > {:?}", clock.elapsed - stepped, longest);
+            prop_assert!(was_forward || clock.elapsed - attempted >= shortest);
+            attempts += 1;
+        }
+        prop_assert_eq!(u32::from(attempts), policy.max_attempts());
+    }
+}
+
+#[test]
+fn once_the_window_is_over_delays_follow_the_schedule() {
+    let policy = Policy::default();
+    let first = Timestamp::from_millis(1_000_000);
+    let next = |ended_at, retry_after| {
+        let failed = FailedAttempt { attempts: 2, first_attempt_at: first, ended_at, retry_after };
+        match policy.next(failed, 1.0) {
+            NextAttempt::At(due) => due.since(ended_at),
+            NextAttempt::Exhausted => panic!("eight retries are left"),
+        }
+    };
+    let over = first.plus(policy.window());
+    assert_eq!(next(over, Some(1800 * SECOND)), 1800 * SECOND);
+    let longest = policy.delay_bounds(2).1;
+    assert!(longest - next(over, None) < Duration::from_millis(1));
+}
+
 #[test]
 fn the_default_is_about_eleven_seconds_growing_to_half_a_day() {
     let policy = Policy::default();
