@@ -7,4 +7,5 @@ pub(crate) mod due;
 pub(crate) mod endpoint_key;
 pub(crate) mod query;
 pub(crate) mod statistics;
+pub(crate) mod step_back;
 pub(crate) mod view;

@@ -12,7 +12,7 @@
 //! | `endpoints` | endpoints with their subscriptions and state |
 //! | `accounts` | accounts, their API keys and portal links, the key that signs sessions and links |
 //! | `replays` | durable jobs that deliver past events again |
-//! | `cluster` | the leases of nodes, the owners of shards, the cluster's cookie |
+//! | `cluster` | the leases and clocks of nodes, the owners of shards, the cluster's cookie |
 //! | `mail` | notices, and the emails about them |
 //! | `maintenance` | copies of a store, probes, removal of expired rows |
 //! | `keys` | one file per key: its layout, its record and golden tests of both |
@@ -44,6 +44,7 @@ pub use deliveries::bring_forward::{BroughtForward, RecoveredBatch, RetryCursor,
 pub use deliveries::discard::Discarded;
 pub use deliveries::due::{DeliveryRef, DueEndpoint, EndpointWork, QueuePage, Workload};
 pub use deliveries::query::{DeliveryFilter, EventView};
+pub use deliveries::step_back::StepBackBatch;
 pub use deliveries::view::DeliveryView;
 pub use endpoints::endpoint_list::EndpointFilter;
 pub use endpoints::{EndpointView, HeldAction};

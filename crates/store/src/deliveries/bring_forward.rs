@@ -179,7 +179,7 @@ impl Records {
 
 /// The first retries after a position in the queue, and the position of the last of them if there
 /// may be more.
-async fn later_retries(
+pub(crate) async fn later_retries(
     tx: &Tx,
     endpoint_key: EndpointKey,
     after: RetryCursor,

@@ -3,7 +3,7 @@
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
-//! | `a account endpoint` | [`Health`] | `apply`, after a failed attempt, and after the success that ends a series of failures; `endpoints`, which removes it |
+//! | `a account endpoint` | [`Health`] | `apply`, after a failed attempt, and after the success that ends a series of failures; `step_back`, if that success is in the future; `endpoints`, which removes it |
 
 use bytes::Bytes;
 use postrider_domain::endpoint::{Health, LastError};

@@ -12,6 +12,7 @@
 pub(crate) mod account;
 pub(crate) mod api_key;
 pub(crate) mod attempt;
+pub(crate) mod clock;
 pub(crate) mod cookie;
 pub(crate) mod copy_marker;
 pub(crate) mod delivery;
@@ -67,6 +68,7 @@ enum Table {
     Copying = 8,
     SessionKey = 9,
     Cookie = 50,
+    Clock = 51,
     // In `a`.
     Account = 10,
     ApiKey = 11,

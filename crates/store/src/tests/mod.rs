@@ -12,6 +12,7 @@ mod nodes;
 mod people;
 mod resending;
 mod statistics;
+mod stepping_back;
 mod unknown_commits;
 
 use std::sync::Arc;
