@@ -1,8 +1,9 @@
 //! A shard's durable jobs: fan-outs, replays, and the sweep of expired rows. Each runs in bounded
 //! steps with a durable cursor, so that losing a node costs at most one step. Each kind runs in its
-//! own task, so that none waits for another: a replay may run for days.
+//! own task, so that none waits for another: a replay may run for days. Moving retries after the
+//! clock was set back is a job too, which a new owner of the shard repeats.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use postrider_domain::ids::{AccountId, IdGenerator, ReplayId};
 use postrider_domain::replay::ReplayState;
 use postrider_domain::time::Clock;
 use postrider_store::kv::Error;
-use postrider_store::{MAX_RUNNING_REPLAYS_PAGE, OwnerError, Records};
+use postrider_store::{DueEndpoint, MAX_RUNNING_REPLAYS_PAGE, OwnerError, Records, Wake};
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
@@ -23,6 +24,8 @@ const TICK: Duration = Duration::from_millis(100);
 const STEPS_PER_TICK: usize = 8;
 /// Delay before a failed store operation is retried.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Endpoints whose retries are moved, per read.
+const STEP_BACK_PAGE: usize = 512;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum JobKind {
@@ -32,6 +35,8 @@ pub(crate) enum JobKind {
     Replay,
     /// Deletes expired rows.
     Sweep,
+    /// Moves retries after the clock was set back.
+    StepBack,
 }
 
 /// The shard has a newer owner.
@@ -67,6 +72,7 @@ impl Jobs {
                 JobKind::FanOut => self.fan_out(guard).await,
                 JobKind::Replay => self.replay(guard).await,
                 JobKind::Sweep => self.sweep(guard).await,
+                JobKind::StepBack => self.step_back(guard).await,
             };
             match ran {
                 Ok(()) => return Ok(()),
@@ -97,6 +103,66 @@ impl Jobs {
 
     async fn sweep(&self, guard: &ShardGuard) -> Result<(), OwnerError> {
         while !guard.is_revoked() && self.records.sweep(guard.fence(), self.clock.now()).await? {}
+        Ok(())
+    }
+
+    async fn step_back(&self, guard: &ShardGuard) -> Result<(), OwnerError> {
+        let mut seen = HashSet::new();
+        // Pointers move meanwhile, perhaps from a page that is still to be read to one that has been
+        // read. The second pass finds those endpoints.
+        for _ in 0..2 {
+            let mut after = None;
+            loop {
+                let (shard, limit) = (guard.fence().shard, STEP_BACK_PAGE);
+                let read = self.records.due_endpoints(shard, after.as_ref(), limit).await?;
+                for pointer in &read {
+                    if guard.is_revoked() {
+                        return Ok(());
+                    }
+                    if seen.insert(pointer.endpoint) {
+                        self.step_endpoint_back(guard, pointer).await?;
+                    }
+                }
+                after = read.last().filter(|_| read.len() == limit).copied();
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the retries of one endpoint. Unreadable ones do not block those of other endpoints.
+    async fn step_endpoint_back(
+        &self,
+        guard: &ShardGuard,
+        pointer: &DueEndpoint,
+    ) -> Result<(), OwnerError> {
+        let (fence, records) = (guard.fence(), &self.records);
+        let DueEndpoint { account, endpoint, .. } = *pointer;
+        let (mut moved, mut after) = (0, None);
+        loop {
+            let now = self.clock.now();
+            match records.step_back(fence, account, endpoint, after, now).await {
+                Ok(batch) => {
+                    moved += batch.moved;
+                    after = batch.next;
+                }
+                Err(OwnerError::Store(error @ Error::Corrupt(_))) => {
+                    tracing::error!(%endpoint, %error, "moving an endpoint's retries failed");
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+            if after.is_none() || guard.is_revoked() {
+                break;
+            }
+        }
+        if moved > 0 {
+            records.update_pointer(fence, account, endpoint).await?;
+            let wake = Wake::Endpoint { shard: fence.shard, account, endpoint, ready: None };
+            self.router.wake(vec![wake]);
+        }
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use postrider_cluster::shard_guard::ShardGuard;
+use postrider_domain::clock_check;
 use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::{DueEndpoint, Ready, Records, WaitingJobs, Wake};
@@ -120,6 +121,9 @@ struct ShardState {
     owned_since: Instant,
     /// When the last sweep began.
     swept_at: Option<Instant>,
+    /// The clock's time at the last scan. `None` until the times that the shard's earlier owners may
+    /// have used were read.
+    scanned_at: Option<Timestamp>,
 }
 
 struct Child {
@@ -150,6 +154,7 @@ impl Actor for ShardActor {
             jobs: HashMap::new(),
             owned_since: Instant::now(),
             swept_at: None,
+            scanned_at: None,
         })
     }
 
@@ -302,12 +307,33 @@ impl ShardState {
                 next = FAILURE_DELAY;
             }
         }
+        self.check_clock(now).await;
         self.start_pending_jobs().await;
         if self.swept_at.is_none_or(|at| at.elapsed() >= SWEEP_INTERVAL) {
             self.swept_at = Some(Instant::now());
             self.run_jobs(JobKind::Sweep);
         }
         self.scan_in(next);
+    }
+
+    /// Moves retries if the clock was set back since the last scan, or shows an earlier time than
+    /// those of the shard's earlier owners.
+    async fn check_clock(&mut self, now: Timestamp) {
+        let is_set_back = match self.scanned_at {
+            Some(before) => now.plus(clock_check::STEP) < before,
+            None => match self.resources.records.latest_clock().await {
+                Ok(latest) => latest.is_some_and(|at| now.plus(clock_check::TOLERANCE) < at),
+                Err(error) => {
+                    let shard = self.guard.fence().shard;
+                    tracing::warn!(shard, %error, "reading the nodes' clocks failed");
+                    return;
+                }
+            },
+        };
+        self.scanned_at = Some(now);
+        if is_set_back {
+            self.run_jobs(JobKind::StepBack);
+        }
     }
 
     fn scan_in(&mut self, delay: Duration) {

@@ -24,6 +24,8 @@ use crate::duration;
 use crate::ids::BootId;
 use crate::time::Timestamp;
 
+/// A larger change of a clock, relative to the monotonic clock, is a step.
+pub const STEP: Duration = Duration::from_secs(2);
 /// How often a node records its time.
 pub const RECORD_INTERVAL: Duration = Duration::from_secs(30);
 /// How often a node reads the times of the others.

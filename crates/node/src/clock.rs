@@ -11,11 +11,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use postrider_cluster::lease_validity::Uptime;
+use postrider_domain::clock_check;
 use postrider_domain::time::{Clock, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 
-/// A larger difference between the clocks is a step.
-const STEP_THRESHOLD: Duration = Duration::from_secs(2);
 /// How long a step must last before it is accepted.
 const ACCEPT_AFTER: Duration = Duration::from_secs(60);
 
@@ -59,7 +58,7 @@ impl StepFilter {
             return wall;
         };
         let expected = last_agreed.plus(uptime.saturating_sub(at));
-        if wall.since(expected).max(expected.since(wall)) <= STEP_THRESHOLD {
+        if wall.since(expected).max(expected.since(wall)) <= clock_check::STEP {
             self.last_agreed = Some((wall, uptime));
             self.stepped_at = None;
             return wall;

@@ -46,12 +46,13 @@ impl Clock for RealClock {
     }
 }
 
-/// The system clock, which a test can set back or make panic, and whose wall clock it can set
-/// ahead.
+/// The system clock, which a test can set back, set forward or make panic, and whose wall clock it
+/// can set ahead.
 #[derive(Default)]
 pub(crate) struct TestClock {
     pub(crate) panics: AtomicUsize,
     back_ms: AtomicU64,
+    forward_ms: AtomicU64,
     pub(crate) wall_ahead_ms: AtomicU64,
 }
 
@@ -60,13 +61,19 @@ impl TestClock {
         let by = u64::try_from(by.as_millis()).expect("fits");
         self.back_ms.fetch_add(by, SeqCst);
     }
+
+    pub(crate) fn set_forward(&self, by: Duration) {
+        let by = u64::try_from(by.as_millis()).expect("fits");
+        self.forward_ms.fetch_add(by, SeqCst);
+    }
 }
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
         let left = self.panics.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
         assert!(left.is_err(), "a panic injected by the test");
-        RealClock.now().minus(Duration::from_millis(self.back_ms.load(SeqCst)))
+        let forward = Duration::from_millis(self.forward_ms.load(SeqCst));
+        RealClock.now().plus(forward).minus(Duration::from_millis(self.back_ms.load(SeqCst)))
     }
 
     fn wall(&self) -> Timestamp {
