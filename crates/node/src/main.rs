@@ -2,6 +2,7 @@
 
 mod cli;
 mod clock;
+mod clock_watch;
 mod config;
 mod data_dir;
 mod listen;

@@ -50,6 +50,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SystemClock;
+use crate::clock_watch::ClockWatch;
 use crate::config::{Config, Email};
 use crate::data_dir::{DataDir, LockMode, check_secret};
 use crate::peers::{self, PeerTransport, Peers};
@@ -153,6 +154,8 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     previous_run::clear_previous_lease(&records, &dir, me.node).await?;
+    let clock_watch =
+        ClockWatch::start(records.clone(), me.node, clock.clone(), system.clone(), &tasks);
     let transport = match &config.cluster.peering {
         Some(peering) => Some(PeerTransport::start(peering, &dir, &me, tasks.clone()).await?),
         None => None,
@@ -220,6 +223,7 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
             telemetry,
             records,
             shard_manager: shard_manager.clone(),
+            clock_watch,
             tasks: tasks.clone(),
         }),
     };
@@ -415,6 +419,7 @@ struct NodeProbe {
     telemetry: Arc<Telemetry>,
     records: Records,
     shard_manager: ShardManager,
+    clock_watch: ClockWatch,
     tasks: Tasks,
 }
 
@@ -433,10 +438,10 @@ impl Probe for NodeProbe {
             return Err(format!("this node is stopping: {ended}"));
         }
         self.records.ping().await.map_err(|error| error.to_string())?;
-        match self.shard_manager.is_member() {
-            true => Ok(()),
-            false => Err("this node is not a member of its cluster".to_owned()),
+        if !self.shard_manager.is_member() {
+            return Err("this node is not a member of its cluster".to_owned());
         }
+        self.clock_watch.ready()
     }
 }
 
@@ -484,14 +489,24 @@ mod tests {
             drain_timeout: RECORD_GRACE,
             view: watch::Sender::default(),
             check_trigger: CheckTrigger::default(),
-            uptime: system,
+            uptime: system.clone(),
             seed: 1,
             tasks: tasks.clone(),
         });
         shard_manager.joined().await;
+        let me = IdGenerator::new(2).id(system.now());
+        let clock_watch = ClockWatch::start(records.clone(), me, system.clone(), system, &tasks);
+        clock_watch.compared().await;
         let telemetry = Arc::new(Telemetry::start("node", None).expect("starts"));
         let outages = Box::new(Vec::new);
-        let probe = NodeProbe { outages, telemetry, records, shard_manager, tasks: tasks.clone() };
+        let probe = NodeProbe {
+            outages,
+            telemetry,
+            records,
+            shard_manager,
+            clock_watch,
+            tasks: tasks.clone(),
+        };
         assert_eq!(probe.ready().await, Ok(()));
         tasks.spawn("recorder", async {});
         tasks.failed().await;
