@@ -3,6 +3,7 @@
 mod api_errors;
 mod api_surface;
 mod auth_and_isolation;
+mod clock;
 mod cluster;
 mod delivery;
 mod email;

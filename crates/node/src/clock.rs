@@ -2,7 +2,8 @@
 //!
 //! A wall clock set forward or back by mistake would make retries an hour early or late. A step of
 //! the wall clock is therefore accepted only after it has lasted for [`ACCEPT_AFTER`]; until then,
-//! time advances with the monotonic clock. An operator who corrects a wrong clock waits as long.
+//! time advances with the monotonic clock. An operator who corrects a wrong clock waits as long. What
+//! an accepted step means for retries is decided in `domain::retry`.
 //! Drift, including slewing by a time daemon, is followed at once. Webhook signatures use the raw
 //! wall clock ([`Clock::wall`]), because receivers with correct clocks reject timestamps that are
 //! minutes off.

@@ -30,7 +30,7 @@ async fn alive() -> &'static str {
 
 /// Check readiness
 ///
-/// Returns 200 if the store is available and the node has joined its cluster.
+/// Returns 200 if the store is available, the node has joined its cluster, and its clock is not wrong.
 #[utoipa::path(
     get, path = "/readyz", tag = "Health", security(()),
     responses(
