@@ -54,6 +54,8 @@ pub struct ClockCheck {
     /// The latest time that this node's clock has shown.
     latest: Timestamp,
     behind_since: Option<Uptime>,
+    /// Whether this node's clock was ahead of the others'.
+    was_ahead: bool,
     observed_at: Option<Uptime>,
 }
 
@@ -149,6 +151,7 @@ impl ClockCheck {
             others: HashMap::new(),
             latest: Timestamp::EPOCH,
             behind_since: None,
+            was_ahead: false,
             observed_at: None,
         }
     }
@@ -167,9 +170,14 @@ impl ClockCheck {
             let known = before.get(node).copied();
             self.others.insert(*node, record(known, *time, uptime, gap));
         }
+        let (ahead_of_others_ms, apart) = self.judge_others(now, uptime);
+        if self.was_ahead && ahead_of_others_ms.is_some() && apart.is_none() {
+            // It has been corrected.
+            self.latest = now;
+        }
+        self.was_ahead = apart.is_some() && ahead_of_others_ms > Some(0);
         self.latest = self.latest.max(now);
         let behind = self.judge_behind(now, uptime);
-        let (ahead_of_others_ms, apart) = self.judge_others(now, uptime);
         let is_ours = apart.filter(|problem| problem.is_ours());
         let problem =
             is_ours.or_else(|| (behind > MAX_BEHIND).then_some(Problem::Behind(behind))).or(apart);
@@ -387,6 +395,20 @@ mod tests {
         let until = OBSERVE_INTERVAL + ACCEPT_AFTER;
         let later = observe_for(&mut check, &[], START.minus(HOUR), (OBSERVE_INTERVAL, until));
         assert_eq!(later, Verdict::default());
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_of_the_others_is_right_once_it_agrees() {
+        let mut check = ClockCheck::new(node(0));
+        check.observe(&[], START, Duration::ZERO);
+        let others = |at: Uptime| [1, 2].map(|number| (node(number), START.plus(at)));
+        check.observe(&others(Duration::ZERO), START.plus(HOUR), Duration::ZERO);
+        let at = OBSERVE_INTERVAL;
+        let wrong = check.observe(&others(at), START.plus(at + HOUR), at).problem;
+        assert!(matches!(wrong, Some(Problem::Apart { ahead_ms: 3_600_000 })), "{wrong:?}");
+        let at = 2 * OBSERVE_INTERVAL;
+        let right = check.observe(&others(at), START.plus(at), at);
+        assert_eq!((right.problem, right.behind), (None, Duration::ZERO));
     }
 
     /// Otherwise one node whose clock was ahead would make all others wrong when it ends.
