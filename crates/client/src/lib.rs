@@ -206,7 +206,7 @@ impl Client {
     /// Publishes an event to the subscribed endpoints of an account. Returns once the event is
     /// durable.
     ///
-    /// `event.payload` is JSON text of at most 256 KiB. `idempotency_key` has 1 to 256 visible
+    /// `event.payload` is JSON text of at most 256 KiB; see [`NewEvent`]. `idempotency_key` has 1 to 256 visible
     /// ASCII characters: if the same event was accepted with the same key within the last 24 hours,
     /// the original receipt is returned and no event is created. If it is `None`, the client
     /// generates a key, which protects against duplicates only within this call.

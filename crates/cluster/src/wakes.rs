@@ -113,7 +113,7 @@ fn ready_of(
     let event_type = EventTypeName::parse(&it.event_type)
         .map_err(|error| malformed(format!("a wake's event type {error}")))?;
     // The sending node has validated the payload; these are the bytes that it stored.
-    let payload = Payload::of_json(it.payload)
+    let payload = Payload::within_limits(it.payload)
         .map_err(|error| malformed(format!("a wake's payload {error}")))?;
     let delivery = Delivery {
         id: it.id,

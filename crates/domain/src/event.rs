@@ -5,6 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::ids::{AccountId, EventId};
+use crate::json::{self, JsonError, JsonErrorReason, nests_deeper_than};
 use crate::limits::{MAX_BODY_BYTES, MAX_EVENT_TYPE_BYTES, MAX_JSON_DEPTH};
 use crate::time::Timestamp;
 
@@ -88,8 +89,8 @@ pub struct EventType {
     pub updated_at: Timestamp,
 }
 
-/// JSON text: well-formed, at most 256 KiB, nested at most 64 deep. It is never reserialized, so
-/// receivers get the original bytes.
+/// JSON text that [`json::check`] accepts, of at most 256 KiB. It is never reserialized, so receivers
+/// get the original bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload(Bytes);
 
@@ -98,35 +99,34 @@ pub struct Payload(Bytes);
 pub enum PayloadError {
     #[error("has {0} bytes; at most {MAX_BODY_BYTES} are allowed")]
     TooLarge(usize),
-    /// Arrays and objects nested too deep.
-    #[error("is nested more than {MAX_JSON_DEPTH} levels deep")]
-    TooDeep,
-    #[error("is not valid JSON: {0}")]
-    Malformed(String),
+    #[error(transparent)]
+    Json(#[from] JsonError),
 }
 
 impl Payload {
     /// Validates `bytes`.
     ///
     /// # Errors
-    /// When they are not JSON or exceed a limit.
+    /// When they exceed a limit or are not acceptable JSON.
     pub fn parse(bytes: Bytes) -> Result<Self, PayloadError> {
-        let payload = Self::of_json(bytes)?;
-        serde_json::from_slice::<serde::de::IgnoredAny>(&payload.0)
-            .map_err(|error| PayloadError::Malformed(error.to_string()))?;
-        Ok(payload)
+        if bytes.len() > MAX_BODY_BYTES {
+            return Err(PayloadError::TooLarge(bytes.len()));
+        }
+        json::check(&bytes)?;
+        Ok(Self(bytes))
     }
 
-    /// Checks only the limits of bytes that are known to be valid JSON.
+    /// Checks only the limits of bytes that another node has validated.
     ///
     /// # Errors
     /// When they exceed a limit.
-    pub fn of_json(bytes: Bytes) -> Result<Self, PayloadError> {
+    pub fn within_limits(bytes: Bytes) -> Result<Self, PayloadError> {
         if bytes.len() > MAX_BODY_BYTES {
             return Err(PayloadError::TooLarge(bytes.len()));
         }
         if nests_deeper_than(&bytes, MAX_JSON_DEPTH) {
-            return Err(PayloadError::TooDeep);
+            let reason = JsonErrorReason::TooDeep;
+            return Err(JsonError { pointer: String::new(), reason }.into());
         }
         Ok(Self(bytes))
     }
@@ -143,28 +143,15 @@ impl Payload {
     }
 }
 
-/// Whether the arrays and objects of a JSON text are nested deeper than `depth`.
-#[must_use]
-pub fn nests_deeper_than(json: &[u8], depth: usize) -> bool {
-    let mut open = 0_usize;
-    let mut in_string = false;
-    let mut escaped = false;
-    for byte in json {
-        match (in_string, byte) {
-            (true, _) if escaped => escaped = false,
-            (true, b'\\') => escaped = true,
-            (_, b'"') => in_string = !in_string,
-            (false, b'{' | b'[') => {
-                open += 1;
-                if open > depth {
-                    return true;
-                }
-            }
-            (false, b'}' | b']') => open = open.saturating_sub(1),
-            _ => {}
+impl PayloadError {
+    /// The value with the error, as a JSON pointer; `""` is the whole payload.
+    #[must_use]
+    pub fn pointer(&self) -> &str {
+        match self {
+            Self::TooLarge(_) => "",
+            Self::Json(error) => &error.pointer,
         }
     }
-    false
 }
 
 #[cfg(test)]
@@ -192,12 +179,15 @@ mod tests {
     fn payloads_are_bounded() {
         let nest = |depth: usize| Bytes::from("[".repeat(depth) + &"]".repeat(depth));
         assert!(Payload::parse(nest(MAX_JSON_DEPTH)).is_ok());
-        assert_eq!(Payload::parse(nest(MAX_JSON_DEPTH + 1)), Err(PayloadError::TooDeep));
+        let reason = JsonErrorReason::TooDeep;
+        let too_deep = PayloadError::Json(JsonError { pointer: String::new(), reason });
+        assert_eq!(Payload::parse(nest(MAX_JSON_DEPTH + 1)), Err(too_deep));
         assert_eq!(Payload::parse(nest(200_000)), Err(PayloadError::TooLarge(400_000)));
         let in_string = Bytes::from(format!("\"{}\\\"{}\"", "[".repeat(100), "{".repeat(100)));
         assert!(Payload::parse(in_string).is_ok());
         for bad in ["", "{", "nul", "{\"a\":1}x", "'a'", "\"\u{1}\""] {
-            assert!(matches!(Payload::parse(bad.into()), Err(PayloadError::Malformed(_))), "{bad}");
+            let error = Payload::parse(bad.into()).expect_err(bad).to_string();
+            assert!(error.starts_with("is not valid JSON: "), "{bad}: {error}");
         }
     }
 }

@@ -1,5 +1,10 @@
-//! Indents JSON text. Only whitespace changes: numbers, strings and the order of fields stay
-//! exactly as written, which parsing and serializing would not guarantee.
+//! JSON text: [`parse`] and [`check`] decide what is acceptable, [`indented`] shows it. Indenting
+//! changes only whitespace: numbers, strings and the order of fields stay exactly as written, which
+//! parsing and serializing would not guarantee.
+
+mod read;
+
+pub use read::{JsonError, JsonErrorReason, check, is_double_encoded, nests_deeper_than, parse};
 
 use serde::de::IgnoredAny;
 

@@ -1,10 +1,11 @@
 //! Use cases of the event type catalogue.
 
 use postrider_domain::event::{EventType, EventTypeName};
+use postrider_domain::json;
 
 use crate::Service;
 use crate::error::{InvalidField, Resource, ServiceError};
-use crate::schemas;
+use crate::schemas::{self, Schema};
 
 impl Service {
     /// Returns an event type.
@@ -14,9 +15,9 @@ impl Service {
     }
 
     /// Adds an event type to the catalogue, or replaces it. An invalid JSON Schema, or an example
-    /// that violates the schema, is [`ServiceError::InvalidFields`].
+    /// that could not be published, is [`ServiceError::InvalidFields`].
     pub async fn put_event_type(&self, entry: EventType) -> Result<EventType, ServiceError> {
-        let invalid = validate_schema(entry.schema.as_deref(), Some(&entry.example));
+        let invalid = validate_event_type(entry.schema.as_deref(), Some(&entry.example));
         if !invalid.is_empty() {
             return Err(ServiceError::InvalidFields(invalid));
         }
@@ -32,19 +33,21 @@ impl Service {
     }
 }
 
-/// Validates a JSON Schema, and an example against it. Text that is not JSON is ignored.
+/// Validates a JSON Schema, and an example as a payload of its type.
 #[must_use]
-pub fn validate_schema(schema: Option<&str>, example: Option<&str>) -> Vec<InvalidField> {
+pub fn validate_event_type(schema: Option<&str>, example: Option<&str>) -> Vec<InvalidField> {
     let invalid = |field: &str, (pointer, detail): (String, String)| InvalidField {
         pointer: format!("/{field}{pointer}"),
         detail,
     };
-    let Some(Ok(schema)) = schema.map(serde_json::from_str) else { return Vec::new() };
-    match schemas::compile(&schema) {
-        Err(errors) => errors.into_iter().map(|error| invalid("schema", error)).collect(),
-        Ok(validator) => {
-            let Some(Ok(example)) = example.map(serde_json::from_str) else { return Vec::new() };
-            let violations = schemas::violations(&validator, &example);
+    let schema = schema.map(Schema::parse).transpose();
+    let example = example.map(|example| json::parse(example.as_bytes()).map(|_| example));
+    match (schema, example) {
+        (Err(errors), _) => errors.into_iter().map(|error| invalid("schema", error)).collect(),
+        (Ok(_), None) => Vec::new(),
+        (Ok(_), Some(Err(error))) => vec![invalid("example", schemas::not_json(&error))],
+        (Ok(schema), Some(Ok(example))) => {
+            let violations = schemas::violations(schema.as_ref(), example.as_bytes());
             violations.into_iter().map(|error| invalid("example", error)).collect()
         }
     }

@@ -119,7 +119,8 @@ impl Service {
                 errors.unknown_types.push(index);
                 continue;
             };
-            if let (Some(schema), Some(payload)) = (&entry.schema, payload) {
+            if let Some(payload) = payload {
+                let schema = entry.schema.as_deref();
                 for (pointer, detail) in self.0.schemas.check(event_type, schema, payload.bytes()) {
                     errors.findings.add(index, Field::Payload, pointer, &detail);
                 }
@@ -132,7 +133,7 @@ impl Service {
 /// Violations of the catalogue.
 #[derive(Default)]
 struct CatalogueErrors {
-    /// Violations of the types' schemas.
+    /// Violations of the types' schemas, and payloads that were serialized twice.
     findings: Findings,
     /// Indexes of the events whose types are not in the catalogue.
     unknown_types: Vec<usize>,

@@ -23,7 +23,8 @@ pub trait TestSender: Send + Sync + 'static {
 pub struct TestEvent {
     /// An event type in the catalogue.
     pub event_type: EventTypeName,
-    /// The payload; the type's example if `None`. It is not validated against the type's schema.
+    /// The payload; the type's example if `None`. It is not validated against the type's schema,
+    /// but rejected if it was serialized twice.
     pub payload: Option<Payload>,
 }
 
@@ -50,6 +51,13 @@ impl Service {
         let Some(entry) = self.records().event_type(&event_type).await? else {
             return Err(ServiceError::invalid_field("/event_type", UNKNOWN_TYPE));
         };
+        let schema = entry.schema.as_deref();
+        if let Some(payload) = &payload
+            && let Err((_, detail)) =
+                self.0.schemas.check_encoding(&event_type, schema, payload.bytes())
+        {
+            return Err(ServiceError::invalid_field("/payload", detail));
+        }
         let payload = payload.unwrap_or_else(|| Payload::from_stored(entry.example.into()));
         let now = self.now();
         let id = self.ids().id(now);

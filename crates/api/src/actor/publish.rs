@@ -42,12 +42,14 @@ fn receipt(receipt: postrider_store::Receipt) -> messages::Receipt {
 
 /// Parses an event. Each invalid field adds a finding.
 fn parse_event(event: messages::NewEvent, index: usize, findings: &mut Findings) -> PartialEvent {
-    let mut reject = |field, detail: String| findings.add(index, field, String::new(), &detail);
+    let mut reject = |field, pointer: &str, detail: String| {
+        findings.add(index, field, pointer.to_owned(), &detail);
+    };
     let event_type = EventTypeName::parse(&event.event_type)
-        .map_err(|error| reject(Field::EventType, error.to_string()))
+        .map_err(|error| reject(Field::EventType, "", error.to_string()))
         .ok();
     let payload = Payload::parse(event.payload)
-        .map_err(|error| reject(Field::Payload, error.to_string()))
+        .map_err(|error| reject(Field::Payload, error.pointer(), error.to_string()))
         .ok();
     PartialEvent { event_type, payload }
 }

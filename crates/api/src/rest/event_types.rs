@@ -5,7 +5,7 @@ use axum::extract::State;
 use http::StatusCode;
 use postrider_domain::event::{EventType, EventTypeName};
 use postrider_domain::limits::{MAX_CATALOGUE_JSON_BYTES, MAX_DESCRIPTION_CHARS};
-use postrider_service::validate_schema;
+use postrider_service::validate_event_type;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -30,7 +30,7 @@ struct NewEventType {
     #[schema(example = "An application was created.")]
     description: String,
     /// An example payload, which is also the default payload of test events. At most 32 KiB. It
-    /// must conform to the schema.
+    /// must be a valid payload of an event of this type, and conform to the schema.
     #[schema(value_type = Value, example = json!({"application_id": "a1"}))]
     example: String,
     /// A JSON Schema (2020-12) to validate payloads of this type. At most 32 KiB. External
@@ -47,7 +47,8 @@ impl NewEventType {
         let example = fields.required("example", catalogue_json);
         let schema = fields.optional("schema", catalogue_json);
         if fields.has_errors() {
-            fields.errors_mut().extend(validate_schema(schema.as_deref(), example.as_deref()));
+            let invalid = validate_event_type(schema.as_deref(), example.as_deref());
+            fields.errors_mut().extend(invalid);
         }
         let parsed = || {
             let new = Self { description: description?, example: example?, schema };

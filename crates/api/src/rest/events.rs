@@ -1,8 +1,8 @@
 //! Operations on events.
 //!
-//! Publishing is the hot path. The payload is located in the body and kept as raw bytes; it is
-//! parsed only if its type has a schema. If the fast parser fails, a slower one collects all
-//! errors.
+//! Publishing is the hot path. The payload is located in the body, checked, and kept as raw bytes;
+//! its value is built only if its type has a schema. If the fast parser fails, a slower one collects
+//! all errors.
 
 use std::borrow::Cow;
 
@@ -53,7 +53,10 @@ struct NewEvent<'a> {
     #[schema(value_type = String, example = "application.created")]
     event_type: Cow<'a, str>,
     /// The payload. At most 256 KiB, and nested at most 64 levels deep. It is delivered byte for
-    /// byte.
+    /// byte. What many JSON parsers reject is rejected, whether the event type has a schema or not:
+    /// half of a surrogate pair in a string (`"\ud800"`), and a number beyond the range of a 64-bit
+    /// float (`1e400`). A string that contains a JSON object or array is rejected as double-encoded,
+    /// unless the schema of the event type names the type `string` for the payload.
     #[serde(borrow)]
     #[schema(value_type = Value, example = json!({"application_id": "a1", "name": "Ada"}))]
     payload: &'a RawValue,
@@ -84,7 +87,7 @@ struct IdempotencyParams {
 /// Parses a valid event without allocating errors.
 fn parse_valid_event(raw: &NewEvent<'_>, body: &Bytes) -> Option<PartialEvent> {
     let event_type = EventTypeName::parse(&raw.event_type).ok()?;
-    let payload = Payload::of_json(body.slice_ref(raw.payload.get().as_bytes())).ok()?;
+    let payload = Payload::parse(body.slice_ref(raw.payload.get().as_bytes())).ok()?;
     Some(PartialEvent { event_type: Some(event_type), payload: Some(payload) })
 }
 

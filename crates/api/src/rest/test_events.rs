@@ -28,7 +28,8 @@ pub(crate) struct TestEvent {
     /// The event type. It must be in the catalogue.
     #[schema(value_type = String, example = "application.created")]
     event_type: EventTypeName,
-    /// The payload. It is not validated against the type's schema. Defaults to the type's example.
+    /// The payload, as in an event. It is not validated against the type's schema. Defaults to the
+    /// type's example.
     #[schema(value_type = Option<Value>)]
     payload: Option<Payload>,
 }

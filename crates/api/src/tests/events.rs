@@ -1,6 +1,10 @@
+use std::collections::BTreeMap;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
-use super::harness::{Account, TestApp, TestResponse, request};
+use super::harness::{Account, OPERATOR, TestApp, TestResponse, request};
 
 async fn setup() -> (TestApp, Account) {
     let app = TestApp::new().await;
@@ -205,6 +209,138 @@ async fn payloads_are_validated_against_the_schema_of_their_type() {
     let body = json!({"description": "", "example": {"id": "x"}});
     app.as_operator("PUT /v1/event-types/s.t", body).await.expect(200);
     app.as_account(&account, "POST /events", bad).await.expect(202);
+}
+
+/// Pieces of JSON, among them what parsers disagree about.
+const PIECES: &[&str] = &[
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "null",
+    "1",
+    "-0",
+    "1.5e3",
+    "1e400",
+    "18446744073709551616",
+    "12345678901234567890123",
+    "\"a\"",
+    "\"\\u0000\"",
+    "\"\\ud800\"",
+    "\"\\ud83d\\ude00\"",
+    "\"\\ude00x\"",
+    "\"{}\"",
+    "\"[1]\"",
+    "\"{\\\"a\\\":1}\"",
+    "\"$serde_json::private::RawValue\"",
+];
+
+/// Some JSON, and some text that is nearly JSON.
+fn payload(depth: u32, rng: &mut SmallRng) -> String {
+    const NAMES: &[&str] = &["a", "b", "\\ud800", "$serde_json::private::RawValue"];
+    match rng.random_range(0..8) {
+        kind @ 0..4 if depth > 0 => {
+            let items = (0..rng.random_range(0..3)).map(|_| {
+                let item = payload(depth - 1, rng);
+                let name = NAMES[rng.random_range(0..NAMES.len())];
+                if kind < 2 { item } else { format!("\"{name}\": {item}") }
+            });
+            let items = items.collect::<Vec<_>>().join(", ");
+            if kind < 2 { format!("[{items}]") } else { format!("{{{items}}}") }
+        }
+        _ => PIECES[rng.random_range(0..PIECES.len())].to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn a_payload_is_accepted_or_rejected_alike_with_and_without_a_schema() {
+    let (app, account) = setup().await;
+    for schema in [json!(true), json!({})] {
+        let body = json!({"description": "", "example": 1, "schema": schema});
+        app.as_operator(&format!("PUT /v1/event-types/s.{}", schema.is_object()), body)
+            .await
+            .expect(200);
+    }
+    let mut rng = SmallRng::seed_from_u64(13);
+    let mut counts = BTreeMap::new();
+    for _ in 0..2_000 {
+        let payload = payload(3, &mut rng);
+        let mut answers = Vec::new();
+        for name in ["a.b", "s.false", "s.true"] {
+            let body = format!(r#"{{"event_type":"{name}","payload":{payload}}}"#);
+            let single = publish(&app, &account, "", false, &body).await;
+            let batch = format!(r#"{{"events":[{body}]}}"#);
+            let batch = publish(&app, &account, "", true, &batch).await;
+            assert_eq!(single.status, batch.status, "{payload}");
+            let errors = match single.status.as_u16() {
+                422 => single.json()["errors"].clone(),
+                _ => Value::Null,
+            };
+            answers.push((single.status, errors));
+        }
+        assert!(answers.iter().all(|answer| *answer == answers[0]), "{payload}: {answers:?}");
+        *counts.entry(answers[0].0.as_u16()).or_insert(0) += 1;
+    }
+    // The payloads are worth it.
+    assert!([202, 400, 422].iter().all(|status| counts[status] > 100), "{counts:?}");
+}
+
+#[tokio::test]
+async fn payloads_that_parsers_disagree_about_are_rejected_everywhere() {
+    let (app, account) = setup().await;
+    let endpoint = app.endpoint(&account).await;
+    for (payload, at, detail) in [
+        (r#"{"a": [1, "\ud800"]}"#, "/a/1", "has half of a surrogate pair at line 1 column 18"),
+        (r#"{"\ud83d\u0041": 1}"#, "", "has half of a surrogate pair"),
+        ("1e400", "", "has a number beyond the range of a 64-bit float"),
+        (r#""{\"a\": 1}""#, "", "is a string that contains JSON: double-encoded?"),
+        (r#""\"[1]\"""#, "", "is a string that contains JSON: double-encoded?"),
+    ] {
+        let event = format!(r#"{{"event_type": "a.b", "payload": {payload}}}"#);
+        let example = format!(r#"{{"description": "", "example": {payload}}}"#);
+        let with_schema = format!(r#"{{"description": "", "example": {payload}, "schema": {{}}}}"#);
+        let account_path = format!("/v1/accounts/{}", account.id);
+        for (key, call, body, pointer) in [
+            (&account.key, format!("POST {account_path}/events"), &event, "/payload"),
+            (
+                &account.key,
+                format!("POST {account_path}/events/batch"),
+                &format!(r#"{{"events": [{event}]}}"#),
+                "/events/0/payload",
+            ),
+            (
+                &account.key,
+                format!("POST {account_path}/endpoints/{endpoint}/test"),
+                &event,
+                "/payload",
+            ),
+            (&OPERATOR.to_owned(), "PUT /v1/event-types/e.x".to_owned(), &example, "/example"),
+            (&OPERATOR.to_owned(), "PUT /v1/event-types/e.x".to_owned(), &with_schema, "/example"),
+        ] {
+            let response = app.send(request(Some(key), &call, body.clone())).await;
+            assert_eq!(response.status, 422, "{call} {body}");
+            let errors = response.json()["errors"].clone();
+            assert_eq!(errors.as_array().unwrap().len(), 1, "{call} {body}: {errors}");
+            assert_eq!(errors[0]["pointer"], format!("{pointer}{at}"), "{call} {body}");
+            let found = errors[0]["detail"].as_str().unwrap();
+            assert!(found.starts_with(detail), "{call} {body}: {found}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_type_whose_schema_names_strings_takes_json_in_a_string() {
+    let (app, account) = setup().await;
+    let endpoint = app.endpoint(&account).await;
+    let text = json!("{\"a\": 1}");
+    let body = json!({"description": "", "example": text, "schema": {"type": "string"}});
+    app.as_operator("PUT /v1/event-types/t.s", body).await.expect(200);
+    let event = json!({"event_type": "t.s", "payload": text});
+    app.as_account(&account, "POST /events", event.clone()).await.expect(202);
+    let test = format!("POST /endpoints/{endpoint}/test");
+    app.as_account(&account, &test, event).await.expect(200);
 }
 
 #[tokio::test]

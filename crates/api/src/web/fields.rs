@@ -11,8 +11,8 @@ use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use http::StatusCode;
-use postrider_domain::event::{Payload, nests_deeper_than};
-use postrider_domain::limits::MAX_JSON_DEPTH;
+use postrider_domain::event::Payload;
+use postrider_domain::json;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -209,6 +209,12 @@ impl<'a> Field<'_, 'a> {
         None
     }
 
+    /// Adds an error to the value at `pointer` within the field, and returns `None`.
+    fn fail_at<T>(self, pointer: &str, detail: impl Display) -> Option<T> {
+        self.errors.add(self.pointer + pointer, detail);
+        None
+    }
+
     /// The JSON text, byte for byte.
     pub(crate) fn json(&self) -> &'a str {
         self.raw.json().unwrap_or_default()
@@ -225,12 +231,12 @@ impl<'a> Field<'_, 'a> {
     /// Parses an event payload. A JSON payload shares the bytes of the request body.
     pub(crate) fn payload(self) -> Option<Payload> {
         let payload = match (&self.raw, self.body) {
-            (Raw::Json(raw), Some(body)) => Payload::of_json(body.slice_ref(raw.get().as_bytes())),
+            (Raw::Json(raw), Some(body)) => Payload::parse(body.slice_ref(raw.get().as_bytes())),
             _ => Payload::parse(Bytes::copy_from_slice(self.json().as_bytes())),
         };
         match payload {
             Ok(payload) => Some(payload),
-            Err(error) => self.fail(error),
+            Err(error) => self.fail_at(error.pointer(), &error),
         }
     }
 
@@ -277,14 +283,11 @@ impl<'a> Field<'_, 'a> {
         }
     }
 
-    /// Parses any JSON value within the nesting limit.
+    /// Parses any JSON value, by the rules for payloads.
     pub(crate) fn value(self) -> Option<Value> {
-        if nests_deeper_than(self.json().as_bytes(), MAX_JSON_DEPTH) {
-            return self.fail(format!("is nested more than {MAX_JSON_DEPTH} levels deep"));
-        }
-        match serde_json::from_str(self.json()) {
+        match json::parse(self.json().as_bytes()) {
             Ok(value) => Some(value),
-            Err(error) => self.fail(format!("cannot be parsed: {error}")),
+            Err(error) => self.fail_at(&error.pointer, &error),
         }
     }
 

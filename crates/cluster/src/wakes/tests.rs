@@ -47,7 +47,7 @@ fn wake(ready: Option<usize>) -> Wake {
             schedule: Schedule::default(),
             progress: Progress::Pending { due: at(2) },
         };
-        let payload = Payload::of_json(vec![b'1'; payload].into()).unwrap();
+        let payload = Payload::within_limits(vec![b'1'; payload].into()).unwrap();
         Box::new(Ready { delivery, payload, trace: TRACE.parse().ok() })
     });
     Wake::Endpoint { shard: shard_of(endpoint, SHARDS), account, endpoint, ready }

@@ -38,6 +38,11 @@ pub struct NewEvent {
     pub event_type: String,
     /// The payload: JSON of at most 256 KiB, nested at most 64 levels deep. Receivers get exactly
     /// these bytes.
+    ///
+    /// Whether its event type has a schema or not, a payload is rejected if a string has half of a
+    /// surrogate pair (`"\ud800"`), a number is beyond the range of a 64-bit float (`1e400`), or
+    /// all of it is a string that contains a JSON object or array. A schema that names the type
+    /// `string` allows such a string.
     pub payload: Bytes,
 }
 
