@@ -179,6 +179,17 @@ pub struct Stats {
     pub conflicts: u64,
     /// Total time spent in commits.
     pub commit_time_total: Duration,
+    /// The data file of an engine that has one.
+    pub file: Option<FileStats>,
+}
+
+/// The size of an engine's data file, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileStats {
+    /// Up to the last page ever used. It never shrinks.
+    pub used: u64,
+    /// The part of `used` that holds no data and is used again.
+    pub free: u64,
 }
 
 /// The atomic counters behind [`Stats`], shared by tasks and threads.
@@ -213,6 +224,7 @@ impl Counters {
             transactions: read(&self.transactions),
             conflicts: read(&self.conflicts),
             commit_time_total: Duration::from_micros(read(&self.commit_micros)),
+            file: None,
         }
     }
 }

@@ -41,7 +41,9 @@ use heed::{AnyTls, CommitOrAbort, Env, EnvOpenOptions, MdbError, RoTxn, WithoutT
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use crate::{Buffer, Counters, Engine, Error, Pair, Range, Snapshot, Stats, Transaction};
+use crate::{
+    Buffer, Counters, Engine, Error, FileStats, Pair, Range, Snapshot, Stats, Transaction,
+};
 use committer::{Committer, CommitterMsg, Submission, Urgent};
 use disk_reserve::DiskReserve;
 use files::FileError;
@@ -86,7 +88,6 @@ pub struct Lmdb {
 }
 
 /// State that the committer publishes.
-#[derive(Default)]
 struct Status {
     counters: Counters,
     nearly_full: AtomicBool,
@@ -111,10 +112,14 @@ impl Lmdb {
     /// # Errors
     /// If the directory or its files cannot be created, opened or locked, or do not form a store.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
-        Self::try_open(dir).map_err(|source| OpenError { path: dir.to_owned(), source })
+        Self::open_with(dir, MAP_SIZE)
     }
 
-    fn try_open(dir: &Path) -> Result<Self, FileError> {
+    fn open_with(dir: &Path, map_size: usize) -> Result<Self, OpenError> {
+        Self::try_open(dir, map_size).map_err(|source| OpenError { path: dir.to_owned(), source })
+    }
+
+    fn try_open(dir: &Path, map_size: usize) -> Result<Self, FileError> {
         let _opening = OPENING.lock();
         std::fs::create_dir_all(dir)?;
         // Opening the files of a store that this process already has open would release its locks.
@@ -123,11 +128,14 @@ impl Lmdb {
         }
         let mut write_lock = WriteLock::open(dir)?;
         let watchdog = Watchdog::start(write_lock.files().clone())?;
-        let (env, rows, lock_file) = open_files(dir, &write_lock.acquire()?)?;
+        let guard = write_lock.acquire()?;
+        let (env, rows, lock_file) = open_files(dir, map_size, &guard)?;
+        let mut reserve = DiskReserve::new(env.clone())?;
+        let nearly_full = AtomicBool::new(!reserve.ensure(&guard));
+        drop(guard);
         watchdog.opened(env.clone(), lock_file.clone());
-        let status = Arc::<Status>::default();
+        let status = Arc::new(Status { counters: Counters::default(), nearly_full });
         let (submissions, waiting) = sync_channel(MAX_QUEUED);
-        let reserve = DiskReserve::new(env.clone())?;
         let urgent = Urgent::default();
         let committer = Committer::new(env.clone(), rows, reserve, status.clone(), urgent.clone());
         let (alive, committer_alive) = watch::channel(());
@@ -188,11 +196,12 @@ impl Lmdb {
 /// Opens the files, creating them if necessary; one process at a time.
 fn open_files(
     dir: &Path,
+    map_size: usize,
     _guard: &WriteGuard<'_>,
 ) -> Result<(Env<WithoutTls>, Rows, Arc<File>), FileError> {
     let lock_file = Arc::new(files::allocate_lock_file(dir, MAX_READERS)?);
     files::check_meta_pages(dir)?;
-    let env = open_env(dir)?;
+    let env = open_env(dir, map_size)?;
     files::check_length(&env)?;
     env.clear_stale_readers()?;
     let transaction = env.write_txn()?;
@@ -205,9 +214,9 @@ fn open_files(
     Ok((env, rows, lock_file))
 }
 
-fn open_env(dir: &Path) -> Result<Env<WithoutTls>, heed::Error> {
+fn open_env(dir: &Path, map_size: usize) -> Result<Env<WithoutTls>, heed::Error> {
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
-    options.map_size(MAP_SIZE).max_readers(MAX_READERS);
+    options.map_size(map_size).max_readers(MAX_READERS);
     // SAFETY: only LMDB writes the mapped file, under its own locking (`DiskReserve` extends the
     // file but never touches its content), and it is on a local disk, as `Lmdb::open` requires.
     #[allow(unsafe_code, reason = "mapping a file is unsafe; there is no other way to open LMDB")]
@@ -245,7 +254,8 @@ impl Engine for Lmdb {
     }
 
     fn stats(&self) -> Stats {
-        self.status.counters.stats()
+        let (used, free) = (files::used_length(&self.env), files::free_length(&self.env));
+        Stats { file: Some(FileStats { used, free }), ..self.status.counters.stats() }
     }
 
     async fn failed(&self) {

@@ -267,8 +267,7 @@ async fn open_store(config: &Config, dir: &DataDir, tasks: &Tasks) -> Result<Rec
     let store = Store::new(engine, seed()?);
     let watched = store.clone();
     tasks.spawn("store", async move { watched.failed().await });
-    let stats = store.clone();
-    telemetry::observe_store(move || stats.stats());
+    telemetry::observe_store(&store);
     Records::open(store, config.cluster.shards)
         .await
         .with_context(|| format!("cannot open {}", store::describe(&config.store, dir.path())))

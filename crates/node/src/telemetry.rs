@@ -11,10 +11,11 @@ mod otlp;
 
 use std::time::Duration;
 
+use opentelemetry::metrics::AsyncInstrument;
 use opentelemetry::{KeyValue, global};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
-use postrider_store::kv::Stats;
+use postrider_store::kv::{Stats, Store};
 use prometheus::{Encoder, Registry, TextEncoder};
 
 pub use otlp::{Collector, Otlp};
@@ -77,9 +78,19 @@ impl Telemetry {
     }
 }
 
-/// Exposes the committer's statistics as metrics.
-pub fn observe_store(stats: impl Fn() -> Stats + Send + Sync + Clone + 'static) {
+/// Exposes the store's statistics as metrics.
+pub fn observe_store(store: &Store) {
     let meter = global::meter("postrider");
+    let watched = store.clone();
+    meter
+        .u64_observable_gauge("postrider.store.nearly_full")
+        .with_description(
+            "1 while new events are rejected because the disk is nearly full, else 0.",
+        )
+        .with_callback(move |observer| observer.observe(watched.is_nearly_full().into(), &[]))
+        .build();
+    let store = store.clone();
+    let stats = move || store.stats();
     let counter = |name: &'static str, unit, description: &'static str, read: fn(Stats) -> u64| {
         let stats = stats.clone();
         meter
@@ -106,6 +117,33 @@ pub fn observe_store(stats: impl Fn() -> Stats + Send + Sync + Clone + 'static) 
         "{transaction}",
         "Transactions retried because of a conflict.",
         |stats| stats.conflicts,
+    );
+    let gauge =
+        |name: &'static str, unit, description: &'static str, read: fn(Stats) -> Option<u64>| {
+            let stats = stats.clone();
+            let observe = move |observer: &dyn AsyncInstrument<u64>| {
+                if let Some(value) = read(stats()) {
+                    observer.observe(value, &[]);
+                }
+            };
+            meter
+                .u64_observable_gauge(name)
+                .with_unit(unit)
+                .with_description(description)
+                .with_callback(observe)
+                .build()
+        };
+    gauge(
+        "postrider.store.file.size",
+        "By",
+        "The size of the embedded store's data file up to the last page ever used.",
+        |stats| Some(stats.file?.used),
+    );
+    gauge(
+        "postrider.store.file.free",
+        "By",
+        "The part of the embedded store's data file that holds no data and is used again.",
+        |stats| Some(stats.file?.free),
     );
     let time = stats.clone();
     meter

@@ -74,7 +74,18 @@ impl Drop for Committer {
     }
 }
 
-type Reply = (oneshot::Sender<Result<(), Error>>, Result<(), Error>);
+/// A transaction of a group, with its result.
+struct Member {
+    submission: Submission,
+    /// The result of its read validation, and then of its commit.
+    result: Result<(), Error>,
+}
+
+impl From<Submission> for Member {
+    fn from(submission: Submission) -> Self {
+        Self { submission, result: Ok(()) }
+    }
+}
 
 pub(super) struct Committer {
     env: Env<WithoutTls>,
@@ -143,46 +154,87 @@ impl Committer {
             // The caller timed out while we waited for the lock.
             return;
         }
-        let mut replies = Vec::new();
-        let outcome = self.try_commit(&guard, first, queue, &mut replies);
-        let outcome = outcome.map_err(|error| self.handle_failure(error, &guard));
+        let mut group = vec![Member::from(first)];
+        if let Err(error) = self.commit_queued(&guard, &mut group, queue) {
+            self.resolve_failure(error, &guard, &mut group);
+        }
         drop(guard);
-        self.record(&replies, outcome.is_ok());
-        for (reply, read_check) in replies {
+        self.record(&group);
+        for Member { submission, result } in group {
             // Ignore a closed channel: the caller was cancelled.
-            let _ = reply.send(read_check.and(outcome.clone()));
+            let _ = submission.reply.send(result);
         }
     }
 
-    /// Pushes every admitted transaction onto `replies` with the result of its read validation; the
-    /// returned result applies to the whole group.
-    fn try_commit(
+    /// Commits the only member of `group` with every transaction queued by now, which it adds.
+    fn commit_queued(
         &mut self,
         guard: &WriteGuard<'_>,
-        first: Submission,
+        group: &mut Vec<Member>,
         queue: &Receiver<CommitterMsg>,
-        replies: &mut Vec<Reply>,
     ) -> Result<(), heed::Error> {
-        let Submission { buffer, snapshot, reply } = first;
-        replies.push((reply, Ok(())));
         let env = self.env.clone();
-        let mut group = Group::begin(&env, self.rows, guard)?;
-        self.status.nearly_full.store(!self.reserve.ensure(guard), Ordering::Relaxed);
-        replies[0].1 = group.admit(&buffer, snapshot)?;
-        while replies.len() < MAX_GROUP
-            && let Some(Submission { buffer, snapshot, reply }) = self.next(queue)
+        let mut txn = Group::begin(&env, self.rows, guard)?;
+        let has_room = self.reserve.ensure(guard);
+        self.set_nearly_full(!has_room);
+        txn.admit(&mut group[0])?;
+        while group.len() < MAX_GROUP
+            && let Some(submission) = self.next(queue)
         {
-            replies.push((reply, Ok(())));
-            let read_check = group.admit(&buffer, snapshot)?;
-            replies.last_mut().expect("one was pushed").1 = read_check;
+            group.push(submission.into());
+            txn.admit(group.last_mut().expect("one was pushed"))?;
         }
         #[cfg(test)]
         super::failpoint::hit(super::failpoint::Failpoint::GroupApplied);
+        self.finish_commit(txn, guard)
+    }
+
+    fn commit_again(
+        &mut self,
+        guard: &WriteGuard<'_>,
+        group: &mut [Member],
+    ) -> Result<(), heed::Error> {
+        let env = self.env.clone();
+        let mut txn = Group::begin(&env, self.rows, guard)?;
+        for member in group {
+            txn.admit(member)?;
+        }
+        self.finish_commit(txn, guard)
+    }
+
+    fn finish_commit(&mut self, txn: Group<'_>, guard: &WriteGuard<'_>) -> Result<(), heed::Error> {
         let begun = Instant::now();
-        group.commit()?;
+        txn.commit()?;
         self.reserve.extend_to_used(guard);
         self.status.counters.record_commit_time(begun.elapsed());
         Ok(())
+    }
+
+    /// After `group` failed, gives each member its result. With room in the file, a full disk only
+    /// means that some transaction is too large for the free pages. The halves of the group are
+    /// then committed separately, so that the others do not fail with it.
+    fn resolve_failure(
+        &mut self,
+        error: heed::Error,
+        guard: &WriteGuard<'_>,
+        group: &mut [Member],
+    ) {
+        if group.len() > 1
+            && self.reserve.is_out_of_space(&error, guard)
+            && self.reserve.has_room(guard)
+        {
+            let (first, second) = group.split_at_mut(group.len() / 2);
+            for half in [first, second] {
+                if let Err(error) = self.commit_again(guard, half) {
+                    self.resolve_failure(error, guard, half);
+                }
+            }
+            return;
+        }
+        let error = self.handle_failure(error, guard);
+        for Member { result, .. } in group.iter_mut().filter(|member| member.result.is_ok()) {
+            *result = Err(error.clone());
+        }
     }
 
     /// The next submission whose caller is still waiting.
@@ -207,8 +259,9 @@ impl Committer {
     /// the process: the page cache may no longer match the disk, and LMDB would build on it.
     fn handle_failure(&mut self, error: heed::Error, guard: &WriteGuard<'_>) -> Error {
         if self.reserve.is_out_of_space(&error, guard) {
-            self.status.nearly_full.store(true, Ordering::Relaxed);
-            tracing::error!(%error, "the store's disk is full");
+            let has_room = self.reserve.has_room(guard);
+            self.set_nearly_full(!has_room);
+            tracing::error!(%error, has_room, "the store's disk is full");
             return Error::Full;
         }
         if is_os_error(&error) {
@@ -219,11 +272,25 @@ impl Committer {
         failure(error)
     }
 
-    fn record(&self, replies: &[Reply], committed: bool) {
-        let conflicts = replies.iter().filter(|(_, checked)| checked.is_err()).count();
-        self.status.counters.record_conflicts(conflicts);
-        if committed && replies.len() > conflicts {
-            self.status.counters.record_commit(replies.len() - conflicts);
+    fn record(&self, group: &[Member]) {
+        let count = |wanted: fn(&Result<(), Error>) -> bool| {
+            group.iter().filter(|member| wanted(&member.result)).count()
+        };
+        self.status.counters.record_conflicts(count(|result| *result == Err(Error::Conflict)));
+        let committed = count(Result::is_ok);
+        if committed > 0 {
+            self.status.counters.record_commit(committed);
+        }
+    }
+
+    fn set_nearly_full(&self, nearly_full: bool) {
+        let before = self.status.nearly_full.swap(nearly_full, Ordering::Relaxed);
+        match (before, nearly_full) {
+            (false, true) => {
+                tracing::error!("the store's disk is nearly full; new events are rejected");
+            }
+            (true, false) => tracing::info!("the store has room again; new events are accepted"),
+            (true, true) | (false, false) => {}
         }
     }
 
@@ -242,14 +309,15 @@ impl Committer {
     }
 
     /// While the store is nearly full, new work is rejected before it reaches the committer.
-    /// Without this check an idle store would not notice that disk space is available again.
+    /// Without this check an idle store would not notice that there is room again.
     fn recheck_disk_space(&mut self, write_lock: &mut WriteLock) {
         if !self.status.nearly_full.load(Ordering::Relaxed) {
             return;
         }
         match write_lock.acquire() {
             Ok(guard) => {
-                self.status.nearly_full.store(!self.reserve.ensure(&guard), Ordering::Relaxed)
+                let has_room = self.reserve.ensure(&guard);
+                self.set_nearly_full(!has_room);
             }
             Err(error) => tracing::warn!(%error, "checking the free disk space failed"),
         }
@@ -275,25 +343,29 @@ impl<'e> Group<'e> {
         Ok(Self { txn: env.write_txn()?, rows, pending_adds: BTreeMap::new(), has_changes: false })
     }
 
-    /// Applies a transaction if its reads are unchanged. The outer error fails the whole group,
-    /// which must then not be committed.
-    fn admit(
-        &mut self,
-        buffer: &Buffer,
-        snapshot: usize,
-    ) -> Result<Result<(), Error>, heed::Error> {
+    /// Applies a transaction if its reads are unchanged. An error fails the whole group, which must
+    /// then not be committed.
+    fn admit(&mut self, member: &mut Member) -> Result<(), heed::Error> {
+        let Member { submission: Submission { buffer, snapshot, .. }, result } = member;
+        *result = Ok(());
         // The write transaction's id is one more than that of the latest commit.
-        let unchanged = !self.has_changes && snapshot + 1 == self.txn.id();
+        let unchanged = !self.has_changes && *snapshot + 1 == self.txn.id();
         if !unchanged {
             self.flush_counters_read_by(buffer)?;
             match buffer.is_unchanged_in(&Reader { txn: &self.txn, rows: self.rows }) {
                 Ok(true) => {}
-                Ok(false) => return Ok(Err(Error::Conflict)),
-                Err(error) => return Ok(Err(error)),
+                Ok(false) => {
+                    *result = Err(Error::Conflict);
+                    return Ok(());
+                }
+                Err(error) => {
+                    *result = Err(error);
+                    return Ok(());
+                }
             }
         }
         self.has_changes = true;
-        self.apply(buffer).map(Ok)
+        self.apply(buffer)
     }
 
     fn apply(&mut self, buffer: &Buffer) -> Result<(), heed::Error> {

@@ -4,6 +4,9 @@
 //! than by LMDB in the middle of a commit. The store is then nearly full: new work is rejected, and
 //! accepted work finishes in the reserve. This works like a ballast file that an operator deletes
 //! in an emergency, except that no other process can take the space in between.
+//!
+//! The file never shrinks, but LMDB reuses its free pages. So when the disk or the map has no space
+//! for the reserve, free pages take its place: deleting data makes room.
 
 use std::fs::File;
 use std::io;
@@ -13,7 +16,7 @@ use heed::{Env, MdbError, WithoutTls};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-use super::files::used_length;
+use super::files::{free_length, used_length};
 use super::write_lock::WriteGuard;
 
 /// The file is extended when less than this is allocated beyond the last used page.
@@ -40,16 +43,28 @@ impl DiskReserve {
         self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
     }
 
-    /// Restores the reserve if necessary; false if the disk has no space for it. Requires the write
+    /// Restores the reserve if necessary; false if there is no space for it. Requires the write
     /// lock, as every process of the host does this.
-    pub(super) fn ensure(&mut self, _guard: &WriteGuard<'_>) -> bool {
+    pub(super) fn ensure(&mut self, guard: &WriteGuard<'_>) -> bool {
+        let map_size = self.env.info().map_size as u64;
         let wanted = used_length(&self.env) + RESERVE;
-        if self.allocated >= wanted {
+        let fits_map = wanted <= map_size;
+        if fits_map && self.allocated >= wanted {
             return true;
         }
         // Another process may have extended it.
         self.allocated = self.file.metadata().map_or(0, |metadata| metadata.len());
-        self.allocated >= wanted || self.grow(wanted + STEP - RESERVE)
+        let is_allocated = self.allocated >= wanted.min(map_size)
+            || self.grow((wanted + STEP - RESERVE).min(map_size));
+        (fits_map && is_allocated) || self.has_room(guard)
+    }
+
+    /// Whether there is room of the size of the reserve within the file. Free pages count half: a
+    /// large value needs a run of them, and a snapshot keeps those that were freed after it.
+    pub(super) fn has_room(&self, _guard: &WriteGuard<'_>) -> bool {
+        let map_size = self.env.info().map_size as u64;
+        let beyond_used = self.allocated.min(map_size).saturating_sub(used_length(&self.env));
+        beyond_used + free_length(&self.env) / 2 >= RESERVE
     }
 
     /// After a commit, extends the file to the length that the store's metadata implies. Without

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use heed::{Env, WithoutTls};
+use heed::{DatabaseStat, Env, WithoutTls};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
@@ -82,4 +82,14 @@ pub(super) fn check_length(env: &Env<WithoutTls>) -> Result<(), FileError> {
 pub(super) fn used_length(env: &Env<WithoutTls>) -> u64 {
     let page_size = u64::from(env.unnamed_database_stat().page_size);
     (env.info().last_page_number as u64 + 1) * page_size
+}
+
+/// The length of the pages before [`used_length`] that hold no rows. This includes the list of free
+/// pages, which is small. Nothing is counted: LMDB keeps the number of pages with rows.
+pub(super) fn free_length(env: &Env<WithoutTls>) -> u64 {
+    let DatabaseStat { page_size, branch_pages, leaf_pages, overflow_pages, .. } =
+        env.unnamed_database_stat();
+    let page_size = u64::from(page_size);
+    let with_rows = (branch_pages + leaf_pages + overflow_pages) as u64 * page_size;
+    used_length(env).saturating_sub(META_PAGES.max(2 * page_size) + with_rows)
 }

@@ -16,6 +16,7 @@ use super::committer::CommitterMsg;
 use crate::{Engine, Error, Store, Tx, counter};
 
 mod multi_process;
+mod room;
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
 

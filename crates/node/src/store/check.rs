@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use postrider_store::kv::{Error, Store};
+use postrider_store::kv::{Error, FileStats, Store};
 use postrider_store::{FORMAT, Probe, StoreContents};
 use rustix::fs::{Access, access};
 use tokio::time::Instant;
@@ -165,9 +165,15 @@ impl<'a> Check<'a> {
         let measured = measure::measure(probe).await?;
         print_measurements(&measured);
         self.warnings.extend(self.slow_commit_warning(&measured));
+        if let Some(FileStats { used, free }) = store.stats().file {
+            let (used, free) = (format::size(used), format::size(free));
+            print_row("data file", &format!("{used}, of which {free} are free and used again"));
+        }
         if store.is_nearly_full() {
             self.errors.push(
-                "the disk is nearly full, so new events are rejected; free some space".to_owned(),
+                "the disk is nearly full, so new events are rejected; free some space on it, or delete \
+                 data of accounts"
+                    .to_owned(),
             );
         }
         Ok(())
