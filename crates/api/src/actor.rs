@@ -69,13 +69,14 @@ impl Handler for ActorApi {
                     HeldChoice::Discard => HeldAction::Discard,
                 };
                 let view = service
-                    .enable_endpoint(it.account, it.endpoint, held)
+                    .enable_endpoint(it.account, it.endpoint, held, None)
                     .await
                     .map_err(call_error)?;
                 Ok(Reply::Endpoint(status::endpoint(view)))
             }
             Request::DisableEndpoint(EndpointRef { account, endpoint }) => {
-                let view = service.disable_endpoint(account, endpoint).await.map_err(call_error)?;
+                let view =
+                    service.disable_endpoint(account, endpoint, None).await.map_err(call_error)?;
                 Ok(Reply::Endpoint(status::endpoint(view)))
             }
             Request::DeliveryStatus(DeliveryRef { account, delivery }) => {

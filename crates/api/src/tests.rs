@@ -11,5 +11,6 @@ mod early_responses;
 mod errors;
 mod events;
 pub(crate) mod harness;
+mod idempotency;
 mod malformed_paths;
 mod operator_api;

@@ -6,6 +6,7 @@ pub(crate) mod drain_body;
 pub(crate) mod extract;
 pub(crate) mod field_errors;
 pub(crate) mod fields;
+pub(crate) mod idempotency;
 pub(crate) mod limits;
 pub(crate) mod page;
 pub(crate) mod problem;

@@ -4,8 +4,8 @@ use postrider_domain::account::{Account, EmailAddress, Name};
 use postrider_domain::ids::AccountId;
 use postrider_domain::time::Timestamp;
 
-use crate::Service;
 use crate::error::{Resource, ServiceError};
+use crate::{Once, Service};
 
 /// An account to create.
 #[derive(Clone, Debug)]
@@ -45,12 +45,18 @@ impl Service {
     }
 
     /// Creates an account.
-    pub async fn create_account(&self, new: NewAccount) -> Result<Account, ServiceError> {
+    pub async fn create_account(
+        &self,
+        new: NewAccount,
+        once: Option<Once<Account>>,
+    ) -> Result<Account, ServiceError> {
         let NewAccount { name, contact_emails } = new;
         let now = self.now();
         let id = self.ids().id(now);
         let account = Account { id, name, contact_emails, created_at: now, updated_at: now };
-        self.records().create_account(&account).await?;
+        let created = account.clone();
+        let records = self.records_once(once, move |(): &()| Some(created.clone()));
+        records.create_account(&account).await?;
         Ok(account)
     }
 

@@ -6,7 +6,7 @@ use postrider_domain::ids::{AccountId, KeyId};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Resource, ServiceError};
-use crate::{Service, random_bytes};
+use crate::{Once, Service, random_bytes};
 
 /// The prefix of every key. Secret scanners use it to recognize leaked keys.
 const KEY_PREFIX: &str = "prk_";
@@ -32,12 +32,16 @@ impl Service {
         &self,
         account: AccountId,
         name: Name,
+        once: Option<Once<CreatedApiKey>>,
     ) -> Result<CreatedApiKey, ServiceError> {
         let plaintext = format!("{KEY_PREFIX}{}", BASE64URL_NOPAD.encode(&random_bytes()?));
         let (now, sha256) = (self.now(), key_sha256(&plaintext));
         let record = ApiKey { id: self.ids().id(now), account, name, sha256, created_at: now };
-        match self.records().create_key(&record).await? {
-            true => Ok(CreatedApiKey { record, plaintext }),
+        let created = CreatedApiKey { record, plaintext };
+        let answered = created.clone();
+        let records = self.records_once(once, move |made: &bool| made.then(|| answered.clone()));
+        match records.create_key(&created.record).await? {
+            true => Ok(created),
             false => Err(ServiceError::NotFound(Resource::Account)),
         }
     }

@@ -2,10 +2,10 @@
 
 use postrider_domain::event::Payload;
 use postrider_domain::ids::{AccountId, DeliveryId};
-use postrider_store::{BroughtForward, DeliveryView, Discarded, RecordedAttempt};
+use postrider_store::{BroughtForward, DeliveryView, Discarded, RecordedAttempt, Wake};
 
-use crate::Service;
 use crate::error::{Resource, ServiceError};
+use crate::{Once, Service};
 
 /// A delivery that was retried at a person's request.
 #[derive(Clone, Debug)]
@@ -48,8 +48,14 @@ impl Service {
         &self,
         account: AccountId,
         id: DeliveryId,
+        once: Option<Once<RetriedDelivery>>,
     ) -> Result<RetriedDelivery, ServiceError> {
-        match self.records().bring_delivery_forward(account, id, self.now()).await? {
+        let forward = |result: &Option<BroughtForward>| match result {
+            Some(BroughtForward::Due(view)) => Some(RetriedDelivery::BroughtForward(view.clone())),
+            None | Some(BroughtForward::Held | BroughtForward::Ended) => None,
+        };
+        let records = self.records_once(once.clone(), forward);
+        match records.bring_delivery_forward(account, id, self.now()).await? {
             None => Err(ServiceError::NotFound(Resource::Delivery)),
             Some(BroughtForward::Held) => Err(ServiceError::EndpointDisabled),
             Some(BroughtForward::Due(view)) => {
@@ -57,7 +63,7 @@ impl Service {
                 Ok(RetriedDelivery::BroughtForward(view))
             }
             Some(BroughtForward::Ended) => {
-                Ok(RetriedDelivery::Created(self.resend_delivery(account, id).await?))
+                Ok(RetriedDelivery::Created(self.resend_delivery(account, id, once).await?))
             }
         }
     }
@@ -67,8 +73,13 @@ impl Service {
         &self,
         account: AccountId,
         id: DeliveryId,
+        once: Option<Once<DeliveryView>>,
     ) -> Result<DeliveryView, ServiceError> {
-        match self.records().discard_delivery(account, id, self.now()).await? {
+        let records = self.records_once(once, |result: &Option<Discarded>| match result {
+            Some(Discarded::Done(view)) => Some(view.clone()),
+            None | Some(Discarded::Ended(_)) => None,
+        });
+        match records.discard_delivery(account, id, self.now()).await? {
             None => Err(ServiceError::NotFound(Resource::Delivery)),
             Some(Discarded::Ended(view)) => Err(ServiceError::DeliveryEnded(view.state)),
             Some(Discarded::Done(view)) => {
@@ -84,8 +95,12 @@ impl Service {
         &self,
         account: AccountId,
         id: DeliveryId,
+        once: Option<Once<RetriedDelivery>>,
     ) -> Result<DeliveryView, ServiceError> {
-        let created = self.records().resend_delivery(account, id, self.ids(), self.now()).await?;
+        let records = self.records_once(once, |created: &Option<(DeliveryView, Option<Wake>)>| {
+            created.as_ref().map(|(view, _)| RetriedDelivery::Created(view.clone()))
+        });
+        let created = records.resend_delivery(account, id, self.ids(), self.now()).await?;
         let Some((view, wake)) = created else {
             // Deliveries outlive their endpoint: return `NotFound` only if the delivery is missing.
             self.delivery(account, id).await?;

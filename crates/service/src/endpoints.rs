@@ -17,7 +17,7 @@ use postrider_domain::time::Timestamp;
 use postrider_store::{EndpointView, HeldAction, SendNow};
 
 use crate::error::{InvalidField, Resource, ServiceError};
-use crate::{Service, random_bytes};
+use crate::{Once, Service, random_bytes};
 
 /// An endpoint to create.
 #[derive(Clone, Debug)]
@@ -120,6 +120,7 @@ impl Service {
         &self,
         account: AccountId,
         new: NewEndpoint,
+        once: Option<Once<EndpointView>>,
     ) -> Result<EndpointView, ServiceError> {
         self.ensure_known(&new.event_types, None).await?;
         let now = self.now();
@@ -137,16 +138,19 @@ impl Service {
             created_at: now,
             updated_at: now,
         };
-        if !self.records().create_endpoint(&endpoint).await? {
-            return Err(ServiceError::NotFound(Resource::Account));
-        }
-        Ok(EndpointView {
+        let view = EndpointView {
             endpoint,
             state: State::Enabled,
             health: Health::default(),
             backlog: Backlog::Pending(0),
             oldest_pending_at: None,
-        })
+        };
+        let created = view.clone();
+        let records = self.records_once(once, move |made: &bool| made.then(|| created.clone()));
+        match records.create_endpoint(&view.endpoint).await? {
+            true => Ok(view),
+            false => Err(ServiceError::NotFound(Resource::Account)),
+        }
     }
 
     /// Updates an endpoint. Newly added event types that are not in the catalogue are
@@ -217,8 +221,10 @@ impl Service {
         account: AccountId,
         id: EndpointId,
         held: HeldAction,
+        once: Option<Once<EndpointView>>,
     ) -> Result<EndpointView, ServiceError> {
-        self.notify_changed(self.records().enable_endpoint(account, id, held).await?)
+        let records = self.records_once(once, Option::<EndpointView>::clone);
+        self.notify_changed(records.enable_endpoint(account, id, held).await?)
     }
 
     /// Disables an endpoint manually. Has no effect on a disabled endpoint.
@@ -226,14 +232,25 @@ impl Service {
         &self,
         account: AccountId,
         id: EndpointId,
+        once: Option<Once<EndpointView>>,
     ) -> Result<EndpointView, ServiceError> {
-        self.notify_changed(self.records().disable_endpoint(account, id, self.now()).await?)
+        let records = self.records_once(once, Option::<EndpointView>::clone);
+        self.notify_changed(records.disable_endpoint(account, id, self.now()).await?)
     }
 
     /// Makes all pending deliveries of an endpoint due now, and returns their number. A disabled
     /// endpoint is [`ServiceError::EndpointDisabled`].
-    pub async fn send_now(&self, account: AccountId, id: EndpointId) -> Result<u64, ServiceError> {
-        match self.records().send_now(account, id).await? {
+    pub async fn send_now(
+        &self,
+        account: AccountId,
+        id: EndpointId,
+        once: Option<Once<u64>>,
+    ) -> Result<u64, ServiceError> {
+        let records = self.records_once(once, |result: &Option<SendNow>| match result {
+            Some(SendNow::Pending(count)) => Some(*count),
+            None | Some(SendNow::Disabled) => None,
+        });
+        match records.send_now(account, id).await? {
             None => Err(ServiceError::NotFound(Resource::Endpoint)),
             Some(SendNow::Disabled) => Err(ServiceError::EndpointDisabled),
             Some(SendNow::Pending(count)) => {

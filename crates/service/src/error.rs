@@ -5,7 +5,7 @@ use std::fmt;
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::findings::Findings;
 use postrider_domain::replay::ReplayState;
-use postrider_store::{ResendError, kv};
+use postrider_store::{AnswerError, ResendError, kv};
 use rand::rngs::SysError;
 
 /// The reason why a use case failed.
@@ -26,6 +26,10 @@ pub enum ServiceError {
     /// The idempotency key was used with a different request.
     #[error("the idempotency key was used with a different request")]
     IdempotencyKeyReused,
+    /// The idempotency key was used by an earlier request, whose answer is to be repeated. Nothing
+    /// was changed.
+    #[error("the request was repeated")]
+    RepeatedRequest,
     /// The resource was updated after the caller read it.
     #[error("the resource was updated concurrently")]
     ConcurrentUpdate,
@@ -43,7 +47,7 @@ pub enum ServiceError {
     Random(#[from] SysError),
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] kv::Error),
+    Store(kv::Error),
 }
 
 /// An invalid field of a request.
@@ -103,13 +107,32 @@ impl ServiceError {
     }
 }
 
+impl From<kv::Error> for ServiceError {
+    fn from(error: kv::Error) -> Self {
+        match error {
+            // The store itself retries conflicts: this one is permanent.
+            kv::Error::Conflict => Self::RepeatedRequest,
+            error => Self::Store(error),
+        }
+    }
+}
+
+impl From<AnswerError> for ServiceError {
+    fn from(error: AnswerError) -> Self {
+        match error {
+            AnswerError::IdempotencyKeyReused => Self::IdempotencyKeyReused,
+            AnswerError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<ResendError> for ServiceError {
     fn from(error: ResendError) -> Self {
         match error {
             ResendError::NoSuchEvent => Self::NotFound(Resource::Event),
             ResendError::NoSuchEndpoint => Self::NotFound(Resource::Endpoint),
             ResendError::EndpointDeleted => Self::EndpointDeleted,
-            ResendError::Store(error) => Self::Store(error),
+            ResendError::Store(error) => error.into(),
         }
     }
 }

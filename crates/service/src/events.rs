@@ -2,10 +2,10 @@
 
 use postrider_domain::event::Event;
 use postrider_domain::ids::{AccountId, EventId};
-use postrider_store::ResendTarget;
+use postrider_store::{ResendTarget, Resent};
 
-use crate::Service;
 use crate::error::{Resource, ServiceError};
+use crate::{Once, Service};
 
 impl Service {
     /// Returns an event and the number of its deliveries.
@@ -24,8 +24,10 @@ impl Service {
         account: AccountId,
         id: EventId,
         target: ResendTarget,
+        once: Option<Once<u64>>,
     ) -> Result<u64, ServiceError> {
-        let resent = self.records().resend(account, id, target, self.ids(), self.now()).await?;
+        let records = self.records_once(once, |resent: &Resent| Some(resent.deliveries));
+        let resent = records.resend(account, id, target, self.ids(), self.now()).await?;
         self.router().wake(resent.wakes);
         Ok(resent.deliveries)
     }

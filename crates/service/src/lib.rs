@@ -54,7 +54,7 @@ use rand::rngs::SysRng;
 pub use self::api_keys::{CreatedApiKey, key_sha256};
 pub use self::error::{InvalidField, Resource, ServiceError};
 pub use self::event_types::validate_event_type;
-pub use self::idempotency::{IdempotencyKey, IdempotencyKeyError};
+pub use self::idempotency::{IdempotencyKey, IdempotencyKeyError, Once};
 pub use self::publish::{NewEvent, PartialEvent, PublishKind};
 pub use self::test_events::{SentTestEvent, TestEvent, TestSender};
 use crate::metrics::Instruments;

@@ -1,11 +1,11 @@
 //! Use cases of replays, which are durable jobs that redeliver past events.
 
 use postrider_domain::ids::{AccountId, ReplayId};
-use postrider_domain::replay::{Command, Filter, Replay};
-use postrider_store::{ReplayCount, ReplayRequest};
+use postrider_domain::replay::{Command, Filter, Replay, ReplayState};
+use postrider_store::{ReplayCount, ReplayRequest, Wake};
 
-use crate::Service;
 use crate::error::{InvalidField, Resource, ServiceError};
+use crate::{Once, Service};
 
 /// A replay to start.
 #[derive(Clone, Debug)]
@@ -15,6 +15,9 @@ pub struct NewReplay {
     /// The maximum number of new deliveries per second.
     pub rate: u32,
 }
+
+/// The changed replay, or the state in which the command is invalid.
+type CommandResult = Result<(Replay, Vec<Wake>), ReplayState>;
 
 impl Service {
     /// Counts the deliveries that a replay would repeat, up to a limit.
@@ -35,12 +38,16 @@ impl Service {
         &self,
         account: AccountId,
         new: NewReplay,
+        once: Option<Once<Replay>>,
     ) -> Result<Replay, ServiceError> {
         let NewReplay { filter, rate } = new;
         let now = self.now();
         let total = self.count_replay(account, &filter).await?.total;
         let request = ReplayRequest { filter, rate, total };
-        let created = self.records().create_replay(account, request, self.ids(), now).await?;
+        let records = self.records_once(once, |created: &Option<(Replay, Wake)>| {
+            created.as_ref().map(|(replay, _)| replay.clone())
+        });
+        let created = records.create_replay(account, request, self.ids(), now).await?;
         let (replay, wake) = created.ok_or(ServiceError::NotFound(Resource::Account))?;
         self.router().wake(vec![wake]);
         Ok(replay)
@@ -82,8 +89,13 @@ impl Service {
         account: AccountId,
         id: ReplayId,
         command: Command,
+        once: Option<Once<Replay>>,
     ) -> Result<Replay, ServiceError> {
-        let result = self.records().command_replay(account, id, command, self.now()).await?;
+        let records = self.records_once(once, |result: &Option<CommandResult>| match result {
+            Some(Ok((replay, _))) => Some(replay.clone()),
+            None | Some(Err(_)) => None,
+        });
+        let result = records.command_replay(account, id, command, self.now()).await?;
         match result.ok_or(ServiceError::NotFound(Resource::Replay))? {
             Ok((replay, wakes)) => {
                 self.router().wake(wakes);

@@ -5,9 +5,10 @@ use std::time::Duration;
 use postrider_domain::endpoint::{Endpoint, Secrets};
 use postrider_domain::ids::{AccountId, EndpointId};
 use postrider_domain::signature::Secret;
+use postrider_store::EndpointView;
 
 use crate::error::ServiceError;
-use crate::{Service, random_bytes};
+use crate::{Once, Service, random_bytes};
 
 impl Service {
     /// Replaces an endpoint's signing secret. Requests are signed with both secrets for `overlap`.
@@ -16,6 +17,7 @@ impl Service {
         account: AccountId,
         id: EndpointId,
         overlap: Duration,
+        once: Option<Once<Secrets>>,
     ) -> Result<Secrets, ServiceError> {
         let next = Secret::from_bytes(random_bytes()?);
         let now = self.now();
@@ -27,7 +29,10 @@ impl Service {
                 endpoint.updated_at = now;
             }
         };
-        let view = self.records().update_endpoint(account, id, rotate).await?;
+        let records = self.records_once(once, |view: &Option<EndpointView>| {
+            view.as_ref().map(|view| view.endpoint.secrets.clone())
+        });
+        let view = records.update_endpoint(account, id, rotate).await?;
         Ok(self.notify_changed(view)?.endpoint.secrets)
     }
 }

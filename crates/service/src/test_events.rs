@@ -6,9 +6,11 @@ use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::{Event, EventTypeName, Payload};
 use postrider_domain::findings::UNKNOWN_TYPE;
 use postrider_domain::ids::{AccountId, EndpointId};
+use postrider_store::{Begun, kv};
+use tracing::Instrument;
 
-use crate::Service;
 use crate::error::ServiceError;
+use crate::{Once, Service};
 
 /// Sends test events. The node implements it with its delivery engine.
 #[async_trait]
@@ -40,11 +42,16 @@ pub struct SentTestEvent {
 impl Service {
     /// Sends a test event to an endpoint, which may be disabled, and waits for the response. A
     /// failed request is not an error; the report contains the failure.
+    ///
+    /// With an idempotency key, the request is sent to its end and its answer is kept even if the
+    /// caller goes away. If this node dies meanwhile, a repeated request sends it again under the
+    /// same id after [`MAX_REQUEST_TIME`](postrider_store::MAX_REQUEST_TIME).
     pub async fn send_test_event(
         &self,
         account: AccountId,
         endpoint: EndpointId,
         test: TestEvent,
+        once: Option<Once<SentTestEvent>>,
     ) -> Result<SentTestEvent, ServiceError> {
         let endpoint = self.endpoint(account, endpoint).await?.endpoint;
         let TestEvent { event_type, payload } = test;
@@ -60,9 +67,37 @@ impl Service {
         }
         let payload = payload.unwrap_or_else(|| Payload::from_stored(entry.example.into()));
         let now = self.now();
-        let id = self.ids().id(now);
-        let event = Event { id, account, event_type, created_at: now, payload: payload.clone() };
-        let report = self.0.test_sender.send_test(&endpoint, &event).await;
-        Ok(SentTestEvent { payload, report })
+        let mut event = Event {
+            id: self.ids().id(now),
+            account,
+            event_type,
+            created_at: now,
+            payload: payload.clone(),
+        };
+        let Some(once) = once else {
+            let report = self.0.test_sender.send_test(&endpoint, &event).await;
+            return Ok(SentTestEvent { payload, report });
+        };
+        match self.records().begin_request(once.request(), event.id).await? {
+            Begun::Now(id) => event.id = id,
+            Begun::Earlier(_) => return Err(ServiceError::RepeatedRequest),
+        }
+        let service = self.clone();
+        let sending = async move {
+            let report = service.0.test_sender.send_test(&endpoint, &event).await;
+            let sent = SentTestEvent { payload, report };
+            let answer = once.answer(&sent);
+            match service.records().keep_answer(once.request(), answer).await? {
+                None => Ok(sent),
+                Some(_) => Err(ServiceError::RepeatedRequest),
+            }
+        };
+        match tokio::spawn(sending.in_current_span()).await {
+            Ok(result) => result,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(kv::Error::Unavailable("the node is stopping".to_owned()).into()),
+            },
+        }
     }
 }

@@ -268,9 +268,10 @@ async fn a_repeated_request_returns_its_first_receipts_after_its_schema_was_tigh
 async fn an_endpoint_is_disabled_and_enabled() {
     let fixture = Fixture::new().await;
     let (account, id) = (fixture.account, fixture.endpoint);
-    let view = fixture.service.disable_endpoint(account, id).await.unwrap();
+    let view = fixture.service.disable_endpoint(account, id, None).await.unwrap();
     assert!(matches!(view.state, State::Disabled(_)));
-    let view = fixture.service.enable_endpoint(account, id, HeldAction::Resume).await.unwrap();
+    let view =
+        fixture.service.enable_endpoint(account, id, HeldAction::Resume, None).await.unwrap();
     assert_eq!(view.state, State::Enabled);
     assert_eq!(fixture.service.endpoint(account, id).await.unwrap().state, State::Enabled);
     let wakes = fixture.shards.take();
@@ -287,11 +288,11 @@ async fn another_accounts_resources_are_not_found_and_wake_nobody() {
         Err(ServiceError::NotFound(Resource::Endpoint))
     ));
     assert!(matches!(
-        service.disable_endpoint(other, id).await,
+        service.disable_endpoint(other, id, None).await,
         Err(ServiceError::NotFound(Resource::Endpoint))
     ));
     assert!(matches!(
-        service.enable_endpoint(other, id, HeldAction::Resume).await,
+        service.enable_endpoint(other, id, HeldAction::Resume, None).await,
         Err(ServiceError::NotFound(Resource::Endpoint))
     ));
     let result = service.publish(Channel::Http, other, vec![new_event("free", "1")], None).await;
@@ -302,7 +303,7 @@ async fn another_accounts_resources_are_not_found_and_wake_nobody() {
         Err(ServiceError::NotFound(Resource::Delivery))
     ));
     assert!(matches!(
-        service.retry_delivery(other, delivery).await,
+        service.retry_delivery(other, delivery, None).await,
         Err(ServiceError::NotFound(Resource::Delivery))
     ));
     assert!(fixture.shards.take().is_empty());
@@ -315,19 +316,19 @@ async fn a_delivery_can_be_retried_until_its_endpoint_is_deleted() {
     service.publish(Channel::Http, account, vec![new_event("free", "1")], None).await.unwrap();
     let first = fixture.delivery().await;
     // It is pending, so it is sent now instead of twice.
-    match service.retry_delivery(account, first).await.unwrap() {
+    match service.retry_delivery(account, first, None).await.unwrap() {
         RetriedDelivery::BroughtForward(view) => assert_eq!(view.delivery.id, first),
         created @ RetriedDelivery::Created(_) => panic!("{created:?}"),
     }
     assert_eq!(fixture.shards.take().len(), 2);
-    let discarded = service.discard_delivery(account, first).await.unwrap();
+    let discarded = service.discard_delivery(account, first, None).await.unwrap();
     assert_eq!(discarded.state, DeliveryState::Discarded);
     assert_eq!(fixture.shards.take().len(), 1, "the next one may be due now");
     assert!(matches!(
-        service.discard_delivery(account, first).await,
+        service.discard_delivery(account, first, None).await,
         Err(ServiceError::DeliveryEnded(DeliveryState::Discarded))
     ));
-    let again = match service.retry_delivery(account, first).await.unwrap() {
+    let again = match service.retry_delivery(account, first, None).await.unwrap() {
         RetriedDelivery::Created(view) => view,
         forward @ RetriedDelivery::BroughtForward(_) => panic!("{forward:?}"),
     };
@@ -335,20 +336,20 @@ async fn a_delivery_can_be_retried_until_its_endpoint_is_deleted() {
     assert_ne!(again.delivery.id, first);
     assert_eq!(fixture.shards.take().len(), 1);
 
-    service.disable_endpoint(account, fixture.endpoint).await.unwrap();
+    service.disable_endpoint(account, fixture.endpoint, None).await.unwrap();
     for refused in [
-        service.retry_delivery(account, again.delivery.id).await.map(drop),
-        service.send_now(account, fixture.endpoint).await.map(drop),
+        service.retry_delivery(account, again.delivery.id, None).await.map(drop),
+        service.send_now(account, fixture.endpoint, None).await.map(drop),
     ] {
         assert!(matches!(refused, Err(ServiceError::EndpointDisabled)), "{refused:?}");
     }
     service.records().delete_endpoint(account, fixture.endpoint).await.unwrap();
     assert!(matches!(
-        service.retry_delivery(account, first).await,
+        service.retry_delivery(account, first, None).await,
         Err(ServiceError::EndpointDeleted)
     ));
     assert!(matches!(
-        service.send_now(account, fixture.endpoint).await,
+        service.send_now(account, fixture.endpoint, None).await,
         Err(ServiceError::NotFound(Resource::Endpoint))
     ));
 }
@@ -362,17 +363,17 @@ async fn a_past_event_can_be_resent_until_its_endpoint_is_deleted() {
     let event = receipts.unwrap()[0].id;
     fixture.shards.take();
     for target in [ResendTarget::Endpoint(endpoint), ResendTarget::AllSubscribers] {
-        assert_eq!(service.resend_event(account, event, target).await.unwrap(), 1);
+        assert_eq!(service.resend_event(account, event, target, None).await.unwrap(), 1);
         assert_eq!(fixture.shards.take().len(), 1);
     }
     let other = service.ids().id(service.now());
-    let result = service.resend_event(other, event, ResendTarget::AllSubscribers).await;
+    let result = service.resend_event(other, event, ResendTarget::AllSubscribers, None).await;
     assert!(matches!(result, Err(ServiceError::NotFound(Resource::Event))));
     let nowhere = ResendTarget::Endpoint(service.ids().id(service.now()));
-    let result = service.resend_event(account, event, nowhere).await;
+    let result = service.resend_event(account, event, nowhere, None).await;
     assert!(matches!(result, Err(ServiceError::NotFound(Resource::Endpoint))));
     service.records().delete_endpoint(account, endpoint).await.unwrap();
-    let result = service.resend_event(account, event, ResendTarget::Endpoint(endpoint)).await;
+    let result = service.resend_event(account, event, ResendTarget::Endpoint(endpoint), None).await;
     assert!(matches!(result, Err(ServiceError::EndpointDeleted)));
     assert!(fixture.shards.take().is_empty());
 }

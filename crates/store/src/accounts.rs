@@ -15,7 +15,7 @@ use crate::records::{ListPage, PageRequest, Records, page};
 
 impl Records {
     pub async fn create_account(&self, record: &Account) -> Result<(), Error> {
-        self.store
+        self.changes
             .transact(|tx, _| async move {
                 // An earlier run may have been committed, and the account changed since.
                 if !account_exists(&tx, record.id).await? {
@@ -138,7 +138,7 @@ impl Records {
 
     /// Adds an API key. Returns false if the account does not exist.
     pub async fn create_key(&self, record: &ApiKey) -> Result<bool, Error> {
-        self.store
+        self.changes
             .transact(|tx, _| async move {
                 if !account_exists(&tx, record.account).await? {
                     return Ok(false);

@@ -43,7 +43,7 @@ impl Records {
     /// Adds an endpoint. Returns false if the account does not exist.
     pub async fn create_endpoint(&self, record: &Endpoint) -> Result<bool, Error> {
         let endpoint_key = self.endpoint_key(record.account, record.id);
-        self.store
+        self.changes
             .transact(|tx, _| async move {
                 if !account_exists(&tx, record.account).await? {
                     return Ok(false);
@@ -85,7 +85,7 @@ impl Records {
         change: impl Fn(&mut Endpoint) + Send + Sync,
     ) -> Result<Option<EndpointView>, Error> {
         let (change, endpoint_key) = (&change, self.endpoint_key(account, id));
-        self.store
+        self.changes
             .transact(|tx, _| async move {
                 let Some(before) = tx.load::<Endpoint>(&endpoint::key(account, id)).await? else {
                     return Ok(None);
@@ -141,7 +141,7 @@ impl Records {
         now: Timestamp,
     ) -> Result<Option<EndpointView>, Error> {
         let endpoint_key = self.endpoint_key(account, id);
-        self.store
+        self.changes
             .transact(|tx, _| async move {
                 let Some(mut dispatch) = endpoint_key.dispatch_state(&tx).await? else {
                     return Ok(None);
@@ -167,7 +167,7 @@ impl Records {
         held: HeldAction,
     ) -> Result<Option<EndpointView>, Error> {
         let endpoint_key = self.endpoint_key(account, id);
-        self.store
+        self.changes
             .transact(|tx, _| async move {
                 let Some(mut dispatch) = endpoint_key.dispatch_state(&tx).await? else {
                     return Ok(None);

@@ -14,12 +14,14 @@
 //! | `replays` | durable jobs that deliver past events again |
 //! | `cluster` | the leases and clocks of nodes, the owners of shards, the cluster's cookie |
 //! | `mail` | notices, and the emails about them |
+//! | `answers` | the answers of requests with an idempotency key |
 //! | `maintenance` | copies of a store, probes, removal of expired rows |
 //! | `keys` | one file per key: its layout, its record and golden tests of both |
 //! | `records` | the handle to the records |
 //! | `codec` | the encoding of records |
 
 mod accounts;
+mod answers;
 mod cluster;
 mod codec;
 mod deliveries;
@@ -36,6 +38,7 @@ mod tests;
 
 pub use postrider_kv as kv;
 
+pub use answers::{Answer, AnswerError, Begun, EarlierRequest, KeyedRequest, MAX_REQUEST_TIME};
 pub use cluster::cookie::{COOKIE_CHANGE_WINDOW, CookieCheck};
 pub use cluster::leases::Lease;
 pub use cluster::owners::{OwnerError, Ownership};

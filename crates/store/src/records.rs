@@ -10,6 +10,7 @@ use postrider_domain::event::Payload;
 use postrider_domain::ids::{AccountId, EndpointId, Id};
 use postrider_domain::trace::TraceContext;
 
+use crate::answers::Changes;
 use crate::codec::RecordTx;
 use crate::events::subscriber_counts::SubscriberCounts;
 use crate::keys::copy_marker;
@@ -37,6 +38,8 @@ pub struct Records {
     shards: u16,
     /// Keys of unreadable rows that have been logged.
     logged_unreadable: Arc<Mutex<HashSet<Vec<u8>>>>,
+    /// Runs the changes that a request may ask for.
+    pub(crate) changes: Changes,
 }
 
 /// The maximum number of unreadable rows that are logged; further ones are skipped silently.
@@ -179,6 +182,7 @@ impl Records {
                 Err(OpenError::Shards { found, wanted: shards })
             }
             _ => Ok(Self {
+                changes: Changes::new(store.clone(), shards),
                 store,
                 subscriber_counts: Arc::default(),
                 shards,
@@ -199,7 +203,7 @@ impl Records {
 
     /// Rejects new work when the disk is nearly full, to reserve space for finishing accepted work.
     pub(crate) fn refuse_if_nearly_full(&self) -> Result<(), Error> {
-        if self.store.is_nearly_full() { Err(Error::Full) } else { Ok(()) }
+        refuse_if_nearly_full(&self.store)
     }
 
     /// Logs an unreadable row that is skipped so that it does not block others. Each row is logged
@@ -261,6 +265,11 @@ impl Records {
     pub async fn ping(&self) -> Result<(), Error> {
         self.store.read(|tx| async move { tx.get(meta::key()).await.map(drop) }).await
     }
+}
+
+/// See [`Records::refuse_if_nearly_full`].
+pub(crate) fn refuse_if_nearly_full(store: &Store) -> Result<(), Error> {
+    if store.is_nearly_full() { Err(Error::Full) } else { Ok(()) }
 }
 
 /// Makes a page from the rows read, which are one more than the page's limit.

@@ -125,7 +125,7 @@ impl Records {
             finished_at: None,
         };
         let shard = self.shard_of(record.id);
-        self.store
+        self.changes
             .transact(|tx, _| async move {
                 if !account_exists(&tx, account).await? {
                     return Ok(None);
@@ -167,7 +167,7 @@ impl Records {
         now: Timestamp,
     ) -> Result<Option<Result<(Replay, Vec<Wake>), ReplayState>>, Error> {
         let shard = self.shard_of(id);
-        self.store
+        self.changes
             .transact(|tx, maybe_committed| async move {
                 let Some(mut record) = tx.load::<Replay>(&replay::key(account, id)).await? else {
                     return Ok(None);

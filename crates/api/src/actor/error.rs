@@ -13,6 +13,7 @@ pub(super) fn call_error(error: ServiceError) -> CallError {
         | ServiceError::EndpointDisabled
         | ServiceError::DeliveryEnded(_)
         | ServiceError::IdempotencyKeyReused
+        | ServiceError::RepeatedRequest
         | ServiceError::ConcurrentUpdate
         | ServiceError::ReplayEnded(_) => CallErrorKind::Conflict,
         ServiceError::InvalidEvents(findings) => CallErrorKind::Invalid(findings.into_vec()),

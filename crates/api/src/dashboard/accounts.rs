@@ -95,7 +95,7 @@ async fn create(
     let emails = Raw::Texts(contacts::addresses(contacts));
     let fields = Fields::from_form([("name", Raw::Text(name)), ("contact_emails", emails)]);
     let created = match NewAccount::parse(fields) {
-        Ok(new) => app.service().create_account(new).await.map_err(Problem::from),
+        Ok(new) => app.service().create_account(new, None).await.map_err(Problem::from),
         Err(problem) => Err(problem),
     };
     match created {

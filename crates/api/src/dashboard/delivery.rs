@@ -300,7 +300,7 @@ async fn retry(
     PathId(id): PathId<DeliveryId>,
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
-    let (flash, view) = match app.service().retry_delivery(tenant.0, id).await? {
+    let (flash, view) = match app.service().retry_delivery(tenant.0, id, None).await? {
         RetriedDelivery::BroughtForward(view) => (Flash::SentNow, view),
         RetriedDelivery::Created(view) => (Flash::Resent, view),
     };
@@ -313,6 +313,6 @@ async fn discard(
     PathId(id): PathId<DeliveryId>,
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
-    app.service().discard_delivery(tenant.0, id).await?;
+    app.service().discard_delivery(tenant.0, id, None).await?;
     Ok(Redirect::to(&Flash::DeliveryDiscarded.redirect_target(&ctx.urls().delivery(id))))
 }

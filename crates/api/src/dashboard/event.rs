@@ -242,7 +242,7 @@ async fn resend(
     let target = (!to_all).then_some(("endpoint", Raw::Text(endpoint)));
     let resent = match ResendEvent::parse(Fields::from_form(target)) {
         Ok(target) => {
-            let resent = app.service().resend_event(tenant.0, id, target.into()).await;
+            let resent = app.service().resend_event(tenant.0, id, target.into(), None).await;
             resent.map_err(Problem::from)
         }
         Err(problem) => Err(problem),

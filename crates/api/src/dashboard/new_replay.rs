@@ -302,7 +302,7 @@ async fn run(
         let count = app.service().count_replay(tenant.0, &new.filter).await?;
         return Ok(Outcome::Counted(count));
     }
-    Ok(Outcome::Started(app.service().start_replay(tenant.0, new).await?))
+    Ok(Outcome::Started(app.service().start_replay(tenant.0, new, None).await?))
 }
 
 #[cfg(test)]

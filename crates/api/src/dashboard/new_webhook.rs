@@ -65,7 +65,7 @@ async fn create(
 ) -> Result<Response, Problem> {
     let values = Values::read(&form);
     let created = match NewEndpoint::parse(values.fields(), &app).await {
-        Ok(new) => app.service().create_endpoint(tenant.0, new).await.map_err(Problem::from),
+        Ok(new) => app.service().create_endpoint(tenant.0, new, None).await.map_err(Problem::from),
         Err(problem) => Err(problem),
     };
     match created {

@@ -177,7 +177,7 @@ async fn command(
     id: ReplayId,
     command: Command,
 ) -> Result<Redirect, Problem> {
-    app.service().command_replay(account, id, command).await?;
+    app.service().command_replay(account, id, command, None).await?;
     let flash = match command {
         Command::Pause => Flash::ReplayPaused,
         Command::Resume => Flash::Started,

@@ -209,7 +209,7 @@ async fn create_key(
     let name = form.text("name");
     let created = match NewApiKey::parse(Fields::from_form([("name", Raw::Text(name))])) {
         Ok(NewApiKey { name }) => {
-            app.service().create_api_key(tenant.0, name).await.map_err(Problem::from)
+            app.service().create_api_key(tenant.0, name, None).await.map_err(Problem::from)
         }
         Err(problem) => Err(problem),
     };

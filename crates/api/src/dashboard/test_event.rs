@@ -130,7 +130,9 @@ async fn send(
         return Ok(Redirect::to(&page).into_response());
     }
     let sent = match TestEvent::parse(values.fields(), &app).await {
-        Ok(test) => app.service().send_test_event(tenant.0, id, test).await.map_err(Problem::from),
+        Ok(test) => {
+            app.service().send_test_event(tenant.0, id, test, None).await.map_err(Problem::from)
+        }
         Err(problem) => Err(problem),
     };
     let view = app.service().endpoint(tenant.0, id).await?;

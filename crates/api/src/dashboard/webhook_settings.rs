@@ -172,7 +172,7 @@ async fn rotate(
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
-    app.service().rotate_secret(tenant.0, id, DEFAULT_OVERLAP).await?;
+    app.service().rotate_secret(tenant.0, id, DEFAULT_OVERLAP, None).await?;
     let page = ctx.urls().webhook_settings(id);
     Ok(Redirect::to(&Flash::Rotated.redirect_target(&page)))
 }

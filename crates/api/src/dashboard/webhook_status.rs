@@ -252,7 +252,7 @@ async fn enable(
     let choice = Some(form.text("held")).filter(|choice| !choice.is_empty());
     let fields = Fields::from_form(choice.map(|choice| ("held", Raw::Text(choice))));
     let held = HeldAction::from(EnableEndpoint::parse(fields)?);
-    app.service().enable_endpoint(tenant.0, id, held).await?;
+    app.service().enable_endpoint(tenant.0, id, held, None).await?;
     let flash = if held == HeldAction::Discard { Flash::Discarded } else { Flash::Enabled };
     Ok(Redirect::to(&flash.redirect_target(&ctx.urls().webhook(id))))
 }
@@ -263,7 +263,7 @@ async fn send_now(
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
-    app.service().send_now(tenant.0, id).await?;
+    app.service().send_now(tenant.0, id, None).await?;
     Ok(Redirect::to(&Flash::SentNow.redirect_target(&ctx.urls().webhook(id))))
 }
 
@@ -273,6 +273,6 @@ async fn disable(
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
 ) -> Result<Redirect, Problem> {
-    app.service().disable_endpoint(tenant.0, id).await?;
+    app.service().disable_endpoint(tenant.0, id, None).await?;
     Ok(Redirect::to(&Flash::Disabled.redirect_target(&ctx.urls().webhook(id))))
 }

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use http::StatusCode;
 use postrider_domain::account::{EmailAddress, Name};
 use postrider_domain::limits::MAX_CONTACTS;
@@ -16,6 +17,7 @@ use crate::rest::wire::account::AccountBody;
 use crate::web::auth::{Operator, Tenant};
 use crate::web::extract::JsonBody;
 use crate::web::fields::{Field, Fields};
+use crate::web::idempotency::JsonPost;
 use crate::web::page::{ListParams, Params};
 use crate::web::problem::Problem;
 
@@ -109,10 +111,11 @@ async fn list(
 async fn create(
     _: Operator,
     State(app): State<App>,
-    JsonBody(body): JsonBody,
-) -> Result<(StatusCode, Json<AccountBody>), Problem> {
+    JsonPost { body, request }: JsonPost,
+) -> Result<Response, Problem> {
     let new = NewAccount::parse(Fields::from_json(&body)?)?;
-    Ok((StatusCode::CREATED, Json(app.service().create_account(new).await?.into())))
+    let create = |once| app.service().create_account(new, once);
+    request.run(create, |account| (StatusCode::CREATED, AccountBody::from(account.clone()))).await
 }
 
 /// Get an account

@@ -2,9 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use http::StatusCode;
 use postrider_domain::account::Name;
 use postrider_domain::ids::KeyId;
+use postrider_service::CreatedApiKey;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -13,8 +15,9 @@ use crate::App;
 use crate::rest::wire::List;
 use crate::rest::wire::account::{CreatedKeyBody, KeyBody};
 use crate::web::auth::{Operator, Tenant};
-use crate::web::extract::{JsonBody, PathId};
+use crate::web::extract::PathId;
 use crate::web::fields::Fields;
+use crate::web::idempotency::JsonPost;
 use crate::web::page::{ListParams, Params};
 use crate::web::problem::Problem;
 
@@ -72,12 +75,15 @@ async fn create(
     _: Operator,
     tenant: Tenant,
     State(app): State<App>,
-    JsonBody(body): JsonBody,
-) -> Result<(StatusCode, Json<CreatedKeyBody>), Problem> {
+    JsonPost { body, request }: JsonPost,
+) -> Result<Response, Problem> {
     let NewApiKey { name } = NewApiKey::parse(Fields::from_json(&body)?)?;
-    let created = app.service().create_api_key(tenant.0, name).await?;
-    let body = CreatedKeyBody { api_key: created.record.into(), key: created.plaintext };
-    Ok((StatusCode::CREATED, Json(body)))
+    let create = |once| app.service().create_api_key(tenant.0, name, once);
+    let render = |CreatedApiKey { record, plaintext }: &CreatedApiKey| {
+        let body = CreatedKeyBody { api_key: record.clone().into(), key: plaintext.clone() };
+        (StatusCode::CREATED, body)
+    };
+    request.run(create, render).await
 }
 
 /// Delete an API key

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use http::StatusCode;
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::event::{EventTypeName, Payload};
@@ -21,6 +22,7 @@ use crate::rest::wire::delivery::{
 use crate::web::auth::Tenant;
 use crate::web::choice::parse_choice;
 use crate::web::extract::PathId;
+use crate::web::idempotency::EmptyPost;
 use crate::web::page::{ListParams, Params};
 use crate::web::problem::Problem;
 
@@ -126,11 +128,17 @@ async fn retry(
     tenant: Tenant,
     PathId(id): PathId<DeliveryId>,
     State(app): State<App>,
-) -> Result<(StatusCode, Json<DeliveryBody>), Problem> {
-    Ok(match app.service().retry_delivery(tenant.0, id).await? {
-        RetriedDelivery::BroughtForward(view) => (StatusCode::OK, Json(view.into())),
-        RetriedDelivery::Created(view) => (StatusCode::CREATED, Json(view.into())),
-    })
+    EmptyPost(request): EmptyPost,
+) -> Result<Response, Problem> {
+    let retry = |once| app.service().retry_delivery(tenant.0, id, once);
+    let render = |retried: &RetriedDelivery| {
+        let (status, view) = match retried {
+            RetriedDelivery::BroughtForward(view) => (StatusCode::OK, view),
+            RetriedDelivery::Created(view) => (StatusCode::CREATED, view),
+        };
+        (status, DeliveryBody::from(view.clone()))
+    };
+    request.run(retry, render).await
 }
 
 /// Discard a delivery
@@ -149,6 +157,8 @@ async fn discard(
     tenant: Tenant,
     PathId(id): PathId<DeliveryId>,
     State(app): State<App>,
-) -> Result<Json<DeliveryBody>, Problem> {
-    Ok(Json(app.service().discard_delivery(tenant.0, id).await?.into()))
+    EmptyPost(request): EmptyPost,
+) -> Result<Response, Problem> {
+    let discard = |once| app.service().discard_delivery(tenant.0, id, once);
+    request.run(discard, |view| (StatusCode::OK, DeliveryBody::from(view.clone()))).await
 }

@@ -13,8 +13,9 @@ use http::header::{
     CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
+use postrider_domain::limits::MAX_IDEMPOTENCY_KEY_BYTES;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{Object, Type};
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 use utoipa::openapi::security::{
     Http, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
@@ -41,8 +42,15 @@ const INTRODUCTION: &str = "Postrider delivers webhooks.\n\n\
     once, each with its JSON pointer. Malformed JSON and invalid query parameters return 400; for \
     query parameters, the pointer refers to the query as an object. Well-formed JSON with invalid \
     fields returns 422. Unknown fields and parameters are invalid.\n\n\
+    Every POST accepts an `Idempotency-Key`, which makes it safe to retry.\n\n\
     Lists are paginated: they accept `limit` and `cursor`, and return `data` and `next_cursor`. \
     Timestamps are RFC 3339 in UTC with milliseconds. IDs sort by creation time.";
+
+/// The description of the header that makes a request safe to retry.
+const IDEMPOTENCY_KEY: &str = "A unique key for this request, 1 to 256 visible ASCII characters. \
+    Within 24 hours, a repeated request with the same key, path and body returns the original \
+    response and has no further effect. Keys are scoped to the account in the path. Failed requests \
+    do not use up their key.";
 
 /// The document without operations, which the handlers add.
 pub(crate) fn base_document() -> OpenApi {
@@ -129,7 +137,42 @@ fn complete(document: &mut OpenApi) {
             }
             operation.responses = responses.build();
         }
+        if let Some(operation) = item.post.as_mut().filter(|_| path.starts_with("/v1/")) {
+            make_repeatable(operation);
+        }
     }
+}
+
+/// Adds the idempotency key to a POST.
+fn make_repeatable(operation: &mut Operation) {
+    operation.parameters.get_or_insert_default().push(RefOr::T(
+        ParameterBuilder::new()
+            .name("Idempotency-Key")
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some(IDEMPOTENCY_KEY))
+            .schema(Some(
+                ObjectBuilder::new()
+                    .schema_type(Type::String)
+                    .min_length(Some(1))
+                    .max_length(Some(MAX_IDEMPOTENCY_KEY_BYTES)),
+            ))
+            .build(),
+    ));
+    let responses = &mut operation.responses.responses;
+    let reused = "The idempotency key was used with a different request or is in use, or the answer \
+                  to the first request was not kept";
+    match responses.get_mut("409") {
+        Some(RefOr::T(conflict)) => {
+            conflict.description = format!("{}. {reused}", conflict.description);
+        }
+        _ => {
+            responses.insert("409".to_owned(), RefOr::T(problem(reused)));
+        }
+    }
+    responses
+        .entry("400".to_owned())
+        .or_insert_with(|| RefOr::T(problem("The Idempotency-Key header is invalid")));
 }
 
 /// Prefixes the operation id with its tag, because handlers of different resources share names.

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use http::StatusCode;
 use postrider_domain::account::Name;
 use postrider_domain::disable::DisableWhen;
@@ -14,7 +15,7 @@ use postrider_domain::limits::{MAX_EVENT_TYPES_PER_ENDPOINT, MAX_SEARCH_CHARS};
 use postrider_domain::rate_limit::{MAX_BURST, RateLimit};
 use postrider_domain::target::TargetUrl;
 use postrider_service::endpoints::{self, EventTypes};
-use postrider_store::{EndpointFilter, HeldAction};
+use postrider_store::{EndpointFilter, EndpointView, HeldAction};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -30,6 +31,7 @@ use crate::web::auth::Tenant;
 use crate::web::choice::parse_choice;
 use crate::web::extract::{JsonBody, PathId};
 use crate::web::fields::{Field, Fields};
+use crate::web::idempotency::{EmptyPost, JsonPost};
 use crate::web::page::{ListParams, Params};
 use crate::web::problem::Problem;
 
@@ -360,12 +362,16 @@ async fn list(
 async fn create(
     tenant: Tenant,
     State(app): State<App>,
-    JsonBody(body): JsonBody,
-) -> Result<(StatusCode, Json<NewEndpointBody>), Problem> {
+    JsonPost { body, request }: JsonPost,
+) -> Result<Response, Problem> {
     let new = NewEndpoint::parse(Fields::from_json(&body)?, &app).await?;
-    let view = app.service().create_endpoint(tenant.0, new).await?;
-    let signing_secret = view.endpoint.secrets.current.reveal();
-    Ok((StatusCode::CREATED, Json(NewEndpointBody { endpoint: view.into(), signing_secret })))
+    let create = |once| app.service().create_endpoint(tenant.0, new, once);
+    let render = |view: &EndpointView| {
+        let signing_secret = view.endpoint.secrets.current.reveal();
+        let endpoint = view.clone().into();
+        (StatusCode::CREATED, NewEndpointBody { endpoint, signing_secret })
+    };
+    request.run(create, render).await
 }
 
 /// Get an endpoint
@@ -431,10 +437,11 @@ async fn enable(
     tenant: Tenant,
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
-    JsonBody(body): JsonBody,
-) -> Result<Json<EndpointBody>, Problem> {
+    JsonPost { body, request }: JsonPost,
+) -> Result<Response, Problem> {
     let held = EnableEndpoint::parse(Fields::from_optional_json(&body)?)?.into();
-    Ok(Json(app.service().enable_endpoint(tenant.0, id, held).await?.into()))
+    let enable = |once| app.service().enable_endpoint(tenant.0, id, held, once);
+    request.run(enable, |view| (StatusCode::OK, EndpointBody::from(view.clone()))).await
 }
 
 /// Disable an endpoint
@@ -449,8 +456,10 @@ async fn disable(
     tenant: Tenant,
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
-) -> Result<Json<EndpointBody>, Problem> {
-    Ok(Json(app.service().disable_endpoint(tenant.0, id).await?.into()))
+    EmptyPost(request): EmptyPost,
+) -> Result<Response, Problem> {
+    let disable = |once| app.service().disable_endpoint(tenant.0, id, once);
+    request.run(disable, |view| (StatusCode::OK, EndpointBody::from(view.clone()))).await
 }
 
 /// The result of sending all pending deliveries now.
@@ -477,7 +486,9 @@ async fn send_now(
     tenant: Tenant,
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
-) -> Result<Json<SendNowResult>, Problem> {
-    let brought_forward = app.service().send_now(tenant.0, id).await?;
-    Ok(Json(SendNowResult { brought_forward }))
+    EmptyPost(request): EmptyPost,
+) -> Result<Response, Problem> {
+    let send = |once| app.service().send_now(tenant.0, id, once);
+    let render = |count: &u64| (StatusCode::OK, SendNowResult { brought_forward: *count });
+    request.run(send, render).await
 }

@@ -7,11 +7,10 @@
 use std::borrow::Cow;
 
 use axum::Json;
-use axum::extract::{FromRequestParts, State};
+use axum::extract::State;
 use axum::middleware::from_fn;
 use bytes::Bytes;
 use http::StatusCode;
-use http::request::Parts;
 use postrider_domain::event::{EventTypeName, Payload};
 use postrider_domain::findings::{Finding, Findings};
 use postrider_domain::ids::{AccountId, EventId};
@@ -32,6 +31,7 @@ use crate::web::auth::Tenant;
 use crate::web::extract::{BatchBody, JsonBody, PathId};
 use crate::web::field_errors::FieldErrors;
 use crate::web::fields::Fields;
+use crate::web::idempotency::KeyHeader;
 use crate::web::page::{ListParams, Params};
 use crate::web::problem::Problem;
 use crate::web::spans;
@@ -71,17 +71,6 @@ struct EventBatch<'a> {
     #[serde(borrow)]
     #[schema(min_items = 1, max_items = 1000)]
     events: Vec<NewEvent<'a>>,
-}
-
-/// The header that makes a request safe to retry.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Header)]
-struct IdempotencyParams {
-    /// A unique key for this request, 1 to 256 visible ASCII characters. A repeated request with
-    /// the same key and the same body within 24 hours returns the original response and has no
-    /// further effect.
-    #[param(rename = "Idempotency-Key", value_type = Option<String>)]
-    key: Option<IdempotencyKey>,
 }
 
 /// Parses a valid event without allocating errors.
@@ -168,42 +157,21 @@ fn sha256(kind: PublishKind, body: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(prefix).chain_update(body).finalize().into()
 }
 
-impl<S: Sync> FromRequestParts<S> for IdempotencyParams {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let mut values = parts.headers.get_all("idempotency-key").iter();
-        let Some(value) = values.next() else {
-            return Ok(Self { key: None });
-        };
-        match IdempotencyKey::parse(value.as_bytes()) {
-            Ok(key) if values.next().is_none() => Ok(Self { key: Some(key) }),
-            _ => Err(Problem::new(
-                StatusCode::BAD_REQUEST,
-                "The Idempotency-Key header must be sent once, with 1 to 256 visible ASCII characters.",
-            )),
-        }
-    }
-}
-
 /// Publish an event
 ///
 /// Returns once the event is stored durably, with the number of endpoints that it will be delivered
 /// to.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/events", tag = "Events",
-    params(IdempotencyParams),
     request_body = NewEvent<'static>,
     responses(
         (status = ACCEPTED, description = "The event was accepted", body = ReceiptBody),
-        (status = CONFLICT, description = "The idempotency key was used with a different request",
-            body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn publish(
     tenant: Tenant,
     State(app): State<App>,
-    IdempotencyParams { key }: IdempotencyParams,
+    KeyHeader(key): KeyHeader,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<ReceiptBody>), Problem> {
     let mut receipts = accept(&app, tenant.0, PublishKind::Single, key, &body).await?;
@@ -216,18 +184,15 @@ async fn publish(
 /// Accepts either all events or none. Returns once all of them are stored durably.
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/events/batch", tag = "Events",
-    params(IdempotencyParams),
     request_body = EventBatch<'static>,
     responses(
         (status = ACCEPTED, description = "The events were accepted", body = ReceiptsBody),
-        (status = CONFLICT, description = "The idempotency key was used with a different request",
-            body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn publish_batch(
     tenant: Tenant,
     State(app): State<App>,
-    IdempotencyParams { key }: IdempotencyParams,
+    KeyHeader(key): KeyHeader,
     JsonBody(body): BatchBody,
 ) -> Result<(StatusCode, Json<ReceiptsBody>), Problem> {
     let data = accept(&app, tenant.0, PublishKind::Batch, key, &body).await?;

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use postrider_domain::ids::AccountId;
 use postrider_domain::portal_link::{DEFAULT_LIFETIME, Grant, parse_lifetime};
@@ -17,8 +17,8 @@ use utoipa_axum::routes;
 use crate::App;
 use crate::dashboard::{self, PortalLink};
 use crate::web::auth::{Operator, Tenant};
-use crate::web::extract::JsonBody;
 use crate::web::fields::Fields;
+use crate::web::idempotency::JsonPost;
 use crate::web::problem::Problem;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
@@ -81,8 +81,8 @@ async fn create(
     tenant: Tenant,
     State(app): State<App>,
     headers: HeaderMap,
-    JsonBody(body): JsonBody,
-) -> Result<(StatusCode, Json<PortalLinkBody>), Problem> {
+    JsonPost { body, request }: JsonPost,
+) -> Result<Response, Problem> {
     let NewPortalLink { expires_in, path } =
         NewPortalLink::parse(Fields::from_optional_json(&body)?, tenant.0)?;
     let grant =
@@ -91,7 +91,7 @@ async fn create(
     let Grant { account, generation, expires_at } = grant;
     let text = app.signer().await?.sign_link(&PortalLink { account, generation, expires_at, page });
     let url = format!("{}/dashboard/open/{text}", dashboard::base_url(&app, &headers)?);
-    Ok((StatusCode::CREATED, Json(PortalLinkBody { url, expires_at })))
+    request.answer(StatusCode::CREATED, &PortalLinkBody { url, expires_at }).await
 }
 
 /// Revoke all portal links

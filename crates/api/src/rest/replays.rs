@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::StatusCode;
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::event::EventTypeName;
@@ -23,8 +23,9 @@ use crate::rest::wire::delivery::STATES;
 use crate::rest::wire::replay::{DryRunBody, ReplayBody, replayable_states};
 use crate::web::auth::Tenant;
 use crate::web::choice::parse_choice;
-use crate::web::extract::{JsonBody, PathId};
+use crate::web::extract::PathId;
 use crate::web::fields::{Field, Fields};
+use crate::web::idempotency::{EmptyPost, JsonPost, Repeatable};
 use crate::web::page::{ListParams, Params};
 use crate::web::problem::Problem;
 
@@ -142,7 +143,7 @@ fn states(field: Field<'_, '_>) -> Option<Vec<DeliveryState>> {
 async fn create(
     tenant: Tenant,
     State(app): State<App>,
-    JsonBody(body): JsonBody,
+    JsonPost { body, request }: JsonPost,
 ) -> Result<Response, Problem> {
     let new = NewReplay::parse(Fields::from_json(&body)?, &app, tenant.0).await?;
     let dry_run = new.dry_run.unwrap_or(false);
@@ -150,10 +151,10 @@ async fn create(
     if dry_run {
         let count = app.service().count_replay(tenant.0, &new.filter).await?;
         let body = DryRunBody { total: count.total, exact: count.exact, dry_run };
-        return Ok(Json(body).into_response());
+        return request.answer(StatusCode::OK, &body).await;
     }
-    let replay = app.service().start_replay(tenant.0, new).await?;
-    Ok((StatusCode::ACCEPTED, Json(ReplayBody::from(replay))).into_response())
+    let start = |once| app.service().start_replay(tenant.0, new, once);
+    request.run(start, |replay| (StatusCode::ACCEPTED, ReplayBody::from(replay.clone()))).await
 }
 
 /// List replays
@@ -204,8 +205,9 @@ async fn pause(
     tenant: Tenant,
     PathId(id): PathId<ReplayId>,
     State(app): State<App>,
-) -> Result<Json<ReplayBody>, Problem> {
-    Ok(Json(app.service().command_replay(tenant.0, id, Command::Pause).await?.into()))
+    EmptyPost(request): EmptyPost,
+) -> Result<Response, Problem> {
+    command(&app, tenant, id, Command::Pause, request).await
 }
 
 /// Resume a replay
@@ -223,8 +225,9 @@ async fn resume(
     tenant: Tenant,
     PathId(id): PathId<ReplayId>,
     State(app): State<App>,
-) -> Result<Json<ReplayBody>, Problem> {
-    Ok(Json(app.service().command_replay(tenant.0, id, Command::Resume).await?.into()))
+    EmptyPost(request): EmptyPost,
+) -> Result<Response, Problem> {
+    command(&app, tenant, id, Command::Resume, request).await
 }
 
 /// Cancel a replay
@@ -242,6 +245,18 @@ async fn cancel(
     tenant: Tenant,
     PathId(id): PathId<ReplayId>,
     State(app): State<App>,
-) -> Result<Json<ReplayBody>, Problem> {
-    Ok(Json(app.service().command_replay(tenant.0, id, Command::Cancel).await?.into()))
+    EmptyPost(request): EmptyPost,
+) -> Result<Response, Problem> {
+    command(&app, tenant, id, Command::Cancel, request).await
+}
+
+async fn command(
+    app: &App,
+    tenant: Tenant,
+    id: ReplayId,
+    command: Command,
+    request: Repeatable,
+) -> Result<Response, Problem> {
+    let run = |once| app.service().command_replay(tenant.0, id, command, once);
+    request.run(run, |replay| (StatusCode::OK, ReplayBody::from(replay.clone()))).await
 }

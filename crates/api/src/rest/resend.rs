@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use http::StatusCode;
 use postrider_domain::ids::{EndpointId, EventId};
 use postrider_store::ResendTarget;
@@ -14,8 +15,9 @@ use crate::App;
 use crate::rest::wire::List;
 use crate::rest::wire::delivery::DeliveryBody;
 use crate::web::auth::Tenant;
-use crate::web::extract::{JsonBody, PathId};
+use crate::web::extract::PathId;
 use crate::web::fields::Fields;
+use crate::web::idempotency::JsonPost;
 use crate::web::page::{ListParams, Params};
 use crate::web::problem::Problem;
 
@@ -92,9 +94,10 @@ async fn resend(
     tenant: Tenant,
     PathId(event): PathId<EventId>,
     State(app): State<App>,
-    JsonBody(body): JsonBody,
-) -> Result<(StatusCode, Json<ResendResult>), Problem> {
+    JsonPost { body, request }: JsonPost,
+) -> Result<Response, Problem> {
     let target = ResendEvent::parse(Fields::from_optional_json(&body)?)?.into();
-    let deliveries = app.service().resend_event(tenant.0, event, target).await?;
-    Ok((StatusCode::ACCEPTED, Json(ResendResult { deliveries })))
+    let resend = |once| app.service().resend_event(tenant.0, event, target, once);
+    let render = |count: &u64| (StatusCode::ACCEPTED, ResendResult { deliveries: *count });
+    request.run(resend, render).await
 }

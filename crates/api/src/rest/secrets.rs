@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
 use postrider_domain::ids::EndpointId;
 use postrider_domain::secret::{DEFAULT_OVERLAP, parse_overlap};
 use utoipa::ToSchema;
@@ -13,8 +15,9 @@ use utoipa_axum::routes;
 use crate::App;
 use crate::rest::wire::endpoint::SecretsBody;
 use crate::web::auth::Tenant;
-use crate::web::extract::{JsonBody, PathId};
+use crate::web::extract::PathId;
 use crate::web::fields::Fields;
+use crate::web::idempotency::JsonPost;
 use crate::web::problem::Problem;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
@@ -68,10 +71,11 @@ async fn rotate_secret(
     tenant: Tenant,
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
-    JsonBody(body): JsonBody,
-) -> Result<Json<SecretsBody>, Problem> {
+    JsonPost { body, request }: JsonPost,
+) -> Result<Response, Problem> {
     let RotateSecret { overlap } = RotateSecret::parse(Fields::from_optional_json(&body)?)?;
     let overlap = overlap.unwrap_or(DEFAULT_OVERLAP);
-    let secrets = app.service().rotate_secret(tenant.0, id, overlap).await?;
-    Ok(Json(SecretsBody::at(&secrets, app.now())))
+    let now = app.now();
+    let rotate = |once| app.service().rotate_secret(tenant.0, id, overlap, once);
+    request.run(rotate, move |secrets| (StatusCode::OK, SecretsBody::at(secrets, now))).await
 }

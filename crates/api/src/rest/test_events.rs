@@ -1,7 +1,8 @@
 //! Test events: a single request to an endpoint, returned exactly as it was sent and not recorded.
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
 use postrider_domain::attempt::TestReport;
 use postrider_domain::event::{EventTypeName, Payload};
 use postrider_domain::findings::UNKNOWN_TYPE;
@@ -14,8 +15,9 @@ use utoipa_axum::routes;
 use crate::App;
 use crate::rest::wire::exchange::{RequestBody, TestBody};
 use crate::web::auth::Tenant;
-use crate::web::extract::{JsonBody, PathId};
+use crate::web::extract::PathId;
 use crate::web::fields::Fields;
+use crate::web::idempotency::JsonPost;
 use crate::web::problem::Problem;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
@@ -71,19 +73,22 @@ async fn send_test(
     tenant: Tenant,
     PathId(id): PathId<EndpointId>,
     State(app): State<App>,
-    JsonBody(body): JsonBody,
-) -> Result<Json<TestBody>, Problem> {
+    JsonPost { body, request }: JsonPost,
+) -> Result<Response, Problem> {
     // A missing endpoint takes precedence over an invalid body.
     app.service().endpoint(tenant.0, id).await?;
     let test = TestEvent::parse(Fields::from_json(&body)?, &app).await?;
-    let SentTestEvent { payload, report } =
-        app.service().send_test_event(tenant.0, id, test).await?;
-    let TestReport { exchange, phases } = report;
-    Ok(Json(TestBody {
-        duration_ms: exchange.duration_ms(),
-        error: exchange.outcome.error().map(Into::into),
-        request: RequestBody::new(exchange.request, Some(payload.bytes())),
-        response: exchange.response.map(Into::into),
-        phases: phases.into(),
-    }))
+    let send = |once| app.service().send_test_event(tenant.0, id, test, once);
+    let render = |SentTestEvent { payload, report }: &SentTestEvent| {
+        let TestReport { exchange, phases } = report.clone();
+        let body = TestBody {
+            duration_ms: exchange.duration_ms(),
+            error: exchange.outcome.error().map(Into::into),
+            request: RequestBody::new(exchange.request, Some(payload.bytes())),
+            response: exchange.response.map(Into::into),
+            phases: phases.into(),
+        };
+        (StatusCode::OK, body)
+    };
+    request.run(send, render).await
 }

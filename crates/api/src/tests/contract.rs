@@ -58,9 +58,9 @@ pub(super) const CALLS: [&str; 47] = [
 ];
 
 /// One operation of the document.
-struct Call {
+pub(super) struct Call {
     /// Method and path, with parameter names in braces.
-    name: String,
+    pub(super) name: String,
     operation: Value,
     /// The security schemes that the document names; empty for public operations.
     keys: BTreeSet<String>,
@@ -96,7 +96,7 @@ async fn document(app: &TestApp) -> Value {
     app.send(request(None, "GET /openapi.json", "")).await.expect(200)
 }
 
-async fn calls(app: &TestApp) -> Vec<Call> {
+pub(super) async fn calls(app: &TestApp) -> Vec<Call> {
     let document = document(app).await;
     let keys = |security: &Value| -> BTreeSet<String> {
         let all = security.as_array().unwrap().iter().flat_map(|one| one.as_object().unwrap());

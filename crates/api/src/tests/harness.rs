@@ -41,6 +41,7 @@ pub(crate) const OPERATOR: &str = "the operator's key";
 pub(crate) struct TestApp {
     pub router: Router,
     pub service: Service,
+    pub store: Store,
     pub records: Records,
     pub shards: Arc<RecordingShards>,
     pub clock: Arc<TestClock>,
@@ -133,7 +134,8 @@ impl TestApp {
 
     /// An app whose dashboard is configured like this.
     pub(crate) async fn with_dashboard(memory: Memory, dashboard: Dashboard) -> Self {
-        let records = Records::open(Store::new(Arc::new(memory), 1), SHARDS).await.unwrap();
+        let store = Store::new(Arc::new(memory), 1);
+        let records = Records::open(store.clone(), SHARDS).await.unwrap();
         let shards = Arc::new(RecordingShards::default());
         let clock = Arc::new(TestClock(AtomicU64::new(1_800_000_000_000), AtomicU64::new(0)));
         let service = Service::new(
@@ -154,7 +156,7 @@ impl TestApp {
             dashboard,
             probe: Arc::new(AlwaysReady(outages.clone())),
         });
-        Self { router, service, records, shards, clock, outages }
+        Self { router, service, store, records, shards, clock, outages }
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> TestResponse {

@@ -8,6 +8,7 @@
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use hmac::{Hmac, KeyInit, Mac};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
@@ -39,6 +40,16 @@ impl OperatorKey {
     pub(crate) fn fingerprint(&self) -> [u8; 8] {
         let hash: [u8; 32] = Sha256::digest(self.0).into();
         *hash.first_chunk().expect("SHA-256 has 32 bytes")
+    }
+
+    /// A keyed hash of `parts`, for what must not be readable without the key. The last part may
+    /// have any length, the others have fixed ones.
+    pub(crate) fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("any key length is valid");
+        for part in parts {
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
     }
 
     /// Compares with the hash of a key, in constant time.

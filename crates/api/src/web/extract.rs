@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -26,9 +27,16 @@ impl<S: Sync, const MAX: usize> FromRequest<S> for JsonBody<MAX> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        check_media_type(request.headers())?;
         let (parts, body) = request.into_parts();
-        if declared_length_exceeds(MAX, &parts.headers) {
+        Self::read(&parts.headers, body).await
+    }
+}
+
+impl<const MAX: usize> JsonBody<MAX> {
+    /// Reads the body of a request with these headers.
+    pub(crate) async fn read(headers: &HeaderMap, body: Body) -> Result<Self, Problem> {
+        check_media_type(headers)?;
+        if declared_length_exceeds(MAX, headers) {
             return Err(too_large(MAX));
         }
         let collected = Limited::new(body, MAX).collect();

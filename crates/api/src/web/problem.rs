@@ -94,6 +94,27 @@ impl Problem {
         Self { kind, title, ..Self::new(StatusCode::CONFLICT, detail) }
     }
 
+    /// A request with the same idempotency key is in progress.
+    pub(crate) fn request_in_progress() -> Self {
+        let problem = Self::conflict(
+            "urn:postrider:problem:idempotency-key-in-use",
+            "A request with this idempotency key is in progress",
+            "Retry the request to get its answer. If it was interrupted, it is executed again after \
+             two minutes.",
+        );
+        Self { retry_after_seconds: Some(RETRY_SOON_SECONDS), ..problem }
+    }
+
+    /// The request took effect earlier, but its answer cannot be repeated.
+    pub(crate) fn answer_not_kept() -> Self {
+        Self::conflict(
+            "urn:postrider:problem:answer-not-kept",
+            "The answer to the first request was not kept",
+            "A request with this Idempotency-Key has taken effect. Its answer was too large to be \
+             kept, or the operator key has been changed since. Nothing was changed by this request.",
+        )
+    }
+
     /// The resource does not exist, or the caller may not access it.
     pub(crate) fn not_found(resource: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, format!("No such {resource}."))
@@ -162,8 +183,8 @@ impl From<kv::Error> for Problem {
                     StatusCode::GATEWAY_TIMEOUT,
                     RETRY_SOON_SECONDS,
                     "The store became unavailable during the request; it may or may not have taken \
-                     effect. Retry the request; events with the same Idempotency-Key are accepted \
-                     only once.",
+                     effect. Retry the request; with the same Idempotency-Key, it takes effect only \
+                     once.",
                 )
             }
             // The store has already retried the transaction until its deadline.
@@ -217,6 +238,12 @@ impl From<ServiceError> for Problem {
                 "urn:postrider:problem:idempotency-key-reused",
                 "The idempotency key was used with a different request",
                 "Retry the original request unchanged, or use a new Idempotency-Key.",
+            ),
+            // The answer was looked for, and was not found any more.
+            ServiceError::RepeatedRequest => Self::retry_after(
+                StatusCode::SERVICE_UNAVAILABLE,
+                RETRY_SOON_SECONDS,
+                "The Idempotency-Key has just expired. Retry the request.",
             ),
             ServiceError::ConcurrentUpdate => Self::conflict(
                 "urn:postrider:problem:changed-meanwhile",

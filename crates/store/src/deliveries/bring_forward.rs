@@ -66,7 +66,7 @@ impl Records {
         id: DeliveryId,
         now: Timestamp,
     ) -> Result<Option<BroughtForward>, Error> {
-        self.store
+        self.changes
             .transact(|tx, _| async move {
                 let Some(before) = tx.load::<Delivery>(&delivery::key(account, id)).await? else {
                     return Ok(None);
@@ -103,7 +103,7 @@ impl Records {
         endpoint: EndpointId,
     ) -> Result<Option<SendNow>, Error> {
         let endpoint_key = self.endpoint_key(account, endpoint);
-        self.store
+        self.changes
             .transact(|tx, _| async move {
                 let Some(mut dispatch) = endpoint_key.dispatch_state(&tx).await? else {
                     return Ok(None);

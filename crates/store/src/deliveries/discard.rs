@@ -37,7 +37,7 @@ impl Records {
         id: DeliveryId,
         now: Timestamp,
     ) -> Result<Option<Discarded>, Error> {
-        self.store
+        self.changes
             .transact(|tx, maybe_committed| async move {
                 let Some(before) = tx.load::<Delivery>(&delivery::key(account, id)).await? else {
                     return Ok(None);

@@ -196,7 +196,7 @@ impl Records {
         self.refuse_if_nearly_full()?;
         // The id chosen by an earlier run, which may have been committed.
         let chosen = &Mutex::new(None);
-        self.store
+        self.changes
             .transact(|tx, _| async move {
                 let Some(old) = tx.load::<Delivery>(&delivery::key(account, id)).await? else {
                     return Ok(None);

@@ -364,7 +364,7 @@ fn remember(
 ) {
     let Some(first) = events.first() else { return };
     let Idempotency { key_sha256, body_sha256 } = *idempotency;
-    let remembered = IdempotencyRecord { body_sha256, events: event_ids(events) };
+    let remembered = IdempotencyRecord { body_sha256, events: event_ids(events), answered: None };
     tx.save(idempotency::key(account, &key_sha256), &remembered);
     let (shard, expires_at) = (records.shard_of(first.id), remembered.expires_at());
     tx.set(expiry::key(shard, expires_at, account, &key_sha256), Vec::new());

@@ -79,7 +79,7 @@ impl Records {
     ) -> Result<Resent, ResendError> {
         self.refuse_if_nearly_full()?;
         let batch_id = id_generator.id(now);
-        self.store
+        self.changes
             .transact(|tx, maybe_committed| async move {
                 let Some(meta) = tx.load::<EventMeta>(&event::meta_key(account, id)).await? else {
                     return Err(ResendError::NoSuchEvent);
