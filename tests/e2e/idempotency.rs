@@ -1,10 +1,13 @@
 //! Idempotency keys: a repeated request takes effect once.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
-use futures::future::try_join_all;
+use futures::future::{join, join_all, try_join_all};
+use http::Method;
 use postrider_tests::checker::loss;
-use postrider_tests::client::Account;
 use postrider_tests::client::records::Accepted;
+use postrider_tests::client::{Account, NewEndpoint};
 use postrider_tests::cluster::Cluster;
 use postrider_tests::cluster::clock::Clock;
 use postrider_tests::config::Config;
@@ -12,7 +15,7 @@ use postrider_tests::evidence::after;
 use postrider_tests::fixture::{CONTACT, Fixture, ORDER, REFUND};
 use postrider_tests::load::{Outcome, Publication};
 use postrider_tests::wait::seconds;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::SOON;
 
@@ -36,6 +39,54 @@ async fn the_same_key_and_body_return_the_same_event_even_after_a_kill() -> Resu
         fixture.account.try_publish(ORDER, "{\"n\":1}", Some("k-2")).await?.parse(202)?;
     assert_ne!(other.id, first.id);
     hook.wait_for(2, SOON).await?;
+    Ok(())
+}
+
+/// Requests that a `kill -9` interrupts are repeated until they are answered. Each creates one.
+#[tokio::test]
+async fn a_kill_during_a_request_does_not_create_anything_twice() -> Result<()> {
+    const KILLS: u64 = 12;
+    let mut fixture = Fixture::start(Config::short_retries()).await?;
+    let account = fixture.account.clone();
+    let creations = [
+        ("/endpoints", NewEndpoint::at("https://example.com/").body()),
+        ("/replays", json!({})),
+        ("/api-keys", json!({"name": "k"})),
+    ];
+    let api = fixture.operator.api.clone();
+    let send = async |round: u64, path: &str, body: &Value| {
+        let key = format!("{round}{path}");
+        let headers = [("idempotency-key", key.as_str())];
+        api.send(Method::POST, &account.path(path), &headers, Some(body.to_string())).await
+    };
+    let mut answered = 0;
+    for round in 0..KILLS {
+        let first = creations.iter().map(|(path, body)| send(round, path, body));
+        let kill = async {
+            // Spread over the few milliseconds that such a request takes.
+            tokio::time::sleep(Duration::from_millis(round)).await;
+            fixture.node.kill().await
+        };
+        let (first, killed) = join(join_all(first), kill).await;
+        killed?;
+        fixture.node.restart().await?;
+        for ((path, body), first) in creations.iter().zip(first) {
+            let again = send(round, path, body).await?;
+            again.succeeded()?;
+            if let Ok(first) = first {
+                answered += 1;
+                assert_eq!((first.status, first.body), (again.status, again.body));
+            }
+        }
+    }
+    eprintln!("{answered} of {} requests were answered before the kill", 3 * KILLS);
+    for (path, _) in &creations {
+        let list = api.get(&account.path(&format!("{path}?limit=250"))).await?;
+        let count = list.expect(200)?["data"].as_array().context("no list")?.len();
+        // The fixture has a key.
+        let before = usize::from(*path == "/api-keys");
+        assert_eq!(count - before, usize::try_from(KILLS)?, "{path}");
+    }
     Ok(())
 }
 

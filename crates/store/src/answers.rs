@@ -155,7 +155,7 @@ impl Answer {
 
 fn earlier_request(progress: Progress) -> EarlierRequest {
     match progress {
-        Progress::Begun(_) => EarlierRequest::InProgress,
+        Progress::Begun { .. } => EarlierRequest::InProgress,
         Progress::Done { status, body } => EarlierRequest::Answered(Answer { status, body }),
         Progress::TooLarge => EarlierRequest::AnswerTooLarge,
     }
@@ -165,7 +165,7 @@ impl Answered {
     /// Whether a repeated request may take over because this one was interrupted.
     fn is_interrupted(&self, now: Timestamp) -> bool {
         let until = Timestamp::from_millis(self.requested_at).plus(MAX_REQUEST_TIME);
-        matches!(self.progress, Progress::Begun(_)) && now >= until
+        matches!(self.progress, Progress::Begun { .. }) && now >= until
     }
 }
 
@@ -242,29 +242,30 @@ impl Records {
         records
     }
 
-    /// Begins a request that acts outside the store, under `id`.
+    /// Begins a request that acts outside the store. `by` is new: it becomes the id of the request,
+    /// unless there was an interrupted one.
     ///
     /// # Errors
     /// When the key was used with a different request, or the store fails.
     pub async fn begin_request(
         &self,
         request: &KeyedRequest,
-        id: EventId,
+        by: EventId,
     ) -> Result<Begun, AnswerError> {
         self.store
             .transact(|tx, _| async move {
                 let id = match request.progress(&tx).await? {
-                    None => id,
-                    // An earlier run of this transaction was committed.
-                    Some(Answered { progress: Progress::Begun(begun), .. }) if begun == id => id,
+                    None => by,
                     Some(found) => match found.progress {
-                        Progress::Begun(begun) if found.is_interrupted(request.at) => begun,
+                        // An earlier run of this transaction was committed.
+                        Progress::Begun { id, by: earlier } if earlier == by => id,
+                        Progress::Begun { id, .. } if found.is_interrupted(request.at) => id,
                         progress => return Ok(Begun::Earlier(earlier_request(progress))),
                     },
                 };
                 if request.may_record(&tx).await? {
                     self.refuse_if_nearly_full()?;
-                    request.record(self.shards(), &tx, Progress::Begun(id));
+                    request.record(self.shards(), &tx, Progress::Begun { id, by });
                 }
                 Ok(Begun::Now(id))
             })
@@ -286,7 +287,7 @@ impl Records {
             .transact(|tx, _| async move {
                 match request.progress(&tx).await? {
                     None => self.refuse_if_nearly_full()?,
-                    Some(Answered { progress: Progress::Begun(_), .. }) => {}
+                    Some(Answered { progress: Progress::Begun { .. }, .. }) => {}
                     Some(found) if found.progress == *progress => return Ok(None),
                     Some(found) => return Ok(Some(earlier_request(found.progress))),
                 }

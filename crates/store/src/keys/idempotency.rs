@@ -42,8 +42,9 @@ pub(crate) struct Answered {
 /// How far a request has come. The order is durable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Progress {
-    /// It was begun. A request that takes over from an interrupted one acts under the same id.
-    Begun(EventId),
+    /// The attempt `by` has begun it. An attempt that takes over from an interrupted one acts under
+    /// the same id.
+    Begun { id: EventId, by: EventId },
     /// The answer that it got.
     Done { status: u16, body: Bytes },
     /// It took effect; its answer was too large to be kept.
@@ -108,12 +109,18 @@ mod tests {
             events: Vec::new(),
             answered: Some(Answered {
                 requested_at: 1_700_000_000_000,
-                progress: Progress::Begun(EventId::from_bytes([2; 16])),
+                progress: Progress::TooLarge,
             }),
         };
         let begin = [&[1][..], &[1; 32], &[0, 1, 0x80, 0xd0, 0x95, 0xff, 0xbc, 0x31]].concat();
         for (progress, golden) in [
-            (Progress::Begun(EventId::from_bytes([2; 16])), [&[0][..], &[2; 16]].concat()),
+            (
+                Progress::Begun {
+                    id: EventId::from_bytes([2; 16]),
+                    by: EventId::from_bytes([3; 16]),
+                },
+                [&[0][..], &[2; 16], &[3; 16]].concat(),
+            ),
             (
                 Progress::Done { status: 201, body: b"{}".as_slice().into() },
                 vec![1, 0xc9, 1, 2, b'{', b'}'],

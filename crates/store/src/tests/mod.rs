@@ -2,6 +2,7 @@
 //! commit results.
 
 mod accepting;
+mod answers;
 mod bringing_forward;
 mod damage;
 mod delivering;
