@@ -4,7 +4,7 @@
 //!
 //! | Directory | Contents |
 //! |---|---|
-//! | `web` | shared by all HTTP requests: limits, authentication, problems (RFC 9457), pagination |
+//! | `web` | shared by all HTTP requests: limits, authentication, idempotency keys, problems (RFC 9457), pagination |
 //! | `rest` | the REST API, one file for each resource, and its OpenAPI document |
 //! | `dashboard` | the HTML pages |
 //! | `actor` | the actor API for clients and nodes |

@@ -36,7 +36,7 @@ pub const MAX_EMAIL_BYTES: usize = 254;
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 256;
 /// The maximum size of an answer that is kept under an idempotency key. It has to fit into one
 /// record.
-pub const MAX_KEPT_ANSWER_BYTES: usize = 64 * 1024;
+pub const MAX_KEPT_ANSWER_BYTES: usize = 80 * 1024;
 /// How long a response is read on once its status is known.
 pub const MAX_RESPONSE_READ_TIME: Duration = Duration::from_millis(500);
 /// How much of a response is read.
