@@ -28,7 +28,7 @@ use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::time::Instant;
 use tokio::time::error::Elapsed;
 
-use crate::clients::{self, Clients, Settings};
+use crate::clients::{self, Clients, Settings, Spelling};
 use crate::connections::{self, ConnectionCounter, ConnectionLimits, Opening, Step};
 use crate::failure::{self, Destination};
 use crate::reach::Reach;
@@ -196,12 +196,12 @@ impl Sender {
     }
 
     /// Creates a client for one timed request.
-    fn timed_client(&self, watch: &Stopwatch) -> reqwest::Client {
+    fn timed_client(&self, watch: &Stopwatch, spelling: Spelling) -> reqwest::Client {
         let Settings { tls, resolver, .. } = self.clients.settings();
         let mut tls = tls.clone();
         tls.resumption = Resumption::store(Arc::new(watch.clone()));
         let resolver = TimedResolver { resolver: resolver.clone(), watch: watch.clone() };
-        clients::builder(tls)
+        clients::builder(tls, spelling)
             .pool_max_idle_per_host(0)
             .dns_resolver(resolver)
             .connector_layer(watch.clone())
@@ -219,14 +219,15 @@ impl Sender {
         let start = Instant::now();
         let deadline = start + self.timeout;
         let headers = headers(endpoint, webhook, now);
+        let spelling = Spelling::of(&endpoint.headers);
         let request = RequestHead {
             url: endpoint.url.as_str().to_owned(),
-            headers: record_headers(&headers, title_case, usize::MAX),
+            headers: record_headers(&headers, |name| spelling.apply(name), usize::MAX),
         };
         let reply = match endpoint.url.check_host(&self.policy) {
             Err(blocked) => Failure::new(ErrorKind::Blocked, &blocked.to_string()).into(),
             Ok(()) => {
-                let attempt = Attempt { endpoint, webhook, signed_at: now, deadline };
+                let attempt = Attempt { endpoint, webhook, spelling, signed_at: now, deadline };
                 match watch {
                     None => self.execute(attempt, headers).await,
                     Some(watch) => self.execute_timed(watch, attempt, headers).await,
@@ -245,15 +246,17 @@ impl Sender {
     /// the same time, which says nothing about the endpoint's health (RFC 9112 §9.3.1). So if it
     /// breaks before a response has arrived, the request is sent once more, on a new connection.
     async fn execute(&self, attempt: Attempt<'_>, headers: HeaderMap) -> Reply {
-        let Attempt { endpoint, webhook, signed_at, .. } = attempt;
-        let client = self.clients.reusing(endpoint.url.url().host_str().unwrap_or_default());
+        let Attempt { endpoint, webhook, spelling, signed_at, .. } = attempt;
+        let client =
+            self.clients.reusing(endpoint.url.url().host_str().unwrap_or_default(), spelling);
         let (mut sent, mut opening) = self.send_request(&client, attempt, headers).await;
         if let Ok(Err(error)) = &sent
             && opening.step == Step::Reused
             && failure::is_broken_connection(error)
         {
             let same_headers = self::headers(endpoint, webhook, signed_at);
-            (sent, opening) = self.send_request(self.clients.fresh(), attempt, same_headers).await;
+            (sent, opening) =
+                self.send_request(self.clients.fresh(spelling), attempt, same_headers).await;
         }
         self.reply(None, sent, opening, attempt).await
     }
@@ -265,7 +268,7 @@ impl Sender {
         attempt: Attempt<'_>,
         headers: HeaderMap,
     ) -> Reply {
-        let client = self.timed_client(watch);
+        let client = self.timed_client(watch, attempt.spelling);
         let (sent, opening) = self.send_request(&client, attempt, headers).await;
         self.reply(Some(watch), sent, opening, attempt).await
     }
@@ -317,7 +320,7 @@ impl Sender {
                 let outcome = outcome::of_status(status, text(LOCATION).as_deref(), retry_after);
                 let headers = record_headers(
                     response.headers(),
-                    str::to_owned,
+                    HeaderName::to_string,
                     MAX_RESPONSE_HEADERS_KEPT_BYTES,
                 );
                 let head = Response { status, headers, body: Bytes::new() };
@@ -368,6 +371,7 @@ pub(crate) fn tls() -> Result<ClientConfig, rustls::Error> {
 struct Attempt<'a> {
     endpoint: &'a Endpoint,
     webhook: Webhook<'a>,
+    spelling: Spelling,
     signed_at: Timestamp,
     deadline: Instant,
 }
@@ -420,21 +424,10 @@ fn text(value: &str) -> HeaderValue {
     HeaderValue::try_from(value).expect("ASCII without control characters, validated on input")
 }
 
-/// A header name as it is sent: the client capitalizes each of its words.
-fn title_case(name: &str) -> String {
-    let mut begins_word = true;
-    let capitalize = |letter: char| {
-        let capital = if begins_word { letter.to_ascii_uppercase() } else { letter };
-        begins_word = letter == '-';
-        capital
-    };
-    name.chars().map(capitalize).collect()
-}
-
 /// The headers to record, named by `name_of`, up to a total of `limit` bytes.
 fn record_headers(
     headers: &HeaderMap,
-    name_of: impl Fn(&str) -> String,
+    name_of: impl Fn(&HeaderName) -> String,
     limit: usize,
 ) -> Vec<(String, String)> {
     let mut remaining = limit;
@@ -445,7 +438,7 @@ fn record_headers(
             break;
         };
         remaining = left;
-        recorded.push((name_of(name.as_str()), value));
+        recorded.push((name_of(name), value));
     }
     recorded
 }

@@ -94,7 +94,9 @@ pub(crate) struct NewEndpoint {
     /// `[]` for none.
     #[schema(value_type = Vec<String>, example = json!(["application.created"]))]
     event_types: ListedTypes,
-    /// Custom headers to add to each request, as a map of names to values. At most 32 headers.
+    /// Custom headers to add to each request, as a map of names to values. At most 32 headers. If
+    /// one of the names has a capital letter, all names of a request are sent in title case
+    /// (`X-Api-Key`), otherwise in lower case.
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     headers: Option<CustomHeaders>,
     /// The ordering of deliveries. `parallel`: several deliveries at a time; later ones may
@@ -167,7 +169,8 @@ pub(crate) struct EndpointUpdate {
     #[schema(value_type = Option<Vec<String>>)]
     event_types: Option<ListedTypes>,
     /// Custom headers to add to each request, as a map of names to values. At most 32 headers. They
-    /// replace all existing custom headers.
+    /// replace all existing custom headers. If one of the names has a capital letter, all names of a
+    /// request are sent in title case (`X-Api-Key`), otherwise in lower case.
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     headers: Option<CustomHeaders>,
     /// The ordering of deliveries. `parallel`: several deliveries at a time; later ones may

@@ -21,7 +21,7 @@ const NEAR: Duration = Duration::from_secs(60);
 
 /// The time in the request's `webhook-timestamp` header.
 fn signed_at(head: &str) -> Timestamp {
-    let seconds = head.lines().find_map(|line| line.strip_prefix("Webhook-Timestamp: "));
+    let seconds = head.lines().find_map(|line| line.strip_prefix("webhook-timestamp: "));
     let seconds: u64 = seconds.expect("a time").parse().expect("seconds");
     Timestamp::from_millis(seconds * 1_000)
 }

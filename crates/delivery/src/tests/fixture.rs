@@ -447,7 +447,8 @@ async fn serve_connection(
 fn take_request(buffer: &mut Vec<u8>) -> Option<(String, String)> {
     let end = buffer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
-    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "))?;
+    let lower = head.to_ascii_lowercase();
+    let length = lower.lines().find_map(|line| line.strip_prefix("content-length: "))?;
     let all = end + length.parse::<usize>().ok()?;
     if buffer.len() < all {
         return None;
