@@ -17,6 +17,7 @@
 //! | `peer_deliveries` | verifies deliveries that other nodes attach to their wakes |
 //! | `attempt` | one attempt, from start to committed record |
 //! | [`sender`](Sender) | one HTTP request with its deadline, and the record of what was sent |
+//! | `request_url` | the URL of a request, with path and query as they were given |
 //! | `clients` | the HTTP clients, and how long their connections live |
 //! | `resolver`, `address_race` | which addresses a request may go to, and which of them it uses |
 //! | `failure` | what an HTTP client's error means for the endpoint's owner |
@@ -56,6 +57,7 @@ mod permits;
 mod reach;
 mod ready_queue;
 mod recorder;
+mod request_url;
 mod resolver;
 mod rng;
 mod self_check;

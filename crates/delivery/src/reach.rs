@@ -62,13 +62,13 @@ impl Reach {
 
 /// The protocol that a request to this target uses if it can choose.
 fn protocol(opening: Opening, url: &TargetUrl) -> Facility {
-    let host = url.url().host_str().unwrap_or_default();
+    let host = url.origin().host_str().unwrap_or_default();
     if opening.is_ipv6_only || host.starts_with('[') { Facility::Ipv6 } else { Facility::Ipv4 }
 }
 
 /// The target of an endpoint's requests.
 pub(crate) fn target(endpoint: &Endpoint) -> Target {
-    let url = endpoint.url.url();
+    let url = endpoint.url.origin();
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     Target {
         account: endpoint.account,

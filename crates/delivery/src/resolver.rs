@@ -77,7 +77,7 @@ impl GuardedResolver {
     /// What kind of address a request to this target goes to, considering only allowed addresses.
     /// If the name can no longer be resolved, IPv4 is assumed.
     pub(crate) async fn destination(&self, target: &TargetUrl) -> Destination {
-        let url = target.url();
+        let url = target.origin();
         let has_ipv4 = match url.domain() {
             Some(name) => match self.system.lookup(name).await {
                 Ok(found) => found.iter().any(|ip| ip.is_ipv4() && self.policy.check(*ip).is_ok()),
@@ -312,8 +312,8 @@ fn normalize(name: &str) -> String {
 
 fn absolute(name: &str) -> Result<DnsName, LookupError> {
     let labels = name.split('.').map(str::as_bytes);
-    let mut name =
-        DnsName::from_labels(labels).map_err(|error| LookupError::Failed(NetError::from(error)))?;
+    // No such name can exist. Registration rejects it, but there may be older endpoints.
+    let mut name = DnsName::from_labels(labels).map_err(|_| LookupError::NotFound)?;
     // No search domain is appended to an absolute name.
     name.set_fqdn(true);
     Ok(name)

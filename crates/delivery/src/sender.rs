@@ -32,6 +32,7 @@ use crate::clients::{self, Clients, Settings, Spelling};
 use crate::connections::{self, ConnectionCounter, ConnectionLimits, Opening, Step};
 use crate::failure::{self, Destination};
 use crate::reach::Reach;
+use crate::request_url;
 use crate::resolver::{GuardedResolver, ResolverError};
 use crate::stopwatch::{Phase, Stopwatch, TimedResolver};
 
@@ -108,7 +109,7 @@ impl Sent {
 /// The exchange of a request that this node could not make, for the given `reason`.
 pub(crate) fn never_sent(endpoint: &Endpoint, reason: &str) -> Exchange {
     Exchange {
-        request: RequestHead { url: endpoint.url.as_str().to_owned(), headers: Vec::new() },
+        request: RequestHead { url: endpoint.url.sent_url(), headers: Vec::new() },
         response: None,
         outcome: Outcome::Failure(Failure::new(ErrorKind::Connect, reason)),
         duration: Duration::ZERO,
@@ -221,7 +222,7 @@ impl Sender {
         let headers = headers(endpoint, webhook, now);
         let spelling = Spelling::of(&endpoint.headers);
         let request = RequestHead {
-            url: endpoint.url.as_str().to_owned(),
+            url: endpoint.url.sent_url(),
             headers: record_headers(&headers, |name| spelling.apply(name), usize::MAX),
         };
         let reply = match endpoint.url.check_host(&self.policy) {
@@ -247,8 +248,8 @@ impl Sender {
     /// breaks before a response has arrived, the request is sent once more, on a new connection.
     async fn execute(&self, attempt: Attempt<'_>, headers: HeaderMap) -> Reply {
         let Attempt { endpoint, webhook, spelling, signed_at, .. } = attempt;
-        let client =
-            self.clients.reusing(endpoint.url.url().host_str().unwrap_or_default(), spelling);
+        let host = endpoint.url.origin().host_str().unwrap_or_default();
+        let client = self.clients.reusing(host, spelling);
         let (mut sent, mut opening) = self.send_request(&client, attempt, headers).await;
         if let Ok(Err(error)) = &sent
             && opening.step == Step::Reused
@@ -280,12 +281,13 @@ impl Sender {
         attempt: Attempt<'_>,
         headers: HeaderMap,
     ) -> (Result<reqwest::Result<reqwest::Response>, Elapsed>, Opening) {
-        let url = attempt.endpoint.url.url();
-        let mut request = reqwest::Request::new(Method::POST, url.clone());
+        let url = request_url::of(&attempt.endpoint.url);
+        let port = url.port_or_known_default().unwrap_or_default();
+        let mut request = reqwest::Request::new(Method::POST, url);
         *request.headers_mut() = headers;
         *request.body_mut() = Some(attempt.webhook.payload.bytes().clone().into());
         let sending = tokio::time::timeout_at(attempt.deadline, client.execute(request));
-        connections::observe(url.port_or_known_default().unwrap_or_default(), sending).await
+        connections::observe(port, sending).await
     }
 
     async fn reply(
@@ -415,7 +417,7 @@ fn headers(endpoint: &Endpoint, webhook: Webhook<'_>, now: Timestamp) -> HeaderM
 }
 
 fn host(endpoint: &Endpoint) -> String {
-    let url = endpoint.url.url();
+    let url = endpoint.url.origin();
     let host = url.host_str().expect("validated on input");
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }

@@ -29,8 +29,8 @@ pub(crate) fn attempt(
         otel.status_code = Empty,
         http.request.method = "POST",
         url.full = %RedactedUrl(target),
-        server.address = target.url().host_str(),
-        server.port = target.url().port_or_known_default(),
+        server.address = target.origin().host_str(),
+        server.port = target.origin().port_or_known_default(),
         http.response.status_code = Empty,
         error.type = Empty,
         postrider.account.id = %delivery.account,
@@ -103,13 +103,13 @@ struct RedactedUrl<'a>(&'a TargetUrl);
 
 impl fmt::Display for RedactedUrl<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = self.0.url();
+        let url = self.0.origin();
         let (scheme, host) = (url.scheme(), url.host_str().unwrap_or_default());
         write!(f, "{scheme}://{host}")?;
         if let Some(port) = url.port() {
             write!(f, ":{port}")?;
         }
-        f.write_str(url.path())
+        f.write_str(&self.0.path())
     }
 }
 

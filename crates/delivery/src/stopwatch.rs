@@ -53,7 +53,7 @@ struct Timings {
 
 impl Stopwatch {
     pub(crate) fn new(url: &TargetUrl) -> Self {
-        let first = if url.url().domain().is_some() { Phase::Dns } else { Phase::Connect };
+        let first = if url.origin().domain().is_some() { Phase::Dns } else { Phase::Connect };
         Self { first, timings: Arc::default() }
     }
 

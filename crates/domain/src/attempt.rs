@@ -39,6 +39,7 @@ impl Attempt {
 /// A request without its body, as sent. The method is always POST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestHead {
+    /// The canonical origin, and path and query as they were in the request line.
     pub url: String,
     /// Names and values, in wire order.
     pub headers: Vec<(String, String)>,

@@ -23,6 +23,9 @@ pub(crate) fn command(request: &RequestHead, body: Option<&[u8]>) -> String {
     if request.url.contains(['[', ']', '{', '}']) {
         command.push_str(" --globoff");
     }
+    if has_dot_segments(&request.url) {
+        command.push_str(" --path-as-is");
+    }
     argument(&mut command, "--url", &request.url);
     for (name, value) in &request.headers {
         if !SET_BY_CURL.iter().any(|set| set.eq_ignore_ascii_case(name)) {
@@ -35,6 +38,15 @@ pub(crate) fn command(request: &RequestHead, body: Option<&[u8]>) -> String {
         Body::File => argument(&mut command, "--data-binary", &format!("@{BODY_FILE}")),
     }
     command
+}
+
+/// Whether curl would remove parts of the path, such as `..` or `%2e`.
+fn has_dot_segments(url: &str) -> bool {
+    let path = url.split('?').next().unwrap_or_default();
+    path.split('/').any(|segment| {
+        let segment = segment.to_ascii_lowercase().replace("%2e", ".");
+        matches!(segment.as_str(), "." | "..")
+    })
 }
 
 /// Whether the command reads the body from a file that the user has to create first.
@@ -166,6 +178,17 @@ mod tests {
             ];
             assert_eq!(arguments, expected, "{shell}");
             assert!(stdin.is_empty());
+        }
+    }
+
+    #[test]
+    fn curl_keeps_the_path() {
+        let is_kept = |url: &str| command(&request(url, &[]), None).contains(" --path-as-is ");
+        for path in ["/a/../b", "/.", "/%2e%2E/x", "/.%2e?a"] {
+            assert!(is_kept(&format!("https://example.com{path}")), "{path}");
+        }
+        for path in ["/a..b/...", "/?a=/../", "/.well-known/x"] {
+            assert!(!is_kept(&format!("https://example.com{path}")), "{path}");
         }
     }
 

@@ -87,7 +87,9 @@ pub(crate) struct NewEndpoint {
     #[schema(value_type = String, example = "Billing")]
     name: Name,
     /// The http or https URL to send webhooks to. Private network addresses are not allowed, unless
-    /// the installation is configured to allow them.
+    /// the installation is configured to allow them. Path and query are sent exactly as given;
+    /// only characters that a request line cannot carry, such as spaces, are percent-encoded. The
+    /// host must be complete: placeholders such as `{{tenant}}` are rejected.
     #[schema(value_type = String, example = "https://example.com/webhooks")]
     url: TargetUrl,
     /// The event types to subscribe to: up to 100 types of the catalogue, `["*"]` for all types, or
@@ -160,7 +162,9 @@ pub(crate) struct EndpointUpdate {
     #[schema(value_type = Option<String>)]
     name: Option<Name>,
     /// The http or https URL to send webhooks to. Private network addresses are not allowed, unless
-    /// the installation is configured to allow them.
+    /// the installation is configured to allow them. Path and query are sent exactly as given;
+    /// only characters that a request line cannot carry, such as spaces, are percent-encoded. The
+    /// host must be complete: placeholders such as `{{tenant}}` are rejected.
     #[schema(value_type = Option<String>)]
     url: Option<TargetUrl>,
     /// The event types to subscribe to: up to 100 types of the catalogue, `["*"]` for all types, or

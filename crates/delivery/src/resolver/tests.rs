@@ -3,6 +3,8 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 
+use proptest::prelude::*;
+use rustls::pki_types::ServerName;
 use tokio::time::timeout;
 
 use super::*;
@@ -43,12 +45,75 @@ async fn names_are_absolute_and_may_contain_underscores() {
         _ => Some(vec![v6()]),
     })
     .await;
-    for name in ["my_app.example.com", "-a-.example", "plain"] {
+    let label = "x".repeat(63);
+    let longest = format!("{label}.{label}.{label}.{}", &label[2..]);
+    for name in ["my_app.example.com", "-a-.example", "plain", "trailing.dot.", &longest] {
         let found: HashSet<IpAddr> = fixture.lookup(name).await.unwrap().into_iter().collect();
         assert_eq!(found, HashSet::from([v4(1), v6()]), "{name}");
     }
     let asked = fixture.server.queries.lock();
     assert!(asked.iter().all(|(name, _)| !name.contains("wild")), "{asked:?}");
+}
+
+/// Names of all shapes: plausible ones, and ones that break a rule.
+fn names() -> impl Strategy<Value = String> {
+    let label = prop_oneof![
+        4 => "[a-z0-9_]([a-z0-9_-]{0,8}[a-z0-9_])?",
+        1 => "[a-z_-]{0,3}",
+        1 => "(0x)?[0-9a-f]{1,3}",
+        1 => "[a-z0-9-]{60,66}",
+        1 => "xn--[a-z0-9-]{1,8}",
+        1 => "[a-z\u{e4}\u{df}\u{200d}\u{ff0e}\u{3002}\u{2488}\u{ff41}\u{430}A-Z]{1,6}",
+        1 => "[ -~\u{7f}\u{a0}]{1,3}",
+    ];
+    (proptest::collection::vec(label, 1..7), "(\\.{0,2})")
+        .prop_map(|(labels, dots)| labels.join(".") + &dots)
+}
+
+/// The host of a URL that registration accepts.
+fn accepted(scheme: &str, name: &str) -> Option<String> {
+    let url = TargetUrl::parse(&format!("{scheme}://{name}/"), &AddressPolicy::default()).ok()?;
+    url.origin().domain().map(str::to_owned)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_048))]
+
+    /// Registration accepts a name only if each library can handle it.
+    #[test]
+    fn every_accepted_name_can_be_resolved_and_sent_to(name in names()) {
+        for scheme in ["http", "https"] {
+            let Some(host) = accepted(scheme, &name) else { continue };
+            let absolute = absolute(&normalize(&host));
+            prop_assert!(absolute.is_ok(), "{}: {:?}", host, absolute);
+            let authority: Result<http::uri::Authority, _> = host.parse();
+            prop_assert!(authority.is_ok_and(|authority| authority.host() == host));
+            if scheme == "https" {
+                prop_assert!(ServerName::try_from(host.clone()).is_ok(), "{host}");
+            }
+        }
+    }
+
+    /// And it rejects no name that the libraries can handle, except those that end in a number,
+    /// which browsers take for IPv4 addresses.
+    #[test]
+    fn every_name_that_can_be_resolved_is_accepted(name in "[a-z_-][a-z0-9_.-]{0,70}\\.[a-z_-]{1,4}\\.?") {
+        prop_assume!(!name.contains("xn--") && !name.ends_with("localhost"));
+        if let Ok(dns_name) = absolute(&normalize(&name)) {
+            prop_assert!(accepted("http", &name).is_some(), "{name} {dns_name}");
+            prop_assert_eq!(accepted("https", &name).is_some(), ServerName::try_from(&*name).is_ok());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_no_name_is_not_found() {
+    let fixture = Fixture::new(60, |_, _| None).await;
+    for name in ["a..b", &"x".repeat(64), ""] {
+        let error = fixture.lookup(name).await.unwrap_err();
+        assert!(matches!(error, LookupError::NotFound), "{name}: {error}");
+    }
+    assert!(fixture.server.queries.lock().is_empty());
 }
 
 #[tokio::test]

@@ -77,6 +77,33 @@ async fn the_recorded_request_is_the_request_on_the_wire() {
 }
 
 #[tokio::test]
+async fn path_and_query_are_sent_as_they_were_given() {
+    let mut receiver = Receiver::start(|_| OK).await;
+    let fixture = Fixture::new(fast_retries()).await;
+    let sender = Sender::new(loopback(), Duration::from_secs(5)).unwrap();
+    let origin = receiver.url.strip_suffix("/hook?x=1").unwrap().to_owned();
+    for (given, sent) in [
+        ("/a/%2e%2e/b/../c//d?", "/a/%2e%2e/b/../c//d?"),
+        ("/%c3%A4;x?q='a'&b=&&c", "/%c3%A4;x?q='a'&b=&&c"),
+        ("/{{token}}/\"?f[]={1}", "/{{token}}/\"?f[]={1}"),
+        ("/\u{e4} b", "/%C3%A4%20b"),
+    ] {
+        let endpoint = fixture.build_endpoint(&format!("{origin}{given}"), Ordering::Parallel);
+        let exchange = send(&sender, &endpoint).await;
+        let payload = Payload::from_stored("{}".into());
+        let webhook = Webhook { event: EventId::MIN, event_type: &name("a"), payload: &payload };
+        let (test_event, _) = sender.send_timed(&endpoint, webhook, RealClock.now()).await;
+        for exchange in [exchange, test_event] {
+            assert_eq!(kind(&exchange), None, "{given}");
+            let (head, _) = receiver.next().await;
+            assert_eq!(head.lines().next(), Some(format!("POST {sent} HTTP/1.1").as_str()));
+            assert_eq!(exchange.request.url, format!("{origin}{sent}"));
+        }
+    }
+    assert_eq!(sender.connections_opened(), 1);
+}
+
+#[tokio::test]
 async fn the_status_line_decides_the_outcome() {
     let exchange = answered(Answer::Bytes("HTTP/1.1 204 Fine\r\n\r\n")).await;
     assert_eq!(kind(&exchange), None);

@@ -40,7 +40,7 @@ pub(crate) struct EndpointBody {
     id: EndpointId,
     /// The endpoint's name.
     name: String,
-    /// The URL that webhooks are sent to.
+    /// The URL that webhooks are sent to, as it was given.
     #[schema(example = "https://example.com/webhooks")]
     url: String,
     /// The event types that the endpoint subscribes to: `["*"]` means all types, `[]` means none.

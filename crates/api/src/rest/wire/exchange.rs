@@ -29,7 +29,7 @@ pub(crate) struct RequestBody {
     /// The HTTP method, always `POST`.
     #[schema(example = "POST")]
     method: &'static str,
-    /// The URL.
+    /// The URL, with path and query as they were sent.
     url: String,
     /// The headers as pairs of name and value, in the order on the wire.
     #[schema(value_type = Vec<Vec<String>>, example = json!([["content-type", "application/json"]]))]
