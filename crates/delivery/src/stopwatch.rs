@@ -23,6 +23,7 @@ use rustls::pki_types::ServerName;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
+use crate::connections;
 use crate::resolver::{self, GuardedResolver};
 
 /// A phase of a request.
@@ -157,7 +158,9 @@ impl Resolve for TimedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (resolver, watch) = (self.resolver.clone(), self.watch.clone());
         Box::pin(async move {
+            connections::resolving();
             let addresses = resolver.allowed_addresses(name.as_str()).await?;
+            connections::resolved(&addresses);
             watch.enter(Phase::Connect);
             Ok(resolver::order(addresses).await)
         })

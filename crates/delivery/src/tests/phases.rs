@@ -14,8 +14,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::fixture::{Fixture, RealClock, build_sender, fast_retries, loopback, name};
+use super::name_server::NameServer;
 use super::wire::kind;
-use crate::sender::Webhook;
+use crate::resolver::GuardedResolver;
+use crate::sender::{self, Webhook};
 use crate::{ConnectionLimits, Sender};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -95,6 +97,22 @@ async fn each_phase_is_timed_separately() {
             assert!(phases.read.unwrap() >= DELAY, "{phases:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_silent_name_server_is_a_failure_of_name_resolution() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let server = NameServer::start(60, |_, _| None).await;
+    let sender = Sender::with_resolver(
+        GuardedResolver::of_files(server.files(), loopback()),
+        loopback(),
+        Duration::from_millis(300),
+        ConnectionLimits::default(),
+        sender::tls().expect("certificates"),
+    );
+    let (exchange, phases) = time(&sender.expect("a sender"), "http://silent.test/").await;
+    assert_eq!(kind(&exchange), Some(ErrorKind::Dns), "{:?}", exchange.outcome);
+    assert_eq!(occurred(phases), ["dns"]);
 }
 
 #[tokio::test]
