@@ -15,6 +15,7 @@ pub struct Instruments {
     wakes_received: Counter<u64>,
     peers: Gauge<u64>,
     emails: Counter<u64>,
+    mail_server: Gauge<u64>,
 }
 
 impl Instruments {
@@ -52,6 +53,10 @@ impl Instruments {
                 "{email}",
                 "Emails accepted by the mail server, counted per recipient.",
             ),
+            mail_server: meter
+                .u64_gauge("postrider.email.server_up")
+                .with_description("1 if the mail server accepted the last session, 0 if not.")
+                .build(),
         }
     }
 
@@ -83,6 +88,11 @@ impl Instruments {
     /// Counts emails accepted by the mail server.
     pub fn emails_sent(&self, emails: usize) {
         self.emails.add(count(emails), &[]);
+    }
+
+    /// Sets whether the mail server accepted the last session.
+    pub fn mail_server_up(&self, up: bool) {
+        self.mail_server.record(u64::from(up), &[]);
     }
 }
 

@@ -15,6 +15,7 @@ use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::{Event, Payload};
 use postrider_domain::ids::{DeliveryId, IdGenerator};
 use postrider_domain::limits::MAX_RESPONSE_READ_TIME;
+use postrider_domain::notice::Report;
 use postrider_domain::outcome::{ErrorKind, Outcome};
 use postrider_domain::own_outage::{Cause, Target};
 use postrider_domain::time::{Clock, Timestamp};
@@ -286,7 +287,14 @@ impl Attempts {
                     self.successes.fetch_add(1, Ordering::Relaxed);
                 }
                 if let Some(notice) = &changes.notice {
-                    tracing::info!(endpoint = %notice.endpoint, reason = ?notice.disabled.reason, "disabled an endpoint");
+                    match &notice.report {
+                        Report::Disabled(disabled) => {
+                            tracing::info!(endpoint = %notice.endpoint, reason = ?disabled.reason, "disabled an endpoint");
+                        }
+                        report => {
+                            tracing::info!(endpoint = %notice.endpoint, ?report, "an endpoint keeps failing");
+                        }
+                    }
                     self.notifier.wake(guard.fence());
                 }
                 Completion::Recorded {

@@ -54,6 +54,17 @@ pub struct FailedDelivery<'a> {
     pub at: Timestamp,
 }
 
+impl Policy {
+    /// Whether the delivery, once it is exhausted, disables its endpoint.
+    #[must_use]
+    pub fn disables_when_exhausted(self, failed: FailedDelivery<'_>) -> bool {
+        match self.when {
+            DisableWhen::Exhausted => true,
+            DisableWhen::ExhaustedAndNothingDelivered => !failed.others_delivered,
+        }
+    }
+}
+
 /// Decides whether a failed attempt disables its endpoint. An endpoint that is already disabled or
 /// deleted is left alone.
 #[must_use]
@@ -62,12 +73,12 @@ pub fn after_failure(
     failed: FailedDelivery<'_>,
     policy: Policy,
 ) -> Option<Disabled> {
-    let spared =
-        policy.when == DisableWhen::ExhaustedAndNothingDelivered && failed.others_delivered;
     let reason = match failed.next {
         _ if *endpoint != State::Enabled => return None,
         _ if policy.on_gone && failed.failure.status == Some(410) => DisabledReason::Gone,
-        NextAttempt::Exhausted if !spared => DisabledReason::Exhausted,
+        NextAttempt::Exhausted if policy.disables_when_exhausted(failed) => {
+            DisabledReason::Exhausted
+        }
         NextAttempt::Exhausted | NextAttempt::At(_) => return None,
     };
     Some(Disabled { reason, at: failed.at, delivery: Some(failed.delivery) })

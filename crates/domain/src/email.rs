@@ -1,13 +1,15 @@
 //! The log of the email sent about a notice, as shown to the account.
 
 use crate::limits::{MAX_ERROR_CHARS, truncate};
+use crate::notice::Kind;
 use crate::time::Timestamp;
 
-/// The state of the email about one notice.
+/// The state of the email about one notice. An email that lists several notices has a record for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Email {
-    /// When the endpoint was disabled. Together with the endpoint it identifies the notice.
-    pub disabled_at: Timestamp,
+    pub kind: Kind,
+    /// When the endpoint was disabled. `None` for a warning.
+    pub disabled_at: Option<Timestamp>,
     /// When the email was last submitted to the mail server.
     pub at: Timestamp,
     pub subject: String,
@@ -66,10 +68,14 @@ impl RecipientStatus {
 mod tests {
     use super::*;
 
+    fn email() -> Email {
+        let (kind, at) = (Kind::Warning, Timestamp::EPOCH);
+        Email { kind, disabled_at: None, at, subject: String::new(), to: Vec::new() }
+    }
+
     #[test]
     fn the_latest_reply_for_each_recipient_counts() {
-        let at = Timestamp::EPOCH;
-        let mut email = Email { disabled_at: at, at, subject: String::new(), to: Vec::new() };
+        let mut email = email();
         let deferred = || RecipientStatus::Deferred("full".to_owned());
         email.set_status("a", deferred());
         email.set_status("b", RecipientStatus::Refused("unknown".to_owned()));
@@ -81,8 +87,7 @@ mod tests {
 
     #[test]
     fn a_long_reason_is_truncated() {
-        let at = Timestamp::EPOCH;
-        let mut email = Email { disabled_at: at, at, subject: String::new(), to: Vec::new() };
+        let mut email = email();
         for status in [RecipientStatus::Deferred, RecipientStatus::Refused] {
             email.set_status("a", status("no ".repeat(MAX_ERROR_CHARS)));
             let (RecipientStatus::Deferred(reason) | RecipientStatus::Refused(reason)) =

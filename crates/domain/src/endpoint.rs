@@ -10,6 +10,7 @@ use crate::disable::DisableWhen;
 use crate::event::EventTypeName;
 use crate::headers::CustomHeaders;
 use crate::ids::{AccountId, DeliveryId, EndpointId};
+use crate::notice::FailureSeries;
 use crate::outcome::ErrorKind;
 use crate::rate_limit::RateLimit;
 use crate::signature::Secret;
@@ -111,6 +112,17 @@ pub struct Health {
     pub last_error: Option<LastError>,
     /// When the latest series of failures ended with a success.
     pub recovered_at: Option<Timestamp>,
+    /// The failures since the last success, or since the endpoint was enabled.
+    pub series: Option<FailureSeries>,
+}
+
+impl Health {
+    /// The health for a clock that was set back and shows `now`: nothing has happened in the future.
+    #[must_use]
+    pub fn after_step_back(self, now: Timestamp) -> Self {
+        let series = self.series.map(|series| series.after_step_back(now));
+        Self { recovered_at: self.recovered_at.map(|at| at.min(now)), series, ..self }
+    }
 }
 
 /// The latest failed attempt, to help debug the endpoint.

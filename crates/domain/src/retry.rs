@@ -156,6 +156,14 @@ impl Policy {
         NextAttempt::At(wanted.min(latest).max(earliest))
     }
 
+    /// About when a delivery will have used up its attempts if they keep failing: `attempts` have been
+    /// made, and the next one is due at `due`.
+    #[must_use]
+    pub fn expected_exhaustion(&self, attempts: u8, due: Timestamp) -> Timestamp {
+        let retries = attempts.saturating_add(1)..=self.max_retries;
+        due.plus(retries.map(|retry| self.delay(retry)).sum())
+    }
+
     /// The delay before retry `retry` (from 1) without jitter.
     #[must_use]
     pub fn delay(&self, retry: u8) -> Duration {

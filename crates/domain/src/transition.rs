@@ -6,7 +6,7 @@ use crate::delivery::{Delivery, FinalState, Progress};
 use crate::disable::{self, DisableWhen};
 use crate::endpoint::{Disabled, Health, LastError, State};
 use crate::ids::AttemptId;
-use crate::notice::{self, Notice};
+use crate::notice::{self, Exhaustion, FailureSeries, Notice, Report};
 use crate::outcome::{Failure, Outcome};
 use crate::retry::{self, NextAttempt};
 use crate::time::Timestamp;
@@ -18,6 +18,8 @@ pub struct Rules {
     pub retry: retry::Policy,
     /// When an endpoint is disabled.
     pub disable: disable::Policy,
+    /// When an account is warned.
+    pub notice: notice::Policy,
 }
 
 /// The stored state of a delivery and its endpoint before the attempt is recorded.
@@ -95,6 +97,7 @@ fn succeed(context: &DeliveryContext, delivery: &Delivery, result: AttemptResult
     if health.failure_count > 0 {
         (health.failure_count, health.recovered_at) = (0, Some(ended_at));
     }
+    health.series = None;
     Changes {
         delivery: advance(delivery, &result, progress),
         attempt: record(result, None),
@@ -130,6 +133,30 @@ fn fail(
             (None, Progress::Finished { end: FinalState::Exhausted, at: ended_at })
         }
     };
+    let failed_delivery = disable::FailedDelivery {
+        delivery: delivery.id,
+        failure,
+        next,
+        // A success after this delivery's first failure has ended a series of failures.
+        others_delivered: context.health.recovered_at.is_some_and(|at| at >= first_attempt_at),
+        at: ended_at,
+    };
+    let when = result.disable_when.unwrap_or(rules.disable.when);
+    let policy = disable::Policy { when, ..rules.disable };
+    let disabled = disable::after_failure(&context.endpoint, failed_delivery, policy);
+    let exhaustion = due.filter(|_| policy.disables_when_exhausted(failed_delivery)).map(|due| {
+        let at = rules.retry.expected_exhaustion(failed.attempts, due);
+        Exhaustion { delivery: delivery.id, at }
+    });
+    let mut series =
+        FailureSeries::after_failure(context.health.series, delivery.id, exhaustion, ended_at);
+    let report = match &disabled {
+        Some(disabled) => notice::is_required(disabled).then(|| Report::Disabled(disabled.clone())),
+        None if context.endpoint == State::Enabled => {
+            series.warn(rules.notice, ended_at).map(Report::Warning)
+        }
+        None => None,
+    };
     let health = Health {
         failure_count: context.health.failure_count.saturating_add(1),
         last_error: Some(LastError {
@@ -140,22 +167,12 @@ fn fail(
             delivery: delivery.id,
         }),
         recovered_at: context.health.recovered_at,
+        series: Some(series),
     };
-    let failed = disable::FailedDelivery {
-        delivery: delivery.id,
-        failure,
-        next,
-        // A success after this delivery's first failure has ended a series of failures.
-        others_delivered: context.health.recovered_at.is_some_and(|at| at >= first_attempt_at),
-        at: ended_at,
-    };
-    let when = result.disable_when.unwrap_or(rules.disable.when);
-    let policy = disable::Policy { when, ..rules.disable };
-    let disabled = disable::after_failure(&context.endpoint, failed, policy);
-    let notice = disabled.clone().filter(notice::is_required).map(|disabled| Notice {
+    let notice = report.map(|report| Notice {
         account: delivery.account,
         endpoint: delivery.endpoint,
-        disabled,
+        report,
         failure_count: health.failure_count,
         last_error: health.last_error.clone(),
     });

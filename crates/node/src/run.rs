@@ -173,7 +173,11 @@ async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Running> {
         records: records.clone(),
         owned_shards,
         router: router.clone(),
-        rules: Rules { retry: config.retry.clone(), disable: config.delivery.disable },
+        rules: Rules {
+            retry: config.retry.clone(),
+            disable: config.delivery.disable,
+            ..Rules::default()
+        },
         sender: Sender::new(targets(&config), config.retry.timeout(), config.delivery.connections)?,
         notifier: Arc::new(notifier.clone()),
         clock: clock.clone(),

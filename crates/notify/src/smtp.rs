@@ -27,6 +27,8 @@ pub use server::{FromAddress, FromAddressError, HelloName, HelloNameError, Serve
 
 /// Timeout of one session, from connecting to the server's last reply.
 pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
+/// Timeout of a check of the server.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Timeout of QUIT, when the email has already been accepted.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Login mechanisms, in order of preference.
@@ -51,7 +53,7 @@ pub struct MailerError {
 /// The server is unavailable. No recipient was tried.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
-pub(crate) struct Unavailable(String);
+pub struct Unavailable(String);
 
 /// The result of a session that got as far as the recipients.
 #[derive(Debug, PartialEq, Eq)]
@@ -93,13 +95,42 @@ impl Mailer {
         message: &[u8],
     ) -> Result<SessionResult, Unavailable> {
         let deadline = Instant::now() + SESSION_TIMEOUT;
-        let mut connection = self.with_deadline(deadline, self.connect()).await?;
-        let result = match self.with_deadline(deadline, self.send_sender(&mut connection)).await {
+        let (mut connection, ready) = self.begin(deadline).await?;
+        let result = match ready {
             Ok(()) => Ok(self.send_email(deadline, &mut connection, recipients, message).await),
             Err(error) => Err(error),
         };
         let _ = tokio::time::timeout(QUIT_TIMEOUT, connection.quit()).await;
         result
+    }
+
+    /// Checks that the server would accept an email: connects, starts TLS and logs in as
+    /// configured, names the sender, and disconnects.
+    ///
+    /// # Errors
+    /// With the first command that failed.
+    pub async fn check(&self) -> Result<(), Unavailable> {
+        let deadline = Instant::now() + CHECK_TIMEOUT;
+        let (mut connection, ready) = self.begin(deadline).await?;
+        let _ = tokio::time::timeout(QUIT_TIMEOUT, connection.quit()).await;
+        ready
+    }
+
+    /// Begins a session, up to the sender. Returns the connection, and whether the server accepted
+    /// the sender.
+    async fn begin(
+        &self,
+        deadline: Instant,
+    ) -> Result<(AsyncSmtpConnection, Result<(), Unavailable>), Unavailable> {
+        let mut connection = self.with_deadline(deadline, self.connect()).await?;
+        let ready = self.with_deadline(deadline, self.send_sender(&mut connection)).await;
+        Ok((connection, ready))
+    }
+
+    /// The server, with how the connection is secured.
+    #[must_use]
+    pub fn description(&self) -> String {
+        self.server.description()
     }
 
     async fn with_deadline<T>(
@@ -112,7 +143,7 @@ impl Mailer {
     }
 
     fn timed_out(&self) -> String {
-        format!("{} took longer than {SESSION_TIMEOUT:?} for an email", self.server)
+        format!("{} did not respond in time", self.server)
     }
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, Unavailable> {
@@ -237,3 +268,6 @@ fn with_causes(error: &Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

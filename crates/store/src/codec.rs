@@ -42,6 +42,23 @@ where
     bytes.expect("records are plain data, which always serializes").into()
 }
 
+/// Like [`appended`], with fields that a later build appended after `first`.
+pub(crate) fn appended_twice<A, B>(
+    version: u8,
+    fields: &impl Serialize,
+    first: &A,
+    then: &B,
+) -> Bytes
+where
+    A: Serialize + Default + PartialEq,
+    B: Serialize + Default + PartialEq,
+{
+    if *then == B::default() {
+        return appended(version, fields, first);
+    }
+    versioned(version, &(fields, first, then))
+}
+
 /// A record split into its version and its encoded fields.
 pub(crate) struct Versioned<'a> {
     record: &'static str,
@@ -69,13 +86,33 @@ impl<'a> Versioned<'a> {
         T: Deserialize<'a>,
         A: Deserialize<'a> + Default,
     {
-        let (fields, rest) =
-            postcard::take_from_bytes(self.fields).map_err(|error| self.damaged(&error))?;
-        let appended = match rest {
-            [] => A::default(),
-            rest => postcard::from_bytes(rest).map_err(|error| self.damaged(&error))?,
-        };
+        let (fields, rest) = self.take(self.fields)?;
+        let (appended, _) = self.take_appended(rest)?;
         Ok((fields, appended))
+    }
+
+    /// Decodes the fields, and those that two builds appended to them if there are any.
+    pub(crate) fn appended_twice<T, A, B>(&self) -> Result<(T, A, B), Error>
+    where
+        T: Deserialize<'a>,
+        A: Deserialize<'a> + Default,
+        B: Deserialize<'a> + Default,
+    {
+        let (fields, rest) = self.take(self.fields)?;
+        let (first, rest) = self.take_appended(rest)?;
+        let (then, _) = self.take_appended(rest)?;
+        Ok((fields, first, then))
+    }
+
+    fn take_appended<A: Deserialize<'a> + Default>(
+        &self,
+        rest: &'a [u8],
+    ) -> Result<(A, &'a [u8]), Error> {
+        if rest.is_empty() { Ok((A::default(), rest)) } else { self.take(rest) }
+    }
+
+    fn take<T: Deserialize<'a>>(&self, bytes: &'a [u8]) -> Result<(T, &'a [u8]), Error> {
+        postcard::take_from_bytes(bytes).map_err(|error| self.damaged(&error))
     }
 
     fn damaged(&self, error: &postcard::Error) -> Error {
@@ -110,6 +147,20 @@ where
 {
     let versioned = Versioned::split(record, bytes)?;
     if versioned.version == 1 { versioned.appended() } else { Err(versioned.unknown()) }
+}
+
+/// Like [`version_1_appended`], with fields appended by two builds.
+pub(crate) fn version_1_appended_twice<'a, T, A, B>(
+    record: &'static str,
+    bytes: &'a [u8],
+) -> Result<(T, A, B), Error>
+where
+    T: Deserialize<'a>,
+    A: Deserialize<'a> + Default,
+    B: Deserialize<'a> + Default,
+{
+    let versioned = Versioned::split(record, bytes)?;
+    if versioned.version == 1 { versioned.appended_twice() } else { Err(versioned.unknown()) }
 }
 
 /// Records in a transaction.
@@ -189,6 +240,20 @@ mod tests {
         assert_eq!(version_1_appended::<u64, u32>("test", &plain), Ok((7, 0)));
         let damaged = version_1_appended::<u64, u32>("test", &longer[..3]);
         assert!(matches!(damaged, Err(Error::Corrupt(_))), "{damaged:?}");
+    }
+
+    #[test]
+    fn fields_can_be_appended_twice() {
+        let encode = |first, then| appended_twice(1, &7_u64, &first, &then);
+        assert_eq!(encode(0_u32, 0_u8), versioned(1, &7_u64));
+        assert_eq!(encode(300, 0), appended(1, &7_u64, &300_u32));
+        assert_eq!(encode(0, 9).as_ref(), [1, 7, 0, 9]);
+        for (first, then) in [(0, 0), (300, 0), (0, 9), (300, 9)] {
+            let bytes = encode(first, then);
+            let decoded = version_1_appended_twice::<u64, u32, u8>("test", &bytes);
+            assert_eq!(decoded, Ok((7, first, then)));
+            assert_eq!(version_1_appended::<u64, u32>("test", &bytes), Ok((7, first)));
+        }
     }
 
     #[test]

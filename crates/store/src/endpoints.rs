@@ -182,6 +182,7 @@ impl Records {
                         }
                     }
                     endpoint_key.save_dispatch_state(&tx, &dispatch);
+                    end_failure_series(&tx, account, id).await?;
                     // The owner will find the deliveries to send or to discard.
                     endpoint_key.set_pointer(&tx, &mut dispatch, Some(due::IMMEDIATELY));
                 }
@@ -223,6 +224,17 @@ async fn schedule_immediately(tx: &Tx, endpoint_key: EndpointKey) -> Result<(), 
         && dispatch.pointer.is_some()
     {
         endpoint_key.set_pointer(tx, &mut dispatch, Some(due::IMMEDIATELY));
+    }
+    Ok(())
+}
+
+/// An enabled endpoint starts anew: the account is warned again after another hour of failures.
+async fn end_failure_series(tx: &Tx, account: AccountId, id: EndpointId) -> Result<(), Error> {
+    let key = health::key(account, id);
+    if let Some(mut record) = tx.load::<Health>(&key).await?
+        && record.series.take().is_some()
+    {
+        tx.save(key, &record);
     }
     Ok(())
 }

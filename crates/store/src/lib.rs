@@ -58,7 +58,7 @@ pub use keys::attempt::RecordedAttempt;
 pub use keys::copy_marker::Digest;
 pub use keys::idempotency::IDEMPOTENCY_TTL;
 pub use keys::owner::Owner;
-pub use mail::notices::{NoticeCursor, NoticePage};
+pub use mail::notices::{MAX_NOTICES_PER_TRANSACTION, NoticeCursor, NoticePage};
 pub use maintenance::copy::{CopyError, CopyRejected, CopySummary, Progress, Stage, copy};
 pub use maintenance::probe::{Probe, StoreContents};
 pub use records::{FORMAT, ListPage, OpenError, PageRequest, Ready, Records, Wake};

@@ -1,7 +1,8 @@
-//! The log of emails about a webhook that was disabled.
+//! The log of emails about a webhook that keeps failing or was disabled.
 
 use maud::{Markup, html};
 use postrider_domain::email::{Email, Recipient, RecipientStatus};
+use postrider_domain::notice::Kind;
 
 use super::components::Column::Text;
 use super::components::{Tone, badge, empty_state, table, time};
@@ -13,9 +14,9 @@ pub(crate) const MAX_SHOWN: usize = 20;
 pub(crate) fn emails(log: &[Email]) -> Markup {
     html! {
         @if log.is_empty() {
-            (empty_state("No emails", "When a webhook is disabled because of failed deliveries, we email the account's contacts.", None))
+            (empty_state("No emails", "When a webhook has failed for an hour, and when it is disabled because of failed deliveries, we email the account's contacts.", None))
         } @else {
-            @let columns = ["Disabled", "Subject", "To", "Last attempt"].map(Text);
+            @let columns = ["About", "Subject", "To", "Last attempt"].map(Text);
             (table("Emails", &columns, html! { @for email in log { (row(email)) } }))
         }
     }
@@ -24,7 +25,7 @@ pub(crate) fn emails(log: &[Email]) -> Markup {
 fn row(email: &Email) -> Markup {
     html! {
         tr {
-            td { (time(email.disabled_at)) }
+            td { (about(email)) }
             td { bdi { (email.subject) } }
             td {
                 @if email.to.is_empty() { span.warn { "No recipients: the account had no contacts we could email." } }
@@ -33,6 +34,15 @@ fn row(email: &Email) -> Markup {
             td { (time(email.at)) }
         }
     }
+}
+
+fn about(email: &Email) -> Markup {
+    let text = match email.kind {
+        Kind::Warning => "Early warning",
+        Kind::Disabled => "Disabled",
+        Kind::Reminder => "Reminder: disabled",
+    };
+    html! { (text) @if let Some(at) = email.disabled_at { " " (time(at)) } }
 }
 
 fn recipient_status(Recipient { address, status }: &Recipient) -> Markup {
@@ -59,7 +69,8 @@ mod tests {
     fn replies_of_the_mail_server_are_shown_as_text() {
         let recipient = |address: &str, status| Recipient { address: address.to_owned(), status };
         let email = |to| Email {
-            disabled_at: Timestamp::EPOCH,
+            kind: Kind::Disabled,
+            disabled_at: Some(Timestamp::EPOCH),
             at: Timestamp::EPOCH,
             subject: "<script>1</script>".to_owned(),
             to,
@@ -76,6 +87,8 @@ mod tests {
             assert!(text.contains(part), "no {part:?} in {text}");
         }
         assert!(!text.contains("<script") && !text.contains("<b>"), "{text}");
+        let warning = Email { kind: Kind::Warning, disabled_at: None, ..email(Vec::new()) };
+        assert!(emails(&[warning]).into_string().contains("<td>Early warning</td>"));
         assert!(emails(&[]).into_string().contains("No emails"));
     }
 }

@@ -1,4 +1,4 @@
-//! The log of emails that notified an account about disabled endpoints.
+//! The log of emails that notified an account about failing and disabled endpoints.
 
 use axum::Json;
 use axum::extract::State;
@@ -36,8 +36,9 @@ impl LimitParams {
 
 /// List emails about an endpoint
 ///
-/// Returns the emails that notified the account that the endpoint was disabled because of failures,
-/// newest first. An email is listed once it has been submitted to the mail server.
+/// Returns the emails that notified the account that the endpoint keeps failing or was disabled
+/// because of failures, newest first. An email is listed once it has been submitted to the mail
+/// server.
 #[utoipa::path(
     get, path = "/v1/accounts/{account}/endpoints/{endpoint}/emails", tag = "Endpoints",
     params(LimitParams),

@@ -3,7 +3,7 @@ use std::time::Duration;
 use postrider_domain::email::{Email, Recipient, RecipientStatus};
 use postrider_domain::endpoint::{Disabled, DisabledReason};
 use postrider_domain::ids::BootId;
-use postrider_domain::notice::Notice;
+use postrider_domain::notice::{Kind, Notice, Report};
 use postrider_domain::time::Clock;
 use postrider_store::Wake;
 use serde_json::{Value, json};
@@ -435,7 +435,11 @@ async fn the_emails_about_an_endpoint_are_listed() {
     let notice = Notice {
         account: account.id,
         endpoint,
-        disabled: Disabled { reason: DisabledReason::Exhausted, at, delivery: None },
+        report: Report::Disabled(Disabled {
+            reason: DisabledReason::Exhausted,
+            at,
+            delivery: None,
+        }),
         failure_count: 11,
         last_error: None,
     };
@@ -444,16 +448,22 @@ async fn the_emails_about_an_endpoint_are_listed() {
         recipient("a@example.com", RecipientStatus::Accepted),
         recipient("b@example.com", RecipientStatus::Deferred("450 later".to_owned())),
     ];
-    let email = Email { disabled_at: at, at, subject: "It was disabled".to_owned(), to };
+    let email = Email {
+        kind: Kind::Disabled,
+        disabled_at: Some(at),
+        at,
+        subject: "It was disabled".to_owned(),
+        to,
+    };
     let fence = fences[usize::from(app.records.shard_of(endpoint))];
-    app.records.log_email(fence, &notice, &email).await.unwrap();
+    app.records.log_emails(fence, &[(&notice, &email)]).await.unwrap();
     let list = format!("GET /endpoints/{id}/emails");
     let body = app.as_account(&account, &format!("{list}?limit=1"), Value::Null).await.expect(200);
     let at = at.to_string();
     assert_eq!(
         body,
         json!({"data": [{
-            "disabled_at": at, "at": at, "subject": "It was disabled",
+            "kind": "disabled", "disabled_at": at, "at": at, "subject": "It was disabled",
             "to": [
                 {"address": "a@example.com", "verdict": "accepted", "reason": null},
                 {"address": "b@example.com", "verdict": "deferred", "reason": "450 later"},

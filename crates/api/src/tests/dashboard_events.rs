@@ -3,7 +3,7 @@
 use postrider_domain::email::{Email, RecipientStatus};
 use postrider_domain::endpoint::{Disabled, DisabledReason};
 use postrider_domain::ids::BootId;
-use postrider_domain::notice::Notice;
+use postrider_domain::notice::{Kind, Notice, Report};
 use postrider_domain::time::Clock;
 use serde_json::{Value, json};
 
@@ -210,14 +210,24 @@ async fn a_webhook_shows_the_emails_that_were_sent() {
     let notice = Notice {
         account: account.id,
         endpoint,
-        disabled: Disabled { reason: DisabledReason::Exhausted, at, delivery: None },
+        report: Report::Disabled(Disabled {
+            reason: DisabledReason::Exhausted,
+            at,
+            delivery: None,
+        }),
         failure_count: 11,
         last_error: None,
     };
-    let mut email = Email { disabled_at: at, at, subject: HOSTILE.to_owned(), to: Vec::new() };
+    let mut email = Email {
+        kind: Kind::Disabled,
+        disabled_at: Some(at),
+        at,
+        subject: HOSTILE.to_owned(),
+        to: Vec::new(),
+    };
     email.set_status("ops@example.com", RecipientStatus::Deferred("452 full".to_owned()));
     let fence = fences[usize::from(app.records.shard_of(endpoint))];
-    app.records.log_email(fence, &notice, &email).await.unwrap();
+    app.records.log_emails(fence, &[(&notice, &email)]).await.unwrap();
     assert_contains(
         &browser.page(&page).await,
         &["ops@example.com", "deferred", "452 full", "&lt;script&gt;"],

@@ -71,7 +71,7 @@ fn a_new_owner_lets_an_endpoint_rest_that_refused() {
             message: String::new(),
             delivery: DeliveryId::MIN,
         };
-        Health { failure_count: 1, last_error: Some(last_error), recovered_at: None }
+        Health { failure_count: 1, last_error: Some(last_error), ..Health::default() }
     };
     let rest = |health: &Health| {
         let mut pacing = Pacing::new(now);

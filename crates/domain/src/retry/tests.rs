@@ -197,6 +197,15 @@ fn the_default_is_about_eleven_seconds_growing_to_half_a_day() {
 }
 
 #[test]
+fn the_expected_exhaustion_adds_the_remaining_delays() {
+    let policy = Policy::new(3, Duration::from_secs(700), 2.0, 0.0, Duration::ZERO).expect("fits");
+    let due = Timestamp::from_millis(5_000);
+    let after = |attempts| policy.expected_exhaustion(attempts, due).since(due).as_secs();
+    assert_eq!([after(1), after(2), after(3)], [600, 400, 0]);
+    assert_eq!(policy.expected_exhaustion(u8::MAX, due), due);
+}
+
+#[test]
 fn retry_after_lengthens_within_bounds_and_never_shortens() {
     let policy = Policy::default();
     let at = Timestamp::from_millis(1_000_000);

@@ -87,7 +87,7 @@ fn the_eleventh_failure_disables_the_endpoint_with_a_notice() {
         (DisabledReason::Exhausted, Some(DeliveryId::MIN))
     );
     let notice = changes.notice.expect("a notice");
-    assert_eq!(notice.disabled, disabled);
+    assert_eq!(notice.report, Report::Disabled(disabled));
     assert_eq!(notice.last_error.and_then(|error| error.status), Some(301));
 }
 
@@ -145,6 +145,92 @@ fn an_endpoint_can_be_spared_while_other_deliveries_succeed() {
     assert!(!spared(Some(1_500), Some(always), unless));
     assert!(!spared(Some(900), None, unless), "nothing was delivered since");
     assert!(!spared(None, None, unless));
+}
+
+/// One delivery's attempts at these times all fail. Returns the notices and the state after them.
+fn fail_at(times: &[u64], state: &mut DeliveryContext) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    for &at in times {
+        let mut result = result(state.delivery.attempt_count + 1, 503);
+        result.at = Timestamp::from_millis(at);
+        let changes = decide(state, result, &Rules::default());
+        state.health = changes.health.expect("changed");
+        state.delivery = changes.delivery;
+        notices.extend(changes.notice);
+    }
+    notices
+}
+
+const MINUTE: u64 = 60_000;
+
+#[test]
+fn an_hour_of_failures_earns_one_warning() {
+    let mut state = context(0, Health::default(), State::Enabled);
+    assert_eq!(fail_at(&[MINUTE, 30 * MINUTE, 61 * MINUTE - 1], &mut state), []);
+    let notices = fail_at(&[61 * MINUTE, 200 * MINUTE], &mut state);
+    let [Notice { report: Report::Warning(warning), failure_count: 4, .. }] = &notices[..] else {
+        panic!("{notices:?}");
+    };
+    assert_eq!(warning.failing_since, Timestamp::from_millis(MINUTE + 30));
+    assert_eq!(warning.exhaustion.delivery, state.delivery.id);
+    let hours = warning.exhaustion.at.since(warning.at).as_secs() / 3600;
+    assert!((15..24).contains(&hours), "{hours} h after the fourth of eleven attempts");
+}
+
+#[test]
+fn a_success_ends_the_series_of_failures() {
+    let mut state = context(0, Health::default(), State::Enabled);
+    fail_at(&[MINUTE], &mut state);
+    let succeeded = decide(&state, result(2, 200), &Rules::default());
+    state.health = succeeded.health.expect("changed");
+    assert_eq!(state.health.series, None);
+    assert_eq!(fail_at(&[120 * MINUTE], &mut state), []);
+    assert_eq!(fail_at(&[181 * MINUTE], &mut state).len(), 1);
+}
+
+/// An endpoint that is only disabled while nothing is delivered, and a delivery that was tried before
+/// another one succeeded.
+#[test]
+fn a_delivery_that_will_not_disable_the_endpoint_earns_no_warning() {
+    let health = Health { recovered_at: Some(Timestamp::from_millis(1_500)), ..Health::default() };
+    let mut state = context(1, health, State::Enabled);
+    let when = DisableWhen::ExhaustedAndNothingDelivered;
+    let rules = Rules { disable: disable::Policy { when, on_gone: false }, ..Rules::default() };
+    let fail = |state: &mut DeliveryContext, at: u64| {
+        let mut result = result(state.delivery.attempt_count + 1, 503);
+        result.at = Timestamp::from_millis(at);
+        let changes = decide(state, result, &rules);
+        state.health = changes.health.expect("changed");
+        state.delivery = changes.delivery;
+        changes.notice
+    };
+    assert_eq!(fail(&mut state, MINUTE), None);
+    assert_eq!(fail(&mut state, 90 * MINUTE), None);
+    let mut next = context(0, state.health, State::Enabled);
+    next.delivery.id = DeliveryId::MAX;
+    let notice = fail(&mut next, 100 * MINUTE).expect("a warning");
+    let Report::Warning(warning) = notice.report else { panic!("{notice:?}") };
+    assert_eq!(warning.exhaustion.delivery, DeliveryId::MAX);
+    assert_eq!(warning.failing_since, Timestamp::from_millis(MINUTE + 30));
+}
+
+/// After enabling, a delivery has all its attempts again.
+#[test]
+fn the_expected_exhaustion_is_that_of_the_current_schedule() {
+    let mut state = context(9, Health::default(), State::Enabled);
+    state.resumptions = 1;
+    fail_at(&[MINUTE], &mut state);
+    let exhaustion = state.health.series.and_then(|series| series.exhaustion).expect("known");
+    let hours = exhaustion.at.since(Timestamp::from_millis(MINUTE)).as_secs() / 3600;
+    assert!((17..24).contains(&hours), "{hours} h after the first of eleven attempts");
+}
+
+#[test]
+fn a_disabled_endpoint_earns_no_warning() {
+    let disabled =
+        Disabled { reason: DisabledReason::Manual, at: Timestamp::EPOCH, delivery: None };
+    let mut state = context(0, Health::default(), State::Disabled(disabled));
+    assert_eq!(fail_at(&[MINUTE, 200 * MINUTE], &mut state), []);
 }
 
 proptest! {

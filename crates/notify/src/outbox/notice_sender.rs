@@ -1,5 +1,5 @@
-//! Sends the email of one notice and decides, from the mail server's reply for each contact,
-//! whether the notice is done.
+//! Sends one email about some notices of an account and decides, from the mail server's reply for
+//! each contact, which notices are done.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,17 +8,20 @@ use std::time::Duration;
 use lettre::Address;
 use lettre::message::Mailbox;
 use postrider_cluster::metrics::Instruments;
+use postrider_domain::account::Account;
+use postrider_domain::assignment::Fence;
 use postrider_domain::email::{Email, RecipientStatus};
-use postrider_domain::ids::EndpointId;
-use postrider_domain::notice::Notice;
+use postrider_domain::endpoint::State;
+use postrider_domain::ids::AccountId;
+use postrider_domain::notice::{Notice, Report};
 use postrider_domain::time::{Clock, Timestamp};
-use postrider_store::{Records, kv};
+use postrider_store::{EndpointView, Records, kv};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::retry_state::RetryState;
 use crate::EndpointPageUrl;
-use crate::compose::{Facts, compose, subject};
+use crate::compose::{Content, Facts};
 use crate::smtp::{Mailer, SESSION_TIMEOUT, SessionResult, Unavailable};
 
 /// How long an email that the server defers is retried for a contact, at least.
@@ -30,17 +33,37 @@ const GIVE_UP_MIN_TRIES: u32 = 10;
 pub(super) struct NoticeSender {
     pub records: Records,
     pub clock: Arc<dyn Clock>,
-    pub mailer: Mailer,
+    pub mailer: Arc<Mailer>,
     pub instruments: Instruments,
     pub page_of: EndpointPageUrl,
 }
 
+/// A notice on its way to the contacts.
+pub(super) struct Item {
+    pub fence: Fence,
+    pub notice: Notice,
+    pub retry_state: RetryState,
+    pub status: ItemStatus,
+}
+
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum SendStatus {
+pub(super) enum ItemStatus {
     /// No contact is left to notify: the notice can be deleted.
     Done,
     /// Some contacts still have to be notified; the email is retried later.
     Deferred,
+    /// A record that the email needs is corrupt.
+    Corrupt(kv::Error),
+}
+
+/// Notices that go to the same contacts of an account in one email.
+pub(super) struct Group {
+    pub items: Vec<Item>,
+    /// `None` if the account was deleted.
+    account: Option<Account>,
+    contacts: Vec<Address>,
+    /// The contacts that are still to be notified.
+    pending: Vec<Address>,
 }
 
 /// A failure that affects all notices.
@@ -56,142 +79,252 @@ pub(super) enum OutboxError {
 }
 
 impl NoticeSender {
-    /// Sends the email to the contacts not yet notified, and records the results in `retry_state`.
-    pub(super) async fn run(
+    /// Chooses, from an account's notices, the first and those that go with it: to the same
+    /// contacts, after the same number of tries. A notice whose try failed for an internal reason
+    /// goes alone, because the reason may be the notice.
+    pub(super) async fn group(
         &self,
-        notice: &Notice,
-        retry_state: &mut RetryState,
-    ) -> Result<SendStatus, OutboxError> {
-        let Some(facts) = self.facts(notice).await? else {
-            info!(endpoint = %notice.endpoint, "skipped the notice of a deleted endpoint");
-            return Ok(SendStatus::Done);
+        account: AccountId,
+        mut items: Vec<Item>,
+    ) -> Result<Group, kv::Error> {
+        let account = self.records.account(account).await?;
+        let contacts = account.as_ref().map(contacts).unwrap_or_default();
+        let key = |item: &Item| {
+            let RetryState { deferrals, session_aborted, .. } = item.retry_state;
+            (pending(&contacts, &item.retry_state), deferrals, session_aborted)
         };
-        let contacts = contacts(&facts);
+        if let Some(first) = items.first() {
+            let first_key = key(first);
+            if first.retry_state.internal_failures > 0 {
+                items.truncate(1);
+            } else {
+                items.retain(|it| it.retry_state.internal_failures == 0 && key(it) == first_key);
+            }
+        }
+        let pending = items.first().map(|first| pending(&contacts, &first.retry_state));
+        Ok(Group { items, account, pending: pending.unwrap_or_default(), contacts })
+    }
+
+    /// Sends the group's email to the contacts not yet notified, and records the results in the
+    /// items. Returns whether the mail server was asked to send it.
+    pub(super) async fn send(&self, group: &mut Group) -> Result<bool, OutboxError> {
+        let Group { items, account: Some(account), contacts, pending } = group else {
+            for Item { notice, .. } in &group.items {
+                info!(endpoint = %notice.endpoint, "skipped the notice of a deleted account");
+            }
+            return Ok(false);
+        };
+        let (facts, mut items) = self.facts(items).await?;
         let now = self.clock.now();
-        let email = retry_state.email.get_or_insert_with(|| new_email(&facts, now));
+        let content = Content { account, facts: &facts };
         let names: BTreeSet<_> = contacts.iter().map(ToString::to_string).collect();
-        // Former contacts are dropped, which also keeps the record bounded.
-        email.to.retain(|recipient| names.contains(&recipient.address));
+        for item in &mut items {
+            let Item { notice, retry_state, .. } = &mut **item;
+            let email = retry_state.email.get_or_insert_with(|| new_email(notice, now));
+            email.subject = content.subject();
+            // Former contacts are dropped, which also keeps the record bounded.
+            email.to.retain(|recipient| names.contains(&recipient.address));
+        }
+        if items.is_empty() {
+            return Ok(false);
+        }
         if contacts.is_empty() {
-            warn!(account = %notice.account, endpoint = %notice.endpoint,
-                "an endpoint was disabled, but its account has no contacts to notify");
-            return Ok(SendStatus::Done);
+            warn!(account = %account.id, endpoints = items.len(),
+                "an account has failing or disabled endpoints, but no contacts to notify");
+            return Ok(false);
         }
-        let pending = contacts.iter().filter(|contact| !email.is_final(contact.as_ref()));
-        let mut pending: Vec<Address> = pending.cloned().collect();
         if pending.is_empty() {
-            return Ok(SendStatus::Done);
+            return Ok(false);
         }
-        let to = contacts.into_iter().map(|email| Mailbox::new(None, email));
-        let message = match compose(
-            &facts,
-            &self.mailer.sender().0,
-            to.collect(),
-            self.clock.wall(),
-        ) {
-            Ok(message) => message,
+        let to = contacts.iter().map(|email| Mailbox::new(None, email.clone()));
+        let from = &self.mailer.sender().0;
+        match content.compose(from, to.collect(), self.clock.wall()) {
+            Ok(message) => self.submit(account.id, &mut items, pending, &message, now).await,
             Err(error) => {
                 // A retry would fail in the same way.
-                error!(endpoint = %notice.endpoint, %error, "composing the email of a disabled endpoint failed");
+                error!(account = %account.id, %error, "composing an email failed");
                 let reason = format!("the email could not be composed: {error}");
-                for contact in &pending {
-                    email.set_status(contact.as_ref(), RecipientStatus::Refused(reason.clone()));
+                for contact in &*pending {
+                    let status = RecipientStatus::Refused(reason.clone());
+                    set_status(&mut items, contact, &status, now);
                 }
-                return Ok(SendStatus::Done);
+                Ok(false)
             }
-        };
-        let last_try = retry_state.deferrals + 1 >= GIVE_UP_MIN_TRIES
-            && now.since(notice.at()) >= GIVE_UP_AFTER;
+        }
+    }
+
+    /// Submits an email to the mail server for the pending contacts.
+    async fn submit(
+        &self,
+        account: AccountId,
+        items: &mut [&mut Item],
+        pending: &mut [Address],
+        message: &[u8],
+        now: Timestamp,
+    ) -> Result<bool, OutboxError> {
+        let first = items.first().expect("an email has a notice");
+        let RetryState { deferrals, session_aborted, .. } = first.retry_state;
+        let last_try = deferrals + 1 >= GIVE_UP_MIN_TRIES
+            && items.iter().all(|item| now.since(item.notice.at()) >= GIVE_UP_AFTER);
         let started = Instant::now();
-        let mut status = SendStatus::Done;
-        for recipients in sessions(&mut pending, retry_state.session_aborted, retry_state.deferrals)
-        {
+        let mut deferred = false;
+        for recipients in sessions(pending, session_aborted, deferrals) {
             if started.elapsed() >= SESSION_TIMEOUT {
                 // The other recipients get their turn in the next try, which starts with a
                 // different one.
-                status = SendStatus::Deferred;
+                deferred = true;
                 break;
             }
-            let SessionResult { statuses, session_aborted } =
-                match self.mailer.send(recipients, &message).await {
-                    Ok(result) => result,
-                    // A server that has just deferred this email may refuse the next connection for
-                    // the same reason. That must not delay other notices.
-                    Err(error) if status == SendStatus::Deferred => {
-                        debug!(%error, "the mail server refused another connection for this email");
-                        break;
-                    }
-                    Err(error) => return Err(error.into()),
-                };
-            email.at = now;
-            retry_state.session_aborted |= session_aborted;
-            let recorded =
-                self.record_statuses(email, recipients, statuses, last_try, notice.endpoint);
-            if recorded == SendStatus::Deferred {
-                status = SendStatus::Deferred;
+            let sent = self.mailer.send(recipients, message).await;
+            self.instruments.mail_server_up(sent.is_ok());
+            let SessionResult { statuses, session_aborted } = match sent {
+                Ok(result) => result,
+                // A server that has just deferred this email may refuse the next connection for
+                // the same reason. That must not delay other notices.
+                Err(error) if deferred => {
+                    debug!(%error, "the mail server refused another connection for this email");
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            for item in &mut *items {
+                item.retry_state.session_aborted |= session_aborted;
+            }
+            for (contact, status) in recipients.iter().zip(statuses) {
+                let status = self.final_status(account, items.len(), contact, status, last_try);
+                deferred |= matches!(status, RecipientStatus::Deferred(_));
+                set_status(items, contact, &status, now);
             }
         }
-        retry_state.deferrals += u32::from(status == SendStatus::Deferred);
-        Ok(status)
+        if deferred {
+            for item in items {
+                item.retry_state.deferrals += 1;
+                item.status = ItemStatus::Deferred;
+            }
+        }
+        Ok(true)
     }
 
-    /// Reads the email's data. Returns `None` if the account or the endpoint has been deleted.
-    async fn facts(&self, notice: &Notice) -> Result<Option<Facts>, kv::Error> {
-        let Some(account) = self.records.account(notice.account).await? else {
-            return Ok(None);
-        };
+    /// Reads the email's data, and returns it with its items. Items that need no email, or whose
+    /// data is corrupt, are left out.
+    async fn facts<'a>(
+        &self,
+        items: &'a mut [Item],
+    ) -> Result<(Vec<Facts>, Vec<&'a mut Item>), kv::Error> {
+        let is_alone = items.len() == 1;
+        let (mut facts, mut listed) = (Vec::new(), Vec::new());
+        for item in items {
+            match self.facts_of(item, is_alone).await {
+                Ok(Some(found)) => {
+                    facts.push(found);
+                    listed.push(item);
+                }
+                Ok(None) => {
+                    info!(endpoint = %item.notice.endpoint, kind = ?item.notice.kind(),
+                        "skipped a notice that is no longer needed");
+                }
+                Err(error @ (kv::Error::Corrupt(_) | kv::Error::TooLarge { .. })) => {
+                    item.status = ItemStatus::Corrupt(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((facts, listed))
+    }
+
+    /// `None` if the endpoint was deleted, or if its state has overtaken the notice.
+    async fn facts_of(&self, item: &Item, is_alone: bool) -> Result<Option<Facts>, kv::Error> {
+        let Item { notice, retry_state, .. } = item;
         let endpoint = self.records.endpoint(notice.account, notice.endpoint);
         let Some(endpoint) = endpoint.await? else {
             return Ok(None);
         };
-        let delivery = match notice.disabled.delivery {
+        // Contacts who were deferred get the email that the others got.
+        if retry_state.email.is_none() && !is_needed(notice, &endpoint) {
+            return Ok(None);
+        }
+        let delivery = match &notice.report {
+            Report::Warning(warning) => Some(warning.exhaustion.delivery),
+            // Only the email about one endpoint has room for the delivery.
+            Report::Disabled(disabled) if is_alone => disabled.delivery,
+            Report::Reminder(reminder) if is_alone => reminder.disabled.delivery,
+            Report::Disabled(_) | Report::Reminder(_) => None,
+        };
+        let delivery = match delivery {
             Some(id) => self.records.delivery(notice.account, id).await?,
             None => None,
         };
         Ok(Some(Facts {
             notice: notice.clone(),
-            account,
             endpoint,
             delivery: delivery.map(|(view, _)| view.delivery),
             page: (self.page_of)(notice.account, notice.endpoint),
         }))
     }
 
-    /// Records the server's reply for each recipient.
-    fn record_statuses(
+    /// Logs the server's reply for a contact, and returns the status to record.
+    fn final_status(
         &self,
-        email: &mut Email,
-        pending: &[Address],
-        statuses: Vec<RecipientStatus>,
+        account: AccountId,
+        endpoints: usize,
+        contact: &Address,
+        status: RecipientStatus,
         last_try: bool,
-        endpoint: EndpointId,
-    ) -> SendStatus {
-        let mut send_status = SendStatus::Done;
-        for (contact, status) in pending.iter().zip(statuses) {
-            let status = match status {
-                RecipientStatus::Accepted => {
-                    self.instruments.emails_sent(1);
-                    info!(%endpoint, %contact, "sent the email about a disabled endpoint");
-                    RecipientStatus::Accepted
-                }
-                RecipientStatus::Refused(reason) => {
-                    error!(%endpoint, %contact, %reason, "the mail server rejected the email permanently");
-                    RecipientStatus::Refused(reason)
-                }
-                RecipientStatus::Deferred(reason) if last_try => {
-                    error!(%endpoint, %contact, %reason, "gave up on an email that the mail server deferred too often");
-                    RecipientStatus::Refused(format!("gave up after too many deferrals: {reason}"))
-                }
-                RecipientStatus::Deferred(reason) => {
-                    warn!(%endpoint, %contact, %reason, "the mail server deferred the email");
-                    send_status = SendStatus::Deferred;
-                    RecipientStatus::Deferred(reason)
-                }
-            };
-            email.set_status(contact.as_ref(), status);
+    ) -> RecipientStatus {
+        match status {
+            RecipientStatus::Accepted => {
+                self.instruments.emails_sent(1);
+                info!(%account, endpoints, %contact, "sent an email");
+                RecipientStatus::Accepted
+            }
+            RecipientStatus::Refused(reason) => {
+                error!(%account, endpoints, %contact, %reason, "the mail server rejected the email permanently");
+                RecipientStatus::Refused(reason)
+            }
+            RecipientStatus::Deferred(reason) if last_try => {
+                error!(%account, endpoints, %contact, %reason, "gave up on an email that the mail server deferred too often");
+                RecipientStatus::Refused(format!("gave up after too many deferrals: {reason}"))
+            }
+            RecipientStatus::Deferred(reason) => {
+                warn!(%account, endpoints, %contact, %reason, "the mail server deferred the email");
+                RecipientStatus::Deferred(reason)
+            }
         }
-        send_status
     }
+}
+
+/// Whether the endpoint's state still calls for the email. An email about a disabled endpoint is
+/// sent even if the endpoint has been enabled since; the others would only be noise.
+fn is_needed(notice: &Notice, endpoint: &EndpointView) -> bool {
+    match &notice.report {
+        Report::Disabled(_) => true,
+        Report::Warning(warning) => {
+            let series = endpoint.health.series;
+            endpoint.state == State::Enabled
+                && series.is_some_and(|series| series.since == warning.failing_since)
+        }
+        Report::Reminder(reminder) => endpoint.state == State::Disabled(reminder.disabled.clone()),
+    }
+}
+
+fn set_status(
+    items: &mut [&mut Item],
+    contact: &Address,
+    status: &RecipientStatus,
+    now: Timestamp,
+) {
+    for email in items.iter_mut().filter_map(|item| item.retry_state.email.as_mut()) {
+        email.at = now;
+        email.set_status(contact.as_ref(), status.clone());
+    }
+}
+
+/// The contacts that a notice has not reached.
+fn pending(contacts: &[Address], retry_state: &RetryState) -> Vec<Address> {
+    let is_final = |contact: &&Address| {
+        retry_state.email.as_ref().is_some_and(|email| email.is_final(contact.as_ref()))
+    };
+    contacts.iter().filter(|contact| !is_final(contact)).cloned().collect()
 }
 
 /// Groups the recipients by SMTP session: all in one, or, once a session has been aborted, one
@@ -210,16 +343,22 @@ fn sessions(
 }
 
 /// The record of an email that has not been sent yet.
-fn new_email(facts: &Facts, now: Timestamp) -> Email {
-    Email { disabled_at: facts.notice.at(), at: now, subject: subject(facts), to: Vec::new() }
+fn new_email(notice: &Notice, now: Timestamp) -> Email {
+    Email {
+        kind: notice.kind(),
+        disabled_at: notice.disabled().map(|disabled| disabled.at),
+        at: now,
+        subject: String::new(),
+        to: Vec::new(),
+    }
 }
 
 /// The account's contacts without duplicates. An address that the mail library rejects is logged
 /// and left out.
-fn contacts(facts: &Facts) -> Vec<Address> {
+fn contacts(account: &Account) -> Vec<Address> {
     let mut seen = BTreeSet::new();
     let mut contacts = Vec::new();
-    for contact in &facts.account.contact_emails {
+    for contact in &account.contact_emails {
         match contact.as_str().parse::<Address>() {
             Ok(address) if seen.insert(address.to_string()) => contacts.push(address),
             Ok(_) => {}

@@ -64,6 +64,8 @@ fn id(notice: &Notice) -> Id {
 mod tests {
     use std::time::Duration;
 
+    use postrider_domain::notice::Report;
+
     use super::*;
     use crate::outbox::test_data;
 
@@ -75,7 +77,8 @@ mod tests {
         assert!(retry_states.is_due(&notice, now));
         let retry_state = RetryState {
             email: Some(Email {
-                disabled_at: notice.at(),
+                kind: notice.kind(),
+                disabled_at: Some(notice.at()),
                 at: notice.at(),
                 subject: "A".to_owned(),
                 to: Vec::new(),
@@ -98,7 +101,8 @@ mod tests {
         let mut notice = test_data::notice(&test_data::endpoint(&test_data::account(&[]), "A"));
         let mut retry_states = RetryStates::default();
         for at in 0..MAX_TRACKED as u64 + 5 {
-            notice.disabled.at = Timestamp::from_millis(at);
+            let Report::Disabled(disabled) = &mut notice.report else { panic!("not disabled") };
+            disabled.at = Timestamp::from_millis(at);
             retry_states.set(&notice, RetryState::default());
         }
         assert_eq!(retry_states.0.len(), MAX_TRACKED);

@@ -8,7 +8,7 @@ use postrider_domain::endpoint::{
 };
 use postrider_domain::headers::CustomHeaders;
 use postrider_domain::ids::{AccountId, DeliveryId, EndpointId, Id, IdGenerator};
-use postrider_domain::notice::Notice;
+use postrider_domain::notice::{Notice, Report};
 use postrider_domain::outcome::ErrorKind;
 use postrider_domain::signature::Secret;
 use postrider_domain::target::{AddressPolicy, TargetUrl};
@@ -53,7 +53,11 @@ pub(crate) fn notice(endpoint: &Endpoint) -> Notice {
     Notice {
         account: endpoint.account,
         endpoint: endpoint.id,
-        disabled: Disabled { reason: DisabledReason::Exhausted, at: AT, delivery: Some(delivery) },
+        report: Report::Disabled(Disabled {
+            reason: DisabledReason::Exhausted,
+            at: AT,
+            delivery: Some(delivery),
+        }),
         failure_count: 11,
         last_error: Some(LastError {
             at: AT,

@@ -1,5 +1,7 @@
 //! Tests of the outbox with a real SMTP server and the memory engine.
 
+mod by_step;
+
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,6 +12,7 @@ use postrider_domain::account::Account;
 use postrider_domain::email::RecipientStatus;
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::ids::BootId;
+use postrider_domain::notice::Report;
 use postrider_domain::time::Timestamp;
 use postrider_net::tasks::Tasks;
 use postrider_store::kv::memory::Memory;
@@ -24,6 +27,7 @@ const FAST: Intervals = Intervals {
     rescan: Duration::from_millis(50),
     unavailable: Backoff { initial: Duration::from_millis(20), max: Duration::from_millis(50) },
     deferred: Backoff { initial: Duration::from_millis(50), max: Duration::from_millis(100) },
+    collect: Periods { first: Duration::ZERO, next: Duration::ZERO },
 };
 /// Scans only when woken.
 const ONLY_ON_WAKE: Intervals = Intervals { rescan: Duration::from_secs(3600), ..FAST };
@@ -47,22 +51,30 @@ impl Clock for DaysLater {
     }
 }
 
-/// Panics when first read, like a bug while sending one notice.
+/// Panics while the first email is composed, like a bug that one notice causes.
 #[derive(Default)]
 struct PanicsOnce(AtomicBool);
 
 impl Clock for PanicsOnce {
     fn now(&self) -> Timestamp {
+        test_data::AT
+    }
+
+    fn wall(&self) -> Timestamp {
         assert!(self.0.swap(true, Ordering::SeqCst), "a panic injected by the test");
         test_data::AT
     }
 }
 
-/// Corrupts records when the clock is read: between reading the email's data and sending it.
+/// Corrupts records while an email is composed: between reading its data and sending it.
 struct CorruptsOnRead(Store, Vec<Pair>);
 
 impl Clock for CorruptsOnRead {
     fn now(&self) -> Timestamp {
+        test_data::AT
+    }
+
+    fn wall(&self) -> Timestamp {
         write(&self.0, &self.1).now_or_never().expect("the memory engine never blocks");
         test_data::AT
     }
@@ -205,7 +217,7 @@ impl Fixture {
     /// Records the endpoint's next notice, a second after the first.
     async fn record_another(&self) {
         let mut another = self.notice.clone();
-        another.disabled.at = test_data::AT.plus(Duration::from_secs(1));
+        *disabled_at(&mut another) = test_data::AT.plus(Duration::from_secs(1));
         self.record(&another).await;
     }
 
@@ -220,7 +232,7 @@ impl Fixture {
         let endpoint = test_data::endpoint(account, called);
         assert!(self.records.create_endpoint(&endpoint).await.expect("created"));
         let mut notice = test_data::notice(&endpoint);
-        notice.disabled.at = test_data::AT.plus(Duration::from_secs(later));
+        *disabled_at(&mut notice) = test_data::AT.plus(Duration::from_secs(later));
         self.record(&notice).await;
     }
 
@@ -269,17 +281,21 @@ impl Fixture {
         intervals: Intervals,
         clock: Arc<dyn Clock>,
     ) -> OutboxHandle {
+        let notice_sender = self.notice_sender(smtp, clock);
+        start(notice_sender, 1, intervals, &Tasks::new()).await.expect("starts")
+    }
+
+    fn notice_sender(&self, smtp: SocketAddr, clock: Arc<dyn Clock>) -> NoticeSender {
         let server = Server::parse(&format!("smtp://{smtp}")).expect("a server");
         let sender = FromAddress::parse("Postrider <webhooks@example.com>").expect("a sender");
         let hello = HelloName::parse("node.example.com").expect("a host name");
-        let notice_sender = NoticeSender {
+        NoticeSender {
             records: self.records.clone(),
             clock,
-            mailer: Mailer::new(server, sender, hello).expect("a mailer"),
+            mailer: Arc::new(Mailer::new(server, sender, hello).expect("a mailer")),
             instruments: Instruments::new(),
             page_of: Arc::new(|_, _| None),
-        };
-        start(notice_sender, 1, intervals, &Tasks::new()).await.expect("starts")
+        }
     }
 
     /// Waits until no notice is left.
@@ -301,8 +317,14 @@ impl Fixture {
 
     async fn left(&self) -> Vec<Notice> {
         let shard = self.fence().shard;
-        self.records.notices(shard, None, 10).await.expect("read").notices
+        self.records.notices(shard, test_data::AT, None, 10).await.expect("read").notices
     }
+}
+
+/// The time of a notice about a disabled endpoint.
+fn disabled_at(notice: &mut Notice) -> &mut Timestamp {
+    let Report::Disabled(disabled) = &mut notice.report else { panic!("not disabled") };
+    &mut disabled.at
 }
 
 fn corrupted(rows: &[Pair]) -> Vec<Pair> {
@@ -469,19 +491,23 @@ async fn a_deferred_email_is_recorded_until_it_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_notice_that_panics_is_deferred_and_the_others_are_sent() {
+async fn notices_whose_email_panics_are_retried_alone_after_the_others() {
     let (listener, smtp) = listen();
     let mut inbox = serve(listener, 0);
     let fixture = Fixture::new(&["ops@example.com"]).await;
     fixture.record_another().await;
+    let other = test_data::account(&["other@example.com"]);
+    fixture.add(&other, "Others", 3).await;
     let notifier = fixture.start_at(smtp, FAST, Arc::new(PanicsOnce::default())).await;
-    for id in ["1700000001000@example.com", "1700000000000@example.com"] {
+    let (recipients, _) = next(&mut inbox).await;
+    assert_eq!(recipients, ["other@example.com"]);
+    for id in ["1700000000000@example.com", "1700000001000@example.com"] {
         let (_, text) = next(&mut inbox).await;
         assert!(text.contains(id), "no {id} in:\n{text}");
     }
     fixture.until_sent().await;
     notifier.stop().await;
-    assert!(inbox.try_recv().is_err(), "a third email");
+    assert!(inbox.try_recv().is_err(), "a fourth email");
 }
 
 #[tokio::test]
@@ -489,7 +515,12 @@ async fn a_corrupt_notice_is_delayed_and_the_others_are_sent() {
     let (listener, smtp) = listen();
     let mut inbox = serve(listener, 0);
     let fixture = Fixture::new(&["ops@example.com"]).await;
-    fixture.records.finish_notice(fixture.fence(), &fixture.notice, None).await.expect("finished");
+    let finish = [(&fixture.notice, None)];
+    fixture
+        .records
+        .finish_notices(fixture.fence(), &finish, test_data::AT)
+        .await
+        .expect("finished");
     let before = fixture.rows().await;
     fixture.record(&fixture.notice).await;
     let intact = fixture.corrupt_since(&before).await;
@@ -572,7 +603,7 @@ async fn deferred_notices_do_not_hide_later_ones() {
     let fixture = Fixture::new(&["later@example.com"]).await;
     for second in 1..=PAGE_SIZE as u64 {
         let mut another = fixture.notice.clone();
-        another.disabled.at = test_data::AT.plus(Duration::from_secs(second));
+        *disabled_at(&mut another) = test_data::AT.plus(Duration::from_secs(second));
         fixture.record(&another).await;
     }
     let slow = Backoff { initial: Duration::from_secs(3600), max: Duration::from_secs(3600) };
@@ -581,8 +612,11 @@ async fn deferred_notices_do_not_hide_later_ones() {
     let other = test_data::account(&["ops@example.com"]);
     fixture.add(&other, "Others", 3600).await;
     assert_eq!(next(&mut inbox).await.0, ["ops@example.com"]);
-    let left =
-        fixture.records.notices(fixture.fence().shard, None, usize::MAX).await.expect("read");
+    let left = fixture
+        .records
+        .notices(fixture.fence().shard, test_data::AT, None, usize::MAX)
+        .await
+        .expect("read");
     assert!(left.notices.len() > PAGE_SIZE, "the deferred notices still exist");
 }
 
@@ -596,7 +630,7 @@ async fn a_notice_that_needs_a_corrupt_record_is_deferred_and_the_others_are_sen
     assert!(fixture.records.create_endpoint(&corrupted).await.expect("created"));
     let intact = fixture.corrupt_since(&before).await;
     let mut first = test_data::notice(&corrupted);
-    first.disabled.at = Timestamp::EPOCH;
+    *disabled_at(&mut first) = Timestamp::EPOCH;
     fixture.record(&first).await;
 
     let _notifier = fixture.start(smtp, FAST).await;
@@ -619,10 +653,10 @@ async fn a_notice_whose_deferral_cannot_be_recorded_is_delayed_and_the_others_ar
     let clock =
         CorruptsOnRead(fixture.store.clone(), corrupted(&fixture.rows_since(&before).await));
     let mut first = test_data::notice(&deferred);
-    first.disabled.at = Timestamp::EPOCH;
+    *disabled_at(&mut first) = Timestamp::EPOCH;
     fixture.record(&first).await;
 
-    let _notifier = fixture.start_at(smtp, ONLY_ON_WAKE, Arc::new(clock)).await;
+    let _notifier = fixture.start_at(smtp, FAST, Arc::new(clock)).await;
     let (_, text) = next(&mut inbox).await;
     assert!(text.contains("\"Orders\""), "{text}");
     let only_first = async {

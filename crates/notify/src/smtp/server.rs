@@ -72,6 +72,17 @@ impl Server {
         }
         Ok(Self { host, port, security, credentials })
     }
+
+    /// The address, and how the connection is secured.
+    pub(super) fn description(&self) -> String {
+        let security = match self.security {
+            Security::None => "without TLS",
+            Security::StartTls => "with STARTTLS",
+            Security::Tls => "with TLS",
+        };
+        let login = if self.credentials.is_some() { " and a login" } else { "" };
+        format!("{self}, {security}{login}")
+    }
 }
 
 /// The address without the credentials.
@@ -275,6 +286,7 @@ mod tests {
     fn the_password_stays_out_of_logs() {
         let server = Server::parse("smtps://me:hunter2@mail").expect("a server");
         assert_eq!(format!("{server} {server:?}"), "mail:465 Server(mail:465, Tls)");
+        assert_eq!(server.description(), "mail:465, with TLS and a login");
     }
 
     #[test]

@@ -54,23 +54,27 @@ impl Records {
                     moved += 1;
                 }
             }
-            forget_future_recovery(&tx, endpoint_key, now).await?;
+            move_health(&tx, endpoint_key, now).await?;
             Ok(StepBackBatch { moved, next })
         })
         .await
     }
 }
 
-/// A recovery in the future would count as one after the first attempt of every delivery until then.
-async fn forget_future_recovery(
+/// A recovery in the future would count as one after the first attempt of every delivery until then,
+/// and the account would be warned late of failures that began in the future.
+async fn move_health(
     tx: &Tx,
     EndpointKey { account, endpoint, .. }: EndpointKey,
     now: Timestamp,
 ) -> Result<(), Error> {
     let key = health::key(account, endpoint);
     let health = tx.load::<Health>(&key).await?;
-    if let Some(health) = health.filter(|health| health.recovered_at > Some(now)) {
-        tx.save(key, &Health { recovered_at: Some(now), ..health });
+    if let Some(health) = health {
+        let moved = health.clone().after_step_back(now);
+        if moved != health {
+            tx.save(key, &moved);
+        }
     }
     Ok(())
 }

@@ -1,14 +1,15 @@
-//! The log of emails about disabled endpoints.
+//! The log of emails about failing and disabled endpoints.
 //!
 //! | Key | Value | Written by |
 //! |---|---|---|
-//! | `a account endpoint disabled_at` | [`Email`] | `emails`, after each SMTP session |
+//! | `a account endpoint at` | [`Email`] about the notice of that time | `emails`, after each SMTP session |
 //!
 //! Like deliveries, the record outlives its endpoint. It is removed with the account.
 
 use bytes::Bytes;
 use postrider_domain::email::{Email, Recipient, RecipientStatus};
 use postrider_domain::ids::{AccountId, EndpointId};
+use postrider_domain::notice::Kind;
 use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,21 @@ struct V1<'a> {
     to: Vec<RecipientV1<'a>>,
 }
 
+/// Appended to [`V1`].
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+struct AppendedV1 {
+    kind: KindV1,
+}
+
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+enum KindV1 {
+    #[default]
+    Disabled,
+    /// `disabled_at` has no meaning. Earlier builds show it as the time of the email.
+    Warning,
+    Reminder,
+}
+
 #[derive(Serialize, Deserialize)]
 struct RecipientV1<'a> {
     address: &'a str,
@@ -37,20 +53,6 @@ enum RecipientStatusV1<'a> {
     Accepted,
     Deferred(&'a str),
     Refused(&'a str),
-}
-
-impl<'a> From<&'a Email> for V1<'a> {
-    fn from(Email { disabled_at, at, subject, to }: &'a Email) -> Self {
-        let to = to.iter().map(RecipientV1::from).collect();
-        Self { disabled_at: *disabled_at, at: *at, subject, to }
-    }
-}
-
-impl From<V1<'_>> for Email {
-    fn from(V1 { disabled_at, at, subject, to }: V1<'_>) -> Self {
-        let to = to.into_iter().map(Recipient::from).collect();
-        Self { disabled_at, at, subject: subject.to_owned(), to }
-    }
 }
 
 impl<'a> From<&'a Recipient> for RecipientV1<'a> {
@@ -77,16 +79,33 @@ impl From<RecipientV1<'_>> for Recipient {
 
 impl Record for Email {
     fn encode(&self) -> Bytes {
-        codec::versioned(1, &V1::from(self))
+        let Self { kind, disabled_at, at, subject, to } = self;
+        let kind = match kind {
+            Kind::Disabled => KindV1::Disabled,
+            Kind::Warning => KindV1::Warning,
+            Kind::Reminder => KindV1::Reminder,
+        };
+        let to = to.iter().map(RecipientV1::from).collect();
+        let fields = V1 { disabled_at: disabled_at.unwrap_or(*at), at: *at, subject, to };
+        codec::appended(1, &fields, &AppendedV1 { kind })
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        codec::version_1::<V1<'_>>("email", bytes).map(Self::from)
+        let (fields, AppendedV1 { kind }) = codec::version_1_appended("email", bytes)?;
+        let V1 { disabled_at, at, subject, to } = fields;
+        let (kind, disabled_at) = match kind {
+            KindV1::Disabled => (Kind::Disabled, Some(disabled_at)),
+            KindV1::Warning => (Kind::Warning, None),
+            KindV1::Reminder => (Kind::Reminder, Some(disabled_at)),
+        };
+        let to = to.into_iter().map(Recipient::from).collect();
+        Ok(Self { kind, disabled_at, at, subject: subject.to_owned(), to })
     }
 }
 
-pub(crate) fn key(account: AccountId, endpoint: EndpointId, disabled_at: Timestamp) -> Vec<u8> {
-    Key::account(account, Table::Email).id(endpoint).time(disabled_at).done()
+/// `at` is the time of the notice.
+pub(crate) fn key(account: AccountId, endpoint: EndpointId, at: Timestamp) -> Vec<u8> {
+    Key::account(account, Table::Email).id(endpoint).time(at).done()
 }
 
 pub(crate) fn of_endpoint(account: AccountId, endpoint: EndpointId) -> Vec<u8> {
@@ -117,7 +136,8 @@ mod tests {
             status: RecipientStatus::Refused("\u{10ffff}".repeat(MAX_ERROR_CHARS)),
         };
         let email = Email {
-            disabled_at: Timestamp::EPOCH,
+            kind: Kind::Disabled,
+            disabled_at: Some(Timestamp::EPOCH),
             at: Timestamp::EPOCH,
             subject: "\u{10ffff}".repeat(MAX_NAME_CHARS + 100),
             to: vec![recipient; MAX_CONTACTS],
@@ -131,7 +151,8 @@ mod tests {
     fn golden() {
         let to = |address: &str, status| Recipient { address: address.to_owned(), status };
         let email = Email {
-            disabled_at: Timestamp::from_millis(1_700_000_000_000),
+            kind: Kind::Disabled,
+            disabled_at: Some(Timestamp::from_millis(1_700_000_000_000)),
             at: Timestamp::from_millis(1_700_000_000_001),
             subject: "Disabled".to_owned(),
             to: vec![
@@ -147,5 +168,9 @@ mod tests {
              706c65000b6340642e6578616d706c650109343531206c617465720b6540662e\
              6578616d706c650206353530206e6f",
         );
+        let reminder = Email { kind: Kind::Reminder, to: Vec::new(), ..email };
+        golden::check(&reminder, "0180d095ffbc3181d095ffbc310844697361626c65640002");
+        let warning = Email { kind: Kind::Warning, disabled_at: None, ..reminder };
+        golden::check(&warning, "0181d095ffbc3181d095ffbc310844697361626c65640001");
     }
 }

@@ -102,6 +102,7 @@ enum Table {
     Resend = 47,
     MergedFanOut = 48,
     MergedResend = 49,
+    LaterNotice = 52,
 }
 
 const GLOBAL: u8 = b'g';
@@ -209,8 +210,10 @@ impl Tail<'_> {
 #[cfg(test)]
 mod tests {
     use postrider_domain::delivery::{Delivery, Progress, Schedule};
+    use postrider_domain::endpoint::{Disabled, DisabledReason};
     use postrider_domain::event::EventTypeName;
     use postrider_domain::ids::{BootId, DeliveryId, EndpointId, EventId, KeyId, ReplayId};
+    use postrider_domain::notice::{Notice, Reminder, Report};
     use postrider_domain::statistics::{Latency, Resolution, ResultCode};
 
     use super::fan_out::{Cursor, FanOut};
@@ -333,7 +336,17 @@ mod tests {
 
         assert_eq!(owner::key(THE_SHARD), in_shard(40, &[]));
         assert_eq!(due::key(THE_SHARD, TIME, ep), in_shard(41, &[time, id2]));
-        assert_eq!(notice::key(THE_SHARD, TIME, ep), in_shard(42, &[time, id2]));
+        let disabled = Disabled { reason: DisabledReason::Gone, at: TIME, delivery: None };
+        let mut record = Notice {
+            account: a,
+            endpoint: ep,
+            report: Report::Disabled(disabled.clone()),
+            failure_count: 1,
+            last_error: None,
+        };
+        assert_eq!(notice::key(THE_SHARD, &record), in_shard(42, &[time, id2]));
+        record.report = Report::Reminder(Reminder { disabled, due: TIME });
+        assert_eq!(notice::key(THE_SHARD, &record), in_shard(52, &[time, id2]));
         let cursor = Cursor::ListByList { all_types: false, after: None };
         let list_by_list = FanOut { account: a, cursor };
         assert_eq!(fan_out::key(THE_SHARD, evt, &list_by_list), in_shard(43, &[id4]));

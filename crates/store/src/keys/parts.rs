@@ -3,6 +3,7 @@
 
 use postrider_domain::endpoint::{Disabled, DisabledReason, LastError};
 use postrider_domain::ids::DeliveryId;
+use postrider_domain::notice::Exhaustion;
 use postrider_domain::outcome::ErrorKind;
 use postrider_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,12 @@ pub(super) struct LastErrorV1<'a> {
     status: Option<u16>,
     message: &'a str,
     delivery: DeliveryId,
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+pub(super) struct ExhaustionV1 {
+    delivery: DeliveryId,
+    at: Timestamp,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -72,6 +79,18 @@ impl<'a> From<&'a LastError> for LastErrorV1<'a> {
 impl From<LastErrorV1<'_>> for LastError {
     fn from(LastErrorV1 { at, kind, status, message, delivery }: LastErrorV1<'_>) -> Self {
         Self { at, kind: kind.into(), status, message: message.to_owned(), delivery }
+    }
+}
+
+impl From<Exhaustion> for ExhaustionV1 {
+    fn from(Exhaustion { delivery, at }: Exhaustion) -> Self {
+        Self { delivery, at }
+    }
+}
+
+impl From<ExhaustionV1> for Exhaustion {
+    fn from(ExhaustionV1 { delivery, at }: ExhaustionV1) -> Self {
+        Self { delivery, at }
     }
 }
 

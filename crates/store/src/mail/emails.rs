@@ -9,17 +9,25 @@ use crate::cluster::owners::OwnerError;
 use crate::codec::{Record, RecordTx};
 use crate::keys::email;
 use crate::kv::{Error, Range, Tx};
+use crate::mail::notices::MAX_NOTICES_PER_TRANSACTION;
 use crate::records::Records;
 
 impl Records {
-    /// Logs the current state of the email about a notice.
-    pub async fn log_email(
+    /// Logs the current state of the email about each of these notices of one shard. At most
+    /// [`MAX_NOTICES_PER_TRANSACTION`](crate::MAX_NOTICES_PER_TRANSACTION) at once.
+    pub async fn log_emails(
         &self,
         fence: Fence,
-        notice: &Notice,
-        email: &Email,
+        emails: &[(&Notice, &Email)],
     ) -> Result<(), OwnerError> {
-        self.as_owner(fence, |tx| async move { self.log(&tx, notice, email).await }).await
+        assert!(emails.len() <= MAX_NOTICES_PER_TRANSACTION, "too many for a transaction");
+        self.as_owner(fence, |tx| async move {
+            for (notice, email) in emails {
+                self.log(&tx, notice, email).await?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     pub(crate) async fn log(&self, tx: &Tx, notice: &Notice, email: &Email) -> Result<(), Error> {

@@ -1,10 +1,11 @@
 use postrider_domain::delivery::DeliveryState;
 use postrider_domain::endpoint::{DisabledReason, State};
 use postrider_domain::event::EventTypeName;
+use postrider_domain::notice::{Kind, Report};
 
 use super::*;
 use crate::keys::due::IMMEDIATELY;
-use crate::{DeliveryFilter, HeldAction, OwnerError, PageRequest};
+use crate::{DeliveryFilter, HeldAction, NoticeCursor, OwnerError, PageRequest};
 
 #[tokio::test]
 async fn a_success_finishes_a_delivery() {
@@ -58,9 +59,102 @@ async fn exhaustion_disables_the_endpoint_and_writes_a_notice_in_one_transaction
     assert_eq!((disabled.reason, view.backlog.count()), (DisabledReason::Exhausted, 1));
     assert!(fixture.pointers(endpoint).await.is_empty());
     let notices = fixture.notices(endpoint).await;
-    assert_eq!(notices.len(), 1);
-    fixture.records.finish_notice(fixture.fence(endpoint), &notices[0], None).await.unwrap();
+    let kinds: Vec<_> = notices.iter().map(Notice::kind).collect();
+    assert_eq!(kinds, [Kind::Disabled, Kind::Warning], "there was an hour of failures before");
+    let finish = [(&notices[0], None), (&notices[1], None)];
+    fixture.records.finish_notices(fixture.fence(endpoint), &finish, now).await.unwrap();
     assert!(fixture.notices(endpoint).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_hour_of_failures_writes_one_warning_until_the_endpoint_is_enabled_again() {
+    let fixture = Fixture::new().await;
+    let endpoint = fixture.endpoint(&["a"]).await;
+    fixture.accept("a", later(1)).await;
+    let minute = |minute: u64| later(60_000 * minute);
+    for now in [minute(1), minute(60), minute(62), minute(90)] {
+        fixture.attempt(endpoint, 500, now).await;
+    }
+    let notices = fixture.notices(endpoint).await;
+    let [Notice { report: Report::Warning(warning), failure_count: 3, .. }] = &notices[..] else {
+        panic!("{notices:?}");
+    };
+    assert_eq!(warning.at.since(warning.failing_since), Duration::from_secs(61 * 60));
+
+    fixture.records.disable_endpoint(fixture.account, endpoint, minute(91)).await.unwrap();
+    let enabled = fixture
+        .records
+        .enable_endpoint(fixture.account, endpoint, HeldAction::Resume)
+        .await
+        .unwrap();
+    let health = enabled.unwrap().health;
+    assert_eq!((health.failure_count, health.series), (4, None));
+    fixture.bring_forward(endpoint, minute(99)).await;
+    fixture.attempt(endpoint, 500, minute(100)).await;
+    assert_eq!(fixture.notices(endpoint).await.len(), 1);
+    fixture.attempt(endpoint, 500, minute(161)).await;
+    assert_eq!(fixture.notices(endpoint).await.len(), 2, "a new series");
+}
+
+#[tokio::test]
+async fn pages_of_notices_have_warnings_after_disabled_endpoints() {
+    let fixture = Fixture::new().await;
+    let endpoint = fixture.endpoint(&["a"]).await;
+    fixture.accept("a", later(1)).await;
+    let mut now = later(5);
+    for _ in 0..11 {
+        let Applied::Recorded(changes) = fixture.attempt(endpoint, 500, now).await else {
+            panic!("applied")
+        };
+        now = changes.delivery.due().unwrap_or(now);
+    }
+    let (records, shard) = (&fixture.records, fixture.fence(endpoint).shard);
+    let page = async |after: Option<&NoticeCursor>, limit| {
+        let page = records.notices(shard, now, after, limit).await.unwrap();
+        assert_eq!(page.damage, None);
+        (page.notices.iter().map(Notice::kind).collect::<Vec<_>>(), page.next)
+    };
+    let (first, after_first) = page(None, 1).await;
+    assert_eq!(first, [Kind::Disabled]);
+    let (second, after_second) = page(after_first.as_ref(), 1).await;
+    assert_eq!(second, [Kind::Warning]);
+    assert_eq!(page(after_second.as_ref(), 1).await, (vec![], None));
+    assert_eq!(page(None, 3).await, (vec![Kind::Disabled, Kind::Warning], None));
+}
+
+#[tokio::test]
+async fn a_reminder_follows_the_email_unless_the_endpoint_was_enabled() {
+    let fixture = Fixture::new().await;
+    let (first, second) = (fixture.endpoint(&["a"]).await, fixture.endpoint(&["b"]).await);
+    for (endpoint, event_type) in [(first, "a"), (second, "b")] {
+        fixture.accept(event_type, later(1)).await;
+        for second in 1..=11 {
+            fixture.attempt(endpoint, 500, later(second)).await;
+        }
+    }
+    let action = HeldAction::Resume;
+    fixture.records.enable_endpoint(fixture.account, second, action).await.unwrap();
+    let sent = later(1_000);
+    for endpoint in [first, second] {
+        let notices = fixture.notices(endpoint).await;
+        let finish = [(&notices[0], None)];
+        fixture.records.finish_notices(fixture.fence(endpoint), &finish, sent).await.unwrap();
+    }
+    let due = |endpoint, now| {
+        let (records, shard) = (&fixture.records, fixture.fence(endpoint).shard);
+        async move { records.notices(shard, now, None, 10).await.unwrap().notices }
+    };
+    let at = sent.plus(REMIND_AFTER);
+    assert_eq!(due(first, at.minus(Duration::from_millis(1))).await, []);
+    let reminders = due(first, at).await;
+    assert_eq!(reminders.iter().map(Notice::kind).collect::<Vec<_>>(), [Kind::Reminder]);
+    assert!(due(second, at).await.iter().all(|notice| notice.endpoint != second));
+    fixture
+        .records
+        .finish_notices(fixture.fence(first), &[(&reminders[0], None)], at)
+        .await
+        .unwrap();
+    assert_eq!(due(first, Timestamp::from_millis(u64::MAX)).await, []);
 }
 
 #[tokio::test]

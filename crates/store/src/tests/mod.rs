@@ -28,7 +28,7 @@ use postrider_domain::event::{Event, EventType, EventTypeName, Payload};
 use postrider_domain::headers::CustomHeaders;
 use postrider_domain::ids::{AccountId, BootId, EndpointId, IdGenerator};
 use postrider_domain::limits::MAX_FAN_OUT_PER_TRANSACTION;
-use postrider_domain::notice::Notice;
+use postrider_domain::notice::{Notice, REMIND_AFTER};
 use postrider_domain::outcome;
 use postrider_domain::signature::Secret;
 use postrider_domain::target::{AddressPolicy, TargetUrl};
@@ -239,9 +239,10 @@ impl Fixture {
         self.records.apply(&[attempt], &self.rules).await.expect("applied").remove(0)
     }
 
+    /// The notices of the endpoint's shard without reminders, which are due later.
     async fn notices(&self, endpoint: EndpointId) -> Vec<Notice> {
-        let shard = self.records.shard_of(endpoint);
-        self.records.notices(shard, None, 10).await.expect("read").notices
+        let (shard, now) = (self.records.shard_of(endpoint), START.plus(REMIND_AFTER));
+        self.records.notices(shard, now, None, 10).await.expect("read").notices
     }
 
     async fn pointers(&self, endpoint: EndpointId) -> Vec<Timestamp> {

@@ -1,7 +1,7 @@
 use postrider_domain::account::ApiKey;
 use postrider_domain::email::{Email, Recipient, RecipientStatus};
 use postrider_domain::endpoint::{Disabled, DisabledReason};
-use postrider_domain::notice::Notice;
+use postrider_domain::notice::{Kind, Notice, Report};
 
 use super::*;
 use crate::codec::RecordTx;
@@ -267,22 +267,29 @@ async fn emails_are_removed_with_the_account() {
     let notice = |at| Notice {
         account: fixture.account,
         endpoint,
-        disabled: Disabled { reason: DisabledReason::Exhausted, at, delivery: None },
+        report: Report::Disabled(Disabled {
+            reason: DisabledReason::Exhausted,
+            at,
+            delivery: None,
+        }),
         failure_count: 11,
         last_error: None,
     };
     let email = |at, status| Email {
-        disabled_at: at,
+        kind: Kind::Disabled,
+        disabled_at: Some(at),
         at,
         subject: "disabled".to_owned(),
         to: vec![Recipient { address: "ops@acme.example".to_owned(), status }],
     };
     let deferred = || RecipientStatus::Deferred("450 later".to_owned());
     for at in [later(1), later(2)] {
-        fixture.records.log_email(fence, &notice(at), &email(at, deferred())).await.unwrap();
+        fixture.records.log_emails(fence, &[(&notice(at), &email(at, deferred()))]).await.unwrap();
     }
     let taken = email(later(1), RecipientStatus::Accepted);
-    fixture.records.finish_notice(fence, &notice(later(1)), Some(&taken)).await.unwrap();
+    let finished = notice(later(1));
+    let finish = [(&finished, Some(&taken))];
+    fixture.records.finish_notices(fence, &finish, later(9)).await.unwrap();
     let logged =
         async |limit| fixture.records.emails(fixture.account, endpoint, limit).await.unwrap();
     assert_eq!(logged(9).await, [email(later(2), deferred()), taken.clone()]);
@@ -291,6 +298,6 @@ async fn emails_are_removed_with_the_account() {
     assert_eq!(logged(9).await.len(), 2, "they outlive the endpoint");
     fixture.records.delete_account(fixture.account).await.unwrap();
     assert!(logged(9).await.is_empty());
-    fixture.records.finish_notice(fence, &notice(later(1)), Some(&taken)).await.unwrap();
+    fixture.records.finish_notices(fence, &finish, later(9)).await.unwrap();
     assert_eq!(rows_of(&fixture).await, 0, "nothing is added behind the removal");
 }

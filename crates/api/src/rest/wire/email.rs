@@ -1,6 +1,7 @@
-//! Emails about disabled endpoints.
+//! Emails about failing and disabled endpoints.
 
 use postrider_domain::email::{Email, Recipient, RecipientStatus};
+use postrider_domain::notice::Kind;
 use postrider_domain::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -16,13 +17,17 @@ pub(crate) struct EmailsBody {
     pub data: Vec<EmailBody>,
 }
 
-/// An email about a disabled endpoint.
+/// An email about a failing or disabled endpoint. It may list other endpoints of the account too.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Email)]
 pub(crate) struct EmailBody {
-    /// When the endpoint was disabled.
-    #[schema(value_type = String, format = DateTime)]
-    disabled_at: Timestamp,
+    /// What the email reports. `warning`: every attempt has failed for an hour. `disabled`: the
+    /// endpoint was disabled. `reminder`: it was still disabled three days later.
+    #[schema(schema_with = kind)]
+    kind: &'static str,
+    /// When the endpoint was disabled; null for a warning.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    disabled_at: Option<Timestamp>,
     /// When the email was last submitted to the mail server.
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
@@ -48,14 +53,23 @@ pub(crate) struct RecipientBody {
     reason: Option<String>,
 }
 
+const WARNING: &str = "warning";
+const DISABLED: &str = "disabled";
+const REMINDER: &str = "reminder";
+
 const ACCEPTED: &str = "accepted";
 const DEFERRED: &str = "deferred";
 const REFUSED: &str = "refused";
 
 impl From<Email> for EmailBody {
     fn from(email: Email) -> Self {
-        let Email { disabled_at, at, subject, to } = email;
-        Self { disabled_at, at, subject, to: to.into_iter().map(Into::into).collect() }
+        let Email { kind, disabled_at, at, subject, to } = email;
+        let kind = match kind {
+            Kind::Warning => WARNING,
+            Kind::Disabled => DISABLED,
+            Kind::Reminder => REMINDER,
+        };
+        Self { kind, disabled_at, at, subject, to: to.into_iter().map(Into::into).collect() }
     }
 }
 
@@ -68,6 +82,10 @@ impl From<Recipient> for RecipientBody {
         };
         Self { address, verdict, reason }
     }
+}
+
+fn kind() -> Object {
+    string_enum(&[WARNING, DISABLED, REMINDER])
 }
 
 fn verdict() -> Object {
