@@ -75,6 +75,6 @@ pub use backlog::Backlog;
 pub use connections::ConnectionLimits;
 pub use engine::{DeliveryEngine, Options, StartError};
 pub use owned_shards::OwnedShards;
-pub use resolver::ResolverError;
+pub use resolver::{NameServersError, ResolverError, check_name_servers};
 pub use rng::SharedRng;
 pub use sender::{OutOfResources, Sender, SenderError};

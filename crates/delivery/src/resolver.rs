@@ -48,6 +48,35 @@ pub struct ResolverError {
     source: NetError,
 }
 
+/// Why this machine cannot look up names.
+#[derive(Debug, thiserror::Error)]
+pub enum NameServersError {
+    #[error(transparent)]
+    Config(#[from] ResolverError),
+    #[error("no name server in /etc/resolv.conf answers")]
+    Silent,
+}
+
+/// Asks this machine's name servers for the root of the DNS, which every resolver knows, and then
+/// for `name`, like a webhook to it would.
+///
+/// # Errors
+/// If they answer neither.
+pub async fn check_name_servers(name: Option<&str>) -> Result<(), NameServersError> {
+    let resolver = GuardedResolver::new(Arc::new(AddressPolicy::default()))?;
+    if resolver.knows_the_root().await {
+        return Ok(());
+    }
+    // A resolver of a closed network may know its own names only.
+    match name {
+        Some(name) if resolver.needs_name_server(name) => match resolver.ask(name).await {
+            Answer::Addresses | Answer::Missing => Ok(()),
+            Answer::None => Err(NameServersError::Silent),
+        },
+        _ => Err(NameServersError::Silent),
+    }
+}
+
 /// A lookup without addresses.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LookupError {

@@ -48,6 +48,9 @@ pub enum Command {
     Listen(Listen),
     /// Validate a configuration file and print its retry schedule
     CheckConfig(CheckConfig),
+    /// Check the configuration and everything that a node depends on
+    #[command(long_about = DOCTOR, after_help = DOCTOR_EXAMPLE)]
+    Doctor(Doctor),
     /// Inspect the cluster
     #[command(subcommand)]
     Cluster(Cluster),
@@ -199,6 +202,26 @@ pub struct CheckConfig {
     /// Configuration file
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+}
+
+const DOCTOR: &str = "\
+Checks what a node depends on, and prints a line for each check: the configuration is valid, the \
+store opens, the name servers answer, and the mail server accepts an email (connects, starts TLS, \
+logs in and names the sender, but sends nothing). Nodes may keep running. It changes nothing.
+
+Exit codes: 0 if everything works, 1 if a check failed, 2 if the configuration is invalid.";
+
+const DOCTOR_EXAMPLE: &str = "\
+Examples:
+  postrider doctor --config /etc/postrider/node.toml
+  POSTRIDER_EMAIL__SMTP_URL=smtps://me:secret@mail.example.com postrider doctor";
+
+/// `postrider doctor`
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Configuration file; without it, checks the defaults of `postrider serve`
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 const LISTEN: &str = "\

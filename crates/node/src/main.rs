@@ -5,6 +5,7 @@ mod clock;
 mod clock_watch;
 mod config;
 mod data_dir;
+mod doctor;
 mod listen;
 mod logging;
 mod peers;
@@ -65,6 +66,7 @@ async fn run(command: Command) -> ExitCode {
         Command::CheckConfig(options) => {
             with_logging(async { check_config(&options.config) }).await
         }
+        Command::Doctor(options) => with_logging(doctor(options)).await,
         Command::Cluster(Cluster::Status(options)) => with_logging(status(options)).await,
         Command::Store(command) => with_logging(run_store_command(command)).await,
         Command::Listen(options) => with_logging(listen(options)).await,
@@ -122,6 +124,13 @@ async fn status(options: cli::Status) -> ExitCode {
     match status::run(options).await {
         Ok(code) => code,
         Err(error) => exit_cannot_start(&format!("{error:#}")),
+    }
+}
+
+async fn doctor(options: cli::Doctor) -> ExitCode {
+    match Config::load(options.config.as_deref(), std::env::vars_os()) {
+        Ok(config) => doctor::run(&config).await,
+        Err(rejected) => exit_cannot_start(&rejected),
     }
 }
 

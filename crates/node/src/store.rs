@@ -65,7 +65,7 @@ pub fn describe(store: &config::Store, dir: &Path) -> String {
 }
 
 /// Whether `dir` contains an embedded store. Opening it would create it.
-fn exists(dir: &Path) -> bool {
+pub fn exists(dir: &Path) -> bool {
     dir.join("data.mdb").exists()
 }
 

@@ -127,6 +127,12 @@ impl Mailer {
         Ok((connection, ready))
     }
 
+    /// The server's host name. `None` for an address.
+    #[must_use]
+    pub fn host_name(&self) -> Option<&str> {
+        self.server.host_name()
+    }
+
     /// The server, with how the connection is secured.
     #[must_use]
     pub fn description(&self) -> String {

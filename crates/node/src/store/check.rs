@@ -181,24 +181,7 @@ impl<'a> Check<'a> {
 
     /// Checks whether a node with this configuration would start on the records.
     fn check_records(&mut self, found: &StoreContents) {
-        let wanted = self.config.cluster.shards;
-        let error = match *found {
-            StoreContents::Records { format, .. } if format > FORMAT => format!(
-                "the records were written by a newer version; this one reads formats up to {FORMAT}. \
-                 Use the newer version"
-            ),
-            StoreContents::Records { shards, .. } if shards != wanted => format!(
-                "the store was created with {shards} shards, but {wanted} are configured; set \
-                 [cluster] shards = {shards}"
-            ),
-            StoreContents::UnfinishedCopy { .. } => {
-                "the copy is incomplete, so no node can start; run the \
-                                             same `postrider store copy` again"
-                    .to_owned()
-            }
-            StoreContents::Empty | StoreContents::Records { .. } => return,
-        };
-        self.errors.push(error);
+        self.errors.extend(why_unusable(self.config, found));
     }
 
     fn slow_commit_warning(&self, measured: &Measurements) -> Option<String> {
@@ -259,6 +242,27 @@ impl<'a> Check<'a> {
     }
 }
 
+/// Why a node with this configuration would refuse to start on the records.
+pub fn why_unusable(config: &Config, found: &StoreContents) -> Option<String> {
+    let wanted = config.cluster.shards;
+    match *found {
+        StoreContents::Records { format, .. } if format > FORMAT => Some(format!(
+            "the records were written by a newer version; this one reads formats up to {FORMAT}. \
+             Use the newer version"
+        )),
+        StoreContents::Records { shards, .. } if shards != wanted => Some(format!(
+            "the store was created with {shards} shards, but {wanted} are configured; set \
+             [cluster] shards = {shards}"
+        )),
+        StoreContents::UnfinishedCopy { .. } => Some(
+            "the copy is incomplete, so no node can start; run the same `postrider store copy` \
+             again"
+                .to_owned(),
+        ),
+        StoreContents::Empty | StoreContents::Records { .. } => None,
+    }
+}
+
 /// Writes, reads and removes a test key. Returns a description of any misbehaviour.
 async fn write_and_read_back(probe: &Probe) -> Result<Option<String>, Error> {
     for value in [&b"one"[..], b"two"] {
@@ -273,7 +277,8 @@ async fn write_and_read_back(probe: &Probe) -> Result<Option<String>, Error> {
     Ok(left.map(|_| "a removed key still exists".to_owned()))
 }
 
-fn describe(found: &StoreContents) -> String {
+/// What a store contains.
+pub fn describe(found: &StoreContents) -> String {
     match found {
         StoreContents::Empty => "none".to_owned(),
         StoreContents::Records { format, shards } => format!("format {format}, {shards} shards"),

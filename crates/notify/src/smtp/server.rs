@@ -73,6 +73,10 @@ impl Server {
         Ok(Self { host, port, security, credentials })
     }
 
+    pub(super) fn host_name(&self) -> Option<&str> {
+        self.host.parse::<IpAddr>().is_err().then_some(&self.host)
+    }
+
     /// The address, and how the connection is secured.
     pub(super) fn description(&self) -> String {
         let security = match self.security {
