@@ -31,6 +31,8 @@ const TIMEOUT: Duration = millis(500);
 const WINDOW: Duration = seconds(14);
 /// How long the remaining retries may take after the last kill.
 const SETTLED_WITHIN: Duration = seconds(60);
+/// An account's next email waits for a minute.
+const EMAILED_WITHIN: Duration = seconds(90);
 /// Added for each kill: the backlog that builds up at the failing endpoint meanwhile.
 const BACKLOG_PER_KILL: Duration = seconds(2);
 
@@ -74,11 +76,13 @@ async fn run(seed: u64, kills: usize) -> Result<Evidence> {
         vec![pausing.await.context("the task that disables an endpoint panicked")??];
     wait_until_work_is_done(&fixture, SETTLED_WITHIN + BACKLOG_PER_KILL * u32::try_from(kills)?)
         .await?;
+    let store = StoreRecords::read(&fixture.account).await?;
+    let disabled = store.exhausted_endpoints();
     Ok(Evidence {
         publications,
-        store: StoreRecords::read(&fixture.account).await?,
+        emails: fixture.mail.wait_for_mentions(&disabled, EMAILED_WITHIN).await?,
+        store,
         received: fixture.receiver.received(),
-        emails: fixture.mail.wait_for(2, SETTLED_WITHIN).await?,
         subscribers,
         faults: killed,
         healed,

@@ -250,7 +250,9 @@ impl Run {
             fan_out.settle(FANNED_OUT_WITHIN).await?;
         }
         self.fixture.mail.resume_responding();
-        let emails = self.fixture.mail.wait_for(self.minimum.disabled, SETTLED_WITHIN).await?;
+        let store = StoreRecords::read(&self.fixture.account).await?;
+        let disabled = store.exhausted_endpoints();
+        let emails = self.fixture.mail.wait_for_mentions(&disabled, SETTLED_WITHIN).await?;
         let Observations { cluster_samples, usage, slow_flushes } = self.watch.stop();
         let received = self.fixture.receiver.received();
         let (to_fan_out, received): (Vec<_>, Vec<_>) =
@@ -261,7 +263,7 @@ impl Run {
             publications,
             received,
             emails,
-            store: StoreRecords::read(&self.fixture.account).await?,
+            store,
             subscribers: self.subscribers,
             faults: self.faults,
             healed,

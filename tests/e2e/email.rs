@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
+use postrider_tests::binary;
 use postrider_tests::client::records::Endpoint;
 use postrider_tests::config::Config;
 use postrider_tests::fixture::{CONTACT, Fixture};
@@ -18,6 +19,9 @@ use crate::SOON;
 
 /// An email in flight has 5 s to finish when the node stops.
 const STOPPED_WITHIN: Duration = seconds(10);
+
+/// The account's next email waits for a minute, and collects what the account loses meanwhile.
+const NEXT_EMAIL_WITHIN: Duration = seconds(90);
 
 /// Two attempts, a fraction of a second apart.
 fn two_attempts() -> Config {
@@ -54,9 +58,52 @@ async fn each_disable_sends_one_email_with_the_details() -> Result<()> {
     hook.set_behaviour(Behaviour::default());
     fixture.account.enable(&endpoint.id, "discard").await?;
     disable(&fixture, &hook, &endpoint).await?;
-    let emails = fixture.mail.wait_for(2, SOON).await?;
+    // What fails in the meantime is in the same email.
+    let other_hook = fixture.hook("other");
+    let other = fixture.endpoint(&other_hook).await?;
+    disable(&fixture, &other_hook, &other).await?;
+    let emails = fixture.mail.wait_for(2, NEXT_EMAIL_WITHIN).await?;
     assert_eq!(emails.len(), 2);
     assert_ne!(message_id(&emails[0].raw), message_id(&emails[1].raw));
+    assert_eq!(emails[1].subject, "2 webhook endpoints of Acme were disabled");
+    assert!(emails[1].mentions(&endpoint.id) && emails[1].mentions(&other.id));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_failing_mail_server_is_reported_and_tried_again() -> Result<()> {
+    let mut mail = MailServer::stopped()?;
+    let smtp_url = format!("smtp://{}", mail.address());
+    let environment = [("POSTRIDER_EMAIL__SMTP_URL", smtp_url.as_str())];
+    let line = async || {
+        let ended = binary::run_in(&environment, &["doctor"]).await?;
+        let line = ended.output.lines().find(|line| line.starts_with("email"));
+        anyhow::Ok((ended.code, line.context("no line about email")?.to_owned()))
+    };
+    let (code, failed) = line().await?;
+    assert_eq!(code, Some(1));
+    assert!(failed.contains("FAILED") && failed.contains("cannot be reached"), "{failed}");
+
+    let node = Node::start(two_attempts().smtp(mail.address())).await?;
+    let until_gauge_is = async |value: u8| {
+        let wanted = format!(" {value}");
+        let gauge = async || {
+            let answer = node.api(None).get("/metrics").await?;
+            let text = String::from_utf8_lossy(&answer.body);
+            let is = |line: &str| {
+                line.starts_with("postrider_email_server_up") && line.ends_with(&wanted)
+            };
+            Ok(text.lines().any(is).then_some(()))
+        };
+        let what = format!("the gauge of the mail server is {value}");
+        postrider_tests::wait::until(&what, SOON, gauge).await
+    };
+    until_gauge_is(0).await?;
+    mail.start_listening()?;
+    until_gauge_is(1).await?;
+    let (_, works) = line().await?;
+    assert!(works.contains("ok") && works.contains("without TLS"), "{works}");
+    assert!(mail.emails().is_empty());
     Ok(())
 }
 
@@ -173,7 +220,7 @@ async fn email_is_retried_when_smtp_goes_away_between_two_emails() -> Result<()>
     let other = fixture.endpoint(&second).await?;
     disable(&fixture, &second, &other).await?;
     fixture.mail.start_listening()?;
-    let emails = fixture.mail.wait_for(2, seconds(30)).await?;
+    let emails = fixture.mail.wait_for(2, NEXT_EMAIL_WITHIN).await?;
     let last = emails.last().context("there is no email")?;
     assert!(last.text.contains(&other.id), "{}", last.text);
     Ok(())

@@ -226,6 +226,13 @@ impl Subscription {
 }
 
 impl StoreRecords {
+    /// The ids of the endpoints that were disabled because a delivery was exhausted.
+    #[must_use]
+    pub fn exhausted_endpoints(&self) -> Vec<String> {
+        let exhausted = self.endpoints.iter().filter(|endpoint| endpoint.is_exhausted());
+        exhausted.map(|endpoint| endpoint.id.clone()).collect()
+    }
+
     /// Reads all records of the account. Deliveries are looked up both by event and by endpoint, so
     /// that one missing from either index is still found.
     pub async fn read(account: &Account) -> Result<Self> {

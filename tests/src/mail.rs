@@ -139,16 +139,41 @@ impl MailServer {
 
     /// Waits until `n` messages have arrived, and returns all.
     pub async fn wait_for(&self, n: usize, within: Duration) -> Result<Vec<Email>> {
+        self.wait_until(&format!("{n} emails"), within, |emails| emails.len() >= n).await
+    }
+
+    /// Waits until each of these ids is mentioned in some message, and returns all messages. One
+    /// message may be about several endpoints.
+    pub async fn wait_for_mentions(&self, ids: &[String], within: Duration) -> Result<Vec<Email>> {
+        let all =
+            |emails: &[Email]| ids.iter().all(|id| emails.iter().any(|email| email.mentions(id)));
+        self.wait_until(&format!("emails about {ids:?}"), within, all).await
+    }
+
+    async fn wait_until(
+        &self,
+        what: &str,
+        within: Duration,
+        done: impl Fn(&[Email]) -> bool,
+    ) -> Result<Vec<Email>> {
         let mut changes = self.inbox.changes.subscribe();
-        let arrived = tokio::time::timeout(within, changes.wait_for(|&emails| emails >= n)).await;
-        match arrived {
+        let arrived = changes.wait_for(|_| done(&self.emails()));
+        match tokio::time::timeout(within, arrived).await {
             Ok(changed) => changed.map(|_| ()).context("the mail server has stopped")?,
             Err(_) => {
                 let so_far = self.emails().len();
-                bail!("timed out after {within:?} waiting for {n} emails; {so_far} arrived")
+                bail!("timed out after {within:?} waiting for {what}; {so_far} emails arrived")
             }
         }
         Ok(self.emails())
+    }
+}
+
+impl Email {
+    /// Whether the message is about something with this id.
+    #[must_use]
+    pub fn mentions(&self, id: &str) -> bool {
+        self.text.contains(id)
     }
 }
 

@@ -56,9 +56,9 @@ use scan_queue::ScanQueue;
 
 /// Maximum notices of one shard that are read before the next shard's turn.
 const PAGE_SIZE: usize = 100;
-/// Maximum pages that are read before the next email. An email that is sent after the scan lists
-/// more.
-const MAX_PAGES_BETWEEN_EMAILS: u32 = 100;
+/// Maximum pages that are read before the next email, beyond one for each shard: an email that is
+/// sent after the scan lists more.
+const MAX_PAGES_BETWEEN_EMAILS: usize = 100;
 /// How long stopping waits for an email in flight.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -219,8 +219,8 @@ struct State {
     next_ready: Option<Instant>,
     /// When a rescan for that is scheduled.
     rescan_at: Option<Instant>,
-    /// Pages read since the last email.
-    pages: u32,
+    /// Pages read since the last email while another was waiting to be sent.
+    pages: usize,
     retry_states: RetryStates,
     /// Consecutive failures that affect all notices.
     failures: u32,
@@ -405,7 +405,10 @@ impl State {
     }
 
     async fn step(&mut self) -> Result<(), OutboxError> {
-        let scan = self.queue.is_empty() || self.pages < MAX_PAGES_BETWEEN_EMAILS;
+        if self.queue.is_empty() {
+            self.pages = 0;
+        }
+        let scan = self.pages < self.owned.len() + MAX_PAGES_BETWEEN_EMAILS;
         if let Some((shard, after)) = self.scan_queue.next().filter(|_| scan) {
             let next = self.scan_page(shard, after.as_ref()).await?;
             self.scan_queue.advance(shard, next);

@@ -159,7 +159,7 @@ fn attempts_without_epoch(evidence: &Evidence) -> Violations {
 }
 
 fn exhausted(endpoint: &Endpoint) -> bool {
-    endpoint.disabled.as_ref().is_some_and(|disabled| disabled.reason == "exhausted")
+    endpoint.is_exhausted()
 }
 
 #[cfg(test)]

@@ -50,6 +50,14 @@ pub struct Endpoint {
     pub signing_secret: Option<String>,
 }
 
+impl Endpoint {
+    /// Whether it was disabled because a delivery was exhausted.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        self.disabled.as_ref().is_some_and(|disabled| disabled.reason == "exhausted")
+    }
+}
+
 #[derive(Clone, Debug, Deserialize)]
 pub struct Disabled {
     pub reason: String,

@@ -35,6 +35,10 @@ impl OwnedShards {
         self.of(fence.shard).filter(|guard| guard.fence() == fence)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
     pub(super) fn shards(&self) -> Vec<Shard> {
         self.0.lock().keys().copied().collect()
     }

@@ -195,10 +195,14 @@ struct Fixture {
 impl Fixture {
     /// An account with these contacts, and a notice about its endpoint.
     async fn new(contacts: &[&str]) -> Self {
+        Self::with_shards(contacts, 8).await
+    }
+
+    async fn with_shards(contacts: &[&str], shards: Shard) -> Self {
         let store = Store::new(Arc::new(Memory::new()), 1);
-        let records = Records::open(store.clone(), 8).await.expect("opens");
+        let records = Records::open(store.clone(), shards).await.expect("opens");
         let boot: BootId = test_data::IDS.id(test_data::AT);
-        let shards: Vec<Shard> = (0..8).collect();
+        let shards: Vec<Shard> = (0..shards).collect();
         let fences = records.claim(&shards, boot).await.expect("claims");
         let account = test_data::account(contacts);
         let endpoint = test_data::endpoint(&account, "Orders");

@@ -78,7 +78,9 @@ impl Fixture {
         for n in 0..count {
             let endpoint = test_data::endpoint(account, &format!("More {n}"));
             assert!(self.records.create_endpoint(&endpoint).await.expect("created"));
-            self.record(&test_data::notice(&endpoint)).await;
+            let fence = self.fences[usize::from(self.records.shard_of(endpoint.id))];
+            let notice = test_data::notice(&endpoint);
+            self.records.record_notice(fence, &notice).await.expect("recorded");
         }
     }
 
@@ -168,6 +170,15 @@ async fn what_an_account_loses_within_a_minute_is_one_email() {
     let emails = outbox.run_for(SECOND).await;
     assert_eq!(subjects(&emails), ["5 webhook endpoints of Acme were disabled"]);
     assert_eq!(outbox.run_for(NEXT).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_email_lists_the_notices_of_all_shards() {
+    let fixture = Fixture::with_shards(&["ops@example.com"], 256).await;
+    let mut outbox = Steps::new(&fixture);
+    fixture.disable_more(&fixture.account, 199).await;
+    let emails = outbox.run_for(FIRST).await;
+    assert_eq!(subjects(&emails), ["200 webhook endpoints of Acme were disabled"]);
 }
 
 #[tokio::test(start_paused = true)]
