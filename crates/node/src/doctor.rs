@@ -73,7 +73,7 @@ fn mailer(Email { server, sender, hello }: &Email) -> Result<Mailer> {
 async fn check_email(mailer: Result<Mailer>) -> Result<String> {
     let mailer = mailer?;
     mailer.check().await?;
-    Ok(format!("{} accepts emails from the configured sender", mailer.description()))
+    Ok(format!("{}: accepts emails from the configured sender", mailer.description()))
 }
 
 #[cfg(test)]
