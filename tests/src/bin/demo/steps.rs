@@ -32,7 +32,7 @@ pub async fn run(console: &Console) -> Result<Fixture> {
     let fixture = start(console).await?;
     let healthy = endpoint(console, &fixture, "healthy", &[ORDER, REFUND]).await?;
     let broken = endpoint(console, &fixture, "broken", &[ORDER]).await?;
-    broken.hook.set_behaviour(Behaviour::with_body(503, "the database is down"));
+    broken.hook.set_behaviour(Behaviour::with_body(500, "the database is down"));
 
     delivered(console, &fixture, &healthy).await?;
     exhausted(console, &fixture, &healthy, &broken).await?;
@@ -95,7 +95,7 @@ async fn exhausted(
     broken: &DemoEndpoint,
 ) -> Result<()> {
     console.heading(
-        "An endpoint that returns 503 gets ten retries with growing delays \
+        "An endpoint that returns 500 gets ten retries with growing delays \
          (within 30 s here, a day by default)",
     );
     let before = healthy.hook.received().len();
@@ -107,7 +107,7 @@ async fn exhausted(
         let received = broken.hook.wait_for(n, FINALLY).await?;
         let attempt = &received[n - 1];
         attempt.verify(secret(broken))?;
-        let mut what = format!("attempt {n:2}: 503");
+        let mut what = format!("attempt {n:2}: 500");
         if let Some(previous) = n.checked_sub(2) {
             let delay = attempt.began - received[previous].began;
             what.push_str(&format!(", {:.2} s later", delay.as_secs_f64()));
