@@ -14,7 +14,7 @@ use crate::records::Records;
 
 impl Records {
     /// Logs the current state of the email about each of these notices of one shard. At most
-    /// [`MAX_NOTICES_PER_TRANSACTION`](crate::MAX_NOTICES_PER_TRANSACTION) at once.
+    /// [`MAX_NOTICES_PER_TRANSACTION`] at once.
     pub async fn log_emails(
         &self,
         fence: Fence,
